@@ -1,0 +1,85 @@
+//! When an item stops being served.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+
+/// A monotonic second from which on an item is no longer served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Expiry(pub(crate) u32);
+
+impl Expiry {
+    /// It is served until it is voided or evicted.
+    pub const NEVER: Expiry = Expiry(0);
+    /// It is over already: what is stored with it is not kept.
+    pub const PAST: Expiry = Expiry(1);
+
+    /// It ends after `ttl`, at most one second late and never early.
+    pub fn after(ttl: Duration, now: Now) -> Self {
+        Expiry(seconds_after(now, ttl))
+    }
+
+    /// What memcached's `exptime` means (`doc/protocol.txt`, "Expiration times"): 0 is never, a negative one is past,
+    /// up to 30 days is seconds from now, and more is seconds since 1970.
+    pub fn from_exptime(exptime: i64, now: Now) -> Self {
+        match u64::try_from(exptime) {
+            Err(_) => Expiry::PAST,
+            Ok(0) => Expiry::NEVER,
+            Ok(seconds) if seconds <= RELATIVE_SECONDS_MAX => Expiry::after(Duration::from_secs(seconds), now),
+            Ok(unix) if unix <= now.unix => Expiry::PAST,
+            Ok(unix) => Expiry::after(Duration::from_secs(unix - now.unix), now),
+        }
+    }
+
+    /// The same moment in seconds since 1970; 0 for never.
+    pub fn to_unix(self, now: Now) -> u64 {
+        match self {
+            Expiry::NEVER => 0,
+            Expiry(second) => (now.unix + u64::from(second)).saturating_sub(u64::from(now.seconds())),
+        }
+    }
+}
+
+/// The first whole second that is at least `span` away.
+pub(crate) fn seconds_after(now: Now, span: Duration) -> u32 {
+    let started = now.millis % 1000 != 0;
+    let seconds = u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    now.seconds().saturating_add(seconds).saturating_add(u32::from(started))
+}
+
+/// 30 days; what is longer is a date.
+const RELATIVE_SECONDS_MAX: u64 = 60 * 60 * 24 * 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, MANUAL_UNIX};
+
+    const MONTH: i64 = RELATIVE_SECONDS_MAX as i64;
+
+    fn at(millis: u64) -> Now {
+        let clock = Clock::manual();
+        clock.advance(Duration::from_millis(millis));
+        clock.now()
+    }
+
+    #[test]
+    fn an_exptime_is_seconds_up_to_a_month_and_a_date_beyond() {
+        let now = at(10_000);
+        assert_eq!(Expiry::from_exptime(0, now), Expiry::NEVER);
+        assert_eq!(Expiry::from_exptime(-1, now), Expiry::PAST);
+        assert_eq!(Expiry::from_exptime(5, now), Expiry(17));
+        assert_eq!(Expiry::from_exptime(MONTH, now), Expiry(12 + MONTH as u32));
+        assert_eq!(Expiry::from_exptime(MONTH + 1, now), Expiry::PAST, "early in 1970");
+        assert_eq!(Expiry::from_exptime((MANUAL_UNIX + 70) as i64, now), Expiry(72));
+        assert_eq!(Expiry::from_exptime(i64::MAX, now), Expiry(u32::MAX));
+        assert_eq!(Expiry(72).to_unix(now), MANUAL_UNIX + 70);
+    }
+
+    #[test]
+    fn it_is_never_early_and_at_most_a_second_late() {
+        let expiry = Expiry::after(Duration::from_secs(5), at(10_001));
+        assert!(at(15_000).seconds() < expiry.0, "4.999 s");
+        assert!(at(16_000).seconds() >= expiry.0, "5.999 s");
+    }
+}

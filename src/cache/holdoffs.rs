@@ -1,0 +1,83 @@
+//! Keys that may not be filled until a time: `delete <key> <seconds>`.
+
+/// The hold-offs of one shard, at most [`HOLDOFFS_MAX`]; beyond that the whole shard is held off until the last one
+/// ends, since forgetting one would let a stale value in.
+#[derive(Default)]
+pub(crate) struct Holdoffs {
+    /// Hash of the key, and until when, in monotonic milliseconds.
+    keys: Vec<(u64, u64)>,
+    /// Until when every key is held off.
+    all_until: u64,
+}
+
+impl Holdoffs {
+    /// Holds a key off until `until`; the longer of two wins.
+    pub(crate) fn add(&mut self, hash: u64, until: u64, now_ms: u64) {
+        self.keys.retain(|(_, until)| now_ms < *until);
+        if let Some((_, old)) = self.keys.iter_mut().find(|(key, _)| *key == hash) {
+            *old = until.max(*old);
+        } else if self.keys.len() < HOLDOFFS_MAX {
+            self.keys.push((hash, until));
+        } else {
+            let last = self.keys.drain(..).map(|(_, until)| until).max().unwrap_or(0);
+            self.all_until = self.all_until.max(last).max(until);
+        }
+    }
+
+    /// Ends a key's own hold-off; true if it had one.
+    pub(crate) fn end(&mut self, hash: u64) -> bool {
+        let before = self.keys.len();
+        self.keys.retain(|(key, _)| *key != hash);
+        self.keys.len() < before
+    }
+
+    /// Until when the key is held off, if it is.
+    pub(crate) fn until(&self, hash: u64, now_ms: u64) -> Option<u64> {
+        if self.keys.is_empty() && now_ms >= self.all_until {
+            return None;
+        }
+        let own = self.keys.iter().find(|(key, _)| *key == hash).map_or(0, |(_, until)| *until);
+        Some(own.max(self.all_until)).filter(|until| now_ms < *until)
+    }
+}
+
+/// Hold-offs that a shard remembers one by one.
+pub const HOLDOFFS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_of_two_wins_and_a_set_ends_it() {
+        let mut holdoffs = Holdoffs::default();
+        holdoffs.add(1, 9_000, 0);
+        holdoffs.add(1, 5_000, 0);
+        assert_eq!((holdoffs.until(1, 8_999), holdoffs.until(1, 9_000)), (Some(9_000), None));
+        assert_eq!(holdoffs.until(2, 0), None);
+        assert!(holdoffs.end(1) && !holdoffs.end(1));
+        assert_eq!(holdoffs.until(1, 0), None);
+    }
+
+    #[test]
+    fn a_full_table_holds_the_whole_shard_off_until_the_last_one_ends() {
+        let mut holdoffs = Holdoffs::default();
+        for hash in 0..HOLDOFFS_MAX as u64 {
+            holdoffs.add(hash, 1_000 + hash, 0);
+        }
+        assert_eq!(holdoffs.until(999, 0), None);
+        holdoffs.add(64, 500, 0);
+        let last = 1_000 + HOLDOFFS_MAX as u64 - 1;
+        assert_eq!((holdoffs.until(999, last - 1), holdoffs.until(999, last)), (Some(last), None));
+    }
+
+    #[test]
+    fn ended_ones_make_room() {
+        let mut holdoffs = Holdoffs::default();
+        for hash in 0..HOLDOFFS_MAX as u64 {
+            holdoffs.add(hash, 1_000, 0);
+        }
+        holdoffs.add(64, 3_000, 2_000);
+        assert_eq!((holdoffs.until(64, 2_000), holdoffs.until(999, 2_000)), (Some(3_000), None));
+    }
+}

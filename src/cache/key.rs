@@ -1,0 +1,34 @@
+//! Keys, hashed once.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
+
+/// A key and its hash, which chooses the shard, the cells and the slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) hash: u64,
+}
+
+/// Hashes keys with the boot's own seed, so that nobody outside can choose keys that collide.
+#[derive(Debug)]
+pub(crate) struct Keys(FixedState);
+
+impl Keys {
+    pub(crate) fn new(seed: u64) -> Self {
+        Keys(FixedState::with_seed(seed))
+    }
+
+    pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
+        if !(1..=KEY_BYTES_MAX).contains(&bytes.len()) {
+            return None;
+        }
+        let mut hasher = self.0.build_hasher();
+        hasher.write(bytes);
+        Some(Key { bytes, hash: hasher.finish() })
+    }
+}
+
+/// The longest key, in bytes (memcached's `KEY_MAX_LENGTH`).
+pub const KEY_BYTES_MAX: usize = 250;

@@ -1,0 +1,382 @@
+//! The cache: values, leases and voids, without sockets, clocks or threads of its own.
+//!
+//! [`Cache`] is a row of locked shards around one void clock. Every method takes the time as an argument and returns
+//! at once; what a caller may have to wait for is told as a deadline and a place to leave a waker.
+//!
+//! Deliberately absent: tasks. Expired memory is given back by [`Cache::sweep`], which somebody has to call.
+
+mod ages;
+mod budget;
+mod cells;
+mod engine;
+mod expiry;
+mod holdoffs;
+mod key;
+mod leases;
+mod notes;
+mod outcome;
+mod peer;
+mod policy;
+mod seq;
+mod shard;
+mod sync;
+mod token;
+mod value;
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use self::ages::Ages;
+use self::budget::Budget;
+use self::engine::{Engine, Item};
+use self::key::Keys;
+use self::outcome::LeaseGet;
+use self::seq::SeqClock;
+use self::shard::{At, Shard};
+use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
+use self::token::Mint;
+use crate::clock::Now;
+
+pub use self::ages::AGE_SECONDS_MAX;
+pub use self::engine::Counts;
+pub use self::expiry::Expiry;
+pub use self::holdoffs::HOLDOFFS_MAX;
+pub use self::key::{KEY_BYTES_MAX, Key};
+pub use self::notes::NOTES_MAX;
+pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, Refused, Store};
+pub use self::peer::{HELD_MAX, Peer};
+pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT};
+pub use self::seq::{SEQ_BITS, Seq};
+pub use self::token::Token;
+pub use self::value::{NotANumber, Step};
+
+/// Values, leases and voids.
+pub struct Cache {
+    ages: Ages,
+    budget: Arc<Budget>,
+    clock: SeqClock,
+    config: Config,
+    keys: Keys,
+    mint: Mint,
+    peers: AtomicU64,
+    /// The shard that gives room next.
+    rotor: AtomicUsize,
+    shards: Box<[Mutex<Shard>]>,
+    /// Who sleeps until the lease of a key (by its hash) has ended.
+    waiters: DashMap<u64, Vec<(u64, Waker)>>,
+}
+
+/// A value as it was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Value<'a> {
+    /// The bytes themselves; a clone shares them.
+    pub bytes: &'a Bytes,
+    /// When it stops being served.
+    pub expiry: Expiry,
+    /// The client's own mark.
+    pub flags: u32,
+    /// When it was stored, in monotonic seconds.
+    pub stored: u32,
+    /// The CAS unique.
+    pub unique: u64,
+}
+
+/// The answer to a lease-get.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leased<'a> {
+    /// Somebody else is loading the value, or the key is held off.
+    Busy {
+        /// Whether the caller itself holds the lease; then there is nothing to wait for.
+        is_own: bool,
+        /// The last value, if a copy is kept.
+        stale: Option<Value<'a>>,
+        /// Until when at most, in monotonic milliseconds.
+        until: u64,
+    },
+    /// The lease is the caller's: load the value, then [`Cache::lease_set`] it.
+    Granted {
+        /// The last value, if a copy is kept.
+        stale: Option<Value<'a>>,
+        /// To be given back with the value.
+        token: Token,
+    },
+    /// A live value.
+    Hit(Value<'a>),
+}
+
+impl Cache {
+    /// An empty cache with a boot secret of its own.
+    ///
+    /// # Panics
+    /// If the system has no randomness to give.
+    pub fn new(config: Config) -> Self {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).expect("the system gives random bytes");
+        Cache::with_seed(config, seed)
+    }
+
+    /// An empty cache whose secrets come from `seed`; for tests that must repeat.
+    pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"));
+        let clock = SeqClock::new(word(0));
+        let budget = Arc::new(Budget::new(config.memory_bytes));
+        let shard = |_| Mutex::new(Shard::new(Engine::new(Arc::clone(&budget))));
+        Cache {
+            ages: Ages::new(&clock),
+            clock,
+            keys: Keys::new(word(8)),
+            mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
+            peers: AtomicU64::new(1),
+            rotor: AtomicUsize::new(0),
+            shards: (0..SHARDS).map(shard).collect(),
+            waiters: DashMap::new(),
+            budget,
+            config,
+        }
+    }
+
+    /// The limits and the policy it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
+        self.keys.key(bytes)
+    }
+
+    /// A new party; see [`Peer`].
+    pub fn peer(&self) -> Peer {
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), self.config.policy.implicit)
+    }
+
+    /// A peer is gone: whoever waits for one of its leases is woken, and the next lease-get is granted.
+    pub fn leave(&self, peer: &mut Peer, now: Now) {
+        for (hash, seq) in peer.take_held() {
+            self.locked(hash, now, |shard, _| shard.release(hash, seq));
+        }
+    }
+
+    /// The live value of a key, read under the shard's lock: `read` must be short.
+    pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
+        self.locked(key.hash, now, |shard, at| shard.get(key, peer, at).map(|item| read(item.into())))
+    }
+
+    /// As [`Cache::get`], and gives the value a new expiry.
+    pub fn get_and_touch<R>(
+        &self,
+        key: &Key,
+        expiry: Expiry,
+        peer: &mut Peer,
+        now: Now,
+        read: impl FnOnce(Value) -> R,
+    ) -> Option<R> {
+        self.locked(key.hash, now, |shard, at| {
+            shard.get_and_touch(key, expiry, peer, at).map(|item| read(item.into()))
+        })
+    }
+
+    /// As [`Cache::get`], without counting as a read of the value.
+    pub fn peek<R>(&self, key: &Key, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
+        self.locked(key.hash, now, |shard, at| shard.peek(key, at).map(|item| read(item.into())))
+    }
+
+    /// Gives the live value a new expiry; false if there is none.
+    pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
+        self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some())
+    }
+
+    /// The live value, or a lease to load it, or word that somebody else does.
+    ///
+    /// `since` is [`Cache::last_seq`] at the beginning of a command with several keys: a lease granted in the same
+    /// command is handed out again for the same key.
+    pub fn lease_get<R>(
+        &self,
+        key: &Key,
+        since: Seq,
+        peer: &mut Peer,
+        now: Now,
+        read: impl FnOnce(Leased) -> R,
+    ) -> R {
+        self.locked(key.hash, now, |shard, at| read(shard.lease_get(key, since, peer, at).into()))
+    }
+
+    /// Fills a key under a lease, or gives the lease back.
+    ///
+    /// # Errors
+    /// [`Refused`] if the token is not valid (any more); the value is dropped.
+    pub fn lease_set(
+        &self,
+        key: &Key,
+        token: Token,
+        fill: Fill,
+        peer: &mut Peer,
+        now: Now,
+    ) -> Result<Filled, Refused> {
+        peer.drop_held(key.hash);
+        self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))
+    }
+
+    /// Stores a value, if `mode` and the fence allow it.
+    pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
+        self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at))
+    }
+
+    /// Counts the live value up or down; `None` if there is none.
+    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotANumber>> {
+        self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at))
+    }
+
+    /// Voids a key: drops its value (true if it had one) and every outstanding lease.
+    ///
+    /// With `held_until` (monotonic milliseconds) nobody but a plain `set` may fill it before then.
+    pub fn delete(&self, key: &Key, held_until: Option<u64>, peer: &mut Peer, now: Now) -> bool {
+        self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at))
+    }
+
+    /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
+    pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
+        let floors: Vec<(Seq, Seq)> = (0..SHARDS as u64)
+            .map(|shard| self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.flush_all(due, at)))
+            .collect();
+        if due.is_some() {
+            return;
+        }
+        peer.notes.own_flush(|hash| {
+            let (before, own) = floors[shard_of(hash)];
+            (self.shards[shard_of(hash)].lock().newest_void(hash).max(before), own)
+        });
+    }
+
+    /// Leaves a waker that is called when the lease of a key has ended; false if it has already, and asking again
+    /// is worth while. Undone by [`Cache::stop_waiting`].
+    pub fn wait(&self, key: &Key, peer: &Peer, waker: &Waker, now: Now) -> bool {
+        self.locked(key.hash, now, |shard, at| {
+            let must_wait = shard.await_lease(key, at);
+            if must_wait {
+                self.waiters.entry(key.hash).or_default().push((peer.id, waker.clone()));
+            }
+            must_wait
+        })
+    }
+
+    /// Takes back what [`Cache::wait`] left.
+    pub fn stop_waiting(&self, key: &Key, peer: &Peer) {
+        if let Some(mut waiters) = self.waiters.get_mut(&key.hash) {
+            waiters.retain(|(id, _)| *id != peer.id);
+        }
+        self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
+    }
+
+    /// Throws away what has expired or was flushed, a bounded number of items under each lock and in all; true if
+    /// there may be more, so that the caller can let others work before it goes on.
+    pub fn sweep(&self, now: Now) -> bool {
+        let mut is_more = false;
+        for shard in 0..SHARDS as u64 {
+            is_more |=
+                self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.sweep(SWEEP_ITEMS_MAX, at));
+        }
+        is_more
+    }
+
+    /// What all shards hold and have done.
+    pub fn counts(&self) -> Counts {
+        self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
+    }
+
+    /// Leases that make others wait now.
+    pub fn leases_outstanding(&self, now: Now) -> usize {
+        self.shards.iter().map(|shard| shard.lock().leases_outstanding(now)).sum()
+    }
+
+    /// The last point of the void clock that was given out.
+    pub fn last_seq(&self) -> Seq {
+        self.clock.last()
+    }
+
+    /// Does one thing under the lock of the shard that a hash belongs to, and wakes whoever must hear of it after.
+    fn locked<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+        self.ages.tick(&self.clock, now);
+        let at = self.at(now);
+        let (result, woken) = {
+            let mut shard = self.shards[shard_of(hash)].lock();
+            shard.tick(at);
+            (act(&mut shard, at), std::mem::take(&mut shard.woken))
+        };
+        for hash in woken {
+            self.wake(hash);
+        }
+        self.make_room(now);
+        result
+    }
+
+    fn wake(&self, hash: u64) {
+        if let Some((_, waiters)) = self.waiters.remove(&hash) {
+            waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        }
+    }
+
+    /// Evicts round the shards until the budget is kept again. One item over it at a time, so the limit is passed by
+    /// no more than one item for each thread, and only until here.
+    fn make_room(&self, now: Now) {
+        let mut empty = 0;
+        while self.budget.is_exceeded() && empty < SHARDS {
+            let shard = self.rotor.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            let was_evicted = self.shards[shard].lock().evict(self.at(now));
+            empty = if was_evicted { 0 } else { empty + 1 };
+        }
+    }
+
+    fn at(&self, now: Now) -> At<'_> {
+        At {
+            ages: &self.ages,
+            clock: &self.clock,
+            mint: &self.mint,
+            now,
+            policy: &self.config.policy,
+            value_bytes_max: self.config.value_bytes_max,
+        }
+    }
+}
+
+impl<'a> From<Item<'a>> for Value<'a> {
+    fn from(item: Item<'a>) -> Self {
+        let meta = item.meta;
+        Value {
+            bytes: item.value,
+            expiry: Expiry(meta.expiry),
+            flags: meta.flags,
+            stored: meta.stored,
+            unique: meta.as_of.number(),
+        }
+    }
+}
+
+impl<'a> From<LeaseGet<'a>> for Leased<'a> {
+    fn from(found: LeaseGet<'a>) -> Self {
+        match found {
+            LeaseGet::Busy { is_own, stale, until } => {
+                Leased::Busy { is_own, stale: stale.map(Value::from), until }
+            }
+            LeaseGet::Granted { stale, token } => Leased::Granted { stale: stale.map(Value::from), token },
+            LeaseGet::Hit(item) => Leased::Hit(item.into()),
+        }
+    }
+}
+
+fn shard_of(hash: u64) -> usize {
+    (hash >> SHARD_SHIFT) as usize % SHARDS
+}
+
+/// Many more than cores, so that two threads seldom meet.
+#[cfg(not(shuttle))]
+const SHARDS: usize = 64;
+/// The model checker explores few of them.
+#[cfg(shuttle)]
+const SHARDS: usize = 2;
+/// Bits of the hash that neither the index of a shard nor its cells use.
+const SHARD_SHIFT: u32 = 48;
+/// Items looked at under one lock by [`Cache::sweep`].
+pub const SWEEP_ITEMS_MAX: usize = 128;

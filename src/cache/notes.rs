@@ -1,0 +1,325 @@
+//! What one connection has missed: the implicit leases of clients that know nothing of leases.
+//!
+//! A ring of notes, oldest first. A miss leaves one; a store of the same key is later checked against it. Notes are
+//! found by hash chains through the ring, so neither a hit nor a miss searches it.
+//!
+//! Deliberately absent: the voids themselves. The shard knows what covers a key and asks here what that means.
+
+use super::policy::Implicit;
+use super::seq::Seq;
+
+/// A miss that was seen, and what has happened to its key by this connection's own hand since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Note {
+    hash: u64,
+    /// The last point given out when the key was missed.
+    seq: Seq,
+    /// The connection's own void of the key since, which alone is disregarded.
+    own: Seq,
+    mark: Mark,
+    /// The next older note of the same chain, as a position plus one.
+    older: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mark {
+    /// Used up by a store, or cleared by a hit.
+    Cleared,
+    /// A store on it is refused whatever covers the key: a foreign void was seen, or the key was held off.
+    Dead,
+    Open,
+}
+
+/// The notes of one connection.
+pub(crate) struct Notes {
+    implicit: Implicit,
+    /// Positions rise for ever; position `p` lies at `p % ring.len()`.
+    ring: Vec<Note>,
+    chains: Vec<u64>,
+    oldest: u64,
+    next: u64,
+    lost: Option<Lost>,
+}
+
+/// Notes that the ring had no room for: as long as the newest is young, any key may have been among them.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    oldest: Seq,
+    newest: Seq,
+}
+
+impl Note {
+    /// Whether a store on this note must be refused, given the newest void that covers its key.
+    pub(crate) fn is_void(&self, covering: Seq) -> bool {
+        self.mark == Mark::Dead || (covering > self.seq && covering != self.own)
+    }
+}
+
+impl Notes {
+    pub(crate) fn new(implicit: Implicit) -> Self {
+        Notes { implicit, ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
+    }
+
+    /// Notes a miss at `seq`; `held_off` makes it void from the start. `horizon` is where notes are too old.
+    pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, horizon: Seq) {
+        if self.implicit == Implicit::Off {
+            return;
+        }
+        let mark = if held_off { Mark::Dead } else { Mark::Open };
+        if self.implicit != Implicit::Strict
+            && let Some(old) = self.find(hash, horizon)
+        {
+            if held_off {
+                old.mark = Mark::Dead;
+            }
+            return;
+        }
+        self.push(Note { hash, seq, own: Seq::ZERO, mark, older: 0 }, horizon);
+    }
+
+    /// A hit or a fill by token: what the client stores next is no fill for the miss before.
+    pub(crate) fn clear(&mut self, hash: u64, horizon: Seq) {
+        if self.oldest == self.next || self.implicit == Implicit::Strict {
+            return;
+        }
+        if let Some(note) = self.find(hash, horizon) {
+            note.mark = Mark::Cleared;
+        }
+    }
+
+    /// The note that a store of this key is to be checked against; it is used up, except in strict mode.
+    pub(crate) fn take(&mut self, hash: u64, horizon: Seq) -> Option<Note> {
+        if self.implicit == Implicit::Off {
+            return None;
+        }
+        let is_strict = self.implicit == Implicit::Strict;
+        if let Some(note) = self.find(hash, horizon) {
+            let taken = *note;
+            if !is_strict {
+                note.mark = Mark::Cleared;
+            }
+            return Some(taken);
+        }
+        self.lost_note(hash, horizon)
+    }
+
+    /// This connection voids the key itself at `own`, where `covering` covered it before.
+    pub(crate) fn own_void(&mut self, hash: u64, covering: Seq, own: Seq, horizon: Seq) {
+        if self.implicit == Implicit::Off || (self.oldest == self.next && self.lost.is_none()) {
+            return;
+        }
+        if self.find(hash, horizon).is_none()
+            && let Some(note) = self.lost_note(hash, horizon)
+        {
+            self.push(note, horizon);
+        }
+        self.each(hash, horizon, |note| note.disregard(covering, own));
+    }
+
+    /// This connection voids everything: `shard_of` a hash tells where, and `floors` each shard's floor before
+    /// and after.
+    pub(crate) fn own_flush(&mut self, voided: impl Fn(u64) -> (Seq, Seq)) {
+        for position in self.oldest..self.next {
+            let index = self.index(position);
+            let (covering, own) = voided(self.ring[index].hash);
+            self.ring[index].disregard(covering, own);
+        }
+    }
+
+    fn push(&mut self, mut note: Note, horizon: Seq) {
+        if self.next - self.oldest == self.ring.len() as u64 {
+            self.make_room(horizon);
+        }
+        let chain = self.chain(note.hash);
+        note.older = self.chains[chain];
+        let index = self.index(self.next);
+        self.ring[index] = note;
+        self.next += 1;
+        self.chains[chain] = self.next;
+    }
+
+    /// Forgets the oldest note, or doubles the ring if that one still counts and the limit allows.
+    fn make_room(&mut self, horizon: Seq) {
+        while self.oldest < self.next && !self.at(self.oldest).counts(horizon) {
+            self.oldest += 1;
+        }
+        if self.next - self.oldest < self.ring.len() as u64 {
+            return;
+        }
+        if self.ring.len() < NOTES_MAX {
+            return self.grow();
+        }
+        let seq = self.at(self.oldest).seq;
+        let oldest = self.lost.filter(|lost| lost.newest > horizon).map_or(seq, |lost| lost.oldest.min(seq));
+        self.lost = Some(Lost { oldest, newest: seq.max(self.lost.map_or(seq, |lost| lost.newest)) });
+        self.oldest += 1;
+    }
+
+    fn grow(&mut self) {
+        let len = (self.ring.len() * 2).max(NOTES_MIN);
+        let kept: Vec<Note> = (self.oldest..self.next).map(|position| *self.at(position)).collect();
+        let empty = Note { hash: 0, seq: Seq::ZERO, own: Seq::ZERO, mark: Mark::Cleared, older: 0 };
+        self.ring = vec![empty; len];
+        self.chains = vec![0; len];
+        (self.oldest, self.next) = (0, 0);
+        for note in kept {
+            self.push(note, Seq::ZERO);
+        }
+    }
+
+    /// A note in place of one that was lost, if any could have been for this key.
+    fn lost_note(&mut self, hash: u64, horizon: Seq) -> Option<Note> {
+        self.lost = self.lost.filter(|lost| lost.newest > horizon);
+        let seq = self.lost?.oldest.max(horizon);
+        Some(Note { hash, seq, own: Seq::ZERO, mark: Mark::Open, older: 0 })
+    }
+
+    /// The oldest note of this key that counts.
+    fn find(&mut self, hash: u64, horizon: Seq) -> Option<&mut Note> {
+        let mut found = None;
+        self.each_position(hash, |note, position| {
+            if note.hash == hash && note.counts(horizon) {
+                found = Some(position);
+            }
+        });
+        let index = self.index(found?);
+        Some(&mut self.ring[index])
+    }
+
+    fn each(&mut self, hash: u64, horizon: Seq, change: impl Fn(&mut Note)) {
+        self.each_position(hash, |note, _| {
+            if note.hash == hash && note.counts(horizon) {
+                change(note);
+            }
+        });
+    }
+
+    /// Walks the chain of this hash, newest first.
+    fn each_position(&mut self, hash: u64, mut visit: impl FnMut(&mut Note, u64)) {
+        if self.oldest == self.next {
+            return;
+        }
+        let mut link = self.chains[self.chain(hash)];
+        while link > self.oldest {
+            let index = self.index(link - 1);
+            visit(&mut self.ring[index], link - 1);
+            link = self.ring[index].older;
+        }
+    }
+
+    fn at(&self, position: u64) -> &Note {
+        &self.ring[self.index(position)]
+    }
+
+    fn index(&self, position: u64) -> usize {
+        position as usize & (self.ring.len() - 1)
+    }
+
+    fn chain(&self, hash: u64) -> usize {
+        (hash >> 24) as usize & (self.chains.len() - 1)
+    }
+}
+
+impl Note {
+    fn counts(&self, horizon: Seq) -> bool {
+        self.mark != Mark::Cleared && self.seq > horizon
+    }
+
+    fn disregard(&mut self, covering: Seq, own: Seq) {
+        if self.is_void(covering) {
+            self.mark = Mark::Dead;
+        } else {
+            self.own = own;
+        }
+    }
+}
+
+/// Notes that a connection keeps; the ring starts with [`NOTES_MIN`] and doubles while they count.
+pub const NOTES_MAX: usize = 1024;
+const NOTES_MIN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Seq = Seq::ZERO;
+
+    fn seq(number: u64) -> Seq {
+        Seq::new(number).unwrap()
+    }
+
+    #[test]
+    fn on_keeps_the_oldest_miss_of_a_key_and_uses_it_up() {
+        let mut notes = Notes::new(Implicit::On);
+        notes.miss(1, seq(10), false, NONE);
+        notes.miss(1, seq(20), false, NONE);
+        let note = notes.take(1, NONE).unwrap();
+        assert!(note.is_void(seq(15)) && !note.is_void(seq(10)));
+        assert_eq!(notes.take(1, NONE), None);
+    }
+
+    #[test]
+    fn strict_keeps_every_miss_until_it_is_old() {
+        let mut notes = Notes::new(Implicit::Strict);
+        notes.miss(1, seq(10), false, NONE);
+        notes.miss(1, seq(20), false, NONE);
+        notes.clear(1, NONE);
+        assert!(notes.take(1, NONE).unwrap().is_void(seq(15)));
+        assert!(!notes.take(1, seq(10)).unwrap().is_void(seq(15)), "the second one counts now");
+        assert_eq!(notes.take(1, seq(20)), None);
+    }
+
+    #[test]
+    fn an_own_void_is_disregarded_unless_it_hides_anothers() {
+        let mut notes = Notes::new(Implicit::On);
+        notes.miss(1, seq(10), false, NONE);
+        notes.own_void(1, seq(5), seq(11), NONE);
+        assert!(!notes.take(1, NONE).unwrap().is_void(seq(11)));
+
+        notes.miss(1, seq(20), false, NONE);
+        notes.own_void(1, seq(21), seq(22), NONE);
+        assert!(notes.take(1, NONE).unwrap().is_void(seq(22)), "21 was somebody else's");
+    }
+
+    #[test]
+    fn a_miss_while_held_off_is_void_whatever_comes() {
+        let mut notes = Notes::new(Implicit::On);
+        notes.miss(1, seq(10), false, NONE);
+        notes.miss(1, seq(11), true, NONE);
+        assert!(notes.take(1, NONE).unwrap().is_void(NONE));
+    }
+
+    #[test]
+    fn what_the_ring_forgets_still_counts_for_every_key_while_it_is_young() {
+        let mut notes = Notes::new(Implicit::On);
+        for n in 0..NOTES_MAX as u64 + 2 {
+            notes.miss(n << 24, seq(100 + n), false, NONE);
+        }
+        assert_eq!(notes.ring.len(), NOTES_MAX);
+        let lost = notes.take(0, NONE).unwrap();
+        assert!(lost.is_void(seq(101)) && !lost.is_void(seq(100)));
+        assert_eq!(notes.take(0, seq(101)), None, "too old to matter");
+        assert!(notes.take(2 << 24, NONE).is_some());
+    }
+
+    #[test]
+    fn after_an_overflow_an_own_void_is_still_ones_own() {
+        let mut notes = Notes::new(Implicit::On);
+        for n in 0..NOTES_MAX as u64 + 2 {
+            notes.miss(n << 24, seq(100 + n), false, NONE);
+        }
+        notes.own_void(0, seq(50), seq(1_000), NONE);
+        assert!(!notes.take(0, NONE).unwrap().is_void(seq(1_000)));
+    }
+
+    #[test]
+    fn a_long_life_needs_no_more_than_the_ring() {
+        let mut notes = Notes::new(Implicit::On);
+        for n in 0..100_000u64 {
+            let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            notes.miss(hash, seq(n + 1), false, NONE);
+            assert!(notes.take(hash, NONE).is_some());
+        }
+        assert!(notes.ring.len() <= NOTES_MIN);
+    }
+}

@@ -1,0 +1,110 @@
+//! What can be asked of the cache beside a key, and what it can answer.
+
+use bytes::Bytes;
+
+use super::engine::Item;
+use super::expiry::Expiry;
+use super::token::Token;
+
+/// How a store treats what is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Only where there is no live value.
+    Add,
+    /// At the end of the live value.
+    Append,
+    /// Only over the value with this CAS unique.
+    Cas(u64),
+    /// At the beginning of the live value.
+    Prepend,
+    /// Only over a live value.
+    Replace,
+    /// Always.
+    Set,
+}
+
+/// A value that somebody wants stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Draft {
+    /// When it stops being served.
+    pub expiry: Expiry,
+    /// The client's own mark, kept and given back.
+    pub flags: u32,
+    /// The bytes themselves.
+    pub value: Bytes,
+}
+
+/// What the holder of a lease brings back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fill {
+    /// Nothing: somebody else may load the value.
+    Release,
+    /// The value.
+    Value(Draft),
+}
+
+/// How the fence for clients without leases saw a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fence {
+    /// The connection had not missed the key: a plain store.
+    None,
+    /// It would have been refused, but the policy only observes.
+    Observed,
+    /// No void since the miss.
+    Passed,
+    /// A void since the miss.
+    Refused,
+}
+
+/// What became of a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Store {
+    /// `cas`: somebody changed the value since it was read.
+    Exists,
+    /// `cas`: there is no live value.
+    NotFound,
+    /// The mode did not allow it.
+    NotStored,
+    /// The fence refused it; nothing is kept, and nothing older is served.
+    Refused,
+    /// It is the live value now.
+    Stored {
+        /// What the fence had to say.
+        fence: Fence,
+    },
+    /// The value would have grown beyond the limit; the old one stands.
+    TooLarge,
+}
+
+/// What became of an accepted fill.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Filled {
+    /// The lease was given back.
+    Released,
+    /// It replaced an older stale copy and is not visible.
+    Stale,
+    /// It is the live value now.
+    Visible,
+}
+
+/// Why a fill was not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// A newer value or fill is there already.
+    Superseded,
+    /// The token is of another key, boot or server, or too old, or none at all.
+    Unknown,
+    /// The key was voided after the lease was granted, or is held off.
+    Voided,
+}
+
+/// What a lease-get finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LeaseGet<'a> {
+    /// Somebody is loading it, or the key is held off, until at most then (monotonic milliseconds).
+    Busy { is_own: bool, stale: Option<Item<'a>>, until: u64 },
+    /// The lease is the caller's.
+    Granted { stale: Option<Item<'a>>, token: Token },
+    /// A live value.
+    Hit(Item<'a>),
+}

@@ -1,0 +1,40 @@
+//! What the cache remembers of one connection, or of one thread of an embedding program.
+
+use super::notes::Notes;
+use super::policy::Implicit;
+use super::seq::Seq;
+
+/// A party that reads and stores: its misses, and the leases it holds.
+///
+/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it is gone.
+pub struct Peer {
+    pub(crate) id: u64,
+    pub(crate) notes: Notes,
+    /// Hash and point of the leases it was granted lately, oldest first.
+    held: Vec<(u64, Seq)>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: u64, implicit: Implicit) -> Self {
+        Peer { id, notes: Notes::new(implicit), held: Vec::new() }
+    }
+
+    /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.
+    pub(crate) fn hold(&mut self, hash: u64, seq: Seq) {
+        if self.held.len() == HELD_MAX {
+            self.held.remove(0);
+        }
+        self.held.push((hash, seq));
+    }
+
+    pub(crate) fn drop_held(&mut self, hash: u64) {
+        self.held.retain(|(held, _)| *held != hash);
+    }
+
+    pub(crate) fn take_held(&mut self) -> Vec<(u64, Seq)> {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Leases that are freed at once when their holder goes.
+pub const HELD_MAX: usize = 256;

@@ -1,0 +1,64 @@
+//! What an operator decides about leases, and the limits of the cache.
+
+use std::time::Duration;
+
+/// Whether a plain `get` that misses and the `set` after it are fenced like a lease and its fill.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Implicit {
+    /// Plain stores are memcached's.
+    Off,
+    /// Plain stores are memcached's, and what [`Implicit::On`] would have refused is counted.
+    Observe,
+    /// Fenced, for connections that one thread at a time uses.
+    #[default]
+    On,
+    /// Fenced, for connections that many requests share: misses are remembered until they are old.
+    Strict,
+}
+
+/// How leases behave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// The fence for clients that know nothing of leases.
+    pub implicit: Implicit,
+    /// How long tokens and noted misses are good for; whole seconds, at most [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
+    pub lease_max_age: Duration,
+    /// The least time between two grants for one key, also after voids; 0 for none.
+    pub lease_min_interval: Duration,
+    /// For how long a granted lease makes others wait.
+    pub lease_window: Duration,
+    /// For how long a voided or expired value is kept as a stale copy; 0 keeps none.
+    pub stale: Duration,
+}
+
+/// The limits of a cache, and its policy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Bytes that items may take, bookkeeping included.
+    pub memory_bytes: usize,
+    /// The longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// How leases behave.
+    pub policy: Policy,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            implicit: Implicit::On,
+            lease_max_age: Duration::from_secs(60),
+            lease_min_interval: Duration::ZERO,
+            lease_window: Duration::from_secs(10),
+            stale: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { memory_bytes: 64 << 20, value_bytes_max: VALUE_BYTES_MAX_DEFAULT, policy: Policy::default() }
+    }
+}
+
+/// memcached's `-I 1m`.
+pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;

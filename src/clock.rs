@@ -1,0 +1,98 @@
+//! Time: the only module that reads it. Everything else is handed a [`Now`].
+//!
+//! Deliberately absent: timers. What must happen later is told as a deadline; the edge does the waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of both clocks, taken once for a batch of requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Now {
+    /// Milliseconds of monotonic time since the clock was made; deadlines and ages are counted in it.
+    pub millis: u64,
+    /// Seconds of the wall clock since 1970; only absolute expiry times are compared with it.
+    pub unix: u64,
+}
+
+/// Where readings come from: the machine, or a test's hand.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// Time that stands still until [`Clock::advance`] moves it.
+    Manual(Arc<AtomicU64>),
+    /// The machine's monotonic and wall clocks.
+    System(Instant),
+}
+
+impl Now {
+    /// Whole seconds of monotonic time. They count from 2, so that second 1 is always past and 0 can mean never.
+    pub fn seconds(self) -> u32 {
+        u32::try_from(self.millis / 1000 + 2).expect("a process does not live for 136 years")
+    }
+
+    /// The reading `span` after this one, in monotonic milliseconds.
+    pub fn after(self, span: Duration) -> u64 {
+        self.millis.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Clock {
+    /// A clock that follows the machine's; its monotonic time begins now.
+    #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
+    pub fn system() -> Self {
+        Clock::System(Instant::now())
+    }
+
+    /// A clock that only moves by hand; it begins at monotonic 0 and at [`MANUAL_UNIX`] of wall time.
+    pub fn manual() -> Self {
+        Clock::Manual(Arc::default())
+    }
+
+    /// Moves a manual clock on.
+    ///
+    /// # Panics
+    /// On the system's clock, which nobody can move.
+    pub fn advance(&self, span: Duration) {
+        let Clock::Manual(millis) = self else { panic!("only a manual clock can be moved") };
+        millis.fetch_add(span.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Reads both clocks.
+    #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
+    pub fn now(&self) -> Now {
+        match self {
+            Clock::Manual(millis) => {
+                let millis = millis.load(Ordering::Relaxed);
+                Now { millis, unix: MANUAL_UNIX + millis / 1000 }
+            }
+            Clock::System(origin) => {
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+                Now { millis: origin.elapsed().as_millis() as u64, unix }
+            }
+        }
+    }
+}
+
+/// The wall time at which manual clocks begin: 2026-01-01 00:00 UTC.
+pub const MANUAL_UNIX: u64 = 1_767_225_600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_both_times_together() {
+        let clock = Clock::manual();
+        clock.advance(Duration::from_millis(2_500));
+        assert_eq!(clock.now(), Now { millis: 2_500, unix: MANUAL_UNIX + 2 });
+        assert_eq!(clock.now().seconds(), 4);
+        assert_eq!(clock.now().after(Duration::from_secs(1)), 3_500);
+    }
+
+    #[test]
+    fn the_system_clock_does_not_run_backwards() {
+        let clock = Clock::system();
+        let first = clock.now();
+        assert!(clock.now().millis >= first.millis && first.unix > MANUAL_UNIX - 86_400 * 365);
+    }
+}

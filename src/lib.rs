@@ -1,0 +1,8 @@
+//! leasehold: a memcached-compatible cache whose fills are race-free.
+#![doc = ""]
+
+pub mod cache;
+pub mod clock;
+
+pub use cache::{Cache, Config};
+pub use clock::{Clock, Now};
