@@ -3,6 +3,9 @@
 
 pub mod cache;
 pub mod clock;
+pub mod command;
+pub mod metrics;
+pub mod protocol;
 
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};

@@ -31,6 +31,11 @@ impl Expiry {
         }
     }
 
+    /// Milliseconds from `now` until then; 0 if it is past.
+    pub fn delay_ms(self, now: Now) -> u64 {
+        (u64::from(self.0.saturating_sub(2)) * 1000).saturating_sub(now.millis)
+    }
+
     /// The same moment in seconds since 1970; 0 for never.
     pub fn to_unix(self, now: Now) -> u64 {
         match self {
@@ -42,7 +47,7 @@ impl Expiry {
 
 /// The first whole second that is at least `span` away.
 pub(crate) fn seconds_after(now: Now, span: Duration) -> u32 {
-    let started = now.millis % 1000 != 0;
+    let started = !now.millis.is_multiple_of(1000);
     let seconds = u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     now.seconds().saturating_add(seconds).saturating_add(u32::from(started))
 }

@@ -1,0 +1,351 @@
+//! One request in, one reply out.
+//!
+//! [`execute`] is the whole server between its two buffers: it looks at the request, asks the cache, writes the reply
+//! and says how the connection goes on. It never waits: a request with many keys stops when the reply buffer is full
+//! and goes on when it is called again; one that must wait for a lease says for which key and until when.
+//!
+//! Deliberately absent: sockets, clocks and logs.
+
+mod session;
+mod stats;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::cache::{
+    Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, Refused, Seq, Step, Value,
+};
+use crate::cache;
+use crate::clock::Now;
+use crate::metrics::Count;
+use crate::protocol::{CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
+
+pub use self::session::{ImplicitReply, Rules, Session};
+
+/// How the connection goes on after a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flow<'a> {
+    /// Send what is written and close.
+    Close,
+    /// The next request, please.
+    Next,
+    /// Send what is written, then call again with the same request.
+    Pause,
+    /// Stop the whole server.
+    Shutdown,
+    /// Log as much as so many `-v` flags ask for.
+    Verbosity(u32),
+    /// Wait until the lease of this key has ended ([`Cache::wait`]) or until that time (monotonic milliseconds), then
+    /// call again with the same request.
+    Wait {
+        /// The key.
+        key: &'a [u8],
+        /// The deadline.
+        until: u64,
+    },
+}
+
+/// Answers one request, or goes on with it.
+pub fn execute<'a>(
+    request: &mut Request<'a>,
+    cache: &Cache,
+    session: &mut Session,
+    output: &mut Output,
+    now: Now,
+) -> Flow<'a> {
+    let mut command = Command { cache, session, output, now };
+    match request {
+        Request::Add(store) => command.store(Mode::Add, store),
+        Request::Append(store) => command.store(Mode::Append, store),
+        Request::Cas(store, unique) => command.store(Mode::Cas(*unique), store),
+        Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
+        Request::Delete { key, held_seconds, noreply } => command.delete(key, *held_seconds, *noreply),
+        Request::FlushAll { exptime, noreply } => command.flush_all(*exptime, *noreply),
+        Request::Get { keys, unique } => return command.each(keys, |command, key| command.get(key, *unique)),
+        Request::GetAndTouch { exptime, keys, unique } => {
+            return command.each(keys, |command, key| command.get_and_touch(key, *exptime, *unique));
+        }
+        Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
+        Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
+        Request::LeaseSet(fill) => command.lease_set(fill),
+        Request::MetaGet { keys } => return command.each(keys, Command::meta_get),
+        Request::Prepend(store) => command.store(Mode::Prepend, store),
+        Request::Quit => return Flow::Close,
+        Request::Replace(store) => command.store(Mode::Replace, store),
+        Request::Set(store) => command.store(Mode::Set, store),
+        Request::Shutdown if command.session.rules.may_shut_down => return Flow::Shutdown,
+        Request::Shutdown => command.output.reply(Reply::ShutdownNotEnabled),
+        Request::Stats { what } => command.stats(what),
+        Request::TooLarge { key, is_set, noreply } => command.too_large(key, *is_set, *noreply),
+        Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),
+        Request::Verbosity { level, noreply } => {
+            command.reply(Reply::Ok, *noreply);
+            return Flow::Verbosity(*level);
+        }
+        Request::Version => command.output.version(MEMCACHED_VERSION),
+    }
+    Flow::Next
+}
+
+/// Everything a command works with.
+struct Command<'c> {
+    cache: &'c Cache,
+    session: &'c mut Session,
+    output: &'c mut Output,
+    now: Now,
+}
+
+impl Command<'_> {
+    /// Answers key after key until the output is full; `END` after the last one.
+    fn each<'a>(&mut self, keys: &mut Keys<'a>, mut answer: impl FnMut(&mut Self, &'a [u8])) -> Flow<'a> {
+        while !self.output.is_full() {
+            let Some(key) = keys.next() else {
+                self.output.reply(Reply::End);
+                return Flow::Next;
+            };
+            answer(self, key);
+        }
+        Flow::Pause
+    }
+
+    fn get(&mut self, bytes: &[u8], unique: CasUnique) {
+        let key = legal(self.cache, bytes);
+        let output = &mut *self.output;
+        let found = self.cache.get(&key, &mut self.session.peer, self.now, |value| {
+            output.value(bytes, value.flags, shown(unique, value), value.bytes);
+        });
+        self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
+    }
+
+    fn get_and_touch(&mut self, bytes: &[u8], exptime: i64, unique: CasUnique) {
+        let key = legal(self.cache, bytes);
+        let output = &mut *self.output;
+        let expiry = Expiry::from_exptime(exptime, self.now);
+        let peer = &mut self.session.peer;
+        let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
+            output.value(bytes, value.flags, shown(unique, value), value.bytes);
+        });
+        self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
+        // memcached counts a gat as a get, too.
+        self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
+    }
+
+    fn meta_get(&mut self, bytes: &[u8]) {
+        let (now, output) = (self.now, &mut *self.output);
+        let key = legal(self.cache, bytes);
+        self.cache.peek(&key, now, |value| {
+            output.meta(bytes, now.seconds() - value.stored, value.expiry.to_unix(now));
+        });
+        self.session.counters.add(Count::CmdMeta);
+    }
+
+    fn lease_get<'a>(&mut self, keys: &mut Keys<'a>, wait_ms: u32) -> Flow<'a> {
+        let since = self.session.begin_leases(self.cache.last_seq());
+        let deadline = self.session.begin_waiting(wait_ms, self.now);
+        while !self.output.is_full() {
+            let Some(bytes) = keys.peek() else {
+                self.session.end_leases();
+                self.output.reply(Reply::End);
+                return Flow::Next;
+            };
+            if let Some(until) = self.lease_get_one(bytes, since, deadline) {
+                return Flow::Wait { key: bytes, until };
+            }
+            keys.next();
+        }
+        Flow::Pause
+    }
+
+    /// Answers one key of a `lease-get`, or says until when to wait for it.
+    fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
+        let key = legal(self.cache, bytes);
+        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
+        let Session { peer, counters, waited, .. } = session;
+        let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
+            let (token, stale) = match leased {
+                Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
+                    return Some(until.min(deadline));
+                }
+                Leased::Busy { stale, .. } => {
+                    counters.add(Count::LeaseHotMiss);
+                    (LOST_TOKEN, stale)
+                }
+                Leased::Granted { stale, token } => {
+                    counters.add(Count::LeaseGranted);
+                    (token.number(), stale)
+                }
+                Leased::Hit(value) => {
+                    output.value(bytes, value.flags, None, value.bytes);
+                    counters.add(Count::GetHits);
+                    return None;
+                }
+            };
+            counters.add(Count::GetMisses);
+            if stale.is_some() {
+                counters.add(Count::StaleServed);
+            }
+            let (flags, empty) = (stale.map_or(0, |stale| stale.flags), Bytes::new());
+            output.leased_value(bytes, token, flags, stale.map_or(&empty, |stale| stale.bytes));
+            None
+        });
+        waited.count(waits.is_some(), now.millis >= deadline, counters);
+        if waits.is_none() {
+            counters.add(Count::CmdLeaseGet);
+        }
+        waits
+    }
+
+    fn lease_set(&mut self, LeaseSet { token, store }: &mut LeaseSet) {
+        let key = legal(self.cache, store.key);
+        let fill = if store.exptime < 0 { Fill::Release } else { Fill::Value(draft(store, self.now)) };
+        let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
+        let (count, reply) = match done {
+            Ok(Filled::Released) => (Count::LeaseReleased, Reply::Stored),
+            Ok(Filled::Stale) => (Count::LeaseRefusedVoided, Reply::StaleStored),
+            Ok(Filled::Visible) => (Count::LeaseFilled, Reply::Stored),
+            Err(Refused::Superseded) => (Count::LeaseRefusedSuperseded, Reply::NotStored),
+            Err(Refused::Unknown) => (Count::LeaseRefusedUnknown, Reply::NotStored),
+            Err(Refused::Voided) => (Count::LeaseRefusedVoided, Reply::NotStored),
+        };
+        self.session.counters.add(Count::CmdLeaseSet);
+        self.session.counters.add(count);
+        self.reply(reply, store.noreply);
+    }
+
+    fn store(&mut self, mode: Mode, store: &mut Store) {
+        let key = legal(self.cache, store.key);
+        let done = self.cache.store(&key, mode, draft(store, self.now), &mut self.session.peer, self.now);
+        self.tally_store(mode, done);
+        let reply = match done {
+            cache::Store::Exists => Reply::Exists,
+            cache::Store::NotFound => Reply::NotFound,
+            cache::Store::NotStored => Reply::NotStored,
+            cache::Store::Refused => self.refusal(mode),
+            cache::Store::Stored { .. } => Reply::Stored,
+            cache::Store::TooLarge => Reply::TooLarge,
+        };
+        self.reply(reply, store.noreply);
+    }
+
+    /// A refused `set` looks to its client as if it was stored and evicted at once, unless it wants to know.
+    fn refusal(&self, mode: Mode) -> Reply {
+        match (mode, self.session.rules.implicit_reply) {
+            (Mode::Set, ImplicitReply::Stored) => Reply::Stored,
+            (Mode::Set, ImplicitReply::NotStored)
+            | (Mode::Add | Mode::Append | Mode::Cas(_) | Mode::Prepend | Mode::Replace, _) => Reply::NotStored,
+        }
+    }
+
+    fn count(&mut self, bytes: &[u8], step: Step, noreply: bool) {
+        let key = legal(self.cache, bytes);
+        let done = self.cache.count(&key, step, &mut self.session.peer, self.now);
+        let (hits, misses) = match step {
+            Step::Decr(_) => (Count::DecrHits, Count::DecrMisses),
+            Step::Incr(_) => (Count::IncrHits, Count::IncrMisses),
+        };
+        match done {
+            None => {
+                self.session.counters.add(misses);
+                self.reply(Reply::NotFound, noreply);
+            }
+            Some(Err(cache::NotANumber)) => self.reply(Reply::NonNumeric, noreply),
+            Some(Ok(number)) => {
+                self.session.counters.add(hits);
+                if !noreply {
+                    self.output.number(number);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, bytes: &[u8], held_seconds: u32, noreply: bool) {
+        let key = legal(self.cache, bytes);
+        let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
+        let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
+        self.tally(Count::VoidsKey, was_live, Count::DeleteHits, Count::DeleteMisses);
+        self.reply(if was_live { Reply::Deleted } else { Reply::NotFound }, noreply);
+    }
+
+    fn touch(&mut self, bytes: &[u8], exptime: i64, noreply: bool) {
+        let key = legal(self.cache, bytes);
+        let was_live = self.cache.touch(&key, Expiry::from_exptime(exptime, self.now), self.now);
+        self.tally(Count::CmdTouch, was_live, Count::TouchHits, Count::TouchMisses);
+        self.reply(if was_live { Reply::Touched } else { Reply::NotFound }, noreply);
+    }
+
+    fn flush_all(&mut self, exptime: i64, noreply: bool) {
+        let due = (exptime > 0).then(|| Expiry::from_exptime(exptime, self.now).delay_ms(self.now));
+        let due = due.filter(|delay| *delay > 0).map(|delay| self.now.millis + delay);
+        self.cache.flush_all(due, &mut self.session.peer, self.now);
+        self.session.counters.add(Count::CmdFlush);
+        self.session.counters.add(Count::VoidsAll);
+        self.reply(Reply::Ok, noreply);
+    }
+
+    /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
+    fn too_large(&mut self, bytes: &[u8], is_set: bool, noreply: bool) {
+        if is_set {
+            let key = legal(self.cache, bytes);
+            self.cache.delete(&key, None, &mut self.session.peer, self.now);
+        }
+        self.session.counters.add(Count::StoreTooLarge);
+        self.reply(Reply::TooLarge, noreply);
+    }
+
+    fn reply(&mut self, reply: Reply, noreply: bool) {
+        if !noreply {
+            self.output.reply(reply);
+        }
+    }
+
+    fn tally(&self, command: Count, was_hit: bool, hit: Count, miss: Count) {
+        self.session.counters.add(command);
+        self.session.counters.add(if was_hit { hit } else { miss });
+    }
+
+    fn tally_store(&self, mode: Mode, done: cache::Store) {
+        let counters = &self.session.counters;
+        counters.add(Count::CmdSet);
+        match (mode, done) {
+            (Mode::Cas(_), cache::Store::Stored { .. }) => counters.add(Count::CasHits),
+            (_, cache::Store::Exists) => counters.add(Count::CasBadval),
+            (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
+            (_, cache::Store::Refused) => counters.add(Count::ImplicitRefused),
+            (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
+            (_, cache::Store::Stored { fence: Fence::Passed }) => counters.add(Count::ImplicitFills),
+            (_, cache::Store::Stored { fence: Fence::Observed }) => counters.add(Count::ImplicitObserved),
+            (Mode::Set, cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {
+                if self.cache.config().policy.implicit != Implicit::Off {
+                    counters.add(Count::UnfencedSets);
+                }
+            }
+            (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {}
+        }
+    }
+}
+
+fn legal<'a>(cache: &Cache, bytes: &'a [u8]) -> Key<'a> {
+    cache.key(bytes).expect("the grammar lets only legal keys through")
+}
+
+fn shown(unique: CasUnique, value: Value) -> Option<u64> {
+    match unique {
+        CasUnique::Hide => None,
+        CasUnique::Show => Some(value.unique),
+    }
+}
+
+fn draft(store: &mut Store, now: Now) -> Draft {
+    let value = match std::mem::take(&mut store.value) {
+        // Copied out: a slice of the read buffer would keep the whole of it alive, and our byte count would be a lie.
+        Cow::Borrowed(value) => Bytes::copy_from_slice(value),
+        Cow::Owned(value) => Bytes::from(value),
+    };
+    Draft { expiry: Expiry::from_exptime(store.exptime, now), flags: store.flags, value }
+}
+
+/// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
+const LOST_TOKEN: u64 = 1;
+/// The memcached that we answer like; clients switch features on by it.
+pub const MEMCACHED_VERSION: &str = "1.6.45";

@@ -1,0 +1,92 @@
+//! What the server remembers of one connection.
+
+use std::sync::Arc;
+
+use crate::cache::{Cache, Peer, Seq};
+use crate::clock::Now;
+use crate::metrics::{Count, Counters, Metrics};
+
+/// What a plain `set` hears that the fence refused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ImplicitReply {
+    /// `NOT_STORED`
+    NotStored,
+    /// `STORED`, as if it had been stored and evicted at once.
+    #[default]
+    Stored,
+}
+
+/// What the operator allows to every connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rules {
+    /// The answer to a refused `set`.
+    pub implicit_reply: ImplicitReply,
+    /// Whether `shutdown` is obeyed.
+    pub may_shut_down: bool,
+}
+
+/// One connection, as the commands see it.
+pub struct Session {
+    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) peer: Peer,
+    pub(super) rules: Rules,
+    /// Where the `lease-get` that is being answered began, and until when it may wait.
+    lease_get: Option<(Seq, Option<u64>)>,
+    pub(super) waited: Waited,
+}
+
+/// Whether the key at hand has been waited for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Waited(bool);
+
+impl Session {
+    /// A fresh connection on the worker thread that `counters` belong to.
+    pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
+        Session { counters, metrics, peer: cache.peer(), rules, lease_get: None, waited: Waited(false) }
+    }
+
+    /// The party that the cache knows this connection as.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The counters of this connection's thread.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The connection is gone: its leases are free again.
+    pub fn close(&mut self, cache: &Cache, now: Now) {
+        cache.leave(&mut self.peer, now);
+    }
+
+    pub(super) fn begin_leases(&mut self, last: Seq) -> Seq {
+        self.lease_get.get_or_insert((last, None)).0
+    }
+
+    /// The deadline of a command's waiting: one budget for all its keys, counted from its beginning.
+    pub(super) fn begin_waiting(&mut self, wait_ms: u32, now: Now) -> u64 {
+        let (_, deadline) = self.lease_get.as_mut().expect("begin_leases comes first");
+        *deadline.get_or_insert(now.millis + u64::from(wait_ms.min(LEASE_WAIT_MS_MAX)))
+    }
+
+    pub(super) fn end_leases(&mut self) {
+        self.lease_get = None;
+    }
+}
+
+impl Waited {
+    /// Counts the beginning and the end of waiting for a key.
+    pub(super) fn count(&mut self, must_wait: bool, is_late: bool, counters: &Counters) {
+        match (std::mem::replace(&mut self.0, must_wait), must_wait) {
+            (false, true) => counters.add(Count::LeaseWaits),
+            (true, false) if is_late => counters.add(Count::LeaseWaitTimeouts),
+            (true, false) => counters.add(Count::LeaseWaitFilled),
+            (false, false) | (true, true) => {}
+        }
+    }
+}
+
+/// The longest wait; a longer one is cut to this.
+pub const LEASE_WAIT_MS_MAX: u32 = 60_000;

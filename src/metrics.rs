@@ -1,0 +1,211 @@
+//! Counters: what happened, and under which name it is told.
+//!
+//! Each worker thread counts into a [`Counters`] of its own, which only it writes; whoever wants the totals adds them
+//! up. What items and shards know of themselves (`curr_items`, `evictions`) is asked of the cache instead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cache::Counts;
+
+/// One thing that is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "NAMES and docs/statistics.md tell what each one is")]
+pub enum Count {
+    BytesRead,
+    BytesWritten,
+    CasBadval,
+    CasHits,
+    CasMisses,
+    CmdFlush,
+    CmdGet,
+    CmdLeaseGet,
+    CmdLeaseSet,
+    CmdMeta,
+    CmdSet,
+    CmdTouch,
+    DecrHits,
+    DecrMisses,
+    DeleteHits,
+    DeleteMisses,
+    GetHits,
+    GetMisses,
+    IdleKicks,
+    ImplicitFills,
+    ImplicitObserved,
+    ImplicitRefused,
+    IncrHits,
+    IncrMisses,
+    LeaseFilled,
+    LeaseGranted,
+    LeaseHotMiss,
+    LeaseRefusedSuperseded,
+    LeaseRefusedUnknown,
+    LeaseRefusedVoided,
+    LeaseReleased,
+    LeaseWaitFilled,
+    LeaseWaitTimeouts,
+    LeaseWaits,
+    StaleServed,
+    StoreTooLarge,
+    TouchHits,
+    TouchMisses,
+    UnfencedSets,
+    VoidsAll,
+    VoidsKey,
+}
+
+const COUNTS: usize = Count::VoidsKey as usize + 1;
+
+/// The name of each [`Count`] in `stats`, in the order of the variants.
+const NAMES: [&str; COUNTS] = [
+    "bytes_read",
+    "bytes_written",
+    "cas_badval",
+    "cas_hits",
+    "cas_misses",
+    "cmd_flush",
+    "cmd_get",
+    "cmd_lease_get",
+    "cmd_lease_set",
+    "cmd_meta",
+    "cmd_set",
+    "cmd_touch",
+    "decr_hits",
+    "decr_misses",
+    "delete_hits",
+    "delete_misses",
+    "get_hits",
+    "get_misses",
+    "idle_kicks",
+    "implicit_fills",
+    "implicit_observed",
+    "implicit_refused",
+    "incr_hits",
+    "incr_misses",
+    "lease_filled",
+    "lease_granted",
+    "lease_hot_miss",
+    "lease_refused_superseded",
+    "lease_refused_unknown",
+    "lease_refused_voided",
+    "lease_released",
+    "lease_wait_filled",
+    "lease_wait_timeouts",
+    "lease_waits",
+    "stale_served",
+    "store_too_large",
+    "touch_hits",
+    "touch_misses",
+    "unfenced_sets",
+    "voids_all",
+    "voids_key",
+];
+
+/// The counts of one worker thread.
+#[derive(Debug)]
+pub struct Counters([AtomicU64; COUNTS]);
+
+/// What is known of the whole server.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Connections open now.
+    pub connections: AtomicU64,
+    /// Connections accepted so far.
+    pub connections_total: AtomicU64,
+    /// Connections that may be open at once.
+    pub connections_max: u64,
+    /// How often the limit was reached and accepting stopped.
+    pub listen_disabled: AtomicU64,
+    threads: Vec<Arc<Counters>>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters([const { AtomicU64::new(0) }; COUNTS])
+    }
+}
+
+impl Counters {
+    /// One more.
+    pub fn add(&self, count: Count) {
+        self.add_many(count, 1);
+    }
+
+    /// Some more. Only the thread that these counters belong to may call this: it loads and stores, so that the hot
+    /// path has no locked instruction.
+    pub fn add_many(&self, count: Count, more: u64) {
+        let counter = &self.0[count as usize];
+        counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    /// Metrics of a server with so many worker threads.
+    pub fn new(threads: usize, connections_max: u64) -> Self {
+        Metrics {
+            connections: AtomicU64::new(0),
+            connections_total: AtomicU64::new(0),
+            connections_max,
+            listen_disabled: AtomicU64::new(0),
+            threads: (0..threads).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// The counters of a worker thread.
+    pub fn of_thread(&self, thread: usize) -> Arc<Counters> {
+        Arc::clone(&self.threads[thread])
+    }
+
+    /// The sum over all threads.
+    pub fn total(&self, count: Count) -> u64 {
+        self.threads.iter().map(|counters| counters.0[count as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// `stats reset`: all counts begin again.
+    pub fn reset(&self) {
+        for counter in self.threads.iter().flat_map(|counters| &counters.0) {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.connections_total.store(0, Ordering::Relaxed);
+    }
+
+    /// Every count and gauge under its name, for `stats`.
+    pub fn each(&self, cache: Counts, mut tell: impl FnMut(&str, u64)) {
+        tell("max_connections", self.connections_max);
+        tell("curr_connections", self.connections.load(Ordering::Relaxed));
+        tell("total_connections", self.connections_total.load(Ordering::Relaxed));
+        tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
+        tell("threads", self.threads.len() as u64);
+        for (index, name) in NAMES.iter().enumerate() {
+            tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
+        }
+        tell("bytes", cache.bytes);
+        tell("curr_items", cache.items - cache.stale);
+        tell("total_items", cache.total_items);
+        tell("stale_items", cache.stale);
+        tell("evictions", cache.evictions);
+        tell("evicted_unfetched", cache.evicted_unfetched);
+        tell("expired", cache.expired);
+        tell("expired_unfetched", cache.expired_unfetched);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_the_name_of_its_variant() {
+        let metrics = Metrics::new(2, 1);
+        metrics.of_thread(0).add(Count::VoidsKey);
+        metrics.of_thread(1).add_many(Count::VoidsKey, 2);
+        metrics.of_thread(1).add(Count::LeaseHotMiss);
+        let mut told = Vec::new();
+        metrics.each(Counts::default(), |name, value| told.push((name.to_owned(), value)));
+        assert!(told.contains(&("voids_key".to_owned(), 3)) && told.contains(&("lease_hot_miss".to_owned(), 1)));
+        assert!(NAMES.is_sorted(), "the order of the variants is that of the names");
+        metrics.reset();
+        assert_eq!(metrics.total(Count::VoidsKey), 0);
+    }
+}

@@ -1,0 +1,194 @@
+//! The read buffer: bytes in, one request at a time out.
+//!
+//! A request borrows from the buffer until the next one is asked for. Small data blocks stay where they were read; a
+//! large one is received into memory of its own, allocated once, so that the cache can keep it without a copy.
+
+use std::borrow::Cow;
+
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::grammar::{self, Line};
+use super::refusal::Refusal;
+use super::request::Request;
+use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
+
+/// Cuts a connection's bytes into requests.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: BytesMut,
+    /// Bytes of the buffer in which no line ends; a long line that comes in drips is not searched again and again.
+    searched: usize,
+    state: State,
+    /// Bytes of the buffer that the last request lies in.
+    used: usize,
+    value_bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Line,
+    /// A large data block is being received, with its line end; the line before it is kept.
+    Receive { line: Vec<u8>, value: Vec<u8>, whole: usize },
+    /// The large data block lies here while its request is looked at.
+    Received { line: Vec<u8> },
+    /// So many bytes of a refused data block are still to come.
+    Skip(usize),
+}
+
+impl Decoder {
+    /// A decoder that refuses values above `value_bytes_max`.
+    pub fn new(value_bytes_max: usize) -> Self {
+        Decoder { buffer: BytesMut::new(), searched: 0, state: State::Line, used: 0, value_bytes_max }
+    }
+
+    /// Where the next bytes go, never more than is good for now.
+    pub fn space(&mut self) -> Space<'_> {
+        self.release();
+        match &mut self.state {
+            State::Receive { value, whole, .. } => {
+                let missing = *whole - value.len();
+                Space::Apart(value.limit(missing))
+            }
+            State::Line | State::Received { .. } | State::Skip(_) => {
+                self.buffer.reserve(READ_BYTES);
+                let free = self.buffer.capacity() - self.buffer.len();
+                Space::Buffer((&mut self.buffer).limit(free))
+            }
+        }
+    }
+
+    /// The next request, or what is wrong with it; `None` if more bytes are needed.
+    ///
+    /// After a fatal refusal there is nothing left to ask for.
+    pub fn decode(&mut self) -> Option<Result<Request<'_>, Refusal>> {
+        self.release();
+        self.skip();
+        if matches!(self.state, State::Receive { .. }) {
+            return self.received();
+        }
+        let (line, start) = match find_line(&self.buffer, self.searched) {
+            None => {
+                self.searched = self.buffer.len();
+                return None;
+            }
+            Some(Ok(found)) => found,
+            Some(Err(refusal)) => {
+                self.used = self.buffer.len();
+                return Some(Err(refusal));
+            }
+        };
+        self.searched = 0;
+        self.used = start;
+        match grammar::line(&self.buffer[..line]) {
+            Line::Alone(request) => Some(Ok(request)),
+            Line::Refused(refusal, block) => {
+                if refusal.is_fatal() {
+                    self.used = self.buffer.len();
+                }
+                if let Some(bytes) = block {
+                    self.state = State::Skip(bytes + BLOCK_END.len());
+                }
+                Some(Err(refusal))
+            }
+            Line::Before(header) => {
+                let whole = header.value_bytes + BLOCK_END.len();
+                if header.value_bytes > self.value_bytes_max {
+                    self.state = State::Skip(whole);
+                    return Some(Ok(header.too_large()));
+                }
+                let Some(block) = self.buffer.get(start..start + whole) else {
+                    self.used = 0;
+                    if header.value_bytes >= VALUE_APART_BYTES_MIN {
+                        let mut value = Vec::with_capacity(whole);
+                        value.extend_from_slice(&self.buffer[start..]);
+                        self.used = self.buffer.len();
+                        self.state = State::Receive { line: self.buffer[..line].to_vec(), value, whole };
+                    }
+                    return None;
+                };
+                self.used = start + whole;
+                match block.strip_suffix(BLOCK_END) {
+                    Some(value) => Some(Ok(header.with(Cow::Borrowed(value)))),
+                    None => Some(Err(Refusal::BadChunk)),
+                }
+            }
+        }
+    }
+
+    /// Whether bytes of an unfinished request are here.
+    pub fn is_midway(&self) -> bool {
+        self.buffer.len() > self.used || !matches!(self.state, State::Line | State::Received { .. })
+    }
+
+    /// Gives up what the last request lay in.
+    fn release(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.used));
+        if matches!(self.state, State::Received { .. }) {
+            self.state = State::Line;
+        }
+    }
+
+    fn skip(&mut self) {
+        if let State::Skip(left) = &mut self.state {
+            let here = self.buffer.len().min(*left);
+            self.buffer.advance(here);
+            *left -= here;
+            if *left == 0 {
+                self.state = State::Line;
+            }
+        }
+    }
+
+    fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
+        let State::Receive { line, value, whole } = &mut self.state else { unreachable!("only called then") };
+        if value.len() < *whole {
+            return None;
+        }
+        let (line, mut value) = (std::mem::take(line), std::mem::take(value));
+        let is_whole = value.ends_with(BLOCK_END);
+        value.truncate(value.len() - BLOCK_END.len());
+        self.state = State::Received { line };
+        if !is_whole {
+            return Some(Err(Refusal::BadChunk));
+        }
+        let State::Received { line } = &self.state else { unreachable!("just set") };
+        let Line::Before(header) = grammar::line(line) else { unreachable!("it was one when it was kept") };
+        Some(Ok(header.with(Cow::Owned(value))))
+    }
+}
+
+/// Where the first line ends, and where what follows it begins.
+fn find_line(buffer: &[u8], searched: usize) -> Option<Result<(usize, usize), Refusal>> {
+    match *buffer.first()? {
+        BINARY_MAGIC => return Some(Err(Refusal::Binary)),
+        TLS_HANDSHAKE => return Some(Err(Refusal::Tls)),
+        _ => {}
+    }
+    let most = if grammar::takes_many_keys(buffer) { KEYS_LINE_BYTES_MAX } else { LINE_BYTES_MAX };
+    // The line's own end does not count.
+    let within = &buffer[..buffer.len().min(most + LINE_END.len())];
+    let Some(newline) = memchr::memchr(b'\n', &within[searched..]).map(|at| searched + at) else {
+        return (within.len() == most + LINE_END.len()).then_some(Err(Refusal::LineTooLong));
+    };
+    let line = if within[..newline].ends_with(b"\r") { newline - 1 } else { newline };
+    Some(if line > most { Err(Refusal::LineTooLong) } else { Ok((line, newline + 1)) })
+}
+
+/// Room for bytes from the peer.
+#[derive(Debug)]
+pub enum Space<'a> {
+    /// A large data block of its own.
+    Apart(Limit<&'a mut Vec<u8>>),
+    /// The common buffer.
+    Buffer(Limit<&'a mut BytesMut>),
+}
+
+const BLOCK_END: &[u8] = b"\r\n";
+const LINE_END: &[u8] = b"\r\n";
+const BINARY_MAGIC: u8 = 0x80;
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What one read may bring.
+const READ_BYTES: usize = 16 * 1024;
+/// From this length on a value is received into memory of its own.
+pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;

@@ -1,0 +1,270 @@
+//! One line, without its end, to one request.
+//!
+//! Words are parted by single or repeated spaces; what follows the last argument is ignored, as memcached does. A
+//! storage command's line is told apart from the others, since its data block follows.
+//!
+//! Deliberately absent: the stream. The decoder finds the lines and the blocks.
+
+use std::borrow::Cow;
+
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take_while, take_while1};
+use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned64};
+use nom::combinator::{eof, opt, peek, verify};
+use nom::sequence::{preceded, terminated};
+use nom::{IResult, Parser};
+
+use super::refusal::Refusal;
+use super::request::{CasUnique, Keys, LeaseSet, Request, Store};
+
+/// What a line says.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Line<'a> {
+    /// A request that is complete.
+    Alone(Request<'a>),
+    /// A request whose data block follows.
+    Before(Header<'a>),
+    /// No request; a data block of that length follows and must be skipped, if its length is known.
+    Refused(Refusal, Option<usize>),
+}
+
+/// The line before a data block.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Header<'a> {
+    verb: Verb,
+    key: &'a [u8],
+    flags: u32,
+    exptime: i64,
+    /// The length of the data block, in bytes, its line end not counted.
+    pub(super) value_bytes: usize,
+    noreply: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verb {
+    Add,
+    Append,
+    Cas(u64),
+    LeaseSet(u64),
+    Prepend,
+    Replace,
+    Set,
+}
+
+type Parsed<'a, T> = IResult<&'a [u8], T>;
+
+/// Reads a line.
+pub(super) fn line(line: &[u8]) -> Line<'_> {
+    // A line that begins with a space has no verb.
+    let (verb, args) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
+    match verb {
+        b"set" => before(Verb::Set, args),
+        b"add" => before(Verb::Add, args),
+        b"append" => before(Verb::Append, args),
+        b"cas" => before(Verb::Cas(0), args),
+        b"lease-set" => before(Verb::LeaseSet(0), args),
+        b"prepend" => before(Verb::Prepend, args),
+        b"replace" => before(Verb::Replace, args),
+        _ if line.len() < 2 => Line::Refused(Refusal::BadLine, None),
+        _ => match alone(verb, args, line) {
+            Ok(request) => Line::Alone(request),
+            Err(refusal) => Line::Refused(refusal, None),
+        },
+    }
+}
+
+/// Whether a line that begins so may have as many keys as fit.
+pub(super) fn takes_many_keys(start: &[u8]) -> bool {
+    const VERBS: [&[u8]; 8] =
+        [b"get ", b"gets ", b"gat ", b"gats ", b"lease-get ", b"lease-wait ", b"metaget ", b"invalidate "];
+    VERBS.iter().any(|verb| start.starts_with(verb))
+}
+
+impl<'a> Header<'a> {
+    /// The request, once its data block is there.
+    pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
+        let Header { verb, key, flags, exptime, noreply, .. } = self;
+        let store = Store { key, flags, exptime, value, noreply };
+        match verb {
+            Verb::Add => Request::Add(store),
+            Verb::Append => Request::Append(store),
+            Verb::Cas(unique) => Request::Cas(store, unique),
+            Verb::LeaseSet(token) => Request::LeaseSet(LeaseSet { token, store }),
+            Verb::Prepend => Request::Prepend(store),
+            Verb::Replace => Request::Replace(store),
+            Verb::Set => Request::Set(store),
+        }
+    }
+
+    /// The request, if its data block is above the limit.
+    pub(super) fn too_large(self) -> Request<'a> {
+        Request::TooLarge { key: self.key, is_set: self.verb == Verb::Set, noreply: self.noreply }
+    }
+}
+
+/// `<key> <flags> <exptime> <bytes>`, with the unique behind it for `cas` and the token after the key for
+/// `lease-set`. The length is looked for first: memcached skips the block of a line that is wrong otherwise.
+fn before(verb: Verb, args: &[u8]) -> Line<'_> {
+    let nth = if matches!(verb, Verb::LeaseSet(_)) { 4 } else { 3 };
+    let length = words(args).nth(nth).and_then(|word| full(unsigned32, word));
+    match (length.filter(|bytes| *bytes < i32::MAX as u32 - 2), header(verb, args)) {
+        (None, _) => Line::Refused(Refusal::BadLine, None),
+        (Some(_), Some(header)) => Line::Before(header),
+        (Some(bytes), None) => Line::Refused(Refusal::BadLine, Some(bytes as usize)),
+    }
+}
+
+fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
+    let (args, key) = key(args).ok()?;
+    let (args, token) = if let Verb::LeaseSet(_) = verb { number(unsigned64, args).ok()? } else { (args, 0) };
+    let (args, flags) = number(unsigned32, args).ok()?;
+    let (args, exptime) = number(signed, args).ok()?;
+    let (args, value_bytes) = number(unsigned32, args).ok()?;
+    let (args, verb) = match verb {
+        Verb::Cas(_) => {
+            let (args, unique) = number(unsigned64, args).ok()?;
+            (args, Verb::Cas(unique))
+        }
+        Verb::LeaseSet(_) => (args, Verb::LeaseSet(token)),
+        Verb::Add | Verb::Append | Verb::Prepend | Verb::Replace | Verb::Set => (args, verb),
+    };
+    Some(Header { verb, key, flags, exptime, value_bytes: value_bytes as usize, noreply: ends_in_noreply(args) })
+}
+
+fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
+    let noreply = ends_in_noreply(args);
+    match verb {
+        b"get" => Ok(Request::Get { keys: keys(args)?, unique: CasUnique::Hide }),
+        b"gets" => Ok(Request::Get { keys: keys(args)?, unique: CasUnique::Show }),
+        b"gat" => get_and_touch(args, CasUnique::Hide),
+        b"gats" => get_and_touch(args, CasUnique::Show),
+        b"metaget" => Ok(Request::MetaGet { keys: keys(args)? }),
+        b"lease-get" => Ok(Request::LeaseGet { keys: keys(args)?, wait_ms: 0 }),
+        b"lease-wait" => {
+            let (args, wait_ms) = number(unsigned32, args).map_err(bad_line)?;
+            Ok(Request::LeaseGet { keys: keys(args)?, wait_ms })
+        }
+        b"incr" => counted(args).map(|(key, delta)| Request::Incr { key, delta, noreply }),
+        b"decr" => counted(args).map(|(key, delta)| Request::Decr { key, delta, noreply }),
+        b"touch" => touch(args, noreply),
+        b"delete" => delete(args, noreply),
+        b"flush_all" => flush_all(args, noreply),
+        b"stats" => Ok(Request::Stats { what: words(args).next().unwrap_or_default() }),
+        b"verbosity" => {
+            let (_, level) = number(unsigned32, args).map_err(bad_line)?;
+            Ok(Request::Verbosity { level, noreply })
+        }
+        b"version" => Ok(Request::Version),
+        b"quit" => Ok(Request::Quit),
+        b"shutdown" => match words(args).next() {
+            None | Some(b"graceful") => Ok(Request::Shutdown),
+            Some(_) => Err(Refusal::BadShutdown),
+        },
+        _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
+        _ => Err(Refusal::Unknown),
+    }
+}
+
+fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {
+    let (args, exptime) = exptime(args)?;
+    Ok(Request::GetAndTouch { exptime, keys: keys(args)?, unique })
+}
+
+fn counted(args: &[u8]) -> Result<(&[u8], u64), Refusal> {
+    let (args, key) = key(args).map_err(bad_line)?;
+    let (_, delta) = word(args).map_err(bad_line)?;
+    Ok((key, full(unsigned64, delta).ok_or(Refusal::BadDelta)?))
+}
+
+fn touch(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
+    let (args, key) = key(args).map_err(bad_line)?;
+    let (_, exptime) = exptime(args)?;
+    Ok(Request::Touch { key, exptime, noreply })
+}
+
+fn delete(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
+    if words(args).count() == usize::from(noreply) {
+        return Err(Refusal::BadLine); // wire.md: a final `noreply` is never a name.
+    }
+    let (args, key) = key(args).map_err(bad_line)?;
+    let (_, held_seconds) =
+        terminated(opt(|args| number(unsigned32, args)), alt((preceded(blank, eof), blank_noreply)))
+            .parse(args)
+            .map_err(bad_line)?;
+    Ok(Request::Delete { key, held_seconds: held_seconds.unwrap_or(0), noreply })
+}
+
+fn flush_all(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
+    let exptime = match words(args).count() - usize::from(noreply) {
+        0 => 0,
+        _ => exptime(args)?.1,
+    };
+    Ok(Request::FlushAll { exptime, noreply })
+}
+
+/// One key or more, to the end of the line.
+fn keys(args: &[u8]) -> Result<Keys<'_>, Refusal> {
+    let mut count = 0;
+    for word in words(args) {
+        if !is_key(word) {
+            return Err(Refusal::BadLine);
+        }
+        count += 1;
+    }
+    match count {
+        0 => Err(Refusal::BadLine),
+        1..=KEYS_PER_GET_MAX => Ok(Keys::new(args)),
+        _ => Err(Refusal::TooManyKeys),
+    }
+}
+
+fn exptime(args: &[u8]) -> Result<(&[u8], i64), Refusal> {
+    let (rest, text) = word(args).map_err(bad_line)?;
+    Ok((rest, full(signed, text).ok_or(Refusal::BadExptime)?))
+}
+
+/// A word that is nothing but a number.
+fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> Parsed<'a, T> {
+    terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
+}
+
+fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
+    number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
+}
+
+fn key(args: &[u8]) -> Parsed<'_, &[u8]> {
+    verify(word, is_key).parse(args)
+}
+
+fn word(args: &[u8]) -> Parsed<'_, &[u8]> {
+    preceded(blank, take_while1(|byte| byte != b' ')).parse(args)
+}
+
+fn blank(args: &[u8]) -> Parsed<'_, &[u8]> {
+    take_while(|byte| byte == b' ').parse(args)
+}
+
+fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
+    preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
+}
+
+fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
+    args.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+}
+
+fn ends_in_noreply(args: &[u8]) -> bool {
+    args.trim_ascii_end().strip_suffix(b"noreply").is_some_and(|args| args.ends_with(b" "))
+}
+
+/// protocol.md: 1 to 250 bytes, no space and no control byte.
+fn is_key(word: &[u8]) -> bool {
+    (1..=KEY_BYTES_MAX).contains(&word.len()) && !word.iter().any(u8::is_ascii_control)
+}
+
+fn bad_line<E>(_: E) -> Refusal {
+    Refusal::BadLine
+}
+
+const KEY_BYTES_MAX: usize = 250;
+/// Keys that one line may name.
+pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -1,0 +1,23 @@
+//! Bytes to messages and back: memcached's text protocol and the lease verbs.
+//!
+//! [`Decoder`] cuts the stream into lines and data blocks, `grammar` turns a line into a [`Request`], and [`Output`]
+//! writes the replies. protocol.md tells the same to a human.
+//!
+//! Deliberately absent: meaning. Nothing here knows what a cache holds.
+
+mod decoder;
+mod grammar;
+mod output;
+mod refusal;
+mod request;
+
+pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::grammar::KEYS_PER_GET_MAX;
+pub use self::output::{OUTPUT_BYTES_MAX, Output, Reply};
+pub use self::refusal::Refusal;
+pub use self::request::{CasUnique, Keys, LeaseSet, Request, Store};
+
+/// The longest line, in bytes, its end not counted.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// The longest line of a command that takes many keys.
+pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
