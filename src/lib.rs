@@ -6,6 +6,8 @@ pub mod clock;
 pub mod command;
 pub mod metrics;
 pub mod protocol;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};

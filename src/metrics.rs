@@ -115,8 +115,8 @@ pub struct Metrics {
     pub connections_total: AtomicU64,
     /// Connections that may be open at once.
     pub connections_max: u64,
-    /// How often the limit was reached and accepting stopped.
-    pub listen_disabled: AtomicU64,
+    /// Connections turned away because there were too many.
+    pub connections_rejected: AtomicU64,
     threads: Vec<Arc<Counters>>,
 }
 
@@ -147,7 +147,7 @@ impl Metrics {
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             connections_max,
-            listen_disabled: AtomicU64::new(0),
+            connections_rejected: AtomicU64::new(0),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -175,7 +175,7 @@ impl Metrics {
         tell("max_connections", self.connections_max);
         tell("curr_connections", self.connections.load(Ordering::Relaxed));
         tell("total_connections", self.connections_total.load(Ordering::Relaxed));
-        tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
+        tell("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
         tell("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
             tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());

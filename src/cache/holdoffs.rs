@@ -11,6 +11,8 @@ pub(crate) struct Holdoffs {
 }
 
 impl Holdoffs {
+    pub(crate) const BYTES_MAX: usize = size_of::<(u64, u64)>() * HOLDOFFS_MAX;
+
     /// Holds a key off until `until`; the longer of two wins.
     pub(crate) fn add(&mut self, hash: u64, until: u64, now_ms: u64) {
         self.keys.retain(|(_, until)| now_ms < *until);

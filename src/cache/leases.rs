@@ -35,6 +35,8 @@ impl Lease {
 }
 
 impl Leases {
+    pub(crate) const BYTES: usize = size_of::<Lease>() * WAYS * SETS;
+
     pub(crate) fn new() -> Self {
         Leases(vec![[EMPTY; WAYS]; SETS].into_boxed_slice())
     }

@@ -49,6 +49,7 @@ pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT};
 pub use self::seq::{SEQ_BITS, Seq};
+pub use self::shard::FIXED_TABLE_BYTES;
 pub use self::token::Token;
 pub use self::value::{NotANumber, Step};
 

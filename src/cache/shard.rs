@@ -562,3 +562,7 @@ impl At<'_> {
 /// Over all 64 shards 3 MiB; at 10,000 voids/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in 1,049.
 const VOID_CELLS: usize = (1 << 19) / super::SHARDS;
 const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
+
+/// What the tables of all shards take that stand apart from the items: voids, tokens, lease records, hold-offs.
+pub const FIXED_TABLE_BYTES: usize =
+    super::SHARDS * ((VOID_CELLS + SUPERSEDED_CELLS) * 6 + Leases::BYTES + Holdoffs::BYTES_MAX);

@@ -11,7 +11,7 @@ mod output;
 mod refusal;
 mod request;
 
-pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::output::{OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;

@@ -22,16 +22,17 @@ pub struct Wire {
 /// One connection.
 pub struct Connection {
     decoder: Decoder,
-    output: Output,
     session: Session,
+    sent: Vec<u8>,
     state: State,
     woken: Arc<Woken>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Closed,
     Open,
+    /// A `lease-wait` sleeps: what is left of it, the key it waits for, and until when.
+    Waiting { line: Vec<u8>, key: Vec<u8>, until: u64 },
 }
 
 #[derive(Default)]
@@ -53,7 +54,7 @@ impl Wire {
         let counters = self.metrics.of_thread(0);
         Connection {
             decoder: Decoder::new(self.cache.config().value_bytes_max),
-            output: Output::default(),
+            sent: Vec::new(),
             session: Session::new(&self.cache, Arc::clone(&self.metrics), counters, self.rules),
             state: State::Open,
             woken: Arc::default(),
@@ -62,38 +63,102 @@ impl Wire {
 }
 
 impl Connection {
-    /// Hands bytes over in chunks of at most `chunk`, and returns what is answered.
-    ///
-    /// A request that waits for a lease waits until its own time is up: use [`Connection::start`] where somebody else
-    /// is to end it.
+    /// Hands bytes over in chunks of at most `chunk`, and returns what is answered at once.
     pub fn talk_in_chunks(&mut self, wire: &Wire, bytes: &[u8], chunk: usize) -> Vec<u8> {
         for piece in bytes.chunks(chunk) {
-            self.feed(piece);
-            self.work(wire);
+            self.feed(wire, piece);
         }
-        self.output.take()
+        self.listen(wire)
     }
 
     pub fn talk(&mut self, wire: &Wire, bytes: &[u8]) -> Vec<u8> {
         self.talk_in_chunks(wire, bytes, usize::MAX)
     }
 
+    /// What is answered without saying anything: whoever waited may have been woken, or be out of time.
+    pub fn listen(&mut self, wire: &Wire) -> Vec<u8> {
+        self.work(wire);
+        std::mem::take(&mut self.sent)
+    }
+
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        matches!(self.state, State::Closed)
     }
 
     /// The peer is gone.
-    pub fn close(mut self, wire: &Wire) {
+    pub fn close(&mut self, wire: &Wire) {
+        self.state = State::Closed;
         self.session.close(&wire.cache, wire.clock.now());
     }
 
-    fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.state == State::Open {
+    fn feed(&mut self, wire: &Wire, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.is_closed() {
             let taken = match self.decoder.space() {
                 Space::Apart(mut space) => put(&mut space, bytes),
                 Space::Buffer(mut space) => put(&mut space, bytes),
             };
             bytes = &bytes[taken..];
+            self.work(wire);
+        }
+    }
+
+    /// Answers what has arrived, as far as it need not wait.
+    fn work(&mut self, wire: &Wire) {
+        loop {
+            match std::mem::replace(&mut self.state, State::Open) {
+                State::Closed => return self.state = State::Closed,
+                State::Open => {}
+                State::Waiting { line, key, until } => {
+                    if !self.woken.0.swap(false, Ordering::SeqCst) && wire.clock.now().millis < until {
+                        return self.state = State::Waiting { line, key, until };
+                    }
+                    let key = wire.cache.key(&key).expect("it was legal before");
+                    wire.cache.stop_waiting(&key, self.session.peer());
+                    let mut again = Decoder::new(0);
+                    let Space::Buffer(mut space) = again.space() else { panic!("a new decoder reads lines") };
+                    space.put_slice(&line);
+                    let request = again.decode().expect("a whole line").expect("legal as before");
+                    self.state = answer(request, wire, &mut self.session, &mut self.sent, &self.woken);
+                    continue;
+                }
+            }
+            self.state = match self.decoder.decode() {
+                None => return,
+                Some(Ok(request)) => answer(request, wire, &mut self.session, &mut self.sent, &self.woken),
+                Some(Err(refusal)) => {
+                    self.sent.extend_from_slice(refusal.reply());
+                    if refusal.is_fatal() { State::Closed } else { State::Open }
+                }
+            };
+        }
+    }
+}
+
+fn answer(
+    mut request: Request,
+    wire: &Wire,
+    session: &mut Session,
+    sent: &mut Vec<u8>,
+    woken: &Arc<Woken>,
+) -> State {
+    let mut output = Output::default();
+    loop {
+        let now = wire.clock.now();
+        let flow = execute(&mut request, &wire.cache, session, &mut output, now);
+        sent.extend(output.take());
+        match flow {
+            Flow::Pause => {}
+            Flow::Close | Flow::Shutdown => return State::Closed,
+            Flow::Next | Flow::Verbosity(_) => return State::Open,
+            Flow::Wait { key, until } => {
+                let Request::LeaseGet { keys, .. } = &request else { panic!("nothing else waits") };
+                let line = [&b"lease-wait 1"[..], &keys.flat_map(|key| [b" ", key].concat()).collect::<Vec<u8>>()];
+                let waker = Waker::from(Arc::clone(woken));
+                let handle = wire.cache.key(key).expect("it is legal");
+                if wire.cache.wait(&handle, session.peer(), &waker, now) {
+                    return State::Waiting { line: [&line.concat()[..], b"\r\n"].concat(), key: key.to_vec(), until };
+                }
+            }
         }
     }
 }

@@ -1,0 +1,219 @@
+//! One connection: one read, all requests in it, one write.
+//!
+//! What a peer does not read is bounded: nothing more is read from it, and no more than one reply above the limit is
+//! written for it, until it has taken what waits.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time;
+
+use super::{Service, logging};
+use crate::cache::Key;
+use crate::clock::Now;
+use crate::command::{Flow, Session, execute};
+use crate::metrics::Count;
+use crate::protocol::{Decoder, Output, Request, Space};
+
+/// What a connection consists of, beside what it has read.
+struct Peer<'s, S> {
+    output: Output,
+    service: &'s Service,
+    session: Session,
+    stream: S,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Closed {
+    /// It sent and took nothing for too long.
+    Idle,
+    /// The peer closed it, or asked for that, or sent what cannot be understood.
+    Peer,
+    /// The server stops.
+    Stopping,
+}
+
+/// Serves a connection until one side has enough.
+pub(super) async fn serve<S>(service: &Service, thread: usize, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
+    let session = Session::new(&service.cache, metrics, counters, service.rules);
+    let mut peer = Peer { output: Output::default(), service, session, stream };
+    let ended = peer.converse().await;
+    peer.session.close(&service.cache, service.now());
+    if let Ok(closed) = ended {
+        tracing::debug!(?closed, "connection closed");
+        if closed == Closed::Idle {
+            peer.session.counters().add(Count::IdleKicks);
+        }
+    }
+    ended.map(|_| ())
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+    async fn converse(&mut self) -> io::Result<Closed> {
+        let mut decoder = Decoder::new(self.service.cache.config().value_bytes_max);
+        loop {
+            if let Some(closed) = self.read(&mut decoder).await? {
+                return Ok(closed);
+            }
+            let mut now = self.service.now();
+            while let Some(decoded) = decoder.decode() {
+                let closed = match decoded {
+                    Ok(request) => self.answer(request, &mut now).await?,
+                    Err(refusal) => {
+                        tracing::trace!(?refusal, "refused");
+                        self.output.raw(refusal.reply());
+                        refusal.is_fatal().then_some(Closed::Peer)
+                    }
+                };
+                if let Some(closed) = closed {
+                    self.flush().await?;
+                    self.hang_up().await?;
+                    return Ok(closed);
+                }
+                if self.output.is_full() {
+                    if let Some(closed) = self.flush().await? {
+                        return Ok(closed);
+                    }
+                    now = self.service.now();
+                }
+            }
+            if let Some(closed) = self.flush().await? {
+                return Ok(closed);
+            }
+        }
+    }
+
+    /// Says goodbye so that it is heard: closing a socket with unread bytes in it would tear the last reply away.
+    async fn hang_up(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let mut unread = (&mut self.stream).take(HANG_UP_BYTES_MAX);
+        let drained = time::timeout(HANG_UP_AFTER, tokio::io::copy(&mut unread, &mut tokio::io::sink()));
+        // Whatever ends the draining, the connection is over.
+        let _ = drained.await;
+        Ok(())
+    }
+
+    /// Answers one request, however long that takes.
+    async fn answer(&mut self, mut request: Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
+        loop {
+            let cache = &self.service.cache;
+            match execute(&mut request, cache, &mut self.session, &mut self.output, *now) {
+                Flow::Close => return Ok(Some(Closed::Peer)),
+                Flow::Next => return Ok(None),
+                Flow::Pause => {
+                    if let Some(closed) = self.flush().await? {
+                        return Ok(Some(closed));
+                    }
+                }
+                Flow::Shutdown => {
+                    self.service.stop.send_replace(true);
+                    return Ok(Some(Closed::Stopping));
+                }
+                Flow::Verbosity(level) => {
+                    logging::set(level);
+                    return Ok(None);
+                }
+                Flow::Wait { key, until } => {
+                    if let Some(closed) = self.flush().await? {
+                        return Ok(Some(closed));
+                    }
+                    let key = cache.key(key).expect("it was a key a moment ago");
+                    tokio::select! {
+                        () = self.lease_ends(&key, until, *now) => {}
+                        () = self.service.stopping() => return Ok(Some(Closed::Stopping)),
+                    }
+                }
+            }
+            *now = self.service.now();
+        }
+    }
+
+    /// Sleeps until the lease of the key has ended, or until the deadline.
+    async fn lease_ends(&self, key: &Key<'_>, until: u64, now: Now) {
+        let (cache, peer) = (&self.service.cache, self.session.peer());
+        let mut is_waiting = false;
+        let ended = poll_fn(|context| {
+            // Woken, or told that there is nothing to wait for.
+            if is_waiting || !cache.wait(key, peer, context.waker(), self.service.now()) {
+                return Poll::Ready(());
+            }
+            is_waiting = true;
+            Poll::Pending
+        });
+        let left = Duration::from_millis(until.saturating_sub(now.millis));
+        let _ = time::timeout(left, ended).await;
+        cache.stop_waiting(key, peer);
+    }
+
+    /// Reads once; `Some` if there is nothing more to come.
+    async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
+        let stream = &mut self.stream;
+        let read = async {
+            match decoder.space() {
+                Space::Apart(mut space) => stream.read_buf(&mut space).await,
+                Space::Buffer(mut space) => stream.read_buf(&mut space).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            read = within(self.service.idle, read) => match read {
+                None => Ok(Some(Closed::Idle)),
+                Some(Ok(0)) => Ok(Some(Closed::Peer)),
+                Some(Ok(bytes)) => {
+                    self.session.counters().add_many(Count::BytesRead, bytes as u64);
+                    Ok(None)
+                }
+                Some(Err(error)) => Err(error),
+            },
+            () = self.service.stopping() => Ok(Some(Closed::Stopping)),
+        }
+    }
+
+    /// Writes all that waits; `Some` if the peer takes nothing.
+    async fn flush(&mut self) -> io::Result<Option<Closed>> {
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let count = self.output.slices(&mut slices);
+            let write = self.stream.write_vectored(&slices[..count]);
+            let written = tokio::select! {
+                biased;
+                written = within(self.service.idle, write) => written,
+                // It was offered what was read before; nobody is waited for.
+                () = self.service.stopping() => return Ok(Some(Closed::Stopping)),
+            };
+            match written {
+                None => return Ok(Some(Closed::Idle)),
+                Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Some(Ok(bytes)) => {
+                    self.session.counters().add_many(Count::BytesWritten, bytes as u64);
+                    self.output.sent(bytes);
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `None` if the limit, if there is one, passed first.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        None => Some(work.await),
+        Some(limit) => time::timeout(limit, work).await.ok(),
+    }
+}
+
+/// How long, and for how many bytes, a peer that was told to go is listened to.
+const HANG_UP_AFTER: Duration = Duration::from_millis(500);
+const HANG_UP_BYTES_MAX: u64 = 4 << 20;
+/// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
+const WRITE_SLICES: usize = 16;

@@ -1,0 +1,165 @@
+//! Listening sockets, and who may come in.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Options, Service};
+
+/// Bound sockets that nobody accepts from yet.
+pub struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+/// A connection on its way to a worker.
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listeners {
+    /// Binds all that `options` name.
+    ///
+    /// # Errors
+    /// The first socket that cannot be bound, with its name.
+    pub fn bind(options: &Options) -> io::Result<Listeners> {
+        if let Some(path) = &options.socket {
+            let unix = bind_unix(path, options.socket_mode)
+                .map_err(|error| named(error, &path.display().to_string()))?;
+            return Ok(Listeners { tcp: Vec::new(), unix: Some(unix) });
+        }
+        let bind = |address: SocketAddr| {
+            bind_tcp(address, options.backlog).map_err(|error| named(error, &address.to_string()))
+        };
+        let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
+        Ok(Listeners { tcp, unix: None })
+    }
+
+    /// The TCP addresses, with the ports that the system chose.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+}
+
+/// Accepts until the server stops, and hands the connections round.
+pub(super) async fn accept(
+    listeners: Listeners,
+    service: &Arc<Service>,
+    workers: Vec<UnboundedSender<Accepted>>,
+) {
+    let turn = std::cell::Cell::new(0);
+    let hand_out = |socket: Accepted| {
+        turn.set((turn.get() + 1) % workers.len());
+        let Some(socket) = admit(service, socket) else { return };
+        if workers[turn.get()].send(socket).is_err() {
+            service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    let tcp = listeners.tcp.into_iter().map(|listener| accept_tcp(listener, &hand_out));
+    let unix = listeners.unix.map(|listener| accept_unix(listener, &hand_out));
+    tokio::select! {
+        () = all(tcp.collect()) => {}
+        () = async { match unix { Some(unix) => unix.await, None => std::future::pending().await } } => {}
+        () = service.stopping() => {}
+    }
+}
+
+/// Polls all listeners in turn; none of them ever ends.
+async fn all(listeners: Vec<impl Future<Output = ()>>) {
+    let mut listeners: Vec<_> = listeners.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        for listener in &mut listeners {
+            let _ = listener.as_mut().poll(context);
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+async fn accept_tcp(listener: TcpListener, hand_out: &impl Fn(Accepted)) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
+    loop {
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                // Replies are written whole: waiting for more would only delay them.
+                let _ = stream.set_nodelay(true);
+                hand_out(Accepted::Tcp(stream));
+            }
+            Err(error) => pause(error).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, hand_out: &impl Fn(Accepted)) {
+    let listener = tokio::net::UnixListener::from_std(listener).expect("a bound, non-blocking listener");
+    loop {
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => hand_out(Accepted::Unix(stream)),
+            Err(error) => pause(error).await,
+        }
+    }
+}
+
+/// The system is out of descriptors, most likely: it will not help to ask again at once.
+async fn pause(error: io::Error) {
+    tracing::warn!(%error, "cannot accept");
+    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+}
+
+/// Counts a connection in, or tells it that there are too many.
+fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
+    let metrics = &service.metrics;
+    if metrics.connections.load(Ordering::Relaxed) >= metrics.connections_max {
+        metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
+        // A new socket's buffer has room for a line; if not, the close tells enough.
+        let _ = match socket {
+            Accepted::Tcp(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
+            Accepted::Unix(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
+        };
+        return None;
+    }
+    metrics.connections.fetch_add(1, Ordering::Relaxed);
+    metrics.connections_total.fetch_add(1, Ordering::Relaxed);
+    Some(socket)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // As memcached: an IPv4 wildcard beside an IPv6 one must not clash.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    // A socket that a former server left behind, and nothing else.
+    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn named(error: io::Error, name: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {name}: {error}"))
+}
+
+/// memcached's line, with its `-o maxconns_fast`, which is its default.
+const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

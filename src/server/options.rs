@@ -1,0 +1,304 @@
+//! The command line: memcached's flags, and long names beside them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy};
+use crate::command::{ImplicitReply, Rules};
+
+/// memcached-compatible cache server whose fills are race-free.
+///
+/// A miss hands out a lease, a delete voids it, and a fill that comes too late is refused. Plain memcached clients are
+/// protected, too: a set that follows a get miss on the same connection is checked in the same way.
+#[derive(Clone, Debug, Parser)]
+#[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
+#[command(name = "leasehold", version, disable_version_flag = true)]
+pub struct Options {
+    /// TCP port; 0 for none, -1 for one that the system chooses
+    #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i32).range(-1..=65535))]
+    pub port: i32,
+
+    /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
+    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
+    pub listen: Vec<String>,
+
+    /// Unix socket to listen on instead of TCP
+    #[arg(short = 's', long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+
+    /// Permissions of the Unix socket, in octal
+    #[arg(short = 'a', long, value_name = "MASK", default_value = "700", value_parser = octal)]
+    pub socket_mode: u32,
+
+    /// Memory for items, in megabytes
+    #[arg(short = 'm', long, value_name = "MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..))]
+    pub memory: u32,
+
+    /// Longest value, in bytes, or with k or m behind it [1 KiB to half of the memory]
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m", value_parser = size)]
+    pub item_size: usize,
+
+    /// Connections at once; a further one is turned away
+    #[arg(short = 'c', long, value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// Worker threads
+    #[arg(short = 't', long, value_name = "NUM", default_value_t = cores(), value_parser = threads)]
+    pub threads: usize,
+
+    /// Connections that may wait to be accepted
+    #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(i32).range(1..))]
+    pub backlog: i32,
+
+    /// Close connections that are idle for so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub idle_timeout: u32,
+
+    /// Allow clients to stop the server by `shutdown`
+    #[arg(short = 'A', long)]
+    pub enable_shutdown: bool,
+
+    /// Fence plain gets and sets like leases and fills
+    #[arg(long, value_name = "MODE", default_value = "on")]
+    pub implicit_leases: ImplicitLeases,
+
+    /// What a plain set hears that was refused
+    #[arg(long, value_name = "REPLY", default_value = "stored")]
+    pub implicit_reply: RefusedReply,
+
+    /// Seconds for which a lease makes others wait
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub lease_window: Duration,
+
+    /// Seconds at least between two leases for one key
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub lease_min_interval: Duration,
+
+    /// Seconds for which a lease may be filled
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=i64::from(AGE_SECONDS_MAX)))]
+    pub lease_max_age: u32,
+
+    /// Seconds for which deleted and expired values are kept as stale copies for lease-get
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub stale: u32,
+
+    /// User to run as, if started by root
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Run in the background
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+
+    /// File to write the process's id to
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
+    /// UDP port: accepted for memcached's sake, not served
+    #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
+    pub udp_port: u16,
+
+    /// Log connections (-v), and what is refused (-vv)
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: (),
+}
+
+/// `--implicit-leases`
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ImplicitLeases {
+    /// Plain stores are memcached's
+    Off,
+    /// As off, and counts what would have been refused
+    Observe,
+    /// For connections that one thread at a time uses
+    On,
+    /// For connections that many requests share, as behind a proxy
+    Strict,
+}
+
+/// `--implicit-reply`
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum RefusedReply {
+    /// As if it had been stored and evicted at once
+    Stored,
+    /// NOT_STORED
+    NotStored,
+}
+
+impl Options {
+    /// The limits and the policy of the cache.
+    pub fn cache(&self) -> Config {
+        let policy = Policy {
+            implicit: match self.implicit_leases {
+                ImplicitLeases::Off => Implicit::Off,
+                ImplicitLeases::Observe => Implicit::Observe,
+                ImplicitLeases::On => Implicit::On,
+                ImplicitLeases::Strict => Implicit::Strict,
+            },
+            lease_max_age: Duration::from_secs(self.lease_max_age.into()),
+            lease_min_interval: self.lease_min_interval,
+            lease_window: self.lease_window,
+            stale: Duration::from_secs(self.stale.into()),
+        };
+        Config { memory_bytes: self.memory as usize * MEGABYTE, value_bytes_max: self.item_size, policy }
+    }
+
+    /// What connections may do.
+    pub fn rules(&self) -> Rules {
+        let implicit_reply = match self.implicit_reply {
+            RefusedReply::Stored => ImplicitReply::Stored,
+            RefusedReply::NotStored => ImplicitReply::NotStored,
+        };
+        Rules { implicit_reply, may_shut_down: self.enable_shutdown }
+    }
+
+    /// After how long an idle connection is closed.
+    pub fn idle(&self) -> Option<Duration> {
+        (self.idle_timeout > 0).then(|| Duration::from_secs(self.idle_timeout.into()))
+    }
+
+    /// What no single flag can tell to be wrong.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn checked(self) -> Result<Options, String> {
+        let half = self.memory as usize * MEGABYTE / 2;
+        if self.item_size > half {
+            return Err(format!("-I {} is more than half of -m {}", self.item_size, self.memory));
+        }
+        Ok(self)
+    }
+
+    /// The TCP addresses to listen on.
+    ///
+    /// # Errors
+    /// If a name cannot be resolved.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let port = match self.port {
+            0 => return Ok(Vec::new()),
+            -1 => 0,
+            port => u16::try_from(port).expect("clap checked the range"),
+        };
+        if self.listen.is_empty() {
+            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]);
+        }
+        let mut addresses = Vec::new();
+        for name in &self.listen {
+            addresses.extend(resolve(name, port)?);
+        }
+        Ok(addresses)
+    }
+}
+
+/// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
+fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if name == "*" {
+        return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
+    }
+    if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let found = match name.parse::<SocketAddr>() {
+        Ok(address) => Ok(vec![address]),
+        Err(_) if name.contains(':') => name.to_socket_addrs().map(Iterator::collect),
+        Err(_) => (name, port).to_socket_addrs().map(Iterator::collect),
+    };
+    found.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {name}: {error}")))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("not octal permissions".to_owned())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], MEGABYTE),
+        _ => (text, 1),
+    };
+    let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
+    match number.checked_mul(unit) {
+        Some(size) if (ITEM_SIZE_MIN..=ITEM_SIZE_MAX).contains(&size) => Ok(size),
+        _ => Err("a size is at least 1k and at most 1024m".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= SPAN_MAX => Ok(span),
+        _ => Err("seconds are from 0 to 3600".to_owned()),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    (1..=THREADS_MAX).contains(&threads).then_some(threads).ok_or(format!("1 to {THREADS_MAX} threads"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}
+
+const MEGABYTE: usize = 1 << 20;
+const ITEM_SIZE_MIN: usize = 1 << 10;
+const ITEM_SIZE_MAX: usize = 1 << 30;
+const SPAN_MAX: Duration = Duration::from_secs(3600);
+const THREADS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::try_parse_from(line.split(' ')).map_err(|error| error.to_string()).and_then(Options::checked)
+    }
+
+    #[track_caller]
+    fn is_refused(line: &str) {
+        assert!(parse(line).is_err(), "{line} should be refused");
+    }
+
+    #[test]
+    fn memcacheds_flags_mean_what_they_mean_there() {
+        let options = parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2").unwrap();
+        assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
+        assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
+        assert_eq!(options.addresses().unwrap(), ["127.0.0.2:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn without_l_it_listens_on_loopback() {
+        let default = parse("leasehold").unwrap();
+        assert_eq!(default.addresses().unwrap(), ["127.0.0.1:11211".parse().unwrap()]);
+        assert_eq!(parse("leasehold -p 0").unwrap().addresses().unwrap(), []);
+        assert_eq!(parse("leasehold -p -1").unwrap().addresses().unwrap(), ["127.0.0.1:0".parse().unwrap()]);
+        let many = parse("leasehold -p 5 -l *,[::1],127.0.0.1:7").unwrap();
+        let expected = ["0.0.0.0:5", "[::1]:5", "127.0.0.1:7"].map(|name| name.parse().unwrap());
+        assert_eq!(many.addresses().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for flags in ["-c 0", "-c -1", "-t 0", "-t 257", "-p 65536", "-p -2", "-m 7", "-a 999", "--stale x"] {
+            is_refused(&format!("leasehold {flags}"));
+        }
+        for size in ["1023", "33m", "1025m", "x", "", "k"] {
+            is_refused(&format!("leasehold -I {size}"));
+        }
+        for size in ["1024", "1k", "32m", "1048577"] {
+            assert!(parse(&format!("leasehold -I {size}")).is_ok());
+        }
+        is_refused("leasehold --lease-max-age 3601");
+        is_refused("leasehold --lease-window -1");
+    }
+}

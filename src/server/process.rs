@@ -1,0 +1,73 @@
+//! What a daemon does around its serving: descriptors, user, background, pid file.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{self, User};
+
+/// Allows as many descriptors as that many connections take.
+///
+/// # Errors
+/// If the system's hard limit is lower.
+pub fn allow_descriptors(connections: u32) -> io::Result<()> {
+    let wanted = u64::from(connections) + DESCRIPTORS_BESIDE;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|error| {
+        io::Error::other(format!("cannot open {wanted} files for -c {connections} (limit {hard}): {error}"))
+    })
+}
+
+/// Becomes another user, if this is root; others stay who they are, as in memcached.
+///
+/// # Errors
+/// If there is no such user, or the system refuses.
+pub fn become_user(name: &str) -> io::Result<()> {
+    if !unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no user {name}"));
+    let user = User::from_name(name)?.ok_or_else(unknown)?;
+    unistd::setgroups(&[user.gid])?;
+    unistd::setgid(user.gid)?;
+    unistd::setuid(user.uid)?;
+    Ok(())
+}
+
+/// Goes on in the background. To be called before any thread is started.
+///
+/// # Errors
+/// If the system refuses.
+pub fn daemonize() -> io::Result<()> {
+    Ok(unistd::daemon(false, false)?)
+}
+
+/// A file that holds the process's id as long as this lives.
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(path: &Path) -> io::Result<PidFile> {
+        fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "cannot remove the pid file");
+        }
+    }
+}
+
+/// Listeners, runtimes, standard streams.
+const DESCRIPTORS_BESIDE: u64 = 64;
