@@ -203,7 +203,9 @@ mod tests {
         metrics.of_thread(1).add(Count::LeaseHotMiss);
         let mut told = Vec::new();
         metrics.each(Counts::default(), |name, value| told.push((name.to_owned(), value)));
-        assert!(told.contains(&("voids_key".to_owned(), 3)) && told.contains(&("lease_hot_miss".to_owned(), 1)));
+        assert!(
+            told.contains(&("voids_key".to_owned(), 3)) && told.contains(&("lease_hot_miss".to_owned(), 1))
+        );
         assert!(NAMES.is_sorted(), "the order of the variants is that of the names");
         metrics.reset();
         assert_eq!(metrics.total(Count::VoidsKey), 0);

@@ -357,7 +357,11 @@ mod tests {
         }
 
         fn put(&mut self, key: &str, gone: u32) {
-            self.engine.insert(&self.keys.key(key.as_bytes()).unwrap(), meta(gone), Bytes::from_static(b"12345"));
+            self.engine.insert(
+                &self.keys.key(key.as_bytes()).unwrap(),
+                meta(gone),
+                Bytes::from_static(b"12345"),
+            );
         }
 
         fn slot(&self, key: &str) -> Option<Slot> {

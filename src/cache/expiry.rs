@@ -25,7 +25,9 @@ impl Expiry {
         match u64::try_from(exptime) {
             Err(_) => Expiry::PAST,
             Ok(0) => Expiry::NEVER,
-            Ok(seconds) if seconds <= RELATIVE_SECONDS_MAX => Expiry::after(Duration::from_secs(seconds), now),
+            Ok(seconds) if seconds <= RELATIVE_SECONDS_MAX => {
+                Expiry::after(Duration::from_secs(seconds), now)
+            }
             Ok(unix) if unix <= now.unix => Expiry::PAST,
             Ok(unix) => Expiry::after(Duration::from_secs(unix - now.unix), now),
         }

@@ -276,8 +276,7 @@ impl Cache {
     pub fn sweep(&self, now: Now) -> bool {
         let mut is_more = false;
         for shard in 0..SHARDS as u64 {
-            is_more |=
-                self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.sweep(SWEEP_ITEMS_MAX, at));
+            is_more |= self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.sweep(SWEEP_ITEMS_MAX, at));
         }
         is_more
     }

@@ -13,10 +13,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::cache;
 use crate::cache::{
     Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, Refused, Seq, Step, Value,
 };
-use crate::cache;
 use crate::clock::Now;
 use crate::metrics::Count;
 use crate::protocol::{CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
@@ -233,7 +233,9 @@ impl Command<'_> {
         match (mode, self.session.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Reply::Stored,
             (Mode::Set, ImplicitReply::NotStored)
-            | (Mode::Add | Mode::Append | Mode::Cas(_) | Mode::Prepend | Mode::Replace, _) => Reply::NotStored,
+            | (Mode::Add | Mode::Append | Mode::Cas(_) | Mode::Prepend | Mode::Replace, _) => {
+                Reply::NotStored
+            }
         }
     }
 

@@ -29,9 +29,15 @@ pub struct Decoder {
 enum State {
     Line,
     /// A large data block is being received, with its line end; the line before it is kept.
-    Receive { line: Vec<u8>, value: Vec<u8>, whole: usize },
+    Receive {
+        line: Vec<u8>,
+        value: Vec<u8>,
+        whole: usize,
+    },
     /// The large data block lies here while its request is looked at.
-    Received { line: Vec<u8> },
+    Received {
+        line: Vec<u8>,
+    },
     /// So many bytes of a refused data block are still to come.
     Skip(usize),
 }

@@ -128,7 +128,14 @@ fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
         Verb::LeaseSet(_) => (args, Verb::LeaseSet(token)),
         Verb::Add | Verb::Append | Verb::Prepend | Verb::Replace | Verb::Set => (args, verb),
     };
-    Some(Header { verb, key, flags, exptime, value_bytes: value_bytes as usize, noreply: ends_in_noreply(args) })
+    Some(Header {
+        verb,
+        key,
+        flags,
+        exptime,
+        value_bytes: value_bytes as usize,
+        noreply: ends_in_noreply(args),
+    })
 }
 
 fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {

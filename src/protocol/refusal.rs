@@ -36,7 +36,9 @@ impl Refusal {
             Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
             Refusal::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
-            Refusal::Binary => b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n",
+            Refusal::Binary => {
+                b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n"
+            }
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",

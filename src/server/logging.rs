@@ -2,6 +2,7 @@
 //!
 //! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] does nothing.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
@@ -13,7 +14,8 @@ use tracing_subscriber::{Registry, fmt};
 /// Starts logging with as much as so many `-v` flags ask for.
 pub fn init(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(level(verbosity));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(is_terminal);
     tracing_subscriber::registry().with(filter).with(lines).init();
     HANDLE.set(handle).expect("init is called once");
 }

@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn memcacheds_flags_mean_what_they_mean_there() {
-        let options = parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2").unwrap();
+        let options =
+            parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2").unwrap();
         assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
         assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
         assert_eq!(options.addresses().unwrap(), ["127.0.0.2:1".parse().unwrap()]);

@@ -55,8 +55,9 @@ impl PidFile {
     /// # Errors
     /// If it cannot be written.
     pub fn write(path: &Path) -> io::Result<PidFile> {
-        fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))?;
+        fs::write(path, format!("{}\n", std::process::id())).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+        })?;
         Ok(PidFile(path.to_owned()))
     }
 }

@@ -1,0 +1,148 @@
+//! The life of a lease: granted, waited for, filled, given back.
+
+use super::{At, Shard, State};
+use crate::cache::engine::Meta;
+use crate::cache::key::Key;
+use crate::cache::leases::Lease;
+use crate::cache::outcome::{Fill, Filled, LeaseGet, Refused};
+use crate::cache::peer::Peer;
+use crate::cache::seq::Seq;
+use crate::cache::token::Token;
+
+impl Shard {
+    /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
+    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: At) -> LeaseGet<'_> {
+        let state = self.state(key, at);
+        if let State::Live(slot) = state {
+            peer.notes.clear(key.hash, at.horizon());
+            self.engine.used(slot);
+            return LeaseGet::Hit(self.engine.item(slot));
+        }
+        if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
+            return LeaseGet::Busy { is_own: false, stale: None, until };
+        }
+        let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
+        if let Some(lease) = self.leases.find(key.hash).copied() {
+            if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
+                let token = at.mint.token(key.bytes, lease.seq);
+                return LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token };
+            }
+            if let Some(until) = lease.busy_until(at) {
+                let is_own = lease.holder == peer.id;
+                return LeaseGet::Busy { is_own, stale: stale.map(|slot| self.engine.item(slot)), until };
+            }
+        }
+        let token = self.grant(key, peer, at);
+        LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token }
+    }
+
+    /// `lease-set`: stores the value if the token is valid.
+    pub(crate) fn fill(
+        &mut self,
+        key: &Key,
+        token: Token,
+        fill: Fill,
+        peer: &mut Peer,
+        at: At,
+    ) -> Result<Filled, Refused> {
+        peer.notes.clear(key.hash, at.horizon());
+        let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
+        let refused = self.validity(key, seq, at);
+        match (refused, fill) {
+            (Ok(()), Fill::Release) => {
+                self.end_lease_of(key, seq);
+                Ok(Filled::Released)
+            }
+            (Ok(()), Fill::Value(draft)) => {
+                self.superseded.raise(key.hash, seq);
+                self.end_lease(key);
+                self.put(key, seq, draft, at);
+                Ok(Filled::Visible)
+            }
+            (Err(refused), fill) => {
+                self.end_lease_of(key, seq);
+                self.fill_stale(key, seq, fill, at).ok_or(refused)
+            }
+        }
+    }
+
+    /// Marks that somebody waits for the key; false if there is nothing to wait for any more.
+    pub(crate) fn await_lease(&mut self, key: &Key, at: At) -> bool {
+        if matches!(self.state(key, at), State::Live(_)) {
+            return false;
+        }
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        match self.leases.find(key.hash) {
+            Some(lease) if is_held_off || lease.busy_until(at).is_some() => {
+                lease.awaited = true;
+                true
+            }
+            Some(_) => false,
+            None => is_held_off,
+        }
+    }
+
+    /// The holder is gone: ends the lease granted to it at `seq`.
+    pub(crate) fn release(&mut self, hash: u64, seq: Seq) {
+        if self.leases.end_of(hash, seq) {
+            self.woken.push(hash);
+        }
+    }
+
+    fn grant(&mut self, key: &Key, peer: &mut Peer, at: At) -> Token {
+        let seq = at.clock.fresh();
+        let until = at.now.after(at.policy.lease_window);
+        let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
+        self.woken.extend(self.leases.insert(lease));
+        peer.notes.miss(key.hash, seq, false, at.horizon());
+        peer.hold(key.hash, seq);
+        at.mint.token(key.bytes, seq)
+    }
+
+    /// The point of a token's grant, if it is genuine and young enough.
+    fn genuine(&self, key: &Key, token: Token, at: At) -> Option<Seq> {
+        let seq = at.mint.open(key.bytes, token)?;
+        (seq > at.clock.start() && seq <= at.clock.last() && seq > at.horizon()).then_some(seq)
+    }
+
+    /// Whether a genuine token may still fill its key.
+    fn validity(&mut self, key: &Key, seq: Seq, at: At) -> Result<(), Refused> {
+        if self.covering(key.hash) > seq || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+            return Err(Refused::Voided);
+        }
+        let newer_value = match self.state(key, at) {
+            State::Live(slot) => self.engine.item(slot).meta.as_of >= seq,
+            State::Absent | State::Stale(_) => false,
+        };
+        if newer_value || self.superseded.read(key.hash) >= seq {
+            return Err(Refused::Superseded);
+        }
+        Ok(())
+    }
+
+    /// A fill that came too late may still be a better stale copy than the one that is kept.
+    fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill, at: At) -> Option<Filled> {
+        let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
+        let meta = *self.engine.item(slot).meta;
+        if meta.as_of >= seq || draft.value.is_empty() || self.superseded.read(key.hash) >= seq {
+            return None;
+        }
+        self.superseded.raise(key.hash, seq);
+        self.engine.replace(slot, Meta { as_of: seq, flags: draft.flags, ..meta }, draft.value);
+        Some(Filled::Stale)
+    }
+
+    fn end_lease_of(&mut self, key: &Key, seq: Seq) {
+        if self.leases.end_of(key.hash, seq) {
+            self.woken.push(key.hash);
+        }
+    }
+}
+
+impl Lease {
+    /// Until when nobody else is granted the key, if that is still to come.
+    fn busy_until(&self, at: At) -> Option<u64> {
+        let spaced = self.granted_at + at.policy.lease_min_interval.as_millis() as u64;
+        Some(self.until.max(spaced)).filter(|until| at.now.millis < *until)
+    }
+}

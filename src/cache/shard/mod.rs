@@ -1,0 +1,284 @@
+//! The life of the keys of one shard: every cell of the table in ARCHITECTURE.md.
+//!
+//! A shard is single-threaded; the cache keeps it under a lock. What must change together lies here together: the
+//! items, the newest void of each key, the lease records, the hold-offs and the floor below which all is void.
+//!
+//! Deliberately absent: waiting and waking. A change that ends a lease says so in `woken`, and the cache does the rest
+//! once the lock is free.
+
+mod leasing;
+mod storing;
+
+use crate::cache::ages::Ages;
+use crate::cache::cells::Cells;
+use crate::cache::engine::{Counts, Engine, Item, Meta, Slot};
+use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::holdoffs::Holdoffs;
+use crate::cache::key::Key;
+use crate::cache::leases::Leases;
+use crate::cache::outcome::Draft;
+use crate::cache::peer::Peer;
+use crate::cache::policy::Policy;
+use crate::cache::seq::{Seq, SeqClock};
+use crate::cache::token::Mint;
+use crate::clock::Now;
+
+/// What all shards share, and the time of the request.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) ages: &'a Ages,
+    pub(crate) clock: &'a SeqClock,
+    pub(crate) mint: &'a Mint,
+    pub(crate) now: Now,
+    pub(crate) policy: &'a Policy,
+    pub(crate) value_bytes_max: usize,
+}
+
+/// One shard.
+pub(crate) struct Shard {
+    engine: Engine,
+    /// How far the items that a flush voided have been thrown away, while some are left.
+    clearing: Option<usize>,
+    /// When a delayed flush is due, in monotonic milliseconds.
+    flush_at: Option<u64>,
+    /// The void of everything: what is as of this point or older is void.
+    floor: Seq,
+    holdoffs: Holdoffs,
+    leases: Leases,
+    /// Newest store of each key that outdates the tokens before it without being a void.
+    superseded: Cells,
+    /// Newest void of each key.
+    voids: Cells,
+    /// Hashes of keys whose waiters must ask again.
+    pub(crate) woken: Vec<u64>,
+}
+
+/// What a key holds, once everything that is over has been cleared away.
+#[derive(Clone, Copy)]
+enum State {
+    Absent,
+    Live(Slot),
+    Stale(Slot),
+}
+
+impl Shard {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Shard {
+            engine,
+            clearing: None,
+            flush_at: None,
+            floor: Seq::ZERO,
+            holdoffs: Holdoffs::default(),
+            leases: Leases::new(),
+            superseded: Cells::new(SUPERSEDED_CELLS),
+            voids: Cells::new(VOID_CELLS),
+            woken: Vec::new(),
+        }
+    }
+
+    /// Does what has become due: a delayed flush.
+    pub(crate) fn tick(&mut self, at: At) {
+        if self.flush_at.is_some_and(|due| at.now.millis >= due) {
+            self.flush(at);
+        }
+    }
+
+    /// The live item of a key; a miss is noted.
+    pub(crate) fn get(&mut self, key: &Key, peer: &mut Peer, at: At) -> Option<Item<'_>> {
+        let State::Live(slot) = self.state(key, at) else {
+            self.note_miss(key, peer, at);
+            return None;
+        };
+        peer.notes.clear(key.hash, at.horizon());
+        self.engine.used(slot);
+        Some(self.engine.item(slot))
+    }
+
+    /// `touch`: a new expiry for the live item, which keeps its `as_of`.
+    pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
+        let State::Live(slot) = self.state(key, at) else { return None };
+        let meta = *self.engine.item(slot).meta;
+        self.engine.set_meta(slot, Meta { expiry: expiry.0, gone: at.gone(expiry), ..meta });
+        self.engine.used(slot);
+        Some(self.engine.item(slot))
+    }
+
+    /// `gat`: a get and a touch in one.
+    pub(crate) fn get_and_touch(
+        &mut self,
+        key: &Key,
+        expiry: Expiry,
+        peer: &mut Peer,
+        at: At,
+    ) -> Option<Item<'_>> {
+        self.get(key, peer, at)?;
+        self.touch(key, expiry, at)
+    }
+
+    /// The live item of a key, without counting as a read of it.
+    pub(crate) fn peek(&mut self, key: &Key, at: At) -> Option<Item<'_>> {
+        match self.state(key, at) {
+            State::Live(slot) => Some(self.engine.item(slot)),
+            State::Absent | State::Stale(_) => None,
+        }
+    }
+
+    /// `delete`, with a hold-off until `held_until` if there is one; true if an item was deleted.
+    pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: At) -> bool {
+        let state = self.state(key, at);
+        self.void(key, peer, at);
+        if let Some(until) = held_until {
+            self.holdoffs.add(key.hash, until, at.now.millis);
+        }
+        match state {
+            State::Live(slot) if held_until.is_none() => self.make_stale(slot, at),
+            State::Stale(slot) | State::Live(slot) if held_until.is_some() => self.engine.remove(slot),
+            State::Absent | State::Live(_) | State::Stale(_) => {}
+        }
+        matches!(state, State::Live(_))
+    }
+
+    /// `flush_all`: a void of everything, now or when `due`.
+    pub(crate) fn flush_all(&mut self, due: Option<u64>, at: At) -> (Seq, Seq) {
+        let before = self.floor;
+        self.flush_at = due;
+        if due.is_none() {
+            self.flush(at);
+        }
+        (before, self.floor)
+    }
+
+    /// The newest void that covers a key, for a peer that flushes everything itself.
+    pub(crate) fn newest_void(&self, hash: u64) -> Seq {
+        self.voids.read(hash)
+    }
+
+    /// Throws away what is over, looking at no more than `most` items; returns whether some may be left.
+    pub(crate) fn sweep(&mut self, most: usize, at: At) -> bool {
+        let expired = self.engine.expire(at.now.seconds(), most);
+        if let Some(from) = self.clearing {
+            self.clearing = self.engine.clear(self.floor, from, most - expired);
+        }
+        expired == most || self.clearing.is_some()
+    }
+
+    pub(crate) fn evict(&mut self, at: At) -> bool {
+        self.engine.evict(at.now.seconds())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.engine.counts()
+    }
+
+    pub(crate) fn leases_outstanding(&self, now: Now) -> usize {
+        self.leases.outstanding(now.millis)
+    }
+
+    /// Clears away what is over, and says what is left. Every command begins here.
+    fn state(&mut self, key: &Key, at: At) -> State {
+        let Some(slot) = self.engine.find(key) else { return State::Absent };
+        let meta = *self.engine.item(slot).meta;
+        let second = at.now.seconds();
+        if meta.as_of <= self.floor {
+            self.engine.remove(slot);
+            State::Absent
+        } else if meta.gone != 0 && meta.gone <= second {
+            self.engine.expired(slot);
+            State::Absent
+        } else if meta.is_stale {
+            State::Stale(slot)
+        } else if meta.expiry != 0 && meta.expiry <= second {
+            self.expire_to_stale(slot, meta)
+        } else {
+            State::Live(slot)
+        }
+    }
+
+    /// The time of a live item has passed, and the policy keeps stale copies.
+    fn expire_to_stale(&mut self, slot: Slot, meta: Meta) -> State {
+        if self.engine.item(slot).value.is_empty() {
+            self.engine.expired(slot);
+            return State::Absent;
+        }
+        self.engine.set_meta(slot, Meta { is_stale: true, ..meta });
+        State::Stale(slot)
+    }
+
+    fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.horizon());
+    }
+
+    /// Voids one key: nothing older may be stored or served under it.
+    fn void(&mut self, key: &Key, peer: &mut Peer, at: At) -> Seq {
+        let covering = self.covering(key.hash);
+        let seq = at.clock.fresh();
+        peer.notes.own_void(key.hash, covering, seq, at.horizon());
+        self.voids.raise(key.hash, seq);
+        self.end_lease(key);
+        seq
+    }
+
+    fn covering(&self, hash: u64) -> Seq {
+        self.voids.read(hash).max(self.floor)
+    }
+
+    fn end_lease(&mut self, key: &Key) {
+        if self.leases.end(key.hash) {
+            self.woken.push(key.hash);
+        }
+    }
+
+    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) {
+        let Draft { expiry, flags, value } = draft;
+        if expiry == Expiry::PAST {
+            if let Some(slot) = self.engine.find(key) {
+                self.engine.remove(slot);
+            }
+            return;
+        }
+        let stored = at.now.seconds();
+        let meta = Meta { as_of, expiry: expiry.0, flags, gone: at.gone(expiry), is_stale: false, stored };
+        self.engine.insert(key, meta, value);
+    }
+
+    /// A voided item stays as a stale copy where the policy wants that, from its first void on.
+    fn make_stale(&mut self, slot: Slot, at: At) {
+        let Item { meta, value } = self.engine.item(slot);
+        if at.policy.stale.is_zero() || value.is_empty() {
+            return self.engine.remove(slot);
+        }
+        let kept = seconds_after(at.now, at.policy.stale);
+        let gone = if meta.gone == 0 { kept } else { meta.gone.min(kept) };
+        self.engine.set_meta(slot, Meta { gone, is_stale: true, ..*meta });
+    }
+
+    fn flush(&mut self, at: At) {
+        self.flush_at = None;
+        self.floor = at.clock.fresh();
+        self.clearing = Some(0);
+        self.woken.extend(self.leases.end_all());
+    }
+}
+
+impl At<'_> {
+    /// Points up to this one are too old for a token or a note.
+    fn horizon(self) -> Seq {
+        self.ages.horizon(self.policy.lease_max_age, self.now)
+    }
+
+    fn gone(self, expiry: Expiry) -> u32 {
+        match expiry {
+            Expiry::NEVER | Expiry::PAST => expiry.0,
+            Expiry(second) => second.saturating_add(self.policy.stale.as_secs() as u32),
+        }
+    }
+}
+
+/// Over all 64 shards 3 MiB; at 10,000 voids/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in 1,049.
+const VOID_CELLS: usize = (1 << 19) / crate::cache::SHARDS;
+const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
+
+/// What the tables of all shards take that stand apart from the items: voids, tokens, lease records, hold-offs.
+pub const FIXED_TABLE_BYTES: usize =
+    crate::cache::SHARDS * ((VOID_CELLS + SUPERSEDED_CELLS) * 6 + Leases::BYTES + Holdoffs::BYTES_MAX);

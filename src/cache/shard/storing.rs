@@ -1,0 +1,142 @@
+//! Stores of clients that bring no token, and the fence before them.
+
+use super::{At, Shard, State};
+use crate::cache::engine::{Item, Meta, Slot};
+use crate::cache::key::Key;
+use crate::cache::notes::Note;
+use crate::cache::outcome::{Draft, Fence, Mode, Store};
+use crate::cache::peer::Peer;
+use crate::cache::policy::Implicit;
+use crate::cache::value;
+
+impl Shard {
+    /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
+    pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        match (mode, self.state(key, at)) {
+            (Mode::Set, _) => self.set(key, draft, peer, at),
+            (Mode::Add, State::Live(slot)) => {
+                // memcached counts a refused add as a use, too.
+                self.engine.used(slot);
+                Store::NotStored
+            }
+            (Mode::Add, State::Absent | State::Stale(_)) => self.add(key, draft, peer, at),
+            (Mode::Cas(_), State::Absent | State::Stale(_)) => Store::NotFound,
+            (Mode::Append | Mode::Prepend | Mode::Replace, State::Absent | State::Stale(_)) => {
+                Store::NotStored
+            }
+            (Mode::Cas(unique), State::Live(slot)) => {
+                if self.engine.item(slot).meta.as_of.number() != unique {
+                    return Store::Exists;
+                }
+                self.change(key, draft, peer, at)
+            }
+            (Mode::Replace, State::Live(_)) => self.change(key, draft, peer, at),
+            (Mode::Append, State::Live(slot)) => {
+                self.join(key, slot, |old| [old, &draft.value].concat(), peer, at)
+            }
+            (Mode::Prepend, State::Live(slot)) => {
+                self.join(key, slot, |old| [&draft.value, old].concat(), peer, at)
+            }
+        }
+    }
+
+    /// `incr` and `decr`: the number after the change, or why there is none.
+    pub(crate) fn count(
+        &mut self,
+        key: &Key,
+        step: value::Step,
+        peer: &mut Peer,
+        at: At,
+    ) -> Option<Result<u64, value::NotANumber>> {
+        let State::Live(slot) = self.state(key, at) else { return None };
+        let Item { meta, value } = self.engine.item(slot);
+        let meta = *meta;
+        let (number, text) = match value::step(value, step) {
+            Ok(done) => done,
+            Err(error) => return Some(Err(error)),
+        };
+        let as_of = self.void(key, peer, at);
+        self.engine.replace(slot, Meta { as_of, ..meta }, text);
+        Some(Ok(number))
+    }
+
+    fn set(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        let Some(note) = peer.notes.take(key.hash, at.horizon()) else {
+            if self.holdoffs.end(key.hash) {
+                self.woken.push(key.hash);
+            }
+            let as_of = self.void(key, peer, at);
+            self.put(key, as_of, draft, at);
+            return Store::Stored { fence: Fence::None };
+        };
+        let fence = self.fence(key, note, at);
+        if fence == Fence::Refused {
+            if let State::Live(slot) = self.state(key, at) {
+                self.engine.remove(slot);
+            }
+            return Store::Refused;
+        }
+        if fence == Fence::Observed && self.holdoffs.end(key.hash) {
+            self.woken.push(key.hash);
+        }
+        self.put(key, at.clock.fresh(), draft, at);
+        Store::Stored { fence }
+    }
+
+    fn add(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let fence = match peer.notes.take(key.hash, at.horizon()) {
+            Some(note) => self.fence(key, note, at),
+            None if is_held_off => return Store::NotStored,
+            None => Fence::None,
+        };
+        match fence {
+            Fence::Refused => Store::Refused,
+            Fence::Observed if is_held_off => Store::NotStored,
+            Fence::None | Fence::Observed | Fence::Passed => {
+                self.end_lease(key);
+                self.put(key, at.clock.fresh(), draft, at);
+                Store::Stored { fence }
+            }
+        }
+    }
+
+    /// What the fence says of a store on a note. Whatever that is, the store outdates every token before it.
+    fn fence(&mut self, key: &Key, note: Note, at: At) -> Fence {
+        let is_void = note.is_void(self.covering(key.hash));
+        self.superseded.raise(key.hash, at.clock.fresh());
+        self.end_lease(key);
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        match (is_void || is_held_off, at.policy.implicit) {
+            (false, _) => Fence::Passed,
+            (true, Implicit::Observe) => Fence::Observed,
+            (true, Implicit::Off | Implicit::On | Implicit::Strict) => Fence::Refused,
+        }
+    }
+
+    /// A change of a live item: a void, and the new value as of the same point.
+    fn change(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        let as_of = self.void(key, peer, at);
+        self.put(key, as_of, draft, at);
+        Store::Stored { fence: Fence::None }
+    }
+
+    /// `append` and `prepend`, which keep flags and expiry.
+    fn join(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        join: impl FnOnce(&[u8]) -> Vec<u8>,
+        peer: &mut Peer,
+        at: At,
+    ) -> Store {
+        let Item { meta, value } = self.engine.item(slot);
+        let (meta, joined) = (*meta, join(value));
+        if joined.len() > at.value_bytes_max {
+            return Store::TooLarge;
+        }
+        let as_of = self.void(key, peer, at);
+        self.engine.replace(slot, Meta { as_of, ..meta }, joined.into());
+        Store::Stored { fence: Fence::None }
+    }
+}
