@@ -76,7 +76,10 @@ fn the_heart_never_waits() {
     check(|source, report| {
         let waits = source.layer().map_or(Waits::Often, |(.., waits)| waits);
         for (number, line) in source.lines() {
-            let awaits = line.split(".await").skip(1).any(|rest| !rest.starts_with(char::is_alphanumeric));
+            let awaits = line
+                .split(".await")
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()));
             let awaits = awaits || line.contains("async ") || line.contains("tokio");
             if waits == Waits::Never && awaits {
                 report(number, "nothing waits here".to_owned());
@@ -133,12 +136,12 @@ fn check(rule: impl Fn(&Source, &mut dyn FnMut(usize, String))) {
     let mut complaints = Vec::new();
     let mut folders = vec![root("src")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("src is here") {
+            let path = entry.expect("it can be listed").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let source = Source { text: fs::read_to_string(&path).unwrap(), path };
+                let source = Source { text: fs::read_to_string(&path).expect("sources are text"), path };
                 rule(&source, &mut |line, why| {
                     complaints.push(format!("{}:{line}: {why}", source.path.display()));
                 });
