@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::server::process::{self, PidFile};
 use leasehold::server::{Listeners, Options, Server, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -46,10 +46,13 @@ fn run(options: Options) -> io::Result<()> {
     if options.daemon {
         process::daemonize()?;
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that this process runs, so that no signal finds it unprepared.
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     announce(&listeners, &options);
     let server = Server::serve(listeners, options)?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(told_to_stop(&server))?;
+    runtime.block_on(told_to_stop(&server, signals));
     server.stop();
     drop(pid_file);
     Ok(())
@@ -80,14 +83,27 @@ fn announce(listeners: &Listeners, options: &Options) {
     );
 }
 
-async fn told_to_stop(server: &Server) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+/// The signals that end the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+async fn told_to_stop(server: &Server, mut signals: Signals) {
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        _ = signals.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = signals.interrupt.recv() => tracing::info!("SIGINT: stopping"),
         () = server.stopped() => tracing::info!("a client asked to stop"),
     }
-    Ok(())
 }
 
 /// As memcached exits when its command line makes no sense, and when the system says no (`sysexits.h`).

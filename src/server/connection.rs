@@ -76,7 +76,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 };
                 if let Some(closed) = closed {
                     self.flush().await?;
-                    self.hang_up().await?;
+                    if closed == Closed::Peer {
+                        self.hang_up().await?;
+                    }
                     return Ok(closed);
                 }
                 if self.output.is_full() {
