@@ -216,8 +216,9 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
+        let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
-        self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))
+        Ok(filled)
     }
 
     /// Stores a value, if `mode` and the fence allow it.

@@ -19,6 +19,19 @@ pub(crate) struct Note {
     mark: Mark,
     /// The next older note of the same chain, as a position plus one.
     older: u64,
+    /// When the key was missed, in monotonic seconds.
+    taken: u32,
+}
+
+/// How old notes may be: they end by their own time, since the void clock stands still while nothing changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age {
+    /// Points up to this one were given out before any note that still counts was taken.
+    pub(crate) horizon: Seq,
+    /// For how many seconds a note counts.
+    pub(crate) max: u32,
+    /// The monotonic second.
+    pub(crate) now: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +58,13 @@ pub(crate) struct Notes {
 #[derive(Clone, Copy, Debug)]
 struct Lost {
     oldest: Seq,
-    newest: Seq,
+    newest_taken: u32,
+}
+
+impl Age {
+    fn is_young(self, taken: u32) -> bool {
+        self.now.saturating_sub(taken) <= self.max
+    }
 }
 
 impl Note {
@@ -60,60 +79,60 @@ impl Notes {
         Notes { implicit, ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
     }
 
-    /// Notes a miss at `seq`; `held_off` makes it void from the start. `horizon` is where notes are too old.
-    pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, horizon: Seq) {
+    /// Notes a miss at `seq`; `held_off` makes it void from the start.
+    pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, age: Age) {
         if self.implicit == Implicit::Off {
             return;
         }
         let mark = if held_off { Mark::Dead } else { Mark::Open };
         if self.implicit != Implicit::Strict
-            && let Some(old) = self.find(hash, horizon)
+            && let Some(old) = self.find(hash, age)
         {
             if held_off {
                 old.mark = Mark::Dead;
             }
             return;
         }
-        self.push(Note { hash, seq, own: Seq::ZERO, mark, older: 0 }, horizon);
+        self.push(Note { hash, seq, own: Seq::ZERO, mark, older: 0, taken: age.now }, age);
     }
 
     /// A hit or a fill by token: what the client stores next is no fill for the miss before.
-    pub(crate) fn clear(&mut self, hash: u64, horizon: Seq) {
+    pub(crate) fn clear(&mut self, hash: u64, age: Age) {
         if self.oldest == self.next || self.implicit == Implicit::Strict {
             return;
         }
-        if let Some(note) = self.find(hash, horizon) {
+        if let Some(note) = self.find(hash, age) {
             note.mark = Mark::Cleared;
         }
     }
 
     /// The note that a store of this key is to be checked against; it is used up, except in strict mode.
-    pub(crate) fn take(&mut self, hash: u64, horizon: Seq) -> Option<Note> {
+    pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Note> {
         if self.implicit == Implicit::Off {
             return None;
         }
         let is_strict = self.implicit == Implicit::Strict;
-        if let Some(note) = self.find(hash, horizon) {
+        if let Some(note) = self.find(hash, age) {
             let taken = *note;
             if !is_strict {
                 note.mark = Mark::Cleared;
             }
             return Some(taken);
         }
-        self.lost_note(hash, horizon)
+        self.lost_note(hash, age)
     }
 
     /// This connection voids the key itself at `own`, where `covering` covered it before.
-    pub(crate) fn own_void(&mut self, hash: u64, covering: Seq, own: Seq, horizon: Seq) {
+    pub(crate) fn own_void(&mut self, hash: u64, covering: Seq, own: Seq, age: Age) {
         if self.implicit == Implicit::Off || (self.oldest == self.next && self.lost.is_none()) {
             return;
         }
-        if self.find(hash, horizon).is_none()
-            && let Some(note) = self.lost_note(hash, horizon)
+        if self.find(hash, age).is_none()
+            && let Some(note) = self.lost_note(hash, age)
         {
-            self.push(note, horizon);
+            self.push(note, age);
         }
-        self.each(hash, horizon, |note| note.disregard(covering, own));
+        self.each(hash, age, |note| note.disregard(covering, own));
     }
 
     /// This connection voids everything: `shard_of` a hash tells where, and `floors` each shard's floor before
@@ -126,9 +145,9 @@ impl Notes {
         }
     }
 
-    fn push(&mut self, mut note: Note, horizon: Seq) {
+    fn push(&mut self, mut note: Note, age: Age) {
         if self.next - self.oldest == self.ring.len() as u64 {
-            self.make_room(horizon);
+            self.make_room(age);
         }
         let chain = self.chain(note.hash);
         note.older = self.chains[chain];
@@ -139,46 +158,47 @@ impl Notes {
     }
 
     /// Forgets the oldest note, or doubles the ring if that one still counts and the limit allows.
-    fn make_room(&mut self, horizon: Seq) {
-        while self.oldest < self.next && !self.at(self.oldest).counts(horizon) {
+    fn make_room(&mut self, age: Age) {
+        while self.oldest < self.next && !self.at(self.oldest).counts(age) {
             self.oldest += 1;
         }
         if self.next - self.oldest < self.ring.len() as u64 {
             return;
         }
         if self.ring.len() < NOTES_MAX {
-            return self.grow();
+            return self.grow(age);
         }
-        let seq = self.at(self.oldest).seq;
-        let oldest = self.lost.filter(|lost| lost.newest > horizon).map_or(seq, |lost| lost.oldest.min(seq));
-        self.lost = Some(Lost { oldest, newest: seq.max(self.lost.map_or(seq, |lost| lost.newest)) });
+        let Note { seq, taken, .. } = *self.at(self.oldest);
+        let former = self.lost.filter(|lost| age.is_young(lost.newest_taken));
+        self.lost =
+            Some(Lost { oldest: former.map_or(seq, |lost| lost.oldest.min(seq)), newest_taken: taken });
         self.oldest += 1;
     }
 
-    fn grow(&mut self) {
+    fn grow(&mut self, age: Age) {
         let len = (self.ring.len() * 2).max(NOTES_MIN);
         let kept: Vec<Note> = (self.oldest..self.next).map(|position| *self.at(position)).collect();
-        let empty = Note { hash: 0, seq: Seq::ZERO, own: Seq::ZERO, mark: Mark::Cleared, older: 0 };
+        let empty = Note { hash: 0, seq: Seq::ZERO, own: Seq::ZERO, mark: Mark::Cleared, older: 0, taken: 0 };
         self.ring = vec![empty; len];
         self.chains = vec![0; len];
         (self.oldest, self.next) = (0, 0);
         for note in kept {
-            self.push(note, Seq::ZERO);
+            self.push(note, age);
         }
     }
 
     /// A note in place of one that was lost, if any could have been for this key.
-    fn lost_note(&mut self, hash: u64, horizon: Seq) -> Option<Note> {
-        self.lost = self.lost.filter(|lost| lost.newest > horizon);
-        let seq = self.lost?.oldest.max(horizon);
-        Some(Note { hash, seq, own: Seq::ZERO, mark: Mark::Open, older: 0 })
+    fn lost_note(&mut self, hash: u64, age: Age) -> Option<Note> {
+        self.lost = self.lost.filter(|lost| age.is_young(lost.newest_taken));
+        let Lost { oldest, newest_taken: taken } = self.lost?;
+        Some(Note { hash, seq: oldest.max(age.horizon), own: Seq::ZERO, mark: Mark::Open, older: 0, taken })
     }
 
     /// The oldest note of this key that counts.
-    fn find(&mut self, hash: u64, horizon: Seq) -> Option<&mut Note> {
+    fn find(&mut self, hash: u64, age: Age) -> Option<&mut Note> {
         let mut found = None;
         self.each_position(hash, |note, position| {
-            if note.hash == hash && note.counts(horizon) {
+            if note.hash == hash && note.counts(age) {
                 found = Some(position);
             }
         });
@@ -186,9 +206,9 @@ impl Notes {
         Some(&mut self.ring[index])
     }
 
-    fn each(&mut self, hash: u64, horizon: Seq, change: impl Fn(&mut Note)) {
+    fn each(&mut self, hash: u64, age: Age, change: impl Fn(&mut Note)) {
         self.each_position(hash, |note, _| {
-            if note.hash == hash && note.counts(horizon) {
+            if note.hash == hash && note.counts(age) {
                 change(note);
             }
         });
@@ -221,15 +241,15 @@ impl Notes {
 }
 
 impl Note {
-    fn counts(&self, horizon: Seq) -> bool {
-        self.mark != Mark::Cleared && self.seq > horizon
+    fn counts(&self, age: Age) -> bool {
+        self.mark != Mark::Cleared && age.is_young(self.taken)
     }
 
     fn disregard(&mut self, covering: Seq, own: Seq) {
-        if self.is_void(covering) {
-            self.mark = Mark::Dead;
-        } else {
-            self.own = own;
+        match self.mark {
+            Mark::Cleared => {}
+            Mark::Dead | Mark::Open if self.is_void(covering) => self.mark = Mark::Dead,
+            Mark::Dead | Mark::Open => self.own = own,
         }
     }
 }
@@ -242,7 +262,11 @@ const NOTES_MIN: usize = 8;
 mod tests {
     use super::*;
 
-    const NONE: Seq = Seq::ZERO;
+    const NOW: Age = Age { horizon: Seq::ZERO, max: 60, now: 100 };
+
+    fn later(seconds: u32) -> Age {
+        Age { now: NOW.now + seconds, ..NOW }
+    }
 
     fn seq(number: u64) -> Seq {
         Seq::new(number).unwrap()
@@ -251,65 +275,79 @@ mod tests {
     #[test]
     fn on_keeps_the_oldest_miss_of_a_key_and_uses_it_up() {
         let mut notes = Notes::new(Implicit::On);
-        notes.miss(1, seq(10), false, NONE);
-        notes.miss(1, seq(20), false, NONE);
-        let note = notes.take(1, NONE).unwrap();
+        notes.miss(1, seq(10), false, NOW);
+        notes.miss(1, seq(20), false, NOW);
+        let note = notes.take(1, NOW).unwrap();
         assert!(note.is_void(seq(15)) && !note.is_void(seq(10)));
-        assert_eq!(notes.take(1, NONE), None);
+        assert_eq!(notes.take(1, NOW), None);
     }
 
     #[test]
     fn strict_keeps_every_miss_until_it_is_old() {
         let mut notes = Notes::new(Implicit::Strict);
-        notes.miss(1, seq(10), false, NONE);
-        notes.miss(1, seq(20), false, NONE);
-        notes.clear(1, NONE);
-        assert!(notes.take(1, NONE).unwrap().is_void(seq(15)));
-        assert!(!notes.take(1, seq(10)).unwrap().is_void(seq(15)), "the second one counts now");
-        assert_eq!(notes.take(1, seq(20)), None);
+        notes.miss(1, seq(10), false, NOW);
+        notes.miss(1, seq(20), false, later(1));
+        notes.clear(1, later(1));
+        assert!(notes.take(1, later(60)).unwrap().is_void(seq(15)));
+        assert!(!notes.take(1, later(61)).unwrap().is_void(seq(15)), "the second one counts now");
+        assert_eq!(notes.take(1, later(62)), None);
     }
 
     #[test]
     fn an_own_void_is_disregarded_unless_it_hides_anothers() {
         let mut notes = Notes::new(Implicit::On);
-        notes.miss(1, seq(10), false, NONE);
-        notes.own_void(1, seq(5), seq(11), NONE);
-        assert!(!notes.take(1, NONE).unwrap().is_void(seq(11)));
+        notes.miss(1, seq(10), false, NOW);
+        notes.own_void(1, seq(5), seq(11), NOW);
+        assert!(!notes.take(1, NOW).unwrap().is_void(seq(11)));
 
-        notes.miss(1, seq(20), false, NONE);
-        notes.own_void(1, seq(21), seq(22), NONE);
-        assert!(notes.take(1, NONE).unwrap().is_void(seq(22)), "21 was somebody else's");
+        notes.miss(1, seq(20), false, NOW);
+        notes.own_void(1, seq(21), seq(22), NOW);
+        assert!(notes.take(1, NOW).unwrap().is_void(seq(22)), "21 was somebody else's");
+    }
+
+    #[test]
+    fn an_own_flush_does_not_raise_a_cleared_note_from_the_dead() {
+        let mut notes = Notes::new(Implicit::On);
+        notes.miss(1, seq(10), false, NOW);
+        notes.clear(1, NOW);
+        notes.own_flush(|_| (seq(11), seq(12)));
+        assert_eq!(notes.take(1, NOW), None);
     }
 
     #[test]
     fn a_miss_while_held_off_is_void_whatever_comes() {
         let mut notes = Notes::new(Implicit::On);
-        notes.miss(1, seq(10), false, NONE);
-        notes.miss(1, seq(11), true, NONE);
-        assert!(notes.take(1, NONE).unwrap().is_void(NONE));
+        notes.miss(1, seq(10), false, NOW);
+        notes.miss(1, seq(11), true, NOW);
+        assert!(notes.take(1, NOW).unwrap().is_void(Seq::ZERO));
     }
 
     #[test]
     fn what_the_ring_forgets_still_counts_for_every_key_while_it_is_young() {
         let mut notes = Notes::new(Implicit::On);
         for n in 0..NOTES_MAX as u64 + 2 {
-            notes.miss(n << 24, seq(100 + n), false, NONE);
+            notes.miss(n << 24, seq(100 + n), false, NOW);
         }
         assert_eq!(notes.ring.len(), NOTES_MAX);
-        let lost = notes.take(0, NONE).unwrap();
+        let lost = notes.take(0, NOW).unwrap();
         assert!(lost.is_void(seq(101)) && !lost.is_void(seq(100)));
-        assert_eq!(notes.take(0, seq(101)), None, "too old to matter");
-        assert!(notes.take(2 << 24, NONE).is_some());
+        let horizon = seq(101);
+        assert!(
+            !notes.take(0, Age { horizon, ..NOW }).unwrap().is_void(seq(101)),
+            "it was not taken before that"
+        );
+        assert_eq!(notes.take(0, later(61)), None, "too old to matter");
+        assert!(notes.take(2 << 24, NOW).is_some());
     }
 
     #[test]
     fn after_an_overflow_an_own_void_is_still_ones_own() {
         let mut notes = Notes::new(Implicit::On);
         for n in 0..NOTES_MAX as u64 + 2 {
-            notes.miss(n << 24, seq(100 + n), false, NONE);
+            notes.miss(n << 24, seq(100 + n), false, NOW);
         }
-        notes.own_void(0, seq(50), seq(1_000), NONE);
-        assert!(!notes.take(0, NONE).unwrap().is_void(seq(1_000)));
+        notes.own_void(0, seq(50), seq(1_000), NOW);
+        assert!(!notes.take(0, NOW).unwrap().is_void(seq(1_000)));
     }
 
     #[test]
@@ -317,8 +355,8 @@ mod tests {
         let mut notes = Notes::new(Implicit::On);
         for n in 0..100_000u64 {
             let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            notes.miss(hash, seq(n + 1), false, NONE);
-            assert!(notes.take(hash, NONE).is_some());
+            notes.miss(hash, seq(n + 1), false, NOW);
+            assert!(notes.take(hash, NOW).is_some());
         }
         assert!(notes.ring.len() <= NOTES_MIN);
     }

@@ -32,7 +32,11 @@ enum State {
     Closed,
     Open,
     /// A `lease-wait` sleeps: what is left of it, the key it waits for, and until when.
-    Waiting { line: Vec<u8>, key: Vec<u8>, until: u64 },
+    Waiting {
+        line: Vec<u8>,
+        key: Vec<u8>,
+        until: u64,
+    },
 }
 
 #[derive(Default)]
@@ -152,11 +156,16 @@ fn answer(
             Flow::Next | Flow::Verbosity(_) => return State::Open,
             Flow::Wait { key, until } => {
                 let Request::LeaseGet { keys, .. } = &request else { panic!("nothing else waits") };
-                let line = [&b"lease-wait 1"[..], &keys.flat_map(|key| [b" ", key].concat()).collect::<Vec<u8>>()];
+                let line =
+                    [&b"lease-wait 1"[..], &keys.flat_map(|key| [b" ", key].concat()).collect::<Vec<u8>>()];
                 let waker = Waker::from(Arc::clone(woken));
                 let handle = wire.cache.key(key).expect("it is legal");
                 if wire.cache.wait(&handle, session.peer(), &waker, now) {
-                    return State::Waiting { line: [&line.concat()[..], b"\r\n"].concat(), key: key.to_vec(), until };
+                    return State::Waiting {
+                        line: [&line.concat()[..], b"\r\n"].concat(),
+                        key: key.to_vec(),
+                        until,
+                    };
                 }
             }
         }

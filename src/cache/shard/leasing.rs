@@ -14,7 +14,7 @@ impl Shard {
     pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: At) -> LeaseGet<'_> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
-            peer.notes.clear(key.hash, at.horizon());
+            peer.notes.clear(key.hash, at.age());
             self.engine.used(slot);
             return LeaseGet::Hit(self.engine.item(slot));
         }
@@ -45,7 +45,7 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Result<Filled, Refused> {
-        peer.notes.clear(key.hash, at.horizon());
+        peer.notes.clear(key.hash, at.age());
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
         let refused = self.validity(key, seq, at);
         match (refused, fill) {
@@ -94,7 +94,7 @@ impl Shard {
         let until = at.now.after(at.policy.lease_window);
         let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(lease));
-        peer.notes.miss(key.hash, seq, false, at.horizon());
+        peer.notes.miss(key.hash, seq, false, at.age());
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }

@@ -16,6 +16,7 @@ use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
+use crate::cache::notes::Age;
 use crate::cache::outcome::Draft;
 use crate::cache::peer::Peer;
 use crate::cache::policy::Policy;
@@ -89,7 +90,7 @@ impl Shard {
             self.note_miss(key, peer, at);
             return None;
         };
-        peer.notes.clear(key.hash, at.horizon());
+        peer.notes.clear(key.hash, at.age());
         self.engine.used(slot);
         Some(self.engine.item(slot))
     }
@@ -206,14 +207,14 @@ impl Shard {
 
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.horizon());
+        peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
     }
 
     /// Voids one key: nothing older may be stored or served under it.
     fn void(&mut self, key: &Key, peer: &mut Peer, at: At) -> Seq {
         let covering = self.covering(key.hash);
         let seq = at.clock.fresh();
-        peer.notes.own_void(key.hash, covering, seq, at.horizon());
+        peer.notes.own_void(key.hash, covering, seq, at.age());
         self.voids.raise(key.hash, seq);
         self.end_lease(key);
         seq
@@ -262,9 +263,14 @@ impl Shard {
 }
 
 impl At<'_> {
-    /// Points up to this one are too old for a token or a note.
+    /// Points up to this one are too old for a token.
     fn horizon(self) -> Seq {
         self.ages.horizon(self.policy.lease_max_age, self.now)
+    }
+
+    fn age(self) -> Age {
+        let max = self.policy.lease_max_age.as_secs() as u32;
+        Age { horizon: self.horizon(), max, now: self.now.seconds() }
     }
 
     fn gone(self, expiry: Expiry) -> u32 {

@@ -61,7 +61,7 @@ impl Shard {
     }
 
     fn set(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
-        let Some(note) = peer.notes.take(key.hash, at.horizon()) else {
+        let Some(note) = peer.notes.take(key.hash, at.age()) else {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
             }
@@ -85,7 +85,7 @@ impl Shard {
 
     fn add(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let fence = match peer.notes.take(key.hash, at.horizon()) {
+        let fence = match peer.notes.take(key.hash, at.age()) {
             Some(note) => self.fence(key, note, at),
             None if is_held_off => return Store::NotStored,
             None => Fence::None,

@@ -1,0 +1,347 @@
+//! Every short history, and long random ones, against the specification in `tests/model`.
+//!
+//! A history is played on a key of its own with fresh connections, and every reply is compared. Tokens and CAS uniques
+//! are made up by the server: the same one must stand wherever the model says the same, and another wherever it says
+//! another.
+
+mod model;
+mod support;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use leasehold::cache::{Config, Implicit, Policy};
+use leasehold::command::{ImplicitReply, Rules};
+
+use model::{Act, Model, Setting};
+use support::{Connection, Wire};
+
+const PEERS: usize = 3;
+
+/// One step of a history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Act(usize, Act),
+    Advance(u64),
+    Reconnect(usize),
+}
+
+/// A server and its model, side by side.
+struct Pair {
+    connections: Vec<Connection>,
+    model: Model,
+    /// What the server made up, by the point of the model.
+    tokens: HashMap<u64, String>,
+    uniques: HashMap<u64, String>,
+    last_token: Vec<HashMap<String, String>>,
+    last_unique: Vec<HashMap<String, String>>,
+    values: u64,
+    wire: Wire,
+}
+
+impl Pair {
+    fn new(setting: Setting, peers: usize) -> Self {
+        let Setting { implicit, reply_not_stored, stale_s } = setting;
+        let policy = Policy { implicit, stale: Duration::from_secs(stale_s), ..Policy::default() };
+        let implicit_reply = if reply_not_stored { ImplicitReply::NotStored } else { ImplicitReply::Stored };
+        let config = Config { memory_bytes: 1 << 30, policy, ..Config::default() };
+        let mut pair = Pair {
+            connections: Vec::new(),
+            model: Model::new(setting),
+            tokens: HashMap::new(),
+            uniques: HashMap::new(),
+            last_token: Vec::new(),
+            last_unique: Vec::new(),
+            values: 0,
+            wire: Wire::new(config, Rules { implicit_reply, may_shut_down: false }),
+        };
+        pair.begin(setting, peers);
+        pair
+    }
+
+    /// Fresh connections, and a model that knows nothing of former histories.
+    fn begin(&mut self, setting: Setting, peers: usize) {
+        self.model = Model::new(setting);
+        self.connections = (0..peers).map(|_| self.wire.connect()).collect();
+        self.last_token = vec![HashMap::new(); peers];
+        self.last_unique = vec![HashMap::new(); peers];
+        (0..peers).for_each(|peer| self.model.connect(peer));
+        self.tokens.clear();
+        self.uniques.clear();
+    }
+
+    /// Plays one step on both; the error says how they differ.
+    fn play(&mut self, step: Step, key: &str) -> Result<(), String> {
+        match step {
+            Step::Advance(seconds) => {
+                self.wire.clock.advance(Duration::from_secs(seconds));
+                self.model.now_s += seconds;
+            }
+            Step::Reconnect(peer) => {
+                self.connections[peer].close(&self.wire);
+                self.connections[peer] = self.wire.connect();
+                self.model.close(peer);
+                self.last_token[peer].clear();
+                self.last_unique[peer].clear();
+            }
+            Step::Act(peer, act) => {
+                self.values += 1;
+                let text = (10 + self.values % 90).to_string();
+                let line = self.line(peer, act, key, &text);
+                let reply = self.connections[peer].talk(&self.wire, line.as_bytes());
+                let reply = String::from_utf8(reply).expect("all of this is text");
+                let expected = self.model.act(peer, act, key, &text);
+                return self.agree(peer, key, &expected, &reply);
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&self, peer: usize, act: Act, key: &str, text: &str) -> String {
+        let bytes = text.len();
+        let token = |of: usize| self.last_token[of].get(key).map_or("2", |token| token);
+        match act {
+            Act::Add => format!("add {key} 0 0 {bytes}\r\n{text}\r\n"),
+            Act::Append => format!("append {key} 0 0 {bytes}\r\n{text}\r\n"),
+            Act::Cas => {
+                let unique = self.last_unique[peer].get(key).map_or("1", |unique| unique);
+                format!("cas {key} 0 0 {bytes} {unique}\r\n{text}\r\n")
+            }
+            Act::Delete => format!("delete {key}\r\n"),
+            Act::DeleteAndHold => format!("delete {key} {}\r\n", model::HOLD_S),
+            Act::Flush => "flush_all\r\n".to_owned(),
+            Act::Gets => format!("gets {key}\r\n"),
+            Act::Incr => format!("incr {key} 1\r\n"),
+            Act::LeaseGet => format!("lease-get {key}\r\n"),
+            Act::LeaseSet(of) => format!("lease-set {key} {} 0 0 {bytes}\r\n{text}\r\n", token(of)),
+            Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(peer)),
+            Act::Replace => format!("replace {key} 0 0 {bytes}\r\n{text}\r\n"),
+            Act::Set => format!("set {key} 0 0 {bytes}\r\n{text}\r\n"),
+            Act::SetToEnd => format!("set {key} 0 {} {bytes}\r\n{text}\r\n", model::TTL_S),
+            Act::Touch => format!("touch {key} {}\r\n", model::TTL_S),
+        }
+    }
+
+    /// Compares word by word; what the server made up is remembered.
+    fn agree(&mut self, peer: usize, key: &str, expected: &str, reply: &str) -> Result<(), String> {
+        let differ = || format!("expected {expected:?}, got {reply:?}");
+        let (left, right) = (expected.split(' '), reply.split(' '));
+        if left.clone().count() != right.clone().count() {
+            return Err(differ());
+        }
+        for (want, got) in left.zip(right) {
+            let (want, rest) =
+                want.split_once("\r\n").map_or((want, None), |(want, rest)| (want, Some(rest)));
+            let (got, other) = got.split_once("\r\n").map_or((got, None), |(got, rest)| (got, Some(rest)));
+            let is_same = if let Some(point) = want.strip_prefix('#') {
+                self.last_unique[peer].insert(key.to_owned(), got.to_owned());
+                is_the_one(&mut self.uniques, point, got)
+            } else if let Some(point) = want.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
+                self.last_token[peer].insert(key.to_owned(), got.to_owned());
+                is_the_one(&mut self.tokens, point, got)
+            } else {
+                want == got
+            };
+            if !is_same || rest != other {
+                return Err(differ());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same for the same point, and another for another.
+fn is_the_one(made_up: &mut HashMap<u64, String>, point: &str, got: &str) -> bool {
+    let point = point.parse().expect("the model's points are numbers");
+    if !made_up.contains_key(&point) && (got.len() < 6 || made_up.values().any(|other| other == got)) {
+        return false;
+    }
+    made_up.entry(point).or_insert_with(|| got.to_owned()) == got
+}
+
+/// Plays histories one after the other, each on its own key.
+struct Player {
+    pair: Pair,
+    played: u64,
+    setting: Setting,
+}
+
+impl Player {
+    fn new(setting: Setting) -> Self {
+        Player { pair: Pair::new(setting, PEERS), played: 0, setting }
+    }
+
+    #[track_caller]
+    fn check(&mut self, history: &[Step]) {
+        if let Err(difference) = self.play(history) {
+            let history = self.shortest(history);
+            let difference = self.play(&history).err().unwrap_or(difference);
+            panic!("{:?}\n{history:?}\n{difference}", self.setting);
+        }
+    }
+
+    fn play(&mut self, history: &[Step]) -> Result<(), String> {
+        self.played += 1;
+        if self.played % 20_000 == 0 {
+            self.pair = Pair::new(self.setting, PEERS);
+        }
+        self.pair.begin(self.setting, PEERS);
+        let key = format!("k{}", self.played);
+        let result = history.iter().try_for_each(|step| self.pair.play(*step, &key));
+        // A hold-off that outlived its history would crowd the next ones; only an unfenced set ends it.
+        self.pair.connections[0] = self.pair.wire.connect();
+        self.pair.connections[0].talk(&self.pair.wire, format!("set {key} 0 -1 0\r\n\r\n").as_bytes());
+        result
+    }
+
+    /// Leaves steps out as long as the two still differ.
+    fn shortest(&mut self, history: &[Step]) -> Vec<Step> {
+        let mut best = history.to_vec();
+        let mut index = 0;
+        while index < best.len() {
+            let mut shorter = best.clone();
+            shorter.remove(index);
+            if self.play(&shorter).is_err() {
+                (best, index) = (shorter, 0);
+            } else {
+                index += 1;
+            }
+        }
+        best
+    }
+
+    /// Every history of `length` of these steps; connections are alike, so they first act in the order of their names.
+    fn every(&mut self, steps: &[Step], length: usize) {
+        let mut history = Vec::new();
+        self.extend(steps, length, 0, &mut history);
+    }
+
+    fn extend(&mut self, steps: &[Step], left: usize, known: usize, history: &mut Vec<Step>) {
+        if left == 0 {
+            return self.check(history);
+        }
+        for step in steps {
+            let (Step::Act(peer, _) | Step::Reconnect(peer)) = *step else {
+                history.push(*step);
+                self.extend(steps, left - 1, known, history);
+                history.pop();
+                continue;
+            };
+            if peer <= known {
+                history.push(*step);
+                self.extend(steps, left - 1, known.max(peer + 1), history);
+                history.pop();
+            }
+        }
+    }
+}
+
+fn everything() -> Vec<Step> {
+    let mut steps: Vec<Step> = [1, 6, 11, 61].map(Step::Advance).to_vec();
+    for peer in 0..PEERS {
+        steps.extend(ACTS.map(|act| Step::Act(peer, act)));
+        steps
+            .extend([Act::LeaseSet(peer), Act::LeaseSet((peer + 1) % PEERS)].map(|act| Step::Act(peer, act)));
+        steps.push(Step::Reconnect(peer));
+    }
+    steps
+}
+
+/// A dozen steps in which the races lie.
+fn core() -> Vec<Step> {
+    let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold)];
+    for peer in 0..2 {
+        steps.extend(
+            [Act::Gets, Act::Set, Act::LeaseGet, Act::LeaseSet(peer)].map(|act| Step::Act(peer, act)),
+        );
+    }
+    steps.push(Step::Act(1, Act::Delete));
+    steps
+}
+
+const ACTS: [Act; 14] = [
+    Act::Add,
+    Act::Append,
+    Act::Cas,
+    Act::Delete,
+    Act::DeleteAndHold,
+    Act::Flush,
+    Act::Gets,
+    Act::Incr,
+    Act::LeaseGet,
+    Act::Release,
+    Act::Replace,
+    Act::Set,
+    Act::SetToEnd,
+    Act::Touch,
+];
+
+const ON: Setting = Setting { implicit: Implicit::On, reply_not_stored: false, stale_s: 0 };
+
+#[test]
+fn every_history_of_four_steps() {
+    Player::new(ON).every(&everything(), 4);
+}
+
+#[test]
+fn every_history_of_six_core_steps() {
+    Player::new(ON).every(&core(), 6);
+}
+
+#[test]
+fn every_history_of_three_steps_under_every_setting() {
+    for implicit in [Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict] {
+        for (reply_not_stored, stale_s) in [(false, 0), (true, 20)] {
+            Player::new(Setting { implicit, reply_not_stored, stale_s }).every(&everything(), 3);
+        }
+    }
+}
+
+#[test]
+fn every_history_of_five_core_steps_under_every_setting() {
+    for implicit in [Implicit::Off, Implicit::Observe, Implicit::Strict] {
+        Player::new(Setting { implicit, reply_not_stored: true, stale_s: 20 }).every(&core(), 5);
+    }
+}
+
+#[test]
+fn long_random_histories_on_many_keys() {
+    const KEYS: u64 = 50;
+    const STEPS: u64 = 100_000;
+    for (seed, implicit) in (1..).zip([Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict]) {
+        let setting = Setting { implicit, reply_not_stored: seed % 2 == 0, stale_s: 10 * (seed / 2) };
+        let (mut pair, steps) = (Pair::new(setting, PEERS), everything());
+        let (mut random, mut history) = (Random(seed), Vec::new());
+        for n in 0..STEPS {
+            let step = steps[random.below(steps.len() as u64) as usize];
+            // Time goes on and connections go more slowly than keys change.
+            let is_rare = !matches!(step, Step::Act(_, act) if act != Act::Flush);
+            if is_rare && random.below(10) > 0 {
+                continue;
+            }
+            let key = format!("k{}", random.below(KEYS));
+            history.push((key.clone(), step));
+            if let Err(difference) = pair.play(step, &key) {
+                history.retain(|(name, step)| {
+                    *name == key || !matches!(step, Step::Act(_, act) if *act != Act::Flush)
+                });
+                panic!(
+                    "{setting:?}, step {n} on {key}: {difference}\n{:?}",
+                    &history[history.len().saturating_sub(40)..]
+                );
+            }
+        }
+    }
+}
+
+/// xorshift64*, Vigna 2016: seeded, so that a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
+    }
+}
