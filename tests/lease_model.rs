@@ -182,7 +182,7 @@ impl Player {
 
     fn play(&mut self, history: &[Step]) -> Result<(), String> {
         self.played += 1;
-        if self.played % 20_000 == 0 {
+        if self.played.is_multiple_of(20_000) {
             self.pair = Pair::new(self.setting, PEERS);
         }
         self.pair.begin(self.setting, PEERS);
