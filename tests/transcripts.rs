@@ -26,6 +26,18 @@ fn the_scripts_are_played() {
     }
 }
 
+#[test]
+fn every_statistic_is_explained() {
+    let wire = support::Wire::new(leasehold::Config::default(), leasehold::command::Rules::default());
+    let told = wire.connect().talk(&wire, b"stats\r\n");
+    let document = fs::read_to_string(root("protocol.md")).expect("a document is text");
+    for line in String::from_utf8(told).expect("statistics are text").lines() {
+        if let Some(name) = line.split(' ').nth(1) {
+            assert!(document.contains(&format!("`{name}`")), "protocol.md does not tell what {name} is");
+        }
+    }
+}
+
 /// Plays all transcripts of a document; returns how many there are.
 #[track_caller]
 fn check(path: &Path) -> usize {

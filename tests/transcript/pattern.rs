@@ -58,6 +58,15 @@ impl Pattern {
         Ok(bytes)
     }
 
+    /// How long it is, where every name stands for a long number.
+    pub fn length(&self) -> usize {
+        let of = |piece: &Piece| match piece {
+            Piece::Any | Piece::Named(_) => "9223372036854775807".len(),
+            Piece::Text(text) => text.len(),
+        };
+        self.pieces.iter().map(of).sum::<usize>() + "\r\n".len()
+    }
+
     /// Whether a line is what was expected; names that are new are given.
     pub fn matches(&self, line: &[u8], names: &mut Names) -> bool {
         let mut rest = line;

@@ -26,16 +26,19 @@ pub fn play(transcript: &Transcript, chunk: usize) -> Result<(), String> {
     player.send().and_then(|()| player.silence()).map_err(|why| at(line, why))
 }
 
-/// The sizes of pieces worth trying: all of them where little is sent, and a few that matter where much is.
+/// The sizes of pieces worth trying: all of them where little is sent at once, and a few that matter where much is.
 pub fn chunks(transcript: &Transcript) -> Vec<usize> {
-    let sent = |event: &Event| match event {
-        Event::Sent { text, .. } => Pattern::parse(text).bytes(&Names::new()).map_or(text.len(), |it| it.len()),
-        Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Heard { .. } => 0,
-    };
-    let whole = transcript.steps.iter().map(|step| sent(&step.event)).sum();
-    match whole {
-        0..=ALL_SIZES_MAX => (1..=whole).collect(),
-        _ => vec![1, 2, 3, 5, 7, 64, 1000, 16 * 1024, 16 * 1024 + 1, whole],
+    let (mut longest, mut length) = (1, 0);
+    for step in &transcript.steps {
+        length = match &step.event {
+            Event::Sent { text, .. } => length + Pattern::parse(text).length(),
+            Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Heard { .. } => 0,
+        };
+        longest = longest.max(length);
+    }
+    match longest {
+        0..=ALL_SIZES_MAX => (1..=longest).collect(),
+        _ => vec![1, 2, 3, 5, 7, 1000, 16 * 1024, 16 * 1024 + 1, longest],
     }
 }
 
@@ -188,6 +191,6 @@ impl Voice {
 }
 
 const LINE_END: &[u8] = b"\r\n";
-const ALL_SIZES_MAX: usize = 1024;
+const ALL_SIZES_MAX: usize = 300;
 const SHOWN_LINES: usize = 5;
 const SHOWN_CHARS: usize = 100;
