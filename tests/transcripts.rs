@@ -84,7 +84,11 @@ fn a_wrong_transcript_is_told_with_file_and_line() {
         ("> quit\n< OK", 3, "  expected < OK\n  received nothing\n  received < (closed)"),
         ("> quit\n> get k\n< END", 4, "  expected < END\n  received nothing\n  received < (closed)"),
         ("> lease-set k {token} 0 0 1\n> v", 2, "  what is {token}?"),
-        ("a> set k 0 0 1\na> v\na< STORED\nb> get k\nb< END", 6, "  expected b< END\n  received b< VALUE k 0 1"),
+        (
+            "a> set k 0 0 1\na> v\na< STORED\nb> get k\nb< END",
+            6,
+            "  expected b< END\n  received b< VALUE k 0 1",
+        ),
         ("> stats\n< ...\n< STAT nothing 0", 4, "  expected < STAT nothing 0\n  received < STAT pid"),
     ];
     for (lines, line, why) in cases {
@@ -96,7 +100,8 @@ fn a_wrong_transcript_is_told_with_file_and_line() {
 
 #[test]
 fn a_name_stands_for_one_number_that_no_other_has() {
-    let again = "a> lease-get k\na< LVALUE k {one} 0 0\na<\na< END\na> delete k\na< NOT_FOUND\na> lease-get k\n";
+    let again =
+        "a> lease-get k\na< LVALUE k {one} 0 0\na<\na< END\na> delete k\na< NOT_FOUND\na> lease-get k\n";
     assert!(verdict(&format!("{again}a< LVALUE k {{one}} 0 0\na<\na< END")).is_err(), "another token");
     assert_eq!(verdict(&format!("{again}a< LVALUE k {{two}} 0 0\na<\na< END")), Ok(()));
     let lost = "a> lease-get k\na< ...\na< END\nb> lease-get k\nb< LVALUE k {token} 0 0\nb<\nb< END";

@@ -102,7 +102,8 @@ impl Player {
             self.send()?;
             self.silence()?;
         }
-        let bytes = Pattern::parse(text).bytes(&self.names).map_err(|name| format!("  what is {{{name}}}?"))?;
+        let bytes =
+            Pattern::parse(text).bytes(&self.names).map_err(|name| format!("  what is {{{name}}}?"))?;
         self.voice(name).0.unsent.extend(bytes);
         Ok(())
     }
@@ -137,7 +138,9 @@ impl Player {
         voice.listen(wire);
         let mut rest = &voice.heard[..];
         let found = loop {
-            let Some(end) = rest.windows(LINE_END.len()).position(|pair| pair == LINE_END) else { break None };
+            let Some(end) = rest.windows(LINE_END.len()).position(|pair| pair == LINE_END) else {
+                break None;
+            };
             let (line, after) = (&rest[..end], &rest[end + LINE_END.len()..]);
             let is_it = expected.matches(line, &mut names);
             if is_it || !skips {
