@@ -135,7 +135,9 @@ impl Command<'_> {
         let (now, output) = (self.now, &mut *self.output);
         let key = legal(self.cache, bytes);
         self.cache.peek(&key, now, |value| {
-            output.meta(bytes, now.seconds() - value.stored, value.expiry.to_unix(now));
+            // A thread that read the clock later may have stored it first.
+            let age_seconds = now.seconds().saturating_sub(value.stored);
+            output.meta(bytes, age_seconds, value.expiry.to_unix(now));
         });
         self.session.counters.add(Count::CmdMeta);
     }
