@@ -222,10 +222,10 @@ impl Command<'_> {
         let reply = match done {
             cache::Store::Exists => Reply::Exists,
             cache::Store::NotFound => Reply::NotFound,
-            cache::Store::NotStored => Reply::NotStored,
+            // Joined values that are too large are no error in memcached: each part was legal.
+            cache::Store::NotStored | cache::Store::TooLarge => Reply::NotStored,
             cache::Store::Refused => self.refusal(mode),
             cache::Store::Stored { .. } => Reply::Stored,
-            cache::Store::TooLarge => Reply::TooLarge,
         };
         self.reply(reply, store.noreply);
     }
