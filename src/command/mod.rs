@@ -126,9 +126,8 @@ impl Command<'_> {
         let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
             output.value(bytes, value.flags, shown(unique, value), value.bytes);
         });
+        // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
-        // memcached counts a gat as a get, too.
-        self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
     }
 
     fn meta_get(&mut self, bytes: &[u8]) {
