@@ -192,6 +192,8 @@ impl Command<'_> {
         });
         waited.count(waits.is_some(), now.millis >= deadline, counters);
         if waits.is_none() {
+            // It is a get, too, so that hits and misses add up to the gets.
+            counters.add(Count::CmdGet);
             counters.add(Count::CmdLeaseGet);
         }
         waits

@@ -98,7 +98,7 @@ impl Player {
 
     /// Keeps a line back until something else than its connection's next line comes.
     fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
-        if !self.connections.get(name).is_some_and(|voice| !voice.unsent.is_empty()) {
+        if self.connections.get(name).is_none_or(|voice| voice.unsent.is_empty()) {
             self.send()?;
             self.silence()?;
         }
