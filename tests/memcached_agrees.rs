@@ -93,14 +93,14 @@ impl Client {
         self.named(&answer)
     }
 
-    /// `{3}` in a line is the fourth unique that this server told.
+    /// `{3}` in a line is the fourth newest unique that this server told.
     fn with_unique(&self, line: &str) -> String {
         let Some((before, rest)) = line.split_once('{') else { return line.to_owned() };
-        let (name, after) = rest.split_once('}').expect("a name ends");
-        let name: usize = name.parse().expect("a name is a number");
-        let unique =
-            self.uniques.iter().find(|(_, known)| **known == name).map_or(u64::MAX, |(unique, _)| *unique);
-        format!("{before}{unique}{after}")
+        let (age, after) = rest.split_once('}').expect("an age ends");
+        let age: usize = age.parse().expect("an age is a number");
+        let name = self.uniques.len().checked_sub(age + 1);
+        let known = self.uniques.iter().find(|(_, known)| Some(**known) == name);
+        format!("{before}{}{after}", known.map_or(u64::MAX, |(unique, _)| *unique))
     }
 
     /// The answer with names in place of uniques.
@@ -172,7 +172,7 @@ impl Generator {
             _ => (self.key(), self.pick(NUMBERS).to_owned()),
         };
         let (flags, exptime) = if is_large { ("7", "0") } else { (self.pick(FLAGS), self.pick(EXPTIMES)) };
-        let unique = if verb == "cas" { format!(" {{{}}}", self.below(20)) } else { String::new() };
+        let unique = if verb == "cas" { format!(" {{{}}}", self.below(4)) } else { String::new() };
         let line = format!("{verb} {key} {flags} {exptime} {}{unique}{}", block.len(), self.noreply());
         Request { line, block: Some(block) }
     }
@@ -204,7 +204,7 @@ const NUMBERS: &[&str] = &[
     "5 6",
 ];
 const FLAGS: &[&str] = &["0", "0", "0", "1", "65536", "4294967295", "-1", "x"];
-/// None of them is over while the test runs.
+/// Over at once, or not while the test runs.
 const EXPTIMES: &[&str] = &["0", "0", "0", "1000", "2592000", "2592001", "2000000000", "-1", "soon"];
 /// None of them changes anything, so that two servers which differ in one agree on what comes after.
 const MALFORMED: &[&str] = &[
