@@ -1,5 +1,4 @@
 //! leasehold: a memcached-compatible cache whose fills are race-free.
-#![doc = ""]
 
 pub mod cache;
 pub mod clock;
@@ -11,3 +10,8 @@ pub mod server;
 
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};
+
+/// Its example in Rust is tested with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
