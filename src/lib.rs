@@ -37,3 +37,8 @@ pub mod server;
 
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};
+
+/// Its example in Rust is tested with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

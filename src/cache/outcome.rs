@@ -34,6 +34,13 @@ pub struct Draft {
     pub value: Bytes,
 }
 
+impl Draft {
+    /// A value without a mark that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
+    pub fn new(value: impl Into<Bytes>) -> Self {
+        Draft { expiry: Expiry::NEVER, flags: 0, value: value.into() }
+    }
+}
+
 /// What the holder of a lease brings back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fill {
