@@ -22,7 +22,7 @@ impl Bench {
         &self,
         work: impl Fn(&Program) -> io::Result<T> + Sync,
     ) -> io::Result<Vec<(Kind, T)>> {
-        let results = self.at_once(&self.programs, work)?;
+        let results = self.at_once(&self.programs, |program| program.blamed(work(program)))?;
         Ok(self.programs.iter().map(|program| program.kind).zip(results).collect())
     }
 

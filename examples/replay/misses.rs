@@ -94,13 +94,11 @@ fn compare(
     sizes.dedup();
     let mut runs = vec![(leasehold, megabytes)];
     runs.extend(sizes.iter().map(|size| (memcached, *size)));
-    let percents = bench.at_once(&runs, |(program, size)| Ok(play(program, *size)?.miss_percent()))?;
+    let percents = bench
+        .at_once(&runs, |(program, size)| program.blamed(play(program, *size).map(Tally::miss_percent)))?;
     let (ours, theirs) = (percents[0], &percents[1..]);
-    let ladder: Vec<(f64, f64)> = sizes
-        .iter()
-        .map(|size| f64::from(*size) / f64::from(megabytes))
-        .zip(theirs.iter().copied())
-        .collect();
+    let factors = sizes.iter().map(|size| f64::from(*size) / f64::from(megabytes));
+    let ladder: Vec<(f64, f64)> = factors.zip(theirs.iter().copied()).collect();
     eprintln!("{what}: leasehold misses {ours:.2} %; memcached, by memory: {ladder:.2?}");
     let figures = vec![(Kind::Leasehold, meeting(&ladder, ours)), (Kind::Memcached, Figure::Is(1.0))];
     table::print(what, 2, Target::AtLeast(1.3), &figures);
@@ -125,10 +123,9 @@ fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request])
     let mut replayer = Replayer::new(server.connect()?, &bench.values).at_speed(SPEED);
     let tally = replayer.play(requests.iter().copied())?;
     if tally.late_ms > LATE_MS {
-        let name = program.kind.name();
+        let (name, late_ms) = (program.kind.name(), tally.late_ms);
         eprintln!(
-            "{name} at {megabytes} MiB was up to {} ms late: TTLs ran ahead of the trace",
-            tally.late_ms
+            "{name} at {megabytes} MiB: {late_ms} ms behind the trace, so where TTLs matter, distrust it"
         );
     }
     Ok(tally)
@@ -147,7 +144,7 @@ fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
 
 /// Seconds of a trace in one of ours.
 const SPEED: u32 = 30;
-/// A tenth of the second to which the shortest TTL is rounded would show in the misses.
+/// A quarter of the shortest TTL in ttlmix, at this speed.
 const LATE_MS: u64 = 500;
 const QUICK_REQUESTS: usize = 20_000;
 /// Sizes of memcached that are tried, as multiples of leasehold's.

@@ -79,6 +79,11 @@ impl Program {
         server.await_listener()?;
         Ok(server)
     }
+
+    /// The same result; an error says with which server it was met.
+    pub fn blamed<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| io::Error::other(format!("{}: {error}", self.kind.name())))
+    }
 }
 
 impl Kind {
@@ -136,14 +141,14 @@ impl Server {
             let listens = TcpStream::connect(self.address).is_ok();
             // Asked last: who answers must not be another's server, while ours could not have the port.
             if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("{} has ended: {status}", self.kind.name())));
+                return Err(io::Error::other(format!("it has ended: {status}")));
             }
             if listens {
                 return Ok(());
             }
             pause(1);
         }
-        Err(io::Error::other(format!("{} does not listen", self.kind.name())))
+        Err(io::Error::other("it does not listen"))
     }
 
     fn kibibytes(&self, file: &str, field: &str) -> io::Result<u64> {
