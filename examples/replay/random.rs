@@ -47,7 +47,7 @@ impl Zipf {
     /// A rank, from 0. Drawn from the continuous law, so that there is no table to keep and to search.
     pub fn rank(&self, random: &mut Random) -> u32 {
         let power = 1.0 - self.skew;
-        let top = f64::from(self.keys).powf(power);
+        let top = (f64::from(self.keys) + 1.0).powf(power);
         let rank = (1.0 + random.unit() * (top - 1.0)).powf(power.recip());
         (rank as u32 - 1).min(self.keys - 1)
     }
