@@ -54,11 +54,11 @@ impl Bench {
 
     /// From the first store of a mass expiry to its end.
     pub fn lead_seconds(&self) -> u64 {
-        if self.is_quick { 3 } else { 40 }
+        if self.is_quick { 2 } else { 40 }
     }
 
     /// For how long the end of a mass expiry is waited for.
     pub fn patience_ms(&self) -> u64 {
-        if self.is_quick { 4_000 } else { 20_000 }
+        if self.is_quick { 3_000 } else { 20_000 }
     }
 }

@@ -88,6 +88,9 @@ fn main() -> io::Result<()> {
         traces: options.traces,
         values: Values::new(),
     };
+    if bench.is_quick {
+        println!("a quick look at whether all this works; the figures mean nothing");
+    }
     table::print_head();
     for row in Row::value_variants() {
         let is_wanted = if options.only.is_empty() { *row != Row::Aside } else { options.only.contains(row) };

@@ -146,7 +146,7 @@ fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
 const SPEED: u32 = 30;
 /// A quarter of the shortest TTL in ttlmix, at this speed.
 const LATE_MS: u64 = 500;
-const QUICK_REQUESTS: usize = 20_000;
+const QUICK_REQUESTS: usize = 10_000;
 /// Sizes of memcached that are tried, as multiples of leasehold's.
 const RUNGS: [f64; 9] = [0.75, 0.9, 1.0, 1.125, 1.25, 1.375, 1.5, 1.75, 2.0];
 /// They take as much of the machine's memory.
