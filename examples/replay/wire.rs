@@ -196,3 +196,50 @@ impl Connection {
 const INBOX_BYTES: usize = 1 << 18;
 /// Whatever takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Shutdown, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    /// Hands out a connection whose peer says `reply` in pieces, whatever it is asked, and hangs up.
+    fn hearing(dialect: Dialect, reply: Vec<u8>) -> Connection {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            reply.chunks(1_000).for_each(|piece| stream.write_all(piece).unwrap());
+            stream.shutdown(Shutdown::Write).unwrap();
+            // Hung up on unread words, the system would take back the reply.
+            let _ = io::copy(&mut stream, &mut io::sink());
+        });
+        Connection::open(address, dialect).unwrap()
+    }
+
+    #[test]
+    fn values_longer_than_the_inbox_arrive_whole() {
+        let long = vec![b'x'; 3 * INBOX_BYTES];
+        let memcached = [b"VALUE k 0 786432\r\n", &long[..], b"\r\nEND\r\nEND\r\nSTORED\r\n"].concat();
+        let redis = [b"$786432\r\n", &long[..], b"\r\n$-1\r\n+OK\r\n"].concat();
+        for (dialect, reply) in [(Dialect::Memcached, memcached), (Dialect::Redis, redis)] {
+            let mut connection = hearing(dialect, reply);
+            assert!(connection.value().unwrap() == Some(&long));
+            assert_eq!(connection.value().unwrap(), None);
+            connection.stored().unwrap();
+            assert!(connection.stored().is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_to_the_request_is_an_error() {
+        for reply in ["ERROR\r\n", "VALUE k 0 3\r\nfour\r\nEND\r\n", "$3\r\nfour\r\n"] {
+            let dialect = if reply.starts_with('$') { Dialect::Redis } else { Dialect::Memcached };
+            assert!(hearing(dialect, reply.into()).value().is_err(), "{reply}");
+        }
+        let stats = "STAT pid 7\r\nSTAT curr_items 2\r\nSTAT bytes 240\r\nEND\r\n";
+        assert_eq!(hearing(Dialect::Memcached, stats.into()).holds().unwrap(), 242);
+        assert_eq!(hearing(Dialect::Redis, ":5\r\n".into()).holds().unwrap(), 5);
+    }
+}
