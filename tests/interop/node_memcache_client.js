@@ -5,7 +5,8 @@ const { MemcacheClient } = require("memcache-client");
 
 const [address, server] = process.argv.slice(2);
 // One socket each: an implicit lease belongs to the connection that missed.
-const [reader, writer] = [1, 2].map(() => new MemcacheClient({ server: { server: address, maxConnections: 1 } }));
+const options = { server: { server: address, maxConnections: 1 } };
+const [reader, writer] = [new MemcacheClient(options), new MemcacheClient(options)];
 const value = async (client, key) => (await client.get(key))?.value;
 
 async function main() {
@@ -56,7 +57,7 @@ async function main() {
   await reader.cmd("flush_all");
   assert.equal(await value(reader, "large"), undefined);
 
-  // The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+  // The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
   assert.equal(await value(reader, "price"), undefined);
   await writer.delete("price").catch((error) => assert.equal(error.message, "NOT_FOUND"));
   assert.deepEqual(await reader.set("price", "old"), ["STORED"]);

@@ -8,7 +8,8 @@ use Test::More;
 
 my ($address, $server) = @ARGV;
 # It keeps one socket for each name of a server, however many clients there are: hence two names.
-my ($reader, $writer) = map { Cache::Memcached->new({ servers => [$_] }) } $address, $address =~ s/^127.0.0.1/localhost/r;
+my @names = ($address, $address =~ s/^127\.0\.0\.1/localhost/r);
+my ($reader, $writer) = map { Cache::Memcached->new({ servers => [$_] }) } @names;
 
 $reader->flush_all;
 is $reader->get('name'), undef, 'a miss';
@@ -45,7 +46,7 @@ cmp_ok $stats->{curr_items}, '>', 0, 'curr_items';
 $reader->flush_all;
 is $reader->get('large'), undef, 'flushed';
 
-# The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+# The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 is $reader->get('price'), undef, 'the reader misses';
 $writer->delete('price');
 ok $reader->set('price', 'old'), 'the old row arrives';

@@ -53,7 +53,7 @@ like $reader->server_versions->{$address}, qr/^1\.6\./, 'version';
 $reader->flush_all;
 is $reader->get('large'), undef, 'flushed';
 
-# The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+# The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 is $reader->get('price'), undef, 'the reader misses';
 $writer->delete('price');
 ok $reader->set('price', 'old'), 'the old row arrives';

@@ -44,7 +44,7 @@ assert stats["version"].startswith("1.6.") and int(stats["curr_items"]) > 0
 reader.flush_all()
 assert reader.get("large") is None
 
-# The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+# The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 assert reader.get("price") is None
 writer.delete("price")
 assert reader.set("price", "old")

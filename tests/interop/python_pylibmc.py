@@ -29,7 +29,8 @@ except pylibmc.NotFound:
     pass
 
 assert reader.touch("number", 100) and not reader.touch("nobody", 100)
-assert reader.set("name", "Ada", time=2_592_001) and reader.get("name") is None  # Above 30 days: January 1970.
+# Above 30 days it is a date, this one in January 1970.
+assert reader.set("name", "Ada", time=2_592_001) and reader.get("name") is None
 
 assert reader.set_multi({f"many{n}": n for n in range(100)}) == []
 assert reader.get_multi([f"many{n}" for n in range(101)]) == {f"many{n}": n for n in range(100)}
@@ -43,7 +44,7 @@ assert reader.set("large", large) and reader.get("large") == large
 assert stats["version"].startswith(b"1.6.") and int(stats["curr_items"]) > 0
 assert reader.flush_all() and reader.get("large") is None
 
-# The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+# The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 assert reader.get("price") is None
 writer.delete("price")
 assert reader.set("price", "old")

@@ -50,7 +50,7 @@ assert reader.version().startswith(b"1.6.")
 assert reader.stats()[b"curr_items"] > 0
 assert reader.flush_all() and reader.get("large") is None
 
-# The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+# The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 assert reader.get("price") is None
 writer.delete("price")
 assert reader.set("price", "old")

@@ -82,13 +82,13 @@ fn many_and_large(reader: &Client) -> Result<(), MemcacheError> {
     assert_eq!(reader.get::<Vec<u8>>("large")?.as_ref(), Some(&large));
 
     assert!(reader.version()?[0].1.starts_with("1.6."));
-    // Not asked for: stats. Version 0.21 stops at its first line, whoever answers, and takes the others for later replies.
+    // stats is not asked for: version 0.21 stops at the first line and takes the others for later replies.
     reader.flush()?;
     assert_eq!(reader.get::<Vec<u8>>("large")?, None);
     Ok(())
 }
 
-/// The reader misses and reads the old row, the writer changes the row and deletes the key, and the old row arrives.
+/// The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 fn race(reader: &Client, writer: &Client, is_fenced: bool) -> Result<(), MemcacheError> {
     assert_eq!(get(reader, "price")?, None);
     writer.delete("price")?;
