@@ -5,7 +5,7 @@ const { MemcacheClient } = require("memcache-client");
 
 const [address, server] = process.argv.slice(2);
 // One socket each: an implicit lease belongs to the connection that missed.
-const options = { server: { server: address, maxConnections: 1 } };
+const options = { server: { server: address, maxConnections: 1 }, cmdTimeout: 60_000 };
 const [reader, writer] = [new MemcacheClient(options), new MemcacheClient(options)];
 const value = async (client, key) => (await client.get(key))?.value;
 

@@ -67,7 +67,7 @@ async function main() {
 
 // One socket: an implicit lease belongs to the connection that missed.
 function connect() {
-  const client = new Memcached(address, { poolSize: 1, retries: 0 });
+  const client = new Memcached(address, { poolSize: 1, retries: 0, timeout: 60_000, idle: 60_000 });
   const verbs = "add append cas decr del flush get getMulti gets incr prepend replace set stats touch";
   const promised = verbs.split(" ").map((verb) => [verb, promisify(client[verb]).bind(client)]);
   return { ...Object.fromEntries(promised), end: () => client.end() };

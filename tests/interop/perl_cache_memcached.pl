@@ -8,8 +8,9 @@ use Test::More;
 
 my ($address, $server) = @ARGV;
 # It keeps one socket for each name of a server, however many clients there are: hence two names.
+my %patience = (connect_timeout => 60, select_timeout => 60);
 my @names = ($address, $address =~ s/^127\.0\.0\.1/localhost/r);
-my ($reader, $writer) = map { Cache::Memcached->new({ servers => [$_] }) } @names;
+my ($reader, $writer) = map { Cache::Memcached->new({ servers => [$_], %patience }) } @names;
 
 $reader->flush_all;
 is $reader->get('name'), undef, 'a miss';

@@ -7,7 +7,8 @@ use Cache::Memcached::Fast;
 use Test::More;
 
 my ($address, $server) = @ARGV;
-my ($reader, $writer) = map { Cache::Memcached::Fast->new({ servers => [$address] }) } 1 .. 2;
+my %options = (servers => [$address], connect_timeout => 60, io_timeout => 60);
+my ($reader, $writer) = map { Cache::Memcached::Fast->new(\%options) } 1 .. 2;
 
 $reader->flush_all;
 is $reader->get('name'), undef, 'a miss';

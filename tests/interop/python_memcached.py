@@ -5,7 +5,7 @@ import sys
 import memcache
 
 # It remembers uniques only if it is asked to, and forgets them only if it is told to.
-reader, writer = (memcache.Client([sys.argv[1]], cache_cas=True) for _ in range(2))
+reader, writer = (memcache.Client([sys.argv[1]], cache_cas=True, socket_timeout=60) for _ in range(2))
 
 assert reader.flush_all() is None
 assert reader.get("name") is None

@@ -4,7 +4,8 @@ import sys
 
 import pylibmc
 
-reader, writer = (pylibmc.Client([sys.argv[1]], behaviors={"cas": True}) for _ in range(2))
+behaviors = {"cas": True, "connect_timeout": 60_000, "_poll_timeout": 60_000}
+reader, writer = (pylibmc.Client([sys.argv[1]], behaviors=behaviors) for _ in range(2))
 
 assert reader.flush_all()
 assert reader.get("name") is None
