@@ -177,4 +177,4 @@ const LAG: Duration = Duration::from_secs(5);
 const PHASE_STEPS: u64 = 10_000;
 const READERS: usize = 3;
 const ROWS: usize = 6_000;
-const STEPS: u64 = 400_000;
+const STEPS: u64 = 240_000;

@@ -304,7 +304,7 @@ fn the_budget_is_kept_when_all_store_at_once() {
     });
 }
 
-const RANDOM_SCHEDULES: usize = 2_000;
-const PCT_SCHEDULES: usize = 2_000;
+const RANDOM_SCHEDULES: usize = 4_000;
+const PCT_SCHEDULES: usize = 4_000;
 /// Changes of priority in one schedule.
 const PCT_DEPTH: usize = 3;
