@@ -117,7 +117,7 @@ impl Pair {
                 format!("cas {key} 0 0 {bytes} {unique}\r\n{text}\r\n")
             }
             Act::Delete => format!("delete {key}\r\n"),
-            Act::DeleteAndHold => format!("delete {key} {}\r\n", model::HOLD_S),
+            Act::DeleteAndHold(seconds) => format!("delete {key} {seconds}\r\n"),
             Act::Flush => "flush_all\r\n".to_owned(),
             Act::Gats => format!("gats {} {key}\r\n", model::TTL_S),
             Act::Gets => format!("gets {key}\r\n"),
@@ -262,7 +262,7 @@ fn everything() -> Vec<Step> {
 
 /// A dozen steps in which the races lie.
 fn core() -> Vec<Step> {
-    let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold)];
+    let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold(5))];
     for peer in 0..2 {
         steps.extend(
             [Act::Gets, Act::Set, Act::LeaseGet, Act::LeaseSet(peer)].map(|act| Step::Act(peer, act)),
@@ -272,12 +272,13 @@ fn core() -> Vec<Step> {
     steps
 }
 
-const ACTS: [Act; 17] = [
+const ACTS: [Act; 18] = [
     Act::Add,
     Act::Append,
     Act::Cas,
     Act::Delete,
-    Act::DeleteAndHold,
+    Act::DeleteAndHold(2),
+    Act::DeleteAndHold(5),
     Act::Flush,
     Act::Gats,
     Act::Gets,

@@ -24,7 +24,8 @@ pub enum Act {
     /// With the unique that the connection saw last, or 1.
     Cas,
     Delete,
-    DeleteAndHold,
+    /// Held off for so many seconds.
+    DeleteAndHold(u64),
     Flush,
     Gats,
     Gets,
@@ -184,7 +185,6 @@ impl Model {
 }
 
 pub const PEERS: usize = 3;
-pub const HOLD_S: u64 = 5;
 pub const TTL_S: u64 = 8;
 pub const WAIT_S: u64 = 7;
 const AGE_S: u64 = 60;

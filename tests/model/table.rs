@@ -1,7 +1,7 @@
 //! The table of ARCHITECTURE.md, cell by cell.
 
 use super::key::{At, Key, Lease, Value};
-use super::{Act, Fence, HOLD_S, NEVER, WINDOW_S};
+use super::{Act, Fence, NEVER, WINDOW_S};
 
 impl Key {
     pub fn act(&mut self, act: Act, text: &str, fence: Fence, at: At) -> String {
@@ -39,8 +39,12 @@ impl Key {
                 let number = (old.text.parse::<u64>().expect("values are numbers") + 1).to_string();
                 return self.change(Value { as_of: at.seq, text: number.clone(), ..old }, &number);
             }
-            (Act::Delete | Act::DeleteAndHold, live) => {
-                self.void(act == Act::DeleteAndHold, at);
+            (Act::Delete, live) => {
+                self.void(None, at);
+                if live.is_some() { "DELETED" } else { "NOT_FOUND" }
+            }
+            (Act::DeleteAndHold(seconds), live) => {
+                self.void(Some(at.now_s + seconds), at);
                 if live.is_some() { "DELETED" } else { "NOT_FOUND" }
             }
             (Act::Flush, _) => "OK",
@@ -60,10 +64,10 @@ impl Key {
     }
 
     /// What is voided stays as a stale copy, from its first void on.
-    fn void(&mut self, is_held: bool, at: At) {
+    fn void(&mut self, held_until_s: Option<u64>, at: At) {
         (self.void, self.lease.until_s) = (at.seq, 0);
-        if is_held {
-            (self.value, self.held_until_s) = (None, self.held_until_s.max(at.now_s + HOLD_S));
+        if let Some(until_s) = held_until_s {
+            (self.value, self.held_until_s) = (None, self.held_until_s.max(until_s));
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
             (value.is_stale, value.gone_s) = (true, value.gone_s.min(at.now_s + at.setting.stale_s));
         }

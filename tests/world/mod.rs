@@ -147,7 +147,7 @@ impl Client {
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
     }
 
-    /// Stores so many bytes, which are not the row's.
+    /// Stores so many bytes under the name of any row, also of one that is not there.
     pub fn store_large(&mut self, row: usize, bytes: usize) {
         let draft = draft(Bytes::from_static(&[b'0'; 1 << 20]).slice(..bytes));
         self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
