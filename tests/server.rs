@@ -227,9 +227,11 @@ fn a_waiting_reader_is_woken_by_the_fill() {
 fn a_waiting_reader_inherits_the_lease_of_a_holder_who_leaves() {
     let server = start("");
     let (mut holder, mut waiter) = (Client::connect(server.address()), Client::connect(server.address()));
-    holder.check("lease-get other", &[]);
-    holder.send(b"lease-get k\r\n");
+    holder.send(b"lease-get other k\r\n");
     assert!(holder.line().starts_with("LVALUE other "));
+    assert_eq!(holder.line(), "\r\n");
+    // Only now it holds the lease of k, whichever thread serves whom first.
+    assert!(holder.line().starts_with("LVALUE k "));
     waiter.send(b"lease-wait 60000 k\r\n");
     let mut observer = Client::connect(server.address());
     eventually("it waits", || observer.stat("lease_waits") == 1);
