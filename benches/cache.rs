@@ -65,7 +65,6 @@ impl Bench {
         self.cache.get(&key, &mut self.peer, self.now, |value| value.bytes.len())
     }
 
-    /// The value is copied, as it must be when it comes out of a read buffer.
     fn set(&mut self, value: &[u8]) -> bool {
         let key = self.next();
         let key = self.cache.key(&key).expect("it is legal");
@@ -223,8 +222,8 @@ fn batches(group: &mut Group) {
     });
 }
 
-fn draft(value: &[u8]) -> Draft {
-    Draft { expiry: Expiry::NEVER, flags: 0, value: Bytes::copy_from_slice(value) }
+fn draft(value: &[u8]) -> Draft<'_> {
+    Draft { expiry: Expiry::NEVER, flags: 0, value: value.into() }
 }
 
 /// Keys of 24 bytes.

@@ -8,6 +8,7 @@
 mod ages;
 mod budget;
 mod cells;
+mod counts;
 mod engine;
 mod expiry;
 mod holdoffs;
@@ -29,7 +30,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
-use self::budget::Budget;
+use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item};
 use self::key::Keys;
 use self::outcome::LeaseGet;
@@ -40,18 +41,17 @@ use self::token::Mint;
 use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
-pub use self::engine::Counts;
+pub use self::counts::{AGE_SECONDS, Counts};
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
 pub use self::notes::NOTES_MAX;
-pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, Refused, Store};
+pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
-pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT};
+pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::seq::{SEQ_BITS, Seq};
-pub use self::shard::FIXED_TABLE_BYTES;
 pub use self::token::Token;
-pub use self::value::{NotANumber, Step};
+pub use self::value::Step;
 
 /// Values, leases and voids.
 pub struct Cache {
@@ -72,12 +72,14 @@ pub struct Cache {
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value<'a> {
-    /// The bytes themselves; a clone shares them.
-    pub bytes: &'a Bytes,
+    /// The bytes themselves.
+    pub bytes: &'a [u8],
     /// When it stops being served.
     pub expiry: Expiry,
     /// The client's own mark.
     pub flags: u32,
+    /// The same bytes where they lie apart, as those of large values do: a clone shares them.
+    pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
     pub stored: u32,
     /// The CAS unique.
@@ -121,20 +123,25 @@ impl Cache {
     /// An empty cache whose secrets come from `seed`; for tests that must repeat.
     pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
         let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"));
-        let clock = SeqClock::new(word(0));
-        let budget = Arc::new(Budget::new(config.memory_bytes));
-        let shard = |_| Mutex::new(Shard::new(Engine::new(Arc::clone(&budget))));
+        let (clock, keys) = (SeqClock::new(word(0)), Keys::new(word(8)));
+        let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
+        let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
+        let shard = |_| {
+            let shard_bytes = config.memory_bytes / shards;
+            let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
+            Mutex::new(Shard::new(engine, shards))
+        };
         Cache {
             ages: Ages::new(&clock),
             clock,
-            keys: Keys::new(word(8)),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
             rotor: AtomicUsize::new(0),
-            shards: (0..SHARDS).map(shard).collect(),
+            shards: (0..shards).map(shard).collect(),
             waiters: DashMap::new(),
             budget,
             config,
+            keys,
         }
     }
 
@@ -212,10 +219,13 @@ impl Cache {
         &self,
         key: &Key,
         token: Token,
-        fill: Fill,
+        fill: Fill<'_>,
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
+        if let Fill::Value(draft) = &fill {
+            self.make_room(key.hash, draft.value.len(), now);
+        }
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
         Ok(filled)
@@ -223,11 +233,12 @@ impl Cache {
 
     /// Stores a value, if `mode` and the fence allow it.
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
+        self.make_room(key.hash, draft.value.len(), now);
         self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at))
     }
 
     /// Counts the live value up or down; `None` if there is none.
-    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotANumber>> {
+    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotCounted>> {
         self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at))
     }
 
@@ -240,15 +251,14 @@ impl Cache {
 
     /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
     pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
-        let floors: Vec<(Seq, Seq)> = (0..SHARDS as u64)
-            .map(|shard| self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.flush_all(due, at)))
-            .collect();
+        let floors: Vec<(Seq, Seq)> =
+            self.hashes().map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, at))).collect();
         if due.is_some() {
             return;
         }
         peer.notes.own_flush(|hash| {
-            let (before, own) = floors[shard_of(hash)];
-            (self.shards[shard_of(hash)].lock().newest_void(hash).max(before), own)
+            let (before, own) = floors[self.shard_of(hash)];
+            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
         });
     }
 
@@ -272,14 +282,25 @@ impl Cache {
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
-    /// Throws away what has expired or was flushed, a bounded number of items under each lock and in all; true if
-    /// there may be more, so that the caller can let others work before it goes on.
+    /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment
+    /// under each lock; true if there may be more, so that the caller can let others work before it goes on.
     pub fn sweep(&self, now: Now) -> bool {
         let mut is_more = false;
-        for shard in 0..SHARDS as u64 {
-            is_more |= self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.sweep(SWEEP_ITEMS_MAX, at));
+        for hash in self.hashes() {
+            is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
         }
-        is_more
+        let is_over = self.budget.used() > self.budget.limit();
+        is_more | (is_over && self.reclaim(0, now))
+    }
+
+    /// Another limit for the memory of items, in bytes. What is above it goes step by step, by stores and sweeps.
+    pub fn set_memory_bytes(&self, bytes: usize) {
+        self.budget.set_limit(bytes);
+    }
+
+    /// The limit for the memory of items, and what of it is charged now, both in bytes.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        (self.budget.limit(), self.budget.used())
     }
 
     /// What all shards hold and have done.
@@ -301,15 +322,15 @@ impl Cache {
     fn locked<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
         self.ages.tick(&self.clock, now);
         let at = self.at(now);
-        let (result, woken) = {
-            let mut shard = self.shards[shard_of(hash)].lock();
+        let (result, woken, _garbage) = {
+            let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
-            (act(&mut shard, at), std::mem::take(&mut shard.woken))
+            let result = act(&mut shard, at);
+            (result, std::mem::take(&mut shard.woken), shard.garbage())
         };
         for hash in woken {
             self.wake(hash);
         }
-        self.make_room(now);
         result
     }
 
@@ -319,15 +340,35 @@ impl Cache {
         }
     }
 
-    /// Evicts round the shards until the budget is kept again. One item over it at a time, so the limit is passed by
-    /// no more than one item for each thread, and only until here.
-    fn make_room(&self, now: Now) {
-        let mut empty = 0;
-        while self.budget.is_exceeded() && empty < SHARDS {
-            let shard = self.rotor.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            let was_evicted = self.shards[shard].lock().evict(self.at(now));
-            empty = if was_evicted { 0 } else { empty + 1 };
+    /// Makes room before a store: one step where little is left, and more of them before a large value.
+    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) {
+        let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
+        while steps > 0 && self.budget.is_tight(value_bytes) && self.reclaim(hash, now) {
+            steps -= 1;
         }
+    }
+
+    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in the next one
+    /// that holds more; false if nowhere is anything to be had.
+    fn reclaim(&self, hash: u64, now: Now) -> bool {
+        let (share, shards) = (self.budget.share(), self.shards.len());
+        let others = (0..shards).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
+        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
+            let (gave, _garbage) = {
+                let mut shard = self.shards[shard].lock();
+                (shard.reclaim(share, self.at(now)), shard.garbage())
+            };
+            gave
+        })
+    }
+
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+    }
+
+    /// For each shard a hash that belongs to it.
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
     }
 
     fn at(&self, now: Now) -> At<'_> {
@@ -349,6 +390,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
             bytes: item.value,
             expiry: Expiry(meta.expiry),
             flags: meta.flags,
+            shared: item.shared,
             stored: meta.stored,
             unique: meta.as_of.number(),
         }
@@ -367,17 +409,5 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
-fn shard_of(hash: u64) -> usize {
-    (hash >> SHARD_SHIFT) as usize % SHARDS
-}
-
-/// Many more than cores, so that two threads seldom meet.
-#[cfg(not(shuttle))]
-const SHARDS: usize = 64;
-/// The model checker explores few of them.
-#[cfg(shuttle)]
-const SHARDS: usize = 2;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;
-/// Items looked at under one lock by [`Cache::sweep`].
-pub const SWEEP_ITEMS_MAX: usize = 128;
