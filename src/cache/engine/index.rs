@@ -97,7 +97,7 @@ impl Index {
             if let Ok(entry) = slots.find_entry(slot.table_hash(), |other| *other == slot) {
                 entry.remove();
             }
-            if slots.len() * SPARSE <= slots.capacity() {
+            if slots.len() * SPARSE <= slots.capacity() && slots.capacity() > SPARSE_FROM {
                 slots.shrink_to(slots.len() * 2, Slot::table_hash);
             }
         });
@@ -176,8 +176,9 @@ fn table_hash(tag: u64) -> u64 {
 
 /// Slots of a table that is full: seven eighths of 1,024 buckets.
 const TABLE_SLOTS: usize = 896;
-/// A table with this many times more room than slots gives some back.
+/// A table with this many times more room than slots gives some back, unless it is small anyway.
 const SPARSE: usize = 8;
+const SPARSE_FROM: usize = 64;
 const UNIT: usize = super::item::UNIT;
 /// Offsets in units of 8 bytes in a segment of 1 MiB; also the number of a large item.
 const OFFSET_BITS: u32 = 17;
