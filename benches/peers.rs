@@ -181,8 +181,9 @@ impl Peer {
 
     /// Drives the server for one round.
     fn measure(&self, row: Row, span_ms: u64) -> Sample {
+        // Alone: a delete may, seldom, void another key's lease, and then the answer is not the one that is expected.
+        self.connect_one(row, 0).prove();
         let mut connections = self.connect(row);
-        connections[0].prove();
         let (clock, ticks, mut answered) = (Clock::system(), self.cpu_ticks(), 0);
         while clock.now().millis < span_ms {
             answered += connections.iter_mut().map(Connection::step).sum::<usize>();
@@ -195,9 +196,12 @@ impl Peer {
 
     /// Connections that have sent their first batch.
     fn connect(&self, row: Row) -> Vec<Connection> {
-        let open =
-            |index| Connection::open(self.address, row, row.batches(index, self.dialect), self.dialect);
-        (0..CONNECTIONS).map(|index| open(index).expect("the server listens")).collect()
+        (0..CONNECTIONS).map(|index| self.connect_one(row, index)).collect()
+    }
+
+    fn connect_one(&self, row: Row, index: usize) -> Connection {
+        let batches = row.batches(index, self.dialect);
+        Connection::open(self.address, row, batches, self.dialect).expect("the server listens")
     }
 
     /// The processor time that the server has used (`man 5 proc`: utime and stime are fields 14 and 15).
@@ -347,7 +351,7 @@ impl Connection {
     }
 
     /// Looks at every byte of the first answer; afterwards only lines are counted.
-    fn prove(&mut self) {
+    fn prove(mut self) {
         if self.row.work == Work::LeaseCycle {
             self.step();
         }
@@ -355,8 +359,6 @@ impl Connection {
         let batch = &self.batches[self.now_at];
         let expected: String = batch.keys.iter().map(|key| self.row.work.reply(self.dialect, key)).collect();
         assert_eq!(String::from_utf8_lossy(self.reply()), expected);
-        self.stream.write_all(&batch.request).expect("the socket has room for one batch");
-        self.waits_for = Reply::First;
     }
 }
 

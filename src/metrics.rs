@@ -10,7 +10,7 @@ use crate::cache::Counts;
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "NAMES and docs/statistics.md tell what each one is")]
+#[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
 pub enum Count {
     BytesRead,
     BytesWritten,

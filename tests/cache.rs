@@ -28,7 +28,7 @@ impl Fixture {
     fn set(&mut self, key: &str, value: &[u8], ttl: Option<Duration>) -> Store {
         let now = self.clock.now();
         let expiry = ttl.map_or(Expiry::NEVER, |ttl| Expiry::after(ttl, now));
-        let draft = Draft { expiry, flags: 0, value: value.into() };
+        let draft = Draft { expiry, ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.store(&key, Mode::Set, draft, &mut self.peer, now)
     }
@@ -40,15 +40,14 @@ impl Fixture {
 
     fn lease(&mut self, key: &str) -> Option<Token> {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        let since = self.cache.last_seq();
-        self.cache.lease_get(&key, since, &mut self.peer, self.clock.now(), |leased| match leased {
+        self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
             Leased::Granted { token, .. } => Some(token),
             Leased::Busy { .. } | Leased::Hit(_) => None,
         })
     }
 
     fn fill(&mut self, key: &str, token: Token) -> Result<Filled, Refused> {
-        let draft = Draft { expiry: Expiry::NEVER, flags: 0, value: b"filled"[..].into() };
+        let draft = Draft::new("filled");
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.lease_set(&key, token, Fill::Value(draft), &mut self.peer, self.clock.now())
     }

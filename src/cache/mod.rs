@@ -211,6 +211,11 @@ impl Cache {
         self.locked(key.hash, now, |shard, at| read(shard.lease_get(key, since, peer, at).into()))
     }
 
+    /// As [`Cache::lease_get`], for a command with one key.
+    pub fn lease<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Leased) -> R) -> R {
+        self.lease_get(key, self.last_seq(), peer, now, read)
+    }
+
     /// Fills a key under a lease, or gives the lease back.
     ///
     /// # Errors

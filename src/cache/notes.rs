@@ -254,7 +254,7 @@ impl Note {
     }
 }
 
-/// Notes that a connection keeps; the ring starts with [`NOTES_MIN`] and doubles while they count.
+/// Notes that a connection keeps; the ring starts with `NOTES_MIN` and doubles while they count.
 pub const NOTES_MAX: usize = 1024;
 const NOTES_MIN: usize = 8;
 

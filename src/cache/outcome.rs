@@ -34,6 +34,13 @@ pub struct Draft<'a> {
     pub value: Cow<'a, [u8]>,
 }
 
+impl<'a> Draft<'a> {
+    /// A value without a mark that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
+    pub fn new(value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Draft { expiry: Expiry::NEVER, flags: 0, value: value.as_ref().into() }
+    }
+}
+
 /// What the holder of a lease brings back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fill<'a> {

@@ -123,16 +123,17 @@ impl Command<'_> {
         let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
         });
+        // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
-        // memcached counts a gat as a get, too.
-        self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
     }
 
     fn meta_get(&mut self, bytes: &[u8]) {
         let (now, output) = (self.now, &mut *self.output);
         let key = legal(self.cache, bytes);
         self.cache.peek(&key, now, |value| {
-            output.meta(bytes, now.seconds() - value.stored, value.expiry.to_unix(now));
+            // A thread that read the clock later may have stored it first.
+            let age_seconds = now.seconds().saturating_sub(value.stored);
+            output.meta(bytes, age_seconds, value.expiry.to_unix(now));
         });
         self.session.counters.add(Count::CmdMeta);
     }
@@ -188,6 +189,8 @@ impl Command<'_> {
         });
         waited.count(waits.is_some(), now.millis >= deadline, counters);
         if waits.is_none() {
+            // It is a get, too, so that hits and misses add up to the gets.
+            counters.add(Count::CmdGet);
             counters.add(Count::CmdLeaseGet);
         }
         waits
@@ -219,10 +222,10 @@ impl Command<'_> {
             cache::Store::Exists => Reply::Exists,
             cache::Store::NoRoom => Reply::NoRoom,
             cache::Store::NotFound => Reply::NotFound,
-            cache::Store::NotStored => Reply::NotStored,
+            // Joined values that are too large are no error in memcached: each part was legal.
+            cache::Store::NotStored | cache::Store::TooLarge => Reply::NotStored,
             cache::Store::Refused => self.refusal(mode),
             cache::Store::Stored { .. } => Reply::Stored,
-            cache::Store::TooLarge => Reply::TooLarge,
         };
         self.reply(reply, store.noreply);
     }

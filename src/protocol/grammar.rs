@@ -107,7 +107,7 @@ impl<'a> Header<'a> {
 fn before(verb: Verb, args: &[u8]) -> Line<'_> {
     let nth = if matches!(verb, Verb::LeaseSet(_)) { 4 } else { 3 };
     let length = words(args).nth(nth).and_then(|word| full(unsigned32, word));
-    match (length.filter(|bytes| *bytes < i32::MAX as u32 - 2), header(verb, args)) {
+    match (length.filter(|bytes| *bytes <= BLOCK_BYTES_MAX), header(verb, args)) {
         (None, _) => Line::Refused(Refusal::BadLine, None),
         (Some(_), Some(header)) => Line::Before(header),
         (Some(bytes), None) => Line::Refused(Refusal::BadLine, Some(bytes as usize)),
@@ -273,5 +273,7 @@ fn bad_line<E>(_: E) -> Refusal {
 }
 
 const KEY_BYTES_MAX: usize = 250;
+/// memcached counts a block with its line end in a signed number of 32 bits.
+const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 /// Keys that one line may name.
 pub const KEYS_PER_GET_MAX: usize = 100_000;

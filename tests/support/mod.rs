@@ -1,5 +1,7 @@
 //! A server without sockets: connections that are fed bytes and asked for bytes, on a clock that a test moves.
 
+#![allow(dead_code, reason = "each test uses its own part")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};

@@ -1,0 +1,299 @@
+//! Some hundred command lines, valid and malformed, to a real memcached and to us: the same bytes must come back.
+//!
+//! The memcached that is installed may be older than the 1.6.45 that we answer like; where that one or we differ on
+//! purpose, [`difference`] says why. Without a memcached the test says `skipped`.
+
+#![cfg(feature = "server")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+use leasehold::server::{Options, Server};
+
+/// Longer than anything here takes; a test that comes near it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SEEDS: u64 = 8;
+const LINES: usize = 500;
+
+struct Memcached {
+    child: Child,
+    port: u16,
+}
+
+impl Memcached {
+    /// `None` if it is not installed.
+    fn start() -> Option<Memcached> {
+        // Freed at once; that another process takes it in between would only fail the connection.
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let port_flag = port.to_string();
+        // Its background threads hold items for moments, in which incr and decr do not fill up with spaces.
+        let threads = "no_lru_crawler,no_lru_maintainer";
+        let flags =
+            ["-l", "127.0.0.1", "-U", "0", "-t", "1", "-u", "nobody", "-o", threads, "-p", &port_flag];
+        let child = Command::new("memcached").args(flags).stderr(Stdio::null()).spawn().ok()?;
+        Some(Memcached { child, port })
+    }
+
+    /// A connection, as soon as it listens.
+    fn connect(&mut self) -> Client {
+        loop {
+            match TcpStream::connect(("127.0.0.1", self.port)) {
+                Ok(stream) => return Client::new(stream),
+                Err(_) => std::thread::yield_now(),
+            }
+            assert!(self.child.try_wait().is_ok_and(|ended| ended.is_none()), "memcached ended at once");
+        }
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection, and the names of the uniques seen on it: two servers number their values differently.
+struct Client {
+    stream: TcpStream,
+    uniques: BTreeMap<u64, usize>,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
+        Client { stream, uniques: BTreeMap::new() }
+    }
+
+    /// The answer to a request: everything up to that of the `version` behind it.
+    fn answer(&mut self, request: &Request) -> String {
+        let mut bytes = self.with_unique(&request.line) + "\r\n";
+        if let Some(block) = &request.block {
+            bytes += &format!("{block}\r\n");
+        }
+        self.stream.write_all((bytes + "version\r\n").as_bytes()).expect("it is read");
+        let mut heard = String::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer).expect("it answers in time") {
+                0 => panic!("{} closed the connection", request.line),
+                count => heard += str::from_utf8(&buffer[..count]).expect("all of it is text"),
+            }
+            let last = heard.strip_suffix("\r\n").and_then(|lines| lines.rsplit("\r\n").next());
+            if last.is_some_and(|line| line.starts_with("VERSION ")) {
+                break;
+            }
+        }
+        let answer = heard.rsplit_once("VERSION ").map_or("", |(before, _)| before).to_owned();
+        self.named(&answer)
+    }
+
+    /// `{3}` in a line is the fourth newest unique that this server told.
+    fn with_unique(&self, line: &str) -> String {
+        let Some((before, rest)) = line.split_once('{') else { return line.to_owned() };
+        let (age, after) = rest.split_once('}').expect("an age ends");
+        let age: usize = age.parse().expect("an age is a number");
+        let name = self.uniques.len().checked_sub(age + 1);
+        let known = self.uniques.iter().find(|(_, known)| Some(**known) == name);
+        format!("{before}{}{after}", known.map_or(u64::MAX, |(unique, _)| *unique))
+    }
+
+    /// The answer with names in place of uniques.
+    fn named(&mut self, heard: &str) -> String {
+        let mut named = String::new();
+        for line in heard.split_inclusive("\r\n") {
+            match line.trim_end().split(' ').collect::<Vec<_>>()[..] {
+                ["VALUE", key, flags, bytes, unique] => {
+                    let next = self.uniques.len();
+                    let unique = unique.parse().expect("a unique is a number");
+                    let name = *self.uniques.entry(unique).or_insert(next);
+                    named += &format!("VALUE {key} {flags} {bytes} {{{name}}}\r\n");
+                }
+                _ => named += line,
+            }
+        }
+        named
+    }
+}
+
+struct Request {
+    line: String,
+    /// The data block of a storing command.
+    block: Option<String>,
+}
+
+/// Requests from a seed: most of them good, over few keys, so that they meet each other's values.
+struct Generator(u64);
+
+impl Generator {
+    /// SplitMix64.
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (word ^ (word >> 31)) as usize % most
+    }
+
+    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+
+    fn request(&mut self) -> Request {
+        let line = match self.below(16) {
+            0..6 => return self.store(),
+            6..9 => format!("{} {} {}", self.pick(&["get", "gets"]), self.key(), self.key()),
+            9 => format!("{} {} {}", self.pick(&["gat", "gats"]), self.pick(EXPTIMES), self.key()),
+            10 | 11 => {
+                let command = format!("{} {}", self.pick(&["incr", "decr"]), self.key());
+                format!("{command} {}{}", self.pick(NUMBERS), self.noreply())
+            }
+            12 => format!("touch {} {}{}", self.key(), self.pick(EXPTIMES), self.noreply()),
+            13 => format!("delete {}{}", self.key(), self.noreply()),
+            14 => format!("{}{}", self.pick(&["flush_all", "flush_all 0", "flush_all -1"]), self.noreply()),
+            _ => self.pick(MALFORMED).to_owned(),
+        };
+        Request { line, block: None }
+    }
+
+    fn store(&mut self) -> Request {
+        let verb = self.pick(&["set", "set", "add", "replace", "append", "prepend", "cas"]);
+        // An old memcached takes the block of a refused line for lines, and closes if one of them is long.
+        let is_large = self.below(8) == 0;
+        let (key, block) = match self.below(6) {
+            _ if is_large => ("key0".to_owned(), "x".repeat(self.below(40_000))),
+            0 => (self.key(), String::new()),
+            1 => (self.key(), "two\r\nlines".to_owned()),
+            _ => (self.key(), self.pick(NUMBERS).to_owned()),
+        };
+        let (flags, exptime) = if is_large { ("7", "0") } else { (self.pick(FLAGS), self.pick(EXPTIMES)) };
+        let unique = if verb == "cas" { format!(" {{{}}}", self.below(4)) } else { String::new() };
+        let line = format!("{verb} {key} {flags} {exptime} {}{unique}{}", block.len(), self.noreply());
+        Request { line, block: Some(block) }
+    }
+
+    fn key(&mut self) -> String {
+        match self.below(40) {
+            0 => "k".repeat(250),
+            1 => "k".repeat(251),
+            n => format!("key{}", n % 5),
+        }
+    }
+
+    fn noreply(&mut self) -> &'static str {
+        if self.below(8) == 0 { " noreply" } else { "" }
+    }
+}
+
+const NUMBERS: &[&str] = &[
+    "1",
+    "10",
+    "007",
+    "99",
+    "99999",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-1",
+    "x",
+    "1.5",
+    "5 6",
+];
+const FLAGS: &[&str] = &["0", "0", "0", "1", "65536", "4294967295", "-1", "x"];
+/// Over at once, or not while the test runs.
+const EXPTIMES: &[&str] = &["0", "0", "0", "1000", "2592000", "2592001", "2000000000", "-1", "soon"];
+/// None of them changes anything, so that two servers which differ in one agree on what comes after.
+const MALFORMED: &[&str] = &[
+    "",
+    "x",
+    "hello",
+    "GET none",
+    "get",
+    "gets",
+    "gat",
+    "gat 0",
+    "gat soon none",
+    "get  none",
+    "set none",
+    "set none 0 0",
+    "set none 0 0 -1",
+    "set none 0 0 x",
+    "cas none 0 0",
+    "incr",
+    "incr none",
+    "decr none",
+    "incr none 1 2 3",
+    "touch",
+    "touch none",
+    "touch none soon noreply",
+    "delete",
+    "delete none 0",
+    "delete none 0 noreply",
+    "delete none 0 0",
+    "delete none soon",
+    "flush_all soon",
+    "flush_all soon noreply",
+    "verbosity",
+    "verbosity 0",
+    "verbosity 0 noreply",
+    "verbosity x",
+    "verbosity 0 1 2",
+    "version1",
+    "hello noreply",
+    "incr none x noreply",
+    "shutdown",
+    "stats nonsense",
+];
+
+/// Why an answer may differ, if it may: where an older memcached is not 1.6.45, and where we are not.
+fn difference(line: &str, theirs: &str, ours: &str) -> Option<&'static str> {
+    let is_silent = line.ends_with(" noreply");
+    let is_error = ours.starts_with("CLIENT_ERROR ") || ours == "ERROR\r\n";
+    let is_bad_line = ours == BAD_LINE;
+    let only_errors = |answer: &str| answer.replace(BAD_LINE, "").replace("ERROR\r\n", "").is_empty();
+    let table = [
+        (line == "gat 0" && theirs == "END\r\n", "older: gat does without a key"),
+        (is_bad_line && theirs == "ERROR\r\n", "older: a line too short is ERROR"),
+        (is_bad_line && only_errors(theirs), "older: the block of a refused line is taken for lines"),
+        (theirs == "ERROR\r\n" && line.split(' ').count() > 3, "older: words too many are an ERROR"),
+        (theirs.contains("Usage: delete <key>"), "older: delete has no second argument but 0"),
+        (line == "shutdown" && theirs == "ERROR: shutdown not enabled\r\n", "older: not SERVER_ERROR"),
+        (line.starts_with("delete ") && is_bad_line, "ours: delete's second argument is a number of seconds"),
+        (is_silent && is_error && theirs.is_empty(), "ours: what could not be read is answered in any case"),
+    ];
+    table.into_iter().find(|(is_it, _)| *is_it).map(|(_, why)| why)
+}
+
+const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
+
+#[test]
+fn a_real_memcached_answers_alike() {
+    let Some(mut memcached) = Memcached::start() else {
+        return println!("skipped: no memcached is installed");
+    };
+    let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).expect("legal flags");
+    let server = Server::start(options).expect("the server starts");
+    for seed in 0..SEEDS {
+        let mut generator = Generator(seed);
+        let own = TcpStream::connect(server.address()).expect("it listens");
+        let (mut real, mut own) = (memcached.connect(), Client::new(own));
+        for client in [&mut real, &mut own] {
+            client.answer(&Request { line: "flush_all".to_owned(), block: None });
+        }
+        for nth in 0..LINES {
+            let request = generator.request();
+            let (theirs, ours) = (real.answer(&request), own.answer(&request));
+            if theirs != ours && difference(&request.line, &theirs, &ours).is_none() {
+                let Request { line, block } = request;
+                panic!(
+                    "seed {seed}, request {nth}: {line:?} {block:?}\n  theirs {theirs:?}\n  ours   {ours:?}"
+                );
+            }
+        }
+    }
+    server.stop();
+}

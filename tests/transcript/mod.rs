@@ -1,0 +1,98 @@
+//! Conversations as they stand in documents: what a transcript says, line by line.
+//!
+//! protocol.md explains the notation to its readers; [`Step`] is the same as a type. Deliberately absent: playing
+//! them, which `player.rs` does.
+
+mod pattern;
+pub mod player;
+
+use std::ops::Range;
+use std::time::Duration;
+
+/// One fenced block of a document.
+pub struct Transcript {
+    /// The document, for messages.
+    pub file: String,
+    /// The flags of the server that it needs, as on a command line.
+    pub flags: String,
+    pub steps: Vec<Step>,
+}
+
+/// One thing that happens, and the line of the document that says so.
+pub struct Step {
+    pub line: usize,
+    pub event: Event,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+pub enum Event {
+    /// `+ 9s`: time passes.
+    Advance(Duration),
+    /// `name< (closed)`: the server has hung up.
+    Closed { name: String },
+    /// `name> (hangs up)`: the client does.
+    HangUp { name: String },
+    /// `name< text`: a line that must be heard; `...` stands for any number of lines.
+    Heard { name: String, text: String },
+    /// `name> text`: a line that is sent.
+    Sent { name: String, text: String },
+}
+
+/// All transcripts of a document.
+///
+/// # Panics
+/// With file and line, if a line is in no known notation.
+pub fn transcripts(file: &str, text: &str) -> Vec<Transcript> {
+    let lines: Vec<&str> = text.lines().collect();
+    blocks(&lines).into_iter().map(|block| transcript(file, &lines, block)).collect()
+}
+
+/// The insides of the fences marked as transcripts.
+fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut rest = 0..lines.len();
+    while let Some(start) = rest.find(|line| lines[*line] == "```transcript") {
+        let end = rest.find(|line| lines[*line] == "```").expect("a fence that opens is closed");
+        found.push(start + 1..end);
+    }
+    found
+}
+
+fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
+    let mut transcript = Transcript { file: file.to_owned(), flags: String::new(), steps: Vec::new() };
+    for index in block {
+        let text = lines[index];
+        if let Some(flags) = text.strip_prefix("$ leasehold ") {
+            flags.clone_into(&mut transcript.flags);
+        } else if !text.starts_with('#') && !text.is_empty() {
+            let event = event(text).unwrap_or_else(|| panic!("{file}:{}: what is `{text}`?", index + 1));
+            transcript.steps.push(Step { line: index + 1, event });
+        }
+    }
+    transcript
+}
+
+fn event(line: &str) -> Option<Event> {
+    if let Some(span) = line.strip_prefix("+ ") {
+        return duration(span).map(Event::Advance);
+    }
+    let at = line.find(['<', '>'])?;
+    let (name, rest) = line.split_at(at);
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return None;
+    }
+    let (name, text) = (name.to_owned(), rest[1..].strip_prefix(' ').unwrap_or(&rest[1..]).to_owned());
+    Some(match (&rest[..1], &*text) {
+        (">", "(hangs up)") => Event::HangUp { name },
+        (">", _) => Event::Sent { name, text },
+        (_, "(closed)") => Event::Closed { name },
+        _ => Event::Heard { name, text },
+    })
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(millis) => millis.parse().ok().map(Duration::from_millis),
+        None => text.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+    }
+}
