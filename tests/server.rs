@@ -240,6 +240,41 @@ fn a_waiting_reader_inherits_the_lease_of_a_holder_who_leaves() {
     server.stop();
 }
 
+/// A connection that waited for a lease was deaf: it kept its own leases, and its place among the connections, until
+/// the wait was over, though its peer had long gone.
+#[test]
+fn a_holder_who_hangs_up_while_waiting_frees_its_leases() {
+    let server = start("");
+    let (mut other, mut quitter) = (Client::connect(server.address()), Client::connect(server.address()));
+    other.send(b"lease-get theirs\r\n");
+    assert!(other.line().starts_with("LVALUE theirs "));
+    assert_eq!((other.line(), other.line()), ("\r\n".to_owned(), "END\r\n".to_owned()));
+    quitter.send(b"lease-get own\r\nlease-wait 60000 theirs\r\nget early\r\n");
+    assert!(quitter.line().starts_with("LVALUE own "));
+    eventually("it waits", || other.stat("lease_waits") == 1);
+    drop(quitter);
+    eventually("it is gone", || other.stat("curr_connections") == 1);
+    other.send(b"lease-get own\r\n");
+    let line = other.line();
+    assert!(line.starts_with("LVALUE own ") && !line.starts_with("LVALUE own 1 "), "{line}");
+    server.stop();
+}
+
+#[test]
+fn who_says_no_more_while_waiting_is_answered_at_once() {
+    let server = start("");
+    let (mut holder, mut waiter) = (Client::connect(server.address()), Client::connect(server.address()));
+    holder.send(b"lease-get k\r\n");
+    assert!(holder.line().starts_with("LVALUE k "));
+    waiter.send(b"lease-wait 60000 k\r\nget early\r\n");
+    waiter.0.get_ref().shutdown(std::net::Shutdown::Write).expect("it is open");
+    for expected in ["LVALUE k 1 0 0", "", "END", "END"] {
+        assert_eq!(waiter.line().trim_end(), expected);
+    }
+    waiter.is_closed();
+    server.stop();
+}
+
 #[test]
 fn a_large_value_goes_in_and_out_whole() {
     let server = start("-I 8m");

@@ -61,6 +61,13 @@ impl Session {
         cache.leave(&mut self.peer, now);
     }
 
+    /// The peer waits for nothing any more: what is not there now is answered as if the time was up.
+    pub fn stop_waiting(&mut self) {
+        if let Some((_, deadline)) = &mut self.lease_get {
+            *deadline = Some(0);
+        }
+    }
+
     pub(super) fn begin_leases(&mut self, last: Seq) -> Seq {
         self.lease_get.get_or_insert((last, None)).0
     }

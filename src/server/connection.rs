@@ -3,12 +3,13 @@
 //! What a peer does not read is bounded: nothing more is read from it, and no more than one reply above the limit is
 //! written for it, until it has taken what waits.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
@@ -21,6 +22,8 @@ use crate::protocol::{Decoder, Output, Request, Space};
 
 /// What a connection consists of, beside what it has read.
 struct Peer<'s, S> {
+    /// What arrived while a request waited for a lease.
+    early: BytesMut,
     output: Output,
     service: &'s Service,
     session: Session,
@@ -45,7 +48,7 @@ where
 {
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let session = Session::new(&service.cache, metrics, counters, service.rules);
-    let mut peer = Peer { output: Output::default(), service, session, stream };
+    let mut peer = Peer { early: BytesMut::new(), output: Output::default(), service, session, stream };
     let ended = peer.converse().await;
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
@@ -129,9 +132,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         return Ok(Some(closed));
                     }
                     let key = cache.key(key).expect("it was a key a moment ago");
+                    let Peer { early, service, session, stream, .. } = self;
                     tokio::select! {
-                        () = self.lease_ends(&key, until, *now) => {}
-                        () = self.service.stopping() => return Ok(Some(Closed::Stopping)),
+                        () = lease_ends(service, session, &key, until, *now) => {}
+                        () = hang_up(stream, early) => session.stop_waiting(),
+                        () = service.stopping() => return Ok(Some(Closed::Stopping)),
                     }
                 }
             }
@@ -139,25 +144,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         }
     }
 
-    /// Sleeps until the lease of the key has ended, or until the deadline.
-    async fn lease_ends(&self, key: &Key<'_>, until: u64, now: Now) {
-        let (cache, peer) = (&self.service.cache, self.session.peer());
-        let mut is_waiting = false;
-        let ended = poll_fn(|context| {
-            // Woken, or told that there is nothing to wait for.
-            if is_waiting || !cache.wait(key, peer, context.waker(), self.service.now()) {
-                return Poll::Ready(());
-            }
-            is_waiting = true;
-            Poll::Pending
-        });
-        let left = Duration::from_millis(until.saturating_sub(now.millis));
-        let _ = time::timeout(left, ended).await;
-        cache.stop_waiting(key, peer);
-    }
-
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
+        if !self.early.is_empty() {
+            match decoder.space() {
+                Space::Apart(mut space) => hand_over(&mut self.early, &mut space),
+                Space::Buffer(mut space) => hand_over(&mut self.early, &mut space),
+            }
+            return Ok(None);
+        }
         let stream = &mut self.stream;
         let read = async {
             match decoder.space() {
@@ -206,6 +201,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     }
 }
 
+/// Sleeps until the lease of the key has ended, or until the deadline.
+async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: u64, now: Now) {
+    let (cache, peer) = (&service.cache, session.peer());
+    let mut is_waiting = false;
+    let ended = poll_fn(|context| {
+        // Woken, or told that there is nothing to wait for.
+        if is_waiting || !cache.wait(key, peer, context.waker(), service.now()) {
+            return Poll::Ready(());
+        }
+        is_waiting = true;
+        Poll::Pending
+    });
+    let left = Duration::from_millis(until.saturating_sub(now.millis));
+    let _ = time::timeout(left, ended).await;
+    cache.stop_waiting(key, peer);
+}
+
+/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind more than
+/// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
+async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
+    while early.len() < EARLY_BYTES_MAX {
+        let mut space = (&mut *early).limit(EARLY_BYTES_MAX);
+        if !matches!(stream.read_buf(&mut space).await, Ok(1..)) {
+            return;
+        }
+    }
+    pending().await
+}
+
+fn hand_over(early: &mut BytesMut, space: &mut impl BufMut) {
+    let bytes = early.len().min(space.remaining_mut());
+    space.put(early.split_to(bytes));
+}
+
 /// `None` if the limit, if there is one, passed first.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
@@ -217,5 +246,7 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
 /// How long, and for how many bytes, a peer that was told to go is listened to.
 const HANG_UP_AFTER: Duration = Duration::from_millis(500);
 const HANG_UP_BYTES_MAX: u64 = 4 << 20;
+/// What is read from a connection whose request waits.
+const EARLY_BYTES_MAX: usize = 16 * 1024;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
 const WRITE_SLICES: usize = 16;
