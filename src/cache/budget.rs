@@ -10,7 +10,7 @@ use super::sync::{AtomicUsize, Mutex, Ordering};
 /// One limit, one sum.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Segments that were given back; a few are kept, since a fresh one costs page faults.
+    /// Segments that were given back. As many are kept as stores leave below the limit: a fresh one costs page faults.
     free: Mutex<Vec<MmapMut>>,
     limit: AtomicUsize,
     /// Bytes of one segment.
@@ -71,7 +71,7 @@ impl Budget {
         }
         self.segments.fetch_sub(1, Ordering::Relaxed);
         let mut free = self.free.lock();
-        if free.len() < self.shards.max(RESERVED_SEGMENTS) {
+        if free.len() < RESERVED_SEGMENTS {
             free.push(segment);
         }
     }
