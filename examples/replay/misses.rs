@@ -1,0 +1,167 @@
+//! What servers make of their memory: misses at the same `-m`, and the `-m` at which memcached misses no more often.
+
+use std::io;
+
+use crate::bench::Bench;
+use crate::replayer::{Replayer, Tally};
+use crate::server::{Kind, Program};
+use crate::synthetic;
+use crate::table::{self, Figure, Target};
+use crate::trace::{self, Request};
+
+/// A recorded trace, and what was promised for it.
+#[derive(Clone, Copy)]
+struct Recorded {
+    megabytes: u32,
+    miss_percent: f64,
+    name: &'static str,
+}
+
+const RECORDED: [Recorded; 3] = [
+    Recorded { megabytes: 32, miss_percent: 29.0, name: "oltp" },
+    Recorded { megabytes: 8, miss_percent: 8.9, name: "w106" },
+    Recorded { megabytes: 16, miss_percent: 28.4, name: "ttlmix" },
+];
+
+/// Misses on the recorded traces.
+pub fn recorded(bench: &Bench) -> io::Result<()> {
+    for Recorded { megabytes, miss_percent, name } in RECORDED {
+        let Some(requests) = load(bench, name)? else { continue };
+        let figures = bench.on_each(|program| {
+            let tally = paced(bench, program, megabytes, &requests)?;
+            Ok(Figure::Is(tally.miss_percent()))
+        })?;
+        let what = format!("misses of {name} at {megabytes} MiB, %");
+        table::print(&what, 2, Target::AtMost(miss_percent), &figures);
+    }
+    Ok(())
+}
+
+/// How much more memory memcached needs for as few misses.
+pub fn same_misses(bench: &Bench) -> io::Result<()> {
+    for Recorded { megabytes, name, .. } in RECORDED {
+        let Some(requests) = load(bench, name)? else { continue };
+        let what = format!("memory of memcached for as few misses, {name} {megabytes} MiB");
+        compare(bench, &what, megabytes, &RUNGS, |program, megabytes| {
+            paced(bench, program, megabytes, &requests)
+        })?;
+    }
+    if bench.is_large {
+        let (megabytes, keys) = (bench.scaled(1_024), bench.scaled(6_000_000));
+        let what = format!("  the same, Zipf over {keys} keys, {megabytes} MiB");
+        let gets = bench.scaled(16_000_000) as usize;
+        compare(bench, &what, megabytes, &LARGE_RUNGS, |program, megabytes| {
+            let server = program.start(megabytes)?;
+            let replayer = Replayer::new(server.connect()?, &bench.values);
+            replayer.warmed_by(gets / 2).play(synthetic::zipf(keys).take(gets))
+        })?;
+    }
+    Ok(())
+}
+
+/// Traces that no policy was tuned on.
+pub fn aside(bench: &Bench) -> io::Result<()> {
+    let requests = bench.scaled(2_000_000) as usize;
+    let scans: Vec<Request> = synthetic::scans().take(requests).collect();
+    let shifts: Vec<Request> = synthetic::shifts().take(requests).collect();
+    for (name, requests) in [("Zipf with scans", scans), ("a shifting working set", shifts)] {
+        for megabytes in [16, 32] {
+            let figures = bench.on_each(|program| {
+                let server = program.start(megabytes)?;
+                let mut replayer = Replayer::new(server.connect()?, &bench.values);
+                Ok(Figure::Is(replayer.play(requests.iter().copied())?.miss_percent()))
+            })?;
+            table::print(&format!("misses of {name} at {megabytes} MiB, %"), 2, Target::None, &figures);
+        }
+    }
+    Ok(())
+}
+
+/// Plays the same to leasehold and to memcacheds of many sizes, all at once, and prints where they meet.
+fn compare(
+    bench: &Bench,
+    what: &str,
+    megabytes: u32,
+    rungs: &[f64],
+    play: impl Fn(&Program, u32) -> io::Result<Tally> + Sync,
+) -> io::Result<()> {
+    let (Some(leasehold), Some(memcached)) = (bench.program(Kind::Leasehold), bench.program(Kind::Memcached))
+    else {
+        println!("{what}: skipped, it takes leasehold and memcached");
+        return Ok(());
+    };
+    let mut sizes: Vec<u32> = rungs.iter().map(|rung| (rung * f64::from(megabytes)).round() as u32).collect();
+    sizes.dedup();
+    let mut runs = vec![(leasehold, megabytes)];
+    runs.extend(sizes.iter().map(|size| (memcached, *size)));
+    let percents = bench
+        .at_once(&runs, |(program, size)| program.blamed(play(program, *size).map(Tally::miss_percent)))?;
+    let (ours, theirs) = (percents[0], &percents[1..]);
+    let factors = sizes.iter().map(|size| f64::from(*size) / f64::from(megabytes));
+    let ladder: Vec<(f64, f64)> = factors.zip(theirs.iter().copied()).collect();
+    eprintln!("{what}: leasehold misses {ours:.2} %; memcached, by memory: {ladder:.2?}");
+    let figures = vec![(Kind::Leasehold, meeting(&ladder, ours)), (Kind::Memcached, Figure::Is(1.0))];
+    table::print(what, 2, Target::AtLeast(1.3), &figures);
+    Ok(())
+}
+
+/// Where a falling curve of misses by memory comes down to `goal`, in a straight line between the two next to it.
+fn meeting(curve: &[(f64, f64)], goal: f64) -> Figure {
+    let Some(after) = curve.iter().position(|(_, misses)| *misses <= goal) else {
+        return Figure::Above(curve[curve.len() - 1].0);
+    };
+    if after == 0 {
+        return Figure::Below(curve[0].0);
+    }
+    let ((left, above), (right, below)) = (curve[after - 1], curve[after]);
+    Figure::Is(left + (right - left) * (above - goal) / (above - below))
+}
+
+/// Plays a recorded trace to a new server.
+fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Tally> {
+    let server = program.start(megabytes)?;
+    let mut replayer = Replayer::new(server.connect()?, &bench.values).at_speed(SPEED);
+    let tally = replayer.play(requests.iter().copied())?;
+    if tally.late_ms > LATE_MS {
+        let (name, late_ms) = (program.kind.name(), tally.late_ms);
+        eprintln!(
+            "{name} at {megabytes} MiB: {late_ms} ms behind the trace, so where TTLs matter, distrust it"
+        );
+    }
+    Ok(tally)
+}
+
+/// `None`, with a line that says so, if the trace is not there: traces are too large for the repository.
+fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
+    let path = bench.traces.join(format!("{name}.csv.zst"));
+    if path.exists() {
+        let limit = if bench.is_quick { QUICK_REQUESTS } else { usize::MAX };
+        return trace::load(&path, limit).map(Some);
+    }
+    println!("{name}: skipped, there is no {} (--traces)", path.display());
+    Ok(None)
+}
+
+/// Seconds of a trace in one of ours.
+const SPEED: u32 = 30;
+/// A quarter of the shortest TTL in ttlmix, at this speed.
+const LATE_MS: u64 = 500;
+const QUICK_REQUESTS: usize = 10_000;
+/// Sizes of memcached that are tried, as multiples of leasehold's.
+const RUNGS: [f64; 9] = [0.75, 0.9, 1.0, 1.125, 1.25, 1.375, 1.5, 1.75, 2.0];
+/// They take as much of the machine's memory.
+const LARGE_RUNGS: [f64; 5] = [0.85, 1.0, 1.15, 1.3, 1.5];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_meet_between_their_points() {
+        let curve = [(1.0, 30.0), (1.5, 20.0), (2.0, 10.0)];
+        assert_eq!(meeting(&curve, 25.0), Figure::Is(1.25));
+        assert_eq!(meeting(&curve, 10.0), Figure::Is(2.0));
+        assert_eq!(meeting(&curve, 9.9), Figure::Above(2.0));
+        assert_eq!(meeting(&curve, 31.0), Figure::Below(1.0));
+    }
+}

@@ -1,0 +1,71 @@
+//! Chance that is the same in each run: a generator, and the popularity of keys.
+
+/// Steele, Lea and Flood's SplitMix64: any seed will do, also a key's number.
+pub struct Random(u64);
+
+/// Popularity by rank: the key of rank r is asked for about r^-skew as often as the first.
+pub struct Zipf {
+    keys: u32,
+    skew: f64,
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, end: u32) -> u32 {
+        (self.number() % u64::from(end)) as u32
+    }
+
+    /// From 0 to less than 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.number() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal, by Box and Muller.
+    pub fn normal(&mut self) -> f64 {
+        let (length, angle) = (1.0 - self.unit(), self.unit());
+        (-2.0 * length.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+}
+
+impl Zipf {
+    /// A skew of exactly 1 has another formula, and is not needed.
+    pub fn new(keys: u32, skew: f64) -> Self {
+        assert!(skew < 1.0);
+        Zipf { keys, skew }
+    }
+
+    /// A rank, from 0. Drawn from the continuous law, so that there is no table to keep and to search.
+    pub fn rank(&self, random: &mut Random) -> u32 {
+        let power = 1.0 - self.skew;
+        let top = (f64::from(self.keys) + 1.0).powf(power);
+        let rank = (1.0 + random.unit() * (top - 1.0)).powf(power.recip());
+        (rank as u32 - 1).min(self.keys - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_follow_the_law() {
+        let (zipf, mut random) = (Zipf::new(1_000, 0.9), Random::new(1));
+        let mut counts = vec![0; 1_000];
+        for _ in 0..1_000_000 {
+            counts[zipf.rank(&mut random) as usize] += 1;
+        }
+        let ratio = f64::from(counts[99]) / f64::from(counts[799]);
+        assert!((ratio - 8f64.powf(0.9)).abs() < 1.0, "{ratio}");
+        assert!(counts.iter().all(|count| *count > 0));
+    }
+}

@@ -1,0 +1,237 @@
+//! Plays requests to a server as the users of a look-aside cache would: a get that misses is followed by a set.
+//!
+//! Requests travel in batches, but come to the same as one at a time: the requests for one key keep their order, and
+//! a second get of a key that has just missed counts as a hit, because it would have come after the fill.
+//!
+//! With a speed, a trace is played so much faster than it was recorded, and its items live that much shorter, rounded
+//! up to a second. Without one it is played flat out, and its items have no expiry: their time is not the wall's.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::time::Duration;
+
+use leasehold::Clock;
+
+use crate::trace::{Expiry, Op, Request, Values};
+use crate::wire::Connection;
+
+pub struct Replayer<'a> {
+    batch: Batch,
+    clock: Clock,
+    connection: Connection,
+    /// Keys that missed in this batch.
+    missed: HashSet<u32>,
+    /// Of the key that is being written.
+    key: Vec<u8>,
+    speed: Option<u32>,
+    tally: Tally,
+    values: &'a Values,
+    /// Gets that are still not counted, because they only fill the cache.
+    warming: usize,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub gets: u64,
+    /// By how much the slowest batch was behind the trace.
+    pub late_ms: u64,
+    pub misses: u64,
+}
+
+/// Requests that are sent together.
+#[derive(Default)]
+struct Batch {
+    bytes: usize,
+    /// Each key in it, and whether it is only read.
+    keys: HashMap<u32, bool>,
+    requests: Vec<Request>,
+}
+
+impl<'a> Replayer<'a> {
+    pub fn new(connection: Connection, values: &'a Values) -> Self {
+        Replayer {
+            batch: Batch::default(),
+            clock: Clock::system(),
+            connection,
+            missed: HashSet::new(),
+            key: Vec::new(),
+            speed: None,
+            tally: Tally::default(),
+            values,
+            warming: 0,
+        }
+    }
+
+    /// Follows the trace's time, so many times faster.
+    pub fn at_speed(self, speed: u32) -> Self {
+        Replayer { speed: Some(speed), ..self }
+    }
+
+    /// Counts only what comes after so many gets.
+    pub fn warmed_by(self, gets: usize) -> Self {
+        Replayer { warming: gets, ..self }
+    }
+
+    pub fn play(&mut self, requests: impl IntoIterator<Item = Request>) -> io::Result<Tally> {
+        for request in requests {
+            self.keep_pace(request.time)?;
+            if !self.batch.has_room_for(&request) {
+                self.settle()?;
+            }
+            self.batch.push(request);
+        }
+        self.settle()?;
+        Ok(self.tally)
+    }
+
+    /// Waits until the trace's second `time` has come. Nothing that is due waits with it.
+    fn keep_pace(&mut self, time: u32) -> io::Result<()> {
+        let Some(speed) = self.speed else { return Ok(()) };
+        let (due, now) = (u64::from(time) * 1_000 / u64::from(speed), self.clock.now().millis);
+        if now < due {
+            self.settle()?;
+            pause(due.saturating_sub(self.clock.now().millis));
+        }
+        self.tally.late_ms = self.tally.late_ms.max(now.saturating_sub(due));
+        Ok(())
+    }
+
+    /// Sends the batch, then the fills of its misses.
+    fn settle(&mut self) -> io::Result<()> {
+        let mut batch = std::mem::take(&mut self.batch);
+        for request in &batch.requests {
+            request.write_key(&mut self.key);
+            match request.op {
+                Op::Delete => self.connection.ask_delete(&self.key),
+                Op::Get => self.connection.ask_get(&self.key),
+                Op::Set => self.ask_set(request),
+            }
+        }
+        self.connection.send()?;
+        self.missed.clear();
+        for request in &batch.requests {
+            match request.op {
+                Op::Delete => self.connection.deleted()?,
+                Op::Get => self.got(request)?,
+                Op::Set => self.connection.stored()?,
+            }
+        }
+        self.connection.send()?;
+        for _ in &self.missed {
+            self.connection.stored()?;
+        }
+        batch.clear();
+        self.batch = batch;
+        Ok(())
+    }
+
+    /// Takes the reply to a get, and prepares the fill if it missed.
+    fn got(&mut self, request: &Request) -> io::Result<()> {
+        let counts = u64::from(self.warming == 0);
+        self.warming = self.warming.saturating_sub(1);
+        self.tally.gets += counts;
+        let value = self.values.value(request.key, request.value_bytes);
+        match self.connection.value()? {
+            Some(found) if found == value => {}
+            Some(_) => return Err(io::Error::other("the server has served a value that is not the key's")),
+            None if self.missed.contains(&request.key) => {}
+            None => {
+                self.tally.misses += counts;
+                self.missed.insert(request.key);
+                request.write_key(&mut self.key);
+                self.ask_set(request);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_set(&mut self, request: &Request) {
+        let expiry = match (request.expiry, self.speed) {
+            (Expiry::Within(seconds), Some(speed)) => Expiry::Within(seconds.div_ceil(speed)),
+            (Expiry::Within(_), None) => Expiry::Never,
+            (Expiry::At(_) | Expiry::Never, _) => request.expiry,
+        };
+        let value = self.values.value(request.key, request.value_bytes);
+        self.connection.ask_set(&self.key, value, expiry);
+    }
+}
+
+impl Tally {
+    pub fn miss_percent(self) -> f64 {
+        100.0 * self.misses as f64 / self.gets.max(1) as f64
+    }
+}
+
+impl Batch {
+    /// Whether the request may travel in this batch: a key that is changed travels once.
+    fn has_room_for(&self, request: &Request) -> bool {
+        let is_full = self.requests.len() == BATCH_REQUESTS_MAX || self.bytes > BATCH_BYTES_MAX;
+        let fits_its_key = match self.keys.get(&request.key) {
+            Some(is_only_read) => *is_only_read && request.op == Op::Get,
+            None => true,
+        };
+        !is_full && fits_its_key
+    }
+
+    fn push(&mut self, request: Request) {
+        self.keys.insert(request.key, request.op == Op::Get);
+        self.bytes += request.value_bytes as usize;
+        self.requests.push(request);
+    }
+
+    fn clear(&mut self) {
+        self.bytes = 0;
+        self.keys.clear();
+        self.requests.clear();
+    }
+}
+
+/// The one place that sleeps.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "servers live in the wall's time, and so must who watches them"
+)]
+pub fn pause(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+const BATCH_REQUESTS_MAX: usize = 64;
+/// So that neither side waits for room to write while the other does, too.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(key: u32, op: Op) -> Request {
+        Request { expiry: Expiry::Never, key, key_bytes: 20, op, time: 0, value_bytes: 100 }
+    }
+
+    #[test]
+    fn a_key_that_is_changed_travels_once() {
+        for (first, second, may) in [
+            (Op::Get, Op::Get, true),
+            (Op::Get, Op::Set, false),
+            (Op::Set, Op::Get, false),
+            (Op::Delete, Op::Set, false),
+        ] {
+            let mut batch = Batch::default();
+            batch.push(request(1, first));
+            assert_eq!(batch.has_room_for(&request(1, second)), may);
+            assert!(batch.has_room_for(&request(2, second)));
+        }
+    }
+
+    #[test]
+    fn a_batch_ends_by_count_and_by_bytes() {
+        let mut many = Batch::default();
+        (0..BATCH_REQUESTS_MAX as u32 - 1).for_each(|key| many.push(request(key, Op::Get)));
+        assert!(many.has_room_for(&request(1_000, Op::Get)));
+        many.push(request(1_000, Op::Get));
+        assert!(!many.has_room_for(&request(1_001, Op::Get)));
+        let mut large = Batch::default();
+        large.push(Request { value_bytes: BATCH_BYTES_MAX as u32 + 1, ..request(1, Op::Set) });
+        assert!(!large.has_room_for(&request(2, Op::Get)));
+    }
+}

@@ -1,0 +1,208 @@
+//! The servers that are measured: each a process of its own on a free loopback port, which ends with its value.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use clap::ValueEnum;
+
+use crate::replayer::pause;
+use crate::wire::{Connection, Dialect};
+
+/// A server that may be started.
+#[derive(Clone)]
+pub struct Program {
+    pub kind: Kind,
+    path: PathBuf,
+}
+
+/// In the order of the table's columns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Kind {
+    #[value(skip)]
+    Leasehold,
+    Memcached,
+    Redis,
+}
+
+/// A server that runs.
+pub struct Server {
+    address: SocketAddr,
+    child: Child,
+    kind: Kind,
+}
+
+impl Program {
+    /// The leasehold at `path`, or else the one of this checkout, which is built if cargo is there to do it: a number
+    /// must not be of yesterday's program.
+    pub fn leasehold(path: Option<PathBuf>) -> io::Result<Self> {
+        let path = match path {
+            Some(path) => path,
+            None => built()?,
+        };
+        Ok(Program { kind: Kind::Leasehold, path })
+    }
+
+    /// `None` if it is not installed.
+    pub fn peer(kind: Kind) -> Option<Self> {
+        let (name, flag) = match kind {
+            Kind::Leasehold => return None,
+            Kind::Memcached => ("memcached", "-V"),
+            Kind::Redis => ("redis-server", "-v"),
+        };
+        let version = Command::new(name).arg(flag).stdin(Stdio::null()).output().ok()?;
+        eprintln!("beside {}", String::from_utf8_lossy(&version.stdout).trim_end());
+        Some(Program { kind, path: name.into() })
+    }
+
+    /// Runs it with one worker thread and so many megabytes for items.
+    pub fn start(&self, megabytes: u32) -> io::Result<Server> {
+        let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
+        let (port, memory) = (address.port(), megabytes);
+        let flags = match self.kind {
+            Kind::Leasehold => format!("-l 127.0.0.1 -p {port} -t 1 -m {memory}"),
+            Kind::Memcached => format!("-l 127.0.0.1 -p {port} -t 1 -m {memory} -U 0 -u nobody"),
+            Kind::Redis => format!(
+                "--bind 127.0.0.1 --port {port} --appendonly no --maxmemory {memory}mb \
+                 --maxmemory-policy allkeys-lfu --save "
+            ),
+        };
+        let mut command = Command::new(&self.path);
+        // Redis wants an empty word after `--save`, and `split` gives it one.
+        command.args(flags.split(' ')).current_dir(env::temp_dir());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut server = Server { address, child, kind: self.kind };
+        server.await_listener()?;
+        Ok(server)
+    }
+
+    /// The same result; an error says with which server it was met.
+    pub fn blamed<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| io::Error::other(format!("{}: {error}", self.kind.name())))
+    }
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Leasehold, Kind::Memcached, Kind::Redis];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Leasehold => "leasehold",
+            Kind::Memcached => "memcached",
+            Kind::Redis => "redis",
+        }
+    }
+}
+
+impl Server {
+    pub fn connect(&self) -> io::Result<Connection> {
+        let dialect = match self.kind {
+            Kind::Leasehold | Kind::Memcached => Dialect::Memcached,
+            Kind::Redis => Dialect::Redis,
+        };
+        Connection::open(self.address, dialect)
+    }
+
+    /// All memory that is in use now.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        self.kibibytes("smaps_rollup", "Rss:")
+    }
+
+    /// The most it ever was.
+    pub fn peak_bytes(&self) -> io::Result<u64> {
+        self.kibibytes("status", "VmHWM:")
+    }
+
+    /// Memory that the program has written to, without the pages of its file. Exact, where `status` is not.
+    pub fn written_bytes(&self) -> io::Result<u64> {
+        self.kibibytes("smaps_rollup", "Anonymous:")
+    }
+
+    /// The same, once it has come to rest: a hash table may still be growing in the background.
+    pub fn settled_bytes(&self) -> io::Result<u64> {
+        let mut last = self.written_bytes()?;
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            pause(SETTLE_MS);
+            let now = self.written_bytes()?;
+            if now.abs_diff(last) <= SETTLED_BYTES {
+                return Ok(now);
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
+    fn await_listener(&mut self) -> io::Result<()> {
+        for _ in 0..START_MS_MAX {
+            let listens = TcpStream::connect(self.address).is_ok();
+            // Asked last: who answers must not be another's server, while ours could not have the port.
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("it has ended: {status}")));
+            }
+            if listens {
+                return Ok(());
+            }
+            pause(1);
+        }
+        Err(io::Error::other("it does not listen"))
+    }
+
+    fn kibibytes(&self, file: &str, field: &str) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        number.map(|number| number << 10).ok_or_else(|| io::Error::other(format!("no {field} in {file}")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The `leasehold` beside this program, which lies in `target/<profile>/examples`. Cargo builds examples without it.
+fn built() -> io::Result<PathBuf> {
+    let this = env::current_exe()?;
+    let folder = this.ancestors().nth(2).expect("a program in a folder of examples");
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    if let Some(cargo) = env::var_os("CARGO") {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--bin", "leasehold", "--profile", profile]);
+        if !build.arg("--manifest-path").arg(manifest).status()?.success() {
+            return Err(io::Error::other("leasehold does not build"));
+        }
+    }
+    Ok(folder.join("leasehold"))
+}
+
+/// A port that is free now. No two servers of this program are given the same, and none is from the range out of which
+/// systems choose ports for connections: many start and connect at once here.
+fn free_port() -> io::Result<u16> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = process::id() as u16;
+    loop {
+        let offset = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let address = (Ipv4Addr::LOCALHOST, PORT_MIN + offset);
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound.map(|_| address.1),
+        }
+    }
+}
+
+const PORT_MIN: u16 = 16_384;
+const PORTS: u16 = 16_000;
+const SETTLE_MS: u64 = 150;
+const SETTLE_ROUNDS_MAX: usize = 40;
+const SETTLED_BYTES: u64 = 64 << 10;
+const START_MS_MAX: u64 = 10_000;
