@@ -5,6 +5,7 @@
 //! another.
 
 mod model;
+mod random;
 mod support;
 
 use std::collections::HashMap;
@@ -13,10 +14,9 @@ use std::time::Duration;
 use leasehold::cache::{Config, Implicit, Policy};
 use leasehold::command::{ImplicitReply, Rules};
 
-use model::{Act, Model, Setting};
+use model::{Act, Model, PEERS, Setting};
+use random::Random;
 use support::{Connection, Wire};
-
-const PEERS: usize = 3;
 
 /// One step of a history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,9 +40,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(setting: Setting, peers: usize) -> Self {
-        let Setting { implicit, reply_not_stored, stale_s } = setting;
-        let policy = Policy { implicit, stale: Duration::from_secs(stale_s), ..Policy::default() };
+    fn new(setting: Setting) -> Self {
+        let Setting { implicit, interval_s, reply_not_stored, stale_s } = setting;
+        let (lease_min_interval, stale) = (Duration::from_secs(interval_s), Duration::from_secs(stale_s));
+        let policy = Policy { implicit, lease_min_interval, stale, ..Policy::default() };
         let implicit_reply = if reply_not_stored { ImplicitReply::NotStored } else { ImplicitReply::Stored };
         let config = Config { memory_bytes: 1 << 30, policy, ..Config::default() };
         let mut pair = Pair {
@@ -55,17 +56,16 @@ impl Pair {
             values: 0,
             wire: Wire::new(config, Rules { implicit_reply, may_shut_down: false }),
         };
-        pair.begin(setting, peers);
+        pair.begin(setting);
         pair
     }
 
     /// Fresh connections, and a model that knows nothing of former histories.
-    fn begin(&mut self, setting: Setting, peers: usize) {
+    fn begin(&mut self, setting: Setting) {
         self.model = Model::new(setting);
-        self.connections = (0..peers).map(|_| self.wire.connect()).collect();
-        self.last_token = vec![HashMap::new(); peers];
-        self.last_unique = vec![HashMap::new(); peers];
-        (0..peers).for_each(|peer| self.model.connect(peer));
+        self.connections = (0..PEERS).map(|_| self.wire.connect()).collect();
+        self.last_token = vec![HashMap::new(); PEERS];
+        self.last_unique = vec![HashMap::new(); PEERS];
         self.tokens.clear();
         self.uniques.clear();
     }
@@ -80,21 +80,30 @@ impl Pair {
             Step::Reconnect(peer) => {
                 self.connections[peer].close(&self.wire);
                 self.connections[peer] = self.wire.connect();
-                self.model.close(peer);
+                self.model.reconnect(peer);
                 self.last_token[peer].clear();
                 self.last_unique[peer].clear();
             }
+            // What it sends would only be read once it has heard.
+            Step::Act(peer, _) if self.model.waits_for(peer).is_some() => {}
             Step::Act(peer, act) => {
                 self.values += 1;
                 let text = (10 + self.values % 90).to_string();
                 let line = self.line(peer, act, key, &text);
                 let reply = self.connections[peer].talk(&self.wire, line.as_bytes());
-                let reply = String::from_utf8(reply).expect("all of this is text");
                 let expected = self.model.act(peer, act, key, &text);
-                return self.agree(peer, key, &expected, &reply);
+                self.agree(peer, key, &expected, reply)?;
             }
         }
-        Ok(())
+        (0..PEERS).try_for_each(|peer| self.listen(peer))
+    }
+
+    /// Whoever waits is woken when the model says so, and not before.
+    fn listen(&mut self, peer: usize) -> Result<(), String> {
+        let Some(key) = self.model.waits_for(peer) else { return Ok(()) };
+        let expected = self.model.wake(peer);
+        let reply = self.connections[peer].listen(&self.wire);
+        self.agree(peer, &key, &expected, reply)
     }
 
     fn line(&self, peer: usize, act: Act, key: &str, text: &str) -> String {
@@ -108,12 +117,15 @@ impl Pair {
                 format!("cas {key} 0 0 {bytes} {unique}\r\n{text}\r\n")
             }
             Act::Delete => format!("delete {key}\r\n"),
-            Act::DeleteAndHold => format!("delete {key} {}\r\n", model::HOLD_S),
+            Act::DeleteAndHold(seconds) => format!("delete {key} {seconds}\r\n"),
             Act::Flush => "flush_all\r\n".to_owned(),
+            Act::Gats => format!("gats {} {key}\r\n", model::TTL_S),
             Act::Gets => format!("gets {key}\r\n"),
             Act::Incr => format!("incr {key} 1\r\n"),
             Act::LeaseGet => format!("lease-get {key}\r\n"),
+            Act::LeaseGetTwice => format!("lease-get {key} {key}\r\n"),
             Act::LeaseSet(of) => format!("lease-set {key} {} 0 0 {bytes}\r\n{text}\r\n", token(of)),
+            Act::LeaseWait => format!("lease-wait {} {key}\r\n", model::WAIT_S * 1000),
             Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(peer)),
             Act::Replace => format!("replace {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Set => format!("set {key} 0 0 {bytes}\r\n{text}\r\n"),
@@ -123,7 +135,8 @@ impl Pair {
     }
 
     /// Compares word by word; what the server made up is remembered.
-    fn agree(&mut self, peer: usize, key: &str, expected: &str, reply: &str) -> Result<(), String> {
+    fn agree(&mut self, peer: usize, key: &str, expected: &str, reply: Vec<u8>) -> Result<(), String> {
+        let reply = String::from_utf8(reply).expect("all of this is text");
         let differ = || format!("expected {expected:?}, got {reply:?}");
         let (left, right) = (expected.split(' '), reply.split(' '));
         if left.clone().count() != right.clone().count() {
@@ -168,7 +181,7 @@ struct Player {
 
 impl Player {
     fn new(setting: Setting) -> Self {
-        Player { pair: Pair::new(setting, PEERS), played: 0, setting }
+        Player { pair: Pair::new(setting), played: 0, setting }
     }
 
     #[track_caller]
@@ -183,9 +196,9 @@ impl Player {
     fn play(&mut self, history: &[Step]) -> Result<(), String> {
         self.played += 1;
         if self.played.is_multiple_of(20_000) {
-            self.pair = Pair::new(self.setting, PEERS);
+            self.pair = Pair::new(self.setting);
         }
-        self.pair.begin(self.setting, PEERS);
+        self.pair.begin(self.setting);
         let key = format!("k{}", self.played);
         let result = history.iter().try_for_each(|step| self.pair.play(*step, &key));
         // A hold-off that outlived its history would crowd the next ones; only an unfenced set ends it.
@@ -249,7 +262,7 @@ fn everything() -> Vec<Step> {
 
 /// A dozen steps in which the races lie.
 fn core() -> Vec<Step> {
-    let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold)];
+    let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold(5))];
     for peer in 0..2 {
         steps.extend(
             [Act::Gets, Act::Set, Act::LeaseGet, Act::LeaseSet(peer)].map(|act| Step::Act(peer, act)),
@@ -259,16 +272,20 @@ fn core() -> Vec<Step> {
     steps
 }
 
-const ACTS: [Act; 14] = [
+const ACTS: [Act; 18] = [
     Act::Add,
     Act::Append,
     Act::Cas,
     Act::Delete,
-    Act::DeleteAndHold,
+    Act::DeleteAndHold(2),
+    Act::DeleteAndHold(5),
     Act::Flush,
+    Act::Gats,
     Act::Gets,
     Act::Incr,
     Act::LeaseGet,
+    Act::LeaseGetTwice,
+    Act::LeaseWait,
     Act::Release,
     Act::Replace,
     Act::Set,
@@ -276,7 +293,7 @@ const ACTS: [Act; 14] = [
     Act::Touch,
 ];
 
-const ON: Setting = Setting { implicit: Implicit::On, reply_not_stored: false, stale_s: 0 };
+const ON: Setting = Setting { implicit: Implicit::On, interval_s: 0, reply_not_stored: false, stale_s: 0 };
 
 #[test]
 fn every_history_of_four_steps() {
@@ -291,8 +308,8 @@ fn every_history_of_six_core_steps() {
 #[test]
 fn every_history_of_three_steps_under_every_setting() {
     for implicit in [Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict] {
-        for (reply_not_stored, stale_s) in [(false, 0), (true, 20)] {
-            Player::new(Setting { implicit, reply_not_stored, stale_s }).every(&everything(), 3);
+        for (interval_s, reply_not_stored, stale_s) in [(0, false, 0), (15, true, 20)] {
+            Player::new(Setting { implicit, interval_s, reply_not_stored, stale_s }).every(&everything(), 3);
         }
     }
 }
@@ -300,17 +317,22 @@ fn every_history_of_three_steps_under_every_setting() {
 #[test]
 fn every_history_of_five_core_steps_under_every_setting() {
     for implicit in [Implicit::Off, Implicit::Observe, Implicit::Strict] {
-        Player::new(Setting { implicit, reply_not_stored: true, stale_s: 20 }).every(&core(), 5);
+        let setting = Setting { implicit, interval_s: 0, reply_not_stored: true, stale_s: 20 };
+        Player::new(setting).every(&core(), 5);
     }
 }
 
 #[test]
 fn long_random_histories_on_many_keys() {
     const KEYS: u64 = 50;
-    const STEPS: u64 = 100_000;
-    for (seed, implicit) in (1..).zip([Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict]) {
-        let setting = Setting { implicit, reply_not_stored: seed % 2 == 0, stale_s: 10 * (seed / 2) };
-        let (mut pair, steps) = (Pair::new(setting, PEERS), everything());
+    const SEEDS: u64 = 12;
+    const STEPS: u64 = 60_000;
+    const IMPLICIT: [Implicit; 4] = [Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict];
+    for seed in 1..=SEEDS {
+        let (implicit, interval_s) = (IMPLICIT[seed as usize % 4], 7 * (seed / 4 % 2));
+        let setting =
+            Setting { implicit, interval_s, reply_not_stored: seed % 2 == 0, stale_s: 10 * (seed / 2 % 3) };
+        let (mut pair, steps) = (Pair::new(setting), everything());
         let (mut random, mut history) = (Random(seed), Vec::new());
         for n in 0..STEPS {
             let step = steps[random.below(steps.len() as u64) as usize];
@@ -331,17 +353,5 @@ fn long_random_histories_on_many_keys() {
                 );
             }
         }
-    }
-}
-
-/// xorshift64*, Vigna 2016: seeded, so that a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
     }
 }

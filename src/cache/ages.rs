@@ -4,35 +4,36 @@
 
 use std::time::Duration;
 
-use super::seq::{Seq, SeqClock};
+use super::seq::{SEQ_BITS, Seq, SeqClock};
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::clock::Now;
 
 /// The last [`AGE_SECONDS_MAX`] readings, one a second.
 pub(crate) struct Ages {
-    /// Seconds whose reading stands in the ring, less one.
+    /// The newest second whose reading, like those before it, stands in the ring.
     newest: AtomicU32,
+    /// Readings, each below the lap of the ring in which it was written.
     ring: Box<[AtomicU64]>,
 }
 
 impl Ages {
     pub(crate) fn new(clock: &SeqClock) -> Self {
-        let start = clock.start().number();
+        let start = entry(NO_LAP, clock.start());
         Ages { newest: AtomicU32::new(0), ring: (0..RING_LEN).map(|_| AtomicU64::new(start)).collect() }
     }
 
     /// Writes down the reading for every second that began since the last call. To be called before anything of
     /// this moment takes a point; a thread whose `now` is older than another's changes nothing.
     pub(crate) fn tick(&self, clock: &SeqClock, now: Now) {
-        let (second, newest) = (now.seconds(), self.newest.load(Ordering::Relaxed));
+        let (second, newest) = (now.seconds(), self.newest.load(Ordering::Acquire));
         if second <= newest {
             return;
         }
         let first = second.saturating_sub(RING_LEN as u32 - 1).max(newest + 1);
         for passed in first..=second {
-            self.slot(passed).store(clock.last().number(), Ordering::Relaxed);
+            self.write(passed, clock.last());
         }
-        self.newest.fetch_max(second, Ordering::Relaxed);
+        self.newest.fetch_max(second, Ordering::Release);
     }
 
     /// The horizon of an age: points up to this one were taken longer than `age` ago.
@@ -41,7 +42,19 @@ impl Ages {
     pub(crate) fn horizon(&self, age: Duration, now: Now) -> Seq {
         let seconds = u32::try_from(age.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).min(AGE_SECONDS_MAX);
         let Some(second) = now.seconds().checked_sub(seconds) else { return Seq::ZERO };
-        Seq::new(self.slot(second).load(Ordering::Relaxed)).expect("only readings are stored")
+        let reading = self.slot(second).load(Ordering::Relaxed) & ((1 << SEQ_BITS) - 1);
+        Seq::new(reading).expect("a reading has no other bits")
+    }
+
+    /// The first reading of a second stands. That of a thread which was held up since would age what others took
+    /// meanwhile before its time.
+    fn write(&self, second: u32, reading: Seq) {
+        let (slot, lap) = (self.slot(second), (second as usize / RING_LEN) as u16);
+        let old = slot.load(Ordering::Acquire);
+        if old >> SEQ_BITS != u64::from(lap) {
+            // Lost only to a thread that has just written the same second.
+            let _ = slot.compare_exchange(old, entry(lap, reading), Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 
     fn slot(&self, second: u32) -> &AtomicU64 {
@@ -49,7 +62,13 @@ impl Ages {
     }
 }
 
+fn entry(lap: u16, reading: Seq) -> u64 {
+    u64::from(lap) << SEQ_BITS | reading.number()
+}
+
 const RING_LEN: usize = 4096;
+/// Nobody comes this far in the first eight years.
+const NO_LAP: u16 = u16::MAX;
 /// The greatest age that can be told, in seconds.
 pub const AGE_SECONDS_MAX: u32 = 3600;
 
@@ -75,6 +94,20 @@ mod tests {
         assert!(!is_old(), "60.0 s is not older than 60 s");
         time.advance(Duration::from_millis(1_000));
         assert!(is_old());
+    }
+
+    #[test]
+    fn the_first_reading_of_a_second_stands_in_every_lap() {
+        let (time, clock) = (Clock::manual(), SeqClock::new(7 << 20));
+        let ages = Ages::new(&clock);
+        for _ in 0..3 {
+            time.advance(Duration::from_secs(RING_LEN as u64));
+            let second = time.now().seconds();
+            let first = clock.fresh();
+            ages.tick(&clock, time.now());
+            ages.write(second, clock.fresh());
+            assert_eq!(ages.horizon(Duration::ZERO, time.now()), first);
+        }
     }
 
     #[test]

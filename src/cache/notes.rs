@@ -57,8 +57,10 @@ pub(crate) struct Notes {
 /// Notes that the ring had no room for: as long as the newest is young, any key may have been among them.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
-    oldest: Seq,
+    /// Whether one of them was void already, whatever covers its key now.
+    is_dead: bool,
     newest_taken: u32,
+    oldest: Seq,
 }
 
 impl Age {
@@ -168,10 +170,13 @@ impl Notes {
         if self.ring.len() < NOTES_MAX {
             return self.grow(age);
         }
-        let Note { seq, taken, .. } = *self.at(self.oldest);
+        let Note { mark, seq, taken, .. } = *self.at(self.oldest);
         let former = self.lost.filter(|lost| age.is_young(lost.newest_taken));
-        self.lost =
-            Some(Lost { oldest: former.map_or(seq, |lost| lost.oldest.min(seq)), newest_taken: taken });
+        self.lost = Some(Lost {
+            is_dead: mark == Mark::Dead || former.is_some_and(|lost| lost.is_dead),
+            newest_taken: taken,
+            oldest: former.map_or(seq, |lost| lost.oldest.min(seq)),
+        });
         self.oldest += 1;
     }
 
@@ -190,8 +195,9 @@ impl Notes {
     /// A note in place of one that was lost, if any could have been for this key.
     fn lost_note(&mut self, hash: u64, age: Age) -> Option<Note> {
         self.lost = self.lost.filter(|lost| age.is_young(lost.newest_taken));
-        let Lost { oldest, newest_taken: taken } = self.lost?;
-        Some(Note { hash, seq: oldest.max(age.horizon), own: Seq::ZERO, mark: Mark::Open, older: 0, taken })
+        let Lost { is_dead, newest_taken: taken, oldest } = self.lost?;
+        let mark = if is_dead { Mark::Dead } else { Mark::Open };
+        Some(Note { hash, seq: oldest.max(age.horizon), own: Seq::ZERO, mark, older: 0, taken })
     }
 
     /// The oldest note of this key that counts.
@@ -254,7 +260,7 @@ impl Note {
     }
 }
 
-/// Notes that a connection keeps; the ring starts with `NOTES_MIN` and doubles while they count.
+/// Notes that a connection keeps; the ring starts small and doubles while they count.
 pub const NOTES_MAX: usize = 1024;
 const NOTES_MIN: usize = 8;
 
@@ -338,6 +344,17 @@ mod tests {
         );
         assert_eq!(notes.take(0, later(61)), None, "too old to matter");
         assert!(notes.take(2 << 24, NOW).is_some());
+    }
+
+    #[test]
+    fn a_miss_while_held_off_stays_void_when_the_ring_forgets_it() {
+        let mut notes = Notes::new(Implicit::On);
+        notes.miss(0, seq(100), true, NOW);
+        for n in 1..NOTES_MAX as u64 + 2 {
+            notes.miss(n << 24, seq(100 + n), false, NOW);
+        }
+        assert!(notes.take(0, NOW).unwrap().is_void(Seq::ZERO));
+        assert_eq!(notes.take(0, later(61)), None);
     }
 
     #[test]

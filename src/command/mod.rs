@@ -78,7 +78,7 @@ pub fn execute<'a>(
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),
         Request::Verbosity { level, noreply } => {
             command.reply(Reply::Ok, *noreply);
-            return Flow::Verbosity(*level);
+            return level.map_or(Flow::Next, Flow::Verbosity);
         }
         Request::Version => command.output.version(MEMCACHED_VERSION),
     }

@@ -157,10 +157,7 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"delete" => delete(args, noreply),
         b"flush_all" => flush_all(args, noreply),
         b"stats" => Ok(Request::Stats { what: words(args).next().unwrap_or_default() }),
-        b"verbosity" => {
-            let (_, level) = number(unsigned32, args).map_err(bad_line)?;
-            Ok(Request::Verbosity { level, noreply })
-        }
+        b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
         b"shutdown" => match words(args).next() {
@@ -207,6 +204,15 @@ fn flush_all(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
         _ => exptime(args)?.1,
     };
     Ok(Request::FlushAll { exptime, noreply })
+}
+
+/// memcached hears `verbosity noreply` in silence, and libmemcached's test of conformance asks for that.
+fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
+    if noreply && words(args).count() == 1 {
+        return Ok(Request::Verbosity { level: None, noreply });
+    }
+    let (_, level) = number(unsigned32, args).map_err(bad_line)?;
+    Ok(Request::Verbosity { level: Some(level), noreply })
 }
 
 /// One key or more, to the end of the line.

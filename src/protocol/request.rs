@@ -110,8 +110,8 @@ pub enum Request<'a> {
     },
     /// `verbosity <level>`
     Verbosity {
-        /// As the number of `-v` flags.
-        level: u32,
+        /// As the number of `-v` flags; `None` leaves it as it is.
+        level: Option<u32>,
         /// Answer nothing.
         noreply: bool,
     },

@@ -1,12 +1,20 @@
-//! The specification as a program: the table of ARCHITECTURE.md and the rules of the notes, as plainly as they can be
-//! said. Maps and lists instead of cells and rings, and nothing is ever forgotten.
+//! The specification as a program: the table of ARCHITECTURE.md in `table`, what it speaks of in `key`, the rules of
+//! the notes in `notes`, and here how connections meet them. Every act has a point of its own on the model's clock,
+//! and nothing is ever forgotten.
 //!
 //! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a CAS
-//! unique, `n` being the point of the model's own clock.
+//! unique, `n` being that point.
+
+mod key;
+mod notes;
+mod table;
 
 use std::collections::HashMap;
 
 use leasehold::cache::Implicit;
+
+use key::{At, Key};
+use notes::Notes;
 
 /// What a connection does to a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,13 +24,18 @@ pub enum Act {
     /// With the unique that the connection saw last, or 1.
     Cas,
     Delete,
-    DeleteAndHold,
+    /// Held off for so many seconds.
+    DeleteAndHold(u64),
     Flush,
+    Gats,
     Gets,
     Incr,
     LeaseGet,
+    /// The same key two times in one line.
+    LeaseGetTwice,
     /// With the token that connection number so many was granted last, or 2.
     LeaseSet(usize),
+    LeaseWait,
     Release,
     Replace,
     Set,
@@ -34,363 +47,146 @@ pub enum Act {
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub implicit: Implicit,
+    pub interval_s: u64,
     pub reply_not_stored: bool,
     pub stale_s: u64,
+}
+
+/// What the notes say of a store.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Fence {
+    None,
+    Observed,
+    Passed,
+    Refused,
 }
 
 /// The server, as it should be.
 pub struct Model {
     pub now_s: u64,
-    setting: Setting,
-    seq: u64,
     floor: u64,
     keys: HashMap<String, Key>,
-    peers: Vec<Peer>,
-}
-
-#[derive(Default)]
-struct Key {
-    held_until_s: u64,
-    lease: Option<Lease>,
-    superseded: u64,
-    value: Option<Value>,
-    void: u64,
-}
-
-struct Lease {
-    holder: usize,
+    notes: [Notes; PEERS],
     seq: u64,
-    until_s: u64,
+    setting: Setting,
+    /// By connection: the key that it waits for, and until when.
+    waiting: [Option<(String, u64)>; PEERS],
 }
-
-#[derive(Clone)]
-struct Value {
-    as_of: u64,
-    ends_s: u64,
-    gone_s: u64,
-    is_stale: bool,
-    text: String,
-}
-
-#[derive(Default)]
-struct Peer {
-    granted: HashMap<String, (u64, u64)>,
-    notes: Vec<Note>,
-    seen: HashMap<String, u64>,
-}
-
-#[derive(Clone)]
-struct Note {
-    is_dead: bool,
-    key: String,
-    own: u64,
-    seq: u64,
-    taken_s: u64,
-}
-
-const NEVER: u64 = u64::MAX;
-pub const AGE_S: u64 = 60;
-pub const HOLD_S: u64 = 5;
-pub const TTL_S: u64 = 8;
-pub const WINDOW_S: u64 = 10;
 
 impl Model {
     pub fn new(setting: Setting) -> Self {
-        Model { now_s: 0, setting, seq: 0, floor: 0, keys: HashMap::new(), peers: Vec::new() }
+        Model {
+            now_s: 0,
+            floor: 0,
+            keys: HashMap::new(),
+            notes: Default::default(),
+            seq: 0,
+            setting,
+            waiting: Default::default(),
+        }
     }
 
-    /// A new connection, as number so many.
-    pub fn connect(&mut self, peer: usize) {
-        self.peers.resize_with(self.peers.len().max(peer + 1), Peer::default);
-        self.peers[peer] = Peer::default();
-    }
-
-    /// The connection is gone: its leases are free.
-    pub fn close(&mut self, peer: usize) {
+    /// The connection is gone, and its leases are free; another takes its place.
+    pub fn reconnect(&mut self, peer: usize) {
+        (self.notes[peer], self.waiting[peer]) = Default::default();
         for key in self.keys.values_mut() {
-            key.lease.take_if(|lease| lease.holder == peer);
+            (key.granted[peer], key.seen[peer]) = Default::default();
+            if key.lease.holder == peer {
+                key.lease.until_s = 0;
+            }
         }
-        self.connect(peer);
     }
 
-    /// The reply to an act with `text` as the value, if it has one.
+    /// The key that a connection waits for.
+    pub fn waits_for(&self, peer: usize) -> Option<String> {
+        self.waiting[peer].as_ref().map(|(name, _)| name.clone())
+    }
+
+    /// The reply to an act with `text` as the value, if it has one; none while the connection waits.
     pub fn act(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
-        self.clear_away(name);
-        let live = self.key(name).value.clone().filter(|value| !value.is_stale);
-        let kept = |model: &mut Self, text: String| {
-            let as_of = model.void(peer, name);
-            model.put(name, Value { as_of, text, ..live.clone().expect("it is live") });
-        };
-        let reply = match (act, &live) {
-            (Act::Gets, Some(value)) => {
-                self.forget_misses(peer, name);
-                self.peers[peer].seen.insert(name.to_owned(), value.as_of);
-                return format!(
-                    "VALUE {name} 0 {} #{}\r\n{}\r\nEND\r\n",
-                    value.text.len(),
-                    value.as_of,
-                    value.text
-                );
-            }
-            (Act::Gets, None) => {
-                self.note_miss(peer, name, self.seq);
-                "END"
-            }
-            (Act::Touch, Some(_)) => {
-                let ends_s = self.now_s + TTL_S;
-                let gone_s = ends_s + self.setting.stale_s;
-                self.put(name, Value { ends_s, gone_s, ..live.expect("it is live") });
-                "TOUCHED"
-            }
-            (Act::Set, _) => return self.set(peer, name, text, NEVER),
-            (Act::SetToEnd, _) => return self.set(peer, name, text, self.now_s + TTL_S),
-            (Act::Add, None) => return self.add(peer, name, text),
-            (Act::Add, Some(_)) | (Act::Append | Act::Replace, None) => "NOT_STORED",
-            (Act::Touch | Act::Incr | Act::Cas, None) => "NOT_FOUND",
-            (Act::Replace, Some(_)) => self.change(peer, name, text),
-            (Act::Cas, Some(value)) if self.peers[peer].seen.get(name) == Some(&value.as_of) => {
-                self.change(peer, name, text)
-            }
-            (Act::Cas, Some(_)) => "EXISTS",
-            (Act::Append, Some(value)) => {
-                kept(self, format!("{}{text}", value.text));
-                "STORED"
-            }
-            (Act::Incr, Some(value)) => {
-                let number = value.text.parse::<u64>().expect("values are numbers").wrapping_add(1);
-                kept(self, number.to_string());
-                return format!("{number}\r\n");
-            }
-            (Act::Delete, _) => {
-                self.void(peer, name);
-                self.make_stale(name);
-                if live.is_some() { "DELETED" } else { "NOT_FOUND" }
-            }
-            (Act::DeleteAndHold, _) => {
-                self.void(peer, name);
-                let until_s = self.now_s + HOLD_S;
-                let key = self.key(name);
-                key.value = None;
-                key.held_until_s = key.held_until_s.max(until_s);
-                if live.is_some() { "DELETED" } else { "NOT_FOUND" }
-            }
-            (Act::Flush, _) => {
-                self.flush(peer);
-                "OK"
-            }
-            (Act::LeaseGet, Some(value)) => {
-                self.forget_misses(peer, name);
-                return format!("VALUE {name} 0 {}\r\n{}\r\nEND\r\n", value.text.len(), value.text);
-            }
-            (Act::LeaseGet, None) => return self.lease_get(peer, name),
-            (Act::LeaseSet(from), _) => self.lease_set(peer, from, name, Some(text)),
-            (Act::Release, _) => self.lease_set(peer, peer, name, None),
-        };
-        format!("{reply}\r\n")
-    }
-
-    fn lease_get(&mut self, peer: usize, name: &str) -> String {
-        let (now_s, seq) = (self.now_s, self.seq + 1);
-        let key = self.key(name);
-        let is_held = now_s < key.held_until_s;
-        let is_busy = is_held || key.lease.as_ref().is_some_and(|lease| now_s < lease.until_s);
-        let copy = key.value.as_ref().filter(|_| !is_held).map_or(String::new(), |value| value.text.clone());
-        let token = if is_busy {
-            "1".to_owned()
-        } else {
-            key.lease = Some(Lease { holder: peer, seq, until_s: now_s + WINDOW_S });
-            self.seq = seq;
-            self.note_miss(peer, name, seq);
-            self.peers[peer].granted.insert(name.to_owned(), (seq, now_s));
-            format!("<{seq}>")
-        };
-        format!("LVALUE {name} {token} 0 {}\r\n{copy}\r\nEND\r\n", copy.len())
-    }
-
-    fn lease_set(&mut self, peer: usize, from: usize, name: &str, text: Option<&str>) -> &'static str {
-        self.forget_misses(peer, name);
-        let (now_s, covering) = (self.now_s, self.covering(name));
-        let granted = self.peers[from].granted.get(name).filter(|(_, at_s)| now_s - at_s <= AGE_S);
-        let Some(seq) = granted.map(|(seq, _)| *seq) else { return "NOT_STORED" };
-        let key = self.key(name);
-        let (value, is_held) = (key.value.clone(), now_s < key.held_until_s);
-        let is_newer = value.as_ref().is_none_or(|value| seq > value.as_of);
-        let is_stale = value.is_some_and(|value| value.is_stale);
-        let (is_void, is_used) = (covering > seq || is_held, seq <= key.superseded);
-        let is_valid = !is_void && !is_used && (is_newer || is_stale);
-        if is_valid && text.is_some() {
-            key.lease = None;
+        if act == Act::LeaseWait {
+            self.waiting[peer] = Some((name.to_owned(), self.now_s + WAIT_S));
+            return self.wake(peer);
         }
-        key.lease.take_if(|lease| lease.seq == seq);
-        match text {
-            None if is_valid => "STORED",
-            Some(text) if is_valid => {
-                key.superseded = seq;
-                self.put(name, Value::new(seq, text, NEVER, 0));
-                "STORED"
-            }
-            Some(text) if is_stale && is_newer && !is_used => {
-                key.superseded = seq;
-                let copy = key.value.as_mut().expect("it is stale");
-                (copy.as_of, copy.text) = (seq, text.to_owned());
-                "STALE_STORED"
-            }
-            None | Some(_) => "NOT_STORED",
+        let reply = self.answer(peer, act, name, text);
+        match act {
+            Act::Gats | Act::Gets if reply == "END" => "END\r\n".to_owned(),
+            Act::Gats | Act::Gets | Act::LeaseGet => format!("{reply}\r\nEND\r\n"),
+            Act::LeaseGetTwice => format!("{reply}\r\n{reply}\r\nEND\r\n"),
+            _ => format!("{reply}\r\n"),
         }
     }
 
-    fn set(&mut self, peer: usize, name: &str, text: &str, ends_s: u64) -> String {
-        let stale_s = self.setting.stale_s;
-        let Some(note) = self.take_note(peer, name) else {
-            let as_of = self.void(peer, name);
-            self.key(name).held_until_s = 0;
-            self.put(name, Value::new(as_of, text, ends_s, stale_s));
-            return "STORED\r\n".to_owned();
-        };
-        if self.is_refused(&note, name) {
-            if self.setting.implicit != Implicit::Observe {
-                self.key(name).value.take_if(|value| !value.is_stale);
-                return if self.setting.reply_not_stored { "NOT_STORED\r\n" } else { "STORED\r\n" }
-                    .to_owned();
+    /// What a waiting connection hears now.
+    pub fn wake(&mut self, peer: usize) -> String {
+        let Some((name, until_s)) = self.waiting[peer].take() else { return String::new() };
+        let now_s = self.now_s;
+        if now_s < until_s && self.key(&name).must_wait(peer, now_s) {
+            self.waiting[peer] = Some((name, until_s));
+            return String::new();
+        }
+        self.act(peer, Act::LeaseGet, &name, "")
+    }
+
+    fn answer(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
+        let (now_s, implicit) = (self.now_s, self.setting.implicit);
+        self.seq += 1;
+        let fence = self.fence(peer, act, name);
+        let (floor, seq, setting) = (self.floor, self.seq, self.setting);
+        let at = At { floor, name, now_s, peer, seq, setting };
+        let key = self.key(name);
+        let covering = key.void.max(floor);
+        let reply = key.act(act, text, fence, at);
+        let (is_held, is_void) = (now_s < key.held_until_s, key.void == seq);
+        let notes = &mut self.notes[peer];
+        match act {
+            _ if is_void => notes.own_void(seq, |other| (other == name).then_some(covering)),
+            Act::Flush => self.flush(peer),
+            Act::LeaseSet(_) | Act::Release => notes.clear(name, implicit),
+            Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
+                notes.clear(name, implicit);
             }
-            self.key(name).held_until_s = 0;
+            Act::Gats | Act::Gets => notes.miss(name, seq, is_held, implicit, now_s),
+            _ if reply.contains('<') => notes.miss(name, seq, is_held, implicit, now_s),
+            _ => {}
         }
-        self.seq += 1;
-        self.put(name, Value::new(self.seq, text, ends_s, stale_s));
-        "STORED\r\n".to_owned()
+        reply
     }
 
-    fn add(&mut self, peer: usize, name: &str, text: &str) -> String {
-        let note = self.take_note(peer, name);
-        let is_refused = note.is_some_and(|note| self.is_refused(&note, name));
-        let is_held = self.now_s < self.key(name).held_until_s;
-        if is_held || (is_refused && self.setting.implicit != Implicit::Observe) {
-            return "NOT_STORED\r\n".to_owned();
+    /// Whether the notes let a store pass; only stores that nothing else forbids are asked for.
+    fn fence(&mut self, peer: usize, act: Act, name: &str) -> Fence {
+        let (now_s, implicit, floor) = (self.now_s, self.setting.implicit, self.floor);
+        let key = self.key(name);
+        if !(matches!(act, Act::Set | Act::SetToEnd) || (act == Act::Add && key.live(now_s).is_none())) {
+            return Fence::None;
         }
-        self.seq += 1;
-        self.key(name).lease = None;
-        self.put(name, Value::new(self.seq, text, NEVER, 0));
-        "STORED\r\n".to_owned()
-    }
-
-    /// A store on a note outdates every token before it, whatever becomes of it.
-    fn is_refused(&mut self, note: &Note, name: &str) -> bool {
-        self.seq += 1;
-        let (seq, now_s, covering) = (self.seq, self.now_s, self.covering(name));
-        let key = self.key(name);
-        (key.superseded, key.lease) = (seq, None);
-        note.is_void(covering) || now_s < key.held_until_s
-    }
-
-    fn change(&mut self, peer: usize, name: &str, text: &str) -> &'static str {
-        let as_of = self.void(peer, name);
-        self.put(name, Value::new(as_of, text, NEVER, 0));
-        "STORED"
-    }
-
-    fn void(&mut self, peer: usize, name: &str) -> u64 {
-        self.seq += 1;
-        let (seq, covering) = (self.seq, self.covering(name));
-        self.own_void(peer, |note| (note.key == name).then_some(covering), seq);
-        let key = self.key(name);
-        (key.void, key.lease) = (seq, None);
-        seq
+        let (covering, is_held) = (key.void.max(floor), now_s < key.held_until_s);
+        match self.notes[peer].take(name, covering, implicit, now_s) {
+            None => Fence::None,
+            Some(is_void) if !is_void && !is_held => Fence::Passed,
+            Some(_) if implicit == Implicit::Observe => Fence::Observed,
+            Some(_) => Fence::Refused,
+        }
     }
 
     fn flush(&mut self, peer: usize) {
-        self.seq += 1;
-        let voids: HashMap<String, u64> = self
-            .keys
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|name| (name.clone(), self.covering(&name)))
-            .collect();
-        self.own_void(peer, |note| Some(voids[&note.key]), self.seq);
-        self.floor = self.seq;
-        self.keys.values_mut().for_each(|key| (key.value, key.lease) = (None, None));
-    }
-
-    fn own_void(&mut self, peer: usize, covering: impl Fn(&Note) -> Option<u64>, seq: u64) {
-        for note in &mut self.peers[peer].notes {
-            match covering(note) {
-                Some(covering) if note.is_void(covering) => note.is_dead = true,
-                Some(_) => note.own = seq,
-                None => {}
-            }
-        }
-    }
-
-    fn covering(&mut self, name: &str) -> u64 {
-        self.floor.max(self.key(name).void)
-    }
-
-    fn note_miss(&mut self, peer: usize, name: &str, seq: u64) {
-        let (implicit, now_s) = (self.setting.implicit, self.now_s);
-        let is_held = now_s < self.key(name).held_until_s;
-        let notes = &mut self.peers[peer].notes;
-        notes.retain(|note| now_s - note.taken_s <= AGE_S);
-        match (implicit, notes.iter_mut().find(|note| note.key == name)) {
-            (Implicit::Off, _) => {}
-            (Implicit::On | Implicit::Observe, Some(old)) => old.is_dead |= is_held,
-            (Implicit::On | Implicit::Observe | Implicit::Strict, _) => {
-                notes.push(Note { is_dead: is_held, key: name.to_owned(), own: 0, seq, taken_s: now_s })
-            }
-        }
-    }
-
-    fn forget_misses(&mut self, peer: usize, name: &str) {
-        if self.setting.implicit != Implicit::Strict {
-            self.peers[peer].notes.retain(|note| note.key != name);
-        }
-    }
-
-    fn take_note(&mut self, peer: usize, name: &str) -> Option<Note> {
-        let now_s = self.now_s;
-        let notes = &mut self.peers[peer].notes;
-        notes.retain(|note| now_s - note.taken_s <= AGE_S);
-        let note = notes.iter().find(|note| note.key == name).cloned();
-        self.forget_misses(peer, name);
-        note
-    }
-
-    fn put(&mut self, name: &str, value: Value) {
-        self.key(name).value = Some(value);
-    }
-
-    /// A voided value stays as a stale copy, from its first void on.
-    fn make_stale(&mut self, name: &str) {
-        let kept_s = self.now_s + self.setting.stale_s;
-        let value = &mut self.key(name).value;
-        if let Some(value) = value.as_mut().filter(|value| !value.is_stale) {
-            (value.is_stale, value.gone_s) = (true, value.gone_s.min(kept_s));
-        }
-    }
-
-    fn clear_away(&mut self, name: &str) {
-        let now_s = self.now_s;
-        let value = &mut self.key(name).value;
-        value.take_if(|value| value.gone_s <= now_s);
-        if let Some(value) = value {
-            value.is_stale |= value.ends_s <= now_s;
-        }
+        let (floor, own) = (std::mem::replace(&mut self.floor, self.seq), self.seq);
+        let keys = &mut self.keys;
+        self.notes[peer].own_void(own, |name| Some(keys[name].void.max(floor)));
+        keys.values_mut().for_each(Key::flush);
     }
 
     fn key(&mut self, name: &str) -> &mut Key {
-        self.keys.entry(name.to_owned()).or_default()
+        if !self.keys.contains_key(name) {
+            self.keys.insert(name.to_owned(), Key::default());
+        }
+        self.keys.get_mut(name).expect("it was put there if it was not")
     }
 }
 
-impl Note {
-    fn is_void(&self, covering: u64) -> bool {
-        self.is_dead || (covering > self.seq && covering != self.own)
-    }
-}
-
-impl Value {
-    fn new(as_of: u64, text: &str, ends_s: u64, stale_s: u64) -> Self {
-        let gone_s = ends_s.saturating_add(stale_s);
-        Value { as_of, ends_s, gone_s, is_stale: false, text: text.to_owned() }
-    }
-}
+pub const PEERS: usize = 3;
+pub const TTL_S: u64 = 8;
+pub const WAIT_S: u64 = 7;
+const AGE_S: u64 = 60;
+const NEVER: u64 = u64::MAX;
+const WINDOW_S: u64 = 10;

@@ -28,7 +28,8 @@ impl Shard {
                 return LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token };
             }
             if let Some(until) = lease.busy_until(at) {
-                let is_own = lease.holder == peer.id;
+                // Its own lease, once ended, is nothing that only the caller could end: the rest is spacing.
+                let is_own = lease.holder == peer.id && lease.is_outstanding(at.now.millis);
                 return LeaseGet::Busy { is_own, stale: stale.map(|slot| self.engine.item(slot)), until };
             }
         }

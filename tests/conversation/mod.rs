@@ -1,0 +1,185 @@
+//! The body of the fuzz tests: any bytes, in any pieces, make a conversation that keeps the rules.
+//!
+//! Each request is answered by one whole reply, or by nothing where it says `noreply`; what is refused is told so in
+//! a line; only a fatal refusal or `quit` ends the conversation; and how the bytes were cut makes no difference.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+use leasehold::cache::{Cache, Config};
+use leasehold::clock::{Clock, Now};
+use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::metrics::Metrics;
+use leasehold::protocol::{Decoder, LeaseSet, Output, Request, Space};
+
+/// Holds the conversation in one piece, and in pieces as long as `cuts` say, over and over.
+pub fn check(bytes: &[u8], cuts: &[usize]) {
+    let whole = hold(bytes, &[usize::MAX]);
+    let pieces = hold(bytes, cuts);
+    assert_eq!(whole.escape_ascii().to_string(), pieces.escape_ascii().to_string(), "cut by {cuts:?}");
+}
+
+struct Conversation {
+    cache: Cache,
+    decoder: Decoder,
+    is_over: bool,
+    now: Now,
+    replies: Vec<u8>,
+    session: Session,
+}
+
+fn hold(mut bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
+    let mut conversation = Conversation::new();
+    for cut in cuts.iter().cycle() {
+        if bytes.is_empty() || conversation.is_over {
+            break;
+        }
+        let (piece, rest) = bytes.split_at(bytes.len().min(*cut.max(&1)));
+        conversation.hear(piece);
+        bytes = rest;
+    }
+    conversation.survives();
+    conversation.replies
+}
+
+impl Conversation {
+    fn new() -> Self {
+        let config = Config { value_bytes_max: VALUE_BYTES_MAX, ..Config::default() };
+        let (cache, metrics) = (Cache::with_seed(config, [7; 32]), Arc::new(Metrics::new(1, 1)));
+        let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
+        let decoder = Decoder::new(VALUE_BYTES_MAX);
+        Conversation {
+            cache,
+            decoder,
+            is_over: false,
+            now: Clock::manual().now(),
+            replies: Vec::new(),
+            session,
+        }
+    }
+
+    fn hear(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() && !self.is_over {
+            let taken = match self.decoder.space() {
+                Space::Apart(mut space) => put(&mut space, piece),
+                Space::Buffer(mut space) => put(&mut space, piece),
+            };
+            assert!(taken > 0, "there is always room for more");
+            piece = &piece[taken..];
+            self.answer();
+        }
+    }
+
+    fn answer(&mut self) {
+        while !self.is_over
+            && let Some(decoded) = self.decoder.decode()
+        {
+            match decoded {
+                Ok(request) => {
+                    let is_silent = is_silent(&request);
+                    let (reply, flow) = replied(request, &self.cache, &mut self.session, &mut self.now);
+                    self.is_over = flow == Ended::Close;
+                    let is_right = if is_silent || self.is_over { reply.is_empty() } else { is_one(&reply) };
+                    assert!(is_right, "{:?}", reply.escape_ascii().to_string());
+                    self.replies.extend(reply);
+                }
+                Err(refusal) => {
+                    assert!(is_one(refusal.reply()) && !refusal.reply().starts_with(b"END"));
+                    self.replies.extend(refusal.reply());
+                    self.is_over = refusal.is_fatal();
+                }
+            }
+        }
+    }
+
+    /// Between two requests the next one is understood, whatever came before.
+    fn survives(&mut self) {
+        if !self.is_over && !self.decoder.is_midway() {
+            self.hear(b"version\r\n");
+            assert!(self.replies.ends_with(b"VERSION 1.6.45\r\n"));
+        }
+    }
+}
+
+#[derive(Eq, PartialEq)]
+enum Ended {
+    Close,
+    Next,
+}
+
+/// The whole reply; who must wait for a lease waits in vain.
+fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut Now) -> (Vec<u8>, Ended) {
+    let (mut output, mut reply) = (Output::default(), Vec::new());
+    loop {
+        let flow = execute(&mut request, cache, session, &mut output, *now);
+        reply.extend(output.take());
+        match flow {
+            Flow::Close | Flow::Shutdown => return (reply, Ended::Close),
+            Flow::Next | Flow::Verbosity(_) => return (reply, Ended::Next),
+            Flow::Pause => {}
+            Flow::Wait { until, .. } => {
+                assert!(until > now.millis, "a wait ends");
+                now.millis = until;
+            }
+        }
+    }
+}
+
+fn is_silent(request: &Request) -> bool {
+    match request {
+        Request::Add(store)
+        | Request::Append(store)
+        | Request::Cas(store, _)
+        | Request::LeaseSet(LeaseSet { store, .. })
+        | Request::Prepend(store)
+        | Request::Replace(store)
+        | Request::Set(store) => store.noreply,
+        Request::Decr { noreply, .. }
+        | Request::Delete { noreply, .. }
+        | Request::FlushAll { noreply, .. }
+        | Request::Incr { noreply, .. }
+        | Request::TooLarge { noreply, .. }
+        | Request::Touch { noreply, .. }
+        | Request::Verbosity { noreply, .. } => *noreply,
+        Request::Get { .. }
+        | Request::GetAndTouch { .. }
+        | Request::LeaseGet { .. }
+        | Request::MetaGet { .. }
+        | Request::Quit
+        | Request::Shutdown
+        | Request::Stats { .. }
+        | Request::Version => false,
+    }
+}
+
+/// Whether this is one whole reply: values, facts and statistics if any, and one last line.
+fn is_one(mut reply: &[u8]) -> bool {
+    loop {
+        let Some(end) = reply.windows(2).position(|pair| pair == b"\r\n") else { return false };
+        let (line, rest) = (&reply[..end], &reply[end + 2..]);
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let length = match words[0] {
+            b"VALUE" => words[3],
+            b"LVALUE" => words[4],
+            b"META" | b"STAT" => {
+                reply = rest;
+                continue;
+            }
+            _ => return rest.is_empty(),
+        };
+        let length: usize = str::from_utf8(length).expect("digits").parse().expect("a length");
+        if rest.get(length..length + 2) != Some(b"\r\n") {
+            return false;
+        }
+        reply = &rest[length + 2..];
+    }
+}
+
+fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
+    let taken = bytes.len().min(space.remaining_mut());
+    space.put_slice(&bytes[..taken]);
+    taken
+}
+
+/// Small enough to be passed, large enough that values are received apart.
+pub const VALUE_BYTES_MAX: usize = 20_000;

@@ -1,0 +1,102 @@
+//! What the server keeps of one key, and the steps that the cells of the table are made of.
+
+use super::{AGE_S, PEERS, Setting, TTL_S};
+
+#[derive(Default)]
+pub struct Key {
+    /// By connection: point and time of the lease it was granted last, and the unique it saw last.
+    pub granted: [(u64, u64); PEERS],
+    pub seen: [u64; PEERS],
+    pub held_until_s: u64,
+    pub lease: Lease,
+    /// The newest store that outdates the tokens before it.
+    pub superseded: u64,
+    pub value: Option<Value>,
+    pub void: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+pub struct Lease {
+    pub holder: usize,
+    pub seq: u64,
+    /// Until when the policy wants no other grant, whatever became of this one.
+    pub spaced_until_s: u64,
+    pub until_s: u64,
+}
+
+#[derive(Clone)]
+pub struct Value {
+    pub as_of: u64,
+    pub ends_s: u64,
+    pub gone_s: u64,
+    pub is_stale: bool,
+    pub text: String,
+}
+
+/// Who acts on which key, when, and under what.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    pub floor: u64,
+    pub name: &'a str,
+    pub now_s: u64,
+    pub peer: usize,
+    pub seq: u64,
+    pub setting: Setting,
+}
+
+impl Key {
+    pub fn hit(&mut self, value: Value, at: At) -> String {
+        self.seen[at.peer] = value.as_of;
+        let reply = format!("VALUE {} 0 {} #{}\r\n{}", at.name, value.text.len(), value.as_of, value.text);
+        self.put(value, &reply)
+    }
+
+    pub fn put(&mut self, value: Value, reply: &str) -> String {
+        self.value = Some(value);
+        reply.to_owned()
+    }
+
+    /// A store that is a void, too.
+    pub fn change(&mut self, value: Value, reply: &str) -> String {
+        (self.void, self.lease.until_s) = (value.as_of, 0);
+        self.put(value, reply)
+    }
+
+    pub fn flush(&mut self) {
+        (self.value, self.lease.until_s) = (None, 0);
+    }
+
+    pub fn live(&mut self, now_s: u64) -> Option<Value> {
+        self.value.take_if(|value| value.gone_s <= now_s);
+        let value = self.value.as_mut()?;
+        value.is_stale |= value.ends_s <= now_s;
+        Some(value.clone()).filter(|value| !value.is_stale)
+    }
+
+    pub fn is_busy(&self, now_s: u64) -> bool {
+        now_s < self.held_until_s.max(self.lease.until_s).max(self.lease.spaced_until_s)
+    }
+
+    /// Whether there is something to wait for: nobody waits for a lease of his own.
+    pub fn must_wait(&mut self, peer: usize, now_s: u64) -> bool {
+        let is_own = self.lease.holder == peer && now_s < self.lease.until_s;
+        self.live(now_s).is_none() && self.is_busy(now_s) && (!is_own || now_s < self.held_until_s)
+    }
+
+    /// The point of the token that a connection was granted last, while it is young.
+    pub fn token(&self, of: usize, now_s: u64) -> Option<u64> {
+        let (seq, granted_s) = self.granted[of];
+        (seq > 0 && now_s - granted_s <= AGE_S).then_some(seq)
+    }
+}
+
+impl Value {
+    pub fn new(as_of: u64, ends_s: u64, text: &str) -> Self {
+        Value { as_of, ends_s, gone_s: ends_s, is_stale: false, text: text.to_owned() }
+    }
+
+    pub fn touched(self, at: At) -> Self {
+        let ends_s = at.now_s + TTL_S;
+        Value { ends_s, gone_s: ends_s + at.setting.stale_s, ..self }
+    }
+}

@@ -1,0 +1,111 @@
+//! The table of ARCHITECTURE.md, cell by cell.
+
+use super::key::{At, Key, Lease, Value};
+use super::{Act, Fence, NEVER, WINDOW_S};
+
+impl Key {
+    pub fn act(&mut self, act: Act, text: &str, fence: Fence, at: At) -> String {
+        let new = Value::new(at.seq, NEVER, text);
+        let live = self.live(at.now_s);
+        if fence != Fence::None {
+            (self.superseded, self.lease.until_s) = (at.seq, 0);
+        }
+        let reply = match (act, live) {
+            (Act::Gets, Some(value)) => return self.hit(value, at),
+            (Act::Gats, Some(value)) => return self.hit(value.touched(at), at),
+            (Act::Gats | Act::Gets, None) => "END",
+            (Act::Touch, Some(value)) => return self.put(value.touched(at), "TOUCHED"),
+            (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, Some(Value { text, .. })) => {
+                return format!("VALUE {} 0 {}\r\n{text}", at.name, text.len());
+            }
+            (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, None) => return self.lease_get(at),
+            (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), at),
+            (Act::Release, _) => self.lease_set(at.peer, None, at),
+            (Act::Set, _) => return self.set(new, fence, at),
+            (Act::SetToEnd, _) => return self.set(new.touched(at), fence, at),
+            (Act::Add, Some(_)) | (Act::Append | Act::Replace, None) => "NOT_STORED",
+            (Act::Add, None) if fence == Fence::Refused || at.now_s < self.held_until_s => "NOT_STORED",
+            (Act::Add, None) => {
+                self.lease.until_s = 0;
+                return self.put(new, "STORED");
+            }
+            (Act::Cas | Act::Incr | Act::Touch, None) => "NOT_FOUND",
+            (Act::Cas, Some(value)) if value.as_of != self.seen[at.peer] => "EXISTS",
+            (Act::Cas | Act::Replace, Some(_)) => return self.change(new, "STORED"),
+            (Act::Append, Some(old)) => {
+                return self.change(Value { as_of: at.seq, text: old.text.clone() + text, ..old }, "STORED");
+            }
+            (Act::Incr, Some(old)) => {
+                let number = (old.text.parse::<u64>().expect("values are numbers") + 1).to_string();
+                return self.change(Value { as_of: at.seq, text: number.clone(), ..old }, &number);
+            }
+            (Act::Delete, live) => {
+                self.void(None, at);
+                if live.is_some() { "DELETED" } else { "NOT_FOUND" }
+            }
+            (Act::DeleteAndHold(seconds), live) => {
+                self.void(Some(at.now_s + seconds), at);
+                if live.is_some() { "DELETED" } else { "NOT_FOUND" }
+            }
+            (Act::Flush, _) => "OK",
+        };
+        reply.to_owned()
+    }
+
+    fn set(&mut self, value: Value, fence: Fence, at: At) -> String {
+        if fence == Fence::Refused {
+            self.value.take_if(|value| !value.is_stale);
+            return if at.setting.reply_not_stored { "NOT_STORED" } else { "STORED" }.to_owned();
+        }
+        if fence != Fence::Passed {
+            self.held_until_s = 0;
+        }
+        if fence == Fence::None { self.change(value, "STORED") } else { self.put(value, "STORED") }
+    }
+
+    /// What is voided stays as a stale copy, from its first void on.
+    fn void(&mut self, held_until_s: Option<u64>, at: At) {
+        (self.void, self.lease.until_s) = (at.seq, 0);
+        if let Some(until_s) = held_until_s {
+            (self.value, self.held_until_s) = (None, self.held_until_s.max(until_s));
+        } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
+            (value.is_stale, value.gone_s) = (true, value.gone_s.min(at.now_s + at.setting.stale_s));
+        }
+    }
+
+    fn lease_get(&mut self, at: At) -> String {
+        let At { name, now_s, peer, seq, setting, .. } = at;
+        let mut token = "1".to_owned();
+        if !self.is_busy(now_s) {
+            let (spaced_until_s, until_s) = (now_s + setting.interval_s, now_s + WINDOW_S);
+            self.lease = Lease { holder: peer, seq, spaced_until_s, until_s };
+            self.granted[peer] = (seq, now_s);
+            token = format!("<{seq}>");
+        }
+        let copy = self.value.as_ref().filter(|_| now_s >= self.held_until_s);
+        let copy = copy.map_or("", |value| &value.text);
+        format!("LVALUE {name} {token} 0 {}\r\n{copy}", copy.len())
+    }
+
+    /// A release is a fill without a value.
+    fn lease_set(&mut self, from: usize, fill: Option<Value>, at: At) -> &'static str {
+        let Some(seq) = self.token(from, at.now_s) else { return "NOT_STORED" };
+        let is_void = self.void.max(at.floor) > seq || at.now_s < self.held_until_s;
+        let is_newer = seq > self.superseded && self.value.as_ref().is_none_or(|value| seq > value.as_of);
+        let copy = self.value.clone().filter(|value| value.is_stale);
+        let is_valid = !is_void && seq > self.superseded && (is_newer || copy.is_some());
+        if self.lease.seq == seq || (is_valid && fill.is_some()) {
+            self.lease.until_s = 0;
+        }
+        let (kept, reply) = match (fill, copy) {
+            (None, _) if is_valid => return "STORED",
+            (Some(new), _) if is_valid => (Value { as_of: seq, ..new }, "STORED"),
+            (Some(new), Some(copy)) if is_newer => {
+                (Value { as_of: seq, text: new.text, ..copy }, "STALE_STORED")
+            }
+            (None | Some(_), _) => return "NOT_STORED",
+        };
+        (self.superseded, self.value) = (seq, Some(kept));
+        reply
+    }
+}

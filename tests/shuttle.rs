@@ -1,0 +1,313 @@
+//! The real cache under a scheduler that explores how threads may interleave; there is nothing here without
+//! `--cfg shuttle`.
+//!
+//! No exploration expects one outcome. The world has a database whose rows only grow, so every read can be judged by
+//! what history allows: once a void has returned, whoever asks is served nothing older than what was committed before
+//! it. A thread that would sleep for ever is a deadlock, which the explorer reports by itself.
+//!
+//! Deliberately absent: weak memory. The explorer runs one thread at a time and treats each atomic as the strictest.
+
+#![cfg(shuttle)]
+
+mod world;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use leasehold::cache::{Config, Fill, Filled, Implicit, Mode, Refused, Token};
+use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
+use shuttle::sync::Arc;
+use shuttle::sync::atomic::{AtomicU64, Ordering};
+use shuttle::{Runner, thread};
+
+use world::{Client, ROWS, World, at};
+
+/// Explores many schedules: at random, and by few but well-placed changes of priority.
+fn explore(story: impl Fn() + Copy + Send + Sync + 'static) {
+    run(RandomScheduler::new_from_seed(1, RANDOM_SCHEDULES), story);
+    run(PctScheduler::new_from_seed(2, PCT_DEPTH, PCT_SCHEDULES), story);
+}
+
+/// Explores every schedule there is.
+fn explore_all(story: impl Fn() + Send + Sync + 'static) {
+    run(DfsScheduler::new(None, false), story);
+}
+
+fn run(scheduler: impl Scheduler + 'static, story: impl Fn() + Send + Sync + 'static) {
+    Runner::new(scheduler, shuttle::Config::new()).run(story);
+}
+
+fn join<T, const N: usize>(threads: [thread::JoinHandle<T>; N]) -> [T; N] {
+    threads.map(|thread| thread.join().expect("a thread that fails has failed the test already"))
+}
+
+fn delete(client: &mut Client) {
+    client.write(0..1, |client, _| _ = client.delete(0, None));
+}
+
+fn read_by_lease(client: &mut Client) {
+    client.read_by_lease(0);
+    client.get(0);
+}
+
+fn set(client: &mut Client) {
+    client.write(0..1, |client, version| _ = client.store(0, Mode::Set, version));
+}
+
+fn flush(client: &mut Client) {
+    client.write(0..ROWS, |client, _| client.flush());
+}
+
+#[test]
+fn void_against_fill() {
+    explore_all(|| {
+        let world = World::new(Config::default());
+        let mut reader = world.client();
+        let token = reader.lease(0).expect("nobody else wants it");
+        let version = reader.query(0);
+        join([world.spawn(move |client| _ = client.fill(0, token, version)), world.spawn(delete)]);
+        assert_eq!(reader.get(0), None, "whichever was first");
+    });
+    explore(|| {
+        let world = World::new(Config::default());
+        join([
+            world.spawn(read_by_lease),
+            world.spawn(read_by_lease),
+            world.spawn(|client| {
+                delete(client);
+                delete(client);
+            }),
+        ]);
+        world.client().get(0);
+    });
+}
+
+#[test]
+fn flush_against_fill() {
+    explore(|| {
+        let world = World::new(Config::default());
+        let read_all = |client: &mut Client| (0..ROWS).for_each(|row| client.read_by_lease(row));
+        join([world.spawn(read_all), world.spawn(read_all), world.spawn(flush)]);
+        (0..ROWS).for_each(|row| _ = world.client().get(row));
+    });
+}
+
+#[test]
+fn get_against_set_and_delete() {
+    explore(|| {
+        let world = World::new(Config::default());
+        let look = |client: &mut Client| (0..3).for_each(|_| _ = client.get(0));
+        join([
+            world.spawn(look),
+            world.spawn(look),
+            world.spawn(|client| {
+                set(client);
+                delete(client);
+                set(client);
+            }),
+        ]);
+        assert_eq!(world.client().get(0), Some(3), "nothing came after it");
+    });
+}
+
+#[test]
+fn incr_against_flush() {
+    explore(|| {
+        let world = World::new(Config::default());
+        (0..ROWS).for_each(|row| _ = world.client().store(row, Mode::Set, 7));
+        let incr_all = |client: &mut Client| (0..ROWS).for_each(|row| client.incr(row));
+        join([world.spawn(incr_all), world.spawn(incr_all), world.spawn(|client| client.flush())]);
+        assert_eq!(
+            [0; ROWS].map(|row| world.client().get(row)),
+            [None; ROWS],
+            "what was counted up was void"
+        );
+    });
+}
+
+#[test]
+fn changes_of_one_value_are_not_lost() {
+    explore(|| {
+        let world = World::new(Config::default());
+        world.client().store(0, Mode::Set, 10);
+        let incr_twice = |client: &mut Client| (0..2).for_each(|_| client.incr(0));
+        join([world.spawn(incr_twice), world.spawn(incr_twice)]);
+        assert_eq!(world.client().get(0), Some(14));
+    });
+}
+
+#[test]
+fn grant_against_grant() {
+    explore(|| {
+        let world = World::new(Config::default());
+        let holders = Arc::new(AtomicU64::new(0));
+        let threads = [0; 3].map(|_| {
+            let holders = Arc::clone(&holders);
+            world.spawn(move |client| {
+                (0..2)
+                    .filter_map(|_| {
+                        client.lease(0).map(|token| {
+                            assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+                            holders.fetch_sub(1, Ordering::SeqCst);
+                            assert_eq!(client.lease_set(0, token, Fill::Release), Ok(Filled::Released));
+                        })
+                    })
+                    .count()
+            })
+        });
+        assert!(join(threads).iter().sum::<usize>() >= 1);
+    });
+    explore(|| {
+        let world = World::new(Config::default());
+        let threads = [0; 3].map(|_| world.spawn(|client| usize::from(client.lease(0).is_some())));
+        let [first, second, third] = join(threads);
+        assert_eq!(first + second + third, 1, "within the window");
+    });
+}
+
+#[test]
+fn a_token_fills_once() {
+    explore(|| {
+        let world = World::new(Config::default());
+        let token = world.client().lease(0).expect("nobody else wants it");
+        let threads = [0; 3].map(|_| world.spawn(move |client| client.fill(0, token, 0)));
+        let done = join(threads);
+        assert_eq!(done.iter().filter(|done| **done == Ok(Filled::Visible)).count(), 1);
+        assert_eq!(done.iter().filter(|done| **done == Err(Refused::Superseded)).count(), 2);
+    });
+}
+
+/// All that can end a lease, each by whoever may.
+const ENDINGS: [fn(&mut Client, Token); 7] = [
+    |holder, _| holder.leave(),
+    |holder, token| _ = holder.fill(0, token, 0),
+    |holder, token| _ = holder.lease_set(0, token, Fill::Release),
+    |holder, _| _ = holder.delete(0, None),
+    |holder, _| _ = holder.store(0, Mode::Add, 0),
+    |holder, _| _ = holder.store(0, Mode::Set, 0),
+    |holder, _| holder.flush(),
+];
+
+#[test]
+fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
+    for ending in ENDINGS {
+        explore(move || {
+            let world = World::new(Config::default());
+            let mut holder = world.client();
+            let token = holder.lease(0).expect("nobody else wants it");
+            join([
+                world.spawn(|client| client.read_patiently(0)),
+                world.spawn(|client| client.read_patiently(0)),
+                world.spawn(|client| client.read_impatiently(0)),
+                thread::spawn(move || ending(&mut holder, token)),
+            ]);
+        });
+    }
+}
+
+#[test]
+fn no_waiter_is_left_sleeping_when_a_hold_off_ends() {
+    explore(|| {
+        let world = World::new(Config::default());
+        world.client().delete(0, Some(at(Duration::from_secs(5)).millis));
+        join([
+            world.spawn(|client| client.read_patiently(0)),
+            world.spawn(|client| client.read_patiently(0)),
+            world.spawn(set),
+        ]);
+    });
+}
+
+/// Clients that know nothing of leases, against whatever else there is.
+fn plain_story(implicit: Implicit, mode: Mode, write: fn(&mut Client)) {
+    let world = World::fenced(implicit);
+    join([
+        world.spawn(move |client| {
+            client.read_plainly(0, mode);
+            client.get(0);
+        }),
+        world.spawn(move |client| client.read_plainly(0, Mode::Set)),
+        world.spawn(read_by_lease),
+        world.spawn(write),
+    ]);
+    world.client().get(0);
+}
+
+#[test]
+fn a_plain_fill_against_a_void() {
+    for (implicit, mode, write) in [
+        (Implicit::On, Mode::Set, delete as fn(&mut Client)),
+        (Implicit::On, Mode::Add, delete),
+        (Implicit::On, Mode::Set, flush),
+        (Implicit::Strict, Mode::Set, delete),
+    ] {
+        explore(move || plain_story(implicit, mode, write));
+    }
+}
+
+#[test]
+#[should_panic(expected = "is served after the void of")]
+fn without_the_fence_the_stale_fill_is_found() {
+    explore(|| plain_story(Implicit::Off, Mode::Set, delete));
+}
+
+#[test]
+fn an_own_void_does_not_hide_anothers() {
+    for own in [|client: &mut Client| client.flush(), |client: &mut Client| _ = client.delete(0, None)] {
+        explore(move || {
+            let world = World::new(Config::default());
+            join([
+                world.spawn(delete),
+                world.spawn(move |client| {
+                    if client.get(0).is_none() {
+                        let version = client.query(0);
+                        own(client);
+                        client.store(0, Mode::Set, version);
+                    }
+                }),
+            ]);
+            world.client().get(0);
+        });
+    }
+}
+
+#[test]
+fn a_token_lives_as_long_as_it_should_whoever_turns_the_second() {
+    explore(|| {
+        let world = World::new(Config::default());
+        let second = |client: &mut Client| client.now = at(Duration::from_secs(5));
+        let leases = |row| {
+            move |client: &mut Client| {
+                second(client);
+                (row, client.lease(row).expect("nobody else wants it"))
+            }
+        };
+        let tokens = join([world.spawn(leases(0)), world.spawn(leases(1))]);
+        let mut late = world.client();
+        late.now = at(Duration::from_secs(65));
+        let [(row, token), (_, too_old)] = tokens;
+        assert_eq!(late.fill(row, token, 0), Ok(Filled::Visible), "60 s are not too old");
+        late.now = at(Duration::from_secs(66));
+        assert_eq!(late.fill(1, too_old, 0), Err(Refused::Unknown), "61 s are");
+    });
+}
+
+#[test]
+fn the_budget_is_kept_when_all_store_at_once() {
+    const LIMIT: usize = 4 << 20;
+    explore(|| {
+        let world = World::new(Config { memory_bytes: LIMIT, ..Config::default() });
+        // Nine of them; four fit.
+        let threads = [0..3, 3..6, 6..9].map(|names: Range<usize>| {
+            world.spawn(move |client| names.for_each(|name| client.store_large(name, LIMIT / 5)))
+        });
+        join(threads);
+        let counts = world.cache.counts();
+        assert!(counts.bytes <= LIMIT as u64 && counts.evictions >= 5, "{counts:?}");
+    });
+}
+
+const RANDOM_SCHEDULES: usize = 4_000;
+const PCT_SCHEDULES: usize = 4_000;
+/// Changes of priority in one schedule.
+const PCT_DEPTH: usize = 3;

@@ -1,0 +1,217 @@
+//! A database, the cache before it, and clients that judge what they are served.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use leasehold::cache::{
+    Cache, Config, Draft, Expiry, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step,
+    Store, Token,
+};
+use leasehold::clock::{MANUAL_UNIX, Now};
+use shuttle::future::block_on;
+use shuttle::sync::Arc;
+use shuttle::sync::atomic::{AtomicU64, Ordering};
+use shuttle::thread;
+
+/// Enough rows to lie in every shard that the cache has here.
+pub const ROWS: usize = 3;
+
+/// A database, and the cache before it.
+pub struct World {
+    pub cache: Cache,
+    rows: [Row; ROWS],
+}
+
+/// One row of the database; its versions are numbers that rise, and what is cached of it is its version.
+#[derive(Default)]
+struct Row {
+    committed: AtomicU64,
+    /// The newest version whose void has returned: whoever asks from now on may not be served an older one.
+    promised: AtomicU64,
+}
+
+/// A thread of the application, with a connection of its own.
+pub struct Client {
+    pub now: Now,
+    peer: Peer,
+    world: Arc<World>,
+}
+
+impl World {
+    pub fn new(config: Config) -> Arc<World> {
+        Arc::new(World { cache: Cache::with_seed(config, [5; 32]), rows: Default::default() })
+    }
+
+    pub fn fenced(implicit: Implicit) -> Arc<World> {
+        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..Config::default() })
+    }
+
+    pub fn client(self: &Arc<Self>) -> Client {
+        Client { now: at(Duration::ZERO), peer: self.cache.peer(), world: Arc::clone(self) }
+    }
+
+    /// A thread in which a client of its own acts.
+    pub fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let mut client = self.client();
+        thread::spawn(move || act(&mut client))
+    }
+}
+
+impl Client {
+    /// Reads as a client of leases does: on a miss, whoever holds the lease asks the database and fills.
+    pub fn read_by_lease(&mut self, row: usize) {
+        if let Some(token) = self.lease(row) {
+            let version = self.query(row);
+            // Whether it was in time is for the others to judge.
+            let _ = self.fill(row, token, version);
+        }
+    }
+
+    /// Reads as a client does that knows nothing of leases.
+    pub fn read_plainly(&mut self, row: usize, mode: Mode) {
+        if self.get(row).is_none() {
+            let version = self.query(row);
+            self.store(row, mode, version);
+        }
+    }
+
+    /// Reads a row, however often it must wait for that.
+    pub fn read_patiently(&mut self, row: usize) {
+        self.read_by_lease(row);
+        while self.get(row).is_none() {
+            self.wait(row);
+            self.read_by_lease(row);
+        }
+    }
+
+    /// Begins to wait for a row, and thinks better of it.
+    pub fn read_impatiently(&mut self, row: usize) {
+        self.with(row, |cache, key, peer, now| {
+            cache.wait(key, peer, std::task::Waker::noop(), now);
+            cache.stop_waiting(key, peer);
+        });
+    }
+
+    /// Changes rows in the database, then voids them; `void` is given the version of the first.
+    pub fn write(&mut self, rows: Range<usize>, void: impl Fn(&mut Client, u64)) {
+        let commit = |row: usize| self.world.rows[row].committed.fetch_add(1, Ordering::SeqCst) + 1;
+        let versions: Vec<u64> = rows.clone().map(commit).collect();
+        void(self, versions[0]);
+        for (row, version) in rows.zip(versions) {
+            self.world.rows[row].promised.fetch_max(version, Ordering::SeqCst);
+        }
+    }
+
+    /// The version that the database has now.
+    pub fn query(&self, row: usize) -> u64 {
+        self.world.rows[row].committed.load(Ordering::SeqCst)
+    }
+
+    pub fn get(&mut self, row: usize) -> Option<u64> {
+        let promised = self.promised(row);
+        let read = |value: leasehold::cache::Value| version(value.bytes);
+        let found = self.with(row, |cache, key, peer, now| cache.get(key, peer, now, read));
+        judged(found, promised)
+    }
+
+    /// A lease, if it was granted.
+    pub fn lease(&mut self, row: usize) -> Option<Token> {
+        let promised = self.promised(row);
+        let (found, token) = self.with(row, |cache, key, peer, now| {
+            cache.lease_get(key, cache.last_seq(), peer, now, |leased| match leased {
+                Leased::Busy { .. } => (None, None),
+                Leased::Granted { token, .. } => (None, Some(token)),
+                Leased::Hit(value) => (Some(version(value.bytes)), None),
+            })
+        });
+        judged(found, promised);
+        token
+    }
+
+    pub fn fill(&mut self, row: usize, token: Token, version: u64) -> Result<Filled, Refused> {
+        self.lease_set(row, token, Fill::Value(draft(version.to_string().into())))
+    }
+
+    pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
+        self.with(row, |cache, key, peer, now| cache.lease_set(key, token, fill, peer, now))
+    }
+
+    pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> Store {
+        let draft = draft(version.to_string().into());
+        self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
+    }
+
+    /// Stores so many bytes under the name of any row, also of one that is not there.
+    pub fn store_large(&mut self, row: usize, bytes: usize) {
+        let draft = draft(Bytes::from_static(&[b'0'; 1 << 20]).slice(..bytes));
+        self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
+    }
+
+    pub fn incr(&mut self, row: usize) {
+        self.with(row, |cache, key, peer, now| cache.count(key, Step::Incr(1), peer, now));
+    }
+
+    pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
+        self.with(row, |cache, key, peer, now| cache.delete(key, held_until, peer, now))
+    }
+
+    pub fn flush(&mut self) {
+        self.world.cache.flush_all(None, &mut self.peer, self.now);
+    }
+
+    pub fn leave(&mut self) {
+        self.world.cache.leave(&mut self.peer, self.now);
+    }
+
+    /// Sleeps until the lease of the row has ended, as the server's connections do, but without a deadline.
+    fn wait(&mut self, row: usize) {
+        let mut is_waiting = false;
+        block_on(poll_fn(|context| {
+            let waits =
+                |cache: &Cache, key: &Key, peer: &mut Peer, now| cache.wait(key, peer, context.waker(), now);
+            if is_waiting || !self.with(row, waits) {
+                return Poll::Ready(());
+            }
+            is_waiting = true;
+            Poll::Pending
+        }));
+        self.with(row, |cache, key, peer, _| cache.stop_waiting(key, peer));
+    }
+
+    fn promised(&self, row: usize) -> u64 {
+        self.world.rows[row].promised.load(Ordering::SeqCst)
+    }
+
+    fn with<R>(&mut self, row: usize, act: impl FnOnce(&Cache, &Key, &mut Peer, Now) -> R) -> R {
+        let name = [b'a' + row as u8];
+        let key = self.world.cache.key(&name).expect("one letter is a legal key");
+        act(&self.world.cache, &key, &mut self.peer, self.now)
+    }
+}
+
+/// The rule: nothing that is served is older than what was promised before it was asked for.
+fn judged(found: Option<u64>, promised: u64) -> Option<u64> {
+    if let Some(version) = found.filter(|version| *version < promised) {
+        panic!("version {version} is served after the void of version {promised} returned");
+    }
+    found
+}
+
+fn draft(value: Bytes) -> Draft {
+    Draft { expiry: Expiry::NEVER, flags: 0, value }
+}
+
+fn version(value: &[u8]) -> u64 {
+    str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).expect("values are versions")
+}
+
+/// A moment after the clock's beginning.
+pub fn at(span: Duration) -> Now {
+    Now { millis: span.as_millis() as u64, unix: MANUAL_UNIX + span.as_secs() }
+}
