@@ -9,7 +9,6 @@ mod random;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use leasehold::cache::{Cache, Config, Draft, Expiry, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
 use leasehold::clock::Clock;
 
@@ -99,8 +98,8 @@ impl World {
         }
         let name = row.to_string();
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        let value = Bytes::copy_from_slice(&version.to_le_bytes());
-        let draft = Draft { expiry: Expiry::NEVER, flags: 0, value };
+        let version = version.to_le_bytes();
+        let draft = Draft::new(&version);
         // Whether it was let in shows when it is read.
         match token {
             Some(token) => _ = self.cache.lease_set(&key, token, Fill::Value(draft), peer, now),
