@@ -311,7 +311,8 @@ mod tests {
             let bytes_of = |key: u64| 60 + (mixed(!key) % 800) as usize;
             let (curve, exact) = curves(trace, bytes_of, 10 * MEGABYTE);
             // A smaller cache is told by fewer samples: an eighth of this one holds some forty of them.
-            let errors: Vec<f64> = curve.hit_ratios.iter().zip(exact).map(|(told, exact)| told - exact).collect();
+            let errors: Vec<f64> =
+                curve.hit_ratios.iter().zip(exact).map(|(told, exact)| told - exact).collect();
             assert!(errors.iter().all(|error| error.abs() < 0.06), "seed {seed}: {errors:?}");
             assert!(errors[2..].iter().all(|error| error.abs() < 0.03), "seed {seed}: {errors:?}");
         }
