@@ -80,6 +80,9 @@ mod tests {
             holdoffs.add(hash, 1_000, 0);
         }
         holdoffs.add(HOLDOFFS_MAX as u64, 3_000, 2_000);
-        assert_eq!((holdoffs.until(HOLDOFFS_MAX as u64, 2_000), holdoffs.until(999, 2_000)), (Some(3_000), None));
+        assert_eq!(
+            (holdoffs.until(HOLDOFFS_MAX as u64, 2_000), holdoffs.until(999, 2_000)),
+            (Some(3_000), None)
+        );
     }
 }
