@@ -146,18 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        if !self.early.is_empty() {
-            match decoder.space() {
-                Space::Apart(mut space) => hand_over(&mut self.early, &mut space),
-                Space::Buffer(mut space) => hand_over(&mut self.early, &mut space),
-            }
-            return Ok(None);
-        }
-        let stream = &mut self.stream;
+        let Peer { early, stream, .. } = self;
         let read = async {
             match decoder.space() {
-                Space::Apart(mut space) => stream.read_buf(&mut space).await,
-                Space::Buffer(mut space) => stream.read_buf(&mut space).await,
+                Space::Apart(mut space) => receive(stream, early, &mut space).await,
+                Space::Buffer(mut space) => receive(stream, early, &mut space).await,
             }
         };
         tokio::select! {
@@ -218,11 +211,12 @@ async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: 
     cache.stop_waiting(key, peer);
 }
 
-/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind more than
+/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind
 /// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
 async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     while early.len() < EARLY_BYTES_MAX {
-        let mut space = (&mut *early).limit(EARLY_BYTES_MAX);
+        let missing = EARLY_BYTES_MAX - early.len();
+        let mut space = (&mut *early).limit(missing);
         if !matches!(stream.read_buf(&mut space).await, Ok(1..)) {
             return;
         }
@@ -230,9 +224,18 @@ async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     pending().await
 }
 
-fn hand_over(early: &mut BytesMut, space: &mut impl BufMut) {
+/// Reads once: what came early, if anything did, else from the peer.
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    early: &mut BytesMut,
+    space: &mut impl BufMut,
+) -> io::Result<usize> {
+    if early.is_empty() {
+        return stream.read_buf(space).await;
+    }
     let bytes = early.len().min(space.remaining_mut());
     space.put(early.split_to(bytes));
+    Ok(bytes)
 }
 
 /// `None` if the limit, if there is one, passed first.
