@@ -49,7 +49,12 @@ where
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let session = Session::new(&service.cache, metrics, counters, service.rules);
     let mut peer = Peer { early: BytesMut::new(), output: Output::default(), service, session, stream };
-    let ended = peer.converse().await;
+    let ended = tokio::select! {
+        // What was read before is answered first; nobody is waited for.
+        biased;
+        ended = peer.converse() => ended,
+        () = service.stopping() => Ok(Closed::Stopping),
+    };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
         tracing::debug!(?closed, "connection closed");
@@ -136,7 +141,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     tokio::select! {
                         () = lease_ends(service, session, &key, until, *now) => {}
                         () = hang_up(stream, early) => session.stop_waiting(),
-                        () = service.stopping() => return Ok(Some(Closed::Stopping)),
                     }
                 }
             }
@@ -153,18 +157,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 Space::Buffer(mut space) => receive(stream, early, &mut space).await,
             }
         };
-        tokio::select! {
-            biased;
-            read = within(self.service.idle, read) => match read {
-                None => Ok(Some(Closed::Idle)),
-                Some(Ok(0)) => Ok(Some(Closed::Peer)),
-                Some(Ok(bytes)) => {
-                    self.session.counters().add_many(Count::BytesRead, bytes as u64);
-                    Ok(None)
-                }
-                Some(Err(error)) => Err(error),
-            },
-            () = self.service.stopping() => Ok(Some(Closed::Stopping)),
+        match within(self.service.idle, read).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(Ok(0)) => Ok(Some(Closed::Peer)),
+            Some(Ok(bytes)) => {
+                self.session.counters().add_many(Count::BytesRead, bytes as u64);
+                Ok(None)
+            }
+            Some(Err(error)) => Err(error),
         }
     }
 
@@ -174,13 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
             let count = self.output.slices(&mut slices);
             let write = self.stream.write_vectored(&slices[..count]);
-            let written = tokio::select! {
-                biased;
-                written = within(self.service.idle, write) => written,
-                // It was offered what was read before; nobody is waited for.
-                () = self.service.stopping() => return Ok(Some(Closed::Stopping)),
-            };
-            match written {
+            match within(self.service.idle, write).await {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(bytes)) => {
