@@ -77,8 +77,7 @@ impl Bench {
         let name = self.next();
         let key = self.cache.key(&name).expect("it is legal");
         self.cache.delete(&key, None, &mut self.peer, self.now);
-        let since = self.cache.last_seq();
-        let token = self.cache.lease_get(&key, since, &mut self.peer, self.now, |leased| match leased {
+        let token = self.cache.lease(&key, &mut self.peer, self.now, |leased| match leased {
             Leased::Granted { token, .. } => Some(token),
             Leased::Busy { .. } | Leased::Hit(_) => None,
         });
@@ -224,7 +223,7 @@ fn batches(group: &mut Group) {
 }
 
 fn draft(value: &[u8]) -> Draft {
-    Draft { expiry: Expiry::NEVER, flags: 0, value: Bytes::copy_from_slice(value) }
+    Draft::new(Bytes::copy_from_slice(value))
 }
 
 /// Keys of 24 bytes.

@@ -4,21 +4,21 @@
 //! then stores the old row. Here a miss hands out a lease, every delete voids the leases before it, and a fill that
 //! comes too late is refused.
 //!
-//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary. The same cache
-//! can be embedded, without sockets and with the time as an argument (`default-features = false`):
+//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary. The
+//! same cache can be embedded, without sockets and with the time as an argument (`default-features = false`):
 //!
 //! ```
-//! use leasehold::cache::{Draft, Expiry, Fill, Leased, Refused};
+//! use leasehold::cache::{Draft, Fill, Leased, Refused};
 //! use leasehold::{Cache, Clock, Config};
 //!
 //! let (cache, clock) = (Cache::new(Config::default()), Clock::system());
 //! let (mut reader, mut writer) = (cache.peer(), cache.peer());
 //! let key = cache.key(b"price:7").expect("1 to 250 bytes");
-//! let leased = cache.lease_get(&key, cache.last_seq(), &mut reader, clock.now(), |leased| match leased {
+//! let leased = cache.lease(&key, &mut reader, clock.now(), |leased| match leased {
 //!     Leased::Granted { token, .. } => Some(token),
 //!     Leased::Busy { .. } | Leased::Hit(_) => None,
 //! });
-//! let fill = Fill::Value(Draft { expiry: Expiry::NEVER, flags: 0, value: "99".into() });
+//! let fill = Fill::Value(Draft::new("99"));
 //! cache.delete(&key, None, &mut writer, clock.now()); // The price changes while the reader loads it.
 //! let token = leased.expect("nobody else loads it");
 //! assert_eq!(cache.lease_set(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));

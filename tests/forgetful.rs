@@ -9,8 +9,7 @@ mod random;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use leasehold::cache::{Cache, Config, Draft, Expiry, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
+use leasehold::cache::{Cache, Config, Draft, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
 use leasehold::clock::Clock;
 
 use random::Random;
@@ -58,14 +57,14 @@ impl World {
         if underway.iter().any(|query| query.row == row) {
             return;
         }
-        let (name, since) = (row.to_string(), self.cache.last_seq());
+        let name = row.to_string();
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let judge = |value: &[u8]| {
             let version = u64::from_le_bytes(value.try_into().expect("eight bytes"));
             assert_eq!(version, committed, "row {row} is stale at {now:?}");
         };
         let token = if by_lease {
-            let leased = self.cache.lease_get(&key, since, peer, now, |leased| match leased {
+            let leased = self.cache.lease(&key, peer, now, |leased| match leased {
                 Leased::Busy { .. } => None,
                 Leased::Granted { token, .. } => Some(token),
                 Leased::Hit(value) => {
@@ -99,8 +98,7 @@ impl World {
         }
         let name = row.to_string();
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        let value = Bytes::copy_from_slice(&version.to_le_bytes());
-        let draft = Draft { expiry: Expiry::NEVER, flags: 0, value };
+        let draft = Draft::new(version.to_le_bytes().to_vec());
         // Whether it was let in shows when it is read.
         match token {
             Some(token) => _ = self.cache.lease_set(&key, token, Fill::Value(draft), peer, now),

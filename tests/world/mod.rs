@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leasehold::cache::{
-    Cache, Config, Draft, Expiry, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step,
-    Store, Token,
+    Cache, Config, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step, Store,
+    Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -124,7 +124,7 @@ impl Client {
     pub fn lease(&mut self, row: usize) -> Option<Token> {
         let promised = self.promised(row);
         let (found, token) = self.with(row, |cache, key, peer, now| {
-            cache.lease_get(key, cache.last_seq(), peer, now, |leased| match leased {
+            cache.lease(key, peer, now, |leased| match leased {
                 Leased::Busy { .. } => (None, None),
                 Leased::Granted { token, .. } => (None, Some(token)),
                 Leased::Hit(value) => (Some(version(value.bytes)), None),
@@ -135,7 +135,7 @@ impl Client {
     }
 
     pub fn fill(&mut self, row: usize, token: Token, version: u64) -> Result<Filled, Refused> {
-        self.lease_set(row, token, Fill::Value(draft(version.to_string().into())))
+        self.lease_set(row, token, Fill::Value(Draft::new(version.to_string())))
     }
 
     pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
@@ -143,13 +143,13 @@ impl Client {
     }
 
     pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> Store {
-        let draft = draft(version.to_string().into());
+        let draft = Draft::new(version.to_string());
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
     }
 
     /// Stores so many bytes under the name of any row, also of one that is not there.
     pub fn store_large(&mut self, row: usize, bytes: usize) {
-        let draft = draft(Bytes::from_static(&[b'0'; 1 << 20]).slice(..bytes));
+        let draft = Draft::new(Bytes::from_static(&[b'0'; 1 << 20]).slice(..bytes));
         self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
     }
 
@@ -201,10 +201,6 @@ fn judged(found: Option<u64>, promised: u64) -> Option<u64> {
         panic!("version {version} is served after the void of version {promised} returned");
     }
     found
-}
-
-fn draft(value: Bytes) -> Draft {
-    Draft { expiry: Expiry::NEVER, flags: 0, value }
 }
 
 fn version(value: &[u8]) -> u64 {
