@@ -76,8 +76,7 @@ impl Bench {
         let name = self.next();
         let key = self.cache.key(&name).expect("it is legal");
         self.cache.delete(&key, None, &mut self.peer, self.now);
-        let since = self.cache.last_seq();
-        let token = self.cache.lease_get(&key, since, &mut self.peer, self.now, |leased| match leased {
+        let token = self.cache.lease(&key, &mut self.peer, self.now, |leased| match leased {
             Leased::Granted { token, .. } => Some(token),
             Leased::Busy { .. } | Leased::Hit(_) => None,
         });
@@ -223,7 +222,7 @@ fn batches(group: &mut Group) {
 }
 
 fn draft(value: &[u8]) -> Draft<'_> {
-    Draft { expiry: Expiry::NEVER, flags: 0, value: value.into() }
+    Draft::new(value)
 }
 
 /// Keys of 24 bytes.

@@ -4,8 +4,8 @@
 //! then stores the old row. Here a miss hands out a lease, every delete voids the leases before it, and a fill that
 //! comes too late is refused.
 //!
-//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary. The same cache
-//! can be embedded, without sockets and with the time as an argument (`default-features = false`):
+//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary. The
+//! same cache can be embedded, without sockets and with the time as an argument (`default-features = false`):
 //!
 //! ```
 //! use leasehold::cache::{Draft, Fill, Leased, Refused};
@@ -14,7 +14,7 @@
 //! let (cache, clock) = (Cache::new(Config::default()), Clock::system());
 //! let (mut reader, mut writer) = (cache.peer(), cache.peer());
 //! let key = cache.key(b"price:7").expect("1 to 250 bytes");
-//! let leased = cache.lease_get(&key, cache.last_seq(), &mut reader, clock.now(), |leased| match leased {
+//! let leased = cache.lease(&key, &mut reader, clock.now(), |leased| match leased {
 //!     Leased::Granted { token, .. } => Some(token),
 //!     Leased::Busy { .. } | Leased::Hit(_) => None,
 //! });

@@ -9,7 +9,7 @@ mod random;
 
 use std::time::Duration;
 
-use leasehold::cache::{Cache, Config, Draft, Expiry, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
+use leasehold::cache::{Cache, Config, Draft, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
 use leasehold::clock::Clock;
 
 use random::Random;
@@ -57,14 +57,14 @@ impl World {
         if underway.iter().any(|query| query.row == row) {
             return;
         }
-        let (name, since) = (row.to_string(), self.cache.last_seq());
+        let name = row.to_string();
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let judge = |value: &[u8]| {
             let version = u64::from_le_bytes(value.try_into().expect("eight bytes"));
             assert_eq!(version, committed, "row {row} is stale at {now:?}");
         };
         let token = if by_lease {
-            let leased = self.cache.lease_get(&key, since, peer, now, |leased| match leased {
+            let leased = self.cache.lease(&key, peer, now, |leased| match leased {
                 Leased::Busy { .. } => None,
                 Leased::Granted { token, .. } => Some(token),
                 Leased::Hit(value) => {

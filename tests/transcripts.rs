@@ -1,4 +1,4 @@
-//! Every conversation in protocol.md and in tests/scripts/ is played, in pieces of every size.
+//! Every conversation in protocol.md, README.md and tests/scripts/ is played, in pieces of every size.
 
 #![cfg(feature = "server")]
 
@@ -14,6 +14,12 @@ use transcript::{player, transcripts};
 fn the_protocol_is_as_its_document_says() {
     let played = check(&root("protocol.md"));
     assert!(played >= 20, "only {played} transcripts were found");
+}
+
+#[test]
+fn the_race_of_the_readme_is_refused() {
+    let played = check(&root("README.md"));
+    assert!(played >= 2, "only {played} transcripts were found");
 }
 
 #[test]

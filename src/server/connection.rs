@@ -49,7 +49,12 @@ where
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let session = Session::new(&service.cache, metrics, counters, service.rules);
     let mut peer = Peer { early: BytesMut::new(), output: Output::default(), service, session, stream };
-    let ended = peer.converse().await;
+    let ended = tokio::select! {
+        // What was read before is answered first; nobody is waited for.
+        biased;
+        ended = peer.converse() => ended,
+        () = service.stopping() => Ok(Closed::Stopping),
+    };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
         tracing::debug!(?closed, "connection closed");
@@ -136,7 +141,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     tokio::select! {
                         () = lease_ends(service, session, &key, until, *now) => {}
                         () = hang_up(stream, early) => session.stop_waiting(),
-                        () = service.stopping() => return Ok(Some(Closed::Stopping)),
                     }
                 }
             }
@@ -146,32 +150,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        if !self.early.is_empty() {
-            match decoder.space() {
-                Space::Apart(mut space) => hand_over(&mut self.early, &mut space),
-                Space::Buffer(mut space) => hand_over(&mut self.early, &mut space),
-            }
-            return Ok(None);
-        }
-        let stream = &mut self.stream;
+        let Peer { early, stream, .. } = self;
         let read = async {
             match decoder.space() {
-                Space::Apart(mut space) => stream.read_buf(&mut space).await,
-                Space::Buffer(mut space) => stream.read_buf(&mut space).await,
+                Space::Apart(mut space) => receive(stream, early, &mut space).await,
+                Space::Buffer(mut space) => receive(stream, early, &mut space).await,
             }
         };
-        tokio::select! {
-            biased;
-            read = within(self.service.idle, read) => match read {
-                None => Ok(Some(Closed::Idle)),
-                Some(Ok(0)) => Ok(Some(Closed::Peer)),
-                Some(Ok(bytes)) => {
-                    self.session.counters().add_many(Count::BytesRead, bytes as u64);
-                    Ok(None)
-                }
-                Some(Err(error)) => Err(error),
-            },
-            () = self.service.stopping() => Ok(Some(Closed::Stopping)),
+        match within(self.service.idle, read).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(Ok(0)) => Ok(Some(Closed::Peer)),
+            Some(Ok(bytes)) => {
+                self.session.counters().add_many(Count::BytesRead, bytes as u64);
+                Ok(None)
+            }
+            Some(Err(error)) => Err(error),
         }
     }
 
@@ -181,13 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
             let count = self.output.slices(&mut slices);
             let write = self.stream.write_vectored(&slices[..count]);
-            let written = tokio::select! {
-                biased;
-                written = within(self.service.idle, write) => written,
-                // It was offered what was read before; nobody is waited for.
-                () = self.service.stopping() => return Ok(Some(Closed::Stopping)),
-            };
-            match written {
+            match within(self.service.idle, write).await {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(bytes)) => {
@@ -218,11 +205,12 @@ async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: 
     cache.stop_waiting(key, peer);
 }
 
-/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind more than
+/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind
 /// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
 async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     while early.len() < EARLY_BYTES_MAX {
-        let mut space = (&mut *early).limit(EARLY_BYTES_MAX);
+        let missing = EARLY_BYTES_MAX - early.len();
+        let mut space = (&mut *early).limit(missing);
         if !matches!(stream.read_buf(&mut space).await, Ok(1..)) {
             return;
         }
@@ -230,9 +218,18 @@ async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     pending().await
 }
 
-fn hand_over(early: &mut BytesMut, space: &mut impl BufMut) {
+/// Reads once: what came early, if anything did, else from the peer.
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    early: &mut BytesMut,
+    space: &mut impl BufMut,
+) -> io::Result<usize> {
+    if early.is_empty() {
+        return stream.read_buf(space).await;
+    }
     let bytes = early.len().min(space.remaining_mut());
     space.put(early.split_to(bytes));
+    Ok(bytes)
 }
 
 /// `None` if the limit, if there is one, passed first.

@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Draft, Expiry, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step,
-    Store, Token,
+    Cache, Config, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step, Store,
+    Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -123,7 +123,7 @@ impl Client {
     pub fn lease(&mut self, row: usize) -> Option<Token> {
         let promised = self.promised(row);
         let (found, token) = self.with(row, |cache, key, peer, now| {
-            cache.lease_get(key, cache.last_seq(), peer, now, |leased| match leased {
+            cache.lease(key, peer, now, |leased| match leased {
                 Leased::Busy { .. } => (None, None),
                 Leased::Granted { token, .. } => (None, Some(token)),
                 Leased::Hit(value) => (Some(version(value.bytes)), None),
