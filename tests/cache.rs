@@ -132,6 +132,74 @@ fn an_unfetched_item_is_evicted_before_one_in_use() {
     }
 }
 
+#[test]
+fn the_fixed_tables_are_small() {
+    let bytes = Config::default().fixed_table_bytes();
+    assert!(bytes <= 6 << 20, "{bytes}");
+}
+
+#[test]
+fn the_limit_may_be_lowered_and_raised_eightfold() {
+    let fixture = Fixture::new(Config::default());
+    for (megabytes, is_possible) in [(7, false), (8, true), (512, true), (513, false)] {
+        assert_eq!(fixture.cache.set_memory_bytes(megabytes << 20), is_possible, "{megabytes}");
+    }
+    assert_eq!(fixture.cache.memory_bytes().0, 512 << 20);
+}
+
+#[test]
+fn a_value_that_can_find_no_room_costs_nobody_else_his() {
+    let mut fixture = Fixture::new(Config { memory_bytes: 8 << 20, ..Config::default() });
+    for n in 0..10_000 {
+        fixture.set(&n.to_string(), b"v", None);
+    }
+    fixture.set("big", b"v", None);
+    assert_eq!(fixture.set("big", &vec![0; (4 << 20) + 1], None), Store::NoRoom);
+    assert!(fixture.get("big").is_none(), "the old value must not pass for the new one");
+    assert_eq!((fixture.cache.counts().items, fixture.cache.counts().evictions), (10_000, 0));
+}
+
+#[test]
+fn reads_and_fills_are_counted_by_size_until_a_reset() {
+    let mut fixture = Fixture::new(Config::default());
+    assert!(fixture.get("k").is_none() && fixture.lease("j").is_some() && fixture.lease("j").is_none());
+    fixture.set("k", &[0; 64], None);
+    fixture.set("k", &[0; 65], None);
+    assert!(fixture.get("k").is_some() && fixture.lease("k").is_none());
+    let counts = fixture.cache.counts();
+    assert_eq!((counts.sizes[6].fills, counts.sizes[7].fills, counts.sizes[7].hits), (1, 0, 2));
+    // The second lease-get for `j` only heard that somebody loads it.
+    assert_eq!((counts.hits(), counts.misses, counts.total_items), (2, 2, 2));
+
+    fixture.cache.reset_counts();
+    let counts = fixture.cache.counts();
+    assert_eq!((counts.hits(), counts.misses, counts.total_items, counts.items), (0, 0, 0, 1));
+    assert!(counts.bytes > 0);
+}
+
+#[test]
+fn the_curve_tells_what_more_memory_would_give() {
+    // Rounds over 40,000 values of 500 bytes: they need about 22 MB.
+    let mut fixture = Fixture::new(Config { memory_bytes: 8 << 20, ..Config::default() });
+    for n in 0..400_000 {
+        let key = format!("key:{}", n % 40_000);
+        if fixture.get(&key).is_none() {
+            fixture.set(&key, &[0; 500], None);
+        }
+    }
+    let curve = fixture.cache.curve();
+    let counts = fixture.cache.counts();
+    assert_eq!(counts.hits() + counts.misses, 400_000);
+    assert!(curve.hit_ratios[..5].iter().all(|ratio| *ratio < 0.1), "{curve:?}");
+    assert!(curve.hit_ratios[5..].iter().all(|ratio| *ratio > 0.8), "{curve:?}");
+    assert!((400..900).contains(&curve.samples), "{curve:?}");
+    fixture.cache.reset_counts();
+    for n in 0..40_000 {
+        fixture.get(&format!("key:{n}"));
+    }
+    assert!(fixture.cache.curve().hit_ratios[5] > 0.95, "what is followed is still known");
+}
+
 #[derive(Default)]
 struct Woken(AtomicUsize);
 

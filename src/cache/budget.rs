@@ -82,6 +82,12 @@ impl Budget {
         self.used() + RESERVED_SEGMENTS * self.segment_bytes + apart > self.limit()
     }
 
+    /// Whether a value of so many bytes may be stored at all: nothing takes more than half of the memory. Else a value
+    /// that cannot find room would throw everything away in looking for it.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        bytes <= self.limit() / 2
+    }
+
     /// Segments that each shard would hold if all held the same.
     pub(crate) fn share(&self) -> usize {
         self.segments.load(Ordering::Relaxed) / self.shards

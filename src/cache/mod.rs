@@ -18,7 +18,9 @@ mod notes;
 mod outcome;
 mod peer;
 mod policy;
+mod recency;
 mod seq;
+mod shadow;
 mod shard;
 mod sync;
 mod token;
@@ -31,17 +33,18 @@ use bytes::Bytes;
 
 use self::ages::Ages;
 use self::budget::{Budget, Layout};
-use self::engine::{Engine, Item};
+use self::engine::{Engine, Item, item_bytes};
 use self::key::Keys;
 use self::outcome::LeaseGet;
 use self::seq::SeqClock;
+use self::shadow::Shadow;
 use self::shard::{At, Shard};
 use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
 use self::token::Mint;
 use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
-pub use self::counts::{AGE_SECONDS, Counts};
+pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
@@ -50,6 +53,7 @@ pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, S
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::seq::{SEQ_BITS, Seq};
+pub use self::shadow::{Curve, FACTORS};
 pub use self::token::Token;
 pub use self::value::Step;
 
@@ -64,6 +68,7 @@ pub struct Cache {
     peers: AtomicU64,
     /// The shard that gives room next.
     rotor: AtomicUsize,
+    shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
     /// Who sleeps until the lease of a key (by its hash) has ended.
     waiters: DashMap<u64, Vec<(u64, Waker)>>,
@@ -137,6 +142,7 @@ impl Cache {
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
             rotor: AtomicUsize::new(0),
+            shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
             waiters: DashMap::new(),
             budget,
@@ -169,6 +175,7 @@ impl Cache {
 
     /// The live value of a key, read under the shard's lock: `read` must be short.
     pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
+        self.shadow.read(key.hash, now);
         self.locked(key.hash, now, |shard, at| shard.get(key, peer, at).map(|item| read(item.into())))
     }
 
@@ -181,9 +188,12 @@ impl Cache {
         now: Now,
         read: impl FnOnce(Value) -> R,
     ) -> Option<R> {
-        self.locked(key.hash, now, |shard, at| {
+        self.shadow.read(key.hash, now);
+        let found = self.locked(key.hash, now, |shard, at| {
             shard.get_and_touch(key, expiry, peer, at).map(|item| read(item.into()))
-        })
+        });
+        self.follow(key, found.is_some(), now);
+        found
     }
 
     /// As [`Cache::get`], without counting as a read of the value.
@@ -193,7 +203,9 @@ impl Cache {
 
     /// Gives the live value a new expiry; false if there is none.
     pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
-        self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some())
+        let was_live = self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some());
+        self.follow(key, was_live, now);
+        was_live
     }
 
     /// The live value, or a lease to load it, or word that somebody else does.
@@ -208,7 +220,16 @@ impl Cache {
         now: Now,
         read: impl FnOnce(Leased) -> R,
     ) -> R {
-        self.locked(key.hash, now, |shard, at| read(shard.lease_get(key, since, peer, at).into()))
+        let (result, is_read) = self.locked(key.hash, now, |shard, at| {
+            let leased = Leased::from(shard.lease_get(key, since, peer, at));
+            // A loser's miss is not one of a cache that is too small.
+            let is_read = !matches!(leased, Leased::Busy { .. });
+            (read(leased), is_read)
+        });
+        if is_read {
+            self.shadow.read(key.hash, now);
+        }
+        result
     }
 
     /// As [`Cache::lease_get`], for a command with one key.
@@ -233,29 +254,37 @@ impl Cache {
         }
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
+        self.follow(key, filled == Filled::Visible, now);
         Ok(filled)
     }
 
     /// Stores a value, if `mode` and the fence allow it.
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
         self.make_room(key.hash, draft.value.len(), now);
-        self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at))
+        let done = self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at));
+        self.follow(key, matches!(done, Store::Refused | Store::Stored { .. }), now);
+        done
     }
 
     /// Counts the live value up or down; `None` if there is none.
     pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotCounted>> {
-        self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at))
+        let done = self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at));
+        self.follow(key, matches!(done, Some(Ok(_))), now);
+        done
     }
 
     /// Voids a key: drops its value (true if it had one) and every outstanding lease.
     ///
     /// With `held_until` (monotonic milliseconds) nobody but a plain `set` may fill it before then.
     pub fn delete(&self, key: &Key, held_until: Option<u64>, peer: &mut Peer, now: Now) -> bool {
-        self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at))
+        let was_live = self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at));
+        self.follow(key, true, now);
+        was_live
     }
 
     /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
     pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
+        self.shadow.flush(due);
         let floors: Vec<(Seq, Seq)> =
             self.hashes().map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, at))).collect();
         if due.is_some() {
@@ -290,6 +319,7 @@ impl Cache {
     /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment
     /// under each lock; true if there may be more, so that the caller can let others work before it goes on.
     pub fn sweep(&self, now: Now) -> bool {
+        self.shadow.sweep(now);
         let mut is_more = false;
         for hash in self.hashes() {
             is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
@@ -299,8 +329,16 @@ impl Cache {
     }
 
     /// Another limit for the memory of items, in bytes. What is above it goes step by step, by stores and sweeps.
-    pub fn set_memory_bytes(&self, bytes: usize) {
-        self.budget.set_limit(bytes);
+    ///
+    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
+    /// segments and shards were made for that, and their number bounds the work of a step.
+    pub fn set_memory_bytes(&self, bytes: usize) -> bool {
+        let first = self.config.memory_bytes;
+        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
+        if is_possible {
+            self.budget.set_limit(bytes);
+        }
+        is_possible
     }
 
     /// The limit for the memory of items, and what of it is charged now, both in bytes.
@@ -311,6 +349,18 @@ impl Cache {
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
+    }
+
+    /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.
+    pub fn reset_counts(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().reset_counts());
+        self.shadow.reset();
+    }
+
+    /// How well caches of other sizes would do.
+    pub fn curve(&self) -> Curve {
+        let counts = self.counts();
+        self.shadow.curve(self.budget.limit(), counts.hits() + counts.misses)
     }
 
     /// Leases that make others wait now.
@@ -339,6 +389,15 @@ impl Cache {
         result
     }
 
+    /// Lets the shadow know what a key holds now, if it has changed and is one that is followed.
+    fn follow(&self, key: &Key, has_changed: bool, now: Now) {
+        if has_changed && self.shadow.follows(key.hash) {
+            let held =
+                self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
+            self.shadow.changed(key.hash, held, self.budget.limit(), now);
+        }
+    }
+
     fn wake(&self, hash: u64) {
         if let Some((_, waiters)) = self.waiters.remove(&hash) {
             waiters.into_iter().for_each(|(_, waker)| waker.wake());
@@ -347,6 +406,9 @@ impl Cache {
 
     /// Makes room before a store: one step where little is left, and more of them before a large value.
     fn make_room(&self, hash: u64, value_bytes: usize, now: Now) {
+        if !self.budget.admits(value_bytes) {
+            return;
+        }
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
         while steps > 0 && self.budget.is_tight(value_bytes) && self.reclaim(hash, now) {
             steps -= 1;
@@ -414,5 +476,7 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
+/// By how much the limit may be lowered or raised.
+const MEMORY_FACTOR: usize = 8;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::budget::Layout;
+use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
 
 /// Whether a plain `get` that misses and the `set` after it are fenced like a lease and its fill.
@@ -80,9 +81,10 @@ impl Config {
         Layout::new(self.memory_bytes).shards
     }
 
-    /// What the tables take that stand apart from `memory_bytes`: voids, tokens, lease records, hold-offs.
+    /// What the tables take that stand apart from `memory_bytes`: voids, tokens, lease records, hold-offs, and the
+    /// sample behind the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
-        fixed_table_bytes(self.shards())
+        fixed_table_bytes(self.shards()) + Shadow::BYTES
     }
 }
 

@@ -55,6 +55,7 @@ pub fn execute<'a>(
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
         Request::Append(store) => command.store(Mode::Append, store),
+        Request::CacheMemlimit { megabytes, noreply } => command.cache_memlimit(*megabytes, *noreply),
         Request::Cas(store, unique) => command.store(Mode::Cas(*unique), store),
         Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
         Request::Delete { key, held_seconds, noreply } => command.delete(key, *held_seconds, *noreply),
@@ -288,6 +289,18 @@ impl Command<'_> {
         self.reply(Reply::Ok, noreply);
     }
 
+    fn cache_memlimit(&mut self, megabytes: u64, noreply: bool) {
+        let reply = match megabytes {
+            ..MEGABYTES_MIN => Reply::MemlimitTooSmall,
+            MEGABYTES_MIN..=MEGABYTES_MAX if self.cache.set_memory_bytes((megabytes as usize) << 20) => {
+                Reply::Ok
+            }
+            MEGABYTES_MIN..=MEGABYTES_MAX => Reply::MemlimitOutOfBounds,
+            _ => Reply::MemlimitNotMegabytes,
+        };
+        self.reply(reply, noreply);
+    }
+
     /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
     fn too_large(&mut self, bytes: &[u8], is_set: bool, noreply: bool) {
         if is_set {
@@ -353,6 +366,9 @@ fn block(value: Value<'_>) -> Block<'_> {
 
 const EMPTY: Block = Block { bytes: &[], shared: None };
 
+/// What `cache_memlimit` takes for a number of megabytes.
+const MEGABYTES_MIN: u64 = 8;
+const MEGABYTES_MAX: u64 = 1_000_000_000;
 /// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
 const LOST_TOKEN: u64 = 1;
 /// The memcached that we answer like; clients switch features on by it.

@@ -39,6 +39,12 @@ pub enum Reply {
     End,
     /// `EXISTS`
     Exists,
+    /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
+    MemlimitNotMegabytes,
+    /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
+    MemlimitOutOfBounds,
+    /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
+    MemlimitTooSmall,
     /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
     NonNumeric,
     /// `SERVER_ERROR out of memory storing object`
@@ -73,6 +79,9 @@ impl Reply {
             Reply::Deleted => b"DELETED\r\n",
             Reply::End => b"END\r\n",
             Reply::Exists => b"EXISTS\r\n",
+            Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
+            Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
+            Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
             Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",

@@ -36,12 +36,12 @@ use bytes::Bytes;
 
 use self::ghosts::Ghosts;
 use self::index::{Index, Place};
-use self::item::{Packed, PackedMut, Shape};
+use self::item::{HEADER_BYTES, Packed, PackedMut, Shape, UNIT};
 use self::large::{Entry, Large};
 use self::log::{Log, place_bytes_max};
 use self::segment::Queue;
 use super::budget::Budget;
-use super::counts::Counts;
+use super::counts::{Counts, SizeCounts};
 use super::key::{Key, Keys};
 use super::policy::WhenFull;
 use super::seq::Seq;
@@ -152,7 +152,11 @@ impl Engine {
         second: u32,
     ) -> Result<(), NoRoom> {
         self.counts.total_items += 1;
-        if let Some(slot) = self.find(key) {
+        let found = self.find(key);
+        if found.is_none_or(|slot| self.head(slot).is_stale()) {
+            self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
+        }
+        if let Some(slot) = found {
             return self.replace(key, slot, meta, value, second);
         }
         let queue = if self.ghosts.take(key.hash) {
@@ -213,6 +217,24 @@ impl Engine {
     /// Counts a use.
     pub(crate) fn used(&mut self, slot: Slot, second: u32) {
         self.head_mut(slot).read(second);
+    }
+
+    /// A read that found this item.
+    pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
+        self.used(slot, second);
+        let class = SizeCounts::class(self.item(slot).value.len());
+        self.counts.sizes[class].hits += 1;
+        self.item(slot)
+    }
+
+    /// A read that found nothing.
+    pub(crate) fn missed(&mut self) {
+        self.counts.misses += 1;
+    }
+
+    /// What was done is counted anew.
+    pub(crate) fn reset_counts(&mut self) {
+        self.counts.begin_again();
     }
 
     /// Takes an item out that a client wants gone. What had been used is remembered: it will come back.
@@ -389,3 +411,11 @@ impl Departed {
         }
     }
 }
+
+/// What an item costs, its share of the index included.
+pub(crate) fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
+}
+
+/// A slot and its mark in a table that is between half and seven eighths full.
+const INDEX_SHARE_BYTES: usize = 13;

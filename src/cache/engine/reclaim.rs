@@ -54,6 +54,9 @@ impl Engine {
 
     /// Memory for a large value, by force if need be.
     pub(super) fn charge_large(&mut self, mut value: Vec<u8>, second: u32) -> Result<Bytes, NoRoom> {
+        if !self.budget.admits(value.len()) {
+            return Err(NoRoom);
+        }
         loop {
             match large::charged(value, &self.budget) {
                 Ok(bytes) => return Ok(bytes),

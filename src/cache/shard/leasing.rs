@@ -15,8 +15,7 @@ impl Shard {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             peer.notes.clear(key.hash, at.age());
-            self.engine.used(slot, at.now.seconds());
-            return LeaseGet::Hit(self.engine.item(slot));
+            return LeaseGet::Hit(self.engine.hit(slot, at.now.seconds()));
         }
         if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
             return LeaseGet::Busy { is_own: false, stale: None, until };
@@ -24,6 +23,7 @@ impl Shard {
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
         if let Some(lease) = self.leases.find(key.hash).copied() {
             if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
+                self.engine.missed();
                 let token = at.mint.token(key.bytes, lease.seq);
                 return LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token };
             }
@@ -96,6 +96,7 @@ impl Shard {
         let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(lease));
         peer.notes.miss(key.hash, seq, false, at.age());
+        self.engine.missed();
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }

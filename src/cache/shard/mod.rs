@@ -92,8 +92,7 @@ impl Shard {
             return None;
         };
         peer.notes.clear(key.hash, at.age());
-        self.engine.used(slot, at.now.seconds());
-        Some(self.engine.item(slot))
+        Some(self.engine.hit(slot, at.now.seconds()))
     }
 
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
@@ -175,6 +174,10 @@ impl Shard {
         self.engine.counts()
     }
 
+    pub(crate) fn reset_counts(&mut self) {
+        self.engine.reset_counts();
+    }
+
     pub(crate) fn leases_outstanding(&self, now: Now) -> usize {
         self.leases.outstanding(now.millis)
     }
@@ -213,6 +216,7 @@ impl Shard {
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+        self.engine.missed();
     }
 
     /// Voids one key: nothing older may be stored or served under it.
