@@ -19,6 +19,20 @@ pub(crate) struct Budget {
     segments: AtomicUsize,
     shards: usize,
     used: AtomicUsize,
+    /// Bytes that large values are about to be charged: who makes room for one leaves room for the others.
+    wanted: AtomicUsize,
+}
+
+/// Bytes that are wanted as long as this lives.
+pub(crate) struct Wanted<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.budget.wanted.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Budget {
@@ -30,6 +44,7 @@ impl Budget {
             segments: AtomicUsize::new(0),
             shards,
             used: AtomicUsize::new(shards * SEGMENTS_OWN * segment_bytes),
+            wanted: AtomicUsize::new(0),
         }
     }
 
@@ -76,10 +91,19 @@ impl Budget {
         }
     }
 
-    /// Whether a store of so many bytes should make room first, so that others find it, too.
-    pub(crate) fn is_tight(&self, bytes: usize) -> bool {
-        let apart = if bytes > self.segment_bytes / 8 { bytes } else { 0 };
-        self.used() + RESERVED_SEGMENTS * self.segment_bytes + apart > self.limit()
+    /// Tells that a value of so many bytes is about to be stored; `None` if it is a small one, which finds room in what
+    /// is reserved.
+    pub(crate) fn want(&self, bytes: usize) -> Option<Wanted<'_>> {
+        (bytes > self.segment_bytes / 8).then(|| {
+            self.wanted.fetch_add(bytes, Ordering::Relaxed);
+            Wanted { budget: self, bytes }
+        })
+    }
+
+    /// Whether a store should make room first, so that others find it, too.
+    pub(crate) fn is_tight(&self, wanted: Option<&Wanted>) -> bool {
+        let wanted = wanted.map_or(0, |_| self.wanted.load(Ordering::Relaxed));
+        self.used() + RESERVED_SEGMENTS * self.segment_bytes + wanted > self.limit()
     }
 
     /// Whether a value of so many bytes may be stored at all: nothing takes more than half of the memory. Else a value

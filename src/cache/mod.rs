@@ -32,7 +32,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
-use self::budget::{Budget, Layout};
+use self::budget::{Budget, Layout, Wanted};
 use self::engine::{Engine, Item, item_bytes};
 use self::key::Keys;
 use self::outcome::LeaseGet;
@@ -249,9 +249,8 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
-        if let Fill::Value(draft) = &fill {
-            self.make_room(key.hash, draft.value.len(), now);
-        }
+        let value_bytes = if let Fill::Value(draft) = &fill { draft.value.len() } else { 0 };
+        let _room = self.make_room(key.hash, value_bytes, now);
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
         self.follow(key, filled == Filled::Visible, now);
@@ -260,7 +259,7 @@ impl Cache {
 
     /// Stores a value, if `mode` and the fence allow it.
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
-        self.make_room(key.hash, draft.value.len(), now);
+        let _room = self.make_room(key.hash, draft.value.len(), now);
         let done = self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at));
         self.follow(key, matches!(done, Store::Refused | Store::Stored { .. }), now);
         done
@@ -404,15 +403,18 @@ impl Cache {
         }
     }
 
-    /// Makes room before a store: one step where little is left, and more of them before a large value.
-    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) {
+    /// Makes room before a store: one step where little is left, and more of them before a large value, to which others
+    /// like it leave that room until what is returned is dropped.
+    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
         if !self.budget.admits(value_bytes) {
-            return;
+            return None;
         }
+        let wanted = self.budget.want(value_bytes);
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
-        while steps > 0 && self.budget.is_tight(value_bytes) && self.reclaim(hash, now) {
+        while steps > 0 && self.budget.is_tight(wanted.as_ref()) && self.reclaim(hash, now) {
             steps -= 1;
         }
+        wanted
     }
 
     /// One step towards more room, in the shard of this hash or, if that holds less than its share, in the next one

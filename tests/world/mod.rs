@@ -45,7 +45,7 @@ impl World {
     }
 
     pub fn fenced(implicit: Implicit) -> Arc<World> {
-        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..Config::default() })
+        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..small() })
     }
 
     pub fn client(self: &Arc<Self>) -> Client {
@@ -205,6 +205,11 @@ fn judged(found: Option<u64>, promised: u64) -> Option<u64> {
 
 fn version(value: &[u8]) -> u64 {
     str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).expect("values are versions")
+}
+
+/// A cache that is made quickly: every schedule begins with one.
+pub fn small() -> Config {
+    Config { memory_bytes: 4 << 20, ..Config::default() }
 }
 
 /// A moment after the clock's beginning.

@@ -126,7 +126,7 @@ impl Pair {
             }
             _ => self.change(name.as_bytes(), random),
         }
-        if self.engine.budget.is_tight(0) {
+        if self.engine.budget.is_tight(None) {
             self.engine.reclaim(0, self.over());
         }
         self.engine.garbage.clear();
@@ -278,7 +278,7 @@ fn a_used_item_outlives_many_that_are_not() {
         let slot = pair.find(b"used").unwrap_or_else(|| panic!("it was evicted after {n}"));
         pair.engine.used(slot, pair.second);
         pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
-        if pair.engine.budget.is_tight(0) {
+        if pair.engine.budget.is_tight(None) {
             pair.engine.reclaim(0, pair.over());
         }
     }
@@ -290,7 +290,7 @@ fn what_comes_back_soon_is_taken_for_wanted() {
     let mut pair = Pair::new(1 << 20, WhenFull::Evict);
     for n in 0..8_000 {
         pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
-        if pair.engine.budget.is_tight(0) {
+        if pair.engine.budget.is_tight(None) {
             pair.engine.reclaim(0, pair.over());
         }
     }
