@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::{BufMut, Bytes};
 use criterion::{Criterion, Throughput};
-use leasehold::protocol::{Decoder, Output, Reply, Request, Space};
+use leasehold::protocol::{Block, Decoder, Output, Reply, Request, Space};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -119,19 +119,19 @@ fn encode(criterion: &mut Criterion) {
     };
     let value = |size, unique| format!("VALUE {KEY} 7 {size}{unique}\r\n{}\r\n", "v".repeat(size));
     check("get", value(100, "") + "END\r\n", &|output| {
-        output.value(key, 7, None, &small);
+        output.value(key, 7, None, block(&small));
         output.reply(Reply::End);
     });
     check("gets", value(100, " 123456789012") + "END\r\n", &|output| {
-        output.value(key, 7, Some(123_456_789_012), &small);
+        output.value(key, 7, Some(123_456_789_012), block(&small));
         output.reply(Reply::End);
     });
     check("get_50", value(100, "").repeat(50) + "END\r\n", &|output| {
-        (0..50).for_each(|_| output.value(key, 7, None, &small));
+        (0..50).for_each(|_| output.value(key, 7, None, block(&small)));
         output.reply(Reply::End);
     });
     check("get_32k", value(LARGE, "") + "END\r\n", &|output| {
-        output.value(key, 7, None, &large);
+        output.value(key, 7, None, block(&large));
         output.reply(Reply::End);
     });
     check("set, cas, lease-set", "STORED\r\n".to_owned(), &|output| output.reply(Reply::Stored));
@@ -139,9 +139,13 @@ fn encode(criterion: &mut Criterion) {
     check("delete", "DELETED\r\n".to_owned(), &|output| output.reply(Reply::Deleted));
     check("touch", "TOUCHED\r\n".to_owned(), &|output| output.reply(Reply::Touched));
     check("lease-get, lease-wait", format!("LVALUE {KEY} {TOKEN} 0 0\r\n\r\nEND\r\n"), &|output| {
-        output.leased_value(key, TOKEN, 0, &Bytes::new());
+        output.leased_value(key, TOKEN, 0, block(&Bytes::new()));
         output.reply(Reply::End);
     });
+}
+
+fn block(value: &Bytes) -> Block<'_> {
+    Block { bytes: value, shared: Some(value) }
 }
 
 /// 24 bytes.

@@ -115,7 +115,7 @@ impl<'a> Program<'a> {
     /// Stores a value for a minute.
     fn set(&mut self, key: &str, value: &str) -> Store {
         let now = self.clock.now();
-        let draft = Draft { expiry: Expiry::after(MINUTE, now), ..Draft::new(value.to_owned()) };
+        let draft = Draft { expiry: Expiry::after(MINUTE, now), ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a short key");
         self.cache.store(&key, Mode::Set, draft, &mut self.peer, now)
     }
@@ -131,7 +131,7 @@ impl<'a> Program<'a> {
 
     fn fill(&mut self, key: &str, token: Token, value: &str) -> Result<Filled, Refused> {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        let fill = Fill::Value(Draft::new(value.to_owned()));
+        let fill = Fill::Value(Draft::new(value));
         self.cache.lease_set(&key, token, fill, &mut self.peer, self.clock.now())
     }
 

@@ -74,7 +74,7 @@ fn announce(listeners: &Listeners, options: &Options) {
     }
     tracing::info!(
         memory_mb = options.memory,
-        fixed_tables_mb = leasehold::cache::FIXED_TABLE_BYTES >> 20,
+        fixed_tables_mb = options.cache().fixed_table_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
         implicit_leases = ?options.implicit_leases,

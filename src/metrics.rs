@@ -47,6 +47,7 @@ pub enum Count {
     LeaseWaitTimeouts,
     LeaseWaits,
     StaleServed,
+    StoreNoMemory,
     StoreTooLarge,
     TouchHits,
     TouchMisses,
@@ -94,6 +95,7 @@ const NAMES: [&str; COUNTS] = [
     "lease_wait_timeouts",
     "lease_waits",
     "stale_served",
+    "store_no_memory",
     "store_too_large",
     "touch_hits",
     "touch_misses",
@@ -167,7 +169,9 @@ impl Metrics {
         for counter in self.threads.iter().flat_map(|counters| &counters.0) {
             counter.store(0, Ordering::Relaxed);
         }
-        self.connections_total.store(0, Ordering::Relaxed);
+        for connections in [&self.connections_total, &self.connections_rejected] {
+            connections.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Every count and gauge under its name, for `stats`.
@@ -180,6 +184,7 @@ impl Metrics {
         for (index, name) in NAMES.iter().enumerate() {
             tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
         }
+        tell("hash_bytes", cache.index_bytes);
         tell("bytes", cache.bytes);
         tell("curr_items", cache.items - cache.stale);
         tell("total_items", cache.total_items);

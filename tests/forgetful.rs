@@ -98,7 +98,8 @@ impl World {
         }
         let name = row.to_string();
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        let draft = Draft::new(version.to_le_bytes().to_vec());
+        let version = version.to_le_bytes();
+        let draft = Draft::new(&version);
         // Whether it was let in shows when it is read.
         match token {
             Some(token) => _ = self.cache.lease_set(&key, token, Fill::Value(draft), peer, now),

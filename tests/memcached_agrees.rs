@@ -246,6 +246,14 @@ const MALFORMED: &[&str] = &[
     "hello noreply",
     "incr none x noreply",
     "shutdown",
+    "cache_memlimit",
+    "cache_memlimit 7",
+    "cache_memlimit -1",
+    "cache_memlimit x",
+    "cache_memlimit 64x",
+    "cache_memlimit 64",
+    "cache_memlimit 64 noreply",
+    "cache_memlimit 1000000001",
     "stats nonsense",
 ];
 

@@ -58,7 +58,11 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn stat(&mut self, name: &str) -> u64 {
-        self.send(b"stats\r\n");
+        self.stat_of("stats", name)
+    }
+
+    fn stat_of(&mut self, command: &str, name: &str) -> u64 {
+        self.send(format!("{command}\r\n").as_bytes());
         let mut found = None;
         loop {
             let line = self.line();
@@ -334,6 +338,69 @@ fn expired_memory_comes_back_without_anyone_asking() {
     client.check("version", &["VERSION 1.6.45"]);
     eventually("all bytes are back", || client.stat("bytes") == 0);
     assert_eq!((client.stat("curr_items"), client.stat("expired_unfetched")), (0, 10_000));
+    server.stop();
+}
+
+#[test]
+fn a_lower_limit_is_reached_while_everybody_is_served() {
+    let server = start("-m 64 -I 8m");
+    let mut client = Client::connect(server.address());
+    let value = "v".repeat(1_000);
+    for n in 0..50_000 {
+        client.send(format!("set k{n} 0 0 1000 noreply\r\n{value}\r\n").as_bytes());
+    }
+    client.check("version", &["VERSION 1.6.45"]);
+    assert!(client.stat_of("stats memory", "charged_bytes") > 50 << 20);
+
+    client.check("cache_memlimit 8", &["OK"]);
+    assert_eq!(
+        (client.stat("limit_maxbytes"), client.stat_of("stats settings", "maxbytes")),
+        (8 << 20, 8 << 20)
+    );
+    let (mut other, mut n) = (Client::connect(server.address()), 0);
+    eventually("the limit is reached", || {
+        n += 1;
+        other.check(&format!("set new{n} 0 0 1\r\nv"), &["STORED"]);
+        other.check(&format!("get new{n}"), &[&format!("VALUE new{n} 0 1"), "v", "END"]);
+        client.stat_of("stats memory", "charged_bytes") <= 8 << 20
+    });
+    assert!(client.stat("evictions") > 30_000);
+
+    let half = "v".repeat(4 << 20);
+    client.check(&format!("set big 0 0 {}\r\n{half}", half.len()), &["STORED"]);
+    let evictions = client.stat("evictions");
+    client.check(
+        &format!("set other 0 0 {}\r\n{half}v", half.len() + 1),
+        &["SERVER_ERROR out of memory storing object"],
+    );
+    client.check("get other", &["END"]);
+    assert_eq!(client.stat("evictions"), evictions, "nobody has to go for what cannot be stored");
+    server.stop();
+}
+
+#[test]
+fn without_evictions_what_finds_no_room_is_refused() {
+    let server = start("-m 8 -M");
+    let mut client = Client::connect(server.address());
+    let value = "v".repeat(10_000);
+    let mut stored = 0;
+    loop {
+        client.send(format!("set k{stored} 0 0 10000\r\n{value}\r\n").as_bytes());
+        match client.line().trim_end() {
+            "STORED" => stored += 1,
+            refused => break assert_eq!(refused, "SERVER_ERROR out of memory storing object"),
+        }
+    }
+    assert!((500..840).contains(&stored), "{stored} in 8 MiB");
+    assert_eq!((client.stat("curr_items"), client.stat("evictions")), (stored, 0));
+    client.check("get k0", &["VALUE k0 0 10000", &value, "END"]);
+    assert!(client.stat("store_no_memory") > 0);
+
+    client.check("cache_memlimit 16", &["OK"]);
+    client.check(&format!("set more 0 0 10000\r\n{value}"), &["STORED"]);
+    client.check("cache_memlimit 8", &["OK"]);
+    client.check("get more", &["VALUE more 0 10000", &value, "END"]);
+    assert_eq!(client.stat("evictions"), 0, "a lower limit throws nothing out either");
     server.stop();
 }
 

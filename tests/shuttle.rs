@@ -14,13 +14,13 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Config, Fill, Filled, Implicit, Mode, Refused, Token};
+use leasehold::cache::{Fill, Filled, Implicit, Mode, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::{Runner, thread};
 
-use world::{Client, ROWS, World, at};
+use world::{Client, ROWS, World, at, small};
 
 /// Explores many schedules: at random, and by few but well-placed changes of priority.
 fn explore(story: impl Fn() + Copy + Send + Sync + 'static) {
@@ -61,7 +61,7 @@ fn flush(client: &mut Client) {
 #[test]
 fn void_against_fill() {
     explore_all(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let mut reader = world.client();
         let token = reader.lease(0).expect("nobody else wants it");
         let version = reader.query(0);
@@ -69,7 +69,7 @@ fn void_against_fill() {
         assert_eq!(reader.get(0), None, "whichever was first");
     });
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         join([
             world.spawn(read_by_lease),
             world.spawn(read_by_lease),
@@ -85,7 +85,7 @@ fn void_against_fill() {
 #[test]
 fn flush_against_fill() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let read_all = |client: &mut Client| (0..ROWS).for_each(|row| client.read_by_lease(row));
         join([world.spawn(read_all), world.spawn(read_all), world.spawn(flush)]);
         (0..ROWS).for_each(|row| _ = world.client().get(row));
@@ -95,7 +95,7 @@ fn flush_against_fill() {
 #[test]
 fn get_against_set_and_delete() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let look = |client: &mut Client| (0..3).for_each(|_| _ = client.get(0));
         join([
             world.spawn(look),
@@ -113,7 +113,7 @@ fn get_against_set_and_delete() {
 #[test]
 fn incr_against_flush() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         (0..ROWS).for_each(|row| _ = world.client().store(row, Mode::Set, 7));
         let incr_all = |client: &mut Client| (0..ROWS).for_each(|row| client.incr(row));
         join([world.spawn(incr_all), world.spawn(incr_all), world.spawn(|client| client.flush())]);
@@ -128,7 +128,7 @@ fn incr_against_flush() {
 #[test]
 fn changes_of_one_value_are_not_lost() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         world.client().store(0, Mode::Set, 10);
         let incr_twice = |client: &mut Client| (0..2).for_each(|_| client.incr(0));
         join([world.spawn(incr_twice), world.spawn(incr_twice)]);
@@ -139,7 +139,7 @@ fn changes_of_one_value_are_not_lost() {
 #[test]
 fn grant_against_grant() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let holders = Arc::new(AtomicU64::new(0));
         let threads = [0; 3].map(|_| {
             let holders = Arc::clone(&holders);
@@ -158,7 +158,7 @@ fn grant_against_grant() {
         assert!(join(threads).iter().sum::<usize>() >= 1);
     });
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let threads = [0; 3].map(|_| world.spawn(|client| usize::from(client.lease(0).is_some())));
         let [first, second, third] = join(threads);
         assert_eq!(first + second + third, 1, "within the window");
@@ -168,7 +168,7 @@ fn grant_against_grant() {
 #[test]
 fn a_token_fills_once() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let token = world.client().lease(0).expect("nobody else wants it");
         let threads = [0; 3].map(|_| world.spawn(move |client| client.fill(0, token, 0)));
         let done = join(threads);
@@ -192,7 +192,7 @@ const ENDINGS: [fn(&mut Client, Token); 7] = [
 fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
     for ending in ENDINGS {
         explore(move || {
-            let world = World::new(Config::default());
+            let world = World::new(small());
             let mut holder = world.client();
             let token = holder.lease(0).expect("nobody else wants it");
             join([
@@ -208,7 +208,7 @@ fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
 #[test]
 fn no_waiter_is_left_sleeping_when_a_hold_off_ends() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         world.client().delete(0, Some(at(Duration::from_secs(5)).millis));
         join([
             world.spawn(|client| client.read_patiently(0)),
@@ -255,7 +255,7 @@ fn without_the_fence_the_stale_fill_is_found() {
 fn an_own_void_does_not_hide_anothers() {
     for own in [|client: &mut Client| client.flush(), |client: &mut Client| _ = client.delete(0, None)] {
         explore(move || {
-            let world = World::new(Config::default());
+            let world = World::new(small());
             join([
                 world.spawn(delete),
                 world.spawn(move |client| {
@@ -274,7 +274,7 @@ fn an_own_void_does_not_hide_anothers() {
 #[test]
 fn a_token_lives_as_long_as_it_should_whoever_turns_the_second() {
     explore(|| {
-        let world = World::new(Config::default());
+        let world = World::new(small());
         let second = |client: &mut Client| client.now = at(Duration::from_secs(5));
         let leases = |row| {
             move |client: &mut Client| {
@@ -294,16 +294,17 @@ fn a_token_lives_as_long_as_it_should_whoever_turns_the_second() {
 
 #[test]
 fn the_budget_is_kept_when_all_store_at_once() {
-    const LIMIT: usize = 4 << 20;
     explore(|| {
-        let world = World::new(Config { memory_bytes: LIMIT, ..Config::default() });
+        let world = World::new(small());
         // Nine of them; four fit.
         let threads = [0..3, 3..6, 6..9].map(|names: Range<usize>| {
-            world.spawn(move |client| names.for_each(|name| client.store_large(name, LIMIT / 5)))
+            world.spawn(move |client| {
+                names.for_each(|name| client.store_large(name, small().memory_bytes / 5))
+            })
         });
         join(threads);
         let counts = world.cache.counts();
-        assert!(counts.bytes <= LIMIT as u64 && counts.evictions >= 5, "{counts:?}");
+        assert!(counts.bytes <= small().memory_bytes as u64 && counts.evictions >= 5, "{counts:?}");
     });
 }
 

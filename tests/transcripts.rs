@@ -35,7 +35,10 @@ fn the_scripts_are_played() {
 #[test]
 fn every_statistic_is_explained() {
     let wire = support::Wire::new(leasehold::Config::default(), leasehold::command::Rules::default());
-    let told = wire.connect().talk(&wire, b"stats\r\n");
+    let value = "v".repeat(64);
+    let asked =
+        format!("set k 0 0 64 noreply\r\n{value}\r\nstats\r\nstats memory\r\nstats mrc\r\nstats ratio\r\n");
+    let told = wire.connect().talk(&wire, asked.as_bytes());
     let document = fs::read_to_string(root("protocol.md")).expect("a document is text");
     for line in String::from_utf8(told).expect("statistics are text").lines() {
         if let Some(name) = line.split(' ').nth(1) {

@@ -9,6 +9,9 @@ use super::seq::Seq;
 pub(crate) struct Cells(Box<[[u8; 6]]>);
 
 impl Cells {
+    /// What one takes.
+    pub(crate) const BYTES: usize = 6;
+
     /// `len` cells; a power of two.
     pub(crate) fn new(len: usize) -> Self {
         assert!(len.is_power_of_two());

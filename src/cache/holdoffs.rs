@@ -44,7 +44,7 @@ impl Holdoffs {
 }
 
 /// Hold-offs that a shard remembers one by one.
-pub const HOLDOFFS_MAX: usize = 64;
+pub const HOLDOFFS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +68,7 @@ mod tests {
             holdoffs.add(hash, 1_000 + hash, 0);
         }
         assert_eq!(holdoffs.until(999, 0), None);
-        holdoffs.add(64, 500, 0);
+        holdoffs.add(HOLDOFFS_MAX as u64, 500, 0);
         let last = 1_000 + HOLDOFFS_MAX as u64 - 1;
         assert_eq!((holdoffs.until(999, last - 1), holdoffs.until(999, last)), (Some(last), None));
     }
@@ -79,7 +79,10 @@ mod tests {
         for hash in 0..HOLDOFFS_MAX as u64 {
             holdoffs.add(hash, 1_000, 0);
         }
-        holdoffs.add(64, 3_000, 2_000);
-        assert_eq!((holdoffs.until(64, 2_000), holdoffs.until(999, 2_000)), (Some(3_000), None));
+        holdoffs.add(HOLDOFFS_MAX as u64, 3_000, 2_000);
+        assert_eq!(
+            (holdoffs.until(HOLDOFFS_MAX as u64, 2_000), holdoffs.until(999, 2_000)),
+            (Some(3_000), None)
+        );
     }
 }

@@ -12,7 +12,7 @@ pub struct Key<'a> {
 }
 
 /// Hashes keys with the boot's own seed, so that nobody outside can choose keys that collide.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keys(FixedState);
 
 impl Keys {
@@ -24,9 +24,13 @@ impl Keys {
         if !(1..=KEY_BYTES_MAX).contains(&bytes.len()) {
             return None;
         }
+        Some(Key { bytes, hash: self.hash(bytes) })
+    }
+
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
         hasher.write(bytes);
-        Some(Key { bytes, hash: hasher.finish() })
+        hasher.finish()
     }
 }
 

@@ -35,10 +35,12 @@ impl Lease {
 }
 
 impl Leases {
-    pub(crate) const BYTES: usize = size_of::<Lease>() * WAYS * SETS;
+    /// What one record takes.
+    pub(crate) const BYTES: usize = size_of::<Lease>();
 
-    pub(crate) fn new() -> Self {
-        Leases(vec![[EMPTY; WAYS]; SETS].into_boxed_slice())
+    /// Room for about `len` records.
+    pub(crate) fn new(len: usize) -> Self {
+        Leases(vec![[EMPTY; WAYS]; (len / WAYS).max(1)].into_boxed_slice())
     }
 
     /// Writes a grant down; returns the hash whose waiters must ask again, if its record had to go.
@@ -86,13 +88,13 @@ impl Leases {
     }
 
     fn set(&mut self, hash: u64) -> &mut [Lease; WAYS] {
-        &mut self.0[(hash >> SET_SHIFT) as usize % SETS]
+        let sets = self.0.len();
+        &mut self.0[(hash >> SET_SHIFT) as usize % sets]
     }
 }
 
 const EMPTY: Lease = Lease { hash: 0, holder: 0, seq: Seq::ZERO, granted_at: 0, until: 0, awaited: false };
 const WAYS: usize = 8;
-const SETS: usize = 32;
 /// Above the bits that choose the shard.
 const SET_SHIFT: u32 = 32;
 
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_full_set_forgets_its_oldest_and_says_who_waited_for_it() {
-        let mut leases = Leases::new();
+        let mut leases = Leases::new(WAYS);
         for seq in 1..=WAYS as u64 {
             assert_eq!(leases.insert(lease(seq, seq)), None);
         }
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_ended_by_its_own_point_only() {
-        let mut leases = Leases::new();
+        let mut leases = Leases::new(WAYS);
         leases.insert(lease(7, 5));
         leases.find(7).unwrap().awaited = true;
         assert!(!leases.end_of(7, Seq::new(4).unwrap()) && leases.find(7).unwrap().is_outstanding(0));

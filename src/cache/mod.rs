@@ -8,6 +8,7 @@
 mod ages;
 mod budget;
 mod cells;
+mod counts;
 mod engine;
 mod expiry;
 mod holdoffs;
@@ -17,7 +18,9 @@ mod notes;
 mod outcome;
 mod peer;
 mod policy;
+mod recency;
 mod seq;
+mod shadow;
 mod shard;
 mod sync;
 mod token;
@@ -29,29 +32,30 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
-use self::budget::Budget;
-use self::engine::{Engine, Item};
+use self::budget::{Budget, Layout, Wanted};
+use self::engine::{Engine, Item, item_bytes};
 use self::key::Keys;
 use self::outcome::LeaseGet;
 use self::seq::SeqClock;
+use self::shadow::Shadow;
 use self::shard::{At, Shard};
 use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
 use self::token::Mint;
 use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
-pub use self::engine::Counts;
+pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
 pub use self::notes::NOTES_MAX;
-pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, Refused, Store};
+pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
-pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT};
+pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::seq::{SEQ_BITS, Seq};
-pub use self::shard::FIXED_TABLE_BYTES;
+pub use self::shadow::{Curve, FACTORS};
 pub use self::token::Token;
-pub use self::value::{NotANumber, Step};
+pub use self::value::Step;
 
 /// Values, leases and voids.
 pub struct Cache {
@@ -64,6 +68,7 @@ pub struct Cache {
     peers: AtomicU64,
     /// The shard that gives room next.
     rotor: AtomicUsize,
+    shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
     /// Who sleeps until the lease of a key (by its hash) has ended.
     waiters: DashMap<u64, Vec<(u64, Waker)>>,
@@ -72,12 +77,14 @@ pub struct Cache {
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value<'a> {
-    /// The bytes themselves; a clone shares them.
-    pub bytes: &'a Bytes,
+    /// The bytes themselves.
+    pub bytes: &'a [u8],
     /// When it stops being served.
     pub expiry: Expiry,
     /// The client's own mark.
     pub flags: u32,
+    /// The same bytes where they lie apart, as those of large values do: a clone shares them.
+    pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
     pub stored: u32,
     /// The CAS unique.
@@ -121,20 +128,26 @@ impl Cache {
     /// An empty cache whose secrets come from `seed`; for tests that must repeat.
     pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
         let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"));
-        let clock = SeqClock::new(word(0));
-        let budget = Arc::new(Budget::new(config.memory_bytes));
-        let shard = |_| Mutex::new(Shard::new(Engine::new(Arc::clone(&budget))));
+        let (clock, keys) = (SeqClock::new(word(0)), Keys::new(word(8)));
+        let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
+        let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
+        let shard = |_| {
+            let shard_bytes = config.memory_bytes / shards;
+            let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
+            Mutex::new(Shard::new(engine, shards))
+        };
         Cache {
             ages: Ages::new(&clock),
             clock,
-            keys: Keys::new(word(8)),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
             rotor: AtomicUsize::new(0),
-            shards: (0..SHARDS).map(shard).collect(),
+            shadow: Shadow::new(),
+            shards: (0..shards).map(shard).collect(),
             waiters: DashMap::new(),
             budget,
             config,
+            keys,
         }
     }
 
@@ -162,6 +175,7 @@ impl Cache {
 
     /// The live value of a key, read under the shard's lock: `read` must be short.
     pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
+        self.shadow.read(key.hash, now);
         self.locked(key.hash, now, |shard, at| shard.get(key, peer, at).map(|item| read(item.into())))
     }
 
@@ -174,9 +188,12 @@ impl Cache {
         now: Now,
         read: impl FnOnce(Value) -> R,
     ) -> Option<R> {
-        self.locked(key.hash, now, |shard, at| {
+        self.shadow.read(key.hash, now);
+        let found = self.locked(key.hash, now, |shard, at| {
             shard.get_and_touch(key, expiry, peer, at).map(|item| read(item.into()))
-        })
+        });
+        self.follow(key, found.is_some(), now);
+        found
     }
 
     /// As [`Cache::get`], without counting as a read of the value.
@@ -186,7 +203,9 @@ impl Cache {
 
     /// Gives the live value a new expiry; false if there is none.
     pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
-        self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some())
+        let was_live = self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some());
+        self.follow(key, was_live, now);
+        was_live
     }
 
     /// The live value, or a lease to load it, or word that somebody else does.
@@ -201,7 +220,16 @@ impl Cache {
         now: Now,
         read: impl FnOnce(Leased) -> R,
     ) -> R {
-        self.locked(key.hash, now, |shard, at| read(shard.lease_get(key, since, peer, at).into()))
+        let (result, is_read) = self.locked(key.hash, now, |shard, at| {
+            let leased = Leased::from(shard.lease_get(key, since, peer, at));
+            // A loser's miss is not one of a cache that is too small.
+            let is_read = !matches!(leased, Leased::Busy { .. });
+            (read(leased), is_read)
+        });
+        if is_read {
+            self.shadow.read(key.hash, now);
+        }
+        result
     }
 
     /// As [`Cache::lease_get`], for a command with one key.
@@ -217,43 +245,53 @@ impl Cache {
         &self,
         key: &Key,
         token: Token,
-        fill: Fill,
+        fill: Fill<'_>,
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
+        let value_bytes = if let Fill::Value(draft) = &fill { draft.value.len() } else { 0 };
+        let _room = self.make_room(key.hash, value_bytes, now);
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
+        self.follow(key, filled == Filled::Visible, now);
         Ok(filled)
     }
 
     /// Stores a value, if `mode` and the fence allow it.
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
-        self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at))
+        let _room = self.make_room(key.hash, draft.value.len(), now);
+        let done = self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at));
+        self.follow(key, matches!(done, Store::Refused | Store::Stored { .. }), now);
+        done
     }
 
     /// Counts the live value up or down; `None` if there is none.
-    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotANumber>> {
-        self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at))
+    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotCounted>> {
+        let done = self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at));
+        self.follow(key, matches!(done, Some(Ok(_))), now);
+        done
     }
 
     /// Voids a key: drops its value (true if it had one) and every outstanding lease.
     ///
     /// With `held_until` (monotonic milliseconds) nobody but a plain `set` may fill it before then.
     pub fn delete(&self, key: &Key, held_until: Option<u64>, peer: &mut Peer, now: Now) -> bool {
-        self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at))
+        let was_live = self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at));
+        self.follow(key, true, now);
+        was_live
     }
 
     /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
     pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
-        let floors: Vec<(Seq, Seq)> = (0..SHARDS as u64)
-            .map(|shard| self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.flush_all(due, at)))
-            .collect();
+        self.shadow.flush(due);
+        let floors: Vec<(Seq, Seq)> =
+            self.hashes().map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, at))).collect();
         if due.is_some() {
             return;
         }
         peer.notes.own_flush(|hash| {
-            let (before, own) = floors[shard_of(hash)];
-            (self.shards[shard_of(hash)].lock().newest_void(hash).max(before), own)
+            let (before, own) = floors[self.shard_of(hash)];
+            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
         });
     }
 
@@ -277,19 +315,51 @@ impl Cache {
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
-    /// Throws away what has expired or was flushed, a bounded number of items under each lock and in all; true if
-    /// there may be more, so that the caller can let others work before it goes on.
+    /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment
+    /// under each lock; true if there may be more, so that the caller can let others work before it goes on.
     pub fn sweep(&self, now: Now) -> bool {
+        self.shadow.sweep(now);
         let mut is_more = false;
-        for shard in 0..SHARDS as u64 {
-            is_more |= self.locked(shard << SHARD_SHIFT, now, |shard, at| shard.sweep(SWEEP_ITEMS_MAX, at));
+        for hash in self.hashes() {
+            is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
         }
-        is_more
+        let is_over = self.budget.used() > self.budget.limit();
+        is_more | (is_over && self.reclaim(0, now))
+    }
+
+    /// Another limit for the memory of items, in bytes. What is above it goes step by step, by stores and sweeps.
+    ///
+    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
+    /// segments and shards were made for that, and their number bounds the work of a step.
+    pub fn set_memory_bytes(&self, bytes: usize) -> bool {
+        let first = self.config.memory_bytes;
+        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
+        if is_possible {
+            self.budget.set_limit(bytes);
+        }
+        is_possible
+    }
+
+    /// The limit for the memory of items, and what of it is charged now, both in bytes.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        (self.budget.limit(), self.budget.used())
     }
 
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
+    }
+
+    /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.
+    pub fn reset_counts(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().reset_counts());
+        self.shadow.reset();
+    }
+
+    /// How well caches of other sizes would do.
+    pub fn curve(&self) -> Curve {
+        let counts = self.counts();
+        self.shadow.curve(self.budget.limit(), counts.hits() + counts.misses)
     }
 
     /// Leases that make others wait now.
@@ -306,16 +376,25 @@ impl Cache {
     fn locked<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
         self.ages.tick(&self.clock, now);
         let at = self.at(now);
-        let (result, woken) = {
-            let mut shard = self.shards[shard_of(hash)].lock();
+        let (result, woken, _garbage) = {
+            let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
-            (act(&mut shard, at), std::mem::take(&mut shard.woken))
+            let result = act(&mut shard, at);
+            (result, std::mem::take(&mut shard.woken), shard.garbage())
         };
         for hash in woken {
             self.wake(hash);
         }
-        self.make_room(now);
         result
+    }
+
+    /// Lets the shadow know what a key holds now, if it has changed and is one that is followed.
+    fn follow(&self, key: &Key, has_changed: bool, now: Now) {
+        if has_changed && self.shadow.follows(key.hash) {
+            let held =
+                self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
+            self.shadow.changed(key.hash, held, self.budget.limit(), now);
+        }
     }
 
     fn wake(&self, hash: u64) {
@@ -324,15 +403,41 @@ impl Cache {
         }
     }
 
-    /// Evicts round the shards until the budget is kept again. One item over it at a time, so the limit is passed by
-    /// no more than one item for each thread, and only until here.
-    fn make_room(&self, now: Now) {
-        let mut empty = 0;
-        while self.budget.is_exceeded() && empty < SHARDS {
-            let shard = self.rotor.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            let was_evicted = self.shards[shard].lock().evict(self.at(now));
-            empty = if was_evicted { 0 } else { empty + 1 };
+    /// Makes room before a store: one step where little is left, and more of them before a large value, to which others
+    /// like it leave that room until what is returned is dropped.
+    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
+        if !self.budget.admits(value_bytes) {
+            return None;
         }
+        let wanted = self.budget.want(value_bytes);
+        let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
+        while steps > 0 && self.budget.is_tight(wanted.as_ref()) && self.reclaim(hash, now) {
+            steps -= 1;
+        }
+        wanted
+    }
+
+    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in the next one
+    /// that holds more; false if nowhere is anything to be had.
+    fn reclaim(&self, hash: u64, now: Now) -> bool {
+        let (share, shards) = (self.budget.share(), self.shards.len());
+        let others = (0..shards).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
+        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
+            let (gave, _garbage) = {
+                let mut shard = self.shards[shard].lock();
+                (shard.reclaim(share, self.at(now)), shard.garbage())
+            };
+            gave
+        })
+    }
+
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+    }
+
+    /// For each shard a hash that belongs to it.
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
     }
 
     fn at(&self, now: Now) -> At<'_> {
@@ -354,6 +459,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
             bytes: item.value,
             expiry: Expiry(meta.expiry),
             flags: meta.flags,
+            shared: item.shared,
             stored: meta.stored,
             unique: meta.as_of.number(),
         }
@@ -372,17 +478,7 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
-fn shard_of(hash: u64) -> usize {
-    (hash >> SHARD_SHIFT) as usize % SHARDS
-}
-
-/// Many more than cores, so that two threads seldom meet.
-#[cfg(not(shuttle))]
-const SHARDS: usize = 64;
-/// The model checker explores few of them.
-#[cfg(shuttle)]
-const SHARDS: usize = 2;
+/// By how much the limit may be lowered or raised.
+const MEMORY_FACTOR: usize = 8;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;
-/// Items looked at under one lock by [`Cache::sweep`].
-pub const SWEEP_ITEMS_MAX: usize = 128;

@@ -1,6 +1,6 @@
 //! What can be asked of the cache beside a key, and what it can answer.
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
 use super::engine::Item;
 use super::expiry::Expiry;
@@ -25,29 +25,29 @@ pub enum Mode {
 
 /// A value that somebody wants stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Draft {
+pub struct Draft<'a> {
     /// When it stops being served.
     pub expiry: Expiry,
     /// The client's own mark, kept and given back.
     pub flags: u32,
-    /// The bytes themselves.
-    pub value: Bytes,
+    /// The bytes themselves. Small ones are copied; large ones that are owned are kept as they are.
+    pub value: Cow<'a, [u8]>,
 }
 
-impl Draft {
+impl<'a> Draft<'a> {
     /// A value without a mark that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
-    pub fn new(value: impl Into<Bytes>) -> Self {
-        Draft { expiry: Expiry::NEVER, flags: 0, value: value.into() }
+    pub fn new(value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Draft { expiry: Expiry::NEVER, flags: 0, value: value.as_ref().into() }
     }
 }
 
 /// What the holder of a lease brings back.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fill {
+pub enum Fill<'a> {
     /// Nothing: somebody else may load the value.
     Release,
     /// The value.
-    Value(Draft),
+    Value(Draft<'a>),
 }
 
 /// How the fence for clients without leases saw a store.
@@ -68,6 +68,8 @@ pub enum Fence {
 pub enum Store {
     /// `cas`: somebody changed the value since it was read.
     Exists,
+    /// There is no memory for it, and nothing may be evicted; the old value is gone, too.
+    NoRoom,
     /// `cas`: there is no live value.
     NotFound,
     /// The mode did not allow it.
@@ -97,12 +99,23 @@ pub enum Filled {
 /// Why a fill was not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refused {
+    /// There is no memory for it, and nothing may be evicted.
+    NoRoom,
     /// A newer value or fill is there already.
     Superseded,
     /// The token is of another key, boot or server, or too old, or none at all.
     Unknown,
     /// The key was voided after the lease was granted, or is held off.
     Voided,
+}
+
+/// Why a value was not counted up or down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotCounted {
+    /// There is no memory for the longer number, and nothing may be evicted; the old value is gone.
+    NoRoom,
+    /// The value is not the decimal form of a number below 2^64.
+    NotANumber,
 }
 
 /// What a lease-get finds.

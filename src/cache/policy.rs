@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::budget::Layout;
+use super::shadow::Shadow;
+use super::shard::fixed_table_bytes;
+
 /// Whether a plain `get` that misses and the `set` after it are fenced like a lease and its fill.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Implicit {
@@ -40,6 +44,18 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// How leases behave.
     pub policy: Policy,
+    /// What a store does that finds no room.
+    pub when_full: WhenFull,
+}
+
+/// What a store does that finds no room.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WhenFull {
+    /// It throws away what deserves its room least.
+    #[default]
+    Evict,
+    /// It is refused.
+    Refuse,
 }
 
 impl Default for Policy {
@@ -54,9 +70,32 @@ impl Default for Policy {
     }
 }
 
+impl Config {
+    /// Bytes of one segment of the log, the unit in which memory is given to shards.
+    pub fn segment_bytes(&self) -> usize {
+        Layout::new(self.memory_bytes).segment_bytes
+    }
+
+    /// Shards, each with a lock of its own.
+    pub fn shards(&self) -> usize {
+        Layout::new(self.memory_bytes).shards
+    }
+
+    /// What the tables take that stand apart from `memory_bytes`: voids, tokens, lease records, hold-offs, and the
+    /// sample behind the miss-ratio curve.
+    pub fn fixed_table_bytes(&self) -> usize {
+        fixed_table_bytes(self.shards()) + Shadow::BYTES
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Config { memory_bytes: 64 << 20, value_bytes_max: VALUE_BYTES_MAX_DEFAULT, policy: Policy::default() }
+        Config {
+            memory_bytes: 64 << 20,
+            value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
+            policy: Policy::default(),
+            when_full: WhenFull::Evict,
+        }
     }
 }
 

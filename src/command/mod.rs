@@ -9,17 +9,14 @@
 mod session;
 mod stats;
 
-use std::borrow::Cow;
-
-use bytes::Bytes;
-
 use crate::cache;
 use crate::cache::{
-    Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, Refused, Seq, Step, Value,
+    Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, NotCounted, Refused, Seq, Step,
+    Value,
 };
 use crate::clock::Now;
 use crate::metrics::Count;
-use crate::protocol::{CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
+use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
 
 pub use self::session::{ImplicitReply, Rules, Session};
 
@@ -58,6 +55,7 @@ pub fn execute<'a>(
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
         Request::Append(store) => command.store(Mode::Append, store),
+        Request::CacheMemlimit { megabytes, noreply } => command.cache_memlimit(*megabytes, *noreply),
         Request::Cas(store, unique) => command.store(Mode::Cas(*unique), store),
         Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
         Request::Delete { key, held_seconds, noreply } => command.delete(key, *held_seconds, *noreply),
@@ -113,7 +111,7 @@ impl Command<'_> {
         let key = legal(self.cache, bytes);
         let output = &mut *self.output;
         let found = self.cache.get(&key, &mut self.session.peer, self.now, |value| {
-            output.value(bytes, value.flags, shown(unique, value), value.bytes);
+            output.value(bytes, value.flags, shown(unique, value), block(value));
         });
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
     }
@@ -124,7 +122,7 @@ impl Command<'_> {
         let expiry = Expiry::from_exptime(exptime, self.now);
         let peer = &mut self.session.peer;
         let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
-            output.value(bytes, value.flags, shown(unique, value), value.bytes);
+            output.value(bytes, value.flags, shown(unique, value), block(value));
         });
         // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
@@ -177,7 +175,7 @@ impl Command<'_> {
                     (token.number(), stale)
                 }
                 Leased::Hit(value) => {
-                    output.value(bytes, value.flags, None, value.bytes);
+                    output.value(bytes, value.flags, None, block(value));
                     counters.add(Count::GetHits);
                     return None;
                 }
@@ -186,8 +184,8 @@ impl Command<'_> {
             if stale.is_some() {
                 counters.add(Count::StaleServed);
             }
-            let (flags, empty) = (stale.map_or(0, |stale| stale.flags), Bytes::new());
-            output.leased_value(bytes, token, flags, stale.map_or(&empty, |stale| stale.bytes));
+            let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
+            output.leased_value(bytes, token, flags, copy);
             None
         });
         waited.count(waits.is_some(), now.millis >= deadline, counters);
@@ -207,6 +205,7 @@ impl Command<'_> {
             Ok(Filled::Released) => (Count::LeaseReleased, Reply::Stored),
             Ok(Filled::Stale) => (Count::LeaseRefusedVoided, Reply::StaleStored),
             Ok(Filled::Visible) => (Count::LeaseFilled, Reply::Stored),
+            Err(Refused::NoRoom) => (Count::StoreNoMemory, Reply::NoRoom),
             Err(Refused::Superseded) => (Count::LeaseRefusedSuperseded, Reply::NotStored),
             Err(Refused::Unknown) => (Count::LeaseRefusedUnknown, Reply::NotStored),
             Err(Refused::Voided) => (Count::LeaseRefusedVoided, Reply::NotStored),
@@ -222,6 +221,7 @@ impl Command<'_> {
         self.tally_store(mode, done);
         let reply = match done {
             cache::Store::Exists => Reply::Exists,
+            cache::Store::NoRoom => Reply::NoRoom,
             cache::Store::NotFound => Reply::NotFound,
             // Joined values that are too large are no error in memcached: each part was legal.
             cache::Store::NotStored | cache::Store::TooLarge => Reply::NotStored,
@@ -254,7 +254,8 @@ impl Command<'_> {
                 self.session.counters.add(misses);
                 self.reply(Reply::NotFound, noreply);
             }
-            Some(Err(cache::NotANumber)) => self.reply(Reply::NonNumeric, noreply),
+            Some(Err(NotCounted::NotANumber)) => self.reply(Reply::NonNumeric, noreply),
+            Some(Err(NotCounted::NoRoom)) => self.reply(Reply::NoRoomToCount, noreply),
             Some(Ok(number)) => {
                 self.session.counters.add(hits);
                 if !noreply {
@@ -288,6 +289,18 @@ impl Command<'_> {
         self.reply(Reply::Ok, noreply);
     }
 
+    fn cache_memlimit(&mut self, megabytes: u64, noreply: bool) {
+        let reply = match megabytes {
+            ..MEGABYTES_MIN => Reply::MemlimitTooSmall,
+            MEGABYTES_MIN..=MEGABYTES_MAX if self.cache.set_memory_bytes((megabytes as usize) << 20) => {
+                Reply::Ok
+            }
+            MEGABYTES_MIN..=MEGABYTES_MAX => Reply::MemlimitOutOfBounds,
+            _ => Reply::MemlimitNotMegabytes,
+        };
+        self.reply(reply, noreply);
+    }
+
     /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
     fn too_large(&mut self, bytes: &[u8], is_set: bool, noreply: bool) {
         if is_set {
@@ -315,6 +328,7 @@ impl Command<'_> {
         match (mode, done) {
             (Mode::Cas(_), cache::Store::Stored { .. }) => counters.add(Count::CasHits),
             (_, cache::Store::Exists) => counters.add(Count::CasBadval),
+            (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
             (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
             (_, cache::Store::Refused) => counters.add(Count::ImplicitRefused),
             (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
@@ -341,15 +355,20 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
     }
 }
 
-fn draft(store: &mut Store, now: Now) -> Draft {
-    let value = match std::mem::take(&mut store.value) {
-        // Copied out: a slice of the read buffer would keep the whole of it alive, and our byte count would be a lie.
-        Cow::Borrowed(value) => Bytes::copy_from_slice(value),
-        Cow::Owned(value) => Bytes::from(value),
-    };
+fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
+    let value = std::mem::take(&mut store.value);
     Draft { expiry: Expiry::from_exptime(store.exptime, now), flags: store.flags, value }
 }
 
+fn block(value: Value<'_>) -> Block<'_> {
+    Block { bytes: value.bytes, shared: value.shared }
+}
+
+const EMPTY: Block = Block { bytes: &[], shared: None };
+
+/// What `cache_memlimit` takes for a number of megabytes.
+const MEGABYTES_MIN: u64 = 8;
+const MEGABYTES_MAX: u64 = 1_000_000_000;
 /// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
 const LOST_TOKEN: u64 = 1;
 /// The memcached that we answer like; clients switch features on by it.

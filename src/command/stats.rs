@@ -1,14 +1,19 @@
 //! `stats`: what is told, in the order it is told.
 
 use super::{Command, MEMCACHED_VERSION};
+use crate::cache::{AGE_SECONDS, Counts, FACTORS, WhenFull};
 use crate::protocol::Reply;
 
 impl Command<'_> {
     pub(super) fn stats(&mut self, what: &[u8]) {
         match what {
             b"" => self.general(),
+            b"memory" => self.memory(),
+            b"mrc" => self.curve(),
+            b"ratio" => self.ratio(),
             b"reset" => {
                 self.session.metrics.reset();
+                self.cache.reset_counts();
                 return self.output.reply(Reply::Reset);
             }
             b"settings" => self.settings(),
@@ -28,17 +33,74 @@ impl Command<'_> {
         output.stat("pointer_size", &usize::BITS.to_string());
         let metrics = &self.session.metrics;
         metrics.each(self.cache.counts(), |name, value| output.stat(name, &value.to_string()));
-        output.stat("limit_maxbytes", &self.cache.config().memory_bytes.to_string());
+        output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
+    }
+
+    /// Where the memory is, and what went for want of it.
+    fn memory(&mut self) {
+        let counts = self.cache.counts();
+        let (limit, charged) = self.cache.memory_bytes();
+        let config = self.cache.config();
+        let output = &mut *self.output;
+        let mut tell = |name: &str, value: u64| output.stat(name, &value.to_string());
+        tell("limit_maxbytes", limit as u64);
+        tell("charged_bytes", charged as u64);
+        let parts = [
+            ("small_bytes", counts.small_bytes),
+            ("main_bytes", counts.main_bytes),
+            ("dead_bytes", counts.dead_bytes),
+            ("open_bytes", counts.open_bytes),
+            ("large_bytes", counts.large_bytes),
+            ("index_bytes", counts.index_bytes),
+            ("ghost_bytes", counts.ghost_bytes),
+        ];
+        parts.iter().for_each(|(name, bytes)| tell(name, *bytes));
+        // Shards change while they are asked one by one.
+        let told: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+        tell("reserved_bytes", (charged as u64).saturating_sub(told));
+        tell("fixed_table_bytes", config.fixed_table_bytes() as u64);
+        tell("segments", counts.segments);
+        tell("segment_bytes", config.segment_bytes() as u64);
+        tell("large_items", counts.large_items);
+        tell("copied_bytes", counts.copied_bytes);
+        tell("ghost_hits", counts.ghost_hits);
+        departures(&counts, tell);
+    }
+
+    /// Hits by the size of the value.
+    fn ratio(&mut self) {
+        for (class, size) in self.cache.counts().sizes.iter().enumerate() {
+            if let Some(ratio) = size.ratio() {
+                let told = format!("hits={},fills={},ratio={ratio:.4}", size.hits, size.fills);
+                self.output.stat(&format!("ratio:{}", 1_u64 << class), &told);
+            }
+        }
+    }
+
+    /// What other sizes of the cache would give.
+    fn curve(&mut self) {
+        let (counts, curve) = (self.cache.counts(), self.cache.curve());
+        let output = &mut *self.output;
+        output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
+        for (factor, ratio) in FACTORS.iter().zip(curve.hit_ratios) {
+            output.stat(&format!("mrc:{factor}"), &format!("{ratio:.4}"));
+        }
+        let (hits, reads) = (counts.hits(), counts.hits() + counts.misses);
+        output.stat("hit_ratio", &format!("{:.4}", hits as f64 / reads.max(1) as f64));
+        output.stat("reads", &reads.to_string());
+        output.stat("samples", &curve.samples.to_string());
+        output.stat("sample_rate", &curve.rate.to_string());
     }
 
     fn settings(&mut self) {
         let config = self.cache.config();
         let policy = &config.policy;
         let output = &mut *self.output;
-        output.stat("maxbytes", &config.memory_bytes.to_string());
+        output.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("maxconns", &self.session.metrics.connections_max.to_string());
         output.stat("item_size_max", &config.value_bytes_max.to_string());
+        output.stat("evictions", if config.when_full == WhenFull::Evict { "on" } else { "off" });
         output.stat("shutdown_command", if self.session.rules.may_shut_down { "yes" } else { "no" });
         output.stat("implicit_leases", &format!("{:?}", policy.implicit).to_lowercase());
         output.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
@@ -46,4 +108,16 @@ impl Command<'_> {
         output.stat("lease_max_age_ms", &policy.lease_max_age.as_millis().to_string());
         output.stat("stale_ms", &policy.stale.as_millis().to_string());
     }
+}
+
+/// What went, and how long it had not been used: `evicted_age:4` was used less than 4 seconds before.
+fn departures(counts: &Counts, mut tell: impl FnMut(&str, u64)) {
+    tell("evictions", counts.evictions);
+    tell("evicted_unfetched", counts.evicted_unfetched);
+    let ends = AGE_SECONDS.iter().map(u32::to_string).chain(["older".to_owned()]);
+    for (end, items) in ends.zip(counts.evicted_ages) {
+        tell(&format!("evicted_age:{end}"), items);
+    }
+    tell("expired", counts.expired);
+    tell("expired_unfetched", counts.expired_unfetched);
 }

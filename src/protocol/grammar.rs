@@ -156,6 +156,11 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"touch" => touch(args, noreply),
         b"delete" => delete(args, noreply),
         b"flush_all" => flush_all(args, noreply),
+        b"cache_memlimit" => {
+            // memcached says no more than ERROR here.
+            let (_, megabytes) = number(unsigned64, args).map_err(|_| Refusal::Unknown)?;
+            Ok(Request::CacheMemlimit { megabytes, noreply })
+        }
         b"stats" => Ok(Request::Stats { what: words(args).next().unwrap_or_default() }),
         b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),

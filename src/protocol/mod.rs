@@ -13,7 +13,7 @@ mod request;
 
 pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
-pub use self::output::{OUTPUT_BYTES_MAX, Output, Reply};
+pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;
 pub use self::request::{CasUnique, Keys, LeaseSet, Request, Store};
 

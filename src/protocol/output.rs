@@ -21,6 +21,15 @@ pub struct Output {
     tail: BytesMut,
 }
 
+/// A data block.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// What is sent.
+    pub bytes: &'a [u8],
+    /// The same bytes, if they can be shared until they are sent.
+    pub shared: Option<&'a Bytes>,
+}
+
 /// A reply that is one fixed line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply {
@@ -30,8 +39,18 @@ pub enum Reply {
     End,
     /// `EXISTS`
     Exists,
+    /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
+    MemlimitNotMegabytes,
+    /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
+    MemlimitOutOfBounds,
+    /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
+    MemlimitTooSmall,
     /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
     NonNumeric,
+    /// `SERVER_ERROR out of memory storing object`
+    NoRoom,
+    /// `SERVER_ERROR out of memory in incr`
+    NoRoomToCount,
     /// `NOT_FOUND`
     NotFound,
     /// `NOT_STORED`
@@ -60,7 +79,12 @@ impl Reply {
             Reply::Deleted => b"DELETED\r\n",
             Reply::End => b"END\r\n",
             Reply::Exists => b"EXISTS\r\n",
+            Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
+            Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
+            Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+            Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
+            Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",
             Reply::NotFound => b"NOT_FOUND\r\n",
             Reply::NotStored => b"NOT_STORED\r\n",
             Reply::Ok => b"OK\r\n",
@@ -93,11 +117,11 @@ impl Output {
     }
 
     /// `VALUE <key> <flags> <bytes> [<unique>]` and the data block.
-    pub fn value(&mut self, key: &[u8], flags: u32, unique: Option<u64>, value: &Bytes) {
+    pub fn value(&mut self, key: &[u8], flags: u32, unique: Option<u64>, value: Block) {
         self.raw(b"VALUE ");
         self.raw(key);
         self.field(flags.into());
-        self.field(value.len() as u64);
+        self.field(value.bytes.len() as u64);
         if let Some(unique) = unique {
             self.field(unique);
         }
@@ -105,12 +129,12 @@ impl Output {
     }
 
     /// `LVALUE <key> <token> <flags> <bytes>` and the data block.
-    pub fn leased_value(&mut self, key: &[u8], token: u64, flags: u32, value: &Bytes) {
+    pub fn leased_value(&mut self, key: &[u8], token: u64, flags: u32, value: Block) {
         self.raw(b"LVALUE ");
         self.raw(key);
         self.field(token);
         self.field(flags.into());
-        self.field(value.len() as u64);
+        self.field(value.bytes.len() as u64);
         self.block(value);
     }
 
@@ -192,14 +216,15 @@ impl Output {
         all
     }
 
-    fn block(&mut self, value: &Bytes) {
+    fn block(&mut self, value: Block) {
         self.raw(b"\r\n");
-        if value.len() < VALUE_APART_BYTES_MIN {
-            self.raw(value);
-        } else {
-            let before = self.tail.split().freeze();
-            self.chunked_bytes += before.len() + value.len();
-            self.chunks.extend([before, value.clone()]);
+        match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
+            None => self.raw(value.bytes),
+            Some(value) => {
+                let before = self.tail.split().freeze();
+                self.chunked_bytes += before.len() + value.len();
+                self.chunks.extend([before, value.clone()]);
+            }
         }
         self.raw(b"\r\n");
     }

@@ -9,6 +9,13 @@ pub enum Request<'a> {
     Add(Store<'a>),
     /// `append`
     Append(Store<'a>),
+    /// `cache_memlimit <megabytes>`
+    CacheMemlimit {
+        /// The new limit.
+        megabytes: u64,
+        /// Answer nothing.
+        noreply: bool,
+    },
     /// `cas`, with the unique that the value must still have.
     Cas(Store<'a>, u64),
     /// `decr <key> <delta>`

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy};
+use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
 use crate::command::{ImplicitReply, Rules};
 
 /// memcached-compatible cache server whose fills are race-free.
@@ -38,6 +38,10 @@ pub struct Options {
     /// Memory for items, in megabytes
     #[arg(short = 'm', long, value_name = "MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
+
+    /// Refuse to store when the memory is full, instead of evicting
+    #[arg(short = 'M', long)]
+    pub disable_evictions: bool,
 
     /// Longest value, in bytes, or with k or m behind it [1 KiB to half of the memory]
     #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m", value_parser = size)]
@@ -149,7 +153,9 @@ impl Options {
             lease_window: self.lease_window,
             stale: Duration::from_secs(self.stale.into()),
         };
-        Config { memory_bytes: self.memory as usize * MEGABYTE, value_bytes_max: self.item_size, policy }
+        let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
+        let memory_bytes = self.memory as usize * MEGABYTE;
+        Config { memory_bytes, value_bytes_max: self.item_size, policy, when_full }
     }
 
     /// What connections may do.

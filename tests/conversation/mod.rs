@@ -134,7 +134,8 @@ fn is_silent(request: &Request) -> bool {
         | Request::Prepend(store)
         | Request::Replace(store)
         | Request::Set(store) => store.noreply,
-        Request::Decr { noreply, .. }
+        Request::CacheMemlimit { noreply, .. }
+        | Request::Decr { noreply, .. }
         | Request::Delete { noreply, .. }
         | Request::FlushAll { noreply, .. }
         | Request::Incr { noreply, .. }

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use leasehold::cache::{
     Cache, Config, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step, Store,
     Token,
@@ -46,7 +45,7 @@ impl World {
     }
 
     pub fn fenced(implicit: Implicit) -> Arc<World> {
-        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..Config::default() })
+        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..small() })
     }
 
     pub fn client(self: &Arc<Self>) -> Client {
@@ -135,7 +134,7 @@ impl Client {
     }
 
     pub fn fill(&mut self, row: usize, token: Token, version: u64) -> Result<Filled, Refused> {
-        self.lease_set(row, token, Fill::Value(Draft::new(version.to_string())))
+        self.lease_set(row, token, Fill::Value(Draft::new(&version.to_string())))
     }
 
     pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
@@ -143,13 +142,14 @@ impl Client {
     }
 
     pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> Store {
-        let draft = Draft::new(version.to_string());
+        let version = version.to_string();
+        let draft = Draft::new(&version);
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
     }
 
     /// Stores so many bytes under the name of any row, also of one that is not there.
     pub fn store_large(&mut self, row: usize, bytes: usize) {
-        let draft = Draft::new(Bytes::from_static(&[b'0'; 1 << 20]).slice(..bytes));
+        let draft = Draft::new(&[b'0'; 1 << 20][..bytes]);
         self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
     }
 
@@ -205,6 +205,11 @@ fn judged(found: Option<u64>, promised: u64) -> Option<u64> {
 
 fn version(value: &[u8]) -> u64 {
     str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).expect("values are versions")
+}
+
+/// A cache that is made quickly: every schedule begins with one.
+pub fn small() -> Config {
+    Config { memory_bytes: 4 << 20, ..Config::default() }
 }
 
 /// A moment after the clock's beginning.

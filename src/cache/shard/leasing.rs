@@ -1,7 +1,7 @@
 //! The life of a lease: granted, waited for, filled, given back.
 
 use super::{At, Shard, State};
-use crate::cache::engine::Meta;
+use crate::cache::engine::{Meta, NoRoom};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::outcome::{Fill, Filled, LeaseGet, Refused};
@@ -15,8 +15,7 @@ impl Shard {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             peer.notes.clear(key.hash, at.age());
-            self.engine.used(slot);
-            return LeaseGet::Hit(self.engine.item(slot));
+            return LeaseGet::Hit(self.engine.hit(slot, at.now.seconds()));
         }
         if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
             return LeaseGet::Busy { is_own: false, stale: None, until };
@@ -24,6 +23,7 @@ impl Shard {
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
         if let Some(lease) = self.leases.find(key.hash).copied() {
             if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
+                self.engine.missed();
                 let token = at.mint.token(key.bytes, lease.seq);
                 return LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token };
             }
@@ -42,7 +42,7 @@ impl Shard {
         &mut self,
         key: &Key,
         token: Token,
-        fill: Fill,
+        fill: Fill<'_>,
         peer: &mut Peer,
         at: At,
     ) -> Result<Filled, Refused> {
@@ -57,7 +57,7 @@ impl Shard {
             (Ok(()), Fill::Value(draft)) => {
                 self.superseded.raise(key.hash, seq);
                 self.end_lease(key);
-                self.put(key, seq, draft, at);
+                self.put(key, seq, draft, at).map_err(|NoRoom| Refused::NoRoom)?;
                 Ok(Filled::Visible)
             }
             (Err(refused), fill) => {
@@ -96,6 +96,7 @@ impl Shard {
         let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(lease));
         peer.notes.miss(key.hash, seq, false, at.age());
+        self.engine.missed();
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }
@@ -122,14 +123,15 @@ impl Shard {
     }
 
     /// A fill that came too late may still be a better stale copy than the one that is kept.
-    fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill, at: At) -> Option<Filled> {
+    fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill<'_>, at: At) -> Option<Filled> {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
-        let meta = *self.engine.item(slot).meta;
+        let meta = self.engine.item(slot).meta;
         if meta.as_of >= seq || draft.value.is_empty() || self.superseded.read(key.hash) >= seq {
             return None;
         }
         self.superseded.raise(key.hash, seq);
-        self.engine.replace(slot, Meta { as_of: seq, flags: draft.flags, ..meta }, draft.value);
+        let meta = Meta { as_of: seq, flags: draft.flags, ..meta };
+        self.engine.replace(key, slot, meta, draft.value, at.now.seconds()).ok()?;
         Some(Filled::Stale)
     }
 

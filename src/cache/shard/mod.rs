@@ -9,9 +9,12 @@
 mod leasing;
 mod storing;
 
+use bytes::Bytes;
+
 use crate::cache::ages::Ages;
 use crate::cache::cells::Cells;
-use crate::cache::engine::{Counts, Engine, Item, Meta, Slot};
+use crate::cache::counts::Counts;
+use crate::cache::engine::{Engine, Item, Meta, NoRoom, Over, Slot};
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
@@ -38,8 +41,6 @@ pub(crate) struct At<'a> {
 /// One shard.
 pub(crate) struct Shard {
     engine: Engine,
-    /// How far the items that a flush voided have been thrown away, while some are left.
-    clearing: Option<usize>,
     /// When a delayed flush is due, in monotonic milliseconds.
     flush_at: Option<u64>,
     /// The void of everything: what is as of this point or older is void.
@@ -63,16 +64,16 @@ enum State {
 }
 
 impl Shard {
-    pub(crate) fn new(engine: Engine) -> Self {
+    /// A shard that is one of so many.
+    pub(crate) fn new(engine: Engine, shards: usize) -> Self {
         Shard {
             engine,
-            clearing: None,
             flush_at: None,
             floor: Seq::ZERO,
             holdoffs: Holdoffs::default(),
-            leases: Leases::new(),
-            superseded: Cells::new(SUPERSEDED_CELLS),
-            voids: Cells::new(VOID_CELLS),
+            leases: Leases::new(LEASES / shards),
+            superseded: Cells::new(SUPERSEDED_CELLS / shards),
+            voids: Cells::new(VOID_CELLS / shards),
             woken: Vec::new(),
         }
     }
@@ -91,16 +92,16 @@ impl Shard {
             return None;
         };
         peer.notes.clear(key.hash, at.age());
-        self.engine.used(slot);
-        Some(self.engine.item(slot))
+        Some(self.engine.hit(slot, at.now.seconds()))
     }
 
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
-        let meta = *self.engine.item(slot).meta;
-        self.engine.set_meta(slot, Meta { expiry: expiry.0, gone: at.gone(expiry), ..meta });
-        self.engine.used(slot);
+        let (meta, second) = (self.engine.item(slot).meta, at.now.seconds());
+        let meta = Meta { expiry: expiry.0, gone: at.gone(expiry), ..meta };
+        let slot = self.engine.set_meta(key, slot, meta, second)?;
+        self.engine.used(slot, second);
         Some(self.engine.item(slot))
     }
 
@@ -132,8 +133,8 @@ impl Shard {
             self.holdoffs.add(key.hash, until, at.now.millis);
         }
         match state {
-            State::Live(slot) if held_until.is_none() => self.make_stale(slot, at),
-            State::Stale(slot) | State::Live(slot) if held_until.is_some() => self.engine.remove(slot),
+            State::Live(slot) if held_until.is_none() => self.make_stale(key, slot, at),
+            State::Stale(slot) | State::Live(slot) if held_until.is_some() => self.remove(key, slot, at),
             State::Absent | State::Live(_) | State::Stale(_) => {}
         }
         matches!(state, State::Live(_))
@@ -154,21 +155,27 @@ impl Shard {
         self.voids.read(hash)
     }
 
-    /// Throws away what is over, looking at no more than `most` items; returns whether some may be left.
-    pub(crate) fn sweep(&mut self, most: usize, at: At) -> bool {
-        let expired = self.engine.expire(at.now.seconds(), most);
-        if let Some(from) = self.clearing {
-            self.clearing = self.engine.clear(self.floor, from, most - expired);
-        }
-        expired == most || self.clearing.is_some()
+    /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
+    pub(crate) fn sweep(&mut self, at: At) -> bool {
+        self.engine.sweep(self.over(at))
     }
 
-    pub(crate) fn evict(&mut self, at: At) -> bool {
-        self.engine.evict(at.now.seconds())
+    /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
+    pub(crate) fn reclaim(&mut self, share: usize, at: At) -> bool {
+        self.engine.reclaim(share, self.over(at))
+    }
+
+    /// Large values that were thrown away, to be dropped when the lock is free.
+    pub(crate) fn garbage(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.engine.garbage)
     }
 
     pub(crate) fn counts(&self) -> Counts {
         self.engine.counts()
+    }
+
+    pub(crate) fn reset_counts(&mut self) {
+        self.engine.reset_counts();
     }
 
     pub(crate) fn leases_outstanding(&self, now: Now) -> usize {
@@ -178,36 +185,38 @@ impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
     fn state(&mut self, key: &Key, at: At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
-        let meta = *self.engine.item(slot).meta;
+        let meta = self.engine.item(slot).meta;
         let second = at.now.seconds();
         if meta.as_of <= self.floor {
-            self.engine.remove(slot);
+            self.remove(key, slot, at);
             State::Absent
         } else if meta.gone != 0 && meta.gone <= second {
-            self.engine.expired(slot);
+            self.engine.expired(slot, second);
             State::Absent
         } else if meta.is_stale {
             State::Stale(slot)
         } else if meta.expiry != 0 && meta.expiry <= second {
-            self.expire_to_stale(slot, meta)
+            self.expire_to_stale(key, slot, meta, at)
         } else {
             State::Live(slot)
         }
     }
 
     /// The time of a live item has passed, and the policy keeps stale copies.
-    fn expire_to_stale(&mut self, slot: Slot, meta: Meta) -> State {
+    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: At) -> State {
+        let second = at.now.seconds();
         if self.engine.item(slot).value.is_empty() {
-            self.engine.expired(slot);
+            self.engine.expired(slot, second);
             return State::Absent;
         }
-        self.engine.set_meta(slot, Meta { is_stale: true, ..meta });
-        State::Stale(slot)
+        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, second);
+        kept.map_or(State::Absent, State::Stale)
     }
 
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+        self.engine.missed();
     }
 
     /// Voids one key: nothing older may be stored or served under it.
@@ -230,34 +239,44 @@ impl Shard {
         }
     }
 
-    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) {
+    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
         let Draft { expiry, flags, value } = draft;
         if expiry == Expiry::PAST {
             if let Some(slot) = self.engine.find(key) {
-                self.engine.remove(slot);
+                self.remove(key, slot, at);
             }
-            return;
+            return Ok(());
         }
         let stored = at.now.seconds();
         let meta = Meta { as_of, expiry: expiry.0, flags, gone: at.gone(expiry), is_stale: false, stored };
-        self.engine.insert(key, meta, value);
+        self.engine.insert(key, meta, value, stored)
     }
 
     /// A voided item stays as a stale copy where the policy wants that, from its first void on.
-    fn make_stale(&mut self, slot: Slot, at: At) {
-        let Item { meta, value } = self.engine.item(slot);
+    fn make_stale(&mut self, key: &Key, slot: Slot, at: At) {
+        let Item { meta, value, .. } = self.engine.item(slot);
         if at.policy.stale.is_zero() || value.is_empty() {
-            return self.engine.remove(slot);
+            return self.remove(key, slot, at);
         }
         let kept = seconds_after(at.now, at.policy.stale);
         let gone = if meta.gone == 0 { kept } else { meta.gone.min(kept) };
-        self.engine.set_meta(slot, Meta { gone, is_stale: true, ..*meta });
+        // Its time no longer matters, and where both ends are one the item has room for them.
+        let meta = Meta { expiry: gone, gone, is_stale: true, ..meta };
+        self.engine.set_meta(key, slot, meta, at.now.seconds());
+    }
+
+    fn remove(&mut self, key: &Key, slot: Slot, at: At) {
+        self.engine.remove(key, slot, at.now.seconds());
+    }
+
+    fn over(&self, at: At) -> Over {
+        Over { floor: self.floor, second: at.now.seconds() }
     }
 
     fn flush(&mut self, at: At) {
         self.flush_at = None;
         self.floor = at.clock.fresh();
-        self.clearing = Some(0);
+        self.engine.flushed();
         self.woken.extend(self.leases.end_all());
     }
 }
@@ -281,10 +300,18 @@ impl At<'_> {
     }
 }
 
-/// Over all 64 shards 3 MiB; at 10,000 voids/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in 1,049.
-const VOID_CELLS: usize = (1 << 19) / crate::cache::SHARDS;
-const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
-
 /// What the tables of all shards take that stand apart from the items: voids, tokens, lease records, hold-offs.
-pub const FIXED_TABLE_BYTES: usize =
-    crate::cache::SHARDS * ((VOID_CELLS + SUPERSEDED_CELLS) * 6 + Leases::BYTES + Holdoffs::BYTES_MAX);
+pub(crate) fn fixed_table_bytes(shards: usize) -> usize {
+    (VOID_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES + shards * Holdoffs::BYTES_MAX
+}
+
+/// Over all shards 3 MiB; at 10,000 voids/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in
+/// 1,049.
+#[cfg(not(shuttle))]
+const VOID_CELLS: usize = 1 << 19;
+/// The model checker makes many of them.
+#[cfg(shuttle)]
+const VOID_CELLS: usize = 1 << 12;
+const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
+/// Lease records over all shards.
+const LEASES: usize = VOID_CELLS / 32;

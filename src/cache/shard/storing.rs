@@ -1,10 +1,10 @@
 //! Stores of clients that bring no token, and the fence before them.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Meta, Slot};
+use crate::cache::engine::{Meta, NoRoom, Slot};
 use crate::cache::key::Key;
 use crate::cache::notes::Note;
-use crate::cache::outcome::{Draft, Fence, Mode, Store};
+use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::value;
@@ -16,7 +16,7 @@ impl Shard {
             (Mode::Set, _) => self.set(key, draft, peer, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
-                self.engine.used(slot);
+                self.engine.used(slot, at.now.seconds());
                 Store::NotStored
             }
             (Mode::Add, State::Absent | State::Stale(_)) => self.add(key, draft, peer, at),
@@ -47,17 +47,14 @@ impl Shard {
         step: value::Step,
         peer: &mut Peer,
         at: At,
-    ) -> Option<Result<u64, value::NotANumber>> {
+    ) -> Option<Result<u64, NotCounted>> {
         let State::Live(slot) = self.state(key, at) else { return None };
-        let Item { meta, value } = self.engine.item(slot);
-        let meta = *meta;
-        let (number, text) = match value::step(value, step) {
-            Ok(done) => done,
-            Err(error) => return Some(Err(error)),
+        let item = self.engine.item(slot);
+        let Some((number, text)) = value::step(item.value, step) else {
+            return Some(Err(NotCounted::NotANumber));
         };
-        let as_of = self.void(key, peer, at);
-        self.engine.replace(slot, Meta { as_of, ..meta }, text);
-        Some(Ok(number))
+        let changed = self.alter(key, slot, item.meta, text, peer, at);
+        Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
     }
 
     fn set(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
@@ -65,22 +62,19 @@ impl Shard {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
             }
-            let as_of = self.void(key, peer, at);
-            self.put(key, as_of, draft, at);
-            return Store::Stored { fence: Fence::None };
+            return self.change(key, draft, peer, at);
         };
         let fence = self.fence(key, note, at);
         if fence == Fence::Refused {
             if let State::Live(slot) = self.state(key, at) {
-                self.engine.remove(slot);
+                self.remove(key, slot, at);
             }
             return Store::Refused;
         }
         if fence == Fence::Observed && self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        self.put(key, at.clock.fresh(), draft, at);
-        Store::Stored { fence }
+        stored(self.put(key, at.clock.fresh(), draft, at), fence)
     }
 
     fn add(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
@@ -95,8 +89,7 @@ impl Shard {
             Fence::Observed if is_held_off => Store::NotStored,
             Fence::None | Fence::Observed | Fence::Passed => {
                 self.end_lease(key);
-                self.put(key, at.clock.fresh(), draft, at);
-                Store::Stored { fence }
+                stored(self.put(key, at.clock.fresh(), draft, at), fence)
             }
         }
     }
@@ -114,11 +107,10 @@ impl Shard {
         }
     }
 
-    /// A change of a live item: a void, and the new value as of the same point.
+    /// A void, and a new value as of the same point.
     fn change(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
         let as_of = self.void(key, peer, at);
-        self.put(key, as_of, draft, at);
-        Store::Stored { fence: Fence::None }
+        stored(self.put(key, as_of, draft, at), Fence::None)
     }
 
     /// `append` and `prepend`, which keep flags and expiry.
@@ -130,13 +122,32 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Store {
-        let Item { meta, value } = self.engine.item(slot);
-        let (meta, joined) = (*meta, join(value));
+        let item = self.engine.item(slot);
+        let (meta, joined) = (item.meta, join(item.value));
         if joined.len() > at.value_bytes_max {
             return Store::TooLarge;
         }
+        stored(self.alter(key, slot, meta, joined, peer, at), Fence::None)
+    }
+
+    /// As [`Shard::change`], for a value that is made from the old one and keeps flags and expiry.
+    fn alter(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        meta: Meta,
+        value: Vec<u8>,
+        peer: &mut Peer,
+        at: At,
+    ) -> Result<(), NoRoom> {
         let as_of = self.void(key, peer, at);
-        self.engine.replace(slot, Meta { as_of, ..meta }, joined.into());
-        Store::Stored { fence: Fence::None }
+        self.engine.replace(key, slot, Meta { as_of, ..meta }, value.into(), at.now.seconds())
+    }
+}
+
+fn stored(put: Result<(), NoRoom>, fence: Fence) -> Store {
+    match put {
+        Err(NoRoom) => Store::NoRoom,
+        Ok(()) => Store::Stored { fence },
     }
 }

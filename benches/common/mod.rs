@@ -1,0 +1,151 @@
+//! What the benches share: keys that go round, and one party that uses a cache.
+
+#![allow(dead_code, reason = "each bench uses its own part")]
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
+use leasehold::cache::{
+    Cache, Config, Draft, Expiry, Fence, Fill, Filled, Leased, Mode, NOTES_MAX, Peer, Step, Store,
+};
+use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::metrics::Metrics;
+use leasehold::protocol::{Decoder, Output, Space};
+use leasehold::{Clock, Now};
+
+/// Keys one after the other, round and round.
+pub struct Round {
+    next: usize,
+    names: Vec<Bytes>,
+}
+
+/// A cache, one party that uses it, and the keys that it goes through. The clock stands still.
+pub struct User {
+    pub cache: Cache,
+    pub keys: Round,
+    now: Now,
+    peer: Peer,
+}
+
+/// A connection without a socket that gets key after key.
+pub struct Wire {
+    cache: Cache,
+    decoder: Decoder,
+    lines: Round,
+    now: Now,
+    pub output: Output,
+    session: Session,
+}
+
+impl Round {
+    pub fn new(names: Vec<Bytes>) -> Self {
+        Round { next: 0, names }
+    }
+
+    pub fn next(&mut self) -> &[u8] {
+        let now = self.next;
+        self.next = (now + 1) % self.names.len();
+        &self.names[now]
+    }
+}
+
+impl User {
+    pub fn new(config: Config, keys: usize) -> Self {
+        let cache = Cache::with_seed(config, [7; 32]);
+        let peer = cache.peer();
+        User { cache, keys: Round::new(names(keys)), now: Clock::manual().now(), peer }
+    }
+
+    /// With a value under every key.
+    pub fn filled(value: &[u8], keys: usize) -> Self {
+        let mut user = User::new(Config::default(), keys);
+        (0..keys).for_each(|_| assert!(user.set(value)));
+        assert_eq!(user.cache.counts().items, keys as u64);
+        user
+    }
+
+    /// With a cache that is full of other keys, and keys many times what fits: whatever comes round again was evicted
+    /// long ago.
+    pub fn full(value: &[u8]) -> Self {
+        let mut user = User::new(Config { memory_bytes: 8 << 20, ..Config::default() }, 200_000);
+        (0..60_000).for_each(|_| assert!(user.set(value)));
+        assert!(user.cache.counts().evictions > 0);
+        user
+    }
+
+    /// With nothing under as many keys as a connection can note.
+    pub fn empty() -> Self {
+        User::new(Config::default(), NOTES_MAX)
+    }
+
+    pub fn get(&mut self) -> Option<usize> {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        self.cache.get(&key, &mut self.peer, self.now, |value| value.bytes.len())
+    }
+
+    pub fn set(&mut self, value: &[u8]) -> bool {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        let stored = self.cache.store(&key, Mode::Set, Draft::new(value), &mut self.peer, self.now);
+        stored == Store::Stored { fence: Fence::None }
+    }
+
+    /// Deletes a key, gets the lease to load it, and fills it.
+    pub fn lease_cycle(&mut self, value: &[u8]) -> bool {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        self.cache.delete(&key, None, &mut self.peer, self.now);
+        let token = self.cache.lease(&key, &mut self.peer, self.now, |leased| match leased {
+            Leased::Granted { token, .. } => Some(token),
+            Leased::Busy { .. } | Leased::Hit(_) => None,
+        });
+        let token = token.expect("nobody else holds it");
+        let fill = Fill::Value(Draft::new(value));
+        self.cache.lease_set(&key, token, fill, &mut self.peer, self.now) == Ok(Filled::Visible)
+    }
+
+    pub fn delete(&mut self) -> bool {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        self.cache.delete(&key, None, &mut self.peer, self.now)
+    }
+
+    pub fn incr(&mut self) -> Option<u64> {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        self.cache.count(&key, Step::Incr(1), &mut self.peer, self.now).and_then(Result::ok)
+    }
+
+    pub fn touch(&mut self) -> bool {
+        let key = self.cache.key(self.keys.next()).expect("it is legal");
+        self.cache.touch(&key, Expiry::NEVER, self.now)
+    }
+}
+
+impl Wire {
+    /// With a value of its own under every key.
+    pub fn filled(value: &[u8], keys: usize) -> Self {
+        let User { cache, now, .. } = User::filled(value, keys);
+        let metrics = Arc::new(Metrics::new(1, 1));
+        let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
+        let lines = names(keys).iter().map(|key| [b"get ", &key[..], b"\r\n"].concat().into()).collect();
+        let lines = Round::new(lines);
+        Wire { cache, decoder: Decoder::new(1 << 20), lines, now, output: Output::default(), session }
+    }
+
+    /// Hands over one line, and leaves the reply in the output.
+    pub fn get(&mut self) -> bool {
+        let Space::Buffer(mut space) = self.decoder.space() else { panic!("no large value is on its way") };
+        space.put_slice(self.lines.next());
+        let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
+        execute(&mut request, &self.cache, &mut self.session, &mut self.output, self.now) == Flow::Next
+    }
+
+    /// The reply was taken.
+    pub fn sent(&mut self) {
+        self.output.sent(self.output.len());
+    }
+}
+
+/// Keys of 24 bytes.
+pub fn names(count: usize) -> Vec<Bytes> {
+    (0..count).map(|n| Bytes::from(format!("bench:{n:018}"))).collect()
+}
+
+pub const VALUE: &[u8] = &[b'v'; 100];

@@ -1,0 +1,118 @@
+//! How many instructions each operation takes: a verdict that a busy machine does not change.
+//!
+//! `cargo bench --bench instructions` runs itself under valgrind's callgrind, each operation twice with different
+//! counts, and divides the difference: what is made ready before is in both. `-- --test` does each a few times without
+//! valgrind. The keys have 24 bytes, the values 100; reads do not copy the value, but for the one from bytes to bytes.
+
+mod common;
+
+use std::env;
+use std::process::Command;
+
+use self::common::{User, VALUE, Wire};
+
+/// What is counted: its name, and how it is done so many times.
+struct Operation {
+    name: &'static str,
+    run: fn(usize),
+}
+
+const OPERATIONS: [Operation; 8] = [
+    Operation { name: "hit", run: hit },
+    Operation { name: "miss, noted", run: miss },
+    Operation { name: "set over, in place", run: set_in_place },
+    Operation { name: "set over, moving", run: set_moving },
+    Operation { name: "set insert with eviction", run: set_with_eviction },
+    Operation { name: "delete hit", run: delete },
+    Operation { name: "lease cycle: delete, lease_get, lease_set", run: lease_cycle },
+    Operation { name: "get hit, from bytes to bytes", run: bytes_to_bytes },
+];
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match &arguments[..] {
+        [flag, name, count] if flag == RUN => {
+            let operation = OPERATIONS.iter().find(|operation| operation.name == name);
+            (operation.expect("it is in the table").run)(count.parse().expect("a count"));
+        }
+        flags => all(flags.iter().any(|flag| flag == "--test")),
+    }
+}
+
+fn all(is_test: bool) {
+    for Operation { name, run } in &OPERATIONS {
+        if is_test {
+            run(FEW / 10);
+            println!("{name}: ok");
+        } else if let Some((few, more)) = counted(name, FEW).zip(counted(name, MORE)) {
+            println!("{name:<44}{:>7}", (more - few) / (MORE - FEW) as u64);
+        } else {
+            return println!("this needs valgrind, which does not run here");
+        }
+    }
+}
+
+/// Instructions of this program when it does one operation so many times.
+fn counted(name: &str, count: usize) -> Option<u64> {
+    let program = env::current_exe().expect("the system tells");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args([RUN, name, &count.to_string()])
+        .output()
+        .ok()?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    let collected = log.lines().find_map(|line| line.split_once("Collected : "));
+    collected?.1.trim().parse().ok()
+}
+
+fn hit(count: usize) {
+    let mut user = User::filled(VALUE, KEYS);
+    (0..count).for_each(|_| assert_eq!(user.get(), Some(VALUE.len())));
+}
+
+fn miss(count: usize) {
+    let mut user = User::empty();
+    (0..count).for_each(|_| assert_eq!(user.get(), None));
+}
+
+fn set_in_place(count: usize) {
+    let mut user = User::filled(VALUE, KEYS);
+    (0..count).for_each(|_| assert!(user.set(VALUE)));
+}
+
+/// Every round longer than the one before.
+fn set_moving(count: usize) {
+    let mut user = User::filled(VALUE, KEYS);
+    let long = [b'v'; 200];
+    (0..count).for_each(|n| assert!(user.set(&long[..VALUE.len() + 8 + n / KEYS * 8])));
+}
+
+fn set_with_eviction(count: usize) {
+    let mut user = User::full(VALUE);
+    (0..count).for_each(|_| assert!(user.set(VALUE)));
+}
+
+fn delete(count: usize) {
+    let mut user = User::filled(VALUE, MORE);
+    (0..count).for_each(|_| assert!(user.delete()));
+}
+
+fn lease_cycle(count: usize) {
+    let mut user = User::filled(VALUE, KEYS);
+    (0..count).for_each(|_| assert!(user.lease_cycle(VALUE)));
+}
+
+fn bytes_to_bytes(count: usize) {
+    let mut wire = Wire::filled(VALUE, KEYS);
+    for _ in 0..count {
+        assert!(wire.get() && wire.output.len() > VALUE.len());
+        wire.sent();
+    }
+}
+
+/// How it calls itself, before a name and a count.
+const RUN: &str = "--run";
+const KEYS: usize = 10_000;
+const FEW: usize = 20_000;
+const MORE: usize = 40_000;

@@ -1,0 +1,144 @@
+//! What the shards hold and have done, added up for whoever asks.
+
+/// What a shard, or all of them, hold and have done. All bytes are of memory, bookkeeping included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Bytes of what is held, live or stale: header, key, value, rounded up to 8.
+    pub bytes: u64,
+    /// Bytes that eviction and packing have moved since the start.
+    pub copied_bytes: u64,
+    /// Bytes in segments that nothing live lies in any more.
+    pub dead_bytes: u64,
+    /// Evicted items by the seconds since they had been read or stored; see [`AGE_SECONDS`].
+    pub evicted_ages: [u64; AGE_SECONDS.len() + 1],
+    /// Evicted items that nobody ever read.
+    pub evicted_unfetched: u64,
+    /// Items that had to go for want of memory.
+    pub evictions: u64,
+    /// Items that were thrown away because their time had passed, or because everything was voided.
+    pub expired: u64,
+    /// How many of these nobody ever read.
+    pub expired_unfetched: u64,
+    /// Bytes of the tables of fingerprints.
+    pub ghost_bytes: u64,
+    /// Items that came back soon after they had been thrown away.
+    pub ghost_hits: u64,
+    /// Bytes of the tables that find items.
+    pub index_bytes: u64,
+    /// Items held.
+    pub items: u64,
+    /// Bytes of the items that lie apart.
+    pub large_bytes: u64,
+    /// Items that lie apart.
+    pub large_items: u64,
+    /// Bytes of live items in the main queues.
+    pub main_bytes: u64,
+    /// Reads that found nothing live; who was told that somebody else loads the value is not among them.
+    pub misses: u64,
+    /// Bytes of segments that are not written yet.
+    pub open_bytes: u64,
+    /// Segments held.
+    pub segments: u64,
+    /// Reads and fills by the size of the value; class `n` holds values of up to 2^n bytes.
+    pub sizes: [SizeCounts; SIZES],
+    /// Bytes of live items in the small queues.
+    pub small_bytes: u64,
+    /// Stale copies among `items`, not counting those whose time has passed unseen.
+    pub stale: u64,
+    /// Items stored since the start.
+    pub total_items: u64,
+}
+
+/// What happened to values of one size class.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SizeCounts {
+    /// Stores under keys that held nothing live: what misses of this size cost. A miss itself has no size.
+    pub fills: u64,
+    /// Reads that found a value.
+    pub hits: u64,
+}
+
+impl SizeCounts {
+    /// The class of a value: the least `n` such that 2^n bytes hold it.
+    pub(crate) fn class(value_bytes: usize) -> usize {
+        (value_bytes.max(1).next_power_of_two().ilog2() as usize).min(SIZES - 1)
+    }
+
+    /// Hits among hits and fills; `None` if there are neither.
+    pub fn ratio(self) -> Option<f64> {
+        let all = self.hits + self.fills;
+        (all > 0).then(|| self.hits as f64 / all as f64)
+    }
+}
+
+impl Counts {
+    /// Reads that found a value.
+    pub fn hits(&self) -> u64 {
+        self.sizes.iter().map(|size| size.hits).sum()
+    }
+
+    /// What was done is counted anew; what is held stays.
+    pub(crate) fn begin_again(&mut self) {
+        let Counts { bytes, items, stale, .. } = *self;
+        *self = Counts { bytes, items, stale, ..Counts::default() };
+    }
+
+    pub(crate) fn evicted(&mut self, age_seconds: u32) {
+        let class = AGE_SECONDS.iter().position(|end| age_seconds < *end).unwrap_or(AGE_SECONDS.len());
+        self.evicted_ages[class] += 1;
+    }
+}
+
+impl std::ops::Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        let mut evicted_ages = self.evicted_ages;
+        evicted_ages.iter_mut().zip(other.evicted_ages).for_each(|(sum, more)| *sum += more);
+        let mut sizes = self.sizes;
+        for (sum, more) in sizes.iter_mut().zip(other.sizes) {
+            *sum = SizeCounts { fills: sum.fills + more.fills, hits: sum.hits + more.hits };
+        }
+        Counts {
+            bytes: self.bytes + other.bytes,
+            copied_bytes: self.copied_bytes + other.copied_bytes,
+            dead_bytes: self.dead_bytes + other.dead_bytes,
+            evicted_ages,
+            evicted_unfetched: self.evicted_unfetched + other.evicted_unfetched,
+            evictions: self.evictions + other.evictions,
+            expired: self.expired + other.expired,
+            expired_unfetched: self.expired_unfetched + other.expired_unfetched,
+            ghost_bytes: self.ghost_bytes + other.ghost_bytes,
+            ghost_hits: self.ghost_hits + other.ghost_hits,
+            index_bytes: self.index_bytes + other.index_bytes,
+            items: self.items + other.items,
+            large_bytes: self.large_bytes + other.large_bytes,
+            large_items: self.large_items + other.large_items,
+            main_bytes: self.main_bytes + other.main_bytes,
+            misses: self.misses + other.misses,
+            open_bytes: self.open_bytes + other.open_bytes,
+            segments: self.segments + other.segments,
+            sizes,
+            small_bytes: self.small_bytes + other.small_bytes,
+            stale: self.stale + other.stale,
+            total_items: self.total_items + other.total_items,
+        }
+    }
+}
+
+/// Size classes of values: 1 byte, 2, 4, … 1 GiB.
+pub const SIZES: usize = 31;
+/// Where the classes of `evicted_ages` end, in seconds; the last has no end.
+pub const AGE_SECONDS: [u32; 7] = [1, 4, 16, 64, 256, 1024, 4096];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_class_ends_at_its_power_of_two() {
+        for (value_bytes, class) in [(0, 0), (1, 0), (2, 1), (3, 2), (64, 6), (65, 7), (1 << 30, 30)] {
+            assert_eq!(SizeCounts::class(value_bytes), class, "{value_bytes}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Ghosts: fingerprints of what was thrown away lately, so that what comes back at once is known to be wanted.
+//!
+//! A fixed table of sets; the oldest of a full set makes room. Ages are counted in bytes thrown away, as S3-FIFO
+//! counts its ghost queue (Yang et al., SOSP 2023).
+//!
+//! Deliberately absent: certainty. Two keys may share a fingerprint; then one of them is favoured for no reason.
+
+/// The ghosts of one shard.
+pub(super) struct Ghosts {
+    /// Fingerprint in the upper bits, time in the lower; 0 is empty.
+    sets: Box<[[u32; WAYS]]>,
+    /// Bytes thrown away so far.
+    thrown: u64,
+    /// Bytes after whose throwing a ghost is forgotten.
+    window: u64,
+}
+
+impl Ghosts {
+    /// Ghosts for a shard of so many bytes.
+    pub(super) fn new(shard_bytes: usize) -> Self {
+        let sets = (shard_bytes / BYTES_PER_GHOST / WAYS).next_power_of_two();
+        let window = (shard_bytes as u64 / 10 * 9).max(TICKS_PER_WINDOW);
+        Ghosts { sets: vec![[0; WAYS]; sets].into_boxed_slice(), thrown: 0, window }
+    }
+
+    /// Remembers that `bytes` were thrown away under this hash.
+    pub(super) fn put(&mut self, hash: u64, bytes: usize) {
+        self.thrown += bytes as u64;
+        let now = self.time();
+        let age = |ghost: u32| if ghost == 0 { u32::MAX } else { now.wrapping_sub(ghost) & TIME_MASK };
+        let set = self.set(hash);
+        let own = set.iter().position(|ghost| *ghost != 0 && ghost & !TIME_MASK == fingerprint(hash));
+        let place =
+            own.unwrap_or_else(|| (0..WAYS).max_by_key(|way| age(set[*way])).expect("a set has places"));
+        set[place] = fingerprint(hash) | now;
+    }
+
+    /// Whether this hash was thrown away lately; it is forgotten then.
+    pub(super) fn take(&mut self, hash: u64) -> bool {
+        let now = self.time();
+        let is_it = |ghost: u32| {
+            let age = now.wrapping_sub(ghost) & TIME_MASK;
+            ghost != 0 && ghost & !TIME_MASK == fingerprint(hash) && u64::from(age) <= TICKS_PER_WINDOW
+        };
+        let found = self.set(hash).iter_mut().find(|ghost| is_it(**ghost));
+        found.is_some_and(|ghost| std::mem::take(ghost) != 0)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.sets)
+    }
+
+    fn set(&mut self, hash: u64) -> &mut [u32; WAYS] {
+        &mut self.sets[(hash >> SET_SHIFT) as usize & (self.sets.len() - 1)]
+    }
+
+    fn time(&self) -> u32 {
+        (self.thrown * TICKS_PER_WINDOW / self.window) as u32 & TIME_MASK
+    }
+}
+
+/// Never 0, which is an empty place.
+fn fingerprint(hash: u64) -> u32 {
+    (hash as u32 | 1 << TIME_BITS) & !TIME_MASK
+}
+
+const WAYS: usize = 8;
+/// One ghost, of four bytes, for so many bytes of items.
+const BYTES_PER_GHOST: usize = 256;
+const TIME_BITS: u32 = 12;
+const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
+/// A ghost that was not looked for seems young again after four windows; by then its place has long been taken.
+const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
+/// Above the bits that the fingerprint is made of.
+const SET_SHIFT: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u64) -> u64 {
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[test]
+    fn a_ghost_is_seen_once_and_for_its_window_only() {
+        let mut ghosts = Ghosts::new(1 << 20);
+        ghosts.put(hash(1), 100);
+        assert!(!ghosts.take(hash(2)) && ghosts.take(hash(1)) && !ghosts.take(hash(1)));
+        ghosts.put(hash(1), 100);
+        ghosts.put(hash(3), (1 << 20) / 10 * 8);
+        assert!(ghosts.take(hash(1)));
+        ghosts.put(hash(1), 100);
+        ghosts.put(hash(4), 1 << 20);
+        assert!(!ghosts.take(hash(1)));
+    }
+
+    #[test]
+    fn the_oldest_of_a_full_set_makes_room() {
+        let mut ghosts = Ghosts::new(1);
+        for n in 1..=WAYS as u64 + 1 {
+            ghosts.put(n << TIME_BITS << 1, 100);
+        }
+        assert!(!ghosts.take(1 << TIME_BITS << 1) && ghosts.take(2 << TIME_BITS << 1));
+    }
+}

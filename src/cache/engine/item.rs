@@ -1,0 +1,305 @@
+//! How an item lies in memory: a header, then the key, then the value.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..6 | `as_of` |
+//! | 6 | length of the key |
+//! | 7 | uses (3 bits), fetched, stale, dead, extra; one bit is free |
+//! | 8..12 | place in units of 8 bytes (14 bits), length of the value (18 bits) |
+//! | 12..16 | expiry |
+//! | 16..20 | when it was stored |
+//! | 20..24 | when it was last read |
+//! | 24..32 | client flags and `gone`, only where `extra` is set: flags are not 0, or `gone` is not the expiry |
+//!
+//! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was written;
+//! a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
+//!
+//! Deliberately absent: where an item lies. It is told in a slice that begins with the header.
+
+use crate::cache::engine::Meta;
+use crate::cache::seq::Seq;
+
+/// An item in a segment, or the head of one whose value lies apart.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+
+/// The same, to be changed.
+pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
+
+/// What an item will look like.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    is_extra: bool,
+    key_len: usize,
+    value_len: usize,
+}
+
+impl Shape {
+    pub(super) fn new(meta: &Meta, key_len: usize, value_len: usize) -> Self {
+        Shape { is_extra: meta.flags != 0 || meta.gone != meta.expiry, key_len, value_len }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn place(self) -> usize {
+        (self.value_at() + self.value_len).next_multiple_of(UNIT)
+    }
+
+    fn key_at(self) -> usize {
+        if self.is_extra { HEADER_BYTES + EXTRA_BYTES } else { HEADER_BYTES }
+    }
+
+    fn value_at(self) -> usize {
+        self.key_at() + self.key_len
+    }
+}
+
+impl<'a> Packed<'a> {
+    pub(super) fn key(self) -> &'a [u8] {
+        let shape = self.shape();
+        &self.0[shape.key_at()..shape.value_at()]
+    }
+
+    pub(super) fn value(self) -> &'a [u8] {
+        let shape = self.shape();
+        &self.0[shape.value_at()..shape.value_at() + shape.value_len]
+    }
+
+    pub(super) fn meta(self) -> Meta {
+        let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
+        Meta {
+            as_of: self.as_of(),
+            expiry,
+            flags: if is_extra { self.word(24) } else { 0 },
+            gone: if is_extra { self.word(28) } else { expiry },
+            is_stale: self.has(STALE),
+            stored: self.word(16),
+        }
+    }
+
+    pub(super) fn as_of(self) -> Seq {
+        let [a, b, c, d, e, f, ..] = *self.0 else { unreachable!("a header is longer") };
+        Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
+    }
+
+    pub(super) fn gone(self) -> u32 {
+        if self.has(EXTRA) { self.word(28) } else { self.word(12) }
+    }
+
+    pub(super) fn accessed(self) -> u32 {
+        self.word(20)
+    }
+
+    pub(super) fn is_fetched(self) -> bool {
+        self.has(FETCHED)
+    }
+
+    pub(super) fn is_stale(self) -> bool {
+        self.has(STALE)
+    }
+
+    pub(super) fn is_dead(self) -> bool {
+        self.has(DEAD)
+    }
+
+    pub(super) fn uses(self) -> u32 {
+        u32::from(self.0[STATE] & USES)
+    }
+
+    /// Bytes from its header to the next item's.
+    pub(super) fn place(self) -> usize {
+        (self.word(8) >> VALUE_LEN_BITS) as usize * UNIT
+    }
+
+    /// Bytes that it would take if it was written now.
+    pub(super) fn tight(self) -> usize {
+        self.shape().place()
+    }
+
+    fn shape(self) -> Shape {
+        let value_len = (self.word(8) & VALUE_LEN_MASK) as usize;
+        Shape { is_extra: self.has(EXTRA), key_len: self.0[KEY_LEN].into(), value_len }
+    }
+
+    fn has(self, bit: u8) -> bool {
+        self.0[STATE] & bit != 0
+    }
+
+    fn word(self, at: usize) -> u32 {
+        u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
+    }
+}
+
+impl PackedMut<'_> {
+    /// Writes an item anew into a place of that many bytes.
+    pub(super) fn write(&mut self, place: usize, meta: &Meta, key: &[u8], value: &[u8]) {
+        self.write_head(place, meta, key, value.len());
+        let at = self.shape().value_at();
+        self.0[at..at + value.len()].copy_from_slice(value);
+    }
+
+    /// As [`PackedMut::write`], for a value that lies apart.
+    pub(super) fn write_large(&mut self, meta: &Meta, key: &[u8]) {
+        self.write_head(0, meta, key, 0);
+    }
+
+    /// New bytes and a new description in the same place, which must have the room. It counts as a use.
+    pub(super) fn rewrite(&mut self, meta: &Meta, value: &[u8]) {
+        let (place, uses) = (self.view().place(), self.view().uses());
+        let mut key = [0; u8::MAX as usize];
+        let key_len = usize::from(self.0[KEY_LEN]);
+        key[..key_len].copy_from_slice(self.view().key());
+        self.write(place, meta, &key[..key_len], value);
+        self.set_uses(uses + 1);
+    }
+
+    /// A new description; false if there is no room for it here.
+    pub(super) fn set_meta(&mut self, meta: &Meta) -> bool {
+        let is_extra = Shape::new(meta, 0, 0).is_extra;
+        if is_extra && !self.view().has(EXTRA) {
+            return false;
+        }
+        self.set_as_of(meta.as_of);
+        self.set_word(12, meta.expiry);
+        self.set_word(16, meta.stored);
+        self.set(STALE, meta.is_stale);
+        if self.view().has(EXTRA) {
+            self.set_word(24, meta.flags);
+            self.set_word(28, meta.gone);
+        }
+        true
+    }
+
+    /// Counts a read, at `second`.
+    pub(super) fn read(&mut self, second: u32) {
+        self.set_uses(self.view().uses() + 1);
+        self.set(FETCHED, true);
+        self.set_word(20, second);
+    }
+
+    /// Uses beyond [`USES_MAX`] are not counted.
+    pub(super) fn set_uses(&mut self, uses: u32) {
+        self.0[STATE] = self.0[STATE] & !USES | uses.min(USES_MAX) as u8;
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.set(DEAD, true);
+    }
+
+    /// The place shrinks to what the item needs.
+    pub(super) fn tighten(&mut self) {
+        let tight = self.view().tight();
+        self.set_lengths(tight, self.shape().value_len);
+    }
+
+    fn write_head(&mut self, place: usize, meta: &Meta, key: &[u8], value_len: usize) {
+        let shape = Shape::new(meta, key.len(), value_len);
+        self.0[KEY_LEN] = u8::try_from(key.len()).expect("a key has at most 250 bytes");
+        self.0[STATE] = if shape.is_extra { EXTRA } else { 0 };
+        self.set_lengths(place, value_len);
+        self.set_word(20, meta.stored);
+        let fits = self.set_meta(meta);
+        assert!(fits, "the shape was made for it");
+        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+    }
+
+    fn set_lengths(&mut self, place: usize, value_len: usize) {
+        self.set_word(8, ((place / UNIT) as u32) << VALUE_LEN_BITS | value_len as u32);
+    }
+
+    fn set_as_of(&mut self, as_of: Seq) {
+        self.0[..6].copy_from_slice(&as_of.number().to_le_bytes()[..6]);
+    }
+
+    fn set(&mut self, bit: u8, is_set: bool) {
+        self.0[STATE] = if is_set { self.0[STATE] | bit } else { self.0[STATE] & !bit };
+    }
+
+    fn set_word(&mut self, at: usize, word: u32) {
+        self.0[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn shape(&self) -> Shape {
+        self.view().shape()
+    }
+
+    fn view(&self) -> Packed<'_> {
+        Packed(self.0)
+    }
+}
+
+pub(super) const HEADER_BYTES: usize = 24;
+const EXTRA_BYTES: usize = 8;
+/// What places are multiples of.
+pub(super) const UNIT: usize = 8;
+/// The largest place that its 14 bits can tell.
+pub(super) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
+pub(super) const USES_MAX: u32 = 7;
+
+const KEY_LEN: usize = 6;
+const STATE: usize = 7;
+const USES: u8 = 0b111;
+const FETCHED: u8 = 1 << 3;
+const STALE: u8 = 1 << 4;
+const DEAD: u8 = 1 << 5;
+const EXTRA: u8 = 1 << 7;
+const VALUE_LEN_BITS: u32 = 18;
+const VALUE_LEN_MASK: u32 = (1 << VALUE_LEN_BITS) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(flags: u32, gone: u32) -> Meta {
+        let as_of = Seq::new((1 << 48) - 2).unwrap();
+        Meta { as_of, expiry: 9, flags, gone, is_stale: false, stored: 5 }
+    }
+
+    #[track_caller]
+    fn check(meta: Meta, key: &[u8], value: &[u8], place: usize) {
+        let shape = Shape::new(&meta, key.len(), value.len());
+        assert_eq!(shape.place(), place);
+        let mut bytes = vec![0xaa; place];
+        PackedMut(&mut bytes).write(place, &meta, key, value);
+        let item = Packed(&bytes);
+        assert_eq!((item.key(), item.value(), item.meta()), (key, value, meta));
+        assert_eq!((item.place(), item.tight(), item.uses()), (place, place, 0));
+        assert!(!item.is_dead() && !item.is_fetched());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        check(meta(0, 9), b"k", b"", 32);
+        check(meta(7, 9), b"k", b"1234567", 40);
+        check(meta(0, 12), &[b'k'; 250], &[1; 99_999], 100_288);
+    }
+
+    #[test]
+    fn a_smaller_value_keeps_the_place_until_it_is_tightened() {
+        let mut bytes = vec![0; 64];
+        let mut item = PackedMut(&mut bytes);
+        item.write(64, &meta(0, 9), b"key", b"0123456789012345678901234567890123456");
+        item.read(11);
+        item.rewrite(&meta(3, 9), b"short");
+        let view = item.view();
+        assert_eq!(
+            (view.key(), view.value(), view.place(), view.tight()),
+            (&b"key"[..], &b"short"[..], 64, 40)
+        );
+        assert_eq!((view.uses(), view.meta()), (2, meta(3, 9)));
+        item.tighten();
+        assert_eq!(item.view().place(), 40);
+    }
+
+    #[test]
+    fn a_description_without_extras_has_no_room_for_them() {
+        let mut bytes = vec![0; 64];
+        let mut item = PackedMut(&mut bytes);
+        item.write(64, &meta(0, 9), b"key", b"value");
+        assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
+        assert!(item.view().is_stale());
+        for _ in 0..9 {
+            item.read(12);
+        }
+        assert_eq!((item.view().uses(), item.view().accessed()), (USES_MAX, 12));
+    }
+}

@@ -1,0 +1,421 @@
+//! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or voids.
+//!
+//! An index of small tables finds an item; small ones lie in the log, large ones apart. Memory is taken from a budget
+//! that all shards share, and is charged to the byte: segments, tables, ghosts and large items.
+//!
+//! | file | what |
+//! |---|---|
+//! | `index` | from a hash to a place |
+//! | `item` | how an item lies in memory |
+//! | `segment`, `log` | segments, their two queues, what becomes free |
+//! | `large` | items above an eighth of a segment |
+//! | `ghosts` | what was thrown away lately |
+//! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
+//! | `sweep` | expiry |
+//!
+//! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
+//! segment or table in one operation. `naive`, a map, is the oracle of the tests.
+
+mod ghosts;
+mod index;
+mod item;
+mod large;
+mod log;
+#[cfg(test)]
+mod naive;
+mod reclaim;
+mod segment;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::ghosts::Ghosts;
+use self::index::{Index, Place};
+use self::item::{HEADER_BYTES, Packed, PackedMut, Shape, UNIT};
+use self::large::{Entry, Large};
+use self::log::{Log, place_bytes_max};
+use self::segment::Queue;
+use super::budget::Budget;
+use super::counts::{Counts, SizeCounts};
+use super::key::{Key, Keys};
+use super::policy::WhenFull;
+use super::seq::Seq;
+
+pub(crate) use self::index::Slot;
+
+/// What is stored under a key, beside its bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Meta {
+    /// The CAS unique and the freshness stamp in one.
+    pub(crate) as_of: Seq,
+    /// When it stops being served, in monotonic seconds; 0 for never.
+    pub(crate) expiry: u32,
+    pub(crate) flags: u32,
+    /// When it is thrown away for good: its expiry, or later where a stale copy is kept; 0 for never.
+    pub(crate) gone: u32,
+    /// Voided already, and kept only as a stale copy.
+    pub(crate) is_stale: bool,
+    /// When it was stored, in monotonic seconds.
+    pub(crate) stored: u32,
+}
+
+/// An item as it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item<'a> {
+    pub(crate) meta: Meta,
+    /// The same bytes as `value` where they lie apart: a clone shares them.
+    pub(crate) shared: Option<&'a Bytes>,
+    pub(crate) value: &'a [u8],
+}
+
+/// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over {
+    pub(crate) floor: Seq,
+    pub(crate) second: u32,
+}
+
+/// There is no room for an item; nothing is stored under its key any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NoRoom;
+
+/// The items of one shard.
+pub(crate) struct Engine {
+    budget: Arc<Budget>,
+    counts: Counts,
+    /// Large values that were thrown away, to be dropped when the shard is free again.
+    pub(crate) garbage: Vec<Bytes>,
+    ghosts: Ghosts,
+    index: Index,
+    keys: Keys,
+    large: Large,
+    log: Log,
+    /// Where the sweep goes on: a segment's number, a large item's.
+    sweep_segment: u16,
+    sweep_large: usize,
+    when_full: WhenFull,
+}
+
+/// What is counted of an item that goes.
+struct Departed {
+    accessed: u32,
+    bytes: usize,
+    is_fetched: bool,
+    is_stale: bool,
+}
+
+/// Why an item goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exit {
+    Evicted,
+    Expired,
+    Removed,
+}
+
+impl Engine {
+    pub(crate) fn new(budget: Arc<Budget>, shard_bytes: usize, keys: Keys, when_full: WhenFull) -> Self {
+        let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
+        budget.charge(ghosts.bytes() + index.bytes());
+        Engine {
+            counts: Counts::default(),
+            garbage: Vec::new(),
+            ghosts,
+            index,
+            keys,
+            large: Large::default(),
+            log: Log::new(Arc::clone(&budget)),
+            sweep_segment: 0,
+            sweep_large: 0,
+            when_full,
+            budget,
+        }
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Option<Slot> {
+        self.index.find(key.hash, |slot| self.head(slot).key() == key.bytes)
+    }
+
+    /// Stores an item, over the one that was there.
+    ///
+    /// # Errors
+    /// If there is no room; what was there is gone, too.
+    pub(crate) fn insert(
+        &mut self,
+        key: &Key,
+        meta: Meta,
+        value: Cow<'_, [u8]>,
+        second: u32,
+    ) -> Result<(), NoRoom> {
+        self.counts.total_items += 1;
+        let found = self.find(key);
+        if found.is_none_or(|slot| self.head(slot).is_stale()) {
+            self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
+        }
+        if let Some(slot) = found {
+            return self.replace(key, slot, meta, value, second);
+        }
+        let queue = if self.ghosts.take(key.hash) {
+            self.counts.ghost_hits += 1;
+            Queue::Main
+        } else {
+            Queue::Small
+        };
+        self.append(key, meta, value, queue, second).map(|_| ())
+    }
+
+    /// Gives an item new bytes and a new description. It keeps its place if they fit there, and its queue; it counts as
+    /// a use.
+    ///
+    /// # Errors
+    /// If there is no room; what was there is gone, too.
+    pub(crate) fn replace(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        meta: Meta,
+        value: Cow<'_, [u8]>,
+        second: u32,
+    ) -> Result<(), NoRoom> {
+        let place = Shape::new(&meta, key.bytes.len(), value.len()).place();
+        if let Place::Log(number, offset) = slot.place()
+            && place <= self.log.item(number, offset).place()
+        {
+            self.rewrite(number, offset, &meta, &value, second);
+            return Ok(());
+        }
+        let (queue, uses) = (self.queue(slot), self.head(slot).uses());
+        self.exit(slot, Exit::Removed, second);
+        let slot = self.append(key, meta, value, queue, second)?;
+        self.head_mut(slot).set_uses(uses + 1);
+        Ok(())
+    }
+
+    /// Gives an item a new description; returns where it is now, unless there was no room and it had to go.
+    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, second: u32) -> Option<Slot> {
+        let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
+        if !self.head_mut(slot).set_meta(&meta) {
+            let value = self.item(slot).value.to_vec();
+            self.replace(key, slot, meta, value.into(), second).ok()?;
+            return self.find(key);
+        }
+        self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
+        if let Place::Log(number, offset) = slot.place()
+            && gone != meta.gone
+        {
+            let segment = self.log.segment_mut(number);
+            let bytes = segment.item(offset).tight();
+            segment.expiries.add(meta.gone, bytes, second);
+        }
+        Some(slot)
+    }
+
+    /// Counts a use.
+    pub(crate) fn used(&mut self, slot: Slot, second: u32) {
+        self.head_mut(slot).read(second);
+    }
+
+    /// A read that found this item.
+    pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
+        self.used(slot, second);
+        let class = SizeCounts::class(self.item(slot).value.len());
+        self.counts.sizes[class].hits += 1;
+        self.item(slot)
+    }
+
+    /// A read that found nothing.
+    pub(crate) fn missed(&mut self) {
+        self.counts.misses += 1;
+    }
+
+    /// What was done is counted anew.
+    pub(crate) fn reset_counts(&mut self) {
+        self.counts.begin_again();
+    }
+
+    /// Takes an item out that a client wants gone. What had been used is remembered: it will come back.
+    pub(crate) fn remove(&mut self, key: &Key, slot: Slot, second: u32) {
+        if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
+            self.ghosts.put(key.hash, self.bytes_of(slot));
+        }
+        self.exit(slot, Exit::Removed, second);
+    }
+
+    /// Throws away an item whose time has passed.
+    pub(crate) fn expired(&mut self, slot: Slot, second: u32) {
+        self.exit(slot, Exit::Expired, second);
+    }
+
+    /// Everything was voided: the sweep shall look through all there is.
+    pub(crate) fn flushed(&mut self) {
+        self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
+    }
+
+    pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
+        match slot.place() {
+            Place::Large(number) => {
+                let entry = self.large.get(number);
+                Item { meta: entry.head().meta(), shared: Some(&entry.value), value: &entry.value }
+            }
+            Place::Log(number, offset) => {
+                let item = self.log.item(number, offset);
+                Item { meta: item.meta(), shared: None, value: item.value() }
+            }
+        }
+    }
+
+    /// What is held and was done.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            ghost_bytes: self.ghosts.bytes() as u64,
+            index_bytes: self.index.bytes() as u64,
+            large_bytes: self.large.bytes as u64,
+            large_items: self.large.len() as u64,
+            segments: self.log.held() as u64,
+            ..self.counts
+        };
+        for (_, segment) in self.log.segments() {
+            counts.dead_bytes += (segment.used - segment.live) as u64;
+            counts.open_bytes += segment.room() as u64;
+            match segment.queue {
+                Queue::Main => counts.main_bytes += segment.live as u64,
+                Queue::Small => counts.small_bytes += segment.live as u64,
+            }
+        }
+        counts
+    }
+
+    fn append(
+        &mut self,
+        key: &Key,
+        meta: Meta,
+        value: Cow<'_, [u8]>,
+        queue: Queue,
+        second: u32,
+    ) -> Result<Slot, NoRoom> {
+        let shape = Shape::new(&meta, key.bytes.len(), value.len());
+        let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
+            let value = self.charge_large(value.into_owned(), second)?;
+            let entry = Entry::new(&meta, key.bytes, value, queue, second);
+            Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
+        } else {
+            let (number, offset) = self.reserve(queue, shape.place(), second)?;
+            let segment = self.log.segment_mut(number);
+            segment.item_mut(offset).write(shape.place(), &meta, key.bytes, &value);
+            segment.expiries.add(meta.gone, shape.place(), second);
+            Place::Log(number, offset)
+        };
+        let slot = Slot::new(key.hash, place);
+        self.with_index(|index| index.insert(slot));
+        self.counts.bytes += self.bytes_of(slot) as u64;
+        self.counts.items += 1;
+        self.counts.stale += u64::from(meta.is_stale);
+        Ok(slot)
+    }
+
+    /// New bytes in the old place.
+    fn rewrite(&mut self, number: u16, offset: usize, meta: &Meta, value: &[u8], second: u32) {
+        let segment = self.log.segment_mut(number);
+        let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
+        segment.item_mut(offset).rewrite(meta, value);
+        let after = segment.item(offset).tight();
+        segment.live = segment.live + after - before;
+        segment.expiries.add(meta.gone, after, second);
+        self.counts.bytes = self.counts.bytes + after as u64 - before as u64;
+        self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
+    }
+
+    /// Takes an item out.
+    fn exit(&mut self, slot: Slot, why: Exit, second: u32) {
+        let departed = Departed::new(self.head(slot), self.bytes_of(slot));
+        self.count_exit(departed, why, second);
+        self.with_index(|index| index.remove(slot));
+        match slot.place() {
+            Place::Large(number) => self.garbage.push(self.large.remove(number).value),
+            Place::Log(number, offset) => self.log.kill(number, offset),
+        }
+    }
+
+    fn count_exit(&mut self, item: Departed, why: Exit, second: u32) {
+        let (counts, unfetched) = (&mut self.counts, u64::from(!item.is_fetched));
+        counts.bytes -= item.bytes as u64;
+        counts.items -= 1;
+        counts.stale -= u64::from(item.is_stale);
+        match why {
+            Exit::Evicted => {
+                counts.evictions += 1;
+                counts.evicted_unfetched += unfetched;
+                counts.evicted(second.saturating_sub(item.accessed));
+            }
+            Exit::Expired => {
+                counts.expired += 1;
+                counts.expired_unfetched += unfetched;
+            }
+            Exit::Removed => {}
+        }
+    }
+
+    /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than that free.
+    fn with_index(&mut self, change: impl FnOnce(&mut Index)) {
+        let before = self.index.bytes();
+        change(&mut self.index);
+        let after = self.index.bytes();
+        if after > before {
+            self.budget.charge(after - before);
+        } else {
+            self.budget.discharge(before - after);
+        }
+    }
+
+    fn head(&self, slot: Slot) -> Packed<'_> {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).head(),
+            Place::Log(number, offset) => self.log.item(number, offset),
+        }
+    }
+
+    fn head_mut(&mut self, slot: Slot) -> PackedMut<'_> {
+        match slot.place() {
+            Place::Large(number) => self.large.get_mut(number).head_mut(),
+            Place::Log(number, offset) => self.log.item_mut(number, offset),
+        }
+    }
+
+    fn queue(&self, slot: Slot) -> Queue {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).queue,
+            Place::Log(number, _) => self.log.segment(number).queue,
+        }
+    }
+
+    /// Bytes that an item counts for.
+    fn bytes_of(&self, slot: Slot) -> usize {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).bytes(),
+            Place::Log(number, offset) => self.log.item(number, offset).tight(),
+        }
+    }
+}
+
+impl Departed {
+    fn new(item: Packed, bytes: usize) -> Self {
+        Departed {
+            accessed: item.accessed(),
+            bytes,
+            is_fetched: item.is_fetched(),
+            is_stale: item.is_stale(),
+        }
+    }
+}
+
+/// What an item costs, its share of the index included.
+pub(crate) fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
+}
+
+/// A slot and its mark in a table that is between half and seven eighths full.
+const INDEX_SHARE_BYTES: usize = 13;
