@@ -29,6 +29,7 @@ pub(super) struct Index {
     directory: Vec<u32>,
     bits: u32,
     tables: Vec<Table>,
+    slots: usize,
     /// Bytes of the buckets of all tables.
     slot_bytes: usize,
 }
@@ -69,7 +70,7 @@ impl Slot {
 
 impl Index {
     pub(super) fn new() -> Self {
-        Index { directory: vec![0], bits: 0, tables: vec![Table::new(0)], slot_bytes: 0 }
+        Index { directory: vec![0], bits: 0, tables: vec![Table::new(0)], slots: 0, slot_bytes: 0 }
     }
 
     /// The slot of this hash whose item `is_it`.
@@ -87,11 +88,18 @@ impl Index {
             self.split(number);
             number = self.table(tag);
         }
+        self.slots += 1;
         self.change(number, |slots| _ = slots.insert_unique(table_hash(tag), slot, Slot::table_hash));
     }
 
     /// Takes a slot out.
     pub(super) fn remove(&mut self, slot: Slot) {
+        self.slots -= 1;
+        if self.slots == 0 {
+            // Small tables in the midst of what was freed would keep the allocator from giving that back.
+            *self = Index::new();
+            return;
+        }
         let number = self.table(slot.tag());
         self.change(number, |slots| {
             if let Ok(entry) = slots.find_entry(slot.table_hash(), |other| *other == slot) {
