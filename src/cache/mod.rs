@@ -45,6 +45,8 @@ use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
 pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
+#[cfg(fuzzing)]
+pub use self::engine::check_history;
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};

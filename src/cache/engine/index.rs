@@ -124,7 +124,7 @@ impl Index {
         self.slot_bytes + tables + self.directory.capacity() * size_of::<u32>()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
         self.tables.iter().flat_map(|table| table.slots.iter().copied())
     }

@@ -82,7 +82,7 @@ impl Entry {
     }
 
     /// Bytes charged for it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn charged(&self) -> usize {
         self.value.len() + ENTRY_OVERHEAD_BYTES
     }

@@ -14,14 +14,16 @@
 //! | `sweep` | expiry |
 //!
 //! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
-//! segment or table in one operation. `naive`, a map, is the oracle of the tests.
+//! segment or table in one operation. `history` plays histories against `naive`, a map, for tests and fuzzers.
 
 mod ghosts;
+#[cfg(any(test, fuzzing))]
+mod history;
 mod index;
 mod item;
 mod large;
 mod log;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod naive;
 mod reclaim;
 mod segment;
@@ -46,6 +48,8 @@ use super::key::{Key, Keys};
 use super::policy::WhenFull;
 use super::seq::Seq;
 
+#[cfg(fuzzing)]
+pub use self::history::check as check_history;
 pub(crate) use self::index::Slot;
 
 /// What is stored under a key, beside its bytes.

@@ -1,217 +1,7 @@
 //! The engine against the oracle, its invariants after every step, and the bounds of its work.
 
-use std::collections::HashMap;
-
-use super::naive::Naive;
+use super::history::{Choices, Mix, Pair, SEGMENT, play};
 use super::*;
-
-/// Engine and oracle side by side, and a clock that only moves by hand.
-struct Pair {
-    engine: Engine,
-    floor: u64,
-    naive: Naive,
-    second: u32,
-    seq: u64,
-}
-
-/// What one step of a history may be, by how often.
-#[derive(Clone, Copy)]
-struct Mix {
-    keys: u64,
-    memory_bytes: usize,
-    value_bytes: usize,
-    when_full: WhenFull,
-}
-
-const SEGMENT: usize = 16 << 10;
-
-impl Pair {
-    fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
-        let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
-        let engine = Engine::new(budget, memory_bytes, Keys::new(7), when_full);
-        Pair { engine, floor: 0, naive: Naive::default(), second: 100, seq: 1 }
-    }
-
-    fn over(&self) -> Over {
-        Over { floor: Seq::new(self.floor).unwrap(), second: self.second }
-    }
-
-    fn meta(&mut self, ttl: u32, flags: u32) -> Meta {
-        self.seq += 1;
-        let expiry = if ttl == 0 { 0 } else { self.second + ttl };
-        let as_of = Seq::new(self.seq).unwrap();
-        Meta { as_of, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
-    }
-
-    fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
-        let meta = self.meta(ttl, flags);
-        let key = self.engine.keys.clone();
-        let key = key.key(name).unwrap();
-        let stored = self.engine.insert(&key, meta, value.into(), self.second);
-        match stored {
-            Ok(()) => self.naive.insert(name, meta, value),
-            Err(NoRoom) => self.naive.remove(name),
-        }
-        stored.is_ok()
-    }
-
-    /// The item, if the engine has it; the oracle must have the same.
-    #[track_caller]
-    fn find(&mut self, name: &[u8]) -> Option<Slot> {
-        let key = self.engine.keys.clone();
-        let slot = self.engine.find(&key.key(name).unwrap())?;
-        let item = self.engine.item(slot);
-        assert_eq!(self.naive.get(name), Some((item.meta, item.value)), "of {name:?}");
-        Some(slot)
-    }
-
-    fn change(&mut self, name: &[u8], random: &mut Random) {
-        let keys = self.engine.keys.clone();
-        let key = keys.key(name).unwrap();
-        let Some(slot) = self.find(name) else { return };
-        let old = self.engine.item(slot);
-        let (meta, value) = (old.meta, old.value.to_vec());
-        match random.below(6) {
-            0 => {
-                let (ttl, flags) = (random.below(9) as u32, meta.flags);
-                let meta = self.meta(ttl, flags);
-                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
-                    self.naive.set_meta(name, meta);
-                } else {
-                    self.naive.remove(name);
-                }
-            }
-            1 => {
-                let gone = self.second + 1 + random.below(9) as u32;
-                let meta = Meta { is_stale: true, gone, ..meta };
-                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
-                    self.naive.set_meta(name, meta);
-                } else {
-                    self.naive.remove(name);
-                }
-            }
-            2 => {
-                let joined = [&value[..], b"tail"].concat();
-                let meta = self.meta(0, 3);
-                match self.engine.replace(&key, slot, meta, joined[..].into(), self.second) {
-                    Ok(()) => self.naive.insert(name, meta, &joined),
-                    Err(NoRoom) => self.naive.remove(name),
-                }
-            }
-            3 => {
-                self.engine.remove(&key, slot, self.second);
-                self.naive.remove(name);
-            }
-            _ => self.engine.used(slot, self.second),
-        }
-    }
-
-    /// One step of a history.
-    fn step(&mut self, mix: Mix, random: &mut Random) {
-        let name = format!("key:{}", random.skewed(mix.keys));
-        match random.below(100) {
-            0 => self.second += 1,
-            1 => _ = self.engine.sweep(self.over()),
-            2 if random.below(200) == 0 => {
-                self.floor = self.seq;
-                self.engine.flushed();
-            }
-            2..40 => {
-                let scale = [1, 8, 64]
-                    .get(random.below(12) as usize)
-                    .map_or(mix.value_bytes, |part| mix.value_bytes * part);
-                let value = vec![random.below(256) as u8; random.below(scale as u64) as usize];
-                let ttl = if random.below(2) == 0 { 0 } else { 1 + random.below(20) as u32 };
-                self.insert(name.as_bytes(), &value, ttl, random.below(2) as u32);
-            }
-            _ => self.change(name.as_bytes(), random),
-        }
-        if self.engine.budget.is_tight(None) {
-            self.engine.reclaim(0, self.over());
-        }
-        self.engine.garbage.clear();
-    }
-
-    /// Every promise of the engine that can be looked at from inside.
-    #[track_caller]
-    fn check(&self) {
-        let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
-        let (mut items, mut bytes, mut stale) = (0, 0, 0);
-        let mut queued: HashMap<u16, Queue> = HashMap::new();
-        for queue in [Queue::Main, Queue::Small] {
-            for number in log.queue(queue) {
-                assert_eq!(queued.insert(*number, queue), None, "a segment is in one queue once");
-            }
-        }
-        for (number, segment) in log.segments() {
-            assert_eq!(queued.remove(&number), Some(segment.queue));
-            let (mut offset, mut live) = (0, 0);
-            while let Some((item, next)) = segment.next(offset) {
-                if !item.is_dead() {
-                    let slot = Slot::new(keys.hash(item.key()), Place::Log(number, offset));
-                    assert_eq!(self.engine.find(&keys.key(item.key()).unwrap()), Some(slot));
-                    live += item.tight();
-                    items += 1;
-                    stale += u64::from(item.is_stale());
-                    assert!(item.gone() == 0 || segment.expiries.soonest() <= item.gone());
-                }
-                offset = next;
-            }
-            assert_eq!((offset, live), (segment.used, segment.live));
-            bytes += live;
-        }
-        assert!(queued.is_empty(), "what is queued is held");
-        let apart: Vec<u32> = large.some(0, usize::MAX).0;
-        for number in &apart {
-            let head = large.get(*number).head();
-            stale += u64::from(head.is_stale());
-            let slot = Slot::new(keys.hash(head.key()), Place::Large(*number));
-            assert_eq!(self.engine.find(&keys.key(head.key()).unwrap()), Some(slot));
-        }
-        assert_eq!(large.bytes, apart.iter().map(|number| large.get(*number).bytes()).sum::<usize>());
-        items += apart.len();
-        assert_eq!((items as u64, stale), (counts.items, counts.stale));
-        assert_eq!(index.iter().count(), items);
-        assert_eq!((bytes + large.bytes) as u64, counts.bytes);
-        let tables = index.bytes() + ghosts.bytes();
-        let charged = log.held().max(2) * SEGMENT
-            + tables
-            + apart.iter().map(|n| large.get(*n).charged()).sum::<usize>();
-        assert_eq!(budget.used(), charged, "{} segments, {} large, tables {tables}", log.held(), apart.len());
-    }
-}
-
-/// Plays a history; what is missing in the engine must have been evicted.
-#[track_caller]
-fn play(mix: Mix, seed: u64, steps: usize, check_every: usize) {
-    let (mut pair, mut random) = (Pair::new(mix.memory_bytes, mix.when_full), Random(seed));
-    for step in 0..steps {
-        let copied = pair.engine.counts.copied_bytes;
-        pair.step(mix, &mut random);
-        assert!(pair.engine.counts.copied_bytes - copied <= SEGMENT as u64, "at step {step}");
-        assert!(pair.engine.budget.used() <= mix.memory_bytes, "at step {step}");
-        if step % check_every == 0 {
-            pair.check();
-        }
-    }
-    pair.second += 1;
-    while pair.engine.sweep(pair.over()) {}
-    for _ in 0..1_000 {
-        pair.second += 1;
-        pair.engine.sweep(pair.over());
-    }
-    pair.engine.garbage.clear();
-    pair.naive.sweep(pair.over());
-    pair.check();
-    let names: Vec<Vec<u8>> = pair.naive.0.keys().cloned().collect();
-    let missing = names.iter().filter(|name| pair.find(name).is_none()).count() as u64;
-    let counts = pair.engine.counts();
-    assert_eq!(counts.items + missing, names.len() as u64, "what is over is gone");
-    assert!(missing <= counts.evictions, "{missing} are missing, {} were evicted", counts.evictions);
-    if counts.evictions == 0 {
-        assert_eq!(missing, 0);
-    }
-}
 
 const AMPLE: Mix = Mix { keys: 500, memory_bytes: 64 << 20, value_bytes: 200, when_full: WhenFull::Evict };
 const TIGHT: Mix = Mix { keys: 5_000, memory_bytes: 1 << 20, value_bytes: 200, when_full: WhenFull::Evict };
@@ -219,35 +9,39 @@ const TIGHT: Mix = Mix { keys: 5_000, memory_bytes: 1 << 20, value_bytes: 200, w
 #[test]
 fn with_room_for_all_it_is_a_map() {
     for seed in 1..=4 {
-        play(AMPLE, seed, 20_000, 50);
+        play(AMPLE, Choices::Seeded(seed, 20_000), 50);
     }
 }
 
 #[test]
 fn without_room_what_it_has_is_right() {
     for seed in 1..=4 {
-        play(TIGHT, seed, 20_000, 50);
+        play(TIGHT, Choices::Seeded(seed, 20_000), 50);
     }
 }
 
 #[test]
 fn every_step_keeps_every_promise() {
     for seed in 1..=2 {
-        play(Mix { keys: 300, memory_bytes: 256 << 10, ..TIGHT }, seed, 5_000, 1);
-        play(Mix { keys: 300, memory_bytes: 256 << 10, value_bytes: 20, ..TIGHT }, seed, 5_000, 1);
+        play(Mix { keys: 300, memory_bytes: 256 << 10, ..TIGHT }, Choices::Seeded(seed, 5_000), 1);
+        play(
+            Mix { keys: 300, memory_bytes: 256 << 10, value_bytes: 20, ..TIGHT },
+            Choices::Seeded(seed, 5_000),
+            1,
+        );
     }
 }
 
 #[test]
 fn a_million_steps() {
-    play(AMPLE, 11, 500_000, 50_000);
-    play(TIGHT, 12, 500_000, 50_000);
+    play(AMPLE, Choices::Seeded(11, 500_000), 50_000);
+    play(TIGHT, Choices::Seeded(12, 500_000), 50_000);
 }
 
 #[test]
 fn where_it_must_not_evict_it_refuses() {
     let mix = Mix { when_full: WhenFull::Refuse, ..TIGHT };
-    play(mix, 5, 20_000, 100);
+    play(mix, Choices::Seeded(5, 20_000), 100);
     let mut pair = Pair::new(1 << 20, WhenFull::Refuse);
     let stored = (0..20_000).filter(|n| pair.insert(format!("{n}").as_bytes(), &[1; 200], 0, 0)).count();
     assert!((3_000..5_000).contains(&stored), "{stored}");
@@ -350,20 +144,11 @@ fn a_lower_limit_is_reached_step_by_step() {
     pair.check();
 }
 
-/// xorshift64*, Vigna 2016: seeded, so that a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit.max(1)
-    }
-
-    /// Small numbers more often.
-    fn skewed(&mut self, limit: u64) -> u64 {
-        let most = self.below(limit) + 1;
-        self.below(most)
+#[test]
+fn any_bytes_tell_a_history() {
+    for seed in 1..=200 {
+        let mut random = Choices::Seeded(seed, 0);
+        let bytes: Vec<u8> = (0..2_000).map(|_| random.below(256) as u8).collect();
+        history::check(&bytes);
     }
 }
