@@ -40,7 +40,8 @@ impl Ages {
     ///
     /// It is at most one second late, never early. An `age` above [`AGE_SECONDS_MAX`] counts as that.
     pub(crate) fn horizon(&self, age: Duration, now: Now) -> Seq {
-        let seconds = u32::try_from(age.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).min(AGE_SECONDS_MAX);
+        let seconds = age.as_secs().saturating_add(u64::from(age.subsec_nanos() > 0));
+        let seconds = seconds.min(u64::from(AGE_SECONDS_MAX)) as u32;
         let Some(second) = now.seconds().checked_sub(seconds) else { return Seq::ZERO };
         let reading = self.slot(second).load(Ordering::Relaxed) & ((1 << SEQ_BITS) - 1);
         Seq::new(reading).expect("a reading has no other bits")

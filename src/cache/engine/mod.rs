@@ -226,9 +226,10 @@ impl Engine {
     /// A read that found this item.
     pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
         self.used(slot, second);
-        let class = SizeCounts::class(self.item(slot).value.len());
-        self.counts.sizes[class].hits += 1;
-        self.item(slot)
+        // Not by `item`, which would borrow the counts, too.
+        let item = read(&self.log, &self.large, slot);
+        self.counts.sizes[SizeCounts::class(item.value.len())].hits += 1;
+        item
     }
 
     /// A read that found nothing.
@@ -260,16 +261,12 @@ impl Engine {
     }
 
     pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
-        match slot.place() {
-            Place::Large(number) => {
-                let entry = self.large.get(number);
-                Item { meta: entry.head().meta(), shared: Some(&entry.value), value: &entry.value }
-            }
-            Place::Log(number, offset) => {
-                let item = self.log.item(number, offset);
-                Item { meta: item.meta(), shared: None, value: item.value() }
-            }
-        }
+        read(&self.log, &self.large, slot)
+    }
+
+    /// What is stored beside the bytes.
+    pub(crate) fn meta(&self, slot: Slot) -> Meta {
+        self.head(slot).meta()
     }
 
     /// What is held and was done.
@@ -412,6 +409,19 @@ impl Departed {
             bytes,
             is_fetched: item.is_fetched(),
             is_stale: item.is_stale(),
+        }
+    }
+}
+
+fn read<'a>(log: &'a Log, large: &'a Large, slot: Slot) -> Item<'a> {
+    match slot.place() {
+        Place::Large(number) => {
+            let entry = large.get(number);
+            Item { meta: entry.head().meta(), shared: Some(&entry.value), value: &entry.value }
+        }
+        Place::Log(number, offset) => {
+            let item = log.item(number, offset);
+            Item { meta: item.meta(), shared: None, value: item.value() }
         }
     }
 }

@@ -113,7 +113,7 @@ impl Shard {
             return Err(Refused::Voided);
         }
         let newer_value = match self.state(key, at) {
-            State::Live(slot) => self.engine.item(slot).meta.as_of >= seq,
+            State::Live(slot) => self.engine.meta(slot).as_of >= seq,
             State::Absent | State::Stale(_) => false,
         };
         if newer_value || self.superseded.read(key.hash) >= seq {
@@ -125,7 +125,7 @@ impl Shard {
     /// A fill that came too late may still be a better stale copy than the one that is kept.
     fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill<'_>, at: At) -> Option<Filled> {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
-        let meta = self.engine.item(slot).meta;
+        let meta = self.engine.meta(slot);
         if meta.as_of >= seq || draft.value.is_empty() || self.superseded.read(key.hash) >= seq {
             return None;
         }

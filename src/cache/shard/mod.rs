@@ -98,7 +98,7 @@ impl Shard {
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
-        let (meta, second) = (self.engine.item(slot).meta, at.now.seconds());
+        let (meta, second) = (self.engine.meta(slot), at.now.seconds());
         let meta = Meta { expiry: expiry.0, gone: at.gone(expiry), ..meta };
         let slot = self.engine.set_meta(key, slot, meta, second)?;
         self.engine.used(slot, second);
@@ -185,7 +185,7 @@ impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
     fn state(&mut self, key: &Key, at: At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
-        let meta = self.engine.item(slot).meta;
+        let meta = self.engine.meta(slot);
         let second = at.now.seconds();
         if meta.as_of <= self.floor {
             self.remove(key, slot, at);

@@ -25,7 +25,7 @@ impl Shard {
                 Store::NotStored
             }
             (Mode::Cas(unique), State::Live(slot)) => {
-                if self.engine.item(slot).meta.as_of.number() != unique {
+                if self.engine.meta(slot).as_of.number() != unique {
                     return Store::Exists;
                 }
                 self.change(key, draft, peer, at)
