@@ -91,6 +91,9 @@ impl Log {
         self.budget.give_back(segment.into_memory(), self.held);
         self.held -= 1;
         self.numbers.push(number);
+        if self.held == 0 {
+            *self = Log::new(Arc::clone(&self.budget));
+        }
     }
 
     /// Borrows a segment out of its place, while the others are changed.
