@@ -6,13 +6,12 @@
 //!
 //! Deliberately absent: keys. Whoever asks compares them.
 
-use std::mem;
-
-use hashbrown::HashTable;
+use super::NoRoom;
+use super::table::{self, TABLE_BYTES, TABLE_SLOTS, Table};
 
 /// Where an item lies, and what its key hashes to; good until the next change of the shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Slot(u64);
+pub(crate) struct Slot(pub(super) u64);
 
 /// A place in a segment, or among the large items.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,19 +24,19 @@ pub(super) enum Place {
 
 /// The slots of one shard.
 pub(super) struct Index {
+    bits: u32,
     /// For each value of so many bits of a hash, the number of its table.
     directory: Vec<u32>,
-    bits: u32,
-    tables: Vec<Table>,
+    /// Numbers that no table has any more.
+    free: Vec<u32>,
     slots: usize,
-    /// Bytes of the buckets of all tables.
-    slot_bytes: usize,
+    tables: Vec<Option<Part>>,
 }
 
-struct Table {
-    /// Bits of the directory's that all slots in it agree in.
+/// A table of those hashes that agree in the `depth` lowest bits of the directory's.
+struct Part {
     depth: u32,
-    slots: HashTable<Slot>,
+    table: Table,
 }
 
 impl Slot {
@@ -59,134 +58,164 @@ impl Slot {
     }
 
     /// The bits of the hash that it holds.
-    fn tag(self) -> u64 {
+    pub(super) fn tag(self) -> u64 {
         self.0 >> PLACE_BITS
-    }
-
-    fn table_hash(&self) -> u64 {
-        table_hash(self.tag())
     }
 }
 
 impl Index {
+    /// # Panics
+    /// If the system has no memory to give.
     pub(super) fn new() -> Self {
-        Index { directory: vec![0], bits: 0, tables: vec![Table::new(0)], slots: 0, slot_bytes: 0 }
+        let table = Table::new().expect("the system gives the memory to begin with");
+        Index {
+            bits: 0,
+            directory: vec![0],
+            free: Vec::new(),
+            slots: 0,
+            tables: vec![Some(Part { depth: 0, table })],
+        }
     }
 
     /// The slot of this hash whose item `is_it`.
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let tag = hash & TAG_MASK;
-        let table = &self.tables[self.table(tag)];
-        table.slots.find(table_hash(tag), |slot| slot.tag() == tag && is_it(*slot)).copied()
+        self.part(self.number(tag)).table.find(tag, is_it)
     }
 
-    /// Adds a slot that is not there yet.
-    pub(super) fn insert(&mut self, slot: Slot) {
-        let tag = slot.tag();
-        let mut number = self.table(tag);
-        while self.tables[number].is_full() && self.tables[number].depth < DEPTH_MAX {
-            self.split(number);
-            number = self.table(tag);
+    /// Makes room for one more slot of this hash.
+    ///
+    /// # Errors
+    /// If the system has no memory to give, or a shard has more items than a hash can tell apart.
+    pub(super) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
+        let tag = hash & TAG_MASK;
+        while self.part(self.number(tag)).table.is_full() {
+            self.split(tag).ok_or(NoRoom)?;
         }
+        Ok(())
+    }
+
+    /// Adds a slot that is not there yet, and for which room was made.
+    pub(super) fn insert(&mut self, slot: Slot) {
         self.slots += 1;
-        self.change(number, |slots| _ = slots.insert_unique(table_hash(tag), slot, Slot::table_hash));
+        self.part_mut(self.number(slot.tag())).table.insert(slot);
     }
 
     /// Takes a slot out.
     pub(super) fn remove(&mut self, slot: Slot) {
         self.slots -= 1;
+        let number = self.number(slot.tag());
+        self.part_mut(number).table.remove(slot);
         if self.slots == 0 {
-            // Small tables in the midst of what was freed would keep the allocator from giving that back.
-            *self = Index::new();
-            return;
+            self.begin_again(number);
+        } else {
+            self.join(slot.tag());
         }
-        let number = self.table(slot.tag());
-        self.change(number, |slots| {
-            if let Ok(entry) = slots.find_entry(slot.table_hash(), |other| *other == slot) {
-                entry.remove();
-            }
-            if slots.len() * SPARSE <= slots.capacity() && slots.capacity() > SPARSE_FROM {
-                slots.shrink_to(slots.len() * 2, Slot::table_hash);
-            }
-        });
     }
 
     /// The item has moved.
     pub(super) fn relocate(&mut self, from: Slot, to: Slot) {
-        let number = self.table(from.tag());
-        let slot = self.tables[number].slots.find_mut(from.table_hash(), |slot| *slot == from);
-        *slot.expect("an item that moves is in the index") = to;
+        self.part_mut(self.number(from.tag())).table.replace(from, to);
     }
 
     /// Bytes that tables and directory take.
     pub(super) fn bytes(&self) -> usize {
-        let tables = self.tables.capacity() * size_of::<Table>();
-        self.slot_bytes + tables + self.directory.capacity() * size_of::<u32>()
+        let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
+        tables
+            + self.tables.capacity() * size_of::<Option<Part>>()
+            + (self.directory.capacity() + self.free.capacity()) * size_of::<u32>()
     }
 
     #[cfg(any(test, fuzzing))]
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
-        self.tables.iter().flat_map(|table| table.slots.iter().copied())
+        self.tables.iter().flatten().flat_map(|part| part.table.iter())
     }
 
-    fn change(&mut self, number: usize, change: impl FnOnce(&mut HashTable<Slot>)) {
-        let slots = &mut self.tables[number].slots;
-        let before = slots.allocation_size();
-        change(slots);
-        self.slot_bytes = self.slot_bytes + slots.allocation_size() - before;
+    fn number(&self, tag: u64) -> u32 {
+        self.directory[(tag >> table::PLACE_BITS) as usize & (self.directory.len() - 1)]
     }
 
-    fn table(&self, tag: u64) -> usize {
-        self.directory[(tag >> DIRECTORY_SHIFT) as usize & (self.directory.len() - 1)] as usize
+    fn part(&self, number: u32) -> &Part {
+        self.tables[number as usize].as_ref().expect("the directory names tables that are there")
     }
 
-    /// Parts a table in two by one more bit of the hashes in it.
-    fn split(&mut self, number: usize) {
-        let depth = self.tables[number].depth;
+    fn part_mut(&mut self, number: u32) -> &mut Part {
+        self.tables[number as usize].as_mut().expect("the directory names tables that are there")
+    }
+
+    /// Parts the table of a tag in two by one more bit of the hashes in it.
+    fn split(&mut self, tag: u64) -> Option<()> {
+        let number = self.number(tag);
+        let depth = self.part(number).depth;
+        let (mut low, mut high) = (Table::new().ok()?, Table::new().ok()?);
         if depth == self.bits {
+            if depth == BITS_MAX {
+                return None;
+            }
             self.directory.extend_from_within(..);
             self.bits += 1;
         }
-        let bit = 1 << depth;
-        let (mut low, mut high) = (Table::new(depth + 1), Table::new(depth + 1));
-        let full = mem::take(&mut self.tables[number].slots);
-        self.slot_bytes -= full.allocation_size();
-        for slot in full {
-            let half = if slot.tag() >> DIRECTORY_SHIFT & bit == 0 { &mut low } else { &mut high };
-            half.slots.insert_unique(slot.table_hash(), slot, Slot::table_hash);
+        for slot in self.part(number).table.iter() {
+            let half = if is_high(slot.tag(), depth) { &mut high } else { &mut low };
+            half.insert(slot);
         }
-        self.slot_bytes += low.slots.allocation_size() + high.slots.allocation_size();
-        let other = self.tables.len() as u32;
-        for (index, entry) in self.directory.iter_mut().enumerate() {
-            if *entry == number as u32 && index as u64 & bit != 0 {
-                *entry = other;
-            }
+        let depth = depth + 1;
+        *self.part_mut(number) = Part { depth, table: low };
+        let other = self.free.pop().unwrap_or_else(|| {
+            self.tables.push(None);
+            (self.tables.len() - 1) as u32
+        });
+        self.tables[other as usize] = Some(Part { depth, table: high });
+        self.direct(tag | 1 << (depth - 1 + table::PLACE_BITS), depth, other);
+        Some(())
+    }
+
+    /// Brings the table of a tag together with the one that it was parted from, if they are nearly empty.
+    fn join(&mut self, tag: u64) {
+        let number = self.number(tag);
+        let Part { depth, table } = self.part(number);
+        let (depth, len) = (*depth, table.len);
+        if depth == 0 || len > JOINED_SLOTS_MAX {
+            return;
         }
-        self.tables[number] = low;
-        self.tables.push(high);
+        let buddy = self.number(tag ^ 1 << (depth - 1 + table::PLACE_BITS));
+        let Part { depth: other_depth, table: other } = self.part(buddy);
+        if *other_depth != depth || len + other.len > JOINED_SLOTS_MAX {
+            return;
+        }
+        let gone = self.tables[buddy as usize].take().expect("it was there");
+        self.free.push(buddy);
+        let kept = self.part_mut(number);
+        kept.depth -= 1;
+        gone.table.iter().for_each(|slot| kept.table.insert(slot));
+        self.direct(tag, depth - 1, number);
+    }
+
+    /// One empty table of those that are there is kept.
+    fn begin_again(&mut self, number: u32) {
+        if self.tables.len() == 1 {
+            return;
+        }
+        let mut part =
+            self.tables[number as usize].take().expect("the directory names tables that are there");
+        (part.depth, self.bits, self.slots) = (0, 0, 0);
+        (self.directory, self.free, self.tables) = (vec![0], Vec::new(), vec![Some(part)]);
+    }
+
+    /// Hashes that agree with `tag` in so many bits belong to this table from now on.
+    fn direct(&mut self, tag: u64, depth: u32, number: u32) {
+        let first = (tag >> table::PLACE_BITS) as usize & ((1 << depth) - 1);
+        self.directory.iter_mut().skip(first).step_by(1 << depth).for_each(|entry| *entry = number);
     }
 }
 
-impl Table {
-    fn new(depth: u32) -> Self {
-        Table { depth, slots: HashTable::new() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.slots.len() >= TABLE_SLOTS
-    }
+/// The bit by which a table of this depth is parted.
+fn is_high(tag: u64, depth: u32) -> bool {
+    tag >> (depth + table::PLACE_BITS) & 1 == 1
 }
 
-/// hashbrown places by the low bits and compares the top seven first: both come from the tag.
-fn table_hash(tag: u64) -> u64 {
-    tag | tag << (64 - 7 - PLACE_SHIFT)
-}
-
-/// Slots of a table that is full: seven eighths of 1,024 buckets.
-const TABLE_SLOTS: usize = 896;
-/// A table with this many times more room than slots gives some back, unless it is small anyway.
-const SPARSE: usize = 8;
-const SPARSE_FROM: usize = 64;
+/// Two tables become one when no more than this is in both: a quarter of what one holds.
+const JOINED_SLOTS_MAX: usize = TABLE_SLOTS / 4;
 const UNIT: usize = super::item::UNIT;
 /// Offsets in units of 8 bytes in a segment of 1 MiB; also the number of a large item.
 const OFFSET_BITS: u32 = 17;
@@ -198,9 +227,6 @@ const LARGE: u16 = u16::MAX;
 /// Segments that a shard can number.
 pub(super) const SEGMENTS_MAX: usize = LARGE as usize;
 /// Large items that a shard can number.
-pub(super) const LARGE_MAX: usize = 1 << OFFSET_BITS;
-/// Bits of a tag that place a slot in its table, then seven to compare, then those of the directory.
-const PLACE_SHIFT: u32 = 10;
-const DIRECTORY_SHIFT: u32 = PLACE_SHIFT + 7;
-/// All the bits of a tag that are left; beyond that tables grow.
-const DEPTH_MAX: u32 = 64 - PLACE_BITS - DIRECTORY_SHIFT;
+pub(super) const LARGE_MAX: usize = (1 << OFFSET_BITS) - 1;
+/// Bits of a tag that are left for the directory.
+const BITS_MAX: u32 = 64 - PLACE_BITS - table::PLACE_BITS;

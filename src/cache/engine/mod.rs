@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `index` | from a hash to a place |
+//! | `index`, `table` | from a hash to a place |
 //! | `item` | how an item lies in memory |
 //! | `segment`, `log` | segments, their two queues, what becomes free |
 //! | `large` | items above an eighth of a segment |
@@ -28,6 +28,7 @@ mod naive;
 mod reclaim;
 mod segment;
 mod sweep;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -298,6 +299,7 @@ impl Engine {
         queue: Queue,
         second: u32,
     ) -> Result<Slot, NoRoom> {
+        self.with_index(|index| index.reserve(key.hash))?;
         let shape = Shape::new(&meta, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
             let value = self.charge_large(value.into_owned(), second)?;
@@ -311,7 +313,7 @@ impl Engine {
             Place::Log(number, offset)
         };
         let slot = Slot::new(key.hash, place);
-        self.with_index(|index| index.insert(slot));
+        self.index.insert(slot);
         self.counts.bytes += self.bytes_of(slot) as u64;
         self.counts.items += 1;
         self.counts.stale += u64::from(meta.is_stale);
@@ -361,15 +363,16 @@ impl Engine {
     }
 
     /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than that free.
-    fn with_index(&mut self, change: impl FnOnce(&mut Index)) {
+    fn with_index<R>(&mut self, change: impl FnOnce(&mut Index) -> R) -> R {
         let before = self.index.bytes();
-        change(&mut self.index);
+        let result = change(&mut self.index);
         let after = self.index.bytes();
         if after > before {
             self.budget.charge(after - before);
         } else {
             self.budget.discharge(before - after);
         }
+        result
     }
 
     fn head(&self, slot: Slot) -> Packed<'_> {
