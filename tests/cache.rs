@@ -113,6 +113,26 @@ fn the_budget_is_kept_and_what_is_served_is_right() {
 }
 
 #[test]
+fn a_set_at_a_full_cache_works_on_one_segment_whatever_the_memory() {
+    for (memory_bytes, segment_bytes) in [(8 << 20, 16 << 10), (32 << 20, 64 << 10), (256 << 20, 64 << 10)] {
+        let mut fixture = Fixture::new(Config { memory_bytes, ..Config::default() });
+        assert_eq!(fixture.cache.config().segment_bytes(), segment_bytes);
+        let mut sizes = (0..).map(|n| 200 + n * 7_919 % 1_800);
+        let mut set =
+            |n: usize| fixture.set(&format!("{}", n % 1_000_003), &vec![0; sizes.next().unwrap()], None);
+        (0..memory_bytes / 500).for_each(|n| _ = set(n));
+        for n in 0..2_000 {
+            let before = fixture.cache.counts();
+            fixture.set(&format!("more{n}"), &[0; 1_000], None);
+            let after = fixture.cache.counts();
+            assert!(after.copied_bytes - before.copied_bytes <= segment_bytes as u64);
+            assert!(after.evictions - before.evictions <= segment_bytes as u64 / 200);
+        }
+        assert!(fixture.cache.counts().evictions > 0);
+    }
+}
+
+#[test]
 fn an_item_that_fills_half_the_budget_finds_room_in_all_shards() {
     let mut fixture = Fixture::new(Config { memory_bytes: 8 << 20, ..Config::default() });
     for n in 0..100_000 {

@@ -164,3 +164,19 @@ const SHARDS_MAX: usize = 2;
 pub(crate) const SEGMENTS_OWN: usize = 2;
 /// Segments below the limit at which stores begin to make room.
 const RESERVED_SEGMENTS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_and_the_segments_of_a_shard_stay_few_whatever_the_memory() {
+        for shift in 20..=36 {
+            for memory_bytes in [1_usize << shift, (1 << shift) + (1 << shift) / 2] {
+                let Layout { segment_bytes, shards } = Layout::new(memory_bytes);
+                assert!(segment_bytes <= 1 << 20 && shards.is_power_of_two());
+                assert!(memory_bytes / segment_bytes / shards <= 128, "{memory_bytes}");
+            }
+        }
+    }
+}

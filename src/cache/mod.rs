@@ -413,17 +413,20 @@ impl Cache {
         }
         let wanted = self.budget.want(value_bytes);
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
-        while steps > 0 && self.budget.is_tight(wanted.as_ref()) && self.reclaim(hash, now) {
-            steps -= 1;
+        while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
+            let gave = self.reclaim(hash, now);
+            // Of those that may not evict, a few that have nothing are enough to ask.
+            steps = if gave || self.config.when_full == WhenFull::Evict { steps - 1 } else { 0 };
         }
         wanted
     }
 
-    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in the next one
-    /// that holds more; false if nowhere is anything to be had.
+    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of the next
+    /// that holds more; false if none of them had anything to give.
     fn reclaim(&self, hash: u64, now: Now) -> bool {
         let (share, shards) = (self.budget.share(), self.shards.len());
-        let others = (0..shards).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
+        let others =
+            (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
             let (gave, _garbage) = {
                 let mut shard = self.shards[shard].lock();
@@ -480,6 +483,8 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
+/// Other shards that one step asks for room at most, whatever their number is.
+const SHARDS_ASKED: usize = 16;
 /// By how much the limit may be lowered or raised.
 const MEMORY_FACTOR: usize = 8;
 /// Bits of the hash that neither the index of a shard nor its cells use.

@@ -68,6 +68,11 @@ impl Engine {
 
     /// Throws the tail away without looking who deserves to stay. Stores make room early, so this is for bursts.
     fn force(&mut self, second: u32) -> Result<(), NoRoom> {
+        if !self.garbage.is_empty() {
+            // Better dropped under the lock than missed.
+            self.garbage.clear();
+            return Ok(());
+        }
         if self.when_full == WhenFull::Refuse {
             return Err(NoRoom);
         }
