@@ -266,8 +266,9 @@ fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
     preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
 }
 
+/// Keys are parted as all words are.
 fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
-    args.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+    Keys::new(args)
 }
 
 fn ends_in_noreply(args: &[u8]) -> bool {
@@ -276,7 +277,9 @@ fn ends_in_noreply(args: &[u8]) -> bool {
 
 /// protocol.md: 1 to 250 bytes, no space and no control byte.
 fn is_key(word: &[u8]) -> bool {
-    (1..=KEY_BYTES_MAX).contains(&word.len()) && !word.iter().any(u8::is_ascii_control)
+    // Without an early end the compiler looks at many bytes at once.
+    let has_control = word.iter().fold(false, |found, byte| found | byte.is_ascii_control());
+    (1..=KEY_BYTES_MAX).contains(&word.len()) && !has_control
 }
 
 fn bad_line<E>(_: E) -> Refusal {
