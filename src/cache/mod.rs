@@ -14,6 +14,7 @@ mod expiry;
 mod holdoffs;
 mod key;
 mod leases;
+mod meta;
 mod notes;
 mod outcome;
 mod peer;
@@ -33,7 +34,7 @@ use bytes::Bytes;
 
 use self::ages::Ages;
 use self::budget::{Budget, Layout, Wanted};
-use self::engine::{Engine, Item, item_bytes};
+use self::engine::{Engine, Item};
 use self::key::Keys;
 use self::outcome::LeaseGet;
 use self::seq::SeqClock;
@@ -45,9 +46,11 @@ use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
 pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
+pub use self::engine::item_bytes;
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
+pub use self::meta::{Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed};
 pub use self::notes::NOTES_MAX;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
@@ -77,12 +80,16 @@ pub struct Cache {
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value<'a> {
+    /// When it was last read or stored before, in monotonic seconds.
+    pub accessed: u32,
     /// The bytes themselves.
     pub bytes: &'a [u8],
-    /// When it stops being served.
+    /// When it stops being served; of a stale copy, when it is thrown away.
     pub expiry: Expiry,
     /// The client's own mark.
     pub flags: u32,
+    /// Whether it had been read before.
+    pub is_fetched: bool,
     /// The same bytes where they lie apart, as those of large values do: a clone shares them.
     pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
@@ -249,7 +256,10 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
-        let value_bytes = if let Fill::Value(draft) = &fill { draft.value.len() } else { 0 };
+        let value_bytes = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => draft.value.len(),
+            Fill::Release => 0,
+        };
         let _room = self.make_room(key.hash, value_bytes, now);
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
@@ -444,6 +454,7 @@ impl Cache {
         At {
             ages: &self.ages,
             clock: &self.clock,
+            lease_window: self.config.policy.lease_window,
             mint: &self.mint,
             now,
             policy: &self.config.policy,
@@ -456,12 +467,14 @@ impl<'a> From<Item<'a>> for Value<'a> {
     fn from(item: Item<'a>) -> Self {
         let meta = item.meta;
         Value {
+            accessed: item.accessed,
             bytes: item.value,
-            expiry: Expiry(meta.expiry),
+            expiry: Expiry(if meta.is_stale { meta.gone } else { meta.expiry }),
             flags: meta.flags,
+            is_fetched: item.is_fetched,
             shared: item.shared,
             stored: meta.stored,
-            unique: meta.as_of.number(),
+            unique: meta.unique(),
         }
     }
 }
