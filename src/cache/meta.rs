@@ -47,8 +47,8 @@ pub struct Joining {
     pub expected: Option<u64>,
 }
 
-/// What a store left behind; nothing but zeros if it left nothing.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What a store left behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Kept {
     /// Its CAS unique.
     pub unique: u64,
@@ -144,7 +144,7 @@ impl Cache {
         result
     }
 
-    /// As [`Cache::store`], with conditions for `append` and `prepend`; tells what is kept.
+    /// As [`Cache::store`], with conditions for `append` and `prepend`; tells what was stored, if anything was.
     pub fn meta_store(
         &self,
         key: &Key,
@@ -153,7 +153,7 @@ impl Cache {
         draft: Draft,
         peer: &mut Peer,
         now: Now,
-    ) -> (Store, Kept) {
+    ) -> (Store, Option<Kept>) {
         let _room = self.make_room(key.hash, draft.value.len(), now);
         let done =
             self.locked(key.hash, now, |shard, at| shard.meta_store(key, mode, joining, draft, peer, at));

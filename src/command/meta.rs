@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::{Command, Flow, LOST_TOKEN, block, filled, legal};
 use crate::cache;
 use crate::cache::{
-    Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Leased, MetaNotCounted, Mode, NotCounted, Reading,
-    Refresh, Refused, Removal, Removed, Step, Token, Value, item_bytes,
+    Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
+    Reading, Refresh, Refused, Removal, Removed, Step, Token, Value, item_bytes,
 };
 use crate::clock::Now;
 use crate::metrics::Count;
@@ -156,8 +156,8 @@ impl Command<'_> {
             cache::Store::NotStored | cache::Store::Refused | cache::Store::TooLarge => b"NS",
             cache::Store::Stored { .. } => b"HD",
         };
-        let value_bytes = Some(if kept.unique == 0 { sent_bytes } else { kept.value_bytes });
-        let told = Told { unique: Some(kept.unique), value_bytes, ..Told::default() };
+        let Kept { unique, value_bytes } = kept.unwrap_or(Kept { unique: 0, value_bytes: sent_bytes });
+        let told = Told { unique: Some(unique), value_bytes: Some(value_bytes), ..Told::default() };
         self.answer(meta, status, flags.has(b'q') && status == b"HD", told);
     }
 

@@ -47,7 +47,8 @@ impl Shard {
         draft: Draft,
         peer: &mut Peer,
         at: At,
-    ) -> (Store, Kept) {
+    ) -> (Store, Option<Kept>) {
+        let (chosen, sent_bytes) = (draft.unique, draft.value.len());
         let done = match (mode, self.state(key, at)) {
             (Mode::Append | Mode::Prepend, State::Live(slot)) if !self.matches(slot, joining.expected) => {
                 Store::Exists
@@ -60,9 +61,14 @@ impl Shard {
         let kept = match (done, self.state(key, at)) {
             (Store::Stored { .. }, State::Live(slot)) => {
                 let item = self.engine.item(slot);
-                Kept { unique: item.meta.unique(), value_bytes: item.value.len() }
+                Some(Kept { unique: item.meta.unique(), value_bytes: item.value.len() })
             }
-            _ => Kept::default(),
+            // It was over before it began, and nobody will see this unique again.
+            (Store::Stored { .. }, State::Absent | State::Stale(_)) => {
+                let unique = chosen.unwrap_or_else(|| at.clock.fresh().number());
+                Some(Kept { unique, value_bytes: sent_bytes })
+            }
+            _ => None,
         };
         (done, kept)
     }
@@ -184,14 +190,11 @@ impl Shard {
         let value = Draft::new(text.format(number));
         let ends = counting.expiry.unwrap_or(expiry);
         let draft = Draft { expiry: ends, unique: counting.unique, ..value };
-        match self.meta_store(key, Mode::Add, Joining::default(), draft, peer, at) {
-            (Store::Stored { .. }, Kept { unique, .. }) => {
-                Ok(Number { expiry, is_new: true, number, unique })
-            }
-            (Store::NoRoom, _) => Err(MetaNotCounted::Other(NotCounted::NoRoom)),
-            (Store::Exists | Store::NotFound | Store::NotStored | Store::Refused | Store::TooLarge, _) => {
-                Err(MetaNotCounted::NotStored)
-            }
+        let (done, kept) = self.meta_store(key, Mode::Add, Joining::default(), draft, peer, at);
+        match kept {
+            Some(Kept { unique, .. }) => Ok(Number { expiry, is_new: true, number, unique }),
+            None if done == Store::NoRoom => Err(MetaNotCounted::Other(NotCounted::NoRoom)),
+            None => Err(MetaNotCounted::NotStored),
         }
     }
 
