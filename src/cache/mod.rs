@@ -14,11 +14,13 @@ mod expiry;
 mod holdoffs;
 mod key;
 mod leases;
+mod meta;
 mod notes;
 mod outcome;
 mod peer;
 mod policy;
 mod recency;
+mod room;
 mod seq;
 mod shadow;
 mod shard;
@@ -32,8 +34,8 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
-use self::budget::{Budget, Layout, Wanted};
-use self::engine::{Engine, Item, item_bytes};
+use self::budget::{Budget, Layout};
+use self::engine::{Engine, Item};
 use self::key::Keys;
 use self::outcome::LeaseGet;
 use self::seq::SeqClock;
@@ -47,9 +49,11 @@ pub use self::ages::AGE_SECONDS_MAX;
 pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 #[cfg(fuzzing)]
 pub use self::engine::check_history;
+pub use self::engine::item_bytes;
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
+pub use self::meta::{Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed};
 pub use self::notes::NOTES_MAX;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
@@ -79,12 +83,16 @@ pub struct Cache {
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value<'a> {
+    /// When it was last read or stored before, in monotonic seconds.
+    pub accessed: u32,
     /// The bytes themselves.
     pub bytes: &'a [u8],
-    /// When it stops being served.
+    /// When it stops being served; of a stale copy, when it is thrown away.
     pub expiry: Expiry,
     /// The client's own mark.
     pub flags: u32,
+    /// Whether it had been read before.
+    pub is_fetched: bool,
     /// The same bytes where they lie apart, as those of large values do: a clone shares them.
     pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
@@ -251,7 +259,10 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Result<Filled, Refused> {
-        let value_bytes = if let Fill::Value(draft) = &fill { draft.value.len() } else { 0 };
+        let value_bytes = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => draft.value.len(),
+            Fill::Release => 0,
+        };
         let _room = self.make_room(key.hash, value_bytes, now);
         let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
@@ -317,36 +328,6 @@ impl Cache {
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
-    /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment
-    /// under each lock; true if there may be more, so that the caller can let others work before it goes on.
-    pub fn sweep(&self, now: Now) -> bool {
-        self.shadow.sweep(now);
-        let mut is_more = false;
-        for hash in self.hashes() {
-            is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
-        }
-        let is_over = self.budget.used() > self.budget.limit();
-        is_more | (is_over && self.reclaim(0, now))
-    }
-
-    /// Another limit for the memory of items, in bytes. What is above it goes step by step, by stores and sweeps.
-    ///
-    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
-    /// segments and shards were made for that, and their number bounds the work of a step.
-    pub fn set_memory_bytes(&self, bytes: usize) -> bool {
-        let first = self.config.memory_bytes;
-        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
-        if is_possible {
-            self.budget.set_limit(bytes);
-        }
-        is_possible
-    }
-
-    /// The limit for the memory of items, and what of it is charged now, both in bytes.
-    pub fn memory_bytes(&self) -> (usize, usize) {
-        (self.budget.limit(), self.budget.used())
-    }
-
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
@@ -405,37 +386,6 @@ impl Cache {
         }
     }
 
-    /// Makes room before a store: one step where little is left, and more of them before a large value, to which others
-    /// like it leave that room until what is returned is dropped.
-    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
-        if !self.budget.admits(value_bytes) {
-            return None;
-        }
-        let wanted = self.budget.want(value_bytes);
-        let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
-        while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
-            let gave = self.reclaim(hash, now);
-            // Of those that may not evict, a few that have nothing are enough to ask.
-            steps = if gave || self.config.when_full == WhenFull::Evict { steps - 1 } else { 0 };
-        }
-        wanted
-    }
-
-    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of the next
-    /// that holds more; false if none of them had anything to give.
-    fn reclaim(&self, hash: u64, now: Now) -> bool {
-        let (share, shards) = (self.budget.share(), self.shards.len());
-        let others =
-            (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
-        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
-            let (gave, _garbage) = {
-                let mut shard = self.shards[shard].lock();
-                (shard.reclaim(share, self.at(now)), shard.garbage())
-            };
-            gave
-        })
-    }
-
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
     }
@@ -449,6 +399,7 @@ impl Cache {
         At {
             ages: &self.ages,
             clock: &self.clock,
+            lease_window: self.config.policy.lease_window,
             mint: &self.mint,
             now,
             policy: &self.config.policy,
@@ -461,12 +412,14 @@ impl<'a> From<Item<'a>> for Value<'a> {
     fn from(item: Item<'a>) -> Self {
         let meta = item.meta;
         Value {
+            accessed: item.accessed,
             bytes: item.value,
-            expiry: Expiry(meta.expiry),
+            expiry: Expiry(if meta.is_stale { meta.gone } else { meta.expiry }),
             flags: meta.flags,
+            is_fetched: item.is_fetched,
             shared: item.shared,
             stored: meta.stored,
-            unique: meta.as_of.number(),
+            unique: meta.unique(),
         }
     }
 }
@@ -483,9 +436,5 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
-/// Other shards that one step asks for room at most, whatever their number is.
-const SHARDS_ASKED: usize = 16;
-/// By how much the limit may be lowered or raised.
-const MEMORY_FACTOR: usize = 8;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;

@@ -30,6 +30,8 @@ pub struct Draft<'a> {
     pub expiry: Expiry,
     /// The client's own mark, kept and given back.
     pub flags: u32,
+    /// The CAS unique that it shall have, in place of one of the cache's own: not 0, and no token.
+    pub unique: Option<u64>,
     /// The bytes themselves. Small ones are copied; large ones that are owned are kept as they are.
     pub value: Cow<'a, [u8]>,
 }
@@ -37,13 +39,15 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A value without a mark that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
     pub fn new(value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        Draft { expiry: Expiry::NEVER, flags: 0, value: value.as_ref().into() }
+        Draft { expiry: Expiry::NEVER, flags: 0, unique: None, value: value.as_ref().into() }
     }
 }
 
 /// What the holder of a lease brings back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fill<'a> {
+    /// The value, if it becomes visible: it must not replace a stale copy.
+    Fresh(Draft<'a>),
     /// Nothing: somebody else may load the value.
     Release,
     /// The value.

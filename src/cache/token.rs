@@ -24,6 +24,16 @@ impl Token {
     pub fn number(self) -> u64 {
         self.0
     }
+
+    /// Whether this can be the number of a token. All other uniques are below or above.
+    pub fn is_like(number: u64) -> bool {
+        number >> 62 == 1
+    }
+
+    /// The CAS unique of a value that was stored with it.
+    pub fn unique(self) -> u64 {
+        self.0 & ((1 << SEQ_BITS) - 1)
+    }
 }
 
 impl From<u64> for Token {

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: sockets, clocks and logs.
 
+mod meta;
 mod session;
 mod stats;
 
@@ -44,13 +45,13 @@ pub enum Flow<'a> {
 }
 
 /// Answers one request, or goes on with it.
-pub fn execute<'a>(
-    request: &mut Request<'a>,
+pub fn execute<'r>(
+    request: &'r mut Request<'_>,
     cache: &Cache,
     session: &mut Session,
     output: &mut Output,
     now: Now,
-) -> Flow<'a> {
+) -> Flow<'r> {
     let mut command = Command { cache, session, output, now };
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
@@ -67,7 +68,13 @@ pub fn execute<'a>(
         Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
         Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
         Request::LeaseSet(fill) => command.lease_set(fill),
+        Request::MetaCount(meta, mode) => command.meta_count(meta, *mode),
+        Request::MetaDebug(meta) => command.meta_debug(meta),
+        Request::MetaDelete(meta) => command.meta_delete(meta),
         Request::MetaGet { keys } => return command.each(keys, Command::meta_get),
+        Request::MetaRead(meta) => return command.meta_read(meta),
+        Request::MetaSet(meta, mode, value) => command.meta_set(meta, *mode, value),
+        Request::Noop => command.output.reply(Reply::Noop),
         Request::Prepend(store) => command.store(Mode::Prepend, store),
         Request::Quit => return Flow::Close,
         Request::Replace(store) => command.store(Mode::Replace, store),
@@ -201,17 +208,14 @@ impl Command<'_> {
         let key = legal(self.cache, store.key);
         let fill = if store.exptime < 0 { Fill::Release } else { Fill::Value(draft(store, self.now)) };
         let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
-        let (count, reply) = match done {
-            Ok(Filled::Released) => (Count::LeaseReleased, Reply::Stored),
-            Ok(Filled::Stale) => (Count::LeaseRefusedVoided, Reply::StaleStored),
-            Ok(Filled::Visible) => (Count::LeaseFilled, Reply::Stored),
-            Err(Refused::NoRoom) => (Count::StoreNoMemory, Reply::NoRoom),
-            Err(Refused::Superseded) => (Count::LeaseRefusedSuperseded, Reply::NotStored),
-            Err(Refused::Unknown) => (Count::LeaseRefusedUnknown, Reply::NotStored),
-            Err(Refused::Voided) => (Count::LeaseRefusedVoided, Reply::NotStored),
+        let reply = match done {
+            Ok(Filled::Released | Filled::Visible) => Reply::Stored,
+            Ok(Filled::Stale) => Reply::StaleStored,
+            Err(Refused::NoRoom) => Reply::NoRoom,
+            Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => Reply::NotStored,
         };
         self.session.counters.add(Count::CmdLeaseSet);
-        self.session.counters.add(count);
+        self.session.counters.add(filled(done));
         self.reply(reply, store.noreply);
     }
 
@@ -348,6 +352,18 @@ fn legal<'a>(cache: &Cache, bytes: &'a [u8]) -> Key<'a> {
     cache.key(bytes).expect("the grammar lets only legal keys through")
 }
 
+/// Under which name the end of a fill is counted.
+fn filled(done: Result<Filled, Refused>) -> Count {
+    match done {
+        Ok(Filled::Released) => Count::LeaseReleased,
+        Ok(Filled::Stale) | Err(Refused::Voided) => Count::LeaseRefusedVoided,
+        Ok(Filled::Visible) => Count::LeaseFilled,
+        Err(Refused::NoRoom) => Count::StoreNoMemory,
+        Err(Refused::Superseded) => Count::LeaseRefusedSuperseded,
+        Err(Refused::Unknown) => Count::LeaseRefusedUnknown,
+    }
+}
+
 fn shown(unique: CasUnique, value: Value) -> Option<u64> {
     match unique {
         CasUnique::Hide => None,
@@ -357,7 +373,7 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
 
 fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
     let value = std::mem::take(&mut store.value);
-    Draft { expiry: Expiry::from_exptime(store.exptime, now), flags: store.flags, value }
+    Draft { expiry: Expiry::from_exptime(store.exptime, now), flags: store.flags, unique: None, value }
 }
 
 fn block(value: Value<'_>) -> Block<'_> {

@@ -14,6 +14,7 @@ use nom::combinator::{eof, opt, peek, verify};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
+use super::meta::{Meta, SetMode, may_begin_flags};
 use super::refusal::Refusal;
 use super::request::{CasUnique, Keys, LeaseSet, Request, Store};
 
@@ -31,13 +32,15 @@ pub(super) enum Line<'a> {
 /// The line before a data block.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Header<'a> {
-    verb: Verb,
-    key: &'a [u8],
-    flags: u32,
-    exptime: i64,
+    storing: Storing<'a>,
     /// The length of the data block, in bytes, its line end not counted.
     pub(super) value_bytes: usize,
-    noreply: bool,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Storing<'a> {
+    Classic { verb: Verb, key: &'a [u8], flags: u32, exptime: i64, noreply: bool },
+    Meta(Meta<'a>, SetMode),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,6 +66,7 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
         b"append" => before(Verb::Append, args),
         b"cas" => before(Verb::Cas(0), args),
         b"lease-set" => before(Verb::LeaseSet(0), args),
+        b"ms" => before_meta(args),
         b"prepend" => before(Verb::Prepend, args),
         b"replace" => before(Verb::Replace, args),
         _ if line.len() < 2 => Line::Refused(Refusal::BadLine, None),
@@ -83,8 +87,12 @@ pub(super) fn takes_many_keys(start: &[u8]) -> bool {
 impl<'a> Header<'a> {
     /// The request, once its data block is there.
     pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
-        let Header { verb, key, flags, exptime, noreply, .. } = self;
-        let store = Store { key, flags, exptime, value, noreply };
+        let (verb, store) = match self.storing {
+            Storing::Classic { verb, key, flags, exptime, noreply } => {
+                (verb, Store { key, flags, exptime, value, noreply })
+            }
+            Storing::Meta(meta, mode) => return Request::MetaSet(meta, mode, value),
+        };
         match verb {
             Verb::Add => Request::Add(store),
             Verb::Append => Request::Append(store),
@@ -98,7 +106,13 @@ impl<'a> Header<'a> {
 
     /// The request, if its data block is above the limit.
     pub(super) fn too_large(self) -> Request<'a> {
-        Request::TooLarge { key: self.key, is_set: self.verb == Verb::Set, noreply: self.noreply }
+        match self.storing {
+            Storing::Classic { verb, key, noreply, .. } => {
+                Request::TooLarge { key: key.into(), is_set: verb == Verb::Set, noreply }
+            }
+            // memcached drops the old value whatever the mode, and is never quiet about it.
+            Storing::Meta(meta, _) => Request::TooLarge { key: meta.key, is_set: true, noreply: false },
+        }
     }
 }
 
@@ -111,6 +125,22 @@ fn before(verb: Verb, args: &[u8]) -> Line<'_> {
         (None, _) => Line::Refused(Refusal::BadLine, None),
         (Some(_), Some(header)) => Line::Before(header),
         (Some(bytes), None) => Line::Refused(Refusal::BadLine, Some(bytes as usize)),
+    }
+}
+
+/// `<key> <bytes> <flag>*`; where the length can be read, the block of a line that is wrong otherwise is skipped.
+fn before_meta(args: &[u8]) -> Line<'_> {
+    let Ok((args, key)) = word(args) else { return Line::Refused(Refusal::BadLine, None) };
+    let length = number(unsigned32, args).ok().filter(|(_, bytes)| *bytes <= BLOCK_BYTES_MAX);
+    let Some((args, bytes)) = length.filter(|(args, _)| may_begin_flags(args)) else {
+        return Line::Refused(Refusal::BadLine, None);
+    };
+    let value_bytes = bytes as usize;
+    let storing = Meta::new(key, args, META_WORDS_MAX - 3)
+        .and_then(|meta| Ok(Storing::Meta(meta.clone(), meta.flags.set_mode()?)));
+    match storing {
+        Ok(storing) => Line::Before(Header { storing, value_bytes }),
+        Err(refusal) => Line::Refused(refusal, Some(value_bytes)),
     }
 }
 
@@ -128,14 +158,8 @@ fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
         Verb::LeaseSet(_) => (args, Verb::LeaseSet(token)),
         Verb::Add | Verb::Append | Verb::Prepend | Verb::Replace | Verb::Set => (args, verb),
     };
-    Some(Header {
-        verb,
-        key,
-        flags,
-        exptime,
-        value_bytes: value_bytes as usize,
-        noreply: ends_in_noreply(args),
-    })
+    let storing = Storing::Classic { verb, key, flags, exptime, noreply: ends_in_noreply(args) };
+    Some(Header { storing, value_bytes: value_bytes as usize })
 }
 
 fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
@@ -151,6 +175,11 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
             let (args, wait_ms) = number(unsigned32, args).map_err(bad_line)?;
             Ok(Request::LeaseGet { keys: keys(args)?, wait_ms })
         }
+        b"mg" => meta(args).map(Request::MetaRead),
+        b"md" => meta(args).map(Request::MetaDelete),
+        b"ma" => meta_count(args),
+        b"me" => meta_debug(args),
+        b"mn" => Ok(Request::Noop),
         b"incr" => counted(args).map(|(key, delta)| Request::Incr { key, delta, noreply }),
         b"decr" => counted(args).map(|(key, delta)| Request::Decr { key, delta, noreply }),
         b"touch" => touch(args, noreply),
@@ -172,6 +201,34 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
         _ => Err(Refusal::Unknown),
     }
+}
+
+/// `<key> <flag>*`
+fn meta(args: &[u8]) -> Result<Meta<'_>, Refusal> {
+    let (key, flags) = key_and_flags(args)?;
+    Meta::new(key, flags, META_WORDS_MAX - 2)
+}
+
+/// memcached tells no more of what is wrong with the flags of an `ma`.
+fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (key, flags) = key_and_flags(args)?;
+    let meta = Meta::new(key, flags, META_WORDS_MAX - 2).map_err(|refusal| {
+        if refusal == Refusal::OpaqueTooLong { refusal } else { Refusal::WrongCountFlags }
+    })?;
+    let mode = meta.flags.count_mode()?;
+    Ok(Request::MetaCount(meta, mode))
+}
+
+/// The flags of an `me` mean nothing, but for a `b` that comes first.
+fn meta_debug(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (key, flags) = key_and_flags(args)?;
+    let first = words(flags).next().filter(|flag| *flag == b"b");
+    Ok(Request::MetaDebug(Meta::new(key, first.unwrap_or_default(), 1).map_err(bad_line)?))
+}
+
+fn key_and_flags(args: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let (flags, key) = word(args).map_err(bad_line)?;
+    if may_begin_flags(flags) { Ok((key, flags)) } else { Err(Refusal::BadLine) }
 }
 
 fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {
@@ -246,7 +303,7 @@ fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> P
     terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
 }
 
-fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
+pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
     number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
 }
 
@@ -267,7 +324,7 @@ fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 /// Keys are parted as all words are.
-fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
     Keys::new(args)
 }
 
@@ -276,7 +333,7 @@ fn ends_in_noreply(args: &[u8]) -> bool {
 }
 
 /// protocol.md: 1 to 250 bytes, no space and no control byte.
-fn is_key(word: &[u8]) -> bool {
+pub(super) fn is_key(word: &[u8]) -> bool {
     // Without an early end the compiler looks at many bytes at once.
     let has_control = word.iter().fold(false, |found, byte| found | byte.is_ascii_control());
     (1..=KEY_BYTES_MAX).contains(&word.len()) && !has_control
@@ -289,5 +346,7 @@ fn bad_line<E>(_: E) -> Refusal {
 const KEY_BYTES_MAX: usize = 250;
 /// memcached counts a block with its line end in a signed number of 32 bits.
 const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
+/// Words of a meta command, its verb included (memcached's `MFLAG_MAX_OPT_LENGTH`).
+const META_WORDS_MAX: usize = 20;
 /// Keys that one line may name.
 pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::VALUE_APART_BYTES_MIN;
+use super::{VALUE_APART_BYTES_MIN, base64};
 
 /// Replies that have not been sent yet.
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub enum Reply {
     MemlimitOutOfBounds,
     /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
     MemlimitTooSmall,
+    /// `MN`
+    Noop,
     /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
     NonNumeric,
     /// `SERVER_ERROR out of memory storing object`
@@ -82,6 +84,7 @@ impl Reply {
             Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
             Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
             Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Reply::Noop => b"MN\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
             Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",
@@ -163,6 +166,59 @@ impl Output {
         }
     }
 
+    /// The end of a line, a data block, and its end.
+    pub fn block(&mut self, value: Block) {
+        self.raw(b"\r\n");
+        match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
+            None => self.raw(value.bytes),
+            Some(value) => {
+                let before = self.tail.split().freeze();
+                self.chunked_bytes += before.len() + value.len();
+                self.chunks.extend([before, value.clone()]);
+            }
+        }
+        self.raw(b"\r\n");
+    }
+
+    /// A space and a flag of a meta command; what stands behind its letter may follow.
+    pub fn flag(&mut self, flag: &[u8]) {
+        self.raw(b" ");
+        self.raw(flag);
+    }
+
+    /// `<name><number>`
+    pub fn fact(&mut self, name: &[u8], number: u64) {
+        self.raw(name);
+        self.digits(number);
+    }
+
+    /// A key, in base64 if so wanted.
+    pub fn key(&mut self, key: &[u8], is_base64: bool) {
+        if is_base64 {
+            base64::encode(key, |digits| self.raw(digits));
+        } else {
+            self.raw(key);
+        }
+    }
+
+    /// A number of seconds, -1 for no end.
+    pub fn seconds_left(&mut self, seconds: Option<u64>) {
+        match seconds {
+            None => self.raw(b"-1"),
+            Some(seconds) => self.digits(seconds),
+        }
+    }
+
+    /// A number.
+    pub fn digits(&mut self, number: u64) {
+        self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// The end of a line.
+    pub fn line_end(&mut self) {
+        self.raw(b"\r\n");
+    }
+
     /// Whether so much is waiting that nothing should be added before it was sent.
     pub fn is_full(&self) -> bool {
         self.len() >= OUTPUT_BYTES_MAX
@@ -216,26 +272,9 @@ impl Output {
         all
     }
 
-    fn block(&mut self, value: Block) {
-        self.raw(b"\r\n");
-        match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
-            None => self.raw(value.bytes),
-            Some(value) => {
-                let before = self.tail.split().freeze();
-                self.chunked_bytes += before.len() + value.len();
-                self.chunks.extend([before, value.clone()]);
-            }
-        }
-        self.raw(b"\r\n");
-    }
-
     fn field(&mut self, number: u64) {
         self.raw(b" ");
         self.digits(number);
-    }
-
-    fn digits(&mut self, number: u64) {
-        self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 }
 

@@ -3,47 +3,83 @@
 /// A line or a data block that is no request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
+    /// A meta command's key is not the base64 that flag `b` says it is.
+    BadBase64,
     /// The data block does not end where the line said.
     BadChunk,
+    /// `ma` with a mode that it does not have.
+    BadCountMode,
     /// `incr` or `decr` by something that is no number below 2^64.
     BadDelta,
     /// An expiry time that is no number.
     BadExptime,
+    /// Flag `J` with something that is no number below 2^64.
+    BadInitial,
     /// A known command with too few or malformed arguments.
     BadLine,
+    /// Flag `D` with something that is no number below 2^64.
+    BadMetaDelta,
+    /// `ms` with a mode that it does not have.
+    BadSetMode,
     /// `shutdown` with something else than `graceful`.
     BadShutdown,
+    /// A flag with something behind it that should be a number.
+    BadToken,
+    /// Flag `E` with what could be a lease's token.
+    BadUnique,
     /// memcached's binary protocol: its magic byte begins a line.
     Binary,
+    /// A flag that was there before.
+    DuplicateFlag,
     /// A web browser, or somebody who takes this for a web server.
     Http,
     /// More bytes without a line's end than the command may have.
     LineTooLong,
+    /// Flag `O` with more than 31 bytes.
+    OpaqueTooLong,
     /// A TLS hello on a plain port.
     Tls,
     /// More keys in one line than [`KEYS_PER_GET_MAX`](super::KEYS_PER_GET_MAX).
     TooManyKeys,
+    /// More flags than a meta command may have.
+    TooManyFlags,
     /// No command of ours.
     Unknown,
+    /// No flag of ours.
+    UnknownFlag,
+    /// The flags of an `ma` cannot be read, whatever is wrong with them.
+    WrongCountFlags,
 }
 
 impl Refusal {
     /// The line it is answered with, its end included.
     pub fn reply(self) -> &'static [u8] {
         match self {
+            Refusal::BadBase64 => b"CLIENT_ERROR error decoding key\r\n",
             Refusal::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Refusal::BadCountMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
             Refusal::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
+            Refusal::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
             Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
+            Refusal::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            Refusal::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
             Refusal::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Refusal::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            Refusal::BadUnique => b"CLIENT_ERROR this unique could be a token\r\n",
             Refusal::Binary => {
                 b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n"
             }
+            Refusal::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
+            Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
+            Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
             Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
             Refusal::Unknown => b"ERROR\r\n",
+            Refusal::UnknownFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Refusal::WrongCountFlags => b"CLIENT_ERROR invalid or duplicate flag\r\n",
         }
     }
 
@@ -51,13 +87,25 @@ impl Refusal {
     pub fn is_fatal(self) -> bool {
         match self {
             Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Tls => true,
-            Refusal::BadChunk
+            Refusal::BadBase64
+            | Refusal::BadChunk
+            | Refusal::BadCountMode
             | Refusal::BadDelta
             | Refusal::BadExptime
+            | Refusal::BadInitial
             | Refusal::BadLine
+            | Refusal::BadMetaDelta
+            | Refusal::BadSetMode
             | Refusal::BadShutdown
+            | Refusal::BadToken
+            | Refusal::BadUnique
+            | Refusal::DuplicateFlag
+            | Refusal::OpaqueTooLong
+            | Refusal::TooManyFlags
             | Refusal::TooManyKeys
-            | Refusal::Unknown => false,
+            | Refusal::Unknown
+            | Refusal::UnknownFlag
+            | Refusal::WrongCountFlags => false,
         }
     }
 }

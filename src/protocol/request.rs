@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::meta::{CountMode, Meta, SetMode};
+
 /// One request; it borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Request<'a> {
@@ -77,11 +79,23 @@ pub enum Request<'a> {
     },
     /// `lease-set`
     LeaseSet(LeaseSet<'a>),
+    /// `ma`
+    MetaCount(Meta<'a>, CountMode),
+    /// `me`
+    MetaDebug(Meta<'a>),
+    /// `md`
+    MetaDelete(Meta<'a>),
+    /// `mg`
+    MetaRead(Meta<'a>),
+    /// `ms`, with its mode and its data block.
+    MetaSet(Meta<'a>, SetMode, Cow<'a, [u8]>),
     /// `metaget`
     MetaGet {
         /// The keys not answered yet.
         keys: Keys<'a>,
     },
+    /// `mn`
+    Noop,
     /// `prepend`
     Prepend(Store<'a>),
     /// `quit`
@@ -100,8 +114,8 @@ pub enum Request<'a> {
     /// A store whose value is above the limit; the value was skipped.
     TooLarge {
         /// The key.
-        key: &'a [u8],
-        /// Whether an unconditional store: then the old value must not outlive it.
+        key: Cow<'a, [u8]>,
+        /// Whether the old value must not outlive it: it was to be replaced whatever it is.
         is_set: bool,
         /// Answer nothing.
         noreply: bool,

@@ -157,21 +157,25 @@ fn answer(
             Flow::Close | Flow::Shutdown => return State::Closed,
             Flow::Next | Flow::Verbosity(_) => return State::Open,
             Flow::Wait { key, until } => {
-                let Request::LeaseGet { keys, .. } = &request else { panic!("nothing else waits") };
-                let line =
-                    [&b"lease-wait 1"[..], &keys.flat_map(|key| [b" ", key].concat()).collect::<Vec<u8>>()];
+                let key = key.to_vec();
                 let waker = Waker::from(Arc::clone(woken));
-                let handle = wire.cache.key(key).expect("it is legal");
+                let handle = wire.cache.key(&key).expect("it is legal");
                 if wire.cache.wait(&handle, session.peer(), &waker, now) {
-                    return State::Waiting {
-                        line: [&line.concat()[..], b"\r\n"].concat(),
-                        key: key.to_vec(),
-                        until,
-                    };
+                    return State::Waiting { line: line_of(&request), key, until };
                 }
             }
         }
     }
+}
+
+/// A line that asks again for what is not answered yet.
+fn line_of(request: &Request) -> Vec<u8> {
+    let words: Vec<&[u8]> = match request {
+        Request::LeaseGet { keys, .. } => [&b"lease-wait 1"[..]].into_iter().chain(*keys).collect(),
+        Request::MetaRead(meta) => [b"mg", &*meta.key].into_iter().chain(meta.flags.each()).collect(),
+        _ => panic!("nothing else waits"),
+    };
+    [&words.join(&b' ')[..], b"\r\n"].concat()
 }
 
 fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {

@@ -51,7 +51,8 @@ impl Pair {
         self.seq += 1;
         let expiry = if ttl == 0 { 0 } else { self.second + ttl };
         let as_of = Seq::new(self.seq).expect("histories are short");
-        Meta { as_of, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
+        let chosen = if self.seq.is_multiple_of(5) { self.seq << 40 } else { 0 };
+        Meta { as_of, chosen, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
     }
 
     pub(super) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | 0..6 | `as_of` |
 //! | 6 | length of the key |
-//! | 7 | uses (3 bits), fetched, stale, dead, extra; one bit is free |
+//! | 7 | uses (3 bits), fetched, stale, dead, chosen, extra |
 //! | 8..12 | place in units of 8 bytes (14 bits), length of the value (18 bits) |
 //! | 12..16 | expiry |
 //! | 16..20 | when it was stored |
 //! | 20..24 | when it was last read |
 //! | 24..32 | client flags and `gone`, only where `extra` is set: flags are not 0, or `gone` is not the expiry |
+//! | 8 more | a CAS unique that the client chose, only where `chosen` is set, which sets `extra`, too |
 //!
 //! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was written;
 //! a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
@@ -29,6 +30,7 @@ pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
 /// What an item will look like.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
+    is_chosen: bool,
     is_extra: bool,
     key_len: usize,
     value_len: usize,
@@ -36,7 +38,9 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn new(meta: &Meta, key_len: usize, value_len: usize) -> Self {
-        Shape { is_extra: meta.flags != 0 || meta.gone != meta.expiry, key_len, value_len }
+        let is_chosen = meta.chosen != 0;
+        let is_extra = is_chosen || meta.flags != 0 || meta.gone != meta.expiry;
+        Shape { is_chosen, is_extra, key_len, value_len }
     }
 
     /// Bytes that it takes.
@@ -45,7 +49,11 @@ impl Shape {
     }
 
     fn key_at(self) -> usize {
-        if self.is_extra { HEADER_BYTES + EXTRA_BYTES } else { HEADER_BYTES }
+        match (self.is_extra, self.is_chosen) {
+            (false, _) => HEADER_BYTES,
+            (true, false) => HEADER_BYTES + EXTRA_BYTES,
+            (true, true) => HEADER_BYTES + EXTRA_BYTES + CHOSEN_BYTES,
+        }
     }
 
     fn value_at(self) -> usize {
@@ -68,6 +76,7 @@ impl<'a> Packed<'a> {
         let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
         Meta {
             as_of: self.as_of(),
+            chosen: if self.has(CHOSEN) { self.long(CHOSEN_AT) } else { 0 },
             expiry,
             flags: if is_extra { self.word(24) } else { 0 },
             gone: if is_extra { self.word(28) } else { expiry },
@@ -117,11 +126,16 @@ impl<'a> Packed<'a> {
 
     fn shape(self) -> Shape {
         let value_len = (self.word(8) & VALUE_LEN_MASK) as usize;
-        Shape { is_extra: self.has(EXTRA), key_len: self.0[KEY_LEN].into(), value_len }
+        let key_len = self.0[KEY_LEN].into();
+        Shape { is_chosen: self.has(CHOSEN), is_extra: self.has(EXTRA), key_len, value_len }
     }
 
     fn has(self, bit: u8) -> bool {
         self.0[STATE] & bit != 0
+    }
+
+    fn long(self, at: usize) -> u64 {
+        u64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
     }
 
     fn word(self, at: usize) -> u32 {
@@ -154,8 +168,8 @@ impl PackedMut<'_> {
 
     /// A new description; false if there is no room for it here.
     pub(super) fn set_meta(&mut self, meta: &Meta) -> bool {
-        let is_extra = Shape::new(meta, 0, 0).is_extra;
-        if is_extra && !self.view().has(EXTRA) {
+        let Shape { is_chosen, is_extra, .. } = Shape::new(meta, 0, 0);
+        if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
             return false;
         }
         self.set_as_of(meta.as_of);
@@ -165,6 +179,9 @@ impl PackedMut<'_> {
         if self.view().has(EXTRA) {
             self.set_word(24, meta.flags);
             self.set_word(28, meta.gone);
+        }
+        if self.view().has(CHOSEN) {
+            self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
         }
         true
     }
@@ -194,7 +211,7 @@ impl PackedMut<'_> {
     fn write_head(&mut self, place: usize, meta: &Meta, key: &[u8], value_len: usize) {
         let shape = Shape::new(meta, key.len(), value_len);
         self.0[KEY_LEN] = u8::try_from(key.len()).expect("a key has at most 250 bytes");
-        self.0[STATE] = if shape.is_extra { EXTRA } else { 0 };
+        self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
         self.set_lengths(place, value_len);
         self.set_word(20, meta.stored);
         let fits = self.set_meta(meta);
@@ -229,6 +246,8 @@ impl PackedMut<'_> {
 
 pub(super) const HEADER_BYTES: usize = 24;
 const EXTRA_BYTES: usize = 8;
+const CHOSEN_BYTES: usize = 8;
+const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
 /// What places are multiples of.
 pub(super) const UNIT: usize = 8;
 /// The largest place that its 14 bits can tell.
@@ -241,6 +260,7 @@ const USES: u8 = 0b111;
 const FETCHED: u8 = 1 << 3;
 const STALE: u8 = 1 << 4;
 const DEAD: u8 = 1 << 5;
+const CHOSEN: u8 = 1 << 6;
 const EXTRA: u8 = 1 << 7;
 const VALUE_LEN_BITS: u32 = 18;
 const VALUE_LEN_MASK: u32 = (1 << VALUE_LEN_BITS) - 1;
@@ -251,7 +271,7 @@ mod tests {
 
     fn meta(flags: u32, gone: u32) -> Meta {
         let as_of = Seq::new((1 << 48) - 2).unwrap();
-        Meta { as_of, expiry: 9, flags, gone, is_stale: false, stored: 5 }
+        Meta { as_of, chosen: 0, expiry: 9, flags, gone, is_stale: false, stored: 5 }
     }
 
     #[track_caller]
@@ -270,6 +290,7 @@ mod tests {
     fn what_is_written_is_read() {
         check(meta(0, 9), b"k", b"", 32);
         check(meta(7, 9), b"k", b"1234567", 40);
+        check(Meta { chosen: u64::MAX, ..meta(0, 9) }, b"k", b"1234567", 48);
         check(meta(0, 12), &[b'k'; 250], &[1; 99_999], 100_288);
     }
 
@@ -296,7 +317,7 @@ mod tests {
         let mut item = PackedMut(&mut bytes);
         item.write(64, &meta(0, 9), b"key", b"value");
         assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
-        assert!(item.view().is_stale());
+        assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
         for _ in 0..9 {
             item.read(12);
         }

@@ -58,6 +58,8 @@ pub(crate) use self::index::Slot;
 pub(crate) struct Meta {
     /// The CAS unique and the freshness stamp in one.
     pub(crate) as_of: Seq,
+    /// A CAS unique that the client chose, in place of `as_of`; 0 for none.
+    pub(crate) chosen: u64,
     /// When it stops being served, in monotonic seconds; 0 for never.
     pub(crate) expiry: u32,
     pub(crate) flags: u32,
@@ -72,6 +74,10 @@ pub(crate) struct Meta {
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a> {
+    /// When it was last read or stored, in monotonic seconds.
+    pub(crate) accessed: u32,
+    /// Whether anybody has read it.
+    pub(crate) is_fetched: bool,
     pub(crate) meta: Meta,
     /// The same bytes as `value` where they lie apart: a clone shares them.
     pub(crate) shared: Option<&'a Bytes>,
@@ -224,13 +230,14 @@ impl Engine {
         self.head_mut(slot).read(second);
     }
 
-    /// A read that found this item.
+    /// A read that found this item, which is told as it was before.
     pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
+        let (accessed, is_fetched) = (self.head(slot).accessed(), self.head(slot).is_fetched());
         self.used(slot, second);
         // Not by `item`, which would borrow the counts, too.
         let item = read(&self.log, &self.large, slot);
         self.counts.sizes[SizeCounts::class(item.value.len())].hits += 1;
-        item
+        Item { accessed, is_fetched, ..item }
     }
 
     /// A read that found nothing.
@@ -405,6 +412,20 @@ impl Engine {
     }
 }
 
+impl Meta {
+    /// The CAS unique that clients see.
+    pub(crate) fn unique(&self) -> u64 {
+        if self.chosen == 0 { self.as_of.number() } else { self.chosen }
+    }
+}
+
+impl<'a> Item<'a> {
+    fn new(head: Packed, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
+        let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
+        Item { accessed, is_fetched, meta: head.meta(), shared, value }
+    }
+}
+
 impl Departed {
     fn new(item: Packed, bytes: usize) -> Self {
         Departed {
@@ -420,17 +441,17 @@ fn read<'a>(log: &'a Log, large: &'a Large, slot: Slot) -> Item<'a> {
     match slot.place() {
         Place::Large(number) => {
             let entry = large.get(number);
-            Item { meta: entry.head().meta(), shared: Some(&entry.value), value: &entry.value }
+            Item::new(entry.head(), Some(&entry.value), &entry.value)
         }
         Place::Log(number, offset) => {
             let item = log.item(number, offset);
-            Item { meta: item.meta(), shared: None, value: item.value() }
+            Item::new(item, None, item.value())
         }
     }
 }
 
-/// What an item costs, its share of the index included.
-pub(crate) fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+/// What an item costs in bytes, its share of the index included.
+pub fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
 }
 

@@ -33,6 +33,7 @@ impl Shard {
                 return LeaseGet::Busy { is_own, stale: stale.map(|slot| self.engine.item(slot)), until };
             }
         }
+        self.engine.missed();
         let token = self.grant(key, peer, at);
         LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token }
     }
@@ -54,7 +55,7 @@ impl Shard {
                 self.end_lease_of(key, seq);
                 Ok(Filled::Released)
             }
-            (Ok(()), Fill::Value(draft)) => {
+            (Ok(()), Fill::Fresh(draft) | Fill::Value(draft)) => {
                 self.superseded.raise(key.hash, seq);
                 self.end_lease(key);
                 self.put(key, seq, draft, at).map_err(|NoRoom| Refused::NoRoom)?;
@@ -90,13 +91,12 @@ impl Shard {
         }
     }
 
-    fn grant(&mut self, key: &Key, peer: &mut Peer, at: At) -> Token {
+    pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: At) -> Token {
         let seq = at.clock.fresh();
-        let until = at.now.after(at.policy.lease_window);
+        let until = at.now.after(at.lease_window);
         let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(lease));
         peer.notes.miss(key.hash, seq, false, at.age());
-        self.engine.missed();
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }
@@ -130,7 +130,7 @@ impl Shard {
             return None;
         }
         self.superseded.raise(key.hash, seq);
-        let meta = Meta { as_of: seq, flags: draft.flags, ..meta };
+        let meta = Meta { as_of: seq, chosen: 0, flags: draft.flags, ..meta };
         self.engine.replace(key, slot, meta, draft.value, at.now.seconds()).ok()?;
         Some(Filled::Stale)
     }
@@ -144,7 +144,7 @@ impl Shard {
 
 impl Lease {
     /// Until when nobody else is granted the key, if that is still to come.
-    fn busy_until(&self, at: At) -> Option<u64> {
+    pub(super) fn busy_until(&self, at: At) -> Option<u64> {
         let spaced = self.granted_at + at.policy.lease_min_interval.as_millis() as u64;
         Some(self.until.max(spaced)).filter(|until| at.now.millis < *until)
     }

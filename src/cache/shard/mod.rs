@@ -7,7 +7,10 @@
 //! once the lock is free.
 
 mod leasing;
+mod meta;
 mod storing;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -32,6 +35,8 @@ use crate::clock::Now;
 pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
     pub(crate) clock: &'a SeqClock,
+    /// For how long a lease that is granted now makes others wait.
+    pub(crate) lease_window: Duration,
     pub(crate) mint: &'a Mint,
     pub(crate) now: Now,
     pub(crate) policy: &'a Policy,
@@ -99,8 +104,7 @@ impl Shard {
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
-        let meta = Meta { expiry: expiry.0, gone: at.gone(expiry), ..meta };
-        let slot = self.engine.set_meta(key, slot, meta, second)?;
+        let slot = self.engine.set_meta(key, slot, at.until(expiry, meta), second)?;
         self.engine.used(slot, second);
         Some(self.engine.item(slot))
     }
@@ -134,6 +138,9 @@ impl Shard {
         }
         match state {
             State::Live(slot) if held_until.is_none() => self.make_stale(key, slot, at),
+            State::Stale(slot) if held_until.is_none() && self.is_soft(slot) => {
+                self.make_stale(key, slot, at);
+            }
             State::Stale(slot) | State::Live(slot) if held_until.is_some() => self.remove(key, slot, at),
             State::Absent | State::Live(_) | State::Stale(_) => {}
         }
@@ -240,15 +247,16 @@ impl Shard {
     }
 
     fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
-        let Draft { expiry, flags, value } = draft;
+        let Draft { expiry, flags, unique, value } = draft;
         if expiry == Expiry::PAST {
             if let Some(slot) = self.engine.find(key) {
                 self.remove(key, slot, at);
             }
             return Ok(());
         }
-        let stored = at.now.seconds();
-        let meta = Meta { as_of, expiry: expiry.0, flags, gone: at.gone(expiry), is_stale: false, stored };
+        let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
+        let gone = at.gone(expiry);
+        let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
         self.engine.insert(key, meta, value, stored)
     }
 
@@ -290,6 +298,11 @@ impl At<'_> {
     fn age(self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
         Age { horizon: self.horizon(), max, now: self.now.seconds() }
+    }
+
+    /// The same item with another expiry.
+    fn until(self, expiry: Expiry, meta: Meta) -> Meta {
+        Meta { expiry: expiry.0, gone: self.gone(expiry), ..meta }
     }
 
     fn gone(self, expiry: Expiry) -> u32 {

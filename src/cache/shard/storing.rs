@@ -7,6 +7,7 @@ use crate::cache::notes::Note;
 use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
+use crate::cache::seq::Seq;
 use crate::cache::value;
 
 impl Shard {
@@ -25,17 +26,17 @@ impl Shard {
                 Store::NotStored
             }
             (Mode::Cas(unique), State::Live(slot)) => {
-                if self.engine.meta(slot).as_of.number() != unique {
+                if self.engine.meta(slot).unique() != unique {
                     return Store::Exists;
                 }
                 self.change(key, draft, peer, at)
             }
             (Mode::Replace, State::Live(_)) => self.change(key, draft, peer, at),
             (Mode::Append, State::Live(slot)) => {
-                self.join(key, slot, |old| [old, &draft.value].concat(), peer, at)
+                self.join(key, slot, draft.unique, |old| [old, &draft.value].concat(), peer, at)
             }
             (Mode::Prepend, State::Live(slot)) => {
-                self.join(key, slot, |old| [&draft.value, old].concat(), peer, at)
+                self.join(key, slot, draft.unique, |old| [&draft.value, old].concat(), peer, at)
             }
         }
     }
@@ -53,8 +54,8 @@ impl Shard {
         let Some((number, text)) = value::step(item.value, step) else {
             return Some(Err(NotCounted::NotANumber));
         };
-        let changed = self.alter(key, slot, item.meta, text, peer, at);
-        Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
+        let changed = self.alter(key, slot, Meta { chosen: 0, ..item.meta }, text, peer, at);
+        Some(changed.map(|_| number).map_err(|NoRoom| NotCounted::NoRoom))
     }
 
     fn set(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
@@ -118,20 +119,22 @@ impl Shard {
         &mut self,
         key: &Key,
         slot: Slot,
+        unique: Option<u64>,
         join: impl FnOnce(&[u8]) -> Vec<u8>,
         peer: &mut Peer,
         at: At,
     ) -> Store {
         let item = self.engine.item(slot);
-        let (meta, joined) = (item.meta, join(item.value));
+        let meta = Meta { chosen: unique.unwrap_or(0), ..item.meta };
+        let joined = join(item.value);
         if joined.len() > at.value_bytes_max {
             return Store::TooLarge;
         }
-        stored(self.alter(key, slot, meta, joined, peer, at), Fence::None)
+        stored(self.alter(key, slot, meta, joined, peer, at).map(|_| ()), Fence::None)
     }
 
     /// As [`Shard::change`], for a value that is made from the old one and keeps flags and expiry.
-    fn alter(
+    pub(super) fn alter(
         &mut self,
         key: &Key,
         slot: Slot,
@@ -139,9 +142,10 @@ impl Shard {
         value: Vec<u8>,
         peer: &mut Peer,
         at: At,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<Seq, NoRoom> {
         let as_of = self.void(key, peer, at);
-        self.engine.replace(key, slot, Meta { as_of, ..meta }, value.into(), at.now.seconds())
+        self.engine.replace(key, slot, Meta { as_of, ..meta }, value.into(), at.now.seconds())?;
+        Ok(as_of)
     }
 }
 

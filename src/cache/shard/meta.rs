@@ -1,0 +1,223 @@
+//! The meta commands, where they are more than the classic ones.
+//!
+//! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the policy keeps
+//! are seen by reads that take leases.
+
+use super::{At, Shard, State};
+use crate::cache::engine::{Item, Meta, NoRoom, Slot};
+use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::key::Key;
+use crate::cache::meta::{
+    Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
+};
+use crate::cache::outcome::{Draft, LeaseGet, Mode, NotCounted, Store};
+use crate::cache::peer::Peer;
+use crate::cache::seq::Seq;
+use crate::cache::value;
+
+impl Shard {
+    /// `mg`
+    pub(crate) fn meta_get(
+        &mut self,
+        key: &Key,
+        reading: &Reading,
+        since: Seq,
+        peer: &mut Peer,
+        at: At,
+    ) -> (Option<LeaseGet<'_>>, Refresh) {
+        let wants_lease = match self.state(key, at) {
+            State::Live(slot) => return self.meta_hit(key, slot, reading, peer, at),
+            State::Stale(slot) => reading.lease.is_some() || reading.refresh.is_some() || self.is_soft(slot),
+            State::Absent => reading.lease.is_some(),
+        };
+        if !wants_lease {
+            self.note_miss(key, peer, at);
+            return (None, Refresh::Undue);
+        }
+        let at = At { lease_window: reading.lease.unwrap_or(at.lease_window), ..at };
+        (Some(self.lease_get(key, since, peer, at)), Refresh::Undue)
+    }
+
+    /// `ms` without a token.
+    pub(crate) fn meta_store(
+        &mut self,
+        key: &Key,
+        mode: Mode,
+        joining: Joining,
+        draft: Draft,
+        peer: &mut Peer,
+        at: At,
+    ) -> (Store, Option<Kept>) {
+        let (chosen, sent_bytes) = (draft.unique, draft.value.len());
+        let done = match (mode, self.state(key, at)) {
+            (Mode::Append | Mode::Prepend, State::Live(slot)) if !self.matches(slot, joining.expected) => {
+                Store::Exists
+            }
+            (Mode::Append | Mode::Prepend, State::Absent | State::Stale(_)) if joining.creates => {
+                self.store(key, Mode::Add, draft, peer, at)
+            }
+            _ => self.store(key, mode, draft, peer, at),
+        };
+        let kept = match (done, self.state(key, at)) {
+            (Store::Stored { .. }, State::Live(slot)) => {
+                let item = self.engine.item(slot);
+                Some(Kept { unique: item.meta.unique(), value_bytes: item.value.len() })
+            }
+            // It was over before it began, and nobody will see this unique again.
+            (Store::Stored { .. }, State::Absent | State::Stale(_)) => {
+                let unique = chosen.unwrap_or_else(|| at.clock.fresh().number());
+                Some(Kept { unique, value_bytes: sent_bytes })
+            }
+            _ => None,
+        };
+        (done, kept)
+    }
+
+    /// `ma`
+    pub(crate) fn meta_count(
+        &mut self,
+        key: &Key,
+        counting: &Counting,
+        peer: &mut Peer,
+        at: At,
+    ) -> Result<Number, MetaNotCounted> {
+        let State::Live(slot) = self.state(key, at) else {
+            return self.begin_counting(key, counting, peer, at);
+        };
+        let item = self.engine.item(slot);
+        if item.value.is_empty() {
+            return Err(MetaNotCounted::Other(NotCounted::NotANumber));
+        }
+        if counting.expected.is_some_and(|unique| unique != item.meta.unique()) {
+            return Err(MetaNotCounted::Exists);
+        }
+        let Some((number, text)) = value::step(item.value, counting.step) else {
+            return Err(MetaNotCounted::Other(NotCounted::NotANumber));
+        };
+        let expiry = Expiry(item.meta.expiry);
+        let meta = Meta { chosen: counting.unique.unwrap_or(0), ..item.meta };
+        let meta = counting.expiry.map_or(meta, |expiry| at.until(expiry, meta));
+        let as_of = self
+            .alter(key, slot, meta, text, peer, at)
+            .map_err(|NoRoom| MetaNotCounted::Other(NotCounted::NoRoom))?;
+        let unique = counting.unique.unwrap_or(as_of.number());
+        Ok(Number { expiry, is_new: false, number, unique })
+    }
+
+    /// `md`
+    pub(crate) fn meta_delete(
+        &mut self,
+        key: &Key,
+        expected: Option<u64>,
+        removal: Removal,
+        peer: &mut Peer,
+        at: At,
+    ) -> Removed {
+        let state = self.state(key, at);
+        let found = match state {
+            State::Live(slot) => Some(slot),
+            State::Stale(slot) if self.is_soft(slot) => Some(slot),
+            State::Absent | State::Stale(_) => None,
+        };
+        let Some(slot) = found else {
+            self.void(key, peer, at);
+            return Removed::NotFound;
+        };
+        if !self.matches(slot, expected) {
+            return Removed::Exists;
+        }
+        let as_of = self.void(key, peer, at);
+        match removal {
+            Removal::Drop => self.make_stale(key, slot, at),
+            Removal::Empty(draft) => {
+                if self.put(key, as_of, draft, at).is_err() {
+                    return Removed::NoRoom;
+                }
+            }
+            Removal::Soften(until) => self.soften(key, slot, until, at),
+        }
+        Removed::Done
+    }
+
+    fn meta_hit(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        reading: &Reading,
+        peer: &mut Peer,
+        at: At,
+    ) -> (Option<LeaseGet<'_>>, Refresh) {
+        peer.notes.clear(key.hash, at.age());
+        let before = self.engine.item(slot);
+        let (accessed, is_fetched, meta) = (before.accessed, before.is_fetched, before.meta);
+        let slot = match reading.expiry {
+            None => slot,
+            Some(expiry) => {
+                let touched = at.until(expiry, meta);
+                let Some(slot) = self.engine.set_meta(key, slot, touched, at.now.seconds()) else {
+                    self.engine.missed();
+                    return (None, Refresh::Undue);
+                };
+                slot
+            }
+        };
+        let expiry = reading.expiry.unwrap_or(Expiry(meta.expiry));
+        let is_due = reading.refresh.is_some_and(|before| expiry != Expiry::NEVER && expiry.0 < before.0);
+        let refresh = if is_due { self.refresh(key, peer, at) } else { Refresh::Undue };
+        let item =
+            if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, at.now.seconds()) };
+        (Some(LeaseGet::Hit(Item { accessed, is_fetched, meta, ..item })), refresh)
+    }
+
+    /// A lease beside a live value, if nobody else renews it.
+    fn refresh(&mut self, key: &Key, peer: &mut Peer, at: At) -> Refresh {
+        let is_busy = self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some());
+        if is_busy || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+            return Refresh::Lost;
+        }
+        Refresh::Won(self.grant(key, peer, at))
+    }
+
+    fn begin_counting(
+        &mut self,
+        key: &Key,
+        counting: &Counting,
+        peer: &mut Peer,
+        at: At,
+    ) -> Result<Number, MetaNotCounted> {
+        let Some((number, expiry)) = counting.initial else { return Err(MetaNotCounted::NotFound) };
+        let mut text = itoa::Buffer::new();
+        let value = Draft::new(text.format(number));
+        let ends = counting.expiry.unwrap_or(expiry);
+        let draft = Draft { expiry: ends, unique: counting.unique, ..value };
+        let (done, kept) = self.meta_store(key, Mode::Add, Joining::default(), draft, peer, at);
+        match kept {
+            Some(Kept { unique, .. }) => Ok(Number { expiry, is_new: true, number, unique }),
+            None if done == Store::NoRoom => Err(MetaNotCounted::Other(NotCounted::NoRoom)),
+            None => Err(MetaNotCounted::NotStored),
+        }
+    }
+
+    /// A value that was voided becomes a soft stale copy, until it ends, `until`, or as long as the policy says.
+    fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: At) {
+        let Item { meta, value, .. } = self.engine.item(slot);
+        let end = if meta.is_stale { meta.gone } else { meta.expiry };
+        let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
+        let ends = [end, until.map_or(0, |until| until.0), policy];
+        let gone = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
+        if value.is_empty() || until == Some(Expiry::PAST) {
+            return self.remove(key, slot, at);
+        }
+        let meta = Meta { expiry: 0, gone, is_stale: true, ..meta };
+        self.engine.set_meta(key, slot, meta, at.now.seconds());
+    }
+
+    /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
+    pub(super) fn is_soft(&self, slot: Slot) -> bool {
+        self.engine.meta(slot).expiry == 0
+    }
+
+    fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {
+        expected.is_none_or(|unique| unique == self.engine.meta(slot).unique())
+    }
+}

@@ -1,0 +1,395 @@
+//! The meta commands: what their flags ask of the cache, and what is told for them.
+//!
+//! An answer is a status of two letters, then what was asked for, in the order of the flags. The flags that are told
+//! are listed once, in [`tell`]; each command says in [`Told`] what it knows.
+//!
+//! Deliberately absent: what is wrong with a line. A [`Meta`] that exists is well-formed.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{Command, Flow, LOST_TOKEN, block, filled, legal};
+use crate::cache;
+use crate::cache::{
+    Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
+    Reading, Refresh, Refused, Removal, Removed, Step, Token, Value, item_bytes,
+};
+use crate::clock::Now;
+use crate::metrics::Count;
+use crate::protocol::{CountMode, Flags, Meta, Output, Reply, SetMode};
+
+/// What a command can tell for the flags that ask for it.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// `h`
+    is_fetched: Option<bool>,
+    /// `t`, until a `T` before it says otherwise.
+    expiry: Option<Expiry>,
+    /// `f`
+    mark: Option<u32>,
+    /// `t` behind a `T`
+    new_expiry: Option<Expiry>,
+    /// `l`
+    unused_seconds: Option<u32>,
+    /// `c`
+    unique: Option<u64>,
+    /// `s`
+    value_bytes: Option<usize>,
+}
+
+/// How a read ended.
+enum Read {
+    Busy,
+    Granted,
+    Hit,
+    Miss,
+    /// A lease is to be waited for until then.
+    Wait(u64),
+}
+
+impl Command<'_> {
+    /// `mg`
+    pub(super) fn meta_read<'r>(&mut self, meta: &'r Meta) -> Flow<'r> {
+        let (flags, now) = (meta.flags, self.now);
+        let deadline = flags.unsigned(b'w').map_or(0, |wait_ms| {
+            self.session.begin_leases(self.cache.last_seq());
+            self.session.begin_waiting(u32::try_from(wait_ms).unwrap_or(u32::MAX), now)
+        });
+        let reading = reading(self.cache, flags, now);
+        let key = legal(self.cache, &meta.key);
+        let (output, counters) = (&mut *self.output, &self.session.counters);
+        let peer = &mut self.session.peer;
+        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| match found {
+            None => Read::Miss,
+            Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
+                Read::Wait(until.min(deadline))
+            }
+            Some(Leased::Busy { stale, until, .. }) => {
+                let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
+                let marks: &[u8] = if stale.is_some() { b"ZX" } else { b"Z" };
+                show(output, meta, Value { is_fetched: true, ..value }, reading.expiry, marks, now);
+                if stale.is_some() {
+                    counters.add(Count::StaleServed);
+                }
+                Read::Busy
+            }
+            Some(Leased::Granted { stale, token }) => {
+                let window = reading.lease.map_or(0, |window| window.as_millis() as u64);
+                let marks: &[u8] = if stale.is_some() { b"XW" } else { b"W" };
+                show(output, meta, unfilled(stale, token.number(), window, now), reading.expiry, marks, now);
+                if stale.is_some() {
+                    counters.add(Count::StaleServed);
+                }
+                Read::Granted
+            }
+            Some(Leased::Hit(value)) => {
+                let (unique, marks): (_, &[u8]) = match refresh {
+                    Refresh::Lost => (value.unique, b"Z"),
+                    Refresh::Undue => (value.unique, b""),
+                    Refresh::Won(token) => (token.number(), b"W"),
+                };
+                show(output, meta, Value { unique, ..value }, reading.expiry, marks, now);
+                if let Refresh::Won(_) = refresh {
+                    counters.add(Count::LeaseGranted);
+                }
+                Read::Hit
+            }
+        });
+        self.end_read(meta, read, deadline)
+    }
+
+    /// Counts a read, and answers it if it found nothing.
+    fn end_read<'r>(&mut self, meta: &'r Meta, read: Read, deadline: u64) -> Flow<'r> {
+        let (flags, waits) = (meta.flags, matches!(read, Read::Wait(_)));
+        let is_late = self.now.millis >= deadline;
+        self.session.waited.count(waits, is_late, &self.session.counters);
+        match read {
+            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
+            Read::Hit if flags.has(b'T') => {
+                self.tally(Count::CmdTouch, true, Count::TouchHits, Count::TouchMisses);
+            }
+            Read::Busy => self.session.counters.add(Count::LeaseHotMiss),
+            Read::Granted => self.session.counters.add(Count::LeaseGranted),
+            Read::Hit => {}
+            Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
+        }
+        if !(matches!(read, Read::Hit) && flags.has(b'T')) {
+            let is_hit = matches!(read, Read::Hit);
+            self.tally(Count::CmdGet, is_hit, Count::GetHits, Count::GetMisses);
+        }
+        self.session.end_leases();
+        Flow::Next
+    }
+
+    /// `ms`
+    pub(super) fn meta_set(&mut self, meta: &Meta, mode: SetMode, value: &mut Cow<[u8]>) {
+        let (flags, sent_bytes) = (meta.flags, value.len());
+        let creates = flags.has(b'N') && matches!(mode, SetMode::Append | SetMode::Prepend);
+        let ends = flags.signed(if creates { b'N' } else { b'T' }).unwrap_or(0);
+        let draft = Draft { value: std::mem::take(value), ..bare_draft(flags, ends, self.now) };
+        let expected = flags.unsigned(b'C');
+        let mode = match (mode, expected) {
+            (SetMode::Replace | SetMode::Set, Some(number)) if Token::is_like(number) => {
+                let fill = match (ends < 0, flags.has(b'I')) {
+                    (true, _) => Fill::Release,
+                    (false, false) => Fill::Fresh(draft),
+                    (false, true) => Fill::Value(draft),
+                };
+                return self.meta_fill(meta, number.into(), fill, sent_bytes);
+            }
+            (SetMode::Replace | SetMode::Set, Some(unique)) => Mode::Cas(unique),
+            (SetMode::Add, _) => Mode::Add,
+            (SetMode::Append, _) => Mode::Append,
+            (SetMode::Prepend, _) => Mode::Prepend,
+            (SetMode::Replace, None) => Mode::Replace,
+            (SetMode::Set, None) => Mode::Set,
+        };
+        let key = legal(self.cache, &meta.key);
+        let joining = Joining { creates, expected };
+        let peer = &mut self.session.peer;
+        let (done, kept) = self.cache.meta_store(&key, mode, joining, draft, peer, self.now);
+        self.tally_store(mode, done);
+        let status = match done {
+            cache::Store::Exists => b"EX",
+            cache::Store::NoRoom => return self.output.reply(Reply::NoRoom),
+            cache::Store::NotFound => b"NF",
+            cache::Store::NotStored | cache::Store::Refused | cache::Store::TooLarge => b"NS",
+            cache::Store::Stored { .. } => b"HD",
+        };
+        let Kept { unique, value_bytes } = kept.unwrap_or(Kept { unique: 0, value_bytes: sent_bytes });
+        let told = Told { unique: Some(unique), value_bytes: Some(value_bytes), ..Told::default() };
+        self.answer(meta, status, flags.has(b'q') && status == b"HD", told);
+    }
+
+    /// `ms` with a token.
+    fn meta_fill(&mut self, meta: &Meta, token: Token, fill: Fill, sent_bytes: usize) {
+        let key = legal(self.cache, &meta.key);
+        let done = self.cache.lease_set(&key, token, fill, &mut self.session.peer, self.now);
+        self.session.counters.add(Count::CmdSet);
+        self.session.counters.add(filled(done));
+        let (status, unique) = match done {
+            Ok(Filled::Visible) => {
+                (b"HD", meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.unique()))
+            }
+            Ok(Filled::Released | Filled::Stale) => (b"HD", 0),
+            Err(Refused::NoRoom) => return self.output.reply(Reply::NoRoom),
+            Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => {
+                let has_value = self.cache.peek(&key, self.now, |_| ()).is_some();
+                (if has_value { b"EX" } else { b"NF" }, 0)
+            }
+        };
+        let told = Told { unique: Some(unique), value_bytes: Some(sent_bytes), ..Told::default() };
+        self.answer(meta, status, meta.flags.has(b'q') && done.is_ok(), told);
+    }
+
+    /// `md`
+    pub(super) fn meta_delete(&mut self, meta: &Meta) {
+        let (flags, now) = (meta.flags, self.now);
+        let ends = flags.signed(b'T');
+        let removal = match (flags.has(b'I'), flags.has(b'x')) {
+            (true, false) => Removal::Soften(ends.map(|ends| Expiry::from_exptime(ends, now))),
+            (false, true) => Removal::Empty(bare_draft(flags, ends.unwrap_or(0), now)),
+            // No stale copy is empty.
+            (false, false) | (true, true) => Removal::Drop,
+        };
+        let key = legal(self.cache, &meta.key);
+        let expected = flags.unsigned(b'C');
+        let done = self.cache.meta_delete(&key, expected, removal, &mut self.session.peer, now);
+        if done != Removed::Exists {
+            self.session.counters.add(Count::VoidsKey);
+        }
+        let (count, status) = match done {
+            Removed::Done => (Count::DeleteHits, b"HD"),
+            Removed::Exists => (Count::DeleteMisses, b"EX"),
+            Removed::NoRoom => return self.output.reply(Reply::NoRoom),
+            Removed::NotFound => (Count::DeleteMisses, b"NF"),
+        };
+        self.session.counters.add(count);
+        self.answer(meta, status, flags.has(b'q') && done == Removed::Done, Told::default());
+    }
+
+    /// `ma`
+    pub(super) fn meta_count(&mut self, meta: &Meta, mode: CountMode) {
+        let (flags, now) = (meta.flags, self.now);
+        let delta = flags.unsigned(b'D').unwrap_or(1);
+        let expiry_of = |ends| Expiry::from_exptime(ends, now);
+        let (step, hits, misses) = match mode {
+            CountMode::Down => (Step::Decr(delta), Count::DecrHits, Count::DecrMisses),
+            CountMode::Up => (Step::Incr(delta), Count::IncrHits, Count::IncrMisses),
+        };
+        let initial = flags.unsigned(b'J').unwrap_or(0);
+        let counting = Counting {
+            expected: flags.unsigned(b'C').filter(|unique| *unique != 0),
+            expiry: flags.signed(b'T').map(expiry_of),
+            initial: flags.signed(b'N').map(|ends| (initial, expiry_of(ends))),
+            step,
+            unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
+        };
+        let key = legal(self.cache, &meta.key);
+        let number = match self.cache.meta_count(&key, &counting, &mut self.session.peer, now) {
+            Ok(number) => number,
+            Err(MetaNotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
+            Err(MetaNotCounted::NotFound) => {
+                self.session.counters.add(misses);
+                return self.answer(meta, b"NF", false, Told::default());
+            }
+            Err(MetaNotCounted::NotStored) => return self.answer(meta, b"NS", false, Told::default()),
+            Err(MetaNotCounted::Other(NotCounted::NoRoom)) => return self.output.reply(Reply::NoRoomToCount),
+            Err(MetaNotCounted::Other(NotCounted::NotANumber)) => {
+                return self.output.reply(Reply::NonNumeric);
+            }
+        };
+        if !number.is_new {
+            self.session.counters.add(hits);
+        }
+        if flags.has(b'q') {
+            return;
+        }
+        let expiry = Some(number.expiry);
+        let told =
+            Told { expiry, new_expiry: counting.expiry, unique: Some(number.unique), ..Told::default() };
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number.number).as_bytes();
+        status(self.output, flags.has(b'v').then_some(digits.len()));
+        tell(self.output, meta, told, now);
+        if flags.has(b'v') {
+            self.output.line_end();
+            self.output.raw(digits);
+        }
+        self.output.line_end();
+    }
+
+    /// `me`
+    pub(super) fn meta_debug(&mut self, meta: &Meta) {
+        let (now, output, name) = (self.now, &mut *self.output, &*meta.key);
+        self.session.counters.add(Count::CmdMeta);
+        let found = self.cache.peek(&legal(self.cache, name), now, |value| {
+            output.raw(b"ME ");
+            output.key(name, meta.flags.has(b'b'));
+            output.raw(b" exp=");
+            output.seconds_left(seconds_left(value.expiry, now));
+            output.fact(b" la=", now.seconds().saturating_sub(value.accessed).into());
+            output.fact(b" cas=", value.unique);
+            output.raw(if value.is_fetched { b" fetch=yes" } else { b" fetch=no" });
+            output.fact(b" size=", item_bytes(name.len(), value.bytes.len()) as u64);
+            output.line_end();
+        });
+        if found.is_none() {
+            self.output.raw(b"EN\r\n");
+        }
+    }
+
+    /// A status and what is told with it, unless it goes without saying.
+    fn answer(&mut self, meta: &Meta, status: &[u8], is_quiet: bool, told: Told) {
+        if !is_quiet {
+            self.output.raw(status);
+            tell(self.output, meta, told, self.now);
+            self.output.line_end();
+        }
+    }
+}
+
+fn reading(cache: &Cache, flags: Flags, now: Now) -> Reading {
+    let expiry_of = |letter| flags.signed(letter).map(|ends| Expiry::from_exptime(ends, now));
+    let lease = expiry_of(b'N').map(|window| match window {
+        Expiry::NEVER => cache.config().policy.lease_window,
+        window => Duration::from_secs(window.delay_ms(now) / 1000),
+    });
+    Reading { expiry: expiry_of(b'T'), is_peek: flags.has(b'u'), lease, refresh: expiry_of(b'R') }
+}
+
+/// What stands for a value that is not there: the stale copy, if there is one, with a token for its unique.
+fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> Value<'_> {
+    let none = Value {
+        accessed: now.seconds(),
+        bytes: &[],
+        expiry: Expiry::after(Duration::from_millis(window_ms), now),
+        flags: 0,
+        is_fetched: false,
+        shared: None,
+        stored: now.seconds(),
+        unique: 0,
+    };
+    Value { unique: token, ..stale.unwrap_or(none) }
+}
+
+/// The answer to a read that found something, then `marks`: Z, X, W, in memcached's order.
+fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &[u8], now: Now) {
+    // With C, the value is told only to who has another one.
+    let tells_value = meta.flags.has(b'v') && meta.flags.unsigned(b'C') != Some(value.unique);
+    status(output, tells_value.then_some(value.bytes.len()));
+    let told = Told {
+        is_fetched: Some(value.is_fetched),
+        expiry: Some(value.expiry),
+        mark: Some(value.flags),
+        new_expiry,
+        unused_seconds: Some(now.seconds().saturating_sub(value.accessed)),
+        unique: Some(value.unique),
+        value_bytes: Some(value.bytes.len()),
+    };
+    tell(output, meta, told, now);
+    marks.iter().for_each(|mark| output.flag(&[*mark]));
+    if tells_value { output.block(block(value)) } else { output.line_end() }
+}
+
+/// `VA <bytes>` before a value, `HD` without one.
+fn status(output: &mut Output, value_bytes: Option<usize>) {
+    match value_bytes {
+        None => output.raw(b"HD"),
+        Some(bytes) => output.fact(b"VA ", bytes as u64),
+    }
+}
+
+/// What the flags ask for, in their order, as far as it is known.
+fn tell(output: &mut Output, meta: &Meta, told: Told, now: Now) {
+    let mut expiry = told.expiry;
+    for flag in meta.flags.each() {
+        let number = match flag[0] {
+            b'c' => told.unique,
+            b'f' => told.mark.map(u64::from),
+            b'h' => told.is_fetched.map(u64::from),
+            b'l' => told.unused_seconds.map(u64::from),
+            b's' => told.value_bytes.map(|bytes| bytes as u64),
+            letter => {
+                match letter {
+                    b'O' => output.flag(flag),
+                    b'T' => expiry = told.new_expiry.or(expiry),
+                    b'k' => {
+                        output.flag(b"k");
+                        output.key(&meta.key, meta.flags.has(b'b'));
+                        if meta.flags.has(b'b') {
+                            output.flag(b"b");
+                        }
+                    }
+                    b't' => {
+                        if let Some(expiry) = expiry {
+                            output.flag(b"t");
+                            output.seconds_left(seconds_left(expiry, now));
+                        }
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+        };
+        if let Some(number) = number {
+            output.flag(&flag[..1]);
+            output.digits(number);
+        }
+    }
+}
+
+/// Whole seconds; `None` for a value that stays.
+fn seconds_left(expiry: Expiry, now: Now) -> Option<u64> {
+    (expiry != Expiry::NEVER).then(|| expiry.delay_ms(now) / 1000)
+}
+
+/// A value without bytes, as the flags describe it.
+fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
+    Draft {
+        expiry: Expiry::from_exptime(ends, now),
+        flags: flags.unsigned(b'F').map_or(0, |mark| mark as u32),
+        unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
+        value: Cow::Borrowed(&[]),
+    }
+}

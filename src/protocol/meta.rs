@@ -1,0 +1,239 @@
+//! The meta commands: `<verb> <key> [<bytes>] <flag>*`, where a flag is a letter with perhaps an argument behind it.
+//!
+//! A [`Meta`] that exists is well-formed: its flags are known, none comes twice, and their numbers are numbers. They
+//! stay the words they were, because the answer goes through them once more, in their order.
+//!
+//! Deliberately absent: which verb makes what of a flag. Each takes all of them, as memcached does, and disregards what
+//! means nothing to it.
+
+use std::borrow::Cow;
+
+use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned};
+
+use super::base64;
+use super::grammar::{full, is_key, words};
+use super::refusal::Refusal;
+
+/// A meta command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Meta<'a> {
+    /// The key. Where flag `b` is given it was sent in base64, and may be any bytes.
+    pub key: Cow<'a, [u8]>,
+    /// What else was said.
+    pub flags: Flags<'a>,
+}
+
+/// The flags of one line, each of them legal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flags<'a> {
+    /// A bit for each letter that is there.
+    letters: u64,
+    words: &'a [u8],
+}
+
+/// How `ms` treats what is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SetMode {
+    /// `ME`: only where there is no value.
+    Add,
+    /// `MA`: at the end of the value.
+    Append,
+    /// `MP`: at the beginning of the value.
+    Prepend,
+    /// `MR`: only over a value.
+    Replace,
+    /// `MS`, or none: always.
+    Set,
+}
+
+/// Which way `ma` counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CountMode {
+    /// `MD` or `M-`
+    Down,
+    /// `MI` or `M+`, or none.
+    Up,
+}
+
+/// What stands behind a letter.
+#[derive(Clone, Copy)]
+enum Argument {
+    /// Whatever it is, it does not matter.
+    Any,
+    /// A CAS unique that a client chooses.
+    ChosenUnique,
+    /// How much is counted.
+    Delta,
+    /// Where counting begins.
+    Initial,
+    /// Client flags.
+    Mark,
+    /// Bytes that are given back.
+    Opaque,
+    /// A number that may be negative.
+    Signed,
+    /// A number.
+    Unsigned,
+}
+
+impl<'a> Meta<'a> {
+    /// A key and its flags, of which there are at most `flags_max`.
+    pub(super) fn new(key: &'a [u8], flags: &'a [u8], flags_max: usize) -> Result<Self, Refusal> {
+        if !is_key(key) {
+            return Err(Refusal::BadLine);
+        }
+        let flags = Flags::new(flags, flags_max)?;
+        let key = match flags.has(b'b') {
+            false => Cow::Borrowed(key),
+            true => Cow::Owned(base64::decode(key).ok_or(Refusal::BadBase64)?),
+        };
+        Ok(Meta { key, flags })
+    }
+}
+
+impl<'a> Flags<'a> {
+    /// The first unknown or repeated flag is what is wrong with the line; else its last wrong argument, as in memcached.
+    fn new(text: &'a [u8], most: usize) -> Result<Self, Refusal> {
+        if words(text).count() > most {
+            return Err(Refusal::TooManyFlags);
+        }
+        let (mut letters, mut refused) = (0, None);
+        for word in words(text) {
+            let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
+            if letters & bit(word[0]) != 0 {
+                return Err(Refusal::DuplicateFlag);
+            }
+            let argument = known.ok_or(Refusal::UnknownFlag)?;
+            letters |= bit(word[0]);
+            refused = argument.refusal(&word[1..]).or(refused);
+        }
+        refused.map_or(Ok(Flags { letters, words: text }), Err)
+    }
+
+    /// Whether a flag is there.
+    pub fn has(self, letter: u8) -> bool {
+        self.letters & bit(letter) != 0
+    }
+
+    /// The number behind a letter, if it is there; one that may be negative.
+    pub fn signed(self, letter: u8) -> Option<i64> {
+        self.argument(letter).map(|argument| full(signed, argument).expect("it was looked at before"))
+    }
+
+    /// The number behind a letter, if it is there.
+    pub fn unsigned(self, letter: u8) -> Option<u64> {
+        self.argument(letter).map(|argument| full(unsigned, argument).expect("it was looked at before"))
+    }
+
+    /// The flags in their order: each a letter and what stands behind it.
+    pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
+        words(self.words)
+    }
+
+    /// How `ms` shall treat what is there.
+    pub(super) fn set_mode(self) -> Result<SetMode, Refusal> {
+        match self.argument(b'M').map(<[u8]>::first) {
+            Some(Some(b'A')) => Ok(SetMode::Append),
+            Some(Some(b'E')) => Ok(SetMode::Add),
+            Some(Some(b'P')) => Ok(SetMode::Prepend),
+            Some(Some(b'R')) => Ok(SetMode::Replace),
+            None | Some(Some(b'S')) => Ok(SetMode::Set),
+            Some(_) => Err(Refusal::BadSetMode),
+        }
+    }
+
+    /// Which way `ma` shall count.
+    pub(super) fn count_mode(self) -> Result<CountMode, Refusal> {
+        match self.argument(b'M').map(<[u8]>::first) {
+            Some(Some(b'D' | b'-')) => Ok(CountMode::Down),
+            None | Some(Some(b'I' | b'+')) => Ok(CountMode::Up),
+            Some(_) => Err(Refusal::BadCountMode),
+        }
+    }
+
+    fn argument(self, letter: u8) -> Option<&'a [u8]> {
+        if !self.has(letter) {
+            return None;
+        }
+        self.each().find(|word| word[0] == letter).map(|word| &word[1..])
+    }
+}
+
+/// Every flag there is.
+const FLAGS: [(u8, Argument); 26] = [
+    (b'C', Argument::Unsigned), // the CAS unique that the value must have, or a token
+    (b'D', Argument::Delta),    // ma: by how much
+    (b'E', Argument::ChosenUnique), // the CAS unique that the value will have
+    (b'F', Argument::Mark),     // ms: client flags
+    (b'I', Argument::Any),      // md: make it stale; ms: fill even a stale copy
+    (b'J', Argument::Initial),  // ma: the first number, with N
+    (b'L', Argument::Any),      // a proxy's
+    (b'M', Argument::Any),      // ms, ma: the mode
+    (b'N', Argument::Signed),   // mg: take a lease on a miss; ms, ma: create the value
+    (b'O', Argument::Opaque),   // give this back
+    (b'P', Argument::Any),      // a proxy's
+    (b'R', Argument::Signed),   // mg: take a lease if so little time is left
+    (b'T', Argument::Signed),   // the expiry time
+    (b'b', Argument::Any),      // the key is base64
+    (b'c', Argument::Any),      // tell the CAS unique, or the token
+    (b'f', Argument::Any),      // tell the client flags
+    (b'h', Argument::Any),      // tell whether it was read before
+    (b'k', Argument::Any),      // tell the key
+    (b'l', Argument::Any),      // tell how long ago it was used
+    (b'q', Argument::Any),      // do not answer what goes without saying
+    (b's', Argument::Any),      // tell the length
+    (b't', Argument::Any),      // tell the time left
+    (b'u', Argument::Any),      // do not count it as a use
+    (b'v', Argument::Any),      // tell the value
+    (b'w', Argument::Unsigned), // mg: wait so many milliseconds for the value
+    (b'x', Argument::Any),      // md: empty the value
+];
+
+/// The same, by letter from `A` on.
+const ARGUMENTS: [Option<Argument>; LETTERS] = {
+    let mut arguments = [None; LETTERS];
+    let mut nth = 0;
+    while nth < FLAGS.len() {
+        let (letter, argument) = FLAGS[nth];
+        arguments[(letter - b'A') as usize] = Some(argument);
+        nth += 1;
+    }
+    arguments
+};
+
+impl Argument {
+    /// What is wrong with a word, its letter not counted.
+    fn refusal(self, argument: &[u8]) -> Option<Refusal> {
+        let bad = |is_good: bool, refusal: Refusal| (!is_good).then_some(refusal);
+        match self {
+            Argument::Any => None,
+            Argument::ChosenUnique => match full(unsigned, argument) {
+                None => Some(Refusal::BadToken),
+                Some(unique) => bad(unique & TOKEN_BIT == 0, Refusal::BadUnique),
+            },
+            Argument::Delta => bad(full(unsigned, argument).is_some(), Refusal::BadMetaDelta),
+            Argument::Initial => bad(full(unsigned, argument).is_some(), Refusal::BadInitial),
+            Argument::Mark => bad(full(unsigned32, argument).is_some(), Refusal::BadLine),
+            Argument::Opaque => bad(argument.len() < OPAQUE_BYTES_MAX, Refusal::OpaqueTooLong),
+            Argument::Signed => bad(full(signed, argument).is_some(), Refusal::BadToken),
+            Argument::Unsigned => bad(full(unsigned, argument).is_some(), Refusal::BadToken),
+        }
+    }
+}
+
+/// memcached looks no further at a line with a word that begins otherwise.
+pub(super) fn may_begin_flags(text: &[u8]) -> bool {
+    words(text).all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
+}
+
+/// A digit has none: it is no flag.
+fn bit(letter: u8) -> u64 {
+    letter.checked_sub(b'A').map_or(0, |at| 1 << at)
+}
+
+/// From `A` to `z`.
+const LETTERS: usize = (b'z' - b'A' + 1) as usize;
+/// The letter counts.
+const OPAQUE_BYTES_MAX: usize = 32;
+/// What tells tokens from all other uniques.
+const TOKEN_BIT: u64 = 1 << 62;
