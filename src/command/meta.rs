@@ -103,18 +103,22 @@ impl Command<'_> {
         let (flags, waits) = (meta.flags, matches!(read, Read::Wait(_)));
         let is_late = self.now.millis >= deadline;
         self.session.waited.count(waits, is_late, &self.session.counters);
-        match read {
-            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
-            Read::Hit if flags.has(b'T') => {
-                self.tally(Count::CmdTouch, true, Count::TouchHits, Count::TouchMisses);
+        let (count, is_hit) = match read {
+            Read::Busy => (Some(Count::LeaseHotMiss), false),
+            Read::Granted => (Some(Count::LeaseGranted), false),
+            Read::Hit => (None, true),
+            Read::Miss => {
+                self.answer(meta, b"EN", flags.has(b'q'), Told::default());
+                (None, false)
             }
-            Read::Busy => self.session.counters.add(Count::LeaseHotMiss),
-            Read::Granted => self.session.counters.add(Count::LeaseGranted),
-            Read::Hit => {}
-            Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
+            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
+        };
+        if let Some(count) = count {
+            self.session.counters.add(count);
         }
-        if !(matches!(read, Read::Hit) && flags.has(b'T')) {
-            let is_hit = matches!(read, Read::Hit);
+        if is_hit && flags.has(b'T') {
+            self.tally(Count::CmdTouch, is_hit, Count::TouchHits, Count::TouchMisses);
+        } else {
             self.tally(Count::CmdGet, is_hit, Count::GetHits, Count::GetMisses);
         }
         self.session.end_leases();
