@@ -41,7 +41,7 @@ struct Told {
 enum Read {
     Busy,
     Granted,
-    Hit,
+    Hit(Refresh),
     Miss,
     /// A lease is to be waited for until then.
     Wait(u64),
@@ -59,41 +59,36 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let (output, counters) = (&mut *self.output, &self.session.counters);
         let peer = &mut self.session.peer;
-        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| match found {
-            None => Read::Miss,
-            Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
-                Read::Wait(until.min(deadline))
-            }
-            Some(Leased::Busy { stale, until, .. }) => {
-                let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
-                let marks: &[u8] = if stale.is_some() { b"ZX" } else { b"Z" };
-                show(output, meta, Value { is_fetched: true, ..value }, reading.expiry, marks, now);
-                if stale.is_some() {
-                    counters.add(Count::StaleServed);
+        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
+            let (read, value, new_expiry, marks) = match found {
+                None => return Read::Miss,
+                Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
+                    return Read::Wait(until.min(deadline));
                 }
-                Read::Busy
-            }
-            Some(Leased::Granted { stale, token }) => {
-                let window = reading.lease.map_or(0, |window| window.as_millis() as u64);
-                let marks: &[u8] = if stale.is_some() { b"XW" } else { b"W" };
-                show(output, meta, unfilled(stale, token.number(), window, now), reading.expiry, marks, now);
-                if stale.is_some() {
-                    counters.add(Count::StaleServed);
+                Some(Leased::Busy { stale, until, .. }) => {
+                    let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
+                    let marks = if stale.is_some() { "ZX" } else { "Z" };
+                    (Read::Busy, Value { is_fetched: true, ..value }, None, marks)
                 }
-                Read::Granted
-            }
-            Some(Leased::Hit(value)) => {
-                let (unique, marks): (_, &[u8]) = match refresh {
-                    Refresh::Lost => (value.unique, b"Z"),
-                    Refresh::Undue => (value.unique, b""),
-                    Refresh::Won(token) => (token.number(), b"W"),
-                };
-                show(output, meta, Value { unique, ..value }, reading.expiry, marks, now);
-                if let Refresh::Won(_) = refresh {
-                    counters.add(Count::LeaseGranted);
+                Some(Leased::Granted { stale, token }) => {
+                    let window_ms = reading.lease.map_or(0, |window| window.as_millis() as u64);
+                    let marks = if stale.is_some() { "XW" } else { "W" };
+                    (Read::Granted, unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
-                Read::Hit
+                Some(Leased::Hit(value)) => {
+                    let (unique, marks) = match refresh {
+                        Refresh::Lost => (value.unique, "Z"),
+                        Refresh::Undue => (value.unique, ""),
+                        Refresh::Won(token) => (token.number(), "W"),
+                    };
+                    (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, marks)
+                }
+            };
+            if marks.contains('X') {
+                counters.add(Count::StaleServed);
             }
+            show(output, meta, value, new_expiry, marks, now);
+            read
         });
         self.end_read(meta, read, deadline)
     }
@@ -106,7 +101,8 @@ impl Command<'_> {
         let (count, is_hit) = match read {
             Read::Busy => (Some(Count::LeaseHotMiss), false),
             Read::Granted => (Some(Count::LeaseGranted), false),
-            Read::Hit => (None, true),
+            Read::Hit(Refresh::Won(_)) => (Some(Count::LeaseGranted), true),
+            Read::Hit(Refresh::Lost | Refresh::Undue) => (None, true),
             Read::Miss => {
                 self.answer(meta, b"EN", flags.has(b'q'), Told::default());
                 (None, false)
@@ -317,8 +313,9 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
     Value { unique: token, ..stale.unwrap_or(none) }
 }
 
-/// The answer to a read that found something, then `marks`: Z, X, W, in memcached's order.
-fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &[u8], now: Now) {
+/// The answer to a read that found something, then its marks, in memcached's order: Z for a loser, X for a stale copy, W
+/// for a winner.
+fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &str, now: Now) {
     // With C, the value is told only to who has another one.
     let tells_value = meta.flags.has(b'v') && meta.flags.unsigned(b'C') != Some(value.unique);
     status(output, tells_value.then_some(value.bytes.len()));
@@ -332,7 +329,7 @@ fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expir
         value_bytes: Some(value.bytes.len()),
     };
     tell(output, meta, told, now);
-    marks.iter().for_each(|mark| output.flag(&[*mark]));
+    marks.bytes().for_each(|mark| output.flag(&[mark]));
     if tells_value { output.block(block(value)) } else { output.line_end() }
 }
 
