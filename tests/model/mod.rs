@@ -161,7 +161,9 @@ impl Model {
                 notes.clear(name, implicit);
             }
             Act::MetaGet | Act::MetaLease if reply.contains('#') => notes.clear(name, implicit),
-            Act::MetaGet if reply == "EN" => notes.miss(name, seq, is_held, implicit, now_s),
+            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => {
+                notes.miss(name, seq, is_held, implicit, now_s)
+            }
             Act::Gats | Act::Gets => notes.miss(name, seq, is_held, implicit, now_s),
             _ if reply.contains('<') => notes.miss(name, seq, is_held, implicit, now_s),
             _ => {}

@@ -28,14 +28,23 @@ impl Shard {
         let wants_lease = match self.state(key, at) {
             State::Live(slot) => return self.meta_hit(key, slot, reading, peer, at),
             State::Stale(slot) => reading.lease.is_some() || reading.refresh.is_some() || self.is_soft(slot),
-            State::Absent => reading.lease.is_some(),
+            // Who would renew a value that somebody else is loading has lost, too.
+            State::Absent => {
+                reading.lease.is_some() || (reading.refresh.is_some() && self.is_leased(key, at))
+            }
         };
         if !wants_lease {
             self.note_miss(key, peer, at);
             return (None, Refresh::Undue);
         }
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let at = At { lease_window: reading.lease.unwrap_or(at.lease_window), ..at };
-        (Some(self.lease_get(key, since, peer, at)), Refresh::Undue)
+        let found = self.lease_get(key, since, peer, at);
+        if let LeaseGet::Busy { .. } = found {
+            // A loser may load and store all the same, and without a token.
+            peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+        }
+        (Some(found), Refresh::Undue)
     }
 
     /// `ms` without a token.
@@ -166,8 +175,7 @@ impl Shard {
 
     /// A lease beside a live value, if nobody else renews it.
     fn refresh(&mut self, key: &Key, peer: &mut Peer, at: At) -> Refresh {
-        let is_busy = self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some());
-        if is_busy || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+        if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Refresh::Lost;
         }
         Refresh::Won(self.grant(key, peer, at))
@@ -210,6 +218,10 @@ impl Shard {
     /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
     pub(super) fn is_soft(&self, slot: Slot) -> bool {
         self.engine.item(slot).meta.expiry == 0
+    }
+
+    fn is_leased(&mut self, key: &Key, at: At) -> bool {
+        self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some())
     }
 
     fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {
