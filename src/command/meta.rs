@@ -345,38 +345,40 @@ fn status(output: &mut Output, value_bytes: Option<usize>) {
 fn tell(output: &mut Output, meta: &Meta, told: Told, now: Now) {
     let mut expiry = told.expiry;
     for flag in meta.flags.each() {
-        let number = match flag[0] {
-            b'c' => told.unique,
-            b'f' => told.mark.map(u64::from),
-            b'h' => told.is_fetched.map(u64::from),
-            b'l' => told.unused_seconds.map(u64::from),
-            b's' => told.value_bytes.map(|bytes| bytes as u64),
-            letter => {
-                match letter {
-                    b'O' => output.flag(flag),
-                    b'T' => expiry = told.new_expiry.or(expiry),
-                    b'k' => {
-                        output.flag(b"k");
-                        output.key(&meta.key, meta.flags.has(b'b'));
-                        if meta.flags.has(b'b') {
-                            output.flag(b"b");
-                        }
-                    }
-                    b't' => {
-                        if let Some(expiry) = expiry {
-                            output.flag(b"t");
-                            output.seconds_left(seconds_left(expiry, now));
-                        }
-                    }
-                    _ => {}
+        match flag[0] {
+            b'O' => output.flag(flag),
+            b'T' => expiry = told.new_expiry.or(expiry),
+            b'c' => number(output, b"c", told.unique),
+            b'f' => number(output, b"f", told.mark.map(u64::from)),
+            b'h' => number(output, b"h", told.is_fetched.map(u64::from)),
+            b'k' => key(output, meta),
+            b'l' => number(output, b"l", told.unused_seconds.map(u64::from)),
+            b's' => number(output, b"s", told.value_bytes.map(|bytes| bytes as u64)),
+            b't' => {
+                if let Some(expiry) = expiry {
+                    output.flag(b"t");
+                    output.seconds_left(seconds_left(expiry, now));
                 }
-                continue;
             }
-        };
-        if let Some(number) = number {
-            output.flag(&flag[..1]);
-            output.digits(number);
+            _ => {}
         }
+    }
+}
+
+fn number(output: &mut Output, letter: &[u8], number: Option<u64>) {
+    if let Some(number) = number {
+        output.flag(letter);
+        output.digits(number);
+    }
+}
+
+/// The key as it was sent.
+fn key(output: &mut Output, meta: &Meta) {
+    let is_base64 = meta.flags.has(b'b');
+    output.flag(b"k");
+    output.key(&meta.key, is_base64);
+    if is_base64 {
+        output.flag(b"b");
     }
 }
 
