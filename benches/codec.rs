@@ -55,7 +55,7 @@ fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
     taken
 }
 
-fn wires() -> [Wire; 12] {
+fn wires() -> [Wire; 14] {
     let line = |name, line: String, is_right| Wire { name, bytes: (line + "\r\n").into_bytes(), is_right };
     [
         line("get", format!("get {KEY}"), |request| keys(request) == 1),
@@ -69,6 +69,16 @@ fn wires() -> [Wire; 12] {
         line("touch", format!("touch {KEY} 60"), |request| {
             matches!(request, Request::Touch { exptime: 60, .. })
         }),
+        line(
+            "mg",
+            format!("mg {KEY} v f c"),
+            |request| matches!(request, Request::MetaRead(meta) if meta.flags.has(b'v')),
+        ),
+        line(
+            "ms_100",
+            format!("ms {KEY} 100 T60\r\n{}", "v".repeat(100)),
+            |request| matches!(request, Request::MetaSet(_, _, value) if value.len() == 100),
+        ),
         line("lease-get", format!("lease-get {KEY}"), |request| keys(request) == 1),
         line("lease-set", lease_set(), |request| value_bytes(request) == 100),
         line("lease-wait", format!("lease-wait 500 {KEY}"), |request| {

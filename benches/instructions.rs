@@ -2,14 +2,14 @@
 //!
 //! `cargo bench --bench instructions` runs itself under valgrind's callgrind, each operation twice with different
 //! counts, and divides the difference: what is made ready before is in both. `-- --test` does each a few times without
-//! valgrind. The keys have 24 bytes, the values 100; reads do not copy the value, but for the one from bytes to bytes.
+//! valgrind. The keys have 24 bytes, the values 100; reads do not copy the value, but for those from bytes to bytes.
 
 mod common;
 
 use std::env;
 use std::process::Command;
 
-use self::common::{User, VALUE, Wire};
+use self::common::{GET, META_GET, User, VALUE, Wire};
 
 /// What is counted: its name, and how it is done so many times.
 struct Operation {
@@ -17,7 +17,7 @@ struct Operation {
     run: fn(usize),
 }
 
-const OPERATIONS: [Operation; 8] = [
+const OPERATIONS: [Operation; 9] = [
     Operation { name: "hit", run: hit },
     Operation { name: "miss, noted", run: miss },
     Operation { name: "set over, in place", run: set_in_place },
@@ -25,7 +25,8 @@ const OPERATIONS: [Operation; 8] = [
     Operation { name: "set insert with eviction", run: set_with_eviction },
     Operation { name: "delete hit", run: delete },
     Operation { name: "lease cycle: delete, lease_get, lease_set", run: lease_cycle },
-    Operation { name: "get hit, from bytes to bytes", run: bytes_to_bytes },
+    Operation { name: "get hit, from bytes to bytes", run: |count| bytes_to_bytes(GET, count) },
+    Operation { name: "mg hit, from bytes to bytes", run: |count| bytes_to_bytes(META_GET, count) },
 ];
 
 fn main() {
@@ -103,8 +104,8 @@ fn lease_cycle(count: usize) {
     (0..count).for_each(|_| assert!(user.lease_cycle(VALUE)));
 }
 
-fn bytes_to_bytes(count: usize) {
-    let mut wire = Wire::filled(VALUE, KEYS);
+fn bytes_to_bytes(line: [&str; 2], count: usize) {
+    let mut wire = Wire::filled(VALUE, KEYS, line);
     for _ in 0..count {
         assert!(wire.get() && wire.output.len() > VALUE.len());
         wire.sent();

@@ -119,12 +119,13 @@ impl User {
 }
 
 impl Wire {
-    /// With a value of its own under every key.
-    pub fn filled(value: &[u8], keys: usize) -> Self {
+    /// With a value of its own under every key; what is asked stands before and behind the key.
+    pub fn filled(value: &[u8], keys: usize, [before, behind]: [&str; 2]) -> Self {
         let User { cache, now, .. } = User::filled(value, keys);
         let metrics = Arc::new(Metrics::new(1, 1));
         let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
-        let lines = names(keys).iter().map(|key| [b"get ", &key[..], b"\r\n"].concat().into()).collect();
+        let line = |key: &Bytes| [before.as_bytes(), key, behind.as_bytes(), b"\r\n"].concat().into();
+        let lines = names(keys).iter().map(line).collect();
         let lines = Round::new(lines);
         Wire { cache, decoder: Decoder::new(1 << 20), lines, now, output: Output::default(), session }
     }
@@ -149,3 +150,6 @@ pub fn names(count: usize) -> Vec<Bytes> {
 }
 
 pub const VALUE: &[u8] = &[b'v'; 100];
+/// What stands before and behind a key in a line that reads it.
+pub const GET: [&str; 2] = ["get ", ""];
+pub const META_GET: [&str; 2] = ["mg ", " v f c"];

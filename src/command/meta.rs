@@ -41,7 +41,7 @@ struct Told {
 enum Read {
     Busy,
     Granted,
-    Hit,
+    Hit(Refresh),
     Miss,
     /// A lease is to be waited for until then.
     Wait(u64),
@@ -59,41 +59,36 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let (output, counters) = (&mut *self.output, &self.session.counters);
         let peer = &mut self.session.peer;
-        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| match found {
-            None => Read::Miss,
-            Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
-                Read::Wait(until.min(deadline))
-            }
-            Some(Leased::Busy { stale, until, .. }) => {
-                let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
-                let marks: &[u8] = if stale.is_some() { b"ZX" } else { b"Z" };
-                show(output, meta, Value { is_fetched: true, ..value }, reading.expiry, marks, now);
-                if stale.is_some() {
-                    counters.add(Count::StaleServed);
+        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
+            let (read, value, new_expiry, marks) = match found {
+                None => return Read::Miss,
+                Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
+                    return Read::Wait(until.min(deadline));
                 }
-                Read::Busy
-            }
-            Some(Leased::Granted { stale, token }) => {
-                let window = reading.lease.map_or(0, |window| window.as_millis() as u64);
-                let marks: &[u8] = if stale.is_some() { b"XW" } else { b"W" };
-                show(output, meta, unfilled(stale, token.number(), window, now), reading.expiry, marks, now);
-                if stale.is_some() {
-                    counters.add(Count::StaleServed);
+                Some(Leased::Busy { stale, until, .. }) => {
+                    let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
+                    let marks = if stale.is_some() { "ZX" } else { "Z" };
+                    (Read::Busy, Value { is_fetched: true, ..value }, None, marks)
                 }
-                Read::Granted
-            }
-            Some(Leased::Hit(value)) => {
-                let (unique, marks): (_, &[u8]) = match refresh {
-                    Refresh::Lost => (value.unique, b"Z"),
-                    Refresh::Undue => (value.unique, b""),
-                    Refresh::Won(token) => (token.number(), b"W"),
-                };
-                show(output, meta, Value { unique, ..value }, reading.expiry, marks, now);
-                if let Refresh::Won(_) = refresh {
-                    counters.add(Count::LeaseGranted);
+                Some(Leased::Granted { stale, token }) => {
+                    let window_ms = reading.lease.map_or(0, |window| window.as_millis() as u64);
+                    let marks = if stale.is_some() { "XW" } else { "W" };
+                    (Read::Granted, unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
-                Read::Hit
+                Some(Leased::Hit(value)) => {
+                    let (unique, marks) = match refresh {
+                        Refresh::Lost => (value.unique, "Z"),
+                        Refresh::Undue => (value.unique, ""),
+                        Refresh::Won(token) => (token.number(), "W"),
+                    };
+                    (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, marks)
+                }
+            };
+            if marks.contains('X') {
+                counters.add(Count::StaleServed);
             }
+            show(output, meta, value, new_expiry, marks, now);
+            read
         });
         self.end_read(meta, read, deadline)
     }
@@ -103,18 +98,23 @@ impl Command<'_> {
         let (flags, waits) = (meta.flags, matches!(read, Read::Wait(_)));
         let is_late = self.now.millis >= deadline;
         self.session.waited.count(waits, is_late, &self.session.counters);
-        match read {
-            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
-            Read::Hit if flags.has(b'T') => {
-                self.tally(Count::CmdTouch, true, Count::TouchHits, Count::TouchMisses);
+        let (count, is_hit) = match read {
+            Read::Busy => (Some(Count::LeaseHotMiss), false),
+            Read::Granted => (Some(Count::LeaseGranted), false),
+            Read::Hit(Refresh::Won(_)) => (Some(Count::LeaseGranted), true),
+            Read::Hit(Refresh::Lost | Refresh::Undue) => (None, true),
+            Read::Miss => {
+                self.answer(meta, b"EN", flags.has(b'q'), Told::default());
+                (None, false)
             }
-            Read::Busy => self.session.counters.add(Count::LeaseHotMiss),
-            Read::Granted => self.session.counters.add(Count::LeaseGranted),
-            Read::Hit => {}
-            Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
+            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
+        };
+        if let Some(count) = count {
+            self.session.counters.add(count);
         }
-        if !(matches!(read, Read::Hit) && flags.has(b'T')) {
-            let is_hit = matches!(read, Read::Hit);
+        if is_hit && flags.has(b'T') {
+            self.tally(Count::CmdTouch, is_hit, Count::TouchHits, Count::TouchMisses);
+        } else {
             self.tally(Count::CmdGet, is_hit, Count::GetHits, Count::GetMisses);
         }
         self.session.end_leases();
@@ -313,8 +313,9 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
     Value { unique: token, ..stale.unwrap_or(none) }
 }
 
-/// The answer to a read that found something, then `marks`: Z, X, W, in memcached's order.
-fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &[u8], now: Now) {
+/// The answer to a read that found something, then its marks, in memcached's order: Z for a loser, X for a stale copy, W
+/// for a winner.
+fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &str, now: Now) {
     // With C, the value is told only to who has another one.
     let tells_value = meta.flags.has(b'v') && meta.flags.unsigned(b'C') != Some(value.unique);
     status(output, tells_value.then_some(value.bytes.len()));
@@ -328,7 +329,7 @@ fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expir
         value_bytes: Some(value.bytes.len()),
     };
     tell(output, meta, told, now);
-    marks.iter().for_each(|mark| output.flag(&[*mark]));
+    marks.bytes().for_each(|mark| output.flag(&[mark]));
     if tells_value { output.block(block(value)) } else { output.line_end() }
 }
 
@@ -344,38 +345,40 @@ fn status(output: &mut Output, value_bytes: Option<usize>) {
 fn tell(output: &mut Output, meta: &Meta, told: Told, now: Now) {
     let mut expiry = told.expiry;
     for flag in meta.flags.each() {
-        let number = match flag[0] {
-            b'c' => told.unique,
-            b'f' => told.mark.map(u64::from),
-            b'h' => told.is_fetched.map(u64::from),
-            b'l' => told.unused_seconds.map(u64::from),
-            b's' => told.value_bytes.map(|bytes| bytes as u64),
-            letter => {
-                match letter {
-                    b'O' => output.flag(flag),
-                    b'T' => expiry = told.new_expiry.or(expiry),
-                    b'k' => {
-                        output.flag(b"k");
-                        output.key(&meta.key, meta.flags.has(b'b'));
-                        if meta.flags.has(b'b') {
-                            output.flag(b"b");
-                        }
-                    }
-                    b't' => {
-                        if let Some(expiry) = expiry {
-                            output.flag(b"t");
-                            output.seconds_left(seconds_left(expiry, now));
-                        }
-                    }
-                    _ => {}
+        match flag[0] {
+            b'O' => output.flag(flag),
+            b'T' => expiry = told.new_expiry.or(expiry),
+            b'c' => number(output, b"c", told.unique),
+            b'f' => number(output, b"f", told.mark.map(u64::from)),
+            b'h' => number(output, b"h", told.is_fetched.map(u64::from)),
+            b'k' => key(output, meta),
+            b'l' => number(output, b"l", told.unused_seconds.map(u64::from)),
+            b's' => number(output, b"s", told.value_bytes.map(|bytes| bytes as u64)),
+            b't' => {
+                if let Some(expiry) = expiry {
+                    output.flag(b"t");
+                    output.seconds_left(seconds_left(expiry, now));
                 }
-                continue;
             }
-        };
-        if let Some(number) = number {
-            output.flag(&flag[..1]);
-            output.digits(number);
+            _ => {}
         }
+    }
+}
+
+fn number(output: &mut Output, letter: &[u8], number: Option<u64>) {
+    if let Some(number) = number {
+        output.flag(letter);
+        output.digits(number);
+    }
+}
+
+/// The key as it was sent.
+fn key(output: &mut Output, meta: &Meta) {
+    let is_base64 = meta.flags.has(b'b');
+    output.flag(b"k");
+    output.key(&meta.key, is_base64);
+    if is_base64 {
+        output.flag(b"b");
     }
 }
 

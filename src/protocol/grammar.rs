@@ -132,14 +132,15 @@ fn before(verb: Verb, args: &[u8]) -> Line<'_> {
 fn before_meta(args: &[u8]) -> Line<'_> {
     let Ok((args, key)) = word(args) else { return Line::Refused(Refusal::BadLine, None) };
     let length = number(unsigned32, args).ok().filter(|(_, bytes)| *bytes <= BLOCK_BYTES_MAX);
-    let Some((args, bytes)) = length.filter(|(args, _)| may_begin_flags(args)) else {
-        return Line::Refused(Refusal::BadLine, None);
-    };
+    let Some((flags, bytes)) = length else { return Line::Refused(Refusal::BadLine, None) };
     let value_bytes = bytes as usize;
-    let storing = Meta::new(key, args, META_WORDS_MAX - 3)
-        .and_then(|meta| Ok(Storing::Meta(meta.clone(), meta.flags.set_mode()?)));
-    match storing {
+    let read = Meta::new(key, flags, META_WORDS_MAX - 3).and_then(|meta| {
+        let mode = meta.flags.set_mode()?;
+        Ok(Storing::Meta(meta, mode))
+    });
+    match read {
         Ok(storing) => Line::Before(Header { storing, value_bytes }),
+        Err(_) if !may_begin_flags(flags) => Line::Refused(Refusal::BadLine, None),
         Err(refusal) => Line::Refused(refusal, Some(value_bytes)),
     }
 }
@@ -205,15 +206,22 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
 
 /// `<key> <flag>*`
 fn meta(args: &[u8]) -> Result<Meta<'_>, Refusal> {
-    let (key, flags) = key_and_flags(args)?;
+    let (flags, key) = word(args).map_err(bad_line)?;
     Meta::new(key, flags, META_WORDS_MAX - 2)
+        .map_err(|refusal| if may_begin_flags(flags) { refusal } else { Refusal::BadLine })
 }
 
 /// memcached tells no more of what is wrong with the flags of an `ma`.
 fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, flags) = key_and_flags(args)?;
+    let (flags, key) = word(args).map_err(bad_line)?;
     let meta = Meta::new(key, flags, META_WORDS_MAX - 2).map_err(|refusal| {
-        if refusal == Refusal::OpaqueTooLong { refusal } else { Refusal::WrongCountFlags }
+        if !may_begin_flags(flags) {
+            Refusal::BadLine
+        } else if refusal == Refusal::OpaqueTooLong {
+            refusal
+        } else {
+            Refusal::WrongCountFlags
+        }
     })?;
     let mode = meta.flags.count_mode()?;
     Ok(Request::MetaCount(meta, mode))
@@ -221,14 +229,12 @@ fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
 
 /// The flags of an `me` mean nothing, but for a `b` that comes first.
 fn meta_debug(args: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, flags) = key_and_flags(args)?;
+    let (flags, key) = word(args).map_err(bad_line)?;
+    if !may_begin_flags(flags) {
+        return Err(Refusal::BadLine);
+    }
     let first = words(flags).next().filter(|flag| *flag == b"b");
     Ok(Request::MetaDebug(Meta::new(key, first.unwrap_or_default(), 1).map_err(bad_line)?))
-}
-
-fn key_and_flags(args: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let (flags, key) = word(args).map_err(bad_line)?;
-    if may_begin_flags(flags) { Ok((key, flags)) } else { Err(Refusal::BadLine) }
 }
 
 fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {

@@ -94,19 +94,22 @@ impl<'a> Meta<'a> {
 impl<'a> Flags<'a> {
     /// The first unknown or repeated flag is what is wrong with the line; else its last wrong argument, as in memcached.
     fn new(text: &'a [u8], most: usize) -> Result<Self, Refusal> {
-        if words(text).count() > most {
-            return Err(Refusal::TooManyFlags);
-        }
-        let (mut letters, mut refused) = (0, None);
+        let (mut count, mut letters, mut refused) = (0, 0, None);
         for word in words(text) {
             let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            if letters & bit(word[0]) != 0 {
-                return Err(Refusal::DuplicateFlag);
-            }
-            let argument = known.ok_or(Refusal::UnknownFlag)?;
+            let Some(argument) = known.filter(|_| letters & bit(word[0]) == 0) else {
+                let is_repeated = known.is_some();
+                return Err(match words(text).count() > most {
+                    true => Refusal::TooManyFlags,
+                    false if is_repeated => Refusal::DuplicateFlag,
+                    false => Refusal::UnknownFlag,
+                });
+            };
             letters |= bit(word[0]);
             refused = argument.refusal(&word[1..]).or(refused);
+            count += 1;
         }
+        let refused = if count > most { Some(Refusal::TooManyFlags) } else { refused };
         refused.map_or(Ok(Flags { letters, words: text }), Err)
     }
 
@@ -221,7 +224,7 @@ impl Argument {
     }
 }
 
-/// memcached looks no further at a line with a word that begins otherwise.
+/// memcached looks no further at a line with a word that begins otherwise, not even for the length of a block.
 pub(super) fn may_begin_flags(text: &[u8]) -> bool {
     words(text).all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
 }

@@ -51,7 +51,7 @@ pub enum Reply {
     NonNumeric,
     /// `SERVER_ERROR out of memory storing object`
     NoRoom,
-    /// `SERVER_ERROR out of memory in incr`
+    /// `SERVER_ERROR out of memory`
     NoRoomToCount,
     /// `NOT_FOUND`
     NotFound,
@@ -87,7 +87,7 @@ impl Reply {
             Reply::Noop => b"MN\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
-            Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",
+            Reply::NoRoomToCount => b"SERVER_ERROR out of memory\r\n",
             Reply::NotFound => b"NOT_FOUND\r\n",
             Reply::NotStored => b"NOT_STORED\r\n",
             Reply::Ok => b"OK\r\n",

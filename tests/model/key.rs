@@ -29,6 +29,8 @@ pub struct Value {
     pub as_of: u64,
     pub ends_s: u64,
     pub gone_s: u64,
+    /// Stale because a client asked for that: `mg` sees it.
+    pub is_soft: bool,
     pub is_stale: bool,
     pub text: String,
 }
@@ -92,7 +94,7 @@ impl Key {
 
 impl Value {
     pub fn new(as_of: u64, ends_s: u64, text: &str) -> Self {
-        Value { as_of, ends_s, gone_s: ends_s, is_stale: false, text: text.to_owned() }
+        Value { as_of, ends_s, gone_s: ends_s, is_soft: false, is_stale: false, text: text.to_owned() }
     }
 
     pub fn touched(self, at: At) -> Self {

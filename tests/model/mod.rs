@@ -33,9 +33,21 @@ pub enum Act {
     LeaseGet,
     /// The same key two times in one line.
     LeaseGetTwice,
-    /// With the token that connection number so many was granted last, or 2.
+    /// With the token that connection number so many was granted last, or one that is none.
     LeaseSet(usize),
     LeaseWait,
+    /// `ms` with the token that connection number so many was granted last, or one that is none.
+    MetaFill(usize),
+    /// The same with `I`: a stale copy will do.
+    MetaFillStale(usize),
+    /// `mg`
+    MetaGet,
+    /// `mg` with `N`
+    MetaLease,
+    /// `ms`
+    MetaSet,
+    /// `md` with `I`
+    MetaSoften,
     Release,
     Replace,
     Set,
@@ -142,9 +154,15 @@ impl Model {
         match act {
             _ if is_void => notes.own_void(seq, |other| (other == name).then_some(covering)),
             Act::Flush => self.flush(peer),
-            Act::LeaseSet(_) | Act::Release => notes.clear(name, implicit),
+            Act::LeaseSet(_) | Act::MetaFill(_) | Act::MetaFillStale(_) | Act::Release => {
+                notes.clear(name, implicit);
+            }
             Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
                 notes.clear(name, implicit);
+            }
+            Act::MetaGet | Act::MetaLease if reply.contains('#') => notes.clear(name, implicit),
+            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => {
+                notes.miss(name, seq, is_held, implicit, now_s)
             }
             Act::Gats | Act::Gets => notes.miss(name, seq, is_held, implicit, now_s),
             _ if reply.contains('<') => notes.miss(name, seq, is_held, implicit, now_s),
@@ -157,7 +175,9 @@ impl Model {
     fn fence(&mut self, peer: usize, act: Act, name: &str) -> Fence {
         let (now_s, implicit, floor) = (self.now_s, self.setting.implicit, self.floor);
         let key = self.key(name);
-        if !(matches!(act, Act::Set | Act::SetToEnd) || (act == Act::Add && key.live(now_s).is_none())) {
+        if !(matches!(act, Act::MetaSet | Act::Set | Act::SetToEnd)
+            || (act == Act::Add && key.live(now_s).is_none()))
+        {
             return Fence::None;
         }
         let (covering, is_held) = (key.void.max(floor), now_s < key.held_until_s);

@@ -18,9 +18,34 @@ impl Key {
             (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, Some(Value { text, .. })) => {
                 return format!("VALUE {} 0 {}\r\n{text}", at.name, text.len());
             }
-            (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, None) => return self.lease_get(at),
-            (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), at),
-            (Act::Release, _) => self.lease_set(at.peer, None, at),
+            (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, None) => {
+                let (token, copy) = self.lease_get(at);
+                return format!("LVALUE {} {token} 0 {}\r\n{copy}", at.name, copy.len());
+            }
+            (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), true, at),
+            (Act::MetaFill(from), live) => meta_filled(self.lease_set(from, Some(new), false, at), live),
+            (Act::MetaFillStale(from), live) => meta_filled(self.lease_set(from, Some(new), true, at), live),
+            (Act::MetaGet | Act::MetaLease, Some(value)) => {
+                self.seen[at.peer] = value.as_of;
+                return format!("VA {} c#{}\r\n{}", value.text.len(), value.as_of, value.text);
+            }
+            (Act::MetaGet, None) if !self.value.as_ref().is_some_and(|value| value.is_soft) => "EN",
+            (Act::MetaGet | Act::MetaLease, None) => {
+                let (token, copy) = self.lease_get(at);
+                let marks = match (token == "1", copy.is_empty()) {
+                    (true, true) => "Z",
+                    (true, false) => "Z X",
+                    (false, true) => "W",
+                    (false, false) => "X W",
+                };
+                return format!("VA {} c{token} {marks}\r\n{copy}", copy.len());
+            }
+            (Act::MetaSet, _) => {
+                self.set(new, fence, at);
+                if fence == Fence::Refused { "NS" } else { "HD" }
+            }
+            (Act::MetaSoften, _) => self.soften(at),
+            (Act::Release, _) => self.lease_set(at.peer, None, true, at),
             (Act::Set, _) => return self.set(new, fence, at),
             (Act::SetToEnd, _) => return self.set(new.touched(at), fence, at),
             (Act::Add, Some(_)) | (Act::Append | Act::Replace, None) => "NOT_STORED",
@@ -68,13 +93,27 @@ impl Key {
         (self.void, self.lease.until_s) = (at.seq, 0);
         if let Some(until_s) = held_until_s {
             (self.value, self.held_until_s) = (None, self.held_until_s.max(until_s));
-        } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
-            (value.is_stale, value.gone_s) = (true, value.gone_s.min(at.now_s + at.setting.stale_s));
+        } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) {
+            (value.is_stale, value.is_soft) = (true, false);
+            value.gone_s = value.gone_s.min(at.now_s + at.setting.stale_s);
         }
     }
 
-    fn lease_get(&mut self, at: At) -> String {
-        let At { name, now_s, peer, seq, setting, .. } = at;
+    /// A void that keeps the value for all to see, until it would have ended or as long as the policy keeps any.
+    fn soften(&mut self, at: At) -> &'static str {
+        (self.void, self.lease.until_s) = (at.seq, 0);
+        let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) else {
+            return "NF";
+        };
+        let end_s = if value.is_soft { value.gone_s } else { value.ends_s };
+        let policy_s = if at.setting.stale_s > 0 { at.now_s + at.setting.stale_s } else { NEVER };
+        (value.is_stale, value.is_soft, value.gone_s) = (true, true, end_s.min(policy_s));
+        "HD"
+    }
+
+    /// A token, or 1, and the stale copy, or nothing.
+    fn lease_get(&mut self, at: At) -> (String, String) {
+        let At { now_s, peer, seq, setting, .. } = at;
         let mut token = "1".to_owned();
         if !self.is_busy(now_s) {
             let (spaced_until_s, until_s) = (now_s + setting.interval_s, now_s + WINDOW_S);
@@ -83,12 +122,11 @@ impl Key {
             token = format!("<{seq}>");
         }
         let copy = self.value.as_ref().filter(|_| now_s >= self.held_until_s);
-        let copy = copy.map_or("", |value| &value.text);
-        format!("LVALUE {name} {token} 0 {}\r\n{copy}", copy.len())
+        (token, copy.map_or(String::new(), |value| value.text.clone()))
     }
 
     /// A release is a fill without a value.
-    fn lease_set(&mut self, from: usize, fill: Option<Value>, at: At) -> &'static str {
+    fn lease_set(&mut self, from: usize, fill: Option<Value>, may_be_stale: bool, at: At) -> &'static str {
         let Some(seq) = self.token(from, at.now_s) else { return "NOT_STORED" };
         let is_void = self.void.max(at.floor) > seq || at.now_s < self.held_until_s;
         let is_newer = seq > self.superseded && self.value.as_ref().is_none_or(|value| seq > value.as_of);
@@ -100,12 +138,21 @@ impl Key {
         let (kept, reply) = match (fill, copy) {
             (None, _) if is_valid => return "STORED",
             (Some(new), _) if is_valid => (Value { as_of: seq, ..new }, "STORED"),
-            (Some(new), Some(copy)) if is_newer => {
+            (Some(new), Some(copy)) if is_newer && may_be_stale => {
                 (Value { as_of: seq, text: new.text, ..copy }, "STALE_STORED")
             }
             (None | Some(_), _) => return "NOT_STORED",
         };
         (self.superseded, self.value) = (seq, Some(kept));
         reply
+    }
+}
+
+/// How `ms` says what `lease-set` says.
+fn meta_filled(said: &str, live: Option<Value>) -> &'static str {
+    match (said, live) {
+        ("NOT_STORED", None) => "NF",
+        ("NOT_STORED", Some(_)) => "EX",
+        _ => "HD",
     }
 }

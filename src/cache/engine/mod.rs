@@ -420,6 +420,7 @@ impl Meta {
 }
 
 impl<'a> Item<'a> {
+    #[inline]
     fn new(head: Packed, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
         let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
         Item { accessed, is_fetched, meta: head.meta(), shared, value }

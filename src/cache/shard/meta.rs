@@ -28,14 +28,23 @@ impl Shard {
         let wants_lease = match self.state(key, at) {
             State::Live(slot) => return self.meta_hit(key, slot, reading, peer, at),
             State::Stale(slot) => reading.lease.is_some() || reading.refresh.is_some() || self.is_soft(slot),
-            State::Absent => reading.lease.is_some(),
+            // Who would renew a value that somebody else is loading has lost, too.
+            State::Absent => {
+                reading.lease.is_some() || (reading.refresh.is_some() && self.is_leased(key, at))
+            }
         };
         if !wants_lease {
             self.note_miss(key, peer, at);
             return (None, Refresh::Undue);
         }
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let at = At { lease_window: reading.lease.unwrap_or(at.lease_window), ..at };
-        (Some(self.lease_get(key, since, peer, at)), Refresh::Undue)
+        let found = self.lease_get(key, since, peer, at);
+        if let LeaseGet::Busy { .. } = found {
+            // A loser may load and store all the same, and without a token.
+            peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+        }
+        (Some(found), Refresh::Undue)
     }
 
     /// `ms` without a token.
@@ -49,27 +58,26 @@ impl Shard {
         at: At,
     ) -> (Store, Option<Kept>) {
         let (chosen, sent_bytes) = (draft.unique, draft.value.len());
-        let done = match (mode, self.state(key, at)) {
-            (Mode::Append | Mode::Prepend, State::Live(slot)) if !self.matches(slot, joining.expected) => {
-                Store::Exists
-            }
-            (Mode::Append | Mode::Prepend, State::Absent | State::Stale(_)) if joining.creates => {
+        let joins = matches!(mode, Mode::Append | Mode::Prepend);
+        let done = match self.state(key, at) {
+            State::Live(slot) if joins && !self.matches(slot, joining.expected) => Store::Exists,
+            State::Absent | State::Stale(_) if joins && joining.creates => {
                 self.store(key, Mode::Add, draft, peer, at)
             }
-            _ => self.store(key, mode, draft, peer, at),
+            State::Absent | State::Live(_) | State::Stale(_) => self.store(key, mode, draft, peer, at),
         };
-        let kept = match (done, self.state(key, at)) {
-            (Store::Stored { .. }, State::Live(slot)) => {
+        let is_stored = matches!(done, Store::Stored { .. });
+        let kept = is_stored.then(|| match self.state(key, at) {
+            State::Live(slot) => {
                 let item = self.engine.item(slot);
-                Some(Kept { unique: item.meta.unique(), value_bytes: item.value.len() })
+                Kept { unique: item.meta.unique(), value_bytes: item.value.len() }
             }
             // It was over before it began, and nobody will see this unique again.
-            (Store::Stored { .. }, State::Absent | State::Stale(_)) => {
+            State::Absent | State::Stale(_) => {
                 let unique = chosen.unwrap_or_else(|| at.clock.fresh().number());
-                Some(Kept { unique, value_bytes: sent_bytes })
+                Kept { unique, value_bytes: sent_bytes }
             }
-            _ => None,
-        };
+        });
         (done, kept)
     }
 
@@ -148,31 +156,26 @@ impl Shard {
         at: At,
     ) -> (Option<LeaseGet<'_>>, Refresh) {
         peer.notes.clear(key.hash, at.age());
-        let before = self.engine.item(slot);
-        let (accessed, is_fetched, meta) = (before.accessed, before.is_fetched, before.meta);
-        let slot = match reading.expiry {
-            None => slot,
-            Some(expiry) => {
-                let touched = at.until(expiry, meta);
-                let Some(slot) = self.engine.set_meta(key, slot, touched, at.now.seconds()) else {
-                    self.engine.missed();
-                    return (None, Refresh::Undue);
-                };
-                slot
-            }
+        let second = at.now.seconds();
+        if reading.expiry.is_none() && reading.refresh.is_none() {
+            let item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
+            return (Some(LeaseGet::Hit(item)), Refresh::Undue);
+        }
+        let Item { accessed, is_fetched, meta, .. } = self.engine.item(slot);
+        let touched = reading.expiry.map_or(meta, |expiry| at.until(expiry, meta));
+        let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
+            self.engine.missed();
+            return (None, Refresh::Undue);
         };
-        let expiry = reading.expiry.unwrap_or(Expiry(meta.expiry));
-        let is_due = reading.refresh.is_some_and(|before| expiry != Expiry::NEVER && expiry.0 < before.0);
+        let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
         let refresh = if is_due { self.refresh(key, peer, at) } else { Refresh::Undue };
-        let item =
-            if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, at.now.seconds()) };
+        let item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
         (Some(LeaseGet::Hit(Item { accessed, is_fetched, meta, ..item })), refresh)
     }
 
     /// A lease beside a live value, if nobody else renews it.
     fn refresh(&mut self, key: &Key, peer: &mut Peer, at: At) -> Refresh {
-        let is_busy = self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some());
-        if is_busy || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+        if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Refresh::Lost;
         }
         Refresh::Won(self.grant(key, peer, at))
@@ -215,6 +218,10 @@ impl Shard {
     /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
     pub(super) fn is_soft(&self, slot: Slot) -> bool {
         self.engine.meta(slot).expiry == 0
+    }
+
+    fn is_leased(&mut self, key: &Key, at: At) -> bool {
+        self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some())
     }
 
     fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {
