@@ -16,7 +16,7 @@ use crate::cache::{
 };
 use crate::clock::Now;
 use crate::metrics::Count;
-use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
+use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store};
 
 pub use self::session::{ImplicitReply, Rules, Session};
 
@@ -30,7 +30,7 @@ pub enum Flow<'a> {
     /// Send what is written, then call again with the same request.
     Pause,
     /// Stop the whole server.
-    Shutdown,
+    Shutdown(Shutdown),
     /// Log as much as so many `-v` flags ask for.
     Verbosity(u32),
     /// Wait until the lease of this key has ended ([`Cache::wait`]) or until that time (monotonic milliseconds), then
@@ -72,8 +72,11 @@ pub fn execute<'a>(
         Request::Quit => return Flow::Close,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
-        Request::Shutdown if command.session.rules.may_shut_down => return Flow::Shutdown,
-        Request::Shutdown => command.output.reply(Reply::ShutdownNotEnabled),
+        Request::Shutdown { .. } if !command.session.rules.may_shut_down => {
+            command.output.reply(Reply::ShutdownNotEnabled);
+        }
+        Request::Shutdown { how: None } => command.output.reply(Reply::BadShutdown),
+        Request::Shutdown { how: Some(how) } => return Flow::Shutdown(*how),
         Request::Stats { what } => command.stats(what),
         Request::TooLarge { key, is_set, noreply } => command.too_large(key, *is_set, *noreply),
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),

@@ -32,6 +32,9 @@ impl Command<'_> {
         output.stat("leasehold_version", env!("CARGO_PKG_VERSION"));
         output.stat("pointer_size", &usize::BITS.to_string());
         let metrics = &self.session.metrics;
+        let usage = (metrics.usage)();
+        output.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
+        output.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
         metrics.each(self.cache.counts(), |name, value| output.stat(name, &value.to_string()));
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());

@@ -2,11 +2,18 @@
 //!
 //! Each worker thread counts into a [`Counters`] of its own, which only it writes; whoever wants the totals adds them
 //! up. What items and shards know of themselves (`curr_items`, `evictions`) is asked of the cache instead.
+//!
+//! Deliberately absent: the system. What only it knows is asked for by a function that the server brings.
+
+mod connections;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::cache::Counts;
+
+pub use self::connections::{Address, Connection, Connections, State};
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,6 +31,7 @@ pub enum Count {
     CmdMeta,
     CmdSet,
     CmdTouch,
+    ConnYields,
     DecrHits,
     DecrMisses,
     DeleteHits,
@@ -72,6 +80,7 @@ const NAMES: [&str; COUNTS] = [
     "cmd_meta",
     "cmd_set",
     "cmd_touch",
+    "conn_yields",
     "decr_hits",
     "decr_misses",
     "delete_hits",
@@ -111,6 +120,8 @@ pub struct Counters([AtomicU64; COUNTS]);
 /// What is known of the whole server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Whether connections are accepted: false while there are too many and no further one is to be refused.
+    pub accepting: AtomicBool,
     /// Connections open now.
     pub connections: AtomicU64,
     /// Connections accepted so far.
@@ -119,7 +130,24 @@ pub struct Metrics {
     pub connections_max: u64,
     /// Connections turned away because there were too many.
     pub connections_rejected: AtomicU64,
+    /// How often accepting was stopped.
+    pub listen_disabled: AtomicU64,
+    /// For how long all in all, in microseconds.
+    pub listen_disabled_us: AtomicU64,
+    /// Each connection that is open now.
+    pub open: Connections,
+    /// Asks the system what the process has used.
+    pub usage: fn() -> Usage,
     threads: Vec<Arc<Counters>>,
+}
+
+/// Time that the process has had a processor for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// In the system, on its behalf.
+    pub system: Duration,
+    /// In its own code.
+    pub user: Duration,
 }
 
 impl Default for Counters {
@@ -146,10 +174,15 @@ impl Metrics {
     /// Metrics of a server with so many worker threads.
     pub fn new(threads: usize, connections_max: u64) -> Self {
         Metrics {
+            accepting: AtomicBool::new(true),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             connections_max,
             connections_rejected: AtomicU64::new(0),
+            listen_disabled: AtomicU64::new(0),
+            listen_disabled_us: AtomicU64::new(0),
+            open: Connections::default(),
+            usage: Usage::default,
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -169,8 +202,9 @@ impl Metrics {
         for counter in self.threads.iter().flat_map(|counters| &counters.0) {
             counter.store(0, Ordering::Relaxed);
         }
-        for connections in [&self.connections_total, &self.connections_rejected] {
-            connections.store(0, Ordering::Relaxed);
+        let Metrics { connections_total, connections_rejected, listen_disabled, .. } = self;
+        for count in [connections_total, connections_rejected, listen_disabled, &self.listen_disabled_us] {
+            count.store(0, Ordering::Relaxed);
         }
     }
 
@@ -180,10 +214,16 @@ impl Metrics {
         tell("curr_connections", self.connections.load(Ordering::Relaxed));
         tell("total_connections", self.connections_total.load(Ordering::Relaxed));
         tell("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
+        tell("connection_structures", self.open.count() as u64);
+        tell("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
+        tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
+        tell("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
         tell("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
             tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
         }
+        tell("get_expired", cache.get_expired);
+        tell("get_flushed", cache.get_flushed);
         tell("hash_bytes", cache.index_bytes);
         tell("bytes", cache.bytes);
         tell("curr_items", cache.items - cache.stale);
@@ -191,6 +231,7 @@ impl Metrics {
         tell("stale_items", cache.stale);
         tell("evictions", cache.evictions);
         tell("evicted_unfetched", cache.evicted_unfetched);
+        tell("reclaimed", cache.expired);
         tell("expired", cache.expired);
         tell("expired_unfetched", cache.expired_unfetched);
     }

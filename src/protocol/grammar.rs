@@ -15,7 +15,7 @@ use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::refusal::Refusal;
-use super::request::{CasUnique, Keys, LeaseSet, Request, Store};
+use super::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
 
 /// What a line says.
 #[derive(Debug, Eq, PartialEq)]
@@ -165,10 +165,7 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
-        b"shutdown" => match words(args).next() {
-            None | Some(b"graceful") => Ok(Request::Shutdown),
-            Some(_) => Err(Refusal::BadShutdown),
-        },
+        b"shutdown" => Ok(Request::Shutdown { how: shutdown(args) }),
         _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
         _ => Err(Refusal::Unknown),
     }
@@ -218,6 +215,16 @@ fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     }
     let (_, level) = number(unsigned32, args).map_err(bad_line)?;
     Ok(Request::Verbosity { level: Some(level), noreply })
+}
+
+/// What is wrong with the word is told only where `shutdown` is allowed.
+fn shutdown(args: &[u8]) -> Option<Shutdown> {
+    let mut words = words(args);
+    match (words.next(), words.next()) {
+        (None, _) => Some(Shutdown::AtOnce),
+        (Some(b"graceful"), None) => Some(Shutdown::Graceful),
+        (Some(_), _) => None,
+    }
 }
 
 /// One key or more, to the end of the line.

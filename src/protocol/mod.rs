@@ -15,7 +15,7 @@ pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;
-pub use self::request::{CasUnique, Keys, LeaseSet, Request, Store};
+pub use self::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
 
 /// The longest line, in bytes, its end not counted.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;

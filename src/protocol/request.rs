@@ -90,8 +90,11 @@ pub enum Request<'a> {
     Replace(Store<'a>),
     /// `set`
     Set(Store<'a>),
-    /// `shutdown`
-    Shutdown,
+    /// `shutdown [graceful]`
+    Shutdown {
+        /// `None` for a word that says nothing.
+        how: Option<Shutdown>,
+    },
     /// `stats [<what>]`
     Stats {
         /// Which statistics; empty for the general ones.
@@ -148,6 +151,15 @@ pub struct LeaseSet<'a> {
     pub token: u64,
     /// Key and value; a negative exptime gives the lease back.
     pub store: Store<'a>,
+}
+
+/// How the server is to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shutdown {
+    /// Without a word.
+    AtOnce,
+    /// Leaving behind what the next one can begin with.
+    Graceful,
 }
 
 /// Whether hits carry their CAS unique.

@@ -17,11 +17,12 @@ use super::{Service, logging};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
-use crate::metrics::Count;
+use crate::metrics::{Connection, Count, State};
 use crate::protocol::{Decoder, Output, Request, Space};
 
 /// What a connection consists of, beside what it has read.
 struct Peer<'s, S> {
+    connection: &'s Connection,
     /// What arrived while a request waited for a lease.
     early: BytesMut,
     output: Output,
@@ -42,13 +43,19 @@ enum Closed {
 }
 
 /// Serves a connection until one side has enough.
-pub(super) async fn serve<S>(service: &Service, thread: usize, stream: S) -> io::Result<()>
+pub(super) async fn serve<S>(
+    service: &Service,
+    thread: usize,
+    stream: S,
+    connection: &Connection,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let session = Session::new(&service.cache, metrics, counters, service.rules);
-    let mut peer = Peer { early: BytesMut::new(), output: Output::default(), service, session, stream };
+    let (early, output) = (BytesMut::new(), Output::default());
+    let mut peer = Peer { connection, early, output, service, session, stream };
     let ended = tokio::select! {
         // What was read before is answered first; nobody is waited for.
         biased;
@@ -73,6 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 return Ok(closed);
             }
             let mut now = self.service.now();
+            self.connection.commanded(now.seconds());
+            let mut in_turn = 0;
             while let Some(decoded) = decoder.decode() {
                 let closed = match decoded {
                     Ok(request) => self.answer(request, &mut now).await?,
@@ -95,6 +104,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     }
                     now = self.service.now();
                 }
+                in_turn += 1;
+                if in_turn == self.service.requests_per_turn && decoder.is_midway() {
+                    self.session.counters().add(Count::ConnYields);
+                    tokio::task::yield_now().await;
+                    (in_turn, now) = (0, self.service.now());
+                }
             }
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
@@ -115,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Answers one request, however long that takes.
     async fn answer(&mut self, mut request: Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
         loop {
+            self.connection.is(State::Parse);
             let cache = &self.service.cache;
             match execute(&mut request, cache, &mut self.session, &mut self.output, *now) {
                 Flow::Close => return Ok(Some(Closed::Peer)),
@@ -124,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         return Ok(Some(closed));
                     }
                 }
-                Flow::Shutdown => {
+                Flow::Shutdown(_) => {
                     self.service.stop.send_replace(true);
                     return Ok(Some(Closed::Stopping));
                 }
@@ -138,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     }
                     let key = cache.key(key).expect("it was a key a moment ago");
                     let Peer { early, service, session, stream, .. } = self;
+                    self.connection.is(State::Waiting);
                     tokio::select! {
                         () = lease_ends(service, session, &key, until, *now) => {}
                         () = hang_up(stream, early) => session.stop_waiting(),
@@ -150,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        let Peer { early, stream, .. } = self;
+        let Peer { connection, early, stream, .. } = self;
+        connection.is(State::Read);
         let read = async {
             match decoder.space() {
                 Space::Apart(mut space) => receive(stream, early, &mut space).await,
@@ -170,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Writes all that waits; `Some` if the peer takes nothing.
     async fn flush(&mut self) -> io::Result<Option<Closed>> {
+        self.connection.is(State::Write);
         while !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
             let count = self.output.slices(&mut slices);

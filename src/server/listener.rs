@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Options, Service};
+use crate::clock::Now;
+use crate::metrics::{Address, Connection};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
@@ -48,6 +51,45 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
+
+    /// All of them by the numbers of their descriptors, for `stats conns`.
+    pub(super) fn connections(&self, now: Now) -> Vec<(u32, Connection)> {
+        let listening = |fd: RawFd, address| (number(fd), Connection::new(address, None, now.seconds()));
+        let tcp = self.tcp.iter().filter_map(|listener| {
+            let address = listener.local_addr().ok()?;
+            Some(listening(listener.as_raw_fd(), Address::Tcp(address)))
+        });
+        let unix = self.unix.iter().filter_map(|listener| {
+            let address = listener.local_addr().ok()?;
+            Some(listening(listener.as_raw_fd(), path(&address)))
+        });
+        tcp.chain(unix).collect()
+    }
+}
+
+impl Accepted {
+    /// What `stats conns` tells of it, under the number of its descriptor.
+    pub(super) fn connection(&self, now: Now) -> io::Result<(u32, Connection)> {
+        let (fd, peer, own) = match self {
+            Accepted::Tcp(stream) => {
+                let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
+                (stream.as_raw_fd(), Address::Tcp(peer), Address::Tcp(own))
+            }
+            Accepted::Unix(stream) => {
+                (stream.as_raw_fd(), path(&stream.peer_addr()?), path(&stream.local_addr()?))
+            }
+        };
+        Ok((number(fd), Connection::new(peer, Some(own), now.seconds())))
+    }
+}
+
+fn number(fd: RawFd) -> u32 {
+    fd.try_into().expect("an open descriptor is not negative")
+}
+
+/// Clients do not bind their end of a Unix socket: its path is empty.
+fn path(address: &net::SocketAddr) -> Address {
+    Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
 }
 
 /// Accepts until the server stops, and hands the connections round.

@@ -43,6 +43,8 @@ struct Service {
     /// After so long without a byte from or to the peer a connection is closed.
     idle: Option<Duration>,
     metrics: Arc<Metrics>,
+    /// After so many requests in one go a connection lets others have their turn.
+    requests_per_turn: u32,
     rules: Rules,
     stop: watch::Sender<bool>,
 }
@@ -62,11 +64,18 @@ impl Server {
     /// If a thread or runtime cannot be made.
     pub fn serve(listeners: Listeners, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
+        let clock = Clock::system();
+        let mut metrics = Metrics::new(options.threads, options.connections.into());
+        metrics.usage = process::usage;
+        for (number, connection) in listeners.connections(clock.now()) {
+            metrics.open.open(number, Arc::new(connection));
+        }
         let service = Arc::new(Service {
             cache: Cache::new(options.cache()),
-            clock: Clock::system(),
+            clock,
             idle: options.idle(),
-            metrics: Arc::new(Metrics::new(options.threads, options.connections.into())),
+            metrics: Arc::new(metrics),
+            requests_per_turn: options.requests_per_event,
             rules: options.rules(),
             stop: watch::Sender::new(false),
         });

@@ -55,6 +55,10 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM", default_value_t = cores(), value_parser = threads)]
     pub threads: usize,
 
+    /// Requests of one connection in one go, before others have their turn
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_event: u32,
+
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,

@@ -3,9 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::TimeVal;
 use nix::unistd::{self, User};
+
+use crate::metrics::Usage;
 
 /// Allows as many descriptors as that many connections take.
 ///
@@ -44,6 +48,16 @@ pub fn become_user(name: &str) -> io::Result<()> {
 /// If the system refuses.
 pub fn daemonize() -> io::Result<()> {
     Ok(unistd::daemon(false, false)?)
+}
+
+/// The time that this process has had a processor for, all its threads together.
+pub fn usage() -> Usage {
+    let span = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
+    // It only fails for somebody that the system does not know.
+    getrusage(UsageWho::RUSAGE_SELF).map_or(Usage::default(), |usage| Usage {
+        system: span(usage.system_time()),
+        user: span(usage.user_time()),
+    })
 }
 
 /// A file that holds the process's id as long as this lives.

@@ -1,5 +1,6 @@
 //! One worker thread: the connections that were handed to it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,18 +29,26 @@ pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: Unbo
 }
 
 async fn serve(service: Arc<Service>, index: usize, socket: Accepted) {
-    let ended = match socket {
-        Accepted::Tcp(stream) => match stream.try_into() {
-            Ok(stream) => connection::serve::<tokio::net::TcpStream>(&service, index, stream).await,
-            Err(error) => Err(error),
-        },
-        Accepted::Unix(stream) => match stream.try_into() {
-            Ok(stream) => connection::serve::<tokio::net::UnixStream>(&service, index, stream).await,
-            Err(error) => Err(error),
-        },
-    };
-    if let Err(error) = ended {
+    if let Err(error) = converse(&service, index, socket).await {
         tracing::debug!(%error, "connection lost");
     }
     service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {
+    let (number, connection) = socket.connection(service.now())?;
+    let connection = Arc::new(connection);
+    service.metrics.open.open(number, Arc::clone(&connection));
+    let ended = match socket {
+        Accepted::Tcp(stream) => match tokio::net::TcpStream::try_from(stream) {
+            Ok(stream) => connection::serve(service, index, stream, &connection).await,
+            Err(error) => Err(error),
+        },
+        Accepted::Unix(stream) => match tokio::net::UnixStream::try_from(stream) {
+            Ok(stream) => connection::serve(service, index, stream, &connection).await,
+            Err(error) => Err(error),
+        },
+    };
+    service.metrics.open.close(number, &connection);
+    ended
 }

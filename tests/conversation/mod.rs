@@ -114,7 +114,7 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
         let flow = execute(&mut request, cache, session, &mut output, *now);
         reply.extend(output.take());
         match flow {
-            Flow::Close | Flow::Shutdown => return (reply, Ended::Close),
+            Flow::Close | Flow::Shutdown(_) => return (reply, Ended::Close),
             Flow::Next | Flow::Verbosity(_) => return (reply, Ended::Next),
             Flow::Pause => {}
             Flow::Wait { until, .. } => {
@@ -147,7 +147,7 @@ fn is_silent(request: &Request) -> bool {
         | Request::LeaseGet { .. }
         | Request::MetaGet { .. }
         | Request::Quit
-        | Request::Shutdown
+        | Request::Shutdown { .. }
         | Request::Stats { .. }
         | Request::Version => false,
     }

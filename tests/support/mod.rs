@@ -154,7 +154,7 @@ fn answer(
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}
-            Flow::Close | Flow::Shutdown => return State::Closed,
+            Flow::Close | Flow::Shutdown(_) => return State::Closed,
             Flow::Next | Flow::Verbosity(_) => return State::Open,
             Flow::Wait { key, until } => {
                 let Request::LeaseGet { keys, .. } = &request else { panic!("nothing else waits") };

@@ -232,6 +232,16 @@ impl Engine {
         self.counts.misses += 1;
     }
 
+    /// A command met an item that was over.
+    pub(crate) fn met_expired(&mut self) {
+        self.counts.get_expired += 1;
+    }
+
+    /// A command met an item that a flush had covered.
+    pub(crate) fn met_flushed(&mut self) {
+        self.counts.get_flushed += 1;
+    }
+
     /// What was done is counted anew.
     pub(crate) fn reset_counts(&mut self) {
         self.counts.begin_again();

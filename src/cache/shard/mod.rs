@@ -188,9 +188,13 @@ impl Shard {
         let meta = self.engine.item(slot).meta;
         let second = at.now.seconds();
         if meta.as_of <= self.floor {
+            self.engine.met_flushed();
             self.remove(key, slot, at);
             State::Absent
         } else if meta.gone != 0 && meta.gone <= second {
+            if !meta.is_stale {
+                self.engine.met_expired();
+            }
             self.engine.expired(slot, second);
             State::Absent
         } else if meta.is_stale {
@@ -205,6 +209,7 @@ impl Shard {
     /// The time of a live item has passed, and the policy keeps stale copies.
     fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: At) -> State {
         let second = at.now.seconds();
+        self.engine.met_expired();
         if self.engine.item(slot).value.is_empty() {
             self.engine.expired(slot, second);
             return State::Absent;
