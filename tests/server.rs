@@ -291,3 +291,72 @@ fn a_unix_socket_is_served() {
     Client(BufReader::new(stream)).check("get a", &["END"]);
     server.stop();
 }
+
+#[test]
+fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
+    const STAY: usize = 30_000;
+    let server = start("-t 1");
+    let mut client = Client::connect(server.address());
+    let set = |name: &str, n: usize| format!("set {name}{n} 0 0 1 noreply\r\nv\r\n");
+    let sets: String = (0..STAY).map(|n| set("stays", n)).collect();
+    client.send(sets.as_bytes());
+    client.check("version", &["VERSION 1.6.45"]);
+
+    // Three megabytes that are not taken yet, while another connection of the same thread adds and deletes.
+    let mut dump = Client::connect(server.address());
+    dump.send(b"lru_crawler mgdump all\r\n");
+    assert_eq!(dump.line(), "OK\r\n");
+    for n in 0..STAY {
+        client.send(format!("{}delete comes{n} noreply\r\n", set("comes", n)).as_bytes());
+    }
+    client.check("version", &["VERSION 1.6.45"]);
+
+    let mut told = std::collections::BTreeMap::new();
+    while let Some(key) = dump.line().trim_end().strip_prefix("mg ") {
+        *told.entry(key.to_owned()).or_insert(0) += 1;
+    }
+    for n in 0..STAY {
+        assert_eq!(told.get(&format!("stays{n}")), Some(&1), "stays{n}");
+    }
+    dump.check("version", &["VERSION 1.6.45"]);
+    server.stop();
+}
+
+#[test]
+fn connections_are_told_one_by_one() {
+    let server = start("");
+    let address = server.address();
+    let mut client = Client::connect(address);
+    let mut idle = Client::connect(address);
+    idle.check("version", &["VERSION 1.6.45"]);
+    client.send(b"stats conns\r\n");
+    let mut told = std::collections::BTreeMap::new();
+    loop {
+        let line = client.line();
+        let Some((number, rest)) =
+            line.trim_end().strip_prefix("STAT ").and_then(|line| line.split_once(':'))
+        else {
+            break assert_eq!(line, "END\r\n");
+        };
+        let (name, value) = rest.split_once(' ').expect("a name and a value");
+        told.entry(number.to_owned())
+            .or_insert_with(std::collections::BTreeMap::new)
+            .insert(name.to_owned(), value.to_owned());
+    }
+    let of = |name: &str, value: String| {
+        let mut found = told.values().filter(|told| told.get(name) == Some(&value));
+        found.next().expect("it is among them")
+    };
+    let listener = of("state", "conn_listening".to_owned());
+    assert_eq!((&listener["addr"], listener.get("listen_addr")), (&format!("tcp:{address}"), None));
+    for (client, state) in [(&client, "conn_parse_cmd"), (&idle, "conn_read")] {
+        let own = client.0.get_ref().local_addr().expect("it is connected");
+        let told = of("addr", format!("tcp:{own}"));
+        assert_eq!((&*told["state"], &told["listen_addr"]), (state, &format!("tcp:{address}")));
+        assert!(told["secs_since_last_cmd"].parse::<u32>().is_ok());
+    }
+    assert_eq!(told.len(), 3);
+    drop(idle);
+    eventually("it is gone", || client.stat("connection_structures") == 2);
+    server.stop();
+}

@@ -17,12 +17,23 @@ pub enum ImplicitReply {
 }
 
 /// What the operator allows to every connection.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// The answer to a refused `set`.
     pub implicit_reply: ImplicitReply,
+    /// Whether all keys are told to whoever asks: the dumps and `stats detail`.
+    pub may_dump: bool,
+    /// Whether `flush_all` is obeyed.
+    pub may_flush: bool,
     /// Whether `shutdown` is obeyed.
     pub may_shut_down: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let implicit_reply = ImplicitReply::default();
+        Rules { implicit_reply, may_dump: true, may_flush: true, may_shut_down: false }
+    }
 }
 
 /// One connection, as the commands see it.

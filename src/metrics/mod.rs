@@ -6,14 +6,16 @@
 //! Deliberately absent: the system. What only it knows is asked for by a function that the server brings.
 
 mod connections;
+mod prefixes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache::Counts;
 
 pub use self::connections::{Address, Connection, Connections, State};
+pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,8 +138,14 @@ pub struct Metrics {
     pub listen_disabled_us: AtomicU64,
     /// Each connection that is open now.
     pub open: Connections,
+    /// Uses of keys by their prefixes, if anybody wants to know.
+    pub prefixes: Prefixes,
+    /// What the server was started with, under memcached's names.
+    pub settings: Vec<(&'static str, String)>,
     /// Asks the system what the process has used.
     pub usage: fn() -> Usage,
+    /// How much is logged, as a number of `-v` flags.
+    pub verbosity: AtomicU32,
     threads: Vec<Arc<Counters>>,
 }
 
@@ -182,7 +190,10 @@ impl Metrics {
             listen_disabled: AtomicU64::new(0),
             listen_disabled_us: AtomicU64::new(0),
             open: Connections::default(),
+            prefixes: Prefixes::new(b':', false),
+            settings: Vec::new(),
             usage: Usage::default,
+            verbosity: AtomicU32::new(0),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -206,6 +217,7 @@ impl Metrics {
         for count in [connections_total, connections_rejected, listen_disabled, &self.listen_disabled_us] {
             count.store(0, Ordering::Relaxed);
         }
+        self.prefixes.reset();
     }
 
     /// Every count and gauge under its name, for `stats`.

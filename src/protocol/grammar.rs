@@ -14,6 +14,7 @@ use nom::combinator::{eof, opt, peek, verify};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
+use super::admin;
 use super::refusal::Refusal;
 use super::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
 
@@ -161,7 +162,10 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
             let (_, megabytes) = number(unsigned64, args).map_err(|_| Refusal::Unknown)?;
             Ok(Request::CacheMemlimit { megabytes, noreply })
         }
-        b"stats" => Ok(Request::Stats { what: words(args).next().unwrap_or_default() }),
+        b"lru" => admin::lru(args),
+        b"lru_crawler" => admin::lru_crawler(args),
+        b"slabs" => admin::slabs(args),
+        b"stats" => admin::stats(args),
         b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
@@ -253,7 +257,8 @@ fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> P
     terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
 }
 
-fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
+/// The number that a word is, if it is one.
+pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
     number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
 }
 
@@ -273,7 +278,7 @@ fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
     preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
 }
 
-fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
     args.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
 }
 

@@ -35,18 +35,30 @@ pub struct Block<'a> {
 pub enum Reply {
     /// `CLIENT_ERROR invalid shutdown mode`
     BadShutdown,
+    /// `CLIENT_ERROR stats cachedump not allowed`
+    CachedumpNotAllowed,
     /// `DELETED`
     Deleted,
+    /// `CLIENT_ERROR stats detail not allowed`
+    DetailNotAllowed,
     /// `END`
     End,
+    /// `EN`, behind a list of keys
+    EndOfKeys,
     /// `EXISTS`
     Exists,
+    /// `CLIENT_ERROR flush_all not allowed`
+    FlushNotAllowed,
+    /// `ERROR key dump not allowed`
+    KeyDumpNotAllowed,
     /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
     MemlimitNotMegabytes,
     /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
     MemlimitOutOfBounds,
     /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
     MemlimitTooSmall,
+    /// `ERROR metadump not allowed`
+    MetadumpNotAllowed,
     /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
     NonNumeric,
     /// `SERVER_ERROR out of memory storing object`
@@ -79,12 +91,18 @@ impl Reply {
     fn line(self) -> &'static [u8] {
         match self {
             Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Reply::Deleted => b"DELETED\r\n",
+            Reply::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             Reply::End => b"END\r\n",
+            Reply::EndOfKeys => b"EN\r\n",
             Reply::Exists => b"EXISTS\r\n",
+            Reply::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            Reply::KeyDumpNotAllowed => b"ERROR key dump not allowed\r\n",
             Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
             Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
             Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Reply::MetadumpNotAllowed => b"ERROR metadump not allowed\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
             Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",
@@ -157,6 +175,18 @@ impl Output {
         for part in ["STAT ", name, " ", value, "\r\n"] {
             self.raw(part.as_bytes());
         }
+    }
+
+    /// `PREFIX <prefix> get <n> hit <n> set <n> del <n>`
+    pub fn prefix(&mut self, prefix: &[u8], counts: [(&str, u64); 4]) {
+        self.raw(b"PREFIX ");
+        self.raw(prefix);
+        for (name, count) in counts {
+            self.raw(b" ");
+            self.raw(name.as_bytes());
+            self.field(count);
+        }
+        self.raw(b"\r\n");
     }
 
     /// `VERSION <version>`
@@ -237,7 +267,7 @@ impl Output {
         self.digits(number);
     }
 
-    fn digits(&mut self, number: u64) {
+    pub(super) fn digits(&mut self, number: u64) {
         self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 }

@@ -3,20 +3,30 @@
 /// A line or a data block that is no request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
+    /// `stats cachedump` without a class or a number of items.
+    BadCachedump,
     /// The data block does not end where the line said.
     BadChunk,
+    /// A class of items that no memcached has.
+    BadClass,
     /// `incr` or `decr` by something that is no number below 2^64.
     BadDelta,
+    /// `stats detail` with something else than `on`, `off` or `dump`.
+    BadDetail,
     /// An expiry time that is no number.
     BadExptime,
     /// A known command with too few or malformed arguments.
     BadLine,
+    /// A class of `stats cachedump` that no memcached has.
+    BadSlabId,
     /// memcached's binary protocol: its magic byte begins a line.
     Binary,
     /// A web browser, or somebody who takes this for a web server.
     Http,
     /// More bytes without a line's end than the command may have.
     LineTooLong,
+    /// `slabs reassign`, where there are no slabs.
+    NoSlabs,
     /// A TLS hello on a plain port.
     Tls,
     /// More keys in one line than [`KEYS_PER_GET_MAX`](super::KEYS_PER_GET_MAX).
@@ -29,15 +39,20 @@ impl Refusal {
     /// The line it is answered with, its end included.
     pub fn reply(self) -> &'static [u8] {
         match self {
+            Refusal::BadCachedump => b"CLIENT_ERROR bad command line\r\n",
             Refusal::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Refusal::BadClass => b"BADCLASS invalid class id\r\n",
             Refusal::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Refusal::BadDetail => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
+            Refusal::BadSlabId => b"CLIENT_ERROR Illegal slab id\r\n",
             Refusal::Binary => {
                 b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n"
             }
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
+            Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
             Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
             Refusal::Unknown => b"ERROR\r\n",
@@ -48,10 +63,15 @@ impl Refusal {
     pub fn is_fatal(self) -> bool {
         match self {
             Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Tls => true,
-            Refusal::BadChunk
+            Refusal::BadCachedump
+            | Refusal::BadChunk
+            | Refusal::BadClass
             | Refusal::BadDelta
+            | Refusal::BadDetail
             | Refusal::BadExptime
             | Refusal::BadLine
+            | Refusal::BadSlabId
+            | Refusal::NoSlabs
             | Refusal::TooManyKeys
             | Refusal::Unknown => false,
         }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::admin::{Dump, Statistics};
+
 /// One request; it borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Request<'a> {
@@ -36,6 +38,8 @@ pub enum Request<'a> {
         /// Answer nothing.
         noreply: bool,
     },
+    /// `lru_crawler metadump …`, `lru_crawler mgdump …` and `stats cachedump …`
+    Dump(Dump),
     /// `flush_all [<exptime>]`
     FlushAll {
         /// When, as an expiry time; now if it is not positive.
@@ -59,6 +63,8 @@ pub enum Request<'a> {
         /// Whether the CAS unique is told.
         unique: CasUnique,
     },
+    /// `lru …` and its like: advice to machinery that is not here
+    Ignored,
     /// `incr <key> <delta>`
     Incr {
         /// The key.
@@ -96,10 +102,7 @@ pub enum Request<'a> {
         how: Option<Shutdown>,
     },
     /// `stats [<what>]`
-    Stats {
-        /// Which statistics; empty for the general ones.
-        what: &'a [u8],
-    },
+    Stats(Statistics),
     /// A store whose value is above the limit; the value was skipped.
     TooLarge {
         /// The key.

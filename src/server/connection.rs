@@ -6,6 +6,7 @@
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -139,6 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     if let Some(closed) = self.flush().await? {
                         return Ok(Some(closed));
                     }
+                    // A peer that takes everything at once would keep the others waiting.
+                    tokio::task::yield_now().await;
                 }
                 Flow::Shutdown(_) => {
                     self.service.stop.send_replace(true);
@@ -146,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 }
                 Flow::Verbosity(level) => {
                     logging::set(level);
+                    self.service.metrics.verbosity.store(level, Ordering::Relaxed);
                     return Ok(None);
                 }
                 Flow::Wait { key, until } => {

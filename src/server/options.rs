@@ -16,7 +16,7 @@ use crate::command::{ImplicitReply, Rules};
 /// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
-#[command(name = "leasehold", version, disable_version_flag = true)]
+#[command(name = "leasehold", version, args_override_self = true, disable_version_flag = true)]
 pub struct Options {
     /// TCP port; 0 for none, -1 for one that the system chooses
     #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true,
@@ -70,6 +70,14 @@ pub struct Options {
     /// Allow clients to stop the server by `shutdown`
     #[arg(short = 'A', long)]
     pub enable_shutdown: bool,
+
+    /// Refuse `flush_all`
+    #[arg(short = 'F', long)]
+    pub disable_flush_all: bool,
+
+    /// Refuse what would tell the keys: dumps and `stats detail`
+    #[arg(short = 'X', long)]
+    pub disable_dumping: bool,
 
     /// Fence plain gets and sets like leases and fills
     #[arg(long, value_name = "MODE", default_value = "on")]
@@ -168,7 +176,12 @@ impl Options {
             RefusedReply::Stored => ImplicitReply::Stored,
             RefusedReply::NotStored => ImplicitReply::NotStored,
         };
-        Rules { implicit_reply, may_shut_down: self.enable_shutdown }
+        Rules {
+            implicit_reply,
+            may_dump: !self.disable_dumping,
+            may_flush: !self.disable_flush_all,
+            may_shut_down: self.enable_shutdown,
+        }
     }
 
     /// After how long an idle connection is closed.
@@ -296,6 +309,12 @@ mod tests {
         let many = parse("leasehold -p 5 -l *,[::1],127.0.0.1:7").unwrap();
         let expected = ["0.0.0.0:5", "[::1]:5", "127.0.0.1:7"].map(|name| name.parse().unwrap());
         assert_eq!(many.addresses().unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_flag_that_is_given_twice_the_last_one_counts() {
+        let options = parse("leasehold -t 1 -m 10 -t 3 -l 127.0.0.2 -l 127.0.0.3").unwrap();
+        assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
     }
 
     #[test]

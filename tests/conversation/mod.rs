@@ -142,13 +142,15 @@ fn is_silent(request: &Request) -> bool {
         | Request::TooLarge { noreply, .. }
         | Request::Touch { noreply, .. }
         | Request::Verbosity { noreply, .. } => *noreply,
-        Request::Get { .. }
+        Request::Dump(_)
+        | Request::Get { .. }
         | Request::GetAndTouch { .. }
+        | Request::Ignored
         | Request::LeaseGet { .. }
         | Request::MetaGet { .. }
         | Request::Quit
         | Request::Shutdown { .. }
-        | Request::Stats { .. }
+        | Request::Stats(_)
         | Request::Version => false,
     }
 }
@@ -162,7 +164,12 @@ fn is_one(mut reply: &[u8]) -> bool {
         let length = match words[0] {
             b"VALUE" => words[3],
             b"LVALUE" => words[4],
-            b"META" | b"STAT" => {
+            b"ITEM" | b"META" | b"mg" | b"PREFIX" | b"STAT" => {
+                reply = rest;
+                continue;
+            }
+            // A dump follows.
+            b"OK" if !rest.is_empty() => {
                 reply = rest;
                 continue;
             }

@@ -110,6 +110,15 @@ impl Index {
         *slot.expect("an item that moves is in the index") = to;
     }
 
+    /// The slots of the table at a position of the round through all of them, and where the next table lies. A
+    /// position is the directory's bits read backwards: so the halves of a table that is split lie where it lay.
+    pub(super) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
+        let bits = position.reverse_bits() >> (u32::BITS - DEPTH_MAX);
+        let table = &self.tables[self.directory[bits as usize & (self.directory.len() - 1)] as usize];
+        let next = position + (1 << (DEPTH_MAX - table.depth));
+        (table.slots.iter().copied(), (next < 1 << DEPTH_MAX).then_some(next))
+    }
+
     /// Bytes that tables and directory take.
     pub(super) fn bytes(&self) -> usize {
         let tables = self.tables.capacity() * size_of::<Table>();

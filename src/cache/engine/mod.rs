@@ -12,6 +12,7 @@
 //! | `ghosts` | what was thrown away lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | expiry |
+//! | `listing` | all items, step by step |
 //!
 //! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
 //! segment or table in one operation. `naive`, a map, is the oracle of the tests.
@@ -20,6 +21,7 @@ mod ghosts;
 mod index;
 mod item;
 mod large;
+mod listing;
 mod log;
 #[cfg(test)]
 mod naive;
@@ -47,6 +49,7 @@ use super::policy::WhenFull;
 use super::seq::Seq;
 
 pub(crate) use self::index::Slot;
+pub(crate) use self::listing::Listed;
 
 /// What is stored under a key, beside its bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -367,3 +367,29 @@ impl Random {
         self.below(most)
     }
 }
+
+#[test]
+fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
+    // Nothing is evicted.
+    let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
+    let name = |number: u32| format!("stays{number}").into_bytes();
+    for number in 0..3_000 {
+        pair.insert(&name(number), &[7; 20], 0, 0);
+    }
+    let (mut shown, mut position, mut steps) = (HashMap::new(), Some(0), 0);
+    while let Some(at) = position {
+        position = pair.engine.list(at, |listed| *shown.entry(listed.key.to_vec()).or_insert(0) += 1);
+        steps += 1;
+        // Tables split, items grow out of their places, and segments are packed.
+        for number in 0..500 {
+            pair.insert(format!("comes{steps}-{number}").as_bytes(), &[8; 30], 0, 0);
+            pair.insert(&name((steps * 500 + number) % 3_000), &[7; 90], 0, number);
+        }
+        pair.engine.reclaim(0, pair.over());
+        assert!(steps < 200, "it comes to an end");
+    }
+    assert!(steps > 4, "{steps} steps");
+    for number in 0..3_000 {
+        assert_eq!(shown.get(&name(number)), Some(&1), "stays{number}");
+    }
+}

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::cache::ages::Ages;
 use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
-use crate::cache::engine::{Engine, Item, Meta, NoRoom, Over, Slot};
+use crate::cache::engine::{Engine, Item, Listed, Meta, NoRoom, Over, Slot};
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
@@ -153,6 +153,18 @@ impl Shard {
     /// The newest void that covers a key, for a peer that flushes everything itself.
     pub(crate) fn newest_void(&self, hash: u64) -> Seq {
         self.voids.read(hash)
+    }
+
+    /// Shows the live items at this position; returns the position that comes next.
+    pub(crate) fn list(&self, position: u32, at: At, mut show: impl FnMut(Listed)) -> Option<u32> {
+        let (floor, second) = (self.floor, at.now.seconds());
+        self.engine.list(position, |listed| {
+            let meta = listed.item.meta;
+            let is_over = meta.as_of <= floor || (meta.expiry != 0 && meta.expiry <= second);
+            if !is_over && !meta.is_stale {
+                show(listed);
+            }
+        })
     }
 
     /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
