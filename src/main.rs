@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_help { ExitCode::SUCCESS } else { EX_USAGE.into() };
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
     let options = match options.checked() {
@@ -28,23 +28,46 @@ fn main() -> ExitCode {
     logging::init(options.verbose.into());
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failure { code, error }) => {
             tracing::error!("{error}");
-            EX_OSERR.into()
+            code.into()
         }
+    }
+}
+
+/// Why the server did not come to its end.
+struct Failure {
+    /// What the process exits with.
+    code: u8,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure { code: EX_OSERR, error }
     }
 }
 
 /// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
 /// fails is seen by whoever started it.
-fn run(options: Options) -> io::Result<()> {
+fn run(options: Options) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
+    if options.lock_memory {
+        process::allow_locked_memory()?;
+    }
     let listeners = Listeners::bind(&options)?;
+    if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
+        process::tell_ports(path.as_ref(), &listeners.addresses())?;
+    }
     if let Some(user) = &options.user {
-        process::become_user(user)?;
+        process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
     }
     if options.daemon {
         process::daemonize()?;
+    }
+    // The memory of the process that went into the background would not be.
+    if options.lock_memory {
+        process::lock_memory()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
@@ -64,6 +87,10 @@ fn announce(listeners: &Listeners, options: &Options) {
             port = options.udp_port,
             "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
         );
+    }
+    let meaningless = options.meaningless();
+    if !meaningless.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
     }
     if let Some(path) = &options.socket {
         tracing::info!("listening on {}", path.display());
@@ -106,6 +133,10 @@ async fn told_to_stop(server: &Server, mut signals: Signals) {
     }
 }
 
-/// As memcached exits when its command line makes no sense, and when the system says no (`sysexits.h`).
+/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
+/// (`sysexits.h`); what cannot be read at all is a plain failure.
 const EX_USAGE: u8 = 64;
+const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

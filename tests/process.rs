@@ -6,6 +6,7 @@ mod served;
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -47,8 +48,17 @@ fn shutdown_works_where_it_is_allowed() {
 
 #[test]
 fn nonsense_is_refused_at_the_start() {
-    for flags in ["-c 0", "-t 0", "-I 1000", "-m 8 -I 5m", "--no-such-flag"] {
-        assert_eq!(Process::start(flags).exit_code(), 64, "{flags}");
+    let unreadable =
+        ["-c 0", "-c -1", "-t 0", "-R 0", "--no-such-flag", "-o nonsense", "-o idle_timeout", "-D"];
+    let unfit =
+        ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Y x", "-Z"];
+    let impossible = ["-p -1 -l nonsense", "-p -1 -l 999.1.1.1", "-s /no/such/folder/socket"];
+    let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
+    for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
+    {
+        let mut process = Process::start(flags);
+        assert!(!process.rest_of_log().is_empty(), "{flags}: it is told why");
+        assert_eq!(process.exit_code(), code, "{flags}");
     }
     let server = start("");
     let mut second = Process::start(&format!("-p {}", server.address().port()));
@@ -99,5 +109,82 @@ fn root_becomes_another_user() {
 
     let mut process = Process::start("-p -1 -u no-such-user-here");
     assert!(process.logged("ERROR").contains("no user no-such-user-here"));
-    assert_eq!(process.exit_code(), 71);
+    assert_eq!(process.exit_code(), 67);
+}
+
+#[test]
+fn help_and_version_begin_as_memcacheds_do() {
+    for flag in ["-h", "--help", "-V"] {
+        let told =
+            Command::new(env!("CARGO_BIN_EXE_leasehold")).arg(flag).output().expect("the binary starts");
+        let text = String::from_utf8(told.stdout).expect("help is text");
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("memcached 1.6.45"), "{flag}");
+        let own = format!("leasehold {}", env!("CARGO_PKG_VERSION"));
+        assert!(lines.next().is_some_and(|line| line.starts_with(&own)), "{flag}: {text}");
+        assert!(told.status.success());
+    }
+}
+
+#[test]
+fn what_means_nothing_here_is_told_in_the_log() {
+    let mut process = Process::start("-p -1 -C -L -f 1.5 -o hashpower=20,lru_crawler,maxconns_fast -n 48");
+    let line = process.logged("of no meaning");
+    assert!(line.ends_with("ignored: -C, -L, -f, -n, hashpower, lru_crawler\n"), "{line}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn the_ports_are_written_to_a_file_for_whoever_asks() {
+    let path = scratch("ports");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["-p", "-1", "-l", "127.0.0.1,127.0.0.1"])
+        .env("MEMCACHED_PORT_FILENAME", &path)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    eventually("the file is there", || path.exists());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ports: Vec<u16> =
+        text.lines().filter_map(|line| line.strip_prefix("TCP INET: ")?.parse().ok()).collect();
+    assert_eq!(ports.len(), 2, "{text}");
+    for port in ports {
+        Client::connect(([127, 0, 0, 1], port).into()).check("version", &["VERSION 1.6.45"]);
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");
+    assert!(child.wait().expect("it is ours").success());
+}
+
+#[test]
+fn the_first_binary_client_is_told_of_in_the_log() {
+    let mut process = Process::start("-p -1");
+    let address = process.address();
+    let mut client = Client::connect(address);
+    for times in 1..=2 {
+        let mut binary = Client::connect(address);
+        binary.send(b"\x80\x00");
+        assert!(binary.line().starts_with("CLIENT_ERROR the binary protocol"));
+        binary.is_closed();
+        assert_eq!(client.stat("binary_refused"), times);
+    }
+    assert!(process.logged("binary protocol").contains("set it to the text protocol"));
+    process.signal(Signal::SIGTERM);
+    assert!(!process.rest_of_log().contains("binary protocol"), "it is told once");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn memory_is_locked_or_the_start_is_refused() {
+    let mut process = Process::start("-p -1 -k -m 8 -t 1");
+    let line = process.logged(" ");
+    if line.contains("cannot lock memory (-k)") {
+        return assert_eq!(process.exit_code(), 71);
+    }
+    process.address();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux tells");
+    assert!(!locked.ends_with("\t       0 kB"), "{locked}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }

@@ -52,6 +52,60 @@ fn a_connection_too_many_is_told_so() {
 }
 
 #[test]
+fn a_connection_too_many_waits_where_it_is_not_refused() {
+    let server = start("-c 1 -o no_maxconns_fast");
+    let mut first = Client::connect(server.address());
+    first.check("version", &["VERSION 1.6.45"]);
+    eventually("nobody is accepted", || first.stat("accepting_conns") == 0);
+    let mut second = Client::connect(server.address());
+    second.send(b"version\r\n");
+    assert_eq!((first.stat("curr_connections"), first.stat("rejected_connections")), (1, 0));
+    drop(first);
+    assert_eq!(second.line(), "VERSION 1.6.45\r\n");
+    assert_eq!(second.stat("listen_disabled_num"), 1);
+    assert_eq!(second.stat("total_connections"), 2);
+    server.stop();
+}
+
+#[test]
+fn settings_are_told_under_memcacheds_names() {
+    let server = start("-c 99 -b 5 -R 7 -D / -F -I 2k -m 10 -B ascii -o idle_timeout=30,no_maxconns_fast -v");
+    let mut client = Client::connect(server.address());
+    let expected = [
+        ("maxbytes", "10485760"),
+        ("maxconns", "99"),
+        ("tcpport", "-1"),
+        ("inter", "127.0.0.1"),
+        ("domain_socket", "NULL"),
+        ("umask", "700"),
+        ("num_threads", "2"),
+        ("stat_key_prefix", "/"),
+        ("detail_enabled", "yes"),
+        ("reqs_per_event", "7"),
+        ("tcp_backlog", "5"),
+        ("binding_protocol", "ascii"),
+        ("item_size_max", "2048"),
+        ("maxconns_fast", "no"),
+        ("flush_enabled", "no"),
+        ("dump_enabled", "yes"),
+        ("idle_timeout", "30"),
+        ("verbosity", "1"),
+        ("evictions", "on"),
+    ];
+    client.send(b"stats settings\r\n");
+    let mut told = Vec::new();
+    while let Some(stat) = client.line().trim_end().strip_prefix("STAT ") {
+        told.push(stat.to_owned());
+    }
+    for (name, value) in expected {
+        assert!(told.contains(&format!("{name} {value}")), "{name} is not {value} in {told:?}");
+    }
+    client.check("verbosity 0", &["OK"]);
+    assert_eq!(client.stat_of("stats settings", "verbosity"), 0);
+    server.stop();
+}
+
+#[test]
 fn who_does_not_read_is_not_read_from_and_holds_nobody_up() {
     let server = start("");
     let mut deaf = Client::connect(server.address());
@@ -83,7 +137,7 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = start("--idle-timeout 1");
+    let server = start("-o idle_timeout=1");
     Client::connect(server.address()).is_closed();
     assert_eq!(Client::connect(server.address()).stat("idle_kicks"), 1);
     server.stop();

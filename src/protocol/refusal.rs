@@ -27,6 +27,8 @@ pub enum Refusal {
     LineTooLong,
     /// `slabs reassign`, where there are no slabs.
     NoSlabs,
+    /// `watch`
+    NoWatch,
     /// A TLS hello on a plain port.
     Tls,
     /// More keys in one line than [`KEYS_PER_GET_MAX`](super::KEYS_PER_GET_MAX).
@@ -53,6 +55,7 @@ impl Refusal {
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
             Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
+            Refusal::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
             Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
             Refusal::Unknown => b"ERROR\r\n",
@@ -72,6 +75,7 @@ impl Refusal {
             | Refusal::BadLine
             | Refusal::BadSlabId
             | Refusal::NoSlabs
+            | Refusal::NoWatch
             | Refusal::TooManyKeys
             | Refusal::Unknown => false,
         }

@@ -19,7 +19,7 @@ use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State};
-use crate::protocol::{Decoder, Output, Request, Space};
+use crate::protocol::{Decoder, Output, Refusal, Request, Space};
 
 /// What a connection consists of, beside what it has read.
 struct Peer<'s, S> {
@@ -88,6 +88,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     Ok(request) => self.answer(request, &mut now).await?,
                     Err(refusal) => {
                         tracing::trace!(?refusal, "refused");
+                        if refusal == Refusal::Binary {
+                            self.session.counters().add(Count::BinaryRefused);
+                            self.service.binary.call_once(warn_of_binary);
+                        }
                         self.output.raw(refusal.reply());
                         refusal.is_fatal().then_some(Closed::Peer)
                     }
@@ -209,6 +213,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         }
         Ok(None)
     }
+}
+
+fn warn_of_binary() {
+    tracing::warn!(
+        "a client speaks memcached's binary protocol, which is not served: set it to the text protocol \
+         (this is said once; binary_refused in stats counts them)"
+    );
 }
 
 /// Sleeps until the lease of the key has ended, or until the deadline.

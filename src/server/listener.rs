@@ -103,11 +103,11 @@ pub(super) async fn accept(
         turn.set((turn.get() + 1) % workers.len());
         let Some(socket) = admit(service, socket) else { return };
         if workers[turn.get()].send(socket).is_err() {
-            service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            service.left();
         }
     };
-    let tcp = listeners.tcp.into_iter().map(|listener| accept_tcp(listener, &hand_out));
-    let unix = listeners.unix.map(|listener| accept_unix(listener, &hand_out));
+    let tcp = listeners.tcp.into_iter().map(|listener| accept_tcp(listener, service, &hand_out));
+    let unix = listeners.unix.map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
         () = async { match unix { Some(unix) => unix.await, None => std::future::pending().await } } => {}
@@ -127,9 +127,10 @@ async fn all(listeners: Vec<impl Future<Output = ()>>) {
     .await
 }
 
-async fn accept_tcp(listener: TcpListener, hand_out: &impl Fn(Accepted)) {
+async fn accept_tcp(listener: TcpListener, service: &Service, hand_out: &impl Fn(Accepted)) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
+        room(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 // Replies are written whole: waiting for more would only delay them.
@@ -141,13 +142,38 @@ async fn accept_tcp(listener: TcpListener, hand_out: &impl Fn(Accepted)) {
     }
 }
 
-async fn accept_unix(listener: UnixListener, hand_out: &impl Fn(Accepted)) {
+async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl Fn(Accepted)) {
     let listener = tokio::net::UnixListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
+        room(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => hand_out(Accepted::Unix(stream)),
             Err(error) => pause(error).await,
         }
+    }
+}
+
+/// Waits until another connection may come in, where those too many are not refused.
+async fn room(service: &Service) {
+    let metrics = &service.metrics;
+    if service.refuses_when_crowded || !service.is_crowded() {
+        return;
+    }
+    // One of the listeners counts for all of them.
+    let is_first = metrics.accepting.swap(false, Ordering::Relaxed);
+    let since = service.now();
+    loop {
+        let freed = service.freed.notified();
+        if !service.is_crowded() {
+            break;
+        }
+        freed.await;
+    }
+    if is_first {
+        let micros = (service.now().millis - since.millis) * 1000;
+        metrics.listen_disabled.fetch_add(1, Ordering::Relaxed);
+        metrics.listen_disabled_us.fetch_add(micros, Ordering::Relaxed);
+        metrics.accepting.store(true, Ordering::Relaxed);
     }
 }
 
@@ -160,7 +186,7 @@ async fn pause(error: io::Error) {
 /// Counts a connection in, or tells it that there are too many.
 fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
     let metrics = &service.metrics;
-    if metrics.connections.load(Ordering::Relaxed) >= metrics.connections_max {
+    if service.refuses_when_crowded && service.is_crowded() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         // A new socket's buffer has room for a line; if not, the close tells enough.
         let _ = match socket {

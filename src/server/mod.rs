@@ -10,24 +10,29 @@ mod listener;
 pub mod logging;
 mod options;
 pub mod process;
+mod settings;
+mod suboptions;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
 use crate::command::Rules;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Prefixes};
 
 pub use self::listener::Listeners;
 pub use self::options::Options;
+pub use self::suboptions::Suboption;
 
 /// A running server.
 pub struct Server {
@@ -38,11 +43,17 @@ pub struct Server {
 
 /// What all threads of a server share.
 struct Service {
+    /// The first client that speaks the binary protocol is told of in the log.
+    binary: Once,
     cache: Cache,
     clock: Clock,
+    /// A connection has ended.
+    freed: Notify,
     /// After so long without a byte from or to the peer a connection is closed.
     idle: Option<Duration>,
     metrics: Arc<Metrics>,
+    /// Whether a connection too many is told so; otherwise it waits to be accepted.
+    refuses_when_crowded: bool,
     /// After so many requests in one go a connection lets others have their turn.
     requests_per_turn: u32,
     rules: Rules,
@@ -66,15 +77,21 @@ impl Server {
         let addresses = listeners.addresses();
         let clock = Clock::system();
         let mut metrics = Metrics::new(options.threads, options.connections.into());
+        metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
+        metrics.settings = settings::settings(&options);
         metrics.usage = process::usage;
+        metrics.verbosity.store(options.verbose.into(), Ordering::Relaxed);
         for (number, connection) in listeners.connections(clock.now()) {
             metrics.open.open(number, Arc::new(connection));
         }
         let service = Arc::new(Service {
+            binary: Once::new(),
             cache: Cache::new(options.cache()),
             clock,
+            freed: Notify::new(),
             idle: options.idle(),
             metrics: Arc::new(metrics),
+            refuses_when_crowded: options.refuses_when_crowded(),
             requests_per_turn: options.requests_per_event,
             rules: options.rules(),
             stop: watch::Sender::new(false),
@@ -124,6 +141,16 @@ impl Server {
 impl Service {
     fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// A connection has ended: another one may be accepted.
+    fn left(&self) {
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
     }
 
     /// Resolves once the server is to stop.

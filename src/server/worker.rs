@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
@@ -32,7 +31,7 @@ async fn serve(service: Arc<Service>, index: usize, socket: Accepted) {
     if let Err(error) = converse(&service, index, socket).await {
         tracing::debug!(%error, "connection lost");
     }
-    service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    service.left();
 }
 
 async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {

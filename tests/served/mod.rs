@@ -118,6 +118,13 @@ impl Process {
         line
     }
 
+    /// What else it logs until it ends.
+    pub fn rest_of_log(&mut self) -> String {
+        let mut text = String::new();
+        self.log.read_to_string(&mut text).expect("a log is text");
+        text
+    }
+
     pub fn address(&mut self) -> SocketAddr {
         let line = self.logged("listening on 127.0.0.1:");
         let name = line.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).expect("its address");

@@ -1,0 +1,34 @@
+//! What `stats settings` tells of the command line, under memcached's names.
+//!
+//! Deliberately absent: what can change while the server runs; the command layer tells that itself.
+
+use super::Options;
+
+/// Names and values as memcached prints them, of those settings that mean something here.
+pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
+    let is_on_tcp = options.socket.is_none();
+    let inter = if options.listen.is_empty() { "127.0.0.1".to_owned() } else { options.listen.join(",") };
+    let path = |path: &Option<std::path::PathBuf>, none: &str| {
+        path.as_ref().map_or(none.to_owned(), |path| path.display().to_string())
+    };
+    let protocol = if options.protocol == "ascii" { "ascii" } else { "auto-negotiate" };
+    vec![
+        ("tcpport", if is_on_tcp { options.port } else { 0 }.to_string()),
+        ("udpport", "0".to_owned()),
+        ("inter", inter),
+        ("domain_socket", path(&options.socket, "NULL")),
+        ("umask", format!("{:o}", options.socket_mode)),
+        ("num_threads", options.threads.to_string()),
+        ("stat_key_prefix", char::from(options.prefix_delimiter()).to_string()),
+        ("reqs_per_event", options.requests_per_event.to_string()),
+        ("cas_enabled", "yes".to_owned()),
+        ("tcp_backlog", options.backlog.to_string()),
+        ("binding_protocol", protocol.to_owned()),
+        ("auth_enabled_sasl", "no".to_owned()),
+        ("auth_enabled_ascii", "no".to_owned()),
+        ("maxconns_fast", if options.refuses_when_crowded() { "yes" } else { "no" }.to_owned()),
+        ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
+        ("track_sizes", "no".to_owned()),
+        ("client_flags_size", size_of::<u32>().to_string()),
+    ]
+}
