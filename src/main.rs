@@ -92,6 +92,9 @@ fn announce(listeners: &Listeners, options: &Options) {
     if !meaningless.is_empty() {
         tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
     }
+    if options.allows_old_tls() {
+        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
+    }
     if let Some(path) = &options.socket {
         tracing::info!("listening on {}", path.display());
     }

@@ -30,6 +30,8 @@ pub enum Flow<'a> {
     Next,
     /// Send what is written, then call again with the same request.
     Pause,
+    /// Read the certificates again, and answer how that went.
+    RefreshCertificates,
     /// Stop the whole server.
     Shutdown(Shutdown),
     /// Log as much as so many `-v` flags ask for.
@@ -73,6 +75,7 @@ pub fn execute<'a>(
         Request::MetaGet { keys } => return command.each(keys, Command::meta_get),
         Request::Prepend(store) => command.store(Mode::Prepend, store),
         Request::Quit => return Flow::Close,
+        Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
         Request::Shutdown { .. } if !command.session.rules.may_shut_down => {

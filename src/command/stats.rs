@@ -54,6 +54,10 @@ impl Command<'_> {
         output.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
         output.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
         metrics.each(self.cache.counts(), |name, value| output.stat(name, &value.to_string()));
+        if let Some(read) = &metrics.certificates_read {
+            let since = u64::from(self.now.seconds()).saturating_sub(read.load(Ordering::Relaxed));
+            output.stat("time_since_server_cert_refresh", &since.to_string());
+        }
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
     }

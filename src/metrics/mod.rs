@@ -57,6 +57,8 @@ pub enum Count {
     LeaseWaitFilled,
     LeaseWaitTimeouts,
     LeaseWaits,
+    SslHandshakeErrors,
+    SslNewSessions,
     StaleServed,
     StoreNoMemory,
     StoreTooLarge,
@@ -107,6 +109,8 @@ const NAMES: [&str; COUNTS] = [
     "lease_wait_filled",
     "lease_wait_timeouts",
     "lease_waits",
+    "ssl_handshake_errors",
+    "ssl_new_sessions",
     "stale_served",
     "store_no_memory",
     "store_too_large",
@@ -126,6 +130,8 @@ pub struct Counters([AtomicU64; COUNTS]);
 pub struct Metrics {
     /// Whether connections are accepted: false while there are too many and no further one is to be refused.
     pub accepting: AtomicBool,
+    /// When the certificates of TLS were last read, in monotonic seconds, if there are any.
+    pub certificates_read: Option<AtomicU64>,
     /// Connections open now.
     pub connections: AtomicU64,
     /// Connections accepted so far.
@@ -185,6 +191,7 @@ impl Metrics {
     pub fn new(threads: usize, connections_max: u64) -> Self {
         Metrics {
             accepting: AtomicBool::new(true),
+            certificates_read: None,
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             connections_max,

@@ -92,6 +92,8 @@ pub enum Request<'a> {
     Prepend(Store<'a>),
     /// `quit`
     Quit,
+    /// `refresh_certs`
+    RefreshCertificates,
     /// `replace`
     Replace(Store<'a>),
     /// `set`

@@ -147,6 +147,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     // A peer that takes everything at once would keep the others waiting.
                     tokio::task::yield_now().await;
                 }
+                Flow::RefreshCertificates => {
+                    let refreshed = self.service.refresh_certificates();
+                    tracing::info!(?refreshed, "a client has the certificates read again");
+                    let line = refreshed.map_or_else(
+                        |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
+                        |()| "OK\r\n".to_owned(),
+                    );
+                    self.output.raw(line.as_bytes());
+                    return Ok(None);
+                }
                 Flow::Shutdown(_) => {
                     self.service.stop.send_replace(true);
                     return Ok(Some(Closed::Stopping));
@@ -211,7 +221,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 Some(Err(error)) => return Err(error),
             }
         }
-        Ok(None)
+        // What TLS has taken may not be on its way yet.
+        match within(self.service.idle, self.stream.flush()).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(flushed) => flushed.map(|()| None),
+        }
     }
 }
 

@@ -13,49 +13,54 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::tls::{Security, Tls};
 use super::{Options, Service};
 use crate::clock::Now;
 use crate::metrics::{Address, Connection};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
-    tcp: Vec<TcpListener>,
+    tcp: Vec<(TcpListener, Security)>,
+    /// Read with the rights to bind sockets: a key may be root's alone.
+    pub(super) tls: Option<Tls>,
     unix: Option<UnixListener>,
 }
 
 /// A connection on its way to a worker.
 pub(super) enum Accepted {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Security),
     Unix(UnixStream),
 }
 
 impl Listeners {
-    /// Binds all that `options` name.
+    /// Binds all that `options` name, and reads the certificates.
     ///
     /// # Errors
-    /// The first socket that cannot be bound, with its name.
+    /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
     pub fn bind(options: &Options) -> io::Result<Listeners> {
+        let tls = options.tls().map(Tls::load).transpose()?;
         if let Some(path) = &options.socket {
             let unix = bind_unix(path, options.socket_mode)
                 .map_err(|error| named(error, &path.display().to_string()))?;
-            return Ok(Listeners { tcp: Vec::new(), unix: Some(unix) });
+            return Ok(Listeners { tcp: Vec::new(), tls, unix: Some(unix) });
         }
-        let bind = |address: SocketAddr| {
-            bind_tcp(address, options.backlog).map_err(|error| named(error, &address.to_string()))
+        let bind = |(address, security): (SocketAddr, Security)| {
+            let bound = bind_tcp(address, options.backlog);
+            bound.map(|listener| (listener, security)).map_err(|error| named(error, &address.to_string()))
         };
         let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
-        Ok(Listeners { tcp, unix: None })
+        Ok(Listeners { tcp, tls, unix: None })
     }
 
     /// The TCP addresses, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
     /// All of them by the numbers of their descriptors, for `stats conns`.
     pub(super) fn connections(&self, now: Now) -> Vec<(u32, Connection)> {
         let listening = |fd: RawFd, address| (number(fd), Connection::new(address, None, now.seconds()));
-        let tcp = self.tcp.iter().filter_map(|listener| {
+        let tcp = self.tcp.iter().filter_map(|(listener, _)| {
             let address = listener.local_addr().ok()?;
             Some(listening(listener.as_raw_fd(), Address::Tcp(address)))
         });
@@ -71,7 +76,7 @@ impl Accepted {
     /// What `stats conns` tells of it, under the number of its descriptor.
     pub(super) fn connection(&self, now: Now) -> io::Result<(u32, Connection)> {
         let (fd, peer, own) = match self {
-            Accepted::Tcp(stream) => {
+            Accepted::Tcp(stream, _) => {
                 let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
                 (stream.as_raw_fd(), Address::Tcp(peer), Address::Tcp(own))
             }
@@ -106,7 +111,10 @@ pub(super) async fn accept(
             service.left();
         }
     };
-    let tcp = listeners.tcp.into_iter().map(|listener| accept_tcp(listener, service, &hand_out));
+    let tcp = listeners
+        .tcp
+        .into_iter()
+        .map(|(listener, security)| accept_tcp(listener, security, service, &hand_out));
     let unix = listeners.unix.map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
@@ -127,7 +135,12 @@ async fn all(listeners: Vec<impl Future<Output = ()>>) {
     .await
 }
 
-async fn accept_tcp(listener: TcpListener, service: &Service, hand_out: &impl Fn(Accepted)) {
+async fn accept_tcp(
+    listener: TcpListener,
+    security: Security,
+    service: &Service,
+    hand_out: &impl Fn(Accepted),
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
         room(service).await;
@@ -135,7 +148,7 @@ async fn accept_tcp(listener: TcpListener, service: &Service, hand_out: &impl Fn
             Ok(stream) => {
                 // Replies are written whole: waiting for more would only delay them.
                 let _ = stream.set_nodelay(true);
-                hand_out(Accepted::Tcp(stream));
+                hand_out(Accepted::Tcp(stream, security));
             }
             Err(error) => pause(error).await,
         }
@@ -190,7 +203,9 @@ fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         // A new socket's buffer has room for a line; if not, the close tells enough.
         let _ = match socket {
-            Accepted::Tcp(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
+            // Nor is a line in plain text understood where hands were to be shaken.
+            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
+            Accepted::Tcp(mut stream, Security::Plain) => stream.write(TOO_MANY_CONNECTIONS),
             Accepted::Unix(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
         };
         return None;

@@ -12,13 +12,14 @@ mod options;
 pub mod process;
 mod settings;
 mod suboptions;
+mod tls;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Once;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,9 +31,12 @@ use crate::clock::{Clock, Now};
 use crate::command::Rules;
 use crate::metrics::{Metrics, Prefixes};
 
+use self::tls::Tls;
+
 pub use self::listener::Listeners;
 pub use self::options::Options;
 pub use self::suboptions::Suboption;
+pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 
 /// A running server.
 pub struct Server {
@@ -58,13 +62,14 @@ struct Service {
     requests_per_turn: u32,
     rules: Rules,
     stop: watch::Sender<bool>,
+    tls: Option<Tls>,
 }
 
 impl Server {
     /// Binds what `options` ask for, and serves it on threads of its own.
     ///
     /// # Errors
-    /// If a socket cannot be bound, or a thread or runtime cannot be made.
+    /// If a socket cannot be bound, a certificate not be used, or a thread or runtime not be made.
     pub fn start(options: Options) -> io::Result<Server> {
         Server::serve(Listeners::bind(&options)?, options)
     }
@@ -73,13 +78,15 @@ impl Server {
     ///
     /// # Errors
     /// If a thread or runtime cannot be made.
-    pub fn serve(listeners: Listeners, options: Options) -> io::Result<Server> {
+    pub fn serve(mut listeners: Listeners, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.settings = settings::settings(&options);
         metrics.usage = process::usage;
+        metrics.certificates_read =
+            listeners.tls.as_ref().map(|_| clock.now().seconds()).map(u64::from).map(AtomicU64::new);
         metrics.verbosity.store(options.verbose.into(), Ordering::Relaxed);
         for (number, connection) in listeners.connections(clock.now()) {
             metrics.open.open(number, Arc::new(connection));
@@ -95,6 +102,7 @@ impl Server {
             requests_per_turn: options.requests_per_event,
             rules: options.rules(),
             stop: watch::Sender::new(false),
+            tls: listeners.tls.take(),
         });
         let mut threads = Vec::new();
         let mut workers = Vec::new();
@@ -151,6 +159,17 @@ impl Service {
 
     fn is_crowded(&self) -> bool {
         self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
+    }
+
+    /// # Errors
+    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
+    fn refresh_certificates(&self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
+        tls.reload()?;
+        if let Some(read) = &self.metrics.certificates_read {
+            read.store(self.now().seconds().into(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Resolves once the server is to stop.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::suboptions::{Suboption, suboption};
+use super::tls::{Security, TlsOption, TlsSettings, Verify};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
 use crate::command::{ImplicitReply, Rules};
 
@@ -101,7 +102,9 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Further options, parted by commas: idle_timeout=SECONDS, [no_]maxconns_fast; others of memcached's mean nothing
+    /// Further options, parted by commas: idle_timeout=SECONDS, [no_]maxconns_fast; for TLS ssl_chain_cert=FILE,
+    /// ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
+    /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
 
@@ -145,7 +148,7 @@ pub struct Options {
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
-    /// TLS: not served
+    /// Speak TLS, but with whom reaches an address that begins with notls: (and ask for a certificate at mtls:)
     #[arg(short = 'Z', long)]
     pub enable_ssl: bool,
 
@@ -242,7 +245,7 @@ impl Options {
     pub fn idle(&self) -> Option<Duration> {
         let given = self.extended.iter().rev().find_map(|suboption| match suboption {
             Suboption::IdleTimeout(seconds) => Some(*seconds),
-            Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) => None,
+            Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
         });
         let seconds = given.unwrap_or(self.idle_timeout);
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
@@ -252,9 +255,52 @@ impl Options {
     pub fn refuses_when_crowded(&self) -> bool {
         let given = self.extended.iter().rev().find_map(|suboption| match suboption {
             Suboption::MaxconnsFast(is_fast) => Some(*is_fast),
-            Suboption::IdleTimeout(_) | Suboption::Meaningless(_) => None,
+            Suboption::IdleTimeout(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
         });
         given.unwrap_or(true)
+    }
+
+    /// What TLS works with, if it is on.
+    pub fn tls(&self) -> Option<TlsSettings> {
+        self.enable_ssl.then(|| TlsSettings::new(self.tls_options()))
+    }
+
+    /// Whether a version of TLS is allowed that is not to be had.
+    pub fn allows_old_tls(&self) -> bool {
+        self.tls_options().any(TlsOption::is_too_old)
+    }
+
+    fn security(&self, prefix: Option<&str>) -> Security {
+        match (self.tls(), prefix) {
+            (None, _) | (Some(_), Some("notls")) => Security::Plain,
+            (Some(_), Some("btls")) => Security::Tls(Verify::None),
+            (Some(_), Some("mtls")) => Security::Tls(Verify::Require),
+            (Some(settings), _) => Security::Tls(settings.verify),
+        }
+    }
+
+    /// What is wrong with the options of TLS.
+    fn tls_mistake(&self) -> Option<String> {
+        let prefix = self.listen.iter().find_map(|text| protection(text).0);
+        let Some(settings) = self.tls() else {
+            return prefix.map(|prefix| format!("-l {prefix}: means nothing without -Z"));
+        };
+        let verifies =
+            settings.verify != Verify::None || self.listen.iter().any(|text| text.starts_with("mtls:"));
+        if settings.chain.as_os_str().is_empty() {
+            Some("-Z needs -o ssl_chain_cert".to_owned())
+        } else if verifies && settings.authorities.is_none() {
+            Some("to ask clients for certificates takes -o ssl_ca_cert".to_owned())
+        } else {
+            None
+        }
+    }
+
+    fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
+        self.extended.iter().filter_map(|suboption| match suboption {
+            Suboption::Tls(option) => Some(option),
+            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) => None,
+        })
     }
 
     /// The byte that ends a prefix in `stats detail`.
@@ -274,7 +320,7 @@ impl Options {
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
         let extended = self.extended.iter().filter_map(|suboption| match suboption {
             Suboption::Meaningless(name) => Some(*name),
-            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) => None,
+            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Tls(_) => None,
         });
         flags.chain(extended).collect()
     }
@@ -304,33 +350,40 @@ impl Options {
                 format!("-B {} is none of ascii, auto and binary", self.protocol),
             ),
             (self.auth_file.is_none(), "-Y: this server has no authentication".to_owned()),
-            (!self.enable_ssl, "-Z: this server has no TLS".to_owned()),
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
-            None => Ok(self),
+            None => self.tls_mistake().map_or(Ok(self), Err),
         }
     }
 
-    /// The TCP addresses to listen on.
+    /// The TCP addresses to listen on, and how each is protected.
     ///
     /// # Errors
     /// If a name cannot be resolved.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
         let port = match self.port {
             0 => return Ok(Vec::new()),
             -1 => 0,
             port => u16::try_from(port).expect("the range was checked"),
         };
         if self.listen.is_empty() {
-            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]);
+            return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
         }
         let mut addresses = Vec::new();
-        for name in &self.listen {
-            addresses.extend(resolve(name, port)?);
+        for text in &self.listen {
+            let (prefix, name) = protection(text);
+            let resolved = resolve(name, port)?;
+            addresses.extend(resolved.into_iter().map(|address| (address, self.security(prefix))));
         }
         Ok(addresses)
     }
+}
+
+/// What stands before an address: how it is protected.
+fn protection(text: &str) -> (Option<&str>, &str) {
+    let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
+    text.split_once(':').filter(known).map_or((None, text), |(prefix, name)| (Some(prefix), name))
 }
 
 /// `address`, `address:port`, `[v6]:port`, `*` or a host's name.

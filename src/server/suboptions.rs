@@ -2,8 +2,10 @@
 //!
 //! Deliberately absent: ignoring. What is not known, and what would promise something that is not kept, is refused.
 
+use super::tls::TlsOption;
+
 /// One of the options behind `-o`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Suboption {
     /// `idle_timeout`, in seconds.
     IdleTimeout(u32),
@@ -11,6 +13,8 @@ pub enum Suboption {
     MaxconnsFast(bool),
     /// It tunes a part of memcached that is not here.
     Meaningless(&'static str),
+    /// `ssl_*`
+    Tls(TlsOption),
 }
 
 /// Reads `name` or `name=value`.
@@ -26,6 +30,9 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
         "no_maxconns_fast" => return Ok(Suboption::MaxconnsFast(false)),
         _ => {}
     }
+    if name.starts_with("ssl_") {
+        return TlsOption::read(name, value).map(Suboption::Tls);
+    }
     if let Some((prefix, why)) = REFUSED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Err(format!("{name} is not to be had: there is {why} (as with all of {prefix}*)"));
     }
@@ -36,11 +43,8 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
 }
 
 /// What promises something else than speed or size, by its beginning, and what is not there to keep the promise.
-const REFUSED: [(&str, &str); 3] = [
-    ("ext_", "no storage beside the memory"),
-    ("proxy_", "no proxy in this server"),
-    ("ssl_", "no TLS in this server"),
-];
+const REFUSED: [(&str, &str); 2] =
+    [("ext_", "no storage beside the memory"), ("proxy_", "no proxy in this server")];
 
 /// What tunes slabs, LRU queues, the hash table, buffers or log workers, none of which are here.
 const MEANINGLESS: [&str; 38] = [
@@ -93,9 +97,16 @@ mod tests {
         assert_eq!(suboption("idle_timeout=5"), Ok(Suboption::IdleTimeout(5)));
         assert_eq!(suboption("no_maxconns_fast"), Ok(Suboption::MaxconnsFast(false)));
         assert_eq!(suboption("hashpower=20"), Ok(Suboption::Meaningless("hashpower")));
-        for text in
-            ["idle_timeout", "idle_timeout=x", "idle_timeout=", "nonsense", "", "ext_path=/x:1G", "ssl_key=x"]
-        {
+        for text in [
+            "idle_timeout",
+            "idle_timeout=x",
+            "idle_timeout=",
+            "nonsense",
+            "",
+            "ext_path=/x:1G",
+            "ssl_key=",
+            "ssl_verify_mode=4",
+        ] {
             assert!(suboption(text).is_err(), "{text}");
         }
         assert!(MEANINGLESS.is_sorted());

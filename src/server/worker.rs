@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::Service;
 use super::connection;
 use super::listener::Accepted;
+use super::tls::Security;
+use crate::metrics::{Connection, Count};
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: UnboundedReceiver<Accepted>) {
@@ -39,8 +42,8 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
     let connection = Arc::new(connection);
     service.metrics.open.open(number, Arc::clone(&connection));
     let ended = match socket {
-        Accepted::Tcp(stream) => match tokio::net::TcpStream::try_from(stream) {
-            Ok(stream) => connection::serve(service, index, stream, &connection).await,
+        Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
+            Ok(stream) => secured(service, index, stream, security, &connection).await,
             Err(error) => Err(error),
         },
         Accepted::Unix(stream) => match tokio::net::UnixStream::try_from(stream) {
@@ -50,4 +53,34 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
     };
     service.metrics.open.close(number, &connection);
     ended
+}
+
+/// Shakes hands first, where that is wanted.
+async fn secured(
+    service: &Service,
+    index: usize,
+    stream: TcpStream,
+    security: Security,
+    connection: &Connection,
+) -> io::Result<()> {
+    let (Security::Tls(verify), Some(tls)) = (security, &service.tls) else {
+        return connection::serve(service, index, stream, connection).await;
+    };
+    let counters = service.metrics.of_thread(index);
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, verify) => shaken,
+        () = service.stopping() => return Ok(()),
+    };
+    match shaken {
+        Ok((stream, is_new)) => {
+            if is_new {
+                counters.add(Count::SslNewSessions);
+            }
+            connection::serve(service, index, stream, connection).await
+        }
+        Err(error) => {
+            counters.add(Count::SslHandshakeErrors);
+            Err(error)
+        }
+    }
 }

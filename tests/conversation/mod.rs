@@ -115,7 +115,7 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
         reply.extend(output.take());
         match flow {
             Flow::Close | Flow::Shutdown(_) => return (reply, Ended::Close),
-            Flow::Next | Flow::Verbosity(_) => return (reply, Ended::Next),
+            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return (reply, Ended::Next),
             Flow::Pause => {}
             Flow::Wait { until, .. } => {
                 assert!(until > now.millis, "a wait ends");
@@ -149,6 +149,7 @@ fn is_silent(request: &Request) -> bool {
         | Request::LeaseGet { .. }
         | Request::MetaGet { .. }
         | Request::Quit
+        | Request::RefreshCertificates
         | Request::Shutdown { .. }
         | Request::Stats(_)
         | Request::Version => false,

@@ -155,7 +155,7 @@ fn answer(
         match flow {
             Flow::Pause => {}
             Flow::Close | Flow::Shutdown(_) => return State::Closed,
-            Flow::Next | Flow::Verbosity(_) => return State::Open,
+            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return State::Open,
             Flow::Wait { key, until } => {
                 let Request::LeaseGet { keys, .. } = &request else { panic!("nothing else waits") };
                 let line =
