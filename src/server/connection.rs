@@ -147,8 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     // A peer that takes everything at once would keep the others waiting.
                     tokio::task::yield_now().await;
                 }
-                Flow::Shutdown(_) => {
-                    self.service.stop.send_replace(true);
+                Flow::Shutdown(how) => {
+                    self.service.stop.send_replace(Some(how));
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {

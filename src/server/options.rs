@@ -105,6 +105,14 @@ pub struct Options {
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
 
+    /// Keep the items in this file over a graceful restart (SIGUSR1)
+    #[arg(short = 'e', long, value_name = "FILE")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Load that file only if it was written at most so many seconds ago [default: however long]
+    #[arg(long, value_name = "SECONDS")]
+    pub restart_max_gap: Option<u32>,
+
     /// Fence plain gets and sets like leases and fills
     #[arg(long, value_name = "MODE", default_value = "on")]
     pub implicit_leases: ImplicitLeases,
@@ -260,6 +268,11 @@ impl Options {
     /// The byte that ends a prefix in `stats detail`.
     pub fn prefix_delimiter(&self) -> u8 {
         self.delimiter.unwrap_or(b':')
+    }
+
+    /// How old a file of items may be.
+    pub fn restart_max_gap(&self) -> Option<Duration> {
+        self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// What was given, and means nothing here.

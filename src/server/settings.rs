@@ -28,6 +28,7 @@ pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("auth_enabled_ascii", "no".to_owned()),
         ("maxconns_fast", if options.refuses_when_crowded() { "yes" } else { "no" }.to_owned()),
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
+        ("memory_file", path(&options.memory_file, "(null)")),
         ("track_sizes", "no".to_owned()),
         ("client_flags_size", size_of::<u32>().to_string()),
     ]
