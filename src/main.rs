@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
 use leasehold::server::{Listeners, Options, Server, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,7 +51,7 @@ impl From<io::Error> for Failure {
 
 /// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
 /// fails is seen by whoever started it.
-fn run(options: Options) -> Result<(), Failure> {
+fn run(mut options: Options) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
     if options.lock_memory {
         process::allow_locked_memory()?;
@@ -63,6 +64,8 @@ fn run(options: Options) -> Result<(), Failure> {
         process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
     }
     if options.daemon {
+        // A daemon's paths begin at the root.
+        options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
         process::daemonize()?;
     }
     // The memory of the process that went into the background would not be.
@@ -75,8 +78,10 @@ fn run(options: Options) -> Result<(), Failure> {
     let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     announce(&listeners, &options);
     let server = Server::serve(listeners, options)?;
-    runtime.block_on(told_to_stop(&server, signals));
-    server.stop();
+    match runtime.block_on(told_to_stop(&server, signals)) {
+        Shutdown::AtOnce => server.stop(),
+        Shutdown::Graceful => server.stop_gracefully()?,
+    }
     drop(pid_file);
     Ok(())
 }
@@ -117,6 +122,7 @@ fn announce(listeners: &Listeners, options: &Options) {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -124,16 +130,20 @@ impl Signals {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 }
 
-async fn told_to_stop(server: &Server, mut signals: Signals) {
-    tokio::select! {
-        _ = signals.terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = signals.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        () = server.stopped() => tracing::info!("a client asked to stop"),
-    }
+async fn told_to_stop(server: &Server, mut signals: Signals) -> Shutdown {
+    let (how, why) = tokio::select! {
+        _ = signals.terminate.recv() => (Shutdown::AtOnce, "SIGTERM"),
+        _ = signals.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
+        _ = signals.user.recv() => (Shutdown::Graceful, "SIGUSR1"),
+        how = server.stopped() => (how, "a client asked for it"),
+    };
+    tracing::info!("stopping: {why}");
+    how
 }
 
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.

@@ -188,3 +188,44 @@ fn memory_is_locked_or_the_start_is_refused() {
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }
+
+#[test]
+fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
+    let file = scratch("items");
+    let flags = format!("-p -1 -A -e {}", file.display());
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    process.logged("is not there yet");
+    let mut client = Client::connect(address);
+    client.check("set k 7 0 5\r\nvalue", &["STORED"]);
+    client.send(b"lease-get other\r\n");
+    let lease = client.line();
+    let token = lease.split(' ').nth(2).expect("a token").to_owned();
+    process.signal(Signal::SIGUSR1);
+    assert_eq!(process.exit_code(), 0);
+
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    assert!(process.logged("loaded from").contains("items=1 gap="));
+    let mut client = Client::connect(address);
+    client.check("get k", &["VALUE k 7 5", "value", "END"]);
+    client.check(&format!("lease-set other {token} 0 0 1\r\nv"), &["NOT_STORED"]);
+    assert!(!file.exists(), "what is deleted from now on must not come back after a crash");
+    client.check("shutdown graceful", &[]);
+    assert_eq!(process.exit_code(), 0);
+
+    let mut process = Process::start(&flags);
+    Client::connect(process.address()).check("get k", &["VALUE k 7 5", "value", "END"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+
+    std::fs::write(&file, "somebody else's").unwrap();
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    process.logged("no file of ours");
+    Client::connect(address).check("get k", &["END"]);
+    process.signal(Signal::SIGUSR1);
+    assert_eq!(process.exit_code(), 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
+    std::fs::remove_file(&file).unwrap();
+}

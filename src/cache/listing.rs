@@ -7,12 +7,14 @@
 //! Deliberately absent: a moment that all of it is true of.
 
 use super::engine::Listed;
-use super::{Cache, SHARD_SHIFT, Value};
+use super::{Cache, SHARD_SHIFT, Seq, Value};
 use crate::clock::Now;
 
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Entry<'a> {
+    /// The point on the void clock that the value is as of.
+    pub as_of: Seq,
     /// When it was last read, or stored, in monotonic seconds.
     pub accessed: u32,
     /// What it takes in memory, its key and header included.
@@ -41,7 +43,8 @@ impl Cache {
 impl<'a> From<Listed<'a>> for Entry<'a> {
     fn from(listed: Listed<'a>) -> Self {
         let Listed { accessed, bytes, is_fetched, item, key } = listed;
-        Entry { accessed, bytes, is_fetched, key, value: item.into() }
+        let as_of = item.meta.as_of;
+        Entry { accessed, as_of, bytes, is_fetched, key, value: item.into() }
     }
 }
 

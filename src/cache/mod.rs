@@ -20,6 +20,8 @@ mod outcome;
 mod peer;
 mod policy;
 mod recency;
+mod restart;
+mod room;
 mod seq;
 mod shadow;
 mod shard;
@@ -33,7 +35,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
-use self::budget::{Budget, Layout, Wanted};
+use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item, item_bytes};
 use self::key::Keys;
 use self::outcome::LeaseGet;
@@ -122,15 +124,16 @@ impl Cache {
     /// # Panics
     /// If the system has no randomness to give.
     pub fn new(config: Config) -> Self {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).expect("the system gives random bytes");
-        Cache::with_seed(config, seed)
+        Cache::with_seed(config, random_seed())
     }
 
     /// An empty cache whose secrets come from `seed`; for tests that must repeat.
     pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
-        let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"));
-        let (clock, keys) = (SeqClock::new(word(0)), Keys::new(word(8)));
+        Cache::with_clock(config, seed, SeqClock::new(word(&seed, 0)))
+    }
+
+    fn with_clock(config: Config, seed: [u8; 32], clock: SeqClock) -> Self {
+        let keys = Keys::new(word(&seed, 8));
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
         let shard = |_| {
@@ -317,36 +320,6 @@ impl Cache {
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
-    /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment
-    /// under each lock; true if there may be more, so that the caller can let others work before it goes on.
-    pub fn sweep(&self, now: Now) -> bool {
-        self.shadow.sweep(now);
-        let mut is_more = false;
-        for hash in self.hashes() {
-            is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
-        }
-        let is_over = self.budget.used() > self.budget.limit();
-        is_more | (is_over && self.reclaim(0, now))
-    }
-
-    /// Another limit for the memory of items, in bytes. What is above it goes step by step, by stores and sweeps.
-    ///
-    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
-    /// segments and shards were made for that, and their number bounds the work of a step.
-    pub fn set_memory_bytes(&self, bytes: usize) -> bool {
-        let first = self.config.memory_bytes;
-        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
-        if is_possible {
-            self.budget.set_limit(bytes);
-        }
-        is_possible
-    }
-
-    /// The limit for the memory of items, and what of it is charged now, both in bytes.
-    pub fn memory_bytes(&self) -> (usize, usize) {
-        (self.budget.limit(), self.budget.used())
-    }
-
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
@@ -405,34 +378,6 @@ impl Cache {
         }
     }
 
-    /// Makes room before a store: one step where little is left, and more of them before a large value, to which others
-    /// like it leave that room until what is returned is dropped.
-    fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
-        if !self.budget.admits(value_bytes) {
-            return None;
-        }
-        let wanted = self.budget.want(value_bytes);
-        let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
-        while steps > 0 && self.budget.is_tight(wanted.as_ref()) && self.reclaim(hash, now) {
-            steps -= 1;
-        }
-        wanted
-    }
-
-    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in the next one
-    /// that holds more; false if nowhere is anything to be had.
-    fn reclaim(&self, hash: u64, now: Now) -> bool {
-        let (share, shards) = (self.budget.share(), self.shards.len());
-        let others = (0..shards).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
-        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
-            let (gave, _garbage) = {
-                let mut shard = self.shards[shard].lock();
-                (shard.reclaim(share, self.at(now)), shard.garbage())
-            };
-            gave
-        })
-    }
-
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
     }
@@ -480,7 +425,15 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
     }
 }
 
-/// By how much the limit may be lowered or raised.
-const MEMORY_FACTOR: usize = 8;
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the system gives random bytes");
+    seed
+}
+
+fn word(seed: &[u8; 32], at: usize) -> u64 {
+    u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"))
+}
+
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;

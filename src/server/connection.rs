@@ -157,8 +157,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     self.output.raw(line.as_bytes());
                     return Ok(None);
                 }
-                Flow::Shutdown(_) => {
-                    self.service.stop.send_replace(true);
+                Flow::Shutdown(how) => {
+                    self.service.stop.send_replace(Some(how));
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {

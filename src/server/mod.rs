@@ -5,7 +5,9 @@
 //!
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
+mod addresses;
 mod connection;
+mod keep;
 mod listener;
 pub mod logging;
 mod options;
@@ -17,6 +19,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +33,9 @@ use crate::cache::Cache;
 use crate::clock::{Clock, Now};
 use crate::command::Rules;
 use crate::metrics::{Metrics, Prefixes};
+use crate::protocol::Shutdown;
 
+use self::keep::{Kept, Unfit};
 use self::tls::Tls;
 
 pub use self::listener::Listeners;
@@ -41,6 +46,8 @@ pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    /// Where a graceful stop leaves the items.
+    memory_file: Option<PathBuf>,
     service: Arc<Service>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -61,7 +68,7 @@ struct Service {
     /// After so many requests in one go a connection lets others have their turn.
     requests_per_turn: u32,
     rules: Rules,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Shutdown>>,
     tls: Option<Tls>,
 }
 
@@ -81,6 +88,7 @@ impl Server {
     pub fn serve(mut listeners: Listeners, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
+        let (cache, memory_file) = resume(&options, clock.now());
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.settings = settings::settings(&options);
@@ -93,7 +101,7 @@ impl Server {
         }
         let service = Arc::new(Service {
             binary: Once::new(),
-            cache: Cache::new(options.cache()),
+            cache,
             clock,
             freed: Notify::new(),
             idle: options.idle(),
@@ -101,7 +109,7 @@ impl Server {
             refuses_when_crowded: options.refuses_when_crowded(),
             requests_per_turn: options.requests_per_event,
             rules: options.rules(),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(None),
             tls: listeners.tls.take(),
         });
         let mut threads = Vec::new();
@@ -120,7 +128,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, service, threads })
+        Ok(Server { addresses, memory_file, service, threads })
     }
 
     /// The first TCP address it listens on.
@@ -131,16 +139,34 @@ impl Server {
         self.addresses[0]
     }
 
-    /// Waits until a client has asked it to stop.
-    pub async fn stopped(&self) {
-        // An error would mean that the sender is gone, and it lives in `self`.
-        let _ = self.service.stop.subscribe().wait_for(|stop| *stop).await;
+    /// Waits until a client has asked it to stop, and how.
+    pub async fn stopped(&self) -> Shutdown {
+        let mut stop = self.service.stop.subscribe();
+        let asked = stop.wait_for(Option::is_some).await.expect("the sender lives in this server");
+        asked.expect("that is what was waited for")
     }
 
     /// Answers what was read, waits for nobody, and is down when this returns.
-    pub fn stop(self) {
-        self.service.stop.send_replace(true);
-        for thread in self.threads {
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    /// As [`Server::stop`], and leaves its items for the next one, if it was started with `-e`.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn stop_gracefully(mut self) -> io::Result<()> {
+        self.join();
+        if let Some(path) = &self.memory_file {
+            let items = keep::save(&self.service.cache, path, self.service.now())?;
+            tracing::info!(items, "kept in {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        self.service.stop.send_replace(Some(Shutdown::AtOnce));
+        for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
     }
@@ -174,7 +200,41 @@ impl Service {
 
     /// Resolves once the server is to stop.
     async fn stopping(&self) {
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+        let _ = self.stop.subscribe().wait_for(Option::is_some).await;
+    }
+}
+
+/// A cache with what a former server has left in the file of `-e`, and that file, if it may be written again.
+fn resume(options: &Options, now: Now) -> (Cache, Option<PathBuf>) {
+    let Some(path) = &options.memory_file else { return (Cache::new(options.cache()), None) };
+    let unfit = match keep::load(path, options.cache(), options.restart_max_gap(), now) {
+        Ok((cache, kept)) => {
+            let Kept { gap, items } = kept;
+            let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
+            tracing::info!(items, gap, "loaded from {}; what was deleted meanwhile is not", path.display());
+            return (cache, Some(path.clone()));
+        }
+        Err(unfit) => unfit,
+    };
+    tell_unfit(&unfit, path);
+    let is_foreign = matches!(unfit, Unfit::Foreign);
+    (Cache::new(options.cache()), (!is_foreign).then(|| path.clone()))
+}
+
+fn tell_unfit(unfit: &Unfit, path: &Path) {
+    let path = path.display();
+    match unfit {
+        Unfit::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
+        Unfit::Foreign => {
+            tracing::error!("{path} is no file of ours: beginning with an empty cache, and leaving it alone");
+        }
+        Unfit::Late(gap) => {
+            tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
+        }
+        Unfit::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
+        Unfit::Unreadable(error) => {
+            tracing::error!("{path} cannot be read: {error}; beginning with an empty cache");
+        }
     }
 }
 

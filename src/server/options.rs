@@ -1,14 +1,12 @@
 //! The command line: memcached's flags, and long names beside them.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::suboptions::{Suboption, suboption};
-use super::tls::{Security, TlsOption, TlsSettings, Verify};
+use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
 use crate::command::{ImplicitReply, Rules};
 
@@ -107,6 +105,14 @@ pub struct Options {
     /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
+
+    /// Keep the items in this file over a graceful restart (SIGUSR1)
+    #[arg(short = 'e', long, value_name = "FILE")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Load that file only if it was written at most so many seconds ago [default: however long]
+    #[arg(long, value_name = "SECONDS")]
+    pub restart_max_gap: Option<u32>,
 
     /// Fence plain gets and sets like leases and fills
     #[arg(long, value_name = "MODE", default_value = "on")]
@@ -270,32 +276,6 @@ impl Options {
         self.tls_options().any(TlsOption::is_too_old)
     }
 
-    fn security(&self, prefix: Option<&str>) -> Security {
-        match (self.tls(), prefix) {
-            (None, _) | (Some(_), Some("notls")) => Security::Plain,
-            (Some(_), Some("btls")) => Security::Tls(Verify::None),
-            (Some(_), Some("mtls")) => Security::Tls(Verify::Require),
-            (Some(settings), _) => Security::Tls(settings.verify),
-        }
-    }
-
-    /// What is wrong with the options of TLS.
-    fn tls_mistake(&self) -> Option<String> {
-        let prefix = self.listen.iter().find_map(|text| protection(text).0);
-        let Some(settings) = self.tls() else {
-            return prefix.map(|prefix| format!("-l {prefix}: means nothing without -Z"));
-        };
-        let verifies =
-            settings.verify != Verify::None || self.listen.iter().any(|text| text.starts_with("mtls:"));
-        if settings.chain.as_os_str().is_empty() {
-            Some("-Z needs -o ssl_chain_cert".to_owned())
-        } else if verifies && settings.authorities.is_none() {
-            Some("to ask clients for certificates takes -o ssl_ca_cert".to_owned())
-        } else {
-            None
-        }
-    }
-
     fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
         self.extended.iter().filter_map(|suboption| match suboption {
             Suboption::Tls(option) => Some(option),
@@ -306,6 +286,11 @@ impl Options {
     /// The byte that ends a prefix in `stats detail`.
     pub fn prefix_delimiter(&self) -> u8 {
         self.delimiter.unwrap_or(b':')
+    }
+
+    /// How old a file of items may be.
+    pub fn restart_max_gap(&self) -> Option<Duration> {
+        self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// What was given, and means nothing here.
@@ -356,50 +341,6 @@ impl Options {
             None => self.tls_mistake().map_or(Ok(self), Err),
         }
     }
-
-    /// The TCP addresses to listen on, and how each is protected.
-    ///
-    /// # Errors
-    /// If a name cannot be resolved.
-    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
-        let port = match self.port {
-            0 => return Ok(Vec::new()),
-            -1 => 0,
-            port => u16::try_from(port).expect("the range was checked"),
-        };
-        if self.listen.is_empty() {
-            return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
-        }
-        let mut addresses = Vec::new();
-        for text in &self.listen {
-            let (prefix, name) = protection(text);
-            let resolved = resolve(name, port)?;
-            addresses.extend(resolved.into_iter().map(|address| (address, self.security(prefix))));
-        }
-        Ok(addresses)
-    }
-}
-
-/// What stands before an address: how it is protected.
-fn protection(text: &str) -> (Option<&str>, &str) {
-    let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
-    text.split_once(':').filter(known).map_or((None, text), |(prefix, name)| (Some(prefix), name))
-}
-
-/// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
-fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if name == "*" {
-        return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
-    }
-    if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    let found = match name.parse::<SocketAddr>() {
-        Ok(address) => Ok(vec![address]),
-        Err(_) if name.contains(':') => name.to_socket_addrs().map(Iterator::collect),
-        Err(_) => (name, port).to_socket_addrs().map(Iterator::collect),
-    };
-    found.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {name}: {error}")))
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -471,18 +412,6 @@ mod tests {
                 .unwrap();
         assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
         assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
-        assert_eq!(options.addresses().unwrap(), ["127.0.0.2:1".parse().unwrap()]);
-    }
-
-    #[test]
-    fn without_l_it_listens_on_loopback() {
-        let default = parse("leasehold").unwrap();
-        assert_eq!(default.addresses().unwrap(), ["127.0.0.1:11211".parse().unwrap()]);
-        assert_eq!(parse("leasehold -p 0").unwrap().addresses().unwrap(), []);
-        assert_eq!(parse("leasehold -p -1").unwrap().addresses().unwrap(), ["127.0.0.1:0".parse().unwrap()]);
-        let many = parse("leasehold -p 5 -l *,[::1],127.0.0.1:7").unwrap();
-        let expected = ["0.0.0.0:5", "[::1]:5", "127.0.0.1:7"].map(|name| name.parse().unwrap());
-        assert_eq!(many.addresses().unwrap(), expected);
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl TlsOption {
             given.ok_or(format!("{name} needs a file"))
         };
         let number = |most: usize| {
-            let number = value.and_then(|value| value.parse().ok()).filter(|number| *number <= most);
+            let number: Option<usize> = value.and_then(|value| value.parse().ok());
+            let number = number.filter(|number| *number <= most);
             number.ok_or(format!("{name} is a number from 0 to {most}"))
         };
         match name {

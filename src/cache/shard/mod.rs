@@ -150,6 +150,16 @@ impl Shard {
         (before, self.floor)
     }
 
+    /// A value of a former process, as of the point that it had there; false if there is no room for it.
+    pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> bool {
+        self.put(key, as_of, draft, at).is_ok()
+    }
+
+    /// When a delayed flush is due, in monotonic milliseconds.
+    pub(crate) fn flush_due(&self) -> Option<u64> {
+        self.flush_at
+    }
+
     /// The newest void that covers a key, for a peer that flushes everything itself.
     pub(crate) fn newest_void(&self, hash: u64) -> Seq {
         self.voids.read(hash)
