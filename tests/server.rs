@@ -414,3 +414,31 @@ fn connections_are_told_one_by_one() {
     eventually("it is gone", || client.stat("connection_structures") == 2);
     server.stop();
 }
+
+#[test]
+fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
+    let file = scratch("users");
+    std::fs::write(&file, "ann:secret\nbob:other words\n").unwrap();
+    let server = start(&format!("-Y {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mut client = Client::connect(server.address());
+    client.check("get k", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 3\r\nann", &["CLIENT_ERROR bad authentication token format"]);
+    let long = "x".repeat(16 * 1024 + 1);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["CLIENT_ERROR auth token too long"]);
+    client.check("set k 0 0 7\r\nann bad", &["CLIENT_ERROR authentication failure"]);
+    client.check("add k 0 0 10\r\nann secret", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 15 noreply\r\nbob other words", &["STORED"]);
+    client.check("get k", &["END"]);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["STORED"]);
+    client.check("set k 0 0 10\r\nann secret", &["STORED"]);
+    client.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
+    assert_eq!((client.stat("auth_cmds"), client.stat("auth_errors")), (2, 1));
+
+    let mut other = Client::connect(server.address());
+    for _ in 0..3 {
+        other.check("set k 0 0 10\r\nann Secret", &["CLIENT_ERROR authentication failure"]);
+    }
+    other.is_closed();
+    server.stop();
+}

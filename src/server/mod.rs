@@ -24,19 +24,20 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
-use crate::command::Rules;
+use crate::command::{Rules, Users};
 use crate::metrics::{Metrics, Prefixes};
 use crate::protocol::Shutdown;
 
 use self::keep::{Kept, Unfit};
 
 pub use self::listener::Listeners;
-pub use self::options::Options;
+pub use self::options::{Options, read_users};
 pub use self::suboptions::Suboption;
 
 /// A running server.
@@ -65,6 +66,8 @@ struct Service {
     requests_per_turn: u32,
     rules: Rules,
     stop: watch::Sender<Option<Shutdown>>,
+    /// Who may come in, if not everybody may.
+    users: Option<Mutex<Arc<Users>>>,
 }
 
 impl Server {
@@ -73,14 +76,15 @@ impl Server {
     /// # Errors
     /// If a socket cannot be bound, or a thread or runtime cannot be made.
     pub fn start(options: Options) -> io::Result<Server> {
-        Server::serve(Listeners::bind(&options)?, options)
+        let users = options.users()?;
+        Server::serve(Listeners::bind(&options)?, users, options)
     }
 
     /// Serves listeners that are bound already.
     ///
     /// # Errors
     /// If a thread or runtime cannot be made.
-    pub fn serve(listeners: Listeners, options: Options) -> io::Result<Server> {
+    pub fn serve(listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
         let (cache, memory_file) = resume(&options, clock.now());
@@ -103,6 +107,7 @@ impl Server {
             requests_per_turn: options.requests_per_event,
             rules: options.rules(),
             stop: watch::Sender::new(None),
+            users: users.map(|users| Mutex::new(Arc::new(users))),
         });
         let mut threads = Vec::new();
         let mut workers = Vec::new();
@@ -136,6 +141,13 @@ impl Server {
         let mut stop = self.service.stop.subscribe();
         let asked = stop.wait_for(Option::is_some).await.expect("the sender lives in this server");
         asked.expect("that is what was waited for")
+    }
+
+    /// Lets others in from now on, if not everybody may come in. Who is in stays.
+    pub fn admit(&self, users: Users) {
+        if let Some(admitted) = &self.service.users {
+            *admitted.lock() = Arc::new(users);
+        }
     }
 
     /// Answers what was read, waits for nobody, and is down when this returns.

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::suboptions::{Suboption, suboption};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
-use crate::command::{ImplicitReply, Rules};
+use crate::command::{ImplicitReply, Rules, Users};
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -149,7 +149,7 @@ pub struct Options {
     #[arg(short = 'P', long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
 
-    /// Authentication: not served
+    /// Let only users in, who stand in this file, one `user:password` a line
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
@@ -316,13 +316,20 @@ impl Options {
                 ["ascii", "auto", "binary"].contains(&&*self.protocol),
                 format!("-B {} is none of ascii, auto and binary", self.protocol),
             ),
-            (self.auth_file.is_none(), "-Y: this server has no authentication".to_owned()),
             (!self.enable_ssl, "-Z: this server has no TLS".to_owned()),
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
             None => Ok(self),
         }
+    }
+
+    /// Who may come in, if not everybody may.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is none of users.
+    pub fn users(&self) -> io::Result<Option<Users>> {
+        self.auth_file.as_deref().map(read_users).transpose()
     }
 
     /// The TCP addresses to listen on.
@@ -344,6 +351,16 @@ impl Options {
         }
         Ok(addresses)
     }
+}
+
+/// The users in a file, one `user:password` a line.
+///
+/// # Errors
+/// If it cannot be read, or is no such file.
+pub fn read_users(path: &Path) -> io::Result<Users> {
+    let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
+    Users::parse(&text).ok_or_else(|| named("a line is user:password"))
 }
 
 /// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
