@@ -1,13 +1,14 @@
 //! The server's command line.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, Server, logging};
+use leasehold::server::{Listeners, Options, Server, logging, read_users};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -56,6 +57,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     if options.lock_memory {
         process::allow_locked_memory()?;
     }
+    let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let listeners = Listeners::bind(&options)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         process::tell_ports(path.as_ref(), &listeners.addresses())?;
@@ -65,6 +67,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     }
     if options.daemon {
         // A daemon's paths begin at the root.
+        options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
         options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
         process::daemonize()?;
     }
@@ -77,8 +80,9 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let signals = runtime.block_on(async { Signals::catch() })?;
     let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     announce(&listeners, &options);
-    let server = Server::serve(listeners, options)?;
-    match runtime.block_on(told_to_stop(&server, signals)) {
+    let auth_file = options.auth_file.clone();
+    let server = Server::serve(listeners, users, options)?;
+    match runtime.block_on(told_to_stop(&server, signals, auth_file)) {
         Shutdown::AtOnce => server.stop(),
         Shutdown::Graceful => server.stop_gracefully()?,
     }
@@ -120,6 +124,7 @@ fn announce(listeners: &Listeners, options: &Options) {
 
 /// The signals that end the server.
 struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
     user: Signal,
@@ -128,6 +133,7 @@ struct Signals {
 impl Signals {
     fn catch() -> io::Result<Signals> {
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             user: signal(SignalKind::user_defined1())?,
@@ -135,21 +141,37 @@ impl Signals {
     }
 }
 
-async fn told_to_stop(server: &Server, mut signals: Signals) -> Shutdown {
-    let (how, why) = tokio::select! {
-        _ = signals.terminate.recv() => (Shutdown::AtOnce, "SIGTERM"),
-        _ = signals.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
-        _ = signals.user.recv() => (Shutdown::Graceful, "SIGUSR1"),
-        how = server.stopped() => (how, "a client asked for it"),
+async fn told_to_stop(server: &Server, mut signals: Signals, auth_file: Option<PathBuf>) -> Shutdown {
+    let (how, why) = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref()),
+            _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
+            _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
+            _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
+            how = server.stopped() => break (how, "a client asked for it"),
+        }
     };
     tracing::info!("stopping: {why}");
     how
+}
+
+/// SIGHUP: who may come in may have changed.
+fn read_again(server: &Server, auth_file: Option<&Path>) {
+    match auth_file.map(read_users) {
+        None => tracing::info!("SIGHUP: there is no file to read again"),
+        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old ones stay"),
+        Some(Ok(users)) => {
+            server.admit(users);
+            tracing::info!("SIGHUP: the users are read again");
+        }
+    }
 }
 
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 /// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
 /// (`sysexits.h`); what cannot be read at all is a plain failure.
+const EXIT_FAILURE: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

@@ -48,10 +48,18 @@ fn shutdown_works_where_it_is_allowed() {
 
 #[test]
 fn nonsense_is_refused_at_the_start() {
-    let unreadable =
-        ["-c 0", "-c -1", "-t 0", "-R 0", "--no-such-flag", "-o nonsense", "-o idle_timeout", "-D"];
-    let unfit =
-        ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Y x", "-Z"];
+    let unreadable = [
+        "-Y /no/such/file",
+        "-c 0",
+        "-c -1",
+        "-t 0",
+        "-R 0",
+        "--no-such-flag",
+        "-o nonsense",
+        "-o idle_timeout",
+        "-D",
+    ];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Z"];
     let impossible = ["-p -1 -l nonsense", "-p -1 -l 999.1.1.1", "-s /no/such/folder/socket"];
     let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
@@ -228,4 +236,27 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     assert_eq!(process.exit_code(), 0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_hangup_reads_the_users_again_and_ends_nothing() {
+    let file = scratch("users");
+    std::fs::write(&file, "ann:old\n").unwrap();
+    let mut process = Process::start(&format!("-p -1 -Y {}", file.display()));
+    let address = process.address();
+    let mut client = Client::connect(address);
+    client.check("set k 0 0 7\r\nann old", &["STORED"]);
+    std::fs::write(&file, "ann:new\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("users are read again");
+    client.check("version", &["VERSION 1.6.45"]);
+    let mut other = Client::connect(address);
+    other.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
+    other.check("set k 0 0 7\r\nann new", &["STORED"]);
+    std::fs::remove_file(&file).unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("cannot read users");
+    Client::connect(address).check("set k 0 0 7\r\nann new", &["STORED"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }

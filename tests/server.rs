@@ -4,6 +4,7 @@
 
 mod served;
 
+use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 
@@ -376,6 +377,23 @@ fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
     server.stop();
 }
 
+/// What `stats conns` tells, by number and name.
+fn connections(client: &mut Client) -> BTreeMap<String, BTreeMap<String, String>> {
+    client.send(b"stats conns\r\n");
+    let mut told = BTreeMap::<_, BTreeMap<_, _>>::new();
+    loop {
+        let line = client.line();
+        let Some((number, rest)) =
+            line.trim_end().strip_prefix("STAT ").and_then(|line| line.split_once(':'))
+        else {
+            assert_eq!(line, "END\r\n");
+            return told;
+        };
+        let (name, value) = rest.split_once(' ').expect("a name and a value");
+        told.entry(number.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
+    }
+}
+
 #[test]
 fn connections_are_told_one_by_one() {
     let server = start("");
@@ -383,20 +401,11 @@ fn connections_are_told_one_by_one() {
     let mut client = Client::connect(address);
     let mut idle = Client::connect(address);
     idle.check("version", &["VERSION 1.6.45"]);
-    client.send(b"stats conns\r\n");
-    let mut told = std::collections::BTreeMap::new();
-    loop {
-        let line = client.line();
-        let Some((number, rest)) =
-            line.trim_end().strip_prefix("STAT ").and_then(|line| line.split_once(':'))
-        else {
-            break assert_eq!(line, "END\r\n");
-        };
-        let (name, value) = rest.split_once(' ').expect("a name and a value");
-        told.entry(number.to_owned())
-            .or_insert_with(std::collections::BTreeMap::new)
-            .insert(name.to_owned(), value.to_owned());
-    }
+    // Who has its answer is not always seen to have sent it yet.
+    eventually("the other one is read from", || {
+        connections(&mut client).values().any(|told| told["state"] == "conn_read")
+    });
+    let told = connections(&mut client);
     let of = |name: &str, value: String| {
         let mut found = told.values().filter(|told| told.get(name) == Some(&value));
         found.next().expect("it is among them")
@@ -412,5 +421,33 @@ fn connections_are_told_one_by_one() {
     assert_eq!(told.len(), 3);
     drop(idle);
     eventually("it is gone", || client.stat("connection_structures") == 2);
+    server.stop();
+}
+
+#[test]
+fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
+    let file = scratch("users");
+    std::fs::write(&file, "ann:secret\nbob:other words\n").unwrap();
+    let server = start(&format!("-Y {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mut client = Client::connect(server.address());
+    client.check("get k", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 3\r\nann", &["CLIENT_ERROR bad authentication token format"]);
+    let long = "x".repeat(16 * 1024 + 1);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["CLIENT_ERROR auth token too long"]);
+    client.check("set k 0 0 7\r\nann bad", &["CLIENT_ERROR authentication failure"]);
+    client.check("add k 0 0 10\r\nann secret", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 15 noreply\r\nbob other words", &["STORED"]);
+    client.check("get k", &["END"]);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["STORED"]);
+    client.check("set k 0 0 10\r\nann secret", &["STORED"]);
+    client.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
+    assert_eq!((client.stat("auth_cmds"), client.stat("auth_errors")), (2, 1));
+
+    let mut other = Client::connect(server.address());
+    for _ in 0..3 {
+        other.check("set k 0 0 10\r\nann Secret", &["CLIENT_ERROR authentication failure"]);
+    }
+    other.is_closed();
     server.stop();
 }

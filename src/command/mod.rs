@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: sockets, clocks and logs.
 
+mod access;
 mod listing;
 mod session;
 mod stats;
@@ -19,6 +20,7 @@ use crate::clock::Now;
 use crate::metrics::{Count, Use};
 use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store};
 
+pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::session::{ImplicitReply, Rules, Session};
 
 /// How the connection goes on after a request.
@@ -54,6 +56,9 @@ pub fn execute<'a>(
     output: &mut Output,
     now: Now,
 ) -> Flow<'a> {
+    if session.is_locked() {
+        return access::unlock(request, session, output);
+    }
     let mut command = Command { cache, session, output, now };
     match request {
         Request::Add(store) => command.store(Mode::Add, store),

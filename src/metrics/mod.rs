@@ -21,6 +21,8 @@ pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
 pub enum Count {
+    AuthCmds,
+    AuthErrors,
     BinaryRefused,
     BytesRead,
     BytesWritten,
@@ -73,6 +75,8 @@ const COUNTS: usize = Count::VoidsKey as usize + 1;
 
 /// The name of each [`Count`] in `stats`, in the order of the variants.
 const NAMES: [&str; COUNTS] = [
+    "auth_cmds",
+    "auth_errors",
     "binary_refused",
     "bytes_read",
     "bytes_written",

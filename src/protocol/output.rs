@@ -33,6 +33,12 @@ pub struct Block<'a> {
 /// A reply that is one fixed line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply {
+    /// `CLIENT_ERROR authentication failure`
+    AuthFailure,
+    /// `CLIENT_ERROR auth token too long`
+    AuthTokenTooLong,
+    /// `CLIENT_ERROR bad authentication token format`
+    BadAuthToken,
     /// `CLIENT_ERROR invalid shutdown mode`
     BadShutdown,
     /// `CLIENT_ERROR stats cachedump not allowed`
@@ -83,6 +89,8 @@ pub enum Reply {
     TooLarge,
     /// `TOUCHED`
     Touched,
+    /// `CLIENT_ERROR unauthenticated`
+    Unauthenticated,
     /// `ERROR`
     Unknown,
 }
@@ -90,6 +98,9 @@ pub enum Reply {
 impl Reply {
     fn line(self) -> &'static [u8] {
         match self {
+            Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
+            Reply::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
+            Reply::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
             Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Reply::Deleted => b"DELETED\r\n",
@@ -115,6 +126,7 @@ impl Reply {
             Reply::Stored => b"STORED\r\n",
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Reply::Touched => b"TOUCHED\r\n",
+            Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
             Reply::Unknown => b"ERROR\r\n",
         }
     }

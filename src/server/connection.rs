@@ -54,7 +54,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
-    let session = Session::new(&service.cache, metrics, counters, service.rules);
+    let mut session = Session::new(&service.cache, metrics, counters, service.rules);
+    if let Some(users) = &service.users {
+        session.lock(Arc::clone(&users.lock()));
+    }
     let (early, output) = (BytesMut::new(), Output::default());
     let mut peer = Peer { connection, early, output, service, session, stream };
     let ended = tokio::select! {
@@ -75,7 +78,7 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     async fn converse(&mut self) -> io::Result<Closed> {
-        let mut decoder = Decoder::new(self.service.cache.config().value_bytes_max);
+        let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
@@ -84,6 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             self.connection.commanded(now.seconds());
             let mut in_turn = 0;
             while let Some(decoded) = decoder.decode() {
+                let was_locked = self.session.is_locked();
                 let closed = match decoded {
                     Ok(request) => self.answer(request, &mut now).await?,
                     Err(refusal) => {
@@ -102,6 +106,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         self.hang_up().await?;
                     }
                     return Ok(closed);
+                }
+                if was_locked {
+                    decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
                 }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {

@@ -26,12 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
-use crate::command::Rules;
+use crate::command::{Rules, Users};
 use crate::metrics::{Metrics, Prefixes};
 use crate::protocol::Shutdown;
 
@@ -39,7 +40,7 @@ use self::keep::{Kept, Unfit};
 use self::tls::Tls;
 
 pub use self::listener::Listeners;
-pub use self::options::Options;
+pub use self::options::{Options, read_users};
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 
@@ -70,6 +71,8 @@ struct Service {
     rules: Rules,
     stop: watch::Sender<Option<Shutdown>>,
     tls: Option<Tls>,
+    /// Who may come in, if not everybody may.
+    users: Option<Mutex<Arc<Users>>>,
 }
 
 impl Server {
@@ -78,14 +81,15 @@ impl Server {
     /// # Errors
     /// If a socket cannot be bound, a certificate not be used, or a thread or runtime not be made.
     pub fn start(options: Options) -> io::Result<Server> {
-        Server::serve(Listeners::bind(&options)?, options)
+        let users = options.users()?;
+        Server::serve(Listeners::bind(&options)?, users, options)
     }
 
     /// Serves listeners that are bound already.
     ///
     /// # Errors
     /// If a thread or runtime cannot be made.
-    pub fn serve(mut listeners: Listeners, options: Options) -> io::Result<Server> {
+    pub fn serve(mut listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
         let (cache, memory_file) = resume(&options, clock.now());
@@ -111,6 +115,7 @@ impl Server {
             rules: options.rules(),
             stop: watch::Sender::new(None),
             tls: listeners.tls.take(),
+            users: users.map(|users| Mutex::new(Arc::new(users))),
         });
         let mut threads = Vec::new();
         let mut workers = Vec::new();
@@ -144,6 +149,13 @@ impl Server {
         let mut stop = self.service.stop.subscribe();
         let asked = stop.wait_for(Option::is_some).await.expect("the sender lives in this server");
         asked.expect("that is what was waited for")
+    }
+
+    /// Lets others in from now on, if not everybody may come in. Who is in stays.
+    pub fn admit(&self, users: Users) {
+        if let Some(admitted) = &self.service.users {
+            *admitted.lock() = Arc::new(users);
+        }
     }
 
     /// Answers what was read, waits for nobody, and is down when this returns.

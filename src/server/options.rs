@@ -1,6 +1,7 @@
 //! The command line: memcached's flags, and long names beside them.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -8,7 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use super::suboptions::{Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
-use crate::command::{ImplicitReply, Rules};
+use crate::command::{ImplicitReply, Rules, Users};
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -150,7 +151,7 @@ pub struct Options {
     #[arg(short = 'P', long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
 
-    /// Authentication: not served
+    /// Let only users in, who stand in this file, one `user:password` a line
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
@@ -334,13 +335,30 @@ impl Options {
                 ["ascii", "auto", "binary"].contains(&&*self.protocol),
                 format!("-B {} is none of ascii, auto and binary", self.protocol),
             ),
-            (self.auth_file.is_none(), "-Y: this server has no authentication".to_owned()),
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
             None => self.tls_mistake().map_or(Ok(self), Err),
         }
     }
+
+    /// Who may come in, if not everybody may.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is none of users.
+    pub fn users(&self) -> io::Result<Option<Users>> {
+        self.auth_file.as_deref().map(read_users).transpose()
+    }
+}
+
+/// The users in a file, one `user:password` a line.
+///
+/// # Errors
+/// If it cannot be read, or is no such file.
+pub fn read_users(path: &Path) -> io::Result<Users> {
+    let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
+    Users::parse(&text).ok_or_else(|| named("a line is user:password"))
 }
 
 fn octal(text: &str) -> Result<u32, String> {

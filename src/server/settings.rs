@@ -26,7 +26,7 @@ pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("tcp_backlog", options.backlog.to_string()),
         ("binding_protocol", protocol.to_owned()),
         ("auth_enabled_sasl", "no".to_owned()),
-        ("auth_enabled_ascii", "no".to_owned()),
+        ("auth_enabled_ascii", path(&options.auth_file, "no")),
         ("maxconns_fast", yes(options.refuses_when_crowded())),
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
         ("memory_file", path(&options.memory_file, "(null)")),
