@@ -1,12 +1,14 @@
 //! The server's command line.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, Server, logging};
+use leasehold::server::{Listeners, Options, Server, logging, read_users};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -15,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_help { ExitCode::SUCCESS } else { EX_USAGE.into() };
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
     let options = match options.checked() {
@@ -28,32 +30,62 @@ fn main() -> ExitCode {
     logging::init(options.verbose.into());
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(Failure { code, error }) => {
             tracing::error!("{error}");
-            EX_OSERR.into()
+            code.into()
         }
+    }
+}
+
+/// Why the server did not come to its end.
+struct Failure {
+    /// What the process exits with.
+    code: u8,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure { code: EX_OSERR, error }
     }
 }
 
 /// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
 /// fails is seen by whoever started it.
-fn run(options: Options) -> io::Result<()> {
+fn run(mut options: Options) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
+    if options.lock_memory {
+        process::allow_locked_memory()?;
+    }
+    let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let listeners = Listeners::bind(&options)?;
+    if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
+        process::tell_ports(path.as_ref(), &listeners.addresses())?;
+    }
     if let Some(user) = &options.user {
-        process::become_user(user)?;
+        process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
     }
     if options.daemon {
+        // A daemon's paths begin at the root.
+        options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
+        options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
         process::daemonize()?;
+    }
+    // The memory of the process that went into the background would not be.
+    if options.lock_memory {
+        process::lock_memory()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
     let signals = runtime.block_on(async { Signals::catch() })?;
     let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     announce(&listeners, &options);
-    let server = Server::serve(listeners, options)?;
-    runtime.block_on(told_to_stop(&server, signals));
-    server.stop();
+    let auth_file = options.auth_file.clone();
+    let server = Server::serve(listeners, users, options)?;
+    match runtime.block_on(told_to_stop(&server, signals, auth_file)) {
+        Shutdown::AtOnce => server.stop(),
+        Shutdown::Graceful => server.stop_gracefully()?,
+    }
     drop(pid_file);
     Ok(())
 }
@@ -64,6 +96,13 @@ fn announce(listeners: &Listeners, options: &Options) {
             port = options.udp_port,
             "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
         );
+    }
+    let meaningless = options.meaningless();
+    if !meaningless.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
+    }
+    if options.allows_old_tls() {
+        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
     }
     if let Some(path) = &options.socket {
         tracing::info!("listening on {}", path.display());
@@ -85,27 +124,54 @@ fn announce(listeners: &Listeners, options: &Options) {
 
 /// The signals that end the server.
 struct Signals {
+    hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
+    user: Signal,
 }
 
 impl Signals {
     fn catch() -> io::Result<Signals> {
         Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 }
 
-async fn told_to_stop(server: &Server, mut signals: Signals) {
-    tokio::select! {
-        _ = signals.terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = signals.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        () = server.stopped() => tracing::info!("a client asked to stop"),
+async fn told_to_stop(server: &Server, mut signals: Signals, auth_file: Option<PathBuf>) -> Shutdown {
+    let (how, why) = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref()),
+            _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
+            _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
+            _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
+            how = server.stopped() => break (how, "a client asked for it"),
+        }
+    };
+    tracing::info!("stopping: {why}");
+    how
+}
+
+/// SIGHUP: who may come in may have changed.
+fn read_again(server: &Server, auth_file: Option<&Path>) {
+    match auth_file.map(read_users) {
+        None => tracing::info!("SIGHUP: there is no file to read again"),
+        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old ones stay"),
+        Some(Ok(users)) => {
+            server.admit(users);
+            tracing::info!("SIGHUP: the users are read again");
+        }
     }
 }
 
-/// As memcached exits when its command line makes no sense, and when the system says no (`sysexits.h`).
+/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
+/// (`sysexits.h`); what cannot be read at all is a plain failure.
+const EXIT_FAILURE: u8 = 1;
 const EX_USAGE: u8 = 64;
+const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

@@ -54,7 +54,7 @@ impl Pair {
             last_token: Vec::new(),
             last_unique: Vec::new(),
             values: 0,
-            wire: Wire::new(config, Rules { implicit_reply, may_shut_down: false }),
+            wire: Wire::new(config, Rules { implicit_reply, ..Rules::default() }),
         };
         pair.begin(setting);
         pair

@@ -1,145 +1,14 @@
-//! The server over real sockets: what only shows between a client, the system and the process.
+//! The server over real sockets: what only shows between a client and the system.
 
 #![cfg(feature = "server")]
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+mod served;
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use clap::Parser;
-use leasehold::server::{Options, Server};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-/// Longer than anything here takes; a test that comes near it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// One client, which reads as little or as much as a test tells it to.
-struct Client<S = TcpStream>(BufReader<S>);
-
-impl Client {
-    fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
-        Client(BufReader::new(stream))
-    }
-}
-
-impl<S: Read + Write> Client<S> {
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).expect("the server takes it");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers in time");
-        line
-    }
-
-    /// Sends a line, and checks the lines that come back.
-    #[track_caller]
-    fn check(&mut self, sent: &str, expected: &[&str]) {
-        self.send(format!("{sent}\r\n").as_bytes());
-        for line in expected {
-            assert_eq!(self.line(), format!("{line}\r\n"), "in answer to {sent}");
-        }
-    }
-
-    #[track_caller]
-    fn is_closed(&mut self) {
-        match self.0.read(&mut [0]) {
-            Ok(0) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            other => panic!("the server should have closed: {other:?}"),
-        }
-    }
-
-    fn stat(&mut self, name: &str) -> u64 {
-        self.stat_of("stats", name)
-    }
-
-    fn stat_of(&mut self, command: &str, name: &str) -> u64 {
-        self.send(format!("{command}\r\n").as_bytes());
-        let mut found = None;
-        loop {
-            let line = self.line();
-            match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["END"] => return found.expect("the statistic exists"),
-                ["STAT", stat, value] if stat == name => found = value.parse().ok(),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Asks until it is so.
-#[track_caller]
-#[expect(clippy::disallowed_methods, reason = "the deadline that ends a hang")]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
-}
-
-fn start(flags: &str) -> Server {
-    let line = format!("leasehold -p -1 -t 2 {flags}");
-    let options = Options::try_parse_from(line.split_whitespace()).expect("legal flags");
-    Server::start(options).expect("the server starts")
-}
-
-/// The server as a process of its own.
-struct Process {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Process {
-    fn start(flags: &str) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
-            .args(flags.split_whitespace())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        Process { child, log }
-    }
-
-    /// Reads its log up to the first line with `text`.
-    fn logged(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert!(self.log.read_line(&mut line).expect("a log is text") > 0, "it never logged {text}");
-        }
-        line
-    }
-
-    fn address(&mut self) -> SocketAddr {
-        let line = self.logged("listening on 127.0.0.1:");
-        let name = line.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).expect("its address");
-        name.parse().expect("an address")
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
-    }
-
-    fn exit_code(mut self) -> i32 {
-        let status = self.child.wait().expect("it is ours");
-        status.code().expect("it ended by itself")
-    }
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    path
-}
+use served::{Client, PATIENCE, eventually, scratch, start};
 
 #[test]
 fn replies_come_in_order_at_any_depth() {
@@ -152,6 +21,16 @@ fn replies_come_in_order_at_any_depth() {
             assert_eq!(client.line().trim_end(), expected);
         }
     }
+    server.stop();
+}
+
+#[test]
+fn a_connection_with_many_requests_lets_others_have_their_turn() {
+    let server = start("-R 2");
+    let mut client = Client::connect(server.address());
+    client.send("version\r\n".repeat(5).as_bytes());
+    (0..5).for_each(|_| assert_eq!(client.line(), "VERSION 1.6.45\r\n"));
+    assert_eq!(client.stat("conn_yields"), 2);
     server.stop();
 }
 
@@ -170,6 +49,60 @@ fn a_connection_too_many_is_told_so() {
     drop(second);
     eventually("the second is gone", || first.stat("curr_connections") == 1);
     Client::connect(server.address()).check("get a", &["END"]);
+    server.stop();
+}
+
+#[test]
+fn a_connection_too_many_waits_where_it_is_not_refused() {
+    let server = start("-c 1 -o no_maxconns_fast");
+    let mut first = Client::connect(server.address());
+    first.check("version", &["VERSION 1.6.45"]);
+    eventually("nobody is accepted", || first.stat("accepting_conns") == 0);
+    let mut second = Client::connect(server.address());
+    second.send(b"version\r\n");
+    assert_eq!((first.stat("curr_connections"), first.stat("rejected_connections")), (1, 0));
+    drop(first);
+    assert_eq!(second.line(), "VERSION 1.6.45\r\n");
+    assert_eq!(second.stat("listen_disabled_num"), 1);
+    assert_eq!(second.stat("total_connections"), 2);
+    server.stop();
+}
+
+#[test]
+fn settings_are_told_under_memcacheds_names() {
+    let server = start("-c 99 -b 5 -R 7 -D / -F -I 2k -m 10 -B ascii -o idle_timeout=30,no_maxconns_fast -v");
+    let mut client = Client::connect(server.address());
+    let expected = [
+        ("maxbytes", "10485760"),
+        ("maxconns", "99"),
+        ("tcpport", "-1"),
+        ("inter", "127.0.0.1"),
+        ("domain_socket", "NULL"),
+        ("umask", "700"),
+        ("num_threads", "2"),
+        ("stat_key_prefix", "/"),
+        ("detail_enabled", "yes"),
+        ("reqs_per_event", "7"),
+        ("tcp_backlog", "5"),
+        ("binding_protocol", "ascii"),
+        ("item_size_max", "2048"),
+        ("maxconns_fast", "no"),
+        ("flush_enabled", "no"),
+        ("dump_enabled", "yes"),
+        ("idle_timeout", "30"),
+        ("verbosity", "1"),
+        ("evictions", "on"),
+    ];
+    client.send(b"stats settings\r\n");
+    let mut told = Vec::new();
+    while let Some(stat) = client.line().trim_end().strip_prefix("STAT ") {
+        told.push(stat.to_owned());
+    }
+    for (name, value) in expected {
+        assert!(told.contains(&format!("{name} {value}")), "{name} is not {value} in {told:?}");
+    }
+    client.check("verbosity 0", &["OK"]);
+    assert_eq!(client.stat_of("stats settings", "verbosity"), 0);
     server.stop();
 }
 
@@ -205,7 +138,7 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = start("--idle-timeout 1");
+    let server = start("-o idle_timeout=1");
     Client::connect(server.address()).is_closed();
     assert_eq!(Client::connect(server.address()).stat("idle_kicks"), 1);
     server.stop();
@@ -415,92 +348,106 @@ fn a_unix_socket_is_served() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_well_whatever_clients_do() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let pid_file = scratch("pid");
-        let mut process = Process::start(&format!("-p -1 -P {}", pid_file.display()));
-        let address = process.address();
-        let (mut idle, mut deaf) = (Client::connect(address), Client::connect(address));
-        idle.check("set k 0 0 1\r\nv", &["STORED"]);
-        deaf.check(&format!("set big 0 0 500000\r\n{}", "v".repeat(500_000)), &["STORED"]);
-        deaf.send("get big\r\n".repeat(1_000).as_bytes());
-        let pid: u32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-        assert_eq!(pid, process.child.id());
-
-        process.signal(signal);
-        idle.is_closed();
-        assert_eq!(process.exit_code(), 0);
-        assert!(!pid_file.exists());
-    }
-}
-
-#[test]
-fn shutdown_works_where_it_is_allowed() {
-    let mut forbidden = Process::start("-p -1");
-    let mut client = Client::connect(forbidden.address());
-    client.check("shutdown", &["SERVER_ERROR: shutdown not enabled"]);
+fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
+    const STAY: usize = 30_000;
+    let server = start("-t 1");
+    let mut client = Client::connect(server.address());
+    let set = |name: &str, n: usize| format!("set {name}{n} 0 0 1 noreply\r\nv\r\n");
+    let sets: String = (0..STAY).map(|n| set("stays", n)).collect();
+    client.send(sets.as_bytes());
     client.check("version", &["VERSION 1.6.45"]);
-    forbidden.signal(Signal::SIGTERM);
-    assert_eq!(forbidden.exit_code(), 0);
 
-    let mut allowed = Process::start("-p -1 -A");
-    Client::connect(allowed.address()).check("shutdown", &[]);
-    assert_eq!(allowed.exit_code(), 0);
+    // Three megabytes that are not taken yet, while another connection of the same thread adds and deletes.
+    let mut dump = Client::connect(server.address());
+    dump.send(b"lru_crawler mgdump all\r\n");
+    assert_eq!(dump.line(), "OK\r\n");
+    for n in 0..STAY {
+        client.send(format!("{}delete comes{n} noreply\r\n", set("comes", n)).as_bytes());
+    }
+    client.check("version", &["VERSION 1.6.45"]);
+
+    let mut told = std::collections::BTreeMap::new();
+    while let Some(key) = dump.line().trim_end().strip_prefix("mg ") {
+        *told.entry(key.to_owned()).or_insert(0) += 1;
+    }
+    for n in 0..STAY {
+        assert_eq!(told.get(&format!("stays{n}")), Some(&1), "stays{n}");
+    }
+    dump.check("version", &["VERSION 1.6.45"]);
+    server.stop();
+}
+
+/// What `stats conns` tells, by number and name.
+fn connections(client: &mut Client) -> BTreeMap<String, BTreeMap<String, String>> {
+    client.send(b"stats conns\r\n");
+    let mut told = BTreeMap::<_, BTreeMap<_, _>>::new();
+    loop {
+        let line = client.line();
+        let Some((number, rest)) =
+            line.trim_end().strip_prefix("STAT ").and_then(|line| line.split_once(':'))
+        else {
+            assert_eq!(line, "END\r\n");
+            return told;
+        };
+        let (name, value) = rest.split_once(' ').expect("a name and a value");
+        told.entry(number.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
+    }
 }
 
 #[test]
-fn nonsense_is_refused_at_the_start() {
-    for flags in ["-c 0", "-t 0", "-I 1000", "-m 8 -I 5m", "--no-such-flag"] {
-        assert_eq!(Process::start(flags).exit_code(), 64, "{flags}");
-    }
+fn connections_are_told_one_by_one() {
     let server = start("");
-    let mut second = Process::start(&format!("-p {}", server.address().port()));
-    assert!(second.logged("ERROR").contains("cannot listen on 127.0.0.1:"));
-    assert_eq!(second.exit_code(), 71);
+    let address = server.address();
+    let mut client = Client::connect(address);
+    let mut idle = Client::connect(address);
+    idle.check("version", &["VERSION 1.6.45"]);
+    // Who has its answer is not always seen to have sent it yet.
+    eventually("the other one is read from", || {
+        connections(&mut client).values().any(|told| told["state"] == "conn_read")
+    });
+    let told = connections(&mut client);
+    let of = |name: &str, value: String| {
+        let mut found = told.values().filter(|told| told.get(name) == Some(&value));
+        found.next().expect("it is among them")
+    };
+    let listener = of("state", "conn_listening".to_owned());
+    assert_eq!((&listener["addr"], listener.get("listen_addr")), (&format!("tcp:{address}"), None));
+    for (client, state) in [(&client, "conn_parse_cmd"), (&idle, "conn_read")] {
+        let own = client.0.get_ref().local_addr().expect("it is connected");
+        let told = of("addr", format!("tcp:{own}"));
+        assert_eq!((&*told["state"], &told["listen_addr"]), (state, &format!("tcp:{address}")));
+        assert!(told["secs_since_last_cmd"].parse::<u32>().is_ok());
+    }
+    assert_eq!(told.len(), 3);
+    drop(idle);
+    eventually("it is gone", || client.stat("connection_structures") == 2);
     server.stop();
 }
 
 #[test]
-fn udp_and_loopback_are_told_in_the_log() {
-    let mut process = Process::start("-p -1 -U 11211");
-    assert!(process.logged("UDP").contains("WARN"));
-    assert!(process.logged("listening").contains("loopback only"));
-    process.signal(Signal::SIGTERM);
-    assert_eq!(process.exit_code(), 0);
-}
+fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
+    let file = scratch("users");
+    std::fs::write(&file, "ann:secret\nbob:other words\n").unwrap();
+    let server = start(&format!("-Y {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let mut client = Client::connect(server.address());
+    client.check("get k", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 3\r\nann", &["CLIENT_ERROR bad authentication token format"]);
+    let long = "x".repeat(16 * 1024 + 1);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["CLIENT_ERROR auth token too long"]);
+    client.check("set k 0 0 7\r\nann bad", &["CLIENT_ERROR authentication failure"]);
+    client.check("add k 0 0 10\r\nann secret", &["CLIENT_ERROR unauthenticated"]);
+    client.check("set k 0 0 15 noreply\r\nbob other words", &["STORED"]);
+    client.check("get k", &["END"]);
+    client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["STORED"]);
+    client.check("set k 0 0 10\r\nann secret", &["STORED"]);
+    client.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
+    assert_eq!((client.stat("auth_cmds"), client.stat("auth_errors")), (2, 1));
 
-#[test]
-fn a_daemon_goes_on_in_the_background_as_its_user() {
-    let (socket, pid_file) = (scratch("daemon-socket"), scratch("daemon-pid"));
-    let flags = format!("-d -s {} -P {} -u root", socket.display(), pid_file.display());
-    assert_eq!(Process::start(&flags).exit_code(), 0);
-
-    eventually("it tells its id", || {
-        std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))
-    });
-    let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-    let stream = UnixStream::connect(&socket).expect("it listened before the parent went");
-    let mut client = Client(BufReader::new(stream));
-    client.check("version", &["VERSION 1.6.45"]);
-    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
-    client.is_closed();
-    eventually("it cleans up", || !pid_file.exists());
-}
-
-#[test]
-fn root_becomes_another_user() {
-    if !nix::unistd::geteuid().is_root() {
-        return println!("skipped: only root can become somebody else");
+    let mut other = Client::connect(server.address());
+    for _ in 0..3 {
+        other.check("set k 0 0 10\r\nann Secret", &["CLIENT_ERROR authentication failure"]);
     }
-    let mut process = Process::start("-p -1 -u nobody");
-    Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
-    let uid = status.lines().find(|line| line.starts_with("Uid:")).expect("Linux tells");
-    assert!(!uid.split_whitespace().skip(1).any(|id| id == "0"), "{uid}");
-    process.signal(Signal::SIGTERM);
-    assert_eq!(process.exit_code(), 0);
-
-    let mut process = Process::start("-p -1 -u no-such-user-here");
-    assert!(process.logged("ERROR").contains("no user no-such-user-here"));
-    assert_eq!(process.exit_code(), 71);
+    other.is_closed();
+    server.stop();
 }

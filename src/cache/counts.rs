@@ -19,6 +19,10 @@ pub struct Counts {
     pub expired: u64,
     /// How many of these nobody ever read.
     pub expired_unfetched: u64,
+    /// Commands that met a value whose time had passed.
+    pub get_expired: u64,
+    /// Commands that met a value which a void of everything had covered.
+    pub get_flushed: u64,
     /// Bytes of the tables of fingerprints.
     pub ghost_bytes: u64,
     /// Items that came back soon after they had been thrown away.
@@ -108,6 +112,8 @@ impl std::ops::Add for Counts {
             evictions: self.evictions + other.evictions,
             expired: self.expired + other.expired,
             expired_unfetched: self.expired_unfetched + other.expired_unfetched,
+            get_expired: self.get_expired + other.get_expired,
+            get_flushed: self.get_flushed + other.get_flushed,
             ghost_bytes: self.ghost_bytes + other.ghost_bytes,
             ghost_hits: self.ghost_hits + other.ghost_hits,
             index_bytes: self.index_bytes + other.index_bytes,

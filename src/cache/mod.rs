@@ -14,12 +14,14 @@ mod expiry;
 mod holdoffs;
 mod key;
 mod leases;
+mod listing;
 mod meta;
 mod notes;
 mod outcome;
 mod peer;
 mod policy;
 mod recency;
+mod restart;
 mod room;
 mod seq;
 mod shadow;
@@ -53,6 +55,7 @@ pub use self::engine::item_bytes;
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
+pub use self::listing::Entry;
 pub use self::meta::{Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed};
 pub use self::notes::NOTES_MAX;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
@@ -130,15 +133,16 @@ impl Cache {
     /// # Panics
     /// If the system has no randomness to give.
     pub fn new(config: Config) -> Self {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).expect("the system gives random bytes");
-        Cache::with_seed(config, seed)
+        Cache::with_seed(config, random_seed())
     }
 
     /// An empty cache whose secrets come from `seed`; for tests that must repeat.
     pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
-        let word = |at: usize| u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"));
-        let (clock, keys) = (SeqClock::new(word(0)), Keys::new(word(8)));
+        Cache::with_clock(config, seed, SeqClock::new(word(&seed, 0)))
+    }
+
+    fn with_clock(config: Config, seed: [u8; 32], clock: SeqClock) -> Self {
+        let keys = Keys::new(word(&seed, 8));
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
         let shard = |_| {
@@ -434,6 +438,16 @@ impl<'a> From<LeaseGet<'a>> for Leased<'a> {
             LeaseGet::Hit(item) => Leased::Hit(item.into()),
         }
     }
+}
+
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the system gives random bytes");
+    seed
+}
+
+fn word(seed: &[u8; 32], at: usize) -> u64 {
+    u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// Bits of the hash that neither the index of a shard nor its cells use.

@@ -46,6 +46,11 @@ impl SeqClock {
         SeqClock { start: Seq(start), last: AtomicU64::new(start) }
     }
 
+    /// A clock that goes on above the last point of another one.
+    pub fn above(last: Seq) -> Self {
+        SeqClock { start: last, last: AtomicU64::new(last.number()) }
+    }
+
     /// A point that nobody else has or will have.
     pub fn fresh(&self) -> Seq {
         let seq = self.last.fetch_add(1, Ordering::Relaxed) + 1;

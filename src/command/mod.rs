@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: sockets, clocks and logs.
 
+mod access;
+mod listing;
 mod meta;
 mod session;
 mod stats;
@@ -16,9 +18,10 @@ use crate::cache::{
     Value,
 };
 use crate::clock::Now;
-use crate::metrics::Count;
-use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Store};
+use crate::metrics::{Count, Use};
+use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store};
 
+pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::session::{ImplicitReply, Rules, Session};
 
 /// How the connection goes on after a request.
@@ -30,8 +33,10 @@ pub enum Flow<'a> {
     Next,
     /// Send what is written, then call again with the same request.
     Pause,
+    /// Read the certificates again, and answer how that went.
+    RefreshCertificates,
     /// Stop the whole server.
-    Shutdown,
+    Shutdown(Shutdown),
     /// Log as much as so many `-v` flags ask for.
     Verbosity(u32),
     /// Wait until the lease of this key has ended ([`Cache::wait`]) or until that time (monotonic milliseconds), then
@@ -52,6 +57,9 @@ pub fn execute<'r>(
     output: &mut Output,
     now: Now,
 ) -> Flow<'r> {
+    if session.is_locked() {
+        return access::unlock(request, session, output);
+    }
     let mut command = Command { cache, session, output, now };
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
@@ -60,11 +68,13 @@ pub fn execute<'r>(
         Request::Cas(store, unique) => command.store(Mode::Cas(*unique), store),
         Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
         Request::Delete { key, held_seconds, noreply } => command.delete(key, *held_seconds, *noreply),
+        Request::Dump(dump) => return command.dump(dump),
         Request::FlushAll { exptime, noreply } => command.flush_all(*exptime, *noreply),
         Request::Get { keys, unique } => return command.each(keys, |command, key| command.get(key, *unique)),
         Request::GetAndTouch { exptime, keys, unique } => {
             return command.each(keys, |command, key| command.get_and_touch(key, *exptime, *unique));
         }
+        Request::Ignored => command.output.reply(Reply::Ok),
         Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
         Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
         Request::LeaseSet(fill) => command.lease_set(fill),
@@ -77,11 +87,15 @@ pub fn execute<'r>(
         Request::Noop => command.output.reply(Reply::Noop),
         Request::Prepend(store) => command.store(Mode::Prepend, store),
         Request::Quit => return Flow::Close,
+        Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
-        Request::Shutdown if command.session.rules.may_shut_down => return Flow::Shutdown,
-        Request::Shutdown => command.output.reply(Reply::ShutdownNotEnabled),
-        Request::Stats { what } => command.stats(what),
+        Request::Shutdown { .. } if !command.session.rules.may_shut_down => {
+            command.output.reply(Reply::ShutdownNotEnabled);
+        }
+        Request::Shutdown { how: None } => command.output.reply(Reply::BadShutdown),
+        Request::Shutdown { how: Some(how) } => return Flow::Shutdown(*how),
+        Request::Stats(what) => return command.stats(what),
         Request::TooLarge { key, is_set, noreply } => command.too_large(key, *is_set, *noreply),
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),
         Request::Verbosity { level, noreply } => {
@@ -121,6 +135,7 @@ impl Command<'_> {
             output.value(bytes, value.flags, shown(unique, value), block(value));
         });
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
+        self.used(bytes, Use::Get { is_hit: found.is_some() });
     }
 
     fn get_and_touch(&mut self, bytes: &[u8], exptime: i64, unique: CasUnique) {
@@ -133,6 +148,7 @@ impl Command<'_> {
         });
         // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
+        self.used(bytes, Use::Get { is_hit: found.is_some() });
     }
 
     fn meta_get(&mut self, bytes: &[u8]) {
@@ -167,7 +183,7 @@ impl Command<'_> {
     fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
         let key = legal(self.cache, bytes);
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
-        let Session { peer, counters, waited, .. } = session;
+        let Session { metrics, peer, counters, waited, .. } = session;
         let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
             let (token, stale) = match leased {
                 Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
@@ -184,10 +200,12 @@ impl Command<'_> {
                 Leased::Hit(value) => {
                     output.value(bytes, value.flags, None, block(value));
                     counters.add(Count::GetHits);
+                    metrics.prefixes.count(bytes, Use::Get { is_hit: true });
                     return None;
                 }
             };
             counters.add(Count::GetMisses);
+            metrics.prefixes.count(bytes, Use::Get { is_hit: false });
             if stale.is_some() {
                 counters.add(Count::StaleServed);
             }
@@ -206,6 +224,7 @@ impl Command<'_> {
 
     fn lease_set(&mut self, LeaseSet { token, store }: &mut LeaseSet) {
         let key = legal(self.cache, store.key);
+        self.used(store.key, Use::Set);
         let fill = if store.exptime < 0 { Fill::Release } else { Fill::Value(draft(store, self.now)) };
         let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
         let reply = match done {
@@ -221,6 +240,7 @@ impl Command<'_> {
 
     fn store(&mut self, mode: Mode, store: &mut Store) {
         let key = legal(self.cache, store.key);
+        self.used(store.key, Use::Set);
         let done = self.cache.store(&key, mode, draft(store, self.now), &mut self.session.peer, self.now);
         self.tally_store(mode, done);
         let reply = match done {
@@ -271,6 +291,7 @@ impl Command<'_> {
 
     fn delete(&mut self, bytes: &[u8], held_seconds: u32, noreply: bool) {
         let key = legal(self.cache, bytes);
+        self.used(bytes, Use::Delete);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
         self.tally(Count::VoidsKey, was_live, Count::DeleteHits, Count::DeleteMisses);
@@ -285,10 +306,13 @@ impl Command<'_> {
     }
 
     fn flush_all(&mut self, exptime: i64, noreply: bool) {
+        self.session.counters.add(Count::CmdFlush);
+        if !self.session.rules.may_flush {
+            return self.reply(Reply::FlushNotAllowed, noreply);
+        }
         let due = (exptime > 0).then(|| Expiry::from_exptime(exptime, self.now).delay_ms(self.now));
         let due = due.filter(|delay| *delay > 0).map(|delay| self.now.millis + delay);
         self.cache.flush_all(due, &mut self.session.peer, self.now);
-        self.session.counters.add(Count::CmdFlush);
         self.session.counters.add(Count::VoidsAll);
         self.reply(Reply::Ok, noreply);
     }
@@ -319,6 +343,11 @@ impl Command<'_> {
         if !noreply {
             self.output.reply(reply);
         }
+    }
+
+    /// Told apart from the counts: few ask for it.
+    fn used(&self, key: &[u8], used: Use) {
+        self.session.metrics.prefixes.count(key, used);
     }
 
     fn tally(&self, command: Count, was_hit: bool, hit: Count, miss: Count) {

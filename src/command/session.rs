@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Peer, Seq};
 use crate::clock::Now;
 use crate::metrics::{Count, Counters, Metrics};
@@ -17,17 +18,30 @@ pub enum ImplicitReply {
 }
 
 /// What the operator allows to every connection.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// The answer to a refused `set`.
     pub implicit_reply: ImplicitReply,
+    /// Whether all keys are told to whoever asks: the dumps and `stats detail`.
+    pub may_dump: bool,
+    /// Whether `flush_all` is obeyed.
+    pub may_flush: bool,
     /// Whether `shutdown` is obeyed.
     pub may_shut_down: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let implicit_reply = ImplicitReply::default();
+        Rules { implicit_reply, may_dump: true, may_flush: true, may_shut_down: false }
+    }
 }
 
 /// One connection, as the commands see it.
 pub struct Session {
     pub(super) counters: Arc<Counters>,
+    /// Until a user has come in, if only users may.
+    pub(super) locked: Option<Locked>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) peer: Peer,
     pub(super) rules: Rules,
@@ -43,7 +57,23 @@ pub(super) struct Waited(bool);
 impl Session {
     /// A fresh connection on the worker thread that `counters` belong to.
     pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
-        Session { counters, metrics, peer: cache.peer(), rules, lease_get: None, waited: Waited(false) }
+        let peer = cache.peer();
+        Session { counters, locked: None, metrics, peer, rules, lease_get: None, waited: Waited(false) }
+    }
+
+    /// From now on it must tell who it is before anything else.
+    pub fn lock(&mut self, users: Arc<Users>) {
+        self.locked = Some(Locked::new(users));
+    }
+
+    /// Whether nobody has come in yet though only users may.
+    pub fn is_locked(&self) -> bool {
+        self.locked.is_some()
+    }
+
+    /// The longest value that may be sent now.
+    pub fn value_bytes_max(&self, cache: &Cache) -> usize {
+        if self.is_locked() { AUTH_BYTES_MAX } else { cache.config().value_bytes_max }
     }
 
     /// The party that the cache knows this connection as.

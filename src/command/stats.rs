@@ -1,25 +1,43 @@
 //! `stats`: what is told, in the order it is told.
 
-use super::{Command, MEMCACHED_VERSION};
+use std::sync::atomic::Ordering;
+
+use super::{Command, Flow, MEMCACHED_VERSION};
 use crate::cache::{AGE_SECONDS, Counts, FACTORS, WhenFull};
-use crate::protocol::Reply;
+use crate::protocol::{Reply, Statistics};
 
 impl Command<'_> {
-    pub(super) fn stats(&mut self, what: &[u8]) {
+    pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow<'static> {
         match what {
-            b"" => self.general(),
-            b"memory" => self.memory(),
-            b"mrc" => self.curve(),
-            b"ratio" => self.ratio(),
-            b"reset" => {
+            Statistics::Conns { from } => return self.conns(from),
+            Statistics::Detail | Statistics::DetailSwitch { .. } if !self.session.rules.may_dump => {
+                self.output.reply(Reply::DetailNotAllowed);
+                return Flow::Next;
+            }
+            Statistics::Detail => self.detail(),
+            Statistics::DetailSwitch { is_on } => {
+                self.session.metrics.prefixes.switch(*is_on);
+                self.output.reply(Reply::Ok);
+                return Flow::Next;
+            }
+            Statistics::General => self.general(),
+            // No classes, no lines.
+            Statistics::Items => {}
+            Statistics::Memory => self.memory(),
+            Statistics::Mrc => self.curve(),
+            Statistics::Ratio => self.ratio(),
+            Statistics::Reset => {
                 self.session.metrics.reset();
                 self.cache.reset_counts();
-                return self.output.reply(Reply::Reset);
+                self.output.reply(Reply::Reset);
+                return Flow::Next;
             }
-            b"settings" => self.settings(),
-            _ => return self.output.reply(Reply::Unknown),
+            Statistics::Settings => self.settings(),
+            Statistics::Sizes => self.output.stat("sizes_status", "disabled"),
+            Statistics::Slabs => self.slabs(),
         }
         self.output.reply(Reply::End);
+        Flow::Next
     }
 
     fn general(&mut self) {
@@ -32,9 +50,30 @@ impl Command<'_> {
         output.stat("leasehold_version", env!("CARGO_PKG_VERSION"));
         output.stat("pointer_size", &usize::BITS.to_string());
         let metrics = &self.session.metrics;
+        let usage = (metrics.usage)();
+        output.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
+        output.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
         metrics.each(self.cache.counts(), |name, value| output.stat(name, &value.to_string()));
+        if let Some(read) = &metrics.certificates_read {
+            let since = u64::from(self.now.seconds()).saturating_sub(read.load(Ordering::Relaxed));
+            output.stat("time_since_server_cert_refresh", &since.to_string());
+        }
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
+    }
+
+    /// Uses of keys by their prefixes.
+    fn detail(&mut self) {
+        let output = &mut *self.output;
+        self.session.metrics.prefixes.each(|prefix, uses| {
+            let counts = [("get", uses.gets), ("hit", uses.hits), ("set", uses.sets), ("del", uses.deletes)];
+            output.prefix(prefix, counts);
+        });
+    }
+
+    fn slabs(&mut self) {
+        self.output.stat("active_slabs", "0");
+        self.output.stat("total_malloced", &self.cache.memory_bytes().1.to_string());
     }
 
     /// Where the memory is, and what went for want of it.
@@ -96,18 +135,27 @@ impl Command<'_> {
     fn settings(&mut self) {
         let config = self.cache.config();
         let policy = &config.policy;
-        let output = &mut *self.output;
+        let (output, metrics) = (&mut *self.output, &self.session.metrics);
         output.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
-        output.stat("maxconns", &self.session.metrics.connections_max.to_string());
+        output.stat("maxconns", &metrics.connections_max.to_string());
+        metrics.settings.iter().for_each(|(name, value)| output.stat(name, value));
+        output.stat("verbosity", &metrics.verbosity.load(Ordering::Relaxed).to_string());
+        output.stat("detail_enabled", yes(metrics.prefixes.is_on()));
+        output.stat("flush_enabled", yes(self.session.rules.may_flush));
+        output.stat("dump_enabled", yes(self.session.rules.may_dump));
         output.stat("item_size_max", &config.value_bytes_max.to_string());
         output.stat("evictions", if config.when_full == WhenFull::Evict { "on" } else { "off" });
-        output.stat("shutdown_command", if self.session.rules.may_shut_down { "yes" } else { "no" });
+        output.stat("shutdown_command", yes(self.session.rules.may_shut_down));
         output.stat("implicit_leases", &format!("{:?}", policy.implicit).to_lowercase());
         output.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
         output.stat("lease_min_interval_ms", &policy.lease_min_interval.as_millis().to_string());
         output.stat("lease_max_age_ms", &policy.lease_max_age.as_millis().to_string());
         output.stat("stale_ms", &policy.stale.as_millis().to_string());
     }
+}
+
+fn yes(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
 }
 
 /// What went, and how long it had not been used: `evicted_age:4` was used less than 4 seconds before.

@@ -48,6 +48,11 @@ impl Decoder {
         Decoder { buffer: BytesMut::new(), searched: 0, state: State::Line, used: 0, value_bytes_max }
     }
 
+    /// Refuses values above another limit from now on.
+    pub fn limit_values(&mut self, value_bytes_max: usize) {
+        self.value_bytes_max = value_bytes_max;
+    }
+
     /// Where the next bytes go, never more than is good for now.
     pub fn space(&mut self) -> Space<'_> {
         self.release();

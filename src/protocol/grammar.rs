@@ -14,9 +14,10 @@ use nom::combinator::{eof, opt, peek, verify};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
+use super::admin;
 use super::meta::{Meta, SetMode, may_begin_flags};
 use super::refusal::Refusal;
-use super::request::{CasUnique, Keys, LeaseSet, Request, Store};
+use super::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
 
 /// What a line says.
 #[derive(Debug, Eq, PartialEq)]
@@ -191,14 +192,16 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
             let (_, megabytes) = number(unsigned64, args).map_err(|_| Refusal::Unknown)?;
             Ok(Request::CacheMemlimit { megabytes, noreply })
         }
-        b"stats" => Ok(Request::Stats { what: words(args).next().unwrap_or_default() }),
+        b"lru" => admin::lru(args),
+        b"lru_crawler" => admin::lru_crawler(args),
+        b"slabs" => admin::slabs(args),
+        b"stats" => admin::stats(args),
+        b"watch" => Err(Refusal::NoWatch),
         b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
-        b"shutdown" => match words(args).next() {
-            None | Some(b"graceful") => Ok(Request::Shutdown),
-            Some(_) => Err(Refusal::BadShutdown),
-        },
+        b"refresh_certs" => Ok(Request::RefreshCertificates),
+        b"shutdown" => Ok(Request::Shutdown { how: shutdown(args) }),
         _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
         _ => Err(Refusal::Unknown),
     }
@@ -283,6 +286,16 @@ fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     Ok(Request::Verbosity { level: Some(level), noreply })
 }
 
+/// What is wrong with the word is told only where `shutdown` is allowed.
+fn shutdown(args: &[u8]) -> Option<Shutdown> {
+    let mut words = words(args);
+    match (words.next(), words.next()) {
+        (None, _) => Some(Shutdown::AtOnce),
+        (Some(b"graceful"), None) => Some(Shutdown::Graceful),
+        (Some(_), _) => None,
+    }
+}
+
 /// One key or more, to the end of the line.
 fn keys(args: &[u8]) -> Result<Keys<'_>, Refusal> {
     let mut count = 0;
@@ -309,6 +322,7 @@ fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> P
     terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
 }
 
+/// The number that a word is, if it is one.
 pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
     number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
 }

@@ -5,20 +5,24 @@
 //!
 //! Deliberately absent: meaning. Nothing here knows what a cache holds.
 
+mod admin;
 mod base64;
 mod decoder;
 mod grammar;
+mod listed;
 mod meta;
 mod output;
 mod refusal;
 mod request;
 
+pub use self::admin::{Dump, DumpForm, Statistics};
 pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
+pub use self::listed::Listed;
 pub use self::meta::{CountMode, Flags, Meta, SetMode};
 pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;
-pub use self::request::{CasUnique, Keys, LeaseSet, Request, Store};
+pub use self::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
 
 /// The longest line, in bytes, its end not counted.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;

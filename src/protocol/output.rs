@@ -33,18 +33,38 @@ pub struct Block<'a> {
 /// A reply that is one fixed line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply {
+    /// `CLIENT_ERROR authentication failure`
+    AuthFailure,
+    /// `CLIENT_ERROR auth token too long`
+    AuthTokenTooLong,
+    /// `CLIENT_ERROR bad authentication token format`
+    BadAuthToken,
+    /// `CLIENT_ERROR invalid shutdown mode`
+    BadShutdown,
+    /// `CLIENT_ERROR stats cachedump not allowed`
+    CachedumpNotAllowed,
     /// `DELETED`
     Deleted,
+    /// `CLIENT_ERROR stats detail not allowed`
+    DetailNotAllowed,
     /// `END`
     End,
+    /// `EN`, behind a list of keys
+    EndOfKeys,
     /// `EXISTS`
     Exists,
+    /// `CLIENT_ERROR flush_all not allowed`
+    FlushNotAllowed,
+    /// `ERROR key dump not allowed`
+    KeyDumpNotAllowed,
     /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
     MemlimitNotMegabytes,
     /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
     MemlimitOutOfBounds,
     /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
     MemlimitTooSmall,
+    /// `ERROR metadump not allowed`
+    MetadumpNotAllowed,
     /// `MN`
     Noop,
     /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
@@ -71,6 +91,8 @@ pub enum Reply {
     TooLarge,
     /// `TOUCHED`
     Touched,
+    /// `CLIENT_ERROR unauthenticated`
+    Unauthenticated,
     /// `ERROR`
     Unknown,
 }
@@ -78,12 +100,22 @@ pub enum Reply {
 impl Reply {
     fn line(self) -> &'static [u8] {
         match self {
+            Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
+            Reply::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
+            Reply::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
+            Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Reply::Deleted => b"DELETED\r\n",
+            Reply::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             Reply::End => b"END\r\n",
+            Reply::EndOfKeys => b"EN\r\n",
             Reply::Exists => b"EXISTS\r\n",
+            Reply::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            Reply::KeyDumpNotAllowed => b"ERROR key dump not allowed\r\n",
             Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
             Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
             Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Reply::MetadumpNotAllowed => b"ERROR metadump not allowed\r\n",
             Reply::Noop => b"MN\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
@@ -97,6 +129,7 @@ impl Reply {
             Reply::Stored => b"STORED\r\n",
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Reply::Touched => b"TOUCHED\r\n",
+            Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
             Reply::Unknown => b"ERROR\r\n",
         }
     }
@@ -157,6 +190,18 @@ impl Output {
         for part in ["STAT ", name, " ", value, "\r\n"] {
             self.raw(part.as_bytes());
         }
+    }
+
+    /// `PREFIX <prefix> get <n> hit <n> set <n> del <n>`
+    pub fn prefix(&mut self, prefix: &[u8], counts: [(&str, u64); 4]) {
+        self.raw(b"PREFIX ");
+        self.raw(prefix);
+        for (name, count) in counts {
+            self.raw(b" ");
+            self.raw(name.as_bytes());
+            self.field(count);
+        }
+        self.raw(b"\r\n");
     }
 
     /// `VERSION <version>`

@@ -5,12 +5,18 @@
 pub enum Refusal {
     /// A meta command's key is not the base64 that flag `b` says it is.
     BadBase64,
+    /// `stats cachedump` without a class or a number of items.
+    BadCachedump,
     /// The data block does not end where the line said.
     BadChunk,
+    /// A class of items that no memcached has.
+    BadClass,
     /// `ma` with a mode that it does not have.
     BadCountMode,
     /// `incr` or `decr` by something that is no number below 2^64.
     BadDelta,
+    /// `stats detail` with something else than `on`, `off` or `dump`.
+    BadDetail,
     /// An expiry time that is no number.
     BadExptime,
     /// Flag `J` with something that is no number below 2^64.
@@ -21,8 +27,8 @@ pub enum Refusal {
     BadMetaDelta,
     /// `ms` with a mode that it does not have.
     BadSetMode,
-    /// `shutdown` with something else than `graceful`.
-    BadShutdown,
+    /// A class of `stats cachedump` that no memcached has.
+    BadSlabId,
     /// A flag with something behind it that should be a number.
     BadToken,
     /// Flag `E` with what could be a lease's token.
@@ -35,6 +41,10 @@ pub enum Refusal {
     Http,
     /// More bytes without a line's end than the command may have.
     LineTooLong,
+    /// `slabs reassign`, where there are no slabs.
+    NoSlabs,
+    /// `watch`
+    NoWatch,
     /// Flag `O` with more than 31 bytes.
     OpaqueTooLong,
     /// A TLS hello on a plain port.
@@ -56,15 +66,18 @@ impl Refusal {
     pub fn reply(self) -> &'static [u8] {
         match self {
             Refusal::BadBase64 => b"CLIENT_ERROR error decoding key\r\n",
+            Refusal::BadCachedump => b"CLIENT_ERROR bad command line\r\n",
             Refusal::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Refusal::BadClass => b"BADCLASS invalid class id\r\n",
             Refusal::BadCountMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
             Refusal::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Refusal::BadDetail => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Refusal::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
             Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
             Refusal::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
             Refusal::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
-            Refusal::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Refusal::BadSlabId => b"CLIENT_ERROR Illegal slab id\r\n",
             Refusal::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
             Refusal::BadUnique => b"CLIENT_ERROR this unique could be a token\r\n",
             Refusal::Binary => {
@@ -73,6 +86,8 @@ impl Refusal {
             Refusal::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
+            Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
+            Refusal::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
             Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
             Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
@@ -88,18 +103,23 @@ impl Refusal {
         match self {
             Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Tls => true,
             Refusal::BadBase64
+            | Refusal::BadCachedump
             | Refusal::BadChunk
+            | Refusal::BadClass
             | Refusal::BadCountMode
             | Refusal::BadDelta
+            | Refusal::BadDetail
             | Refusal::BadExptime
             | Refusal::BadInitial
             | Refusal::BadLine
             | Refusal::BadMetaDelta
             | Refusal::BadSetMode
-            | Refusal::BadShutdown
+            | Refusal::BadSlabId
             | Refusal::BadToken
             | Refusal::BadUnique
             | Refusal::DuplicateFlag
+            | Refusal::NoSlabs
+            | Refusal::NoWatch
             | Refusal::OpaqueTooLong
             | Refusal::TooManyFlags
             | Refusal::TooManyKeys

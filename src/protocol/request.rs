@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::admin::{Dump, Statistics};
 use super::meta::{CountMode, Meta, SetMode};
 
 /// One request; it borrows from the read buffer.
@@ -38,6 +39,8 @@ pub enum Request<'a> {
         /// Answer nothing.
         noreply: bool,
     },
+    /// `lru_crawler metadump …`, `lru_crawler mgdump …` and `stats cachedump …`
+    Dump(Dump),
     /// `flush_all [<exptime>]`
     FlushAll {
         /// When, as an expiry time; now if it is not positive.
@@ -61,6 +64,8 @@ pub enum Request<'a> {
         /// Whether the CAS unique is told.
         unique: CasUnique,
     },
+    /// `lru …` and its like: advice to machinery that is not here
+    Ignored,
     /// `incr <key> <delta>`
     Incr {
         /// The key.
@@ -100,17 +105,19 @@ pub enum Request<'a> {
     Prepend(Store<'a>),
     /// `quit`
     Quit,
+    /// `refresh_certs`
+    RefreshCertificates,
     /// `replace`
     Replace(Store<'a>),
     /// `set`
     Set(Store<'a>),
-    /// `shutdown`
-    Shutdown,
-    /// `stats [<what>]`
-    Stats {
-        /// Which statistics; empty for the general ones.
-        what: &'a [u8],
+    /// `shutdown [graceful]`
+    Shutdown {
+        /// `None` for a word that says nothing.
+        how: Option<Shutdown>,
     },
+    /// `stats [<what>]`
+    Stats(Statistics),
     /// A store whose value is above the limit; the value was skipped.
     TooLarge {
         /// The key.
@@ -162,6 +169,15 @@ pub struct LeaseSet<'a> {
     pub token: u64,
     /// Key and value; a negative exptime gives the lease back.
     pub store: Store<'a>,
+}
+
+/// How the server is to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shutdown {
+    /// Without a word.
+    AtOnce,
+    /// Leaving behind what the next one can begin with.
+    Graceful,
 }
 
 /// Whether hits carry their CAS unique.

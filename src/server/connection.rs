@@ -6,6 +6,7 @@
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use super::{Service, logging};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
-use crate::metrics::Count;
-use crate::protocol::{Decoder, Output, Request, Space};
+use crate::metrics::{Connection, Count, State};
+use crate::protocol::{Decoder, Output, Refusal, Request, Space};
 
 /// What a connection consists of, beside what it has read.
 struct Peer<'s, S> {
+    connection: &'s Connection,
     /// What arrived while a request waited for a lease.
     early: BytesMut,
     output: Output,
@@ -42,13 +44,22 @@ enum Closed {
 }
 
 /// Serves a connection until one side has enough.
-pub(super) async fn serve<S>(service: &Service, thread: usize, stream: S) -> io::Result<()>
+pub(super) async fn serve<S>(
+    service: &Service,
+    thread: usize,
+    stream: S,
+    connection: &Connection,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
-    let session = Session::new(&service.cache, metrics, counters, service.rules);
-    let mut peer = Peer { early: BytesMut::new(), output: Output::default(), service, session, stream };
+    let mut session = Session::new(&service.cache, metrics, counters, service.rules);
+    if let Some(users) = &service.users {
+        session.lock(Arc::clone(&users.lock()));
+    }
+    let (early, output) = (BytesMut::new(), Output::default());
+    let mut peer = Peer { connection, early, output, service, session, stream };
     let ended = tokio::select! {
         // What was read before is answered first; nobody is waited for.
         biased;
@@ -67,17 +78,24 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     async fn converse(&mut self) -> io::Result<Closed> {
-        let mut decoder = Decoder::new(self.service.cache.config().value_bytes_max);
+        let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
             }
             let mut now = self.service.now();
+            self.connection.commanded(now.seconds());
+            let mut in_turn = 0;
             while let Some(decoded) = decoder.decode() {
+                let was_locked = self.session.is_locked();
                 let closed = match decoded {
                     Ok(request) => self.answer(request, &mut now).await?,
                     Err(refusal) => {
                         tracing::trace!(?refusal, "refused");
+                        if refusal == Refusal::Binary {
+                            self.session.counters().add(Count::BinaryRefused);
+                            self.service.binary.call_once(warn_of_binary);
+                        }
                         self.output.raw(refusal.reply());
                         refusal.is_fatal().then_some(Closed::Peer)
                     }
@@ -89,11 +107,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     }
                     return Ok(closed);
                 }
+                if was_locked {
+                    decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
+                }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {
                         return Ok(closed);
                     }
                     now = self.service.now();
+                }
+                in_turn += 1;
+                if in_turn == self.service.requests_per_turn && decoder.is_midway() {
+                    self.session.counters().add(Count::ConnYields);
+                    tokio::task::yield_now().await;
+                    (in_turn, now) = (0, self.service.now());
                 }
             }
             if let Some(closed) = self.flush().await? {
@@ -115,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Answers one request, however long that takes.
     async fn answer(&mut self, mut request: Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
         loop {
+            self.connection.is(State::Parse);
             let cache = &self.service.cache;
             match execute(&mut request, cache, &mut self.session, &mut self.output, *now) {
                 Flow::Close => return Ok(Some(Closed::Peer)),
@@ -123,13 +151,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     if let Some(closed) = self.flush().await? {
                         return Ok(Some(closed));
                     }
+                    // A peer that takes everything at once would keep the others waiting.
+                    tokio::task::yield_now().await;
                 }
-                Flow::Shutdown => {
-                    self.service.stop.send_replace(true);
+                Flow::RefreshCertificates => {
+                    let refreshed = self.service.refresh_certificates();
+                    tracing::info!(?refreshed, "a client has the certificates read again");
+                    let line = refreshed.map_or_else(
+                        |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
+                        |()| "OK\r\n".to_owned(),
+                    );
+                    self.output.raw(line.as_bytes());
+                    return Ok(None);
+                }
+                Flow::Shutdown(how) => {
+                    self.service.stop.send_replace(Some(how));
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {
                     logging::set(level);
+                    self.service.metrics.verbosity.store(level, Ordering::Relaxed);
                     return Ok(None);
                 }
                 Flow::Wait { key, until } => {
@@ -138,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     }
                     let key = cache.key(key).expect("it was a key a moment ago");
                     let Peer { early, service, session, stream, .. } = self;
+                    self.connection.is(State::Waiting);
                     tokio::select! {
                         () = lease_ends(service, session, &key, until, *now) => {}
                         () = hang_up(stream, early) => session.stop_waiting(),
@@ -150,7 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        let Peer { early, stream, .. } = self;
+        let Peer { connection, early, stream, .. } = self;
+        connection.is(State::Read);
         let read = async {
             match decoder.space() {
                 Space::Apart(mut space) => receive(stream, early, &mut space).await,
@@ -170,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Writes all that waits; `Some` if the peer takes nothing.
     async fn flush(&mut self) -> io::Result<Option<Closed>> {
+        self.connection.is(State::Write);
         while !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
             let count = self.output.slices(&mut slices);
@@ -184,8 +228,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 Some(Err(error)) => return Err(error),
             }
         }
-        Ok(None)
+        // What TLS has taken may not be on its way yet.
+        match within(self.service.idle, self.stream.flush()).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(flushed) => flushed.map(|()| None),
+        }
     }
+}
+
+fn warn_of_binary() {
+    tracing::warn!(
+        "a client speaks memcached's binary protocol, which is not served: set it to the text protocol \
+         (this is said once; binary_refused in stats counts them)"
+    );
 }
 
 /// Sleeps until the lease of the key has ended, or until the deadline.

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,42 +13,88 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::tls::{Security, Tls};
 use super::{Options, Service};
+use crate::clock::Now;
+use crate::metrics::{Address, Connection};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
-    tcp: Vec<TcpListener>,
+    tcp: Vec<(TcpListener, Security)>,
+    /// Read with the rights to bind sockets: a key may be root's alone.
+    pub(super) tls: Option<Tls>,
     unix: Option<UnixListener>,
 }
 
 /// A connection on its way to a worker.
 pub(super) enum Accepted {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Security),
     Unix(UnixStream),
 }
 
 impl Listeners {
-    /// Binds all that `options` name.
+    /// Binds all that `options` name, and reads the certificates.
     ///
     /// # Errors
-    /// The first socket that cannot be bound, with its name.
+    /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
     pub fn bind(options: &Options) -> io::Result<Listeners> {
+        let tls = options.tls().map(Tls::load).transpose()?;
         if let Some(path) = &options.socket {
             let unix = bind_unix(path, options.socket_mode)
                 .map_err(|error| named(error, &path.display().to_string()))?;
-            return Ok(Listeners { tcp: Vec::new(), unix: Some(unix) });
+            return Ok(Listeners { tcp: Vec::new(), tls, unix: Some(unix) });
         }
-        let bind = |address: SocketAddr| {
-            bind_tcp(address, options.backlog).map_err(|error| named(error, &address.to_string()))
+        let bind = |(address, security): (SocketAddr, Security)| {
+            let bound = bind_tcp(address, options.backlog);
+            bound.map(|listener| (listener, security)).map_err(|error| named(error, &address.to_string()))
         };
         let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
-        Ok(Listeners { tcp, unix: None })
+        Ok(Listeners { tcp, tls, unix: None })
     }
 
     /// The TCP addresses, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
+
+    /// All of them by the numbers of their descriptors, for `stats conns`.
+    pub(super) fn connections(&self, now: Now) -> Vec<(u32, Connection)> {
+        let listening = |fd: RawFd, address| (number(fd), Connection::new(address, None, now.seconds()));
+        let tcp = self.tcp.iter().filter_map(|(listener, _)| {
+            let address = listener.local_addr().ok()?;
+            Some(listening(listener.as_raw_fd(), Address::Tcp(address)))
+        });
+        let unix = self.unix.iter().filter_map(|listener| {
+            let address = listener.local_addr().ok()?;
+            Some(listening(listener.as_raw_fd(), path(&address)))
+        });
+        tcp.chain(unix).collect()
+    }
+}
+
+impl Accepted {
+    /// What `stats conns` tells of it, under the number of its descriptor.
+    pub(super) fn connection(&self, now: Now) -> io::Result<(u32, Connection)> {
+        let (fd, peer, own) = match self {
+            Accepted::Tcp(stream, _) => {
+                let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
+                (stream.as_raw_fd(), Address::Tcp(peer), Address::Tcp(own))
+            }
+            Accepted::Unix(stream) => {
+                (stream.as_raw_fd(), path(&stream.peer_addr()?), path(&stream.local_addr()?))
+            }
+        };
+        Ok((number(fd), Connection::new(peer, Some(own), now.seconds())))
+    }
+}
+
+fn number(fd: RawFd) -> u32 {
+    fd.try_into().expect("an open descriptor is not negative")
+}
+
+/// Clients do not bind their end of a Unix socket: its path is empty.
+fn path(address: &net::SocketAddr) -> Address {
+    Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
 }
 
 /// Accepts until the server stops, and hands the connections round.
@@ -61,11 +108,14 @@ pub(super) async fn accept(
         turn.set((turn.get() + 1) % workers.len());
         let Some(socket) = admit(service, socket) else { return };
         if workers[turn.get()].send(socket).is_err() {
-            service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            service.left();
         }
     };
-    let tcp = listeners.tcp.into_iter().map(|listener| accept_tcp(listener, &hand_out));
-    let unix = listeners.unix.map(|listener| accept_unix(listener, &hand_out));
+    let tcp = listeners
+        .tcp
+        .into_iter()
+        .map(|(listener, security)| accept_tcp(listener, security, service, &hand_out));
+    let unix = listeners.unix.map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
         () = async { match unix { Some(unix) => unix.await, None => std::future::pending().await } } => {}
@@ -85,27 +135,58 @@ async fn all(listeners: Vec<impl Future<Output = ()>>) {
     .await
 }
 
-async fn accept_tcp(listener: TcpListener, hand_out: &impl Fn(Accepted)) {
+async fn accept_tcp(
+    listener: TcpListener,
+    security: Security,
+    service: &Service,
+    hand_out: &impl Fn(Accepted),
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
+        room(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 // Replies are written whole: waiting for more would only delay them.
                 let _ = stream.set_nodelay(true);
-                hand_out(Accepted::Tcp(stream));
+                hand_out(Accepted::Tcp(stream, security));
             }
             Err(error) => pause(error).await,
         }
     }
 }
 
-async fn accept_unix(listener: UnixListener, hand_out: &impl Fn(Accepted)) {
+async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl Fn(Accepted)) {
     let listener = tokio::net::UnixListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
+        room(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => hand_out(Accepted::Unix(stream)),
             Err(error) => pause(error).await,
         }
+    }
+}
+
+/// Waits until another connection may come in, where those too many are not refused.
+async fn room(service: &Service) {
+    let metrics = &service.metrics;
+    if service.refuses_when_crowded || !service.is_crowded() {
+        return;
+    }
+    // One of the listeners counts for all of them.
+    let is_first = metrics.accepting.swap(false, Ordering::Relaxed);
+    let since = service.now();
+    loop {
+        let freed = service.freed.notified();
+        if !service.is_crowded() {
+            break;
+        }
+        freed.await;
+    }
+    if is_first {
+        let micros = (service.now().millis - since.millis) * 1000;
+        metrics.listen_disabled.fetch_add(1, Ordering::Relaxed);
+        metrics.listen_disabled_us.fetch_add(micros, Ordering::Relaxed);
+        metrics.accepting.store(true, Ordering::Relaxed);
     }
 }
 
@@ -118,11 +199,13 @@ async fn pause(error: io::Error) {
 /// Counts a connection in, or tells it that there are too many.
 fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
     let metrics = &service.metrics;
-    if metrics.connections.load(Ordering::Relaxed) >= metrics.connections_max {
+    if service.refuses_when_crowded && service.is_crowded() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         // A new socket's buffer has room for a line; if not, the close tells enough.
         let _ = match socket {
-            Accepted::Tcp(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
+            // Nor is a line in plain text understood where hands were to be shaken.
+            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
+            Accepted::Tcp(mut stream, Security::Plain) => stream.write(TOO_MANY_CONNECTIONS),
             Accepted::Unix(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
         };
         return None;

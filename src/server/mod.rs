@@ -5,70 +5,117 @@
 //!
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
+mod addresses;
 mod connection;
+mod keep;
 mod listener;
 pub mod logging;
 mod options;
 pub mod process;
+mod settings;
+mod suboptions;
+mod tls;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
-use crate::command::Rules;
-use crate::metrics::Metrics;
+use crate::command::{Rules, Users};
+use crate::metrics::{Metrics, Prefixes};
+use crate::protocol::Shutdown;
+
+use self::keep::{Kept, Unfit};
+use self::tls::Tls;
 
 pub use self::listener::Listeners;
-pub use self::options::Options;
+pub use self::options::{Options, read_users};
+pub use self::suboptions::Suboption;
+pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    /// Where a graceful stop leaves the items.
+    memory_file: Option<PathBuf>,
     service: Arc<Service>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// What all threads of a server share.
 struct Service {
+    /// The first client that speaks the binary protocol is told of in the log.
+    binary: Once,
     cache: Cache,
     clock: Clock,
+    /// A connection has ended.
+    freed: Notify,
     /// After so long without a byte from or to the peer a connection is closed.
     idle: Option<Duration>,
     metrics: Arc<Metrics>,
+    /// Whether a connection too many is told so; otherwise it waits to be accepted.
+    refuses_when_crowded: bool,
+    /// After so many requests in one go a connection lets others have their turn.
+    requests_per_turn: u32,
     rules: Rules,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Shutdown>>,
+    tls: Option<Tls>,
+    /// Who may come in, if not everybody may.
+    users: Option<Mutex<Arc<Users>>>,
 }
 
 impl Server {
     /// Binds what `options` ask for, and serves it on threads of its own.
     ///
     /// # Errors
-    /// If a socket cannot be bound, or a thread or runtime cannot be made.
+    /// If a socket cannot be bound, a certificate not be used, or a thread or runtime not be made.
     pub fn start(options: Options) -> io::Result<Server> {
-        Server::serve(Listeners::bind(&options)?, options)
+        let users = options.users()?;
+        Server::serve(Listeners::bind(&options)?, users, options)
     }
 
     /// Serves listeners that are bound already.
     ///
     /// # Errors
     /// If a thread or runtime cannot be made.
-    pub fn serve(listeners: Listeners, options: Options) -> io::Result<Server> {
+    pub fn serve(mut listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
+        let clock = Clock::system();
+        let (cache, memory_file) = resume(&options, clock.now());
+        let mut metrics = Metrics::new(options.threads, options.connections.into());
+        metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
+        metrics.settings = settings::settings(&options);
+        metrics.usage = process::usage;
+        metrics.certificates_read =
+            listeners.tls.as_ref().map(|_| clock.now().seconds()).map(u64::from).map(AtomicU64::new);
+        metrics.verbosity.store(options.verbose.into(), Ordering::Relaxed);
+        for (number, connection) in listeners.connections(clock.now()) {
+            metrics.open.open(number, Arc::new(connection));
+        }
         let service = Arc::new(Service {
-            cache: Cache::new(options.cache()),
-            clock: Clock::system(),
+            binary: Once::new(),
+            cache,
+            clock,
+            freed: Notify::new(),
             idle: options.idle(),
-            metrics: Arc::new(Metrics::new(options.threads, options.connections.into())),
+            metrics: Arc::new(metrics),
+            refuses_when_crowded: options.refuses_when_crowded(),
+            requests_per_turn: options.requests_per_event,
             rules: options.rules(),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::new(None),
+            tls: listeners.tls.take(),
+            users: users.map(|users| Mutex::new(Arc::new(users))),
         });
         let mut threads = Vec::new();
         let mut workers = Vec::new();
@@ -86,7 +133,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, service, threads })
+        Ok(Server { addresses, memory_file, service, threads })
     }
 
     /// The first TCP address it listens on.
@@ -97,16 +144,41 @@ impl Server {
         self.addresses[0]
     }
 
-    /// Waits until a client has asked it to stop.
-    pub async fn stopped(&self) {
-        // An error would mean that the sender is gone, and it lives in `self`.
-        let _ = self.service.stop.subscribe().wait_for(|stop| *stop).await;
+    /// Waits until a client has asked it to stop, and how.
+    pub async fn stopped(&self) -> Shutdown {
+        let mut stop = self.service.stop.subscribe();
+        let asked = stop.wait_for(Option::is_some).await.expect("the sender lives in this server");
+        asked.expect("that is what was waited for")
+    }
+
+    /// Lets others in from now on, if not everybody may come in. Who is in stays.
+    pub fn admit(&self, users: Users) {
+        if let Some(admitted) = &self.service.users {
+            *admitted.lock() = Arc::new(users);
+        }
     }
 
     /// Answers what was read, waits for nobody, and is down when this returns.
-    pub fn stop(self) {
-        self.service.stop.send_replace(true);
-        for thread in self.threads {
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    /// As [`Server::stop`], and leaves its items for the next one, if it was started with `-e`.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn stop_gracefully(mut self) -> io::Result<()> {
+        self.join();
+        if let Some(path) = &self.memory_file {
+            let items = keep::save(&self.service.cache, path, self.service.now())?;
+            tracing::info!(items, "kept in {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        self.service.stop.send_replace(Some(Shutdown::AtOnce));
+        for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
     }
@@ -117,9 +189,64 @@ impl Service {
         self.clock.now()
     }
 
+    /// A connection has ended: another one may be accepted.
+    fn left(&self) {
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
+    }
+
+    /// # Errors
+    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
+    fn refresh_certificates(&self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
+        tls.reload()?;
+        if let Some(read) = &self.metrics.certificates_read {
+            read.store(self.now().seconds().into(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Resolves once the server is to stop.
     async fn stopping(&self) {
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+        let _ = self.stop.subscribe().wait_for(Option::is_some).await;
+    }
+}
+
+/// A cache with what a former server has left in the file of `-e`, and that file, if it may be written again.
+fn resume(options: &Options, now: Now) -> (Cache, Option<PathBuf>) {
+    let Some(path) = &options.memory_file else { return (Cache::new(options.cache()), None) };
+    let unfit = match keep::load(path, options.cache(), options.restart_max_gap(), now) {
+        Ok((cache, kept)) => {
+            let Kept { gap, items } = kept;
+            let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
+            tracing::info!(items, gap, "loaded from {}; what was deleted meanwhile is not", path.display());
+            return (cache, Some(path.clone()));
+        }
+        Err(unfit) => unfit,
+    };
+    tell_unfit(&unfit, path);
+    let is_foreign = matches!(unfit, Unfit::Foreign);
+    (Cache::new(options.cache()), (!is_foreign).then(|| path.clone()))
+}
+
+fn tell_unfit(unfit: &Unfit, path: &Path) {
+    let path = path.display();
+    match unfit {
+        Unfit::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
+        Unfit::Foreign => {
+            tracing::error!("{path} is no file of ours: beginning with an empty cache, and leaving it alone");
+        }
+        Unfit::Late(gap) => {
+            tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
+        }
+        Unfit::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
+        Unfit::Unreadable(error) => {
+            tracing::error!("{path} cannot be read: {error}; beginning with an empty cache");
+        }
     }
 }
 

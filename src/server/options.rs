@@ -1,14 +1,15 @@
 //! The command line: memcached's flags, and long names beside them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use super::suboptions::{Suboption, suboption};
+use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
-use crate::command::{ImplicitReply, Rules};
+use crate::command::{ImplicitReply, Rules, Users};
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -16,11 +17,10 @@ use crate::command::{ImplicitReply, Rules};
 /// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
-#[command(name = "leasehold", version, disable_version_flag = true)]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, disable_version_flag = true)]
 pub struct Options {
     /// TCP port; 0 for none, -1 for one that the system chooses
-    #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true,
-          value_parser = clap::value_parser!(i32).range(-1..=65535))]
+    #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true)]
     pub port: i32,
 
     /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
@@ -28,15 +28,15 @@ pub struct Options {
     pub listen: Vec<String>,
 
     /// Unix socket to listen on instead of TCP
-    #[arg(short = 's', long, value_name = "FILE")]
+    #[arg(short = 's', long = "unix-socket", value_name = "FILE")]
     pub socket: Option<PathBuf>,
 
     /// Permissions of the Unix socket, in octal
-    #[arg(short = 'a', long, value_name = "MASK", default_value = "700", value_parser = octal)]
+    #[arg(short = 'a', long = "unix-mask", value_name = "MASK", default_value = "700", value_parser = octal)]
     pub socket_mode: u32,
 
     /// Memory for items, in megabytes
-    #[arg(short = 'm', long, value_name = "MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(8..))]
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
     pub memory: u32,
 
     /// Refuse to store when the memory is full, instead of evicting
@@ -47,25 +47,73 @@ pub struct Options {
     #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m", value_parser = size)]
     pub item_size: usize,
 
-    /// Connections at once; a further one is turned away
-    #[arg(short = 'c', long, value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Connections at once; a further one is turned away, or waits with -o no_maxconns_fast
+    #[arg(short = 'c', long = "conn-limit", value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
 
     /// Worker threads
     #[arg(short = 't', long, value_name = "NUM", default_value_t = cores(), value_parser = threads)]
     pub threads: usize,
 
+    /// Requests of one connection in one go, before others have their turn
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_event: u32,
+
     /// Connections that may wait to be accepted
-    #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(
+        short = 'b',
+        long = "listen-backlog",
+        value_name = "NUM",
+        default_value_t = 1024,
+        allow_negative_numbers = true
+    )]
     pub backlog: i32,
 
-    /// Close connections that are idle for so many seconds; 0 for never
+    /// Close connections that are idle for so many seconds, as -o idle_timeout does; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub idle_timeout: u32,
 
     /// Allow clients to stop the server by `shutdown`
     #[arg(short = 'A', long)]
     pub enable_shutdown: bool,
+
+    /// Refuse `flush_all`
+    #[arg(short = 'F', long)]
+    pub disable_flush_all: bool,
+
+    /// Refuse what would tell the keys: dumps and `stats detail`
+    #[arg(short = 'X', long)]
+    pub disable_dumping: bool,
+
+    /// Refuse `watch`
+    #[arg(short = 'W', long)]
+    pub disable_watch: bool,
+
+    /// Byte that ends a prefix in `stats detail`, which is on from the start then [default: :]
+    #[arg(short = 'D', value_name = "CHAR", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
+
+    /// Protocol: ascii, or auto, which is the same; binary is not served
+    #[arg(short = 'B', long, value_name = "NAME", default_value = "auto")]
+    pub protocol: String,
+
+    /// Keep all memory in RAM
+    #[arg(short = 'k', long)]
+    pub lock_memory: bool,
+
+    /// Further options, parted by commas: idle_timeout=SECONDS, [no_]maxconns_fast; for TLS ssl_chain_cert=FILE,
+    /// ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
+    /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
+    #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
+    pub extended: Vec<Suboption>,
+
+    /// Keep the items in this file over a graceful restart (SIGUSR1)
+    #[arg(short = 'e', long, value_name = "FILE")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Load that file only if it was written at most so many seconds ago [default: however long]
+    #[arg(long, value_name = "SECONDS")]
+    pub restart_max_gap: Option<u32>,
 
     /// Fence plain gets and sets like leases and fills
     #[arg(long, value_name = "MODE", default_value = "on")]
@@ -103,6 +151,14 @@ pub struct Options {
     #[arg(short = 'P', long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
 
+    /// Let only users in, who stand in this file, one `user:password` a line
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    pub auth_file: Option<PathBuf>,
+
+    /// Speak TLS, but with whom reaches an address that begins with notls: (and ask for a certificate at mtls:)
+    #[arg(short = 'Z', long)]
+    pub enable_ssl: bool,
+
     /// UDP port: accepted for memcached's sake, not served
     #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
     pub udp_port: u16,
@@ -110,6 +166,26 @@ pub struct Options {
     /// Log connections (-v), and what is refused (-vv)
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
+
+    /// Means nothing here, as the next four: CAS uniques cost nothing, and cannot be turned off
+    #[arg(short = 'C', long)]
+    pub disable_cas: bool,
+
+    /// Large pages
+    #[arg(short = 'L', long)]
+    pub enable_largepages: bool,
+
+    /// Growth of slab classes
+    #[arg(short = 'f', long, value_name = "NUM")]
+    pub slab_growth_factor: Option<f64>,
+
+    /// Smallest slab chunk
+    #[arg(short = 'n', long, value_name = "BYTES")]
+    pub slab_min_size: Option<u32>,
+
+    /// Core files
+    #[arg(short = 'r', long)]
+    pub enable_coredumps: bool,
 
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
@@ -164,12 +240,75 @@ impl Options {
             RefusedReply::Stored => ImplicitReply::Stored,
             RefusedReply::NotStored => ImplicitReply::NotStored,
         };
-        Rules { implicit_reply, may_shut_down: self.enable_shutdown }
+        Rules {
+            implicit_reply,
+            may_dump: !self.disable_dumping,
+            may_flush: !self.disable_flush_all,
+            may_shut_down: self.enable_shutdown,
+        }
     }
 
     /// After how long an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
-        (self.idle_timeout > 0).then(|| Duration::from_secs(self.idle_timeout.into()))
+        let given = self.extended.iter().rev().find_map(|suboption| match suboption {
+            Suboption::IdleTimeout(seconds) => Some(*seconds),
+            Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
+        });
+        let seconds = given.unwrap_or(self.idle_timeout);
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether a connection too many is told so; otherwise it waits until there is room.
+    pub fn refuses_when_crowded(&self) -> bool {
+        let given = self.extended.iter().rev().find_map(|suboption| match suboption {
+            Suboption::MaxconnsFast(is_fast) => Some(*is_fast),
+            Suboption::IdleTimeout(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
+        });
+        given.unwrap_or(true)
+    }
+
+    /// What TLS works with, if it is on.
+    pub fn tls(&self) -> Option<TlsSettings> {
+        self.enable_ssl.then(|| TlsSettings::new(self.tls_options()))
+    }
+
+    /// Whether a version of TLS is allowed that is not to be had.
+    pub fn allows_old_tls(&self) -> bool {
+        self.tls_options().any(TlsOption::is_too_old)
+    }
+
+    fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
+        self.extended.iter().filter_map(|suboption| match suboption {
+            Suboption::Tls(option) => Some(option),
+            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) => None,
+        })
+    }
+
+    /// The byte that ends a prefix in `stats detail`.
+    pub fn prefix_delimiter(&self) -> u8 {
+        self.delimiter.unwrap_or(b':')
+    }
+
+    /// How old a file of items may be.
+    pub fn restart_max_gap(&self) -> Option<Duration> {
+        self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// What was given, and means nothing here.
+    pub fn meaningless(&self) -> Vec<&'static str> {
+        let flags = [
+            (self.disable_cas, "-C"),
+            (self.enable_largepages, "-L"),
+            (self.slab_growth_factor.is_some(), "-f"),
+            (self.slab_min_size.is_some(), "-n"),
+            (self.enable_coredumps, "-r"),
+        ];
+        let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
+        let extended = self.extended.iter().filter_map(|suboption| match suboption {
+            Suboption::Meaningless(name) => Some(*name),
+            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Tls(_) => None,
+        });
+        flags.chain(extended).collect()
     }
 
     /// What no single flag can tell to be wrong.
@@ -178,47 +317,48 @@ impl Options {
     /// A sentence for the user.
     pub fn checked(self) -> Result<Options, String> {
         let half = self.memory as usize * MEGABYTE / 2;
-        if self.item_size > half {
-            return Err(format!("-I {} is more than half of -m {}", self.item_size, self.memory));
+        let rules = [
+            ((-1..=65535).contains(&self.port), format!("-p {} is no port", self.port)),
+            (self.memory >= MEMORY_MIN, format!("-m {} is less than {MEMORY_MIN}", self.memory)),
+            (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
+            (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
+            (
+                self.item_size <= half,
+                format!("-I {} is more than half of -m {}", self.item_size, self.memory),
+            ),
+            (
+                self.protocol != "binary",
+                "-B binary: the binary protocol is not served; set your clients to the text protocol"
+                    .to_owned(),
+            ),
+            (
+                ["ascii", "auto", "binary"].contains(&&*self.protocol),
+                format!("-B {} is none of ascii, auto and binary", self.protocol),
+            ),
+        ];
+        match rules.into_iter().find(|(is_kept, _)| !is_kept) {
+            Some((_, broken)) => Err(broken),
+            None => self.tls_mistake().map_or(Ok(self), Err),
         }
-        Ok(self)
     }
 
-    /// The TCP addresses to listen on.
+    /// Who may come in, if not everybody may.
     ///
     /// # Errors
-    /// If a name cannot be resolved.
-    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let port = match self.port {
-            0 => return Ok(Vec::new()),
-            -1 => 0,
-            port => u16::try_from(port).expect("clap checked the range"),
-        };
-        if self.listen.is_empty() {
-            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]);
-        }
-        let mut addresses = Vec::new();
-        for name in &self.listen {
-            addresses.extend(resolve(name, port)?);
-        }
-        Ok(addresses)
+    /// If the file cannot be read, or is none of users.
+    pub fn users(&self) -> io::Result<Option<Users>> {
+        self.auth_file.as_deref().map(read_users).transpose()
     }
 }
 
-/// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
-fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if name == "*" {
-        return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
-    }
-    if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    let found = match name.parse::<SocketAddr>() {
-        Ok(address) => Ok(vec![address]),
-        Err(_) if name.contains(':') => name.to_socket_addrs().map(Iterator::collect),
-        Err(_) => (name, port).to_socket_addrs().map(Iterator::collect),
-    };
-    found.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {name}: {error}")))
+/// The users in a file, one `user:password` a line.
+///
+/// # Errors
+/// If it cannot be read, or is no such file.
+pub fn read_users(path: &Path) -> io::Result<Users> {
+    let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
+    Users::parse(&text).ok_or_else(|| named("a line is user:password"))
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -232,10 +372,11 @@ fn size(text: &str) -> Result<usize, String> {
         _ => (text, 1),
     };
     let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
-    match number.checked_mul(unit) {
-        Some(size) if (ITEM_SIZE_MIN..=ITEM_SIZE_MAX).contains(&size) => Ok(size),
-        _ => Err("a size is at least 1k and at most 1024m".to_owned()),
-    }
+    number.checked_mul(unit).ok_or("a size beyond all memory".to_owned())
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    text.bytes().next().ok_or("one character is needed".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -255,6 +396,14 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
+/// As `-V` and the first line of `-h` tell it: scripts look for memcached's own words.
+const VERSION: &str = concat!("1.6.45\nleasehold ", env!("CARGO_PKG_VERSION"));
+const HELP: &str = concat!(
+    "memcached 1.6.45\nleasehold ",
+    env!("CARGO_PKG_VERSION"),
+    ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
+);
+const MEMORY_MIN: u32 = 8;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
 const ITEM_SIZE_MAX: usize = 1 << 30;
@@ -277,21 +426,16 @@ mod tests {
     #[test]
     fn memcacheds_flags_mean_what_they_mean_there() {
         let options =
-            parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2").unwrap();
+            parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2 -b -1")
+                .unwrap();
         assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
         assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
-        assert_eq!(options.addresses().unwrap(), ["127.0.0.2:1".parse().unwrap()]);
     }
 
     #[test]
-    fn without_l_it_listens_on_loopback() {
-        let default = parse("leasehold").unwrap();
-        assert_eq!(default.addresses().unwrap(), ["127.0.0.1:11211".parse().unwrap()]);
-        assert_eq!(parse("leasehold -p 0").unwrap().addresses().unwrap(), []);
-        assert_eq!(parse("leasehold -p -1").unwrap().addresses().unwrap(), ["127.0.0.1:0".parse().unwrap()]);
-        let many = parse("leasehold -p 5 -l *,[::1],127.0.0.1:7").unwrap();
-        let expected = ["0.0.0.0:5", "[::1]:5", "127.0.0.1:7"].map(|name| name.parse().unwrap());
-        assert_eq!(many.addresses().unwrap(), expected);
+    fn of_a_flag_that_is_given_twice_the_last_one_counts() {
+        let options = parse("leasehold -t 1 -m 10 -t 3 -l 127.0.0.2 -l 127.0.0.3").unwrap();
+        assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
     }
 
     #[test]

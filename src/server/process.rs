@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::TimeVal;
 use nix::unistd::{self, User};
+
+use crate::metrics::Usage;
 
 /// Allows as many descriptors as that many connections take.
 ///
@@ -20,6 +26,40 @@ pub fn allow_descriptors(connections: u32) -> io::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|error| {
         io::Error::other(format!("cannot open {wanted} files for -c {connections} (limit {hard}): {error}"))
     })
+}
+
+/// Allows this process to keep all its memory in RAM, also once it is somebody else. [`lock_memory`] does it.
+///
+/// # Errors
+/// If the system's hard limit forbids it: memory that cannot be locked later on could not be had at all.
+pub fn allow_locked_memory() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|error| {
+        io::Error::other(format!("cannot lock memory (-k): the limit is not to be raised: {error}"))
+    })
+}
+
+/// Keeps all memory in RAM that this process has or will have.
+///
+/// # Errors
+/// If the system refuses.
+pub fn lock_memory() -> io::Result<()> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        .map_err(|error| io::Error::other(format!("cannot lock memory (-k): {error}")))
+}
+
+/// Writes the ports that are listened on to a file, which is there at once and whole.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn tell_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+    let line = |address: &SocketAddr| {
+        let family = if address.is_ipv4() { "INET" } else { "INET6" };
+        format!("TCP {family}: {}\n", address.port())
+    };
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".lck");
+    fs::write(&unfinished, addresses.iter().map(line).collect::<String>())?;
+    fs::rename(&unfinished, path)
 }
 
 /// Becomes another user, if this is root; others stay who they are, as in memcached.
@@ -44,6 +84,16 @@ pub fn become_user(name: &str) -> io::Result<()> {
 /// If the system refuses.
 pub fn daemonize() -> io::Result<()> {
     Ok(unistd::daemon(false, false)?)
+}
+
+/// The time that this process has had a processor for, all its threads together.
+pub fn usage() -> Usage {
+    let span = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
+    // It only fails for somebody that the system does not know.
+    getrusage(UsageWho::RUSAGE_SELF).map_or(Usage::default(), |usage| Usage {
+        system: span(usage.system_time()),
+        user: span(usage.user_time()),
+    })
 }
 
 /// A file that holds the process's id as long as this lives.

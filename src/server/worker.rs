@@ -1,14 +1,17 @@
 //! One worker thread: the connections that were handed to it.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::Service;
 use super::connection;
 use super::listener::Accepted;
+use super::tls::Security;
+use crate::metrics::{Connection, Count};
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: UnboundedReceiver<Accepted>) {
@@ -28,18 +31,56 @@ pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: Unbo
 }
 
 async fn serve(service: Arc<Service>, index: usize, socket: Accepted) {
+    if let Err(error) = converse(&service, index, socket).await {
+        tracing::debug!(%error, "connection lost");
+    }
+    service.left();
+}
+
+async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {
+    let (number, connection) = socket.connection(service.now())?;
+    let connection = Arc::new(connection);
+    service.metrics.open.open(number, Arc::clone(&connection));
     let ended = match socket {
-        Accepted::Tcp(stream) => match stream.try_into() {
-            Ok(stream) => connection::serve::<tokio::net::TcpStream>(&service, index, stream).await,
+        Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
+            Ok(stream) => secured(service, index, stream, security, &connection).await,
             Err(error) => Err(error),
         },
-        Accepted::Unix(stream) => match stream.try_into() {
-            Ok(stream) => connection::serve::<tokio::net::UnixStream>(&service, index, stream).await,
+        Accepted::Unix(stream) => match tokio::net::UnixStream::try_from(stream) {
+            Ok(stream) => connection::serve(service, index, stream, &connection).await,
             Err(error) => Err(error),
         },
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection lost");
+    service.metrics.open.close(number, &connection);
+    ended
+}
+
+/// Shakes hands first, where that is wanted.
+async fn secured(
+    service: &Service,
+    index: usize,
+    stream: TcpStream,
+    security: Security,
+    connection: &Connection,
+) -> io::Result<()> {
+    let (Security::Tls(verify), Some(tls)) = (security, &service.tls) else {
+        return connection::serve(service, index, stream, connection).await;
+    };
+    let counters = service.metrics.of_thread(index);
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream, verify) => shaken,
+        () = service.stopping() => return Ok(()),
+    };
+    match shaken {
+        Ok((stream, is_new)) => {
+            if is_new {
+                counters.add(Count::SslNewSessions);
+            }
+            connection::serve(service, index, stream, connection).await
+        }
+        Err(error) => {
+            counters.add(Count::SslHandshakeErrors);
+            Err(error)
+        }
     }
-    service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
 }

@@ -119,8 +119,8 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
         let flow = execute(&mut request, cache, session, &mut output, *now);
         reply.extend(output.take());
         match flow {
-            Flow::Close | Flow::Shutdown => return (reply, Ended::Close),
-            Flow::Next | Flow::Verbosity(_) => return (reply, Ended::Next),
+            Flow::Close | Flow::Shutdown(_) => return (reply, Ended::Close),
+            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return (reply, Ended::Next),
             Flow::Pause => {}
             Flow::Wait { until, .. } => {
                 assert!(until > now.millis, "a wait ends");
@@ -163,8 +163,10 @@ fn silence(request: &Request) -> Silence {
         | Request::TooLarge { noreply, .. }
         | Request::Touch { noreply, .. }
         | Request::Verbosity { noreply, .. } => *noreply,
-        Request::Get { .. }
+        Request::Dump(_)
+        | Request::Get { .. }
         | Request::GetAndTouch { .. }
+        | Request::Ignored
         | Request::LeaseGet { .. }
         | Request::MetaCount(..)
         | Request::MetaDebug(_)
@@ -174,8 +176,9 @@ fn silence(request: &Request) -> Silence {
         | Request::MetaSet(..)
         | Request::Noop
         | Request::Quit
-        | Request::Shutdown
-        | Request::Stats { .. }
+        | Request::RefreshCertificates
+        | Request::Shutdown { .. }
+        | Request::Stats(_)
         | Request::Version => false,
     };
     if is_silent { Silence::Always } else { Silence::Never }
@@ -191,7 +194,12 @@ fn is_one(mut reply: &[u8]) -> bool {
             b"VALUE" => words[3],
             b"LVALUE" => words[4],
             b"VA" => return is_meta_value(words[1], rest),
-            b"META" | b"STAT" => {
+            b"ITEM" | b"META" | b"mg" | b"PREFIX" | b"STAT" => {
+                reply = rest;
+                continue;
+            }
+            // A dump follows.
+            b"OK" if !rest.is_empty() => {
                 reply = rest;
                 continue;
             }

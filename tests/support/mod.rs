@@ -154,8 +154,8 @@ fn answer(
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}
-            Flow::Close | Flow::Shutdown => return State::Closed,
-            Flow::Next | Flow::Verbosity(_) => return State::Open,
+            Flow::Close | Flow::Shutdown(_) => return State::Closed,
+            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return State::Open,
             Flow::Wait { key, until } => {
                 let key = key.to_vec();
                 let waker = Waker::from(Arc::clone(woken));

@@ -77,6 +77,11 @@ impl Pair {
         Some(slot)
     }
 
+    pub(super) fn remove(&mut self, key: &Key, slot: Slot) {
+        self.engine.remove(key, slot, self.second);
+        self.naive.remove(key.bytes);
+    }
+
     fn change(&mut self, name: &[u8], choices: &mut Choices) {
         let keys = self.engine.keys.clone();
         let key = keys.key(name).expect("names are short");
@@ -110,10 +115,7 @@ impl Pair {
                     Err(NoRoom) => self.naive.remove(name),
                 }
             }
-            3 => {
-                self.engine.remove(&key, slot, self.second);
-                self.naive.remove(name);
-            }
+            3 => self.remove(&key, slot),
             _ => self.engine.used(slot, self.second),
         }
     }

@@ -118,6 +118,18 @@ impl Index {
         self.part_mut(self.number(from.tag())).table.replace(from, to);
     }
 
+    /// The slots from a position of the round on that lie in the table there, and where the next table lies. A position
+    /// is the directory's bits read backwards: so the halves of a table that is split lie where it lay, and of tables
+    /// that were joined the part that was gone through is known.
+    pub(super) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
+        let Part { depth, table } =
+            self.part(self.number(u64::from(backwards(position)) << table::PLACE_BITS));
+        let span = 1 << (BITS_MAX - depth);
+        let next = position / span * span + span;
+        let is_ahead = move |slot: &Slot| backwards((slot.tag() >> table::PLACE_BITS) as u32) >= position;
+        (table.iter().filter(is_ahead), (next < 1 << BITS_MAX).then_some(next))
+    }
+
     /// Bytes that tables and directory take.
     pub(super) fn bytes(&self) -> usize {
         let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
@@ -207,6 +219,11 @@ impl Index {
         let first = (tag >> table::PLACE_BITS) as usize & ((1 << depth) - 1);
         self.directory.iter_mut().skip(first).step_by(1 << depth).for_each(|entry| *entry = number);
     }
+}
+
+/// The directory's bits from the last to the first.
+fn backwards(bits: u32) -> u32 {
+    bits.reverse_bits() >> (u32::BITS - BITS_MAX)
 }
 
 /// The bit by which a table of this depth is parted.

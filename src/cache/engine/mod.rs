@@ -12,6 +12,7 @@
 //! | `ghosts` | what was thrown away lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | expiry |
+//! | `listing` | all items, step by step |
 //!
 //! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
 //! segment or table in one operation. `history` plays histories against `naive`, a map, for tests and fuzzers.
@@ -22,6 +23,7 @@ mod history;
 mod index;
 mod item;
 mod large;
+mod listing;
 mod log;
 #[cfg(any(test, fuzzing))]
 mod naive;
@@ -52,6 +54,7 @@ use super::seq::Seq;
 #[cfg(fuzzing)]
 pub use self::history::check as check_history;
 pub(crate) use self::index::Slot;
+pub(crate) use self::listing::Listed;
 
 /// What is stored under a key, beside its bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -243,6 +246,16 @@ impl Engine {
     /// A read that found nothing.
     pub(crate) fn missed(&mut self) {
         self.counts.misses += 1;
+    }
+
+    /// A command met an item that was over.
+    pub(crate) fn met_expired(&mut self) {
+        self.counts.get_expired += 1;
+    }
+
+    /// A command met an item that a flush had covered.
+    pub(crate) fn met_flushed(&mut self) {
+        self.counts.get_flushed += 1;
     }
 
     /// What was done is counted anew.

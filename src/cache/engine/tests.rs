@@ -1,5 +1,7 @@
 //! The engine against the oracle, its invariants after every step, and the bounds of its work.
 
+use std::collections::HashMap;
+
 use super::history::{Choices, Mix, Pair, SEGMENT, play};
 use super::*;
 
@@ -162,5 +164,56 @@ fn any_bytes_tell_a_history() {
         let mut random = Choices::Seeded(seed, 0);
         let bytes: Vec<u8> = (0..2_000).map(|_| random.below(256) as u8).collect();
         history::check(&bytes);
+    }
+}
+
+#[test]
+fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
+    // Nothing is evicted.
+    let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
+    let name = |number: u32| format!("stays{number}").into_bytes();
+    for number in 0..3_000 {
+        pair.insert(&name(number), &[7; 20], 0, 0);
+    }
+    let (mut shown, mut position, mut steps) = (HashMap::new(), Some(0), 0);
+    while let Some(at) = position {
+        position = pair.engine.list(at, |listed| *shown.entry(listed.key.to_vec()).or_insert(0) += 1);
+        steps += 1;
+        // Tables split, items grow out of their places, and segments are packed.
+        for number in 0..500 {
+            pair.insert(format!("comes{steps}-{number}").as_bytes(), &[8; 30], 0, 0);
+            pair.insert(&name((steps * 500 + number) % 3_000), &[7; 90], 0, number);
+        }
+        pair.engine.reclaim(0, pair.over());
+        assert!(steps < 200, "it comes to an end");
+    }
+    assert!(steps > 4, "{steps} steps");
+    for number in 0..3_000 {
+        assert_eq!(shown.get(&name(number)), Some(&1), "stays{number}");
+    }
+}
+
+#[test]
+fn a_listing_shows_what_stays_exactly_once_although_tables_join() {
+    let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
+    for number in 0..200 {
+        pair.insert(format!("stays{number}").as_bytes(), &[7; 20], 0, 0);
+    }
+    for number in 0..12_000 {
+        pair.insert(format!("goes{number}").as_bytes(), &[7; 20], 0, 0);
+    }
+    let (mut shown, mut position, mut gone) = (HashMap::new(), Some(0), 0..);
+    while let Some(at) = position {
+        position = pair.engine.list(at, |listed| *shown.entry(listed.key.to_vec()).or_insert(0) += 1);
+        let keys = pair.engine.keys.clone();
+        for number in gone.by_ref().take(2_000) {
+            let name = format!("goes{number}");
+            if let Some(slot) = pair.find(name.as_bytes()) {
+                pair.remove(&keys.key(name.as_bytes()).unwrap(), slot);
+            }
+        }
+    }
+    for number in 0..200 {
+        assert_eq!(shown.get(format!("stays{number}").as_bytes()), Some(&1), "stays{number}");
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::cache::ages::Ages;
 use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
-use crate::cache::engine::{Engine, Item, Meta, NoRoom, Over, Slot};
+use crate::cache::engine::{Engine, Item, Listed, Meta, NoRoom, Over, Slot};
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
@@ -157,9 +157,31 @@ impl Shard {
         (before, self.floor)
     }
 
+    /// A value of a former process, as of the point that it had there; false if there is no room for it.
+    pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> bool {
+        self.put(key, as_of, draft, at).is_ok()
+    }
+
+    /// When a delayed flush is due, in monotonic milliseconds.
+    pub(crate) fn flush_due(&self) -> Option<u64> {
+        self.flush_at
+    }
+
     /// The newest void that covers a key, for a peer that flushes everything itself.
     pub(crate) fn newest_void(&self, hash: u64) -> Seq {
         self.voids.read(hash)
+    }
+
+    /// Shows the live items at this position; returns the position that comes next.
+    pub(crate) fn list(&self, position: u32, at: At, mut show: impl FnMut(Listed)) -> Option<u32> {
+        let (floor, second) = (self.floor, at.now.seconds());
+        self.engine.list(position, |listed| {
+            let meta = listed.item.meta;
+            let is_over = meta.as_of <= floor || (meta.expiry != 0 && meta.expiry <= second);
+            if !is_over && !meta.is_stale {
+                show(listed);
+            }
+        })
     }
 
     /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
@@ -195,9 +217,13 @@ impl Shard {
         let meta = self.engine.meta(slot);
         let second = at.now.seconds();
         if meta.as_of <= self.floor {
+            self.engine.met_flushed();
             self.remove(key, slot, at);
             State::Absent
         } else if meta.gone != 0 && meta.gone <= second {
+            if !meta.is_stale {
+                self.engine.met_expired();
+            }
             self.engine.expired(slot, second);
             State::Absent
         } else if meta.is_stale {
@@ -212,6 +238,7 @@ impl Shard {
     /// The time of a live item has passed, and the policy keeps stale copies.
     fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: At) -> State {
         let second = at.now.seconds();
+        self.engine.met_expired();
         if self.engine.item(slot).value.is_empty() {
             self.engine.expired(slot, second);
             return State::Absent;

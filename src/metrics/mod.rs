@@ -2,16 +2,28 @@
 //!
 //! Each worker thread counts into a [`Counters`] of its own, which only it writes; whoever wants the totals adds them
 //! up. What items and shards know of themselves (`curr_items`, `evictions`) is asked of the cache instead.
+//!
+//! Deliberately absent: the system. What only it knows is asked for by a function that the server brings.
+
+mod connections;
+mod prefixes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::cache::Counts;
+
+pub use self::connections::{Address, Connection, Connections, State};
+pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
 pub enum Count {
+    AuthCmds,
+    AuthErrors,
+    BinaryRefused,
     BytesRead,
     BytesWritten,
     CasBadval,
@@ -24,6 +36,7 @@ pub enum Count {
     CmdMeta,
     CmdSet,
     CmdTouch,
+    ConnYields,
     DecrHits,
     DecrMisses,
     DeleteHits,
@@ -46,6 +59,8 @@ pub enum Count {
     LeaseWaitFilled,
     LeaseWaitTimeouts,
     LeaseWaits,
+    SslHandshakeErrors,
+    SslNewSessions,
     StaleServed,
     StoreNoMemory,
     StoreTooLarge,
@@ -60,6 +75,9 @@ const COUNTS: usize = Count::VoidsKey as usize + 1;
 
 /// The name of each [`Count`] in `stats`, in the order of the variants.
 const NAMES: [&str; COUNTS] = [
+    "auth_cmds",
+    "auth_errors",
+    "binary_refused",
     "bytes_read",
     "bytes_written",
     "cas_badval",
@@ -72,6 +90,7 @@ const NAMES: [&str; COUNTS] = [
     "cmd_meta",
     "cmd_set",
     "cmd_touch",
+    "conn_yields",
     "decr_hits",
     "decr_misses",
     "delete_hits",
@@ -94,6 +113,8 @@ const NAMES: [&str; COUNTS] = [
     "lease_wait_filled",
     "lease_wait_timeouts",
     "lease_waits",
+    "ssl_handshake_errors",
+    "ssl_new_sessions",
     "stale_served",
     "store_no_memory",
     "store_too_large",
@@ -111,6 +132,10 @@ pub struct Counters([AtomicU64; COUNTS]);
 /// What is known of the whole server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Whether connections are accepted: false while there are too many and no further one is to be refused.
+    pub accepting: AtomicBool,
+    /// When the certificates of TLS were last read, in monotonic seconds, if there are any.
+    pub certificates_read: Option<AtomicU64>,
     /// Connections open now.
     pub connections: AtomicU64,
     /// Connections accepted so far.
@@ -119,7 +144,30 @@ pub struct Metrics {
     pub connections_max: u64,
     /// Connections turned away because there were too many.
     pub connections_rejected: AtomicU64,
+    /// How often accepting was stopped.
+    pub listen_disabled: AtomicU64,
+    /// For how long all in all, in microseconds.
+    pub listen_disabled_us: AtomicU64,
+    /// Each connection that is open now.
+    pub open: Connections,
+    /// Uses of keys by their prefixes, if anybody wants to know.
+    pub prefixes: Prefixes,
+    /// What the server was started with, under memcached's names.
+    pub settings: Vec<(&'static str, String)>,
+    /// Asks the system what the process has used.
+    pub usage: fn() -> Usage,
+    /// How much is logged, as a number of `-v` flags.
+    pub verbosity: AtomicU32,
     threads: Vec<Arc<Counters>>,
+}
+
+/// Time that the process has had a processor for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// In the system, on its behalf.
+    pub system: Duration,
+    /// In its own code.
+    pub user: Duration,
 }
 
 impl Default for Counters {
@@ -146,10 +194,19 @@ impl Metrics {
     /// Metrics of a server with so many worker threads.
     pub fn new(threads: usize, connections_max: u64) -> Self {
         Metrics {
+            accepting: AtomicBool::new(true),
+            certificates_read: None,
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             connections_max,
             connections_rejected: AtomicU64::new(0),
+            listen_disabled: AtomicU64::new(0),
+            listen_disabled_us: AtomicU64::new(0),
+            open: Connections::default(),
+            prefixes: Prefixes::new(b':', false),
+            settings: Vec::new(),
+            usage: Usage::default,
+            verbosity: AtomicU32::new(0),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -169,9 +226,11 @@ impl Metrics {
         for counter in self.threads.iter().flat_map(|counters| &counters.0) {
             counter.store(0, Ordering::Relaxed);
         }
-        for connections in [&self.connections_total, &self.connections_rejected] {
-            connections.store(0, Ordering::Relaxed);
+        let Metrics { connections_total, connections_rejected, listen_disabled, .. } = self;
+        for count in [connections_total, connections_rejected, listen_disabled, &self.listen_disabled_us] {
+            count.store(0, Ordering::Relaxed);
         }
+        self.prefixes.reset();
     }
 
     /// Every count and gauge under its name, for `stats`.
@@ -180,10 +239,16 @@ impl Metrics {
         tell("curr_connections", self.connections.load(Ordering::Relaxed));
         tell("total_connections", self.connections_total.load(Ordering::Relaxed));
         tell("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
+        tell("connection_structures", self.open.count() as u64);
+        tell("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
+        tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
+        tell("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
         tell("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
             tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
         }
+        tell("get_expired", cache.get_expired);
+        tell("get_flushed", cache.get_flushed);
         tell("hash_bytes", cache.index_bytes);
         tell("bytes", cache.bytes);
         tell("curr_items", cache.items - cache.stale);
@@ -191,6 +256,7 @@ impl Metrics {
         tell("stale_items", cache.stale);
         tell("evictions", cache.evictions);
         tell("evicted_unfetched", cache.evicted_unfetched);
+        tell("reclaimed", cache.expired);
         tell("expired", cache.expired);
         tell("expired_unfetched", cache.expired_unfetched);
     }

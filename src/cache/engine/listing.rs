@@ -1,0 +1,31 @@
+//! All items of a shard, a table of the index at a time.
+
+use super::{Engine, Item};
+
+/// An item with its key, and what is known of its use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) accessed: u32,
+    pub(crate) bytes: usize,
+    pub(crate) is_fetched: bool,
+    pub(crate) item: Item<'a>,
+    pub(crate) key: &'a [u8],
+}
+
+impl Engine {
+    /// Shows the items of the table at this position; returns the position of the next one.
+    pub(crate) fn list(&self, position: u32, mut show: impl FnMut(Listed)) -> Option<u32> {
+        let (slots, next) = self.index.table_at(position);
+        for slot in slots {
+            let head = self.head(slot);
+            show(Listed {
+                accessed: head.accessed(),
+                bytes: self.bytes_of(slot),
+                is_fetched: head.is_fetched(),
+                item: self.item(slot),
+                key: head.key(),
+            });
+        }
+        next
+    }
+}

@@ -1,0 +1,101 @@
+//! Connections that must tell who they are before anything else (`-Y`): a `set` of any key, whose value is a user's name,
+//! a space and the password.
+//!
+//! Deliberately absent: rights. Who is in may do everything.
+
+use std::sync::Arc;
+
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{Flow, Session};
+use crate::metrics::Count;
+use crate::protocol::{Output, Reply, Request};
+
+/// Users and their passwords.
+pub struct Users(Vec<User>);
+
+struct User {
+    name: Box<[u8]>,
+    password: Box<[u8]>,
+}
+
+/// A connection that nobody has spoken for yet.
+pub(super) struct Locked {
+    tries_left: u32,
+    users: Arc<Users>,
+}
+
+impl Users {
+    /// Reads lines `<user>:<password>`; `None` if one of them has no colon, or there is none.
+    pub fn parse(text: &[u8]) -> Option<Users> {
+        let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let users: Option<Vec<User>> = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let colon = memchr::memchr(b':', line)?;
+                Some(User { name: line[..colon].into(), password: line[colon + 1..].into() })
+            })
+            .collect();
+        users.filter(|users| !users.is_empty()).map(Users)
+    }
+
+    /// Whether that is the password of that user. The time it takes tells nothing but lengths: every user is looked at,
+    /// and every byte.
+    fn admits(&self, name: &[u8], password: &[u8]) -> bool {
+        let is_it = |user: &User| user.name.ct_eq(name) & user.password.ct_eq(password);
+        self.0.iter().fold(Choice::from(0), |any, user| any | is_it(user)).into()
+    }
+}
+
+impl Locked {
+    pub(super) fn new(users: Arc<Users>) -> Self {
+        Locked { tries_left: TRIES, users }
+    }
+}
+
+/// Answers a request of a connection that is locked, and opens it for a user.
+pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow<'static> {
+    let Some(locked) = &mut session.locked else { return Flow::Next };
+    let Request::Set(store) = request else {
+        let is_long = matches!(request, Request::TooLarge { is_set: true, .. });
+        output.reply(if is_long { Reply::AuthTokenTooLong } else { Reply::Unauthenticated });
+        return Flow::Next;
+    };
+    let said = &store.value;
+    let Some(space) = memchr::memchr(b' ', said) else {
+        output.reply(Reply::BadAuthToken);
+        return Flow::Next;
+    };
+    session.counters.add(Count::AuthCmds);
+    if locked.users.admits(&said[..space], &said[space + 1..]) {
+        session.locked = None;
+        output.reply(Reply::Stored);
+        return Flow::Next;
+    }
+    session.counters.add(Count::AuthErrors);
+    output.reply(Reply::AuthFailure);
+    locked.tries_left -= 1;
+    if locked.tries_left == 0 { Flow::Close } else { Flow::Next }
+}
+
+/// Wrong passwords after which a connection is closed.
+const TRIES: u32 = 3;
+/// The longest value that is looked at before somebody is in, in bytes.
+pub const AUTH_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_user_and_a_password_with_whatever_is_in_it() {
+        let users = Users::parse(b"ann:a:b c\r\nbob:\n\nno newline:x").unwrap();
+        for (name, password) in [("ann", "a:b c"), ("bob", ""), ("no newline", "x")] {
+            assert!(users.admits(name.as_bytes(), password.as_bytes()), "{name}");
+        }
+        for (name, password) in [("ann", "a:b"), ("ann", ""), ("", ""), ("ann", "x"), ("Ann", "a:b c")] {
+            assert!(!users.admits(name.as_bytes(), password.as_bytes()), "{name} {password}");
+        }
+        assert!(Users::parse(b"ann:x\nbob\n").is_none() && Users::parse(b"\n").is_none());
+    }
+}

@@ -1,0 +1,85 @@
+//! Lists that may be long: the dumps of all values, and the connections. They are told piece by piece.
+
+use super::{Command, Flow};
+use crate::cache::Entry;
+use crate::clock::Now;
+use crate::protocol::{Dump, DumpForm, Listed, Reply};
+
+impl Command<'_> {
+    pub(super) fn dump(&mut self, dump: &mut Dump) -> Flow<'static> {
+        if !self.session.rules.may_dump {
+            self.output.reply(match dump.form {
+                DumpForm::Cachedump => Reply::CachedumpNotAllowed,
+                DumpForm::Keys => Reply::KeyDumpNotAllowed,
+                DumpForm::Meta => Reply::MetadumpNotAllowed,
+            });
+            return Flow::Next;
+        }
+        if dump.next.is_none() && dump.form != DumpForm::Cachedump {
+            self.output.reply(Reply::Ok);
+        }
+        let (mut next, now) = (dump.next.unwrap_or(0), self.now);
+        for _ in 0..STEPS {
+            if dump.left == 0 {
+                self.output.reply(if dump.form == DumpForm::Keys { Reply::EndOfKeys } else { Reply::End });
+                return Flow::Next;
+            }
+            if self.output.is_full() {
+                break;
+            }
+            let output = &mut *self.output;
+            let rest = self.cache.list(next, now, |entry| {
+                if dump.left > 0 {
+                    output.listed(dump.form, &listed(entry, now));
+                    dump.left -= 1;
+                }
+            });
+            match rest {
+                None => dump.left = 0,
+                Some(rest) => next = rest,
+            }
+        }
+        dump.next = Some(next);
+        Flow::Pause
+    }
+
+    /// The connections from this number on, memcached's lines for each.
+    pub(super) fn conns(&mut self, from: &mut u32) -> Flow<'static> {
+        while !self.output.is_full() {
+            let some = self.session.metrics.open.some(*from);
+            let Some((last, _)) = some.last() else {
+                self.output.reply(Reply::End);
+                return Flow::Next;
+            };
+            *from = last + 1;
+            for (number, connection) in &some {
+                let idle = self.now.seconds().saturating_sub(connection.last_command());
+                let mut tell = |name, value: &str| self.output.stat(&format!("{number}:{name}"), value);
+                tell("addr", &connection.address.to_string());
+                if let Some(address) = &connection.listen_address {
+                    tell("listen_addr", &address.to_string());
+                }
+                tell("state", connection.state());
+                tell("secs_since_last_cmd", &idle.to_string());
+            }
+        }
+        Flow::Pause
+    }
+}
+
+fn listed<'a>(entry: Entry<'a>, now: Now) -> Listed<'a> {
+    let idle = u64::from(now.seconds().saturating_sub(entry.accessed));
+    Listed {
+        accessed_unix: now.unix.saturating_sub(idle),
+        bytes: entry.bytes as u64,
+        exptime_unix: entry.value.expiry.to_unix(now),
+        flags: entry.value.flags,
+        is_fetched: entry.is_fetched,
+        key: entry.key,
+        unique: entry.value.unique,
+        value_bytes: entry.value.bytes.len() as u64,
+    }
+}
+
+/// Steps of a dump after which others have their turn.
+const STEPS: usize = 64;

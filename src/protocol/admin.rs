@@ -1,0 +1,168 @@
+//! What operators and their tools say: `stats` and its kinds, the dumps, and advice to machinery that is not here.
+//!
+//! memcached sorts items into slab classes. Here all of them are of one class, number 1, and the others are empty.
+//!
+//! Deliberately absent: slabs and LRU queues. What would tune them is heard, and means nothing.
+
+use nom::character::complete::u32 as unsigned32;
+
+use super::grammar::{full, words};
+use super::refusal::Refusal;
+use super::request::Request;
+
+/// What `stats` is to tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Statistics {
+    /// `conns`: the connections from this number on.
+    Conns {
+        /// The number of a descriptor.
+        from: u32,
+    },
+    /// `detail dump`
+    Detail,
+    /// `detail on` and `detail off`
+    DetailSwitch {
+        /// Whether uses are counted by the prefixes of keys from now on.
+        is_on: bool,
+    },
+    /// Nothing more: what the server does.
+    General,
+    /// `items`
+    Items,
+    /// `memory`
+    Memory,
+    /// `mrc`
+    Mrc,
+    /// `ratio`
+    Ratio,
+    /// `reset`
+    Reset,
+    /// `settings`
+    Settings,
+    /// `sizes`
+    Sizes,
+    /// `slabs`
+    Slabs,
+}
+
+/// A list of all live values, in one of memcached's forms.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Dump {
+    /// How each of them is told.
+    pub form: DumpForm,
+    /// How many may still be told.
+    pub left: u64,
+    /// Where the list goes on; `None` before its first line.
+    pub next: Option<u64>,
+}
+
+/// How a dump tells a value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DumpForm {
+    /// `stats cachedump`: `ITEM <key> [<bytes> b; <unix> s]`
+    Cachedump,
+    /// `lru_crawler mgdump`: `mg <key>`
+    Keys,
+    /// `lru_crawler metadump`: `key=<key> exp=<unix> …`
+    Meta,
+}
+
+/// `stats [<what>]`
+pub(super) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let mut words = words(args);
+    let what = match words.next() {
+        None => Statistics::General,
+        Some(b"cachedump") => return cachedump(words),
+        Some(b"conns") => Statistics::Conns { from: 0 },
+        Some(b"detail") => match words.next() {
+            Some(b"dump") => Statistics::Detail,
+            Some(b"off") => Statistics::DetailSwitch { is_on: false },
+            Some(b"on") => Statistics::DetailSwitch { is_on: true },
+            None | Some(_) => return Err(Refusal::BadDetail),
+        },
+        Some(b"items") => Statistics::Items,
+        Some(b"memory") => Statistics::Memory,
+        Some(b"mrc") => Statistics::Mrc,
+        Some(b"ratio") => Statistics::Ratio,
+        Some(b"reset") => Statistics::Reset,
+        Some(b"settings") => Statistics::Settings,
+        Some(b"sizes") => Statistics::Sizes,
+        Some(b"slabs") => Statistics::Slabs,
+        Some(_) => return Err(Refusal::Unknown),
+    };
+    Ok(Request::Stats(what))
+}
+
+/// `stats cachedump <class> <most>`; 0 is all of them.
+fn cachedump<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, Refusal> {
+    let (Some(class), Some(most)) = (words.next(), words.next()) else { return Err(Refusal::BadCachedump) };
+    let (class, most) = full(unsigned32, class).zip(full(unsigned32, most)).ok_or(Refusal::BadLine)?;
+    let left = match (class, most) {
+        (CLASSES.., _) => return Err(Refusal::BadSlabId),
+        (ONLY_CLASS, 0) => u64::MAX,
+        (ONLY_CLASS, most) => most.into(),
+        (_, _) => 0,
+    };
+    Ok(Request::Dump(Dump { form: DumpForm::Cachedump, left, next: None }))
+}
+
+/// `lru_crawler …`: there is no crawler to be told anything, but what it would print is printed.
+pub(super) fn lru_crawler(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let words: Vec<&[u8]> = words(args).take(3).collect();
+    match words[..] {
+        [b"enable" | b"disable"] => Ok(Request::Ignored),
+        [b"sleep" | b"tocrawl", number] => {
+            full(unsigned32, number).map(|_| Request::Ignored).ok_or(Refusal::BadLine)
+        }
+        [b"crawl", classes] => items_of(classes).map(|_| Request::Ignored),
+        [b"metadump", classes] => dump(DumpForm::Meta, classes),
+        [b"mgdump", classes] => dump(DumpForm::Keys, classes),
+        _ => Err(Refusal::Unknown),
+    }
+}
+
+fn dump<'a>(form: DumpForm, classes: &'a [u8]) -> Result<Request<'a>, Refusal> {
+    Ok(Request::Dump(Dump { form, left: items_of(classes)?, next: None }))
+}
+
+/// How many items at most are in these classes: all or none.
+fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
+    if matches!(classes, b"all" | b"hash") {
+        return Ok(u64::MAX);
+    }
+    let mut most = 0;
+    for class in classes.split(|byte| *byte == b',') {
+        match full(unsigned32, class) {
+            Some(ONLY_CLASS) => most = u64::MAX,
+            Some(2..CLASSES) => {}
+            None | Some(_) => return Err(Refusal::BadClass),
+        }
+    }
+    Ok(most)
+}
+
+/// `lru …`: advice to queues that are not here.
+pub(super) fn lru(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let words: Vec<&[u8]> = words(args).take(6).collect();
+    match words[..] {
+        [b"mode", b"flat" | b"segmented", ..] | [b"temp_ttl", _, ..] | [b"tune", _, _, _, _, ..] => {
+            Ok(Request::Ignored)
+        }
+        _ => Err(Refusal::Unknown),
+    }
+}
+
+/// `slabs …`: no page can be moved where there are none.
+pub(super) fn slabs(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let words: Vec<&[u8]> = words(args).take(4).collect();
+    match words[..] {
+        [b"automove", _, ..] => Ok(Request::Ignored),
+        [b"reassign", _, _] => Err(Refusal::NoSlabs),
+        _ => Err(Refusal::Unknown),
+    }
+}
+
+/// The class that all items are of.
+const ONLY_CLASS: u32 = 1;
+/// Classes that memcached may have; their numbers are below this.
+const CLASSES: u32 = 64;

@@ -1,0 +1,325 @@
+//! The items of a cache in a file, from one process to the next (`-e`).
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 16 | `leasehold items1` |
+//! | 8 | when it was written, in seconds since 1970 |
+//! | 8 | the last point of the void clock |
+//! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), length of the value (4), key, value |
+//! | 1 | 0, where a key's length would be |
+//! | 8 | check sum of all that, by SipHash |
+//!
+//! All numbers are little-endian, all times those of the wall clock. A file is good for one start: whoever loads it
+//! removes it, so that what was loaded once and then deleted does not come back after a crash.
+//!
+//! Deliberately absent: a file that is written while the cache is in use.
+
+use std::fs::{self, File};
+use std::hash::Hasher;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use crate::cache::{Cache, Config, Draft, Entry, KEY_BYTES_MAX, Seq};
+use crate::clock::Now;
+
+/// What was in a file.
+#[derive(Debug)]
+pub struct Kept {
+    /// Seconds since it was written; `None` if the wall clock stood later then than now.
+    pub gap: Option<Duration>,
+    /// Items loaded. Those whose time has passed, or that found no room, are not among them.
+    pub items: u64,
+}
+
+/// Why a file was not loaded.
+#[derive(Debug)]
+pub enum Unfit {
+    /// Bytes of it are missing or wrong.
+    Damaged,
+    /// It was not written by a server like this one.
+    Foreign,
+    /// More time passed since it was written than was allowed, or nobody knows how much.
+    Late(Option<Duration>),
+    /// There is none.
+    Missing,
+    /// The system does not give it out.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Unfit {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Unfit::Missing,
+            io::ErrorKind::UnexpectedEof => Unfit::Damaged,
+            _ => Unfit::Unreadable(error),
+        }
+    }
+}
+
+/// Writes all live items to a file, which is there at once and whole; returns how many.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let mut file = Summed::new(BufWriter::new(File::create(&unfinished)?));
+    let flush_unix =
+        cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
+    file.write_all(MAGIC)?;
+    for number in [now.unix, cache.last_seq().number(), flush_unix] {
+        file.write_all(&number.to_le_bytes())?;
+    }
+    let (mut items, mut next, mut piece) = (0, Some(0), Vec::new());
+    while let Some(from) = next {
+        next = cache.list(from, now, |entry| {
+            write_item(&mut piece, &entry, now);
+            items += 1;
+        });
+        file.write_all(&piece)?;
+        piece.clear();
+    }
+    file.write_all(&[0])?;
+    let sum = file.sum.finish();
+    file.inner.write_all(&sum.to_le_bytes())?;
+    file.inner.flush()?;
+    fs::rename(&unfinished, path)?;
+    Ok(items)
+}
+
+fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
+    let value = entry.value;
+    piece.push(u8::try_from(entry.key.len()).expect("a key has at most 250 bytes"));
+    piece.extend(value.flags.to_le_bytes());
+    piece.extend(value.expiry.to_unix(now).to_le_bytes());
+    piece.extend(entry.as_of.number().to_le_bytes());
+    piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
+    piece.extend(entry.key);
+    piece.extend(value.bytes);
+}
+
+/// A cache with the items of a file, which is removed, unless it is foreign.
+///
+/// # Errors
+/// If the file is not fit to be loaded; nothing of it is.
+pub fn load(
+    path: &Path,
+    config: Config,
+    max_gap: Option<Duration>,
+    now: Now,
+) -> Result<(Cache, Kept), Unfit> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut magic = [0; MAGIC.len()];
+    if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
+        return Err(Unfit::Foreign);
+    }
+    fs::remove_file(path)?;
+    verify(&mut file)?;
+    file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+    let [saved_unix, last, flush_unix] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
+    let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
+    if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
+        return Err(Unfit::Late(gap));
+    }
+    let cache = Cache::above(config, Seq::new(last).ok_or(Unfit::Damaged)?);
+    let mut items = 0;
+    while read_item(&mut file, &cache, now, &mut items)? {}
+    if flush_unix > 0 {
+        let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
+        cache.flush_all(Some(due), &mut cache.peer(), now);
+    }
+    Ok((cache, Kept { gap, items }))
+}
+
+/// Reads the whole file once, and believes its check sum alone.
+fn verify(file: &mut (impl Read + Seek)) -> Result<(), Unfit> {
+    let whole = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut sum = Summed::new(io::sink());
+    io::copy(&mut file.by_ref().take(whole.saturating_sub(SUM_BYTES)), &mut sum)?;
+    let is_right = number(file)? == sum.sum.finish();
+    is_right.then_some(()).ok_or(Unfit::Damaged)
+}
+
+/// Brings one item back; false behind the last one.
+fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> Result<bool, Unfit> {
+    let [key_bytes] = array(file)?;
+    if key_bytes == 0 {
+        return Ok(false);
+    }
+    let (flags, exptime, as_of) = (u32::from_le_bytes(array(file)?), number(file)?, number(file)?);
+    let value_bytes = u32::from_le_bytes(array(file)?) as usize;
+    let mut key = [0; KEY_BYTES_MAX];
+    let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
+    file.read_exact(key)?;
+    let mut value = vec![0; value_bytes];
+    file.read_exact(&mut value)?;
+    let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
+    let (key, as_of) = cache.key(key).zip(as_of).ok_or(Unfit::Damaged)?;
+    let draft = Draft::until(value.into(), flags, exptime, now);
+    *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
+    Ok(true)
+}
+
+fn number(file: &mut impl Read) -> io::Result<u64> {
+    array(file).map(u64::from_le_bytes)
+}
+
+fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A writer, and the check sum of what was written.
+struct Summed<W> {
+    inner: W,
+    sum: SipHasher13,
+}
+
+impl<W> Summed<W> {
+    fn new(inner: W) -> Self {
+        Summed { inner, sum: SipHasher13::new() }
+    }
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sum.write(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+const MAGIC: &[u8; 16] = b"leasehold items1";
+const SUM_BYTES: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::cache::{Expiry, Mode};
+    use crate::clock::Clock;
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()))
+    }
+
+    fn set(cache: &Cache, key: &[u8], draft: Draft, now: Now) {
+        cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.peer(), now);
+    }
+
+    /// Value, flags, unique and end of a key.
+    fn found(cache: &Cache, key: &[u8], now: Now) -> Option<(Vec<u8>, u32, u64, u64)> {
+        cache.peek(&cache.key(key).unwrap(), now, |value| {
+            (value.bytes.to_vec(), value.flags, value.unique, value.expiry.to_unix(now))
+        })
+    }
+
+    /// A cache as old as its clock, with a few items, and the file that it leaves.
+    fn kept(name: &str) -> (Cache, Clock, PathBuf) {
+        let (clock, cache) = (Clock::manual(), Cache::with_seed(Config::default(), [7; 32]));
+        clock.advance(Duration::from_secs(1_000));
+        let now = clock.now();
+        set(&cache, b"first", Draft { flags: 7, ..Draft::new("1") }, now);
+        set(&cache, b"any \0\xff", Draft::new(&[9; 300_000]), now);
+        let soon = Expiry::after(Duration::from_secs(60), now);
+        set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
+        set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
+        set(&cache, b"gone", Draft::new("3"), now);
+        cache.delete(&cache.key(b"gone").unwrap(), None, &mut cache.peer(), now);
+        let path = scratch(name);
+        assert_eq!(save(&cache, &path, now).unwrap(), 3);
+        (cache, clock, path)
+    }
+
+    #[test]
+    fn items_come_back_as_they_were_and_end_when_they_would_have() {
+        let (old, clock, path) = kept("back");
+        // The next process's own time begins anew, thirty seconds later on the wall.
+        let now = Now { millis: 5, unix: clock.now().unix + 30 };
+        let (cache, kept) = load(&path, Config::default(), Some(Duration::from_secs(30)), now).unwrap();
+        assert_eq!((kept.items, kept.gap), (3, Some(Duration::from_secs(30))));
+        for key in [&b"first"[..], b"any \0\xff", b"gone"] {
+            assert_eq!(found(&cache, key, now), found(&old, key, clock.now()));
+        }
+        let at = |seconds: u64| Now { millis: seconds * 1000, unix: now.unix + seconds };
+        assert!(found(&cache, b"soon", at(29)).is_some() && found(&cache, b"soon", at(32)).is_none());
+        assert!(cache.last_seq() == old.last_seq(), "what comes is newer than all that was");
+        let unique = found(&cache, b"first", now).unwrap().2;
+        let done = cache.store(
+            &cache.key(b"first").unwrap(),
+            Mode::Cas(unique),
+            Draft::new("3"),
+            &mut cache.peer(),
+            now,
+        );
+        assert!(
+            matches!(done, crate::cache::Store::Stored { .. }),
+            "a unique that was read before the restart"
+        );
+        assert!(!path.exists(), "it is good for one start");
+    }
+
+    #[test]
+    fn what_ends_in_the_gap_or_is_flushed_after_it_does_not_come_back() {
+        let (old, clock, path) = kept("gap");
+        old.flush_all(Some(clock.now().after(Duration::from_secs(100))), &mut old.peer(), clock.now());
+        save(&old, &path, clock.now()).unwrap();
+        let now = Now { millis: 0, unix: clock.now().unix + 61 };
+        let (cache, kept) = load(&path, Config::default(), None, now).unwrap();
+        assert_eq!((kept.items, found(&cache, b"soon", now)), (2, None));
+        assert!(found(&cache, b"first", now).is_some());
+        assert!(found(&cache, b"first", Now { millis: 39_000, unix: now.unix + 39 }).is_none());
+    }
+
+    #[test]
+    fn a_gap_that_is_too_long_or_unknown_is_refused_where_it_is_bounded() {
+        let minute = Duration::from_secs(60);
+        for (later, max, is_fit) in
+            [(60, Some(minute), true), (61, Some(minute), false), (9_999_999, None, true)]
+        {
+            let (_, clock, path) = kept("late");
+            let now = Now { millis: 0, unix: clock.now().unix + later };
+            assert_eq!(load(&path, Config::default(), max, now).is_ok(), is_fit, "{later} s");
+            assert!(!path.exists());
+        }
+        let (_, clock, path) = kept("early");
+        let before = Now { millis: 0, unix: clock.now().unix - 1 };
+        assert!(matches!(load(&path, Config::default(), Some(minute), before), Err(Unfit::Late(None))));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_wherever_the_damage_is() {
+        let (clock, cache, path) = (Clock::manual(), Cache::new(Config::default()), scratch("damaged"));
+        set(&cache, b"key", Draft::new("value"), clock.now());
+        save(&cache, &path, clock.now()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let check = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            let unfit =
+                load(&path, Config::default(), None, clock.now()).map(|(_, kept)| kept).expect_err(what);
+            let is_foreign = bytes.get(..MAGIC.len()) != Some(MAGIC);
+            assert_eq!(matches!(unfit, Unfit::Foreign), is_foreign, "{what}: {unfit:?}");
+            assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
+        };
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            check(&bytes, &format!("byte {at}"));
+            check(&whole[..at], &format!("the first {at}"));
+        }
+        check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(load(&path, Config::default(), None, clock.now()), Err(Unfit::Missing)));
+    }
+}
