@@ -99,6 +99,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
+            // Whoever waits for the stop is not asked while a peer that never pauses uses up all of tokio's budget.
+            if self.service.is_stopping() {
+                return Ok(Closed::Stopping);
+            }
         }
     }
 
@@ -247,3 +251,47 @@ const HANG_UP_BYTES_MAX: u64 = 4 << 20;
 const EARLY_BYTES_MAX: usize = 16 * 1024;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
 const WRITE_SLICES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::clock::Clock;
+    use crate::metrics::Metrics;
+    use crate::server::Options;
+
+    /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given its turn
+    /// by tokio only where some of the task's budget is left, and such a client always uses it up.
+    #[tokio::test]
+    async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
+        let service = service();
+        service.stop.send_replace(true);
+        let (mut busy, busy_end) = duplex(1 << 20);
+        busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
+        serve(&service, 0, busy_end).await.unwrap();
+
+        let mut heard = String::new();
+        busy.read_to_string(&mut heard).await.unwrap();
+        let (answered, done) = (heard.lines().count() as u64, service.metrics.total(Count::CmdSet));
+        assert!((1..1_000).contains(&done), "{done} requests: what was read first, and no more");
+        assert_eq!(answered, done);
+    }
+
+    fn service() -> Service {
+        let options = Options::try_parse_from(["leasehold", "-t", "1"]).unwrap();
+        Service {
+            cache: Cache::new(options.cache()),
+            clock: Clock::manual(),
+            idle: None::<Duration>,
+            metrics: Arc::new(Metrics::new(1, 1)),
+            rules: options.rules(),
+            stop: watch::Sender::new(false),
+        }
+    }
+}

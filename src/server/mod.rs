@@ -117,6 +117,10 @@ impl Service {
         self.clock.now()
     }
 
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Resolves once the server is to stop.
     async fn stopping(&self) {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
