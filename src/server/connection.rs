@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::coop::consume_budget;
 use tokio::time;
 
 use super::{Service, logging};
@@ -74,6 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             }
             let mut now = self.service.now();
             while let Some(decoded) = decoder.decode() {
+                // One read may bring hundreds of requests, and each may copy a large value: others get their turn.
+                consume_budget().await;
                 let closed = match decoded {
                     Ok(request) => self.answer(request, &mut now).await?,
                     Err(refusal) => {
@@ -281,6 +284,27 @@ mod tests {
         let (answered, done) = (heard.lines().count() as u64, service.metrics.total(Count::CmdSet));
         assert!((1..1_000).contains(&done), "{done} requests: what was read first, and no more");
         assert_eq!(answered, done);
+    }
+
+    /// Thousands of one-byte appends to a large value, sent at once and without waiting, kept every other connection
+    /// of the worker waiting for seconds: all that one read had brought was done in one go.
+    #[tokio::test]
+    async fn a_pipeline_does_not_hold_up_other_connections() {
+        let service = service();
+        let (mut busy, busy_end) = duplex(1 << 20);
+        let (mut other, other_end) = duplex(1 << 20);
+        busy.write_all(&b"append none 0 0 1 noreply\r\nx\r\n".repeat(10_000)).await.unwrap();
+        other.write_all(b"stats\r\nquit\r\n").await.unwrap();
+        busy.shutdown().await.unwrap();
+        other.shutdown().await.unwrap();
+        let (first, second) = tokio::join!(serve(&service, 0, busy_end), serve(&service, 0, other_end));
+        first.and(second).unwrap();
+
+        let mut told = String::new();
+        other.read_to_string(&mut told).await.unwrap();
+        let stored: u64 =
+            told.split("cmd_set ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        assert!(stored < 1_000, "{stored} requests of another connection came first");
     }
 
     fn service() -> Service {
