@@ -49,7 +49,7 @@ pub enum Reply {
     NonNumeric,
     /// `SERVER_ERROR out of memory storing object`
     NoRoom,
-    /// `SERVER_ERROR out of memory in incr`
+    /// `SERVER_ERROR out of memory`
     NoRoomToCount,
     /// `NOT_FOUND`
     NotFound,
@@ -84,7 +84,7 @@ impl Reply {
             Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
             Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
-            Reply::NoRoomToCount => b"SERVER_ERROR out of memory in incr\r\n",
+            Reply::NoRoomToCount => b"SERVER_ERROR out of memory\r\n",
             Reply::NotFound => b"NOT_FOUND\r\n",
             Reply::NotStored => b"NOT_STORED\r\n",
             Reply::Ok => b"OK\r\n",
