@@ -175,6 +175,9 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
 }
 
 fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {
+    if words(args).nth(1).is_none() {
+        return Err(Refusal::BadLine);
+    }
     let (args, exptime) = exptime(args)?;
     Ok(Request::GetAndTouch { exptime, keys: keys(args)?, unique })
 }
