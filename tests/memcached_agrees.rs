@@ -247,6 +247,7 @@ const MALFORMED: &[&str] = &[
     "hello noreply",
     "incr none x noreply",
     "shutdown",
+    "shutdown now",
     "cache_memlimit",
     "cache_memlimit 7",
     "cache_memlimit -1",
@@ -271,7 +272,10 @@ fn difference(line: &str, theirs: &str, ours: &str) -> Option<&'static str> {
         (is_bad_line && only_errors(theirs), "older: the block of a refused line is taken for lines"),
         (theirs == "ERROR\r\n" && line.split(' ').count() > 3, "older: words too many are an ERROR"),
         (theirs.contains("Usage: delete <key>"), "older: delete has no second argument but 0"),
-        (line == "shutdown" && theirs == "ERROR: shutdown not enabled\r\n", "older: not SERVER_ERROR"),
+        (
+            line.starts_with("shutdown") && theirs == "ERROR: shutdown not enabled\r\n",
+            "older: not SERVER_ERROR",
+        ),
         (line.starts_with("delete ") && is_bad_line, "ours: delete's second argument is a number of seconds"),
         (is_silent && is_error && theirs.is_empty(), "ours: what could not be read is answered in any case"),
     ];

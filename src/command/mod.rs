@@ -72,8 +72,11 @@ pub fn execute<'a>(
         Request::Quit => return Flow::Close,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
-        Request::Shutdown if command.session.rules.may_shut_down => return Flow::Shutdown,
-        Request::Shutdown => command.output.reply(Reply::ShutdownNotEnabled),
+        Request::Shutdown { .. } if !command.session.rules.may_shut_down => {
+            command.output.reply(Reply::ShutdownNotEnabled);
+        }
+        Request::Shutdown { is_known: true } => return Flow::Shutdown,
+        Request::Shutdown { is_known: false } => command.output.reply(Reply::BadShutdown),
         Request::Stats { what } => command.stats(what),
         Request::TooLarge { key, is_set, noreply } => command.too_large(key, *is_set, *noreply),
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),

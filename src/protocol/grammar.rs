@@ -165,10 +165,11 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"verbosity" => verbosity(args, noreply),
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
-        b"shutdown" => match words(args).next() {
-            None | Some(b"graceful") => Ok(Request::Shutdown),
-            Some(_) => Err(Refusal::BadShutdown),
-        },
+        b"shutdown" => {
+            let mut words = words(args);
+            let is_known = matches!((words.next(), words.next()), (None | Some(b"graceful"), None));
+            Ok(Request::Shutdown { is_known })
+        }
         _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
         _ => Err(Refusal::Unknown),
     }

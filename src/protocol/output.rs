@@ -33,6 +33,8 @@ pub struct Block<'a> {
 /// A reply that is one fixed line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply {
+    /// `CLIENT_ERROR invalid shutdown mode`
+    BadShutdown,
     /// `DELETED`
     Deleted,
     /// `END`
@@ -76,6 +78,7 @@ pub enum Reply {
 impl Reply {
     fn line(self) -> &'static [u8] {
         match self {
+            Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Reply::Deleted => b"DELETED\r\n",
             Reply::End => b"END\r\n",
             Reply::Exists => b"EXISTS\r\n",

@@ -11,8 +11,6 @@ pub enum Refusal {
     BadExptime,
     /// A known command with too few or malformed arguments.
     BadLine,
-    /// `shutdown` with something else than `graceful`.
-    BadShutdown,
     /// memcached's binary protocol: its magic byte begins a line.
     Binary,
     /// A web browser, or somebody who takes this for a web server.
@@ -35,7 +33,6 @@ impl Refusal {
             Refusal::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
-            Refusal::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Refusal::Binary => {
                 b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n"
             }
@@ -55,7 +52,6 @@ impl Refusal {
             | Refusal::BadDelta
             | Refusal::BadExptime
             | Refusal::BadLine
-            | Refusal::BadShutdown
             | Refusal::TooManyKeys
             | Refusal::Unknown => false,
         }

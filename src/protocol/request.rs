@@ -90,8 +90,11 @@ pub enum Request<'a> {
     Replace(Store<'a>),
     /// `set`
     Set(Store<'a>),
-    /// `shutdown`
-    Shutdown,
+    /// `shutdown [graceful]`
+    Shutdown {
+        /// Whether nothing else was asked for.
+        is_known: bool,
+    },
     /// `stats [<what>]`
     Stats {
         /// Which statistics; empty for the general ones.

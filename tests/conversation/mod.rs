@@ -147,7 +147,7 @@ fn is_silent(request: &Request) -> bool {
         | Request::LeaseGet { .. }
         | Request::MetaGet { .. }
         | Request::Quit
-        | Request::Shutdown
+        | Request::Shutdown { .. }
         | Request::Stats { .. }
         | Request::Version => false,
     }
