@@ -306,6 +306,7 @@ const MALFORMED: &[&str] = &[
     "gets",
     "gat",
     "gat 0",
+    "gat soon",
     "gat soon none",
     "get  none",
     "set none",
@@ -337,6 +338,7 @@ const MALFORMED: &[&str] = &[
     "incr none x noreply",
     "shutdown",
     "shutdown x",
+    "shutdown now",
     "cache_memlimit",
     "cache_memlimit 7",
     "cache_memlimit -1",
@@ -374,6 +376,7 @@ fn difference(line: &str, theirs: &str, ours: &str, is_older: bool) -> Option<&'
     let only_errors = |answer: &str| answer.replace(BAD_LINE, "").replace("ERROR\r\n", "").is_empty();
     let table = [
         (line == "gat 0" && theirs == "END\r\n", "older: gat does without a key"),
+        (line == "gat soon" && is_bad_line, "older: gat looks at the time before it looks for keys"),
         (is_bad_line && theirs == "ERROR\r\n", "older: a line too short is ERROR"),
         (is_bad_line && only_errors(theirs), "older: the block of a refused line is taken for lines"),
         (theirs == "ERROR\r\n" && line.split(' ').count() > 3, "older: words too many are an ERROR"),

@@ -337,6 +337,32 @@ fn without_evictions_what_finds_no_room_is_refused() {
     server.stop();
 }
 
+/// It said more than memcached 1.6.45 says, whose line clients compare.
+#[test]
+fn a_number_that_finds_no_room_is_refused_in_memcacheds_words() {
+    let server = start("-m 8 -M");
+    let mut client = Client::connect(server.address());
+    // With one digit more each of them needs another place.
+    for key in 0..64 {
+        client.check(&format!("set number{key:04} 0 0 6\r\n999999"), &["STORED"]);
+    }
+    let mut nth = 0;
+    for bytes in [10_000, 1_000, 100, 0] {
+        let (value, mut refused) = ("v".repeat(bytes), 0);
+        while refused < 200 {
+            client.send(format!("set k{nth} 0 0 {bytes}\r\n{value}\r\n").as_bytes());
+            refused = if client.line() == "STORED\r\n" { 0 } else { refused + 1 };
+            nth += 1;
+        }
+    }
+    let refused = (0..64).any(|key| {
+        client.send(format!("incr number{key:04} 1\r\n").as_bytes());
+        client.line() == "SERVER_ERROR out of memory\r\n"
+    });
+    assert!(refused);
+    server.stop();
+}
+
 #[test]
 fn a_unix_socket_is_served() {
     let path = scratch("socket");

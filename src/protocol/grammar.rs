@@ -241,6 +241,9 @@ fn meta_debug(args: &[u8]) -> Result<Request<'_>, Refusal> {
 }
 
 fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {
+    if words(args).nth(1).is_none() {
+        return Err(Refusal::BadLine);
+    }
     let (args, exptime) = exptime(args)?;
     Ok(Request::GetAndTouch { exptime, keys: keys(args)?, unique })
 }

@@ -126,6 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
+            // Whoever waits for the stop is not asked while a peer that never pauses uses up all of tokio's budget.
+            if self.service.is_stopping() {
+                return Ok(Closed::Stopping);
+            }
         }
     }
 
@@ -302,3 +306,65 @@ const HANG_UP_BYTES_MAX: u64 = 4 << 20;
 const EARLY_BYTES_MAX: usize = 16 * 1024;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
 const WRITE_SLICES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::clock::Clock;
+    use crate::metrics::{Address, Metrics};
+    use crate::protocol::Shutdown;
+    use crate::server::Options;
+
+    /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given its turn
+    /// by tokio only where some of the task's budget is left, and such a client always uses it up.
+    #[tokio::test]
+    async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
+        let service = service();
+        service.stop.send_replace(Some(Shutdown::AtOnce));
+        let (mut busy, busy_end) = duplex(1 << 20);
+        busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
+        serve(&service, 0, busy_end, &unknown()).await.unwrap();
+
+        let mut heard = String::new();
+        busy.read_to_string(&mut heard).await.unwrap();
+        let (answered, done) = (heard.lines().count() as u64, service.metrics.total(Count::CmdSet));
+        assert!((1..1_000).contains(&done), "{done} requests: what was read first, and no more");
+        assert_eq!(answered, done);
+    }
+
+    /// Thousands of one-byte appends to a large value, sent at once and without waiting, kept every other connection
+    /// of the worker waiting for seconds: all that one read had brought was done in one go.
+    #[tokio::test]
+    async fn a_pipeline_does_not_hold_up_other_connections() {
+        let service = service();
+        let (mut busy, busy_end) = duplex(1 << 20);
+        let (mut other, other_end) = duplex(1 << 20);
+        busy.write_all(&b"append none 0 0 1 noreply\r\nx\r\n".repeat(10_000)).await.unwrap();
+        other.write_all(b"stats\r\nquit\r\n").await.unwrap();
+        busy.shutdown().await.unwrap();
+        other.shutdown().await.unwrap();
+        let unknown = unknown();
+        let (first, second) =
+            tokio::join!(serve(&service, 0, busy_end, &unknown), serve(&service, 0, other_end, &unknown));
+        first.and(second).unwrap();
+
+        let mut told = String::new();
+        other.read_to_string(&mut told).await.unwrap();
+        let stored: u64 =
+            told.split("cmd_set ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        assert!(stored < 1_000, "{stored} requests of another connection came first");
+    }
+
+    fn service() -> Service {
+        let options = Options::try_parse_from(["leasehold", "-t", "1"]).unwrap();
+        Service::new(Cache::new(options.cache()), Clock::manual(), Metrics::new(1, 1), &options)
+    }
+
+    fn unknown() -> Connection {
+        Connection::new(Address::Unix("".into()), None, 0)
+    }
+}

@@ -103,20 +103,12 @@ impl Server {
         for (number, connection) in listeners.connections(clock.now()) {
             metrics.open.open(number, Arc::new(connection));
         }
-        let service = Arc::new(Service {
-            binary: Once::new(),
-            cache,
-            clock,
-            freed: Notify::new(),
-            idle: options.idle(),
-            metrics: Arc::new(metrics),
-            refuses_when_crowded: options.refuses_when_crowded(),
-            requests_per_turn: options.requests_per_event,
-            rules: options.rules(),
-            stop: watch::Sender::new(None),
+        let service = Service {
             tls: listeners.tls.take(),
             users: users.map(|users| Mutex::new(Arc::new(users))),
-        });
+            ..Service::new(cache, clock, metrics, &options)
+        };
+        let service = Arc::new(service);
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for index in 0..options.threads {
@@ -185,6 +177,24 @@ impl Server {
 }
 
 impl Service {
+    /// What serves everybody, without TLS.
+    fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
+        Service {
+            binary: Once::new(),
+            cache,
+            clock,
+            freed: Notify::new(),
+            idle: options.idle(),
+            metrics: Arc::new(metrics),
+            refuses_when_crowded: options.refuses_when_crowded(),
+            requests_per_turn: options.requests_per_event,
+            rules: options.rules(),
+            stop: watch::Sender::new(None),
+            tls: None,
+            users: None,
+        }
+    }
+
     fn now(&self) -> Now {
         self.clock.now()
     }
@@ -208,6 +218,10 @@ impl Service {
             read.store(self.now().seconds().into(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
     }
 
     /// Resolves once the server is to stop.
