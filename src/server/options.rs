@@ -56,7 +56,7 @@ pub struct Options {
     pub threads: usize,
 
     /// Requests of one connection in one go, before others have their turn
-    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_per_event: u32,
 
     /// Connections that may wait to be accepted
