@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'X', long)]
     pub disable_dumping: bool,
 
-    /// Refuse `watch`
+    /// Refuse `watch`, which is not served without this either
     #[arg(short = 'W', long)]
     pub disable_watch: bool,
 
@@ -101,7 +101,8 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Further options, parted by commas: idle_timeout=SECONDS, [no_]maxconns_fast; others of memcached's mean nothing
+    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast; others of memcached's
+    /// mean nothing
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
 
