@@ -5,6 +5,7 @@
 mod served;
 
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -60,7 +61,12 @@ fn nonsense_is_refused_at_the_start() {
         "-D",
     ];
     let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Z"];
-    let impossible = ["-p -1 -l nonsense", "-p -1 -l 999.1.1.1", "-s /no/such/folder/socket"];
+    let impossible = [
+        "-p -1 -l nonsense",
+        "-p -1 -l 999.1.1.1",
+        "-s /no/such/folder/socket",
+        "-p -1 -e /no/such/folder/items",
+    ];
     let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
     {
@@ -211,6 +217,7 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     let token = lease.split(' ').nth(2).expect("a token").to_owned();
     process.signal(Signal::SIGUSR1);
     assert_eq!(process.exit_code(), 0);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
     let mut process = Process::start(&flags);
     let address = process.address();

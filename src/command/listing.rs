@@ -82,4 +82,4 @@ fn listed<'a>(entry: Entry<'a>, now: Now) -> Listed<'a> {
 }
 
 /// Steps of a dump after which others have their turn.
-const STEPS: usize = 64;
+const STEPS: usize = 2;

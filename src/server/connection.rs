@@ -6,7 +6,7 @@
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ struct Peer<'s, S> {
     connection: &'s Connection,
     /// What arrived while a request waited for a lease.
     early: BytesMut,
+    /// Whether it only lets others have their turn.
+    gives_way: &'s AtomicBool,
     output: Output,
     service: &'s Service,
     session: Session,
@@ -58,13 +60,13 @@ where
     if let Some(users) = &service.users {
         session.lock(Arc::clone(&users.lock()));
     }
-    let (early, output) = (BytesMut::new(), Output::default());
-    let mut peer = Peer { connection, early, output, service, session, stream };
+    let (early, gives_way, output) = (BytesMut::new(), AtomicBool::new(false), Output::default());
+    let mut peer = Peer { connection, early, gives_way: &gives_way, output, service, session, stream };
     let ended = tokio::select! {
         // What was read before is answered first; nobody is waited for.
         biased;
         ended = peer.converse() => ended,
-        () = service.stopping() => Ok(Closed::Stopping),
+        () = stops(service, &gives_way) => Ok(Closed::Stopping),
     };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
@@ -119,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 in_turn += 1;
                 if in_turn == self.service.requests_per_turn && decoder.is_midway() {
                     self.session.counters().add(Count::ConnYields);
-                    tokio::task::yield_now().await;
+                    self.give_way().await;
                     (in_turn, now) = (0, self.service.now());
                 }
             }
@@ -131,6 +133,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 return Ok(Closed::Stopping);
             }
         }
+    }
+
+    /// Lets the other connections of this thread have their turn.
+    async fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.gives_way.store(false, Ordering::Relaxed);
     }
 
     /// Says goodbye so that it is heard: closing a socket with unread bytes in it would tear the last reply away.
@@ -156,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         return Ok(Some(closed));
                     }
                     // A peer that takes everything at once would keep the others waiting.
-                    tokio::task::yield_now().await;
+                    self.give_way().await;
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
@@ -237,6 +246,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             None => Ok(Some(Closed::Idle)),
             Some(flushed) => flushed.map(|()| None),
         }
+    }
+}
+
+/// Resolves once the server is to stop, and nothing that was read could be answered without waiting for the peer.
+async fn stops(service: &Service, gives_way: &AtomicBool) {
+    service.stopping().await;
+    while gives_way.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -15,10 +15,11 @@
 //!
 //! Deliberately absent: a file that is written while the cache is in use.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -65,9 +66,8 @@ impl From<io::Error> for Unfit {
 /// # Errors
 /// If it cannot be written.
 pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let mut file = Summed::new(BufWriter::new(File::create(&unfinished)?));
+    let (file, unfinished) = create(path)?;
+    let mut file = Summed::new(BufWriter::new(file));
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
     file.write_all(MAGIC)?;
@@ -89,6 +89,25 @@ pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
     file.inner.flush()?;
     fs::rename(&unfinished, path)?;
     Ok(items)
+}
+
+/// Makes sure that a file can be written there: better to know it at the start than at the end.
+///
+/// # Errors
+/// If it cannot.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let (_, unfinished) = create(path)?;
+    fs::remove_file(unfinished)
+}
+
+/// The file while it is written, for its owner's eyes only, and its name.
+fn create(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name);
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+    Ok((file.map_err(named)?, name.into()))
 }
 
 fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
@@ -204,8 +223,6 @@ const SUM_BYTES: u64 = 8;
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::cache::{Expiry, Mode};
     use crate::clock::Clock;

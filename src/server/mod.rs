@@ -92,7 +92,7 @@ impl Server {
     pub fn serve(mut listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
-        let (cache, memory_file) = resume(&options, clock.now());
+        let (cache, memory_file) = resume(&options, clock.now())?;
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.settings = settings::settings(&options);
@@ -231,20 +231,21 @@ impl Service {
 }
 
 /// A cache with what a former server has left in the file of `-e`, and that file, if it may be written again.
-fn resume(options: &Options, now: Now) -> (Cache, Option<PathBuf>) {
-    let Some(path) = &options.memory_file else { return (Cache::new(options.cache()), None) };
+fn resume(options: &Options, now: Now) -> io::Result<(Cache, Option<PathBuf>)> {
+    let Some(path) = &options.memory_file else { return Ok((Cache::new(options.cache()), None)) };
+    keep::probe(path)?;
     let unfit = match keep::load(path, options.cache(), options.restart_max_gap(), now) {
         Ok((cache, kept)) => {
             let Kept { gap, items } = kept;
             let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
             tracing::info!(items, gap, "loaded from {}; what was deleted meanwhile is not", path.display());
-            return (cache, Some(path.clone()));
+            return Ok((cache, Some(path.clone())));
         }
         Err(unfit) => unfit,
     };
     tell_unfit(&unfit, path);
     let is_foreign = matches!(unfit, Unfit::Foreign);
-    (Cache::new(options.cache()), (!is_foreign).then(|| path.clone()))
+    Ok((Cache::new(options.cache()), (!is_foreign).then(|| path.clone())))
 }
 
 fn tell_unfit(unfit: &Unfit, path: &Path) {

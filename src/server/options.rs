@@ -56,7 +56,7 @@ pub struct Options {
     pub threads: usize,
 
     /// Requests of one connection in one go, before others have their turn
-    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_per_event: u32,
 
     /// Connections that may wait to be accepted
@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'X', long)]
     pub disable_dumping: bool,
 
-    /// Refuse `watch`
+    /// Refuse `watch`, which is not served without this either
     #[arg(short = 'W', long)]
     pub disable_watch: bool,
 
@@ -101,7 +101,7 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Further options, parted by commas: idle_timeout=SECONDS, [no_]maxconns_fast; for TLS ssl_chain_cert=FILE,
+    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast; for TLS ssl_chain_cert=FILE,
     /// ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
     /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
