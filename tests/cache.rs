@@ -6,7 +6,8 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Draft, Expiry, Fill, Filled, Leased, Mode, Peer, Policy, Refused, Store, Token,
+    Cache, Config, Draft, Expiry, Fill, Filled, Leased, Mode, NotCounted, Peer, Policy, Refused, Step, Store,
+    Token, WhenFull,
 };
 use leasehold::clock::Clock;
 
@@ -130,6 +131,42 @@ fn a_set_at_a_full_cache_works_on_one_segment_whatever_the_memory() {
         }
         assert!(fixture.cache.counts().evictions > 0);
     }
+}
+
+/// `append`, `prepend`, `replace`, `cas` and `incr` took the old value out before they knew that there was no room for
+/// the new one, and it was lost.
+#[test]
+fn a_change_that_finds_no_room_changes_nothing() {
+    let config = Config { memory_bytes: 8 << 20, when_full: WhenFull::Refuse, ..Config::default() };
+    let mut fixture = Fixture::new(config);
+    fixture.set("victim", &[b'9'; 15], None);
+    // Large ones, and small ones for what is left, until all parts of the cache are full.
+    for bytes in [1_000, 8] {
+        let mut refused = 0;
+        for n in 0.. {
+            let stored = fixture.set(&format!("{bytes}.{n}"), &vec![0; bytes], None);
+            refused = if stored == Store::NoRoom { refused + 1 } else { 0 };
+            if refused == 200 {
+                break;
+            }
+        }
+    }
+    let now = fixture.clock.now();
+    let key = fixture.cache.key(b"victim").expect("a legal key");
+    let unique = fixture.cache.peek(&key, now, |value| value.unique).expect("it is there");
+    let token = fixture.lease("absent").expect("nobody else wants it");
+    for mode in [Mode::Append, Mode::Prepend, Mode::Replace, Mode::Cas(unique)] {
+        let draft = Draft::new(&[1; 1_000]);
+        let stored = fixture.cache.store(&key, mode, draft, &mut fixture.peer, now);
+        assert_eq!((stored, fixture.get("victim")), (Store::NoRoom, Some(vec![b'9'; 15])), "{mode:?}");
+        assert_eq!(fixture.cache.peek(&key, now, |value| value.unique), Some(unique));
+    }
+    let step = Step::Incr(1_000_000_000_000_000_000);
+    let counted = fixture.cache.count(&key, step, &mut fixture.peer, now);
+    assert_eq!((counted, fixture.get("victim")), (Some(Err(NotCounted::NoRoom)), Some(vec![b'9'; 15])));
+    assert_eq!(fixture.fill("absent", token), Err(Refused::NoRoom));
+    // The old value must not pass for the new one.
+    assert_eq!((fixture.set("victim", &[2; 1_000], None), fixture.get("victim")), (Store::NoRoom, None));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::naive::Naive;
+use super::naive::{self, Naive};
 use super::*;
 
 /// Engine and oracle side by side, and a clock that only moves by hand.
@@ -62,9 +62,19 @@ impl Pair {
         let stored = self.engine.insert(&key, meta, value.into(), self.second);
         match stored {
             Ok(()) => self.naive.insert(name, meta, value),
-            Err(NoRoom) => self.naive.remove(name),
+            Err(NoRoom) => self.refused(&key),
         }
         stored.is_ok()
+    }
+
+    /// An item found no room: the one that was there stays, or went to make some.
+    fn refused(&mut self, key: &Key) {
+        if self.find(key.bytes).is_none() {
+            let is_over = |(meta, _)| naive::is_over(&meta, self.over());
+            let may_go = self.engine.when_full == WhenFull::Evict;
+            assert!(may_go || self.naive.get(key.bytes).is_none_or(is_over), "it could have stayed");
+            self.naive.remove(key.bytes);
+        }
     }
 
     /// The item, if the engine has it; the oracle must have the same.
@@ -112,7 +122,7 @@ impl Pair {
                 let meta = self.meta(0, 3);
                 match self.engine.replace(&key, slot, meta, joined[..].into(), self.second) {
                     Ok(()) => self.naive.insert(name, meta, &joined),
-                    Err(NoRoom) => self.naive.remove(name),
+                    Err(NoRoom) => self.refused(&key),
                 }
             }
             3 => self.remove(&key, slot),

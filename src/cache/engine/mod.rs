@@ -94,7 +94,7 @@ pub(crate) struct Over {
     pub(crate) second: u32,
 }
 
-/// There is no room for an item; nothing is stored under its key any more.
+/// There is no room for an item. What was stored under its key stays, unless it went to make room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct NoRoom;
 
@@ -157,7 +157,7 @@ impl Engine {
     /// Stores an item, over the one that was there.
     ///
     /// # Errors
-    /// If there is no room; what was there is gone, too.
+    /// If there is no room.
     pub(crate) fn insert(
         &mut self,
         key: &Key,
@@ -186,7 +186,7 @@ impl Engine {
     /// a use.
     ///
     /// # Errors
-    /// If there is no room; what was there is gone, too.
+    /// If there is no room.
     pub(crate) fn replace(
         &mut self,
         key: &Key,
@@ -202,9 +202,23 @@ impl Engine {
             self.rewrite(number, offset, &meta, &value, second);
             return Ok(());
         }
+        if !self.budget.admits(value.len()) {
+            return Err(NoRoom);
+        }
         let (queue, uses) = (self.queue(slot), self.head(slot).uses());
-        self.exit(slot, Exit::Removed, second);
-        let slot = self.append(key, meta, value, queue, second)?;
+        let slot = match self.when_full {
+            // Else what goes to make room might be the old one.
+            WhenFull::Evict => {
+                self.exit(slot, Exit::Removed, second);
+                self.append(key, meta, value, queue, second)?
+            }
+            // Nothing moves meanwhile, and the old one stays where there is no room beside it.
+            WhenFull::Refuse => {
+                let new = self.append(key, meta, value, queue, second)?;
+                self.exit(slot, Exit::Removed, second);
+                new
+            }
+        };
         self.head_mut(slot).set_uses(uses + 1);
         Ok(())
     }
@@ -214,8 +228,13 @@ impl Engine {
         let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
         if !self.head_mut(slot).set_meta(&meta) {
             let value = self.item(slot).value.to_vec();
-            self.replace(key, slot, meta, value.into(), second).ok()?;
-            return self.find(key);
+            let replaced = self.replace(key, slot, meta, value.into(), second);
+            let slot = self.find(key)?;
+            if replaced.is_err() {
+                self.exit(slot, Exit::Removed, second);
+                return None;
+            }
+            return Some(slot);
         }
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
         if let Place::Log(number, offset) = slot.place()

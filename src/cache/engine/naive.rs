@@ -28,8 +28,11 @@ impl Naive {
     /// Throws away all that is over; returns how many items.
     pub(super) fn sweep(&mut self, over: Over) -> usize {
         let before = self.0.len();
-        let is_over = |meta: &Meta| meta.as_of <= over.floor || (meta.gone != 0 && meta.gone <= over.second);
-        self.0.retain(|_, (meta, _)| !is_over(meta));
+        self.0.retain(|_, (meta, _)| !is_over(meta, over));
         before - self.0.len()
     }
+}
+
+pub(super) fn is_over(meta: &Meta, over: Over) -> bool {
+    meta.as_of <= over.floor || (meta.gone != 0 && meta.gone <= over.second)
 }

@@ -116,7 +116,7 @@ fn a_large_item_counts_until_its_last_reader_lets_go() {
 /// The old value waited for the lock to be free, and the new one found no room beside it.
 #[test]
 fn a_large_item_takes_the_room_of_the_one_that_it_replaces() {
-    let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
+    let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     for byte in 0..4 {
         assert!(pair.insert(b"large", &vec![byte; 2 << 20], 0, 0), "number {byte}");
         pair.check();

@@ -138,7 +138,7 @@ impl Shard {
         match removal {
             Removal::Drop => self.make_stale(key, slot, at),
             Removal::Empty(draft) => {
-                if self.put(key, as_of, draft, at).is_err() {
+                if self.put_or_drop(key, as_of, draft, at).is_err() {
                     return Removed::NoRoom;
                 }
             }

@@ -255,12 +255,16 @@ impl Shard {
 
     /// Voids one key: nothing older may be stored or served under it.
     fn void(&mut self, key: &Key, peer: &mut Peer, at: At) -> Seq {
-        let covering = self.covering(key.hash);
         let seq = at.clock.fresh();
+        self.void_as_of(key, seq, peer, at);
+        seq
+    }
+
+    fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: At) {
+        let covering = self.covering(key.hash);
         peer.notes.own_void(key.hash, covering, seq, at.age());
         self.voids.raise(key.hash, seq);
         self.end_lease(key);
-        seq
     }
 
     fn covering(&self, hash: u64) -> Seq {
@@ -285,6 +289,17 @@ impl Shard {
         let gone = at.gone(expiry);
         let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
         self.engine.insert(key, meta, value, stored)
+    }
+
+    /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
+    fn put_or_drop(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
+        let put = self.put(key, as_of, draft, at);
+        if put.is_err()
+            && let Some(slot) = self.engine.find(key)
+        {
+            self.remove(key, slot, at);
+        }
+        put
     }
 
     /// A voided item stays as a stale copy where the policy wants that, from its first void on.

@@ -63,7 +63,8 @@ impl Shard {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
             }
-            return self.change(key, draft, peer, at);
+            let as_of = self.void(key, peer, at);
+            return stored(self.put_or_drop(key, as_of, draft, at), Fence::None);
         };
         let fence = self.fence(key, note, at);
         if fence == Fence::Refused {
@@ -75,7 +76,7 @@ impl Shard {
         if fence == Fence::Observed && self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        stored(self.put(key, at.clock.fresh(), draft, at), fence)
+        stored(self.put_or_drop(key, at.clock.fresh(), draft, at), fence)
     }
 
     fn add(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
@@ -108,10 +109,14 @@ impl Shard {
         }
     }
 
-    /// A void, and a new value as of the same point.
+    /// A void, and a new value as of the same point; neither if there is no room.
     fn change(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
-        let as_of = self.void(key, peer, at);
-        stored(self.put(key, as_of, draft, at), Fence::None)
+        let as_of = at.clock.fresh();
+        let put = self.put(key, as_of, draft, at);
+        if put.is_ok() {
+            self.void_as_of(key, as_of, peer, at);
+        }
+        stored(put, Fence::None)
     }
 
     /// `append` and `prepend`, which keep flags and expiry.
@@ -143,8 +148,9 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Result<Seq, NoRoom> {
-        let as_of = self.void(key, peer, at);
+        let as_of = at.clock.fresh();
         self.engine.replace(key, slot, Meta { as_of, ..meta }, value.into(), at.now.seconds())?;
+        self.void_as_of(key, as_of, peer, at);
         Ok(as_of)
     }
 }
