@@ -37,10 +37,12 @@ impl Now {
 }
 
 impl Clock {
-    /// A clock that follows the machine's; its monotonic time begins now.
+    /// A clock that follows the machine's; its monotonic time begins with this second of the wall's. So both turn to
+    /// the next second together, and what ends at a second of the wall is not a second late.
     #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
     pub fn system() -> Self {
-        Clock::System(Instant::now())
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock::System(origin(Instant::now(), wall))
     }
 
     /// A clock that only moves by hand; it begins at monotonic 0 and at [`MANUAL_UNIX`] of wall time.
@@ -73,6 +75,11 @@ impl Clock {
     }
 }
 
+/// When the second of the wall began that it shows now.
+fn origin(now: Instant, wall: Duration) -> Instant {
+    now.checked_sub(Duration::from_nanos(wall.subsec_nanos().into())).unwrap_or(now)
+}
+
 /// The wall time at which manual clocks begin: 2026-01-01 00:00 UTC.
 pub const MANUAL_UNIX: u64 = 1_767_225_600;
 
@@ -87,6 +94,16 @@ mod tests {
         assert_eq!(clock.now(), Now { millis: 2_500, unix: MANUAL_UNIX + 2 });
         assert_eq!(clock.now().seconds(), 4);
         assert_eq!(clock.now().after(Duration::from_secs(1)), 3_500);
+    }
+
+    /// A value with an absolute time lived for up to two seconds too long: the monotonic second in which it was to end
+    /// began up to one after the wall's, and it ended with that.
+    /// A value with an absolute expiry time lived for up to two seconds too long: the monotonic second in which it was
+    /// to end began up to one after the wall's, and it ended with that.
+    #[test]
+    fn both_clocks_turn_to_the_next_second_together() {
+        let Clock::System(now) = Clock::system() else { panic!("it is no other") };
+        assert_eq!(now.duration_since(origin(now, Duration::from_millis(5_250))), Duration::from_millis(250));
     }
 
     #[test]

@@ -292,6 +292,7 @@ impl Command<'_> {
     fn delete(&mut self, bytes: &[u8], held_seconds: u32, noreply: bool) {
         let key = legal(self.cache, bytes);
         self.used(bytes, Use::Delete);
+        let held_seconds = held_seconds.min(HOLD_OFF_SECONDS_MAX);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
         self.tally(Count::VoidsKey, was_live, Count::DeleteHits, Count::DeleteMisses);
@@ -413,6 +414,8 @@ const EMPTY: Block = Block { bytes: &[], shared: None };
 
 /// What `cache_memlimit` takes for a number of megabytes.
 const MEGABYTES_MIN: u64 = 8;
+/// No replica lags for longer; and old clients may mean a date.
+const HOLD_OFF_SECONDS_MAX: u32 = 3600;
 const MEGABYTES_MAX: u64 = 1_000_000_000;
 /// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
 const LOST_TOKEN: u64 = 1;
