@@ -15,7 +15,7 @@ use crate::cache::{
     Reading, Refresh, Refused, Removal, Removed, Step, Token, Value, item_bytes,
 };
 use crate::clock::Now;
-use crate::metrics::Count;
+use crate::metrics::{Count, Use};
 use crate::protocol::{CountMode, Flags, Meta, Output, Reply, SetMode};
 
 /// What a command can tell for the flags that ask for it.
@@ -112,6 +112,7 @@ impl Command<'_> {
         if let Some(count) = count {
             self.session.counters.add(count);
         }
+        self.used(&meta.key, Use::Get { is_hit });
         if is_hit && flags.has(b'T') {
             self.tally(Count::CmdTouch, is_hit, Count::TouchHits, Count::TouchMisses);
         } else {
@@ -124,6 +125,7 @@ impl Command<'_> {
     /// `ms`
     pub(super) fn meta_set(&mut self, meta: &Meta, mode: SetMode, value: &mut Cow<[u8]>) {
         let (flags, sent_bytes) = (meta.flags, value.len());
+        self.used(&meta.key, Use::Set);
         let creates = flags.has(b'N') && matches!(mode, SetMode::Append | SetMode::Prepend);
         let ends = flags.signed(if creates { b'N' } else { b'T' }).unwrap_or(0);
         let draft = Draft { value: std::mem::take(value), ..bare_draft(flags, ends, self.now) };
@@ -185,6 +187,7 @@ impl Command<'_> {
     /// `md`
     pub(super) fn meta_delete(&mut self, meta: &Meta) {
         let (flags, now) = (meta.flags, self.now);
+        self.used(&meta.key, Use::Delete);
         let ends = flags.signed(b'T');
         let removal = match (flags.has(b'I'), flags.has(b'x')) {
             (true, false) => Removal::Soften(ends.map(|ends| Expiry::from_exptime(ends, now))),

@@ -1,6 +1,7 @@
 //! How a dump writes a value down, in each of memcached's forms.
 
 use super::admin::DumpForm;
+use super::base64;
 use super::output::Output;
 
 /// A live value, as the dumps tell it.
@@ -37,7 +38,7 @@ impl Output {
             }
             DumpForm::Keys if listed.key.iter().any(|byte| *byte == b' ' || byte.is_ascii_control()) => {
                 self.raw(b"mg ");
-                self.base64(listed.key);
+                base64::encode(listed.key, |digits| self.raw(digits));
                 self.raw(b" b\r\n");
             }
             DumpForm::Keys => {
@@ -70,17 +71,6 @@ impl Output {
         self.raw(b" \n");
     }
 
-    fn base64(&mut self, bytes: &[u8]) {
-        for group in bytes.chunks(3) {
-            let mut padded = [0; 4];
-            padded[1..=group.len()].copy_from_slice(group);
-            let bits = u32::from_be_bytes(padded);
-            let mut digits = [18, 12, 6, 0].map(|shift| BASE64[(bits >> shift) as usize & 63]);
-            digits[group.len() + 1..].fill(b'=');
-            self.raw(&digits);
-        }
-    }
-
     fn part(&mut self, before: &[u8], number: u64) {
         self.raw(before);
         self.digits(number);
@@ -90,8 +80,6 @@ impl Output {
 fn hex(half: u8) -> u8 {
     b"0123456789ABCDEF"[usize::from(half)]
 }
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,11 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 16 | `leasehold items1` |
+//! | 16 | `leasehold items2` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last point of the void clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), length of the value (4), key, value |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, value |
 //! | 1 | 0, where a key's length would be |
 //! | 8 | check sum of all that, by SipHash |
 //!
@@ -116,6 +116,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.flags.to_le_bytes());
     piece.extend(value.expiry.to_unix(now).to_le_bytes());
     piece.extend(entry.as_of.number().to_le_bytes());
+    piece.extend(value.unique.to_le_bytes());
     piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
     piece.extend(entry.key);
     piece.extend(value.bytes);
@@ -170,7 +171,8 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
     if key_bytes == 0 {
         return Ok(false);
     }
-    let (flags, exptime, as_of) = (u32::from_le_bytes(array(file)?), number(file)?, number(file)?);
+    let flags = u32::from_le_bytes(array(file)?);
+    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
     let value_bytes = u32::from_le_bytes(array(file)?) as usize;
     let mut key = [0; KEY_BYTES_MAX];
     let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
@@ -179,7 +181,9 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
     file.read_exact(&mut value)?;
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
     let (key, as_of) = cache.key(key).zip(as_of).ok_or(Unfit::Damaged)?;
-    let draft = Draft::until(value.into(), flags, exptime, now);
+    let chosen = Some(unique).filter(|unique| *unique != as_of.number());
+    let draft =
+        Draft::until(value.into(), flags, exptime, now).map(|draft| Draft { unique: chosen, ..draft });
     *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
     Ok(true)
 }
@@ -218,7 +222,7 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-const MAGIC: &[u8; 16] = b"leasehold items1";
+const MAGIC: &[u8; 16] = b"leasehold items2";
 const SUM_BYTES: u64 = 8;
 
 #[cfg(test)]
@@ -248,7 +252,7 @@ mod tests {
         clock.advance(Duration::from_secs(1_000));
         let now = clock.now();
         set(&cache, b"first", Draft { flags: 7, ..Draft::new("1") }, now);
-        set(&cache, b"any \0\xff", Draft::new(&[9; 300_000]), now);
+        set(&cache, b"any \0\xff", Draft { unique: Some(5), ..Draft::new(&[9; 300_000]) }, now);
         let soon = Expiry::after(Duration::from_secs(60), now);
         set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
         set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
