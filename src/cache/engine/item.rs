@@ -143,7 +143,12 @@ impl<'a> Packed<'a> {
     }
 }
 
-impl PackedMut<'_> {
+impl<'a> PackedMut<'a> {
+    /// Nothing is changed any more.
+    pub(super) fn into_view(self) -> Packed<'a> {
+        Packed(self.0)
+    }
+
     /// Writes an item anew into a place of that many bytes.
     pub(super) fn write(&mut self, place: usize, meta: &Meta, key: &[u8], value: &[u8]) {
         self.write_head(place, meta, key, value.len());
@@ -239,7 +244,7 @@ impl PackedMut<'_> {
         self.view().shape()
     }
 
-    fn view(&self) -> Packed<'_> {
+    pub(super) fn view(&self) -> Packed<'_> {
         Packed(self.0)
     }
 }

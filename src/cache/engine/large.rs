@@ -77,6 +77,10 @@ impl Entry {
         Packed(&self.head)
     }
 
+    pub(super) fn parts_mut(&mut self) -> (PackedMut<'_>, Option<&Bytes>) {
+        (PackedMut(&mut self.head), Some(&self.value))
+    }
+
     pub(super) fn head_mut(&mut self) -> PackedMut<'_> {
         PackedMut(&mut self.head)
     }

@@ -254,12 +254,16 @@ impl Engine {
 
     /// A read that found this item, which is told as it was before.
     pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
-        let (accessed, is_fetched) = (self.head(slot).accessed(), self.head(slot).is_fetched());
-        self.used(slot, second);
-        // Not by `item`, which would borrow the counts, too.
-        let item = read(&self.log, &self.large, slot);
-        self.counts.sizes[SizeCounts::class(item.value.len())].hits += 1;
-        Item { accessed, is_fetched, ..item }
+        let (mut head, shared) = match slot.place() {
+            Place::Large(number) => self.large.get_mut(number).parts_mut(),
+            Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
+        };
+        let (accessed, is_fetched) = (head.view().accessed(), head.view().is_fetched());
+        head.read(second);
+        let head = head.into_view();
+        let value = shared.map_or_else(|| head.value(), Bytes::as_ref);
+        self.counts.sizes[SizeCounts::class(value.len())].hits += 1;
+        Item { accessed, is_fetched, meta: head.meta(), shared, value }
     }
 
     /// A read that found nothing.
