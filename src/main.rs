@@ -107,6 +107,9 @@ fn announce(listeners: &Listeners, options: &Options) {
     if let Some(path) = &options.socket {
         tracing::info!("listening on {}", path.display());
     }
+    if options.socket.is_none() && listeners.addresses().is_empty() {
+        tracing::warn!("listening on nothing: -p 0 without -s");
+    }
     let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
     for address in listeners.addresses() {
         tracing::info!("listening on {address}{why}");

@@ -144,6 +144,22 @@ fn an_idle_connection_is_closed() {
     server.stop();
 }
 
+/// A request that was read got no answer if it waited for a lease when the server stopped.
+#[test]
+fn a_waiting_reader_is_answered_when_the_server_stops() {
+    let server = start("");
+    let (mut holder, mut waiter) = (Client::connect(server.address()), Client::connect(server.address()));
+    holder.send(b"lease-get k\r\n");
+    assert!(holder.line().starts_with("LVALUE k "));
+    waiter.send(b"lease-wait 60000 k\r\n");
+    eventually("it waits", || Client::connect(server.address()).stat("lease_waits") == 1);
+    server.stop();
+    // It inherits the lease if the holder was sent away first.
+    assert!(waiter.line().starts_with("LVALUE k "));
+    assert_eq!([waiter.line(), waiter.line()], ["\r\n", "END\r\n"]);
+    waiter.is_closed();
+}
+
 #[test]
 fn a_waiting_reader_is_woken_by_the_fill() {
     let server = start("");

@@ -196,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     tokio::select! {
                         () = lease_ends(service, session, &key, until, *now) => {}
                         () = hang_up(stream, early) => session.stop_waiting(),
+                        () = service.stopping() => session.stop_waiting(),
                     }
                 }
             }
