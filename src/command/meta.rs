@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{Command, Flow, LOST_TOKEN, block, filled, legal};
+use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal};
 use crate::cache;
 use crate::cache::{
     Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
@@ -59,6 +59,7 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let (output, counters) = (&mut *self.output, &self.session.counters);
         let peer = &mut self.session.peer;
+        let mut value_bytes = None;
         let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
             let (read, value, new_expiry, marks) = match found {
                 None => return Read::Miss,
@@ -76,6 +77,7 @@ impl Command<'_> {
                     (Read::Granted, unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
                 Some(Leased::Hit(value)) => {
+                    value_bytes = Some(value.bytes.len());
                     let (unique, marks) = match refresh {
                         Refresh::Lost => (value.unique, "Z"),
                         Refresh::Undue => (value.unique, ""),
@@ -90,6 +92,9 @@ impl Command<'_> {
             show(output, meta, value, new_expiry, marks, now);
             read
         });
+        if !matches!(read, Read::Wait(_)) {
+            self.tell_fetched(&meta.key, value_bytes);
+        }
         self.end_read(meta, read, deadline)
     }
 
@@ -145,9 +150,11 @@ impl Command<'_> {
             (SetMode::Set, None) => Mode::Set,
         };
         let key = legal(self.cache, &meta.key);
+        let (expiry, found) = (draft.expiry, self.look_up(&meta.key));
         let joining = Joining { creates, expected };
         let peer = &mut self.session.peer;
         let (done, kept) = self.cache.meta_store(&key, mode, joining, draft, peer, self.now);
+        self.tell_store(&meta.key, mode, done, expiry, sent_bytes, found);
         self.tally_store(mode, done);
         let status = match done {
             cache::Store::Exists => b"EX",
@@ -164,7 +171,15 @@ impl Command<'_> {
     /// `ms` with a token.
     fn meta_fill(&mut self, meta: &Meta, token: Token, fill: Fill, sent_bytes: usize) {
         let key = legal(self.cache, &meta.key);
+        self.look_up(&meta.key);
+        let expiry = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => draft.expiry,
+            Fill::Release => Expiry::PAST,
+        };
         let done = self.cache.lease_set(&key, token, fill, &mut self.session.peer, self.now);
+        if done != Ok(Filled::Released) {
+            self.tell_stored(&meta.key, "set", fill_status(done), expiry, sent_bytes);
+        }
         self.session.counters.add(Count::CmdSet);
         self.session.counters.add(filled(done));
         let (status, unique) = match done {
@@ -194,7 +209,12 @@ impl Command<'_> {
         };
         let key = legal(self.cache, &meta.key);
         let expected = flags.unsigned(b'C');
+        // What stays as a copy, or becomes empty, is not deleted.
+        let (is_drop, found) = (matches!(removal, Removal::Drop), self.look_up(&meta.key));
         let done = self.cache.meta_delete(&key, expected, removal, &mut self.session.peer, now);
+        if is_drop && done == Removed::Done {
+            self.tell_deleted(&meta.key, "md", found);
+        }
         if done != Removed::Exists {
             self.session.counters.add(Count::VoidsKey);
         }
@@ -226,6 +246,7 @@ impl Command<'_> {
             unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         };
         let key = legal(self.cache, &meta.key);
+        self.look_up(&meta.key);
         let number = match self.cache.meta_count(&key, &counting, &mut self.session.peer, now) {
             Ok(number) => number,
             Err(MetaNotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
@@ -273,7 +294,9 @@ impl Command<'_> {
             output.raw(if value.is_fetched { b" fetch=yes" } else { b" fetch=no" });
             output.fact(b" size=", item_bytes(name.len(), value.bytes.len()) as u64);
             output.line_end();
+            value.bytes.len()
         });
+        self.tell_fetched(name, found);
         if found.is_none() {
             self.output.raw(b"EN\r\n");
         }
