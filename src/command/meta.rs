@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::watching::Found;
 use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal};
 use crate::cache;
 use crate::cache::{
@@ -209,11 +210,16 @@ impl Command<'_> {
         };
         let key = legal(self.cache, &meta.key);
         let expected = flags.unsigned(b'C');
-        // What stays as a copy, or becomes empty, is not deleted.
-        let (is_drop, found) = (matches!(removal, Removal::Drop), self.look_up(&meta.key));
+        let found = self.look_up(&meta.key);
+        let is_copy = matches!(removal, Removal::Soften(_));
+        let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
         let done = self.cache.meta_delete(&key, expected, removal, &mut self.session.peer, now);
-        if is_drop && done == Removed::Done {
-            self.tell_deleted(&meta.key, "md", found);
+        // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
+        if done == Removed::Done && !is_copy {
+            if let Some(expiry) = emptied {
+                self.tell_stored(&meta.key, "set", "stored", expiry, 0);
+            }
+            self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
         }
         if done != Removed::Exists {
             self.session.counters.add(Count::VoidsKey);
@@ -260,7 +266,11 @@ impl Command<'_> {
                 return self.output.reply(Reply::NonNumeric);
             }
         };
-        if !number.is_new {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number.number).as_bytes();
+        if number.is_new {
+            self.tell_stored(&meta.key, "add", "stored", number.expiry, digits.len());
+        } else {
             self.session.counters.add(hits);
         }
         if flags.has(b'q') {
@@ -269,8 +279,6 @@ impl Command<'_> {
         let expiry = Some(number.expiry);
         let told =
             Told { expiry, new_expiry: counting.expiry, unique: Some(number.unique), ..Told::default() };
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number.number).as_bytes();
         status(self.output, flags.has(b'v').then_some(digits.len()));
         tell(self.output, meta, told, now);
         if flags.has(b'v') {
