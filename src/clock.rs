@@ -80,6 +80,12 @@ fn origin(now: Instant, wall: Duration) -> Instant {
     now.checked_sub(Duration::from_nanos(wall.subsec_nanos().into())).unwrap_or(now)
 }
 
+/// The wall clock alone, as time since 1970; for lines that are told to whoever watches.
+#[expect(clippy::disallowed_methods, reason = "the one reader of time")]
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The wall time at which manual clocks begin: 2026-01-01 00:00 UTC.
 pub const MANUAL_UNIX: u64 = 1_767_225_600;
 

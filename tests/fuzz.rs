@@ -62,6 +62,7 @@ fn saying() -> impl Strategy<Value = Vec<u8>> {
         1 => line("(version|stats|stats settings|stats reset|shutdown|quit|mn|me a|get|set a| get a|)"),
         1 => line("(lru_crawler|stats|slabs|lru) [a-z]{2,9}( [a-z0-9,]{1,3}){0,3}"),
         1 => line("(lru_crawler (metadump|mgdump) (all|1|2)|stats (conns|detail (on|off|dump)|cachedump 1 [0-9]))"),
+        1 => line("watch( (fetchers|mutations|evictions|rawcmds|f)){0,3}"),
         6 => storing("(set|add|replace|append|prepend) [a-c] [0-9]{1,2} -?[0-9]{1,2}", ""),
         2 => storing("cas [a-c] 0 0", " 5"),
         2 => storing("ms [a-c]", " c s k q T9"),

@@ -92,6 +92,7 @@ fn settings_are_told_under_memcacheds_names() {
         ("idle_timeout", "30"),
         ("verbosity", "1"),
         ("evictions", "on"),
+        ("watcher_logbuf_size", "262144"),
     ];
     client.send(b"stats settings\r\n");
     let mut told = Vec::new();

@@ -10,6 +10,7 @@ mod budget;
 mod cells;
 mod counts;
 mod engine;
+mod evicted;
 mod expiry;
 mod holdoffs;
 mod key;
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use self::ages::Ages;
 use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item};
+use self::evicted::Collected;
 use self::key::Keys;
 use self::outcome::LeaseGet;
 use self::seq::SeqClock;
@@ -52,6 +54,7 @@ pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 #[cfg(fuzzing)]
 pub use self::engine::check_history;
 pub use self::engine::item_bytes;
+pub use self::evicted::{EVICTED_MAX, Evicted};
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
@@ -72,6 +75,7 @@ pub struct Cache {
     budget: Arc<Budget>,
     clock: SeqClock,
     config: Config,
+    evicted: Mutex<Collected>,
     keys: Keys,
     mint: Mint,
     peers: AtomicU64,
@@ -153,6 +157,7 @@ impl Cache {
         Cache {
             ages: Ages::new(&clock),
             clock,
+            evicted: Mutex::new(Collected::default()),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
             rotor: AtomicUsize::new(0),
@@ -363,12 +368,13 @@ impl Cache {
     fn locked<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
         self.ages.tick(&self.clock, now);
         let at = self.at(now);
-        let (result, woken, _garbage) = {
+        let (result, woken, evicted, _garbage) = {
             let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
             let result = act(&mut shard, at);
-            (result, std::mem::take(&mut shard.woken), shard.garbage())
+            (result, std::mem::take(&mut shard.woken), shard.evicted(), shard.garbage())
         };
+        self.collect(evicted);
         for hash in woken {
             self.wake(hash);
         }

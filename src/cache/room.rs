@@ -62,10 +62,11 @@ impl Cache {
         let others =
             (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
-            let (gave, _garbage) = {
+            let (gave, evicted, _garbage) = {
                 let mut shard = self.shards[shard].lock();
-                (shard.reclaim(share, self.at(now)), shard.garbage())
+                (shard.reclaim(share, self.at(now)), shard.evicted(), shard.garbage())
             };
+            self.collect(evicted);
             gave
         })
     }

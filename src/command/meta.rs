@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::{Command, Flow, LOST_TOKEN, block, filled, legal};
+use super::watching::Found;
+use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal};
 use crate::cache;
 use crate::cache::{
     Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
@@ -59,6 +60,7 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let (output, counters) = (&mut *self.output, &self.session.counters);
         let peer = &mut self.session.peer;
+        let mut value_bytes = None;
         let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
             let (read, value, new_expiry, marks) = match found {
                 None => return Read::Miss,
@@ -76,6 +78,7 @@ impl Command<'_> {
                     (Read::Granted, unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
                 Some(Leased::Hit(value)) => {
+                    value_bytes = Some(value.bytes.len());
                     let (unique, marks) = match refresh {
                         Refresh::Lost => (value.unique, "Z"),
                         Refresh::Undue => (value.unique, ""),
@@ -90,6 +93,9 @@ impl Command<'_> {
             show(output, meta, value, new_expiry, marks, now);
             read
         });
+        if !matches!(read, Read::Wait(_)) {
+            self.tell_fetched(&meta.key, value_bytes);
+        }
         self.end_read(meta, read, deadline)
     }
 
@@ -147,9 +153,11 @@ impl Command<'_> {
             (SetMode::Set, None) => Mode::Set,
         };
         let key = legal(self.cache, &meta.key);
+        let (expiry, found) = (draft.expiry, self.look_up(&meta.key));
         let joining = Joining { creates, expected };
         let peer = &mut self.session.peer;
         let (done, kept) = self.cache.meta_store(&key, mode, joining, draft, peer, self.now);
+        self.tell_store(&meta.key, mode, done, expiry, sent_bytes, found);
         self.tally_store(mode, done);
         let status = match done {
             cache::Store::Exists => b"EX",
@@ -166,7 +174,15 @@ impl Command<'_> {
     /// `ms` with a token.
     fn meta_fill(&mut self, meta: &Meta, token: Token, fill: Fill, sent_bytes: usize) {
         let key = legal(self.cache, &meta.key);
+        self.look_up(&meta.key);
+        let expiry = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => draft.expiry,
+            Fill::Release => Expiry::PAST,
+        };
         let done = self.cache.lease_set(&key, token, fill, &mut self.session.peer, self.now);
+        if done != Ok(Filled::Released) {
+            self.tell_stored(&meta.key, "set", fill_status(done), expiry, sent_bytes);
+        }
         self.session.counters.add(Count::CmdSet);
         self.session.counters.add(filled(done));
         let (status, unique) = match done {
@@ -197,7 +213,17 @@ impl Command<'_> {
         };
         let key = legal(self.cache, &meta.key);
         let expected = flags.unsigned(b'C');
+        let found = self.look_up(&meta.key);
+        let is_copy = matches!(removal, Removal::Soften(_));
+        let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
         let done = self.cache.meta_delete(&key, expected, removal, &mut self.session.peer, now);
+        // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
+        if done == Removed::Done && !is_copy {
+            if let Some(expiry) = emptied {
+                self.tell_stored(&meta.key, "set", "stored", expiry, 0);
+            }
+            self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
+        }
         if done != Removed::Exists {
             self.session.counters.add(Count::VoidsKey);
         }
@@ -229,6 +255,7 @@ impl Command<'_> {
             unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         };
         let key = legal(self.cache, &meta.key);
+        self.look_up(&meta.key);
         let number = match self.cache.meta_count(&key, &counting, &mut self.session.peer, now) {
             Ok(number) => number,
             Err(MetaNotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
@@ -242,7 +269,11 @@ impl Command<'_> {
                 return self.output.reply(Reply::NonNumeric);
             }
         };
-        if !number.is_new {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number.number).as_bytes();
+        if number.is_new {
+            self.tell_stored(&meta.key, "add", "stored", number.expiry, digits.len());
+        } else {
             self.session.counters.add(hits);
         }
         if flags.has(b'q') {
@@ -251,8 +282,6 @@ impl Command<'_> {
         let expiry = Some(number.expiry);
         let told =
             Told { expiry, new_expiry: counting.expiry, unique: Some(number.unique), ..Told::default() };
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number.number).as_bytes();
         status(self.output, flags.has(b'v').then_some(digits.len()));
         tell(self.output, meta, told, now);
         if flags.has(b'v') {
@@ -276,7 +305,9 @@ impl Command<'_> {
             output.raw(if value.is_fetched { b" fetch=yes" } else { b" fetch=no" });
             output.fact(b" size=", item_bytes(name.len(), value.bytes.len()) as u64);
             output.line_end();
+            value.bytes.len()
         });
+        self.tell_fetched(name, found);
         if found.is_none() {
             self.output.raw(b"EN\r\n");
         }

@@ -11,6 +11,7 @@ mod listing;
 mod meta;
 mod session;
 mod stats;
+mod watching;
 
 use crate::cache;
 use crate::cache::{
@@ -18,11 +19,12 @@ use crate::cache::{
     Value,
 };
 use crate::clock::Now;
-use crate::metrics::{Count, Use};
+use crate::metrics::{Count, Topic, Topics, Use};
 use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::session::{ImplicitReply, Rules, Session};
+pub use self::watching::tell_evicted;
 
 /// How the connection goes on after a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +49,8 @@ pub enum Flow<'a> {
         /// The deadline.
         until: u64,
     },
+    /// Send what is written, and from then on what waits for the watcher of this number; nothing more is read.
+    Watch(u64),
 }
 
 /// Answers one request, or goes on with it.
@@ -60,7 +64,15 @@ pub fn execute<'r>(
     if session.is_locked() {
         return access::unlock(request, session, output);
     }
-    let mut command = Command { cache, session, output, now };
+    let watched = session.metrics.watchers.topics();
+    let flow = answer(request, &mut Command { cache, session, output, now, watched });
+    if watched.has(Topic::Evictions) {
+        watching::tell_evicted(cache, &session.metrics, now);
+    }
+    flow
+}
+
+fn answer<'r>(request: &'r mut Request<'_>, command: &mut Command<'_>) -> Flow<'r> {
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
         Request::Append(store) => command.store(Mode::Append, store),
@@ -103,6 +115,7 @@ pub fn execute<'r>(
             return level.map_or(Flow::Next, Flow::Verbosity);
         }
         Request::Version => command.output.version(MEMCACHED_VERSION),
+        Request::Watch { topics } => return command.watch(topics),
     }
     Flow::Next
 }
@@ -113,6 +126,8 @@ struct Command<'c> {
     session: &'c mut Session,
     output: &'c mut Output,
     now: Now,
+    /// What anybody watched when the request came.
+    watched: Topics,
 }
 
 impl Command<'_> {
@@ -133,7 +148,9 @@ impl Command<'_> {
         let output = &mut *self.output;
         let found = self.cache.get(&key, &mut self.session.peer, self.now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
+            value.bytes.len()
         });
+        self.tell_fetched(bytes, found);
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
         self.used(bytes, Use::Get { is_hit: found.is_some() });
     }
@@ -145,7 +162,9 @@ impl Command<'_> {
         let peer = &mut self.session.peer;
         let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
+            value.bytes.len()
         });
+        self.tell_fetched(bytes, found);
         // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
         self.used(bytes, Use::Get { is_hit: found.is_some() });
@@ -154,11 +173,13 @@ impl Command<'_> {
     fn meta_get(&mut self, bytes: &[u8]) {
         let (now, output) = (self.now, &mut *self.output);
         let key = legal(self.cache, bytes);
-        self.cache.peek(&key, now, |value| {
+        let found = self.cache.peek(&key, now, |value| {
             // A thread that read the clock later may have stored it first.
             let age_seconds = now.seconds().saturating_sub(value.stored);
             output.meta(bytes, age_seconds, value.expiry.to_unix(now));
+            value.bytes.len()
         });
+        self.tell_fetched(bytes, found);
         self.session.counters.add(Count::CmdMeta);
     }
 
@@ -184,6 +205,7 @@ impl Command<'_> {
         let key = legal(self.cache, bytes);
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let Session { metrics, peer, counters, waited, .. } = session;
+        let mut value_bytes = None;
         let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
             let (token, stale) = match leased {
                 Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
@@ -201,6 +223,7 @@ impl Command<'_> {
                     output.value(bytes, value.flags, None, block(value));
                     counters.add(Count::GetHits);
                     metrics.prefixes.count(bytes, Use::Get { is_hit: true });
+                    value_bytes = Some(value.bytes.len());
                     return None;
                 }
             };
@@ -218,6 +241,7 @@ impl Command<'_> {
             // It is a get, too, so that hits and misses add up to the gets.
             counters.add(Count::CmdGet);
             counters.add(Count::CmdLeaseGet);
+            self.tell_fetched(bytes, value_bytes);
         }
         waits
     }
@@ -225,6 +249,8 @@ impl Command<'_> {
     fn lease_set(&mut self, LeaseSet { token, store }: &mut LeaseSet) {
         let key = legal(self.cache, store.key);
         self.used(store.key, Use::Set);
+        let (expiry, value_bytes) = (Expiry::from_exptime(store.exptime, self.now), store.value.len());
+        self.look_up(store.key);
         let fill = if store.exptime < 0 { Fill::Release } else { Fill::Value(draft(store, self.now)) };
         let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
         let reply = match done {
@@ -233,6 +259,9 @@ impl Command<'_> {
             Err(Refused::NoRoom) => Reply::NoRoom,
             Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => Reply::NotStored,
         };
+        if done != Ok(Filled::Released) {
+            self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
+        }
         self.session.counters.add(Count::CmdLeaseSet);
         self.session.counters.add(filled(done));
         self.reply(reply, store.noreply);
@@ -241,7 +270,10 @@ impl Command<'_> {
     fn store(&mut self, mode: Mode, store: &mut Store) {
         let key = legal(self.cache, store.key);
         self.used(store.key, Use::Set);
-        let done = self.cache.store(&key, mode, draft(store, self.now), &mut self.session.peer, self.now);
+        let (draft, found) = (draft(store, self.now), self.look_up(store.key));
+        let (expiry, value_bytes) = (draft.expiry, draft.value.len());
+        let done = self.cache.store(&key, mode, draft, &mut self.session.peer, self.now);
+        self.tell_store(store.key, mode, done, expiry, value_bytes, found);
         self.tally_store(mode, done);
         let reply = match done {
             cache::Store::Exists => Reply::Exists,
@@ -268,6 +300,7 @@ impl Command<'_> {
 
     fn count(&mut self, bytes: &[u8], step: Step, noreply: bool) {
         let key = legal(self.cache, bytes);
+        self.look_up(bytes);
         let done = self.cache.count(&key, step, &mut self.session.peer, self.now);
         let (hits, misses) = match step {
             Step::Decr(_) => (Count::DecrHits, Count::DecrMisses),
@@ -292,15 +325,20 @@ impl Command<'_> {
     fn delete(&mut self, bytes: &[u8], held_seconds: u32, noreply: bool) {
         let key = legal(self.cache, bytes);
         self.used(bytes, Use::Delete);
+        let found = self.look_up(bytes);
         let held_seconds = held_seconds.min(HOLD_OFF_SECONDS_MAX);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
+        if was_live {
+            self.tell_deleted(bytes, "delete", found);
+        }
         self.tally(Count::VoidsKey, was_live, Count::DeleteHits, Count::DeleteMisses);
         self.reply(if was_live { Reply::Deleted } else { Reply::NotFound }, noreply);
     }
 
     fn touch(&mut self, bytes: &[u8], exptime: i64, noreply: bool) {
         let key = legal(self.cache, bytes);
+        self.look_up(bytes);
         let was_live = self.cache.touch(&key, Expiry::from_exptime(exptime, self.now), self.now);
         self.tally(Count::CmdTouch, was_live, Count::TouchHits, Count::TouchMisses);
         self.reply(if was_live { Reply::Touched } else { Reply::NotFound }, noreply);
@@ -332,8 +370,11 @@ impl Command<'_> {
 
     /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
     fn too_large(&mut self, bytes: &[u8], is_set: bool, noreply: bool) {
+        let verb = if is_set { "set" } else { UNKNOWN_VERB };
+        self.tell_stored(bytes, verb, "too_large", Expiry::NEVER, 0);
         if is_set {
             let key = legal(self.cache, bytes);
+            self.look_up(bytes);
             self.cache.delete(&key, None, &mut self.session.peer, self.now);
         }
         self.session.counters.add(Count::StoreTooLarge);
@@ -394,6 +435,15 @@ fn filled(done: Result<Filled, Refused>) -> Count {
     }
 }
 
+/// How the end of a fill is told to those who watch.
+fn fill_status(done: Result<Filled, Refused>) -> &'static str {
+    match done {
+        Ok(Filled::Released | Filled::Stale | Filled::Visible) => "stored",
+        Err(Refused::NoRoom) => "no_memory",
+        Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
+    }
+}
+
 fn shown(unique: CasUnique, value: Value) -> Option<u64> {
     match unique {
         CasUnique::Hide => None,
@@ -419,5 +469,7 @@ const HOLD_OFF_SECONDS_MAX: u32 = 3600;
 const MEGABYTES_MAX: u64 = 1_000_000_000;
 /// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
 const LOST_TOKEN: u64 = 1;
+/// memcached's name for a command that has none.
+const UNKNOWN_VERB: &str = "na";
 /// The memcached that we answer like; clients switch features on by it.
 pub const MEMCACHED_VERSION: &str = "1.6.45";

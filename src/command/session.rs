@@ -1,11 +1,12 @@
 //! What the server remembers of one connection.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Peer, Seq};
 use crate::clock::Now;
-use crate::metrics::{Count, Counters, Metrics};
+use crate::metrics::{Count, Counters, Metrics, Topic, Topics};
 
 /// What a plain `set` hears that the fence refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,12 +29,14 @@ pub struct Rules {
     pub may_flush: bool,
     /// Whether `shutdown` is obeyed.
     pub may_shut_down: bool,
+    /// Whether `watch` is obeyed.
+    pub may_watch: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let implicit_reply = ImplicitReply::default();
-        Rules { implicit_reply, may_dump: true, may_flush: true, may_shut_down: false }
+        Rules { implicit_reply, may_dump: true, may_flush: true, may_shut_down: false, may_watch: true }
     }
 }
 
@@ -43,11 +46,15 @@ pub struct Session {
     /// Until a user has come in, if only users may.
     pub(super) locked: Option<Locked>,
     pub(super) metrics: Arc<Metrics>,
+    /// Of its descriptor, for those who watch.
+    pub(super) number: u32,
     pub(super) peer: Peer,
     pub(super) rules: Rules,
     /// Where the `lease-get` that is being answered began, and until when it may wait.
     lease_get: Option<(Seq, Option<u64>)>,
     pub(super) waited: Waited,
+    /// Its number among those who watch, and what it is told.
+    watching: Option<(u64, Topics)>,
 }
 
 /// Whether the key at hand has been waited for.
@@ -58,7 +65,22 @@ impl Session {
     /// A fresh connection on the worker thread that `counters` belong to.
     pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
         let peer = cache.peer();
-        Session { counters, locked: None, metrics, peer, rules, lease_get: None, waited: Waited(false) }
+        Session {
+            counters,
+            locked: None,
+            metrics,
+            number: 0,
+            peer,
+            rules,
+            lease_get: None,
+            waited: Waited(false),
+            watching: None,
+        }
+    }
+
+    /// From now on those who watch are told this number of it.
+    pub fn set_number(&mut self, number: u32) {
+        self.number = number;
     }
 
     /// From now on it must tell who it is before anything else.
@@ -86,15 +108,40 @@ impl Session {
         &self.counters
     }
 
-    /// The connection is gone: its leases are free again.
+    /// The connection is gone: its leases are free again, and it watches nothing.
     pub fn close(&mut self, cache: &Cache, now: Now) {
+        self.stop_watching(cache);
         cache.leave(&mut self.peer, now);
+    }
+
+    /// What waits for this connection as the watcher of that number ([`Watchers::take`](crate::metrics::Watchers::take)).
+    pub fn watched_lines(&self, number: u64, waker: &Waker) -> Option<Vec<u8>> {
+        self.metrics.watchers.take(number, waker)
     }
 
     /// The peer waits for nothing any more: what is not there now is answered as if the time was up.
     pub fn stop_waiting(&mut self) {
         if let Some((_, deadline)) = &mut self.lease_get {
             *deadline = Some(0);
+        }
+    }
+
+    /// Its number among those who watch, unless there are too many.
+    pub(super) fn watch(&mut self, cache: &Cache, topics: Topics) -> Option<u64> {
+        self.stop_watching(cache);
+        let number = self.metrics.watchers.watch(topics)?;
+        if topics.has(Topic::Evictions) {
+            cache.begin_collecting();
+        }
+        self.watching = Some((number, topics));
+        Some(number)
+    }
+
+    fn stop_watching(&mut self, cache: &Cache) {
+        let Some((number, topics)) = self.watching.take() else { return };
+        self.metrics.watchers.leave(number);
+        if topics.has(Topic::Evictions) {
+            cache.end_collecting();
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Connection {
     pub address: Address,
     /// Where the peer came in; `None` for a listening socket.
     pub listen_address: Option<Address>,
+    /// The number of its descriptor.
+    pub number: u32,
     /// When its last command came, in monotonic seconds.
     last_command: AtomicU32,
     state: AtomicU8,
@@ -47,25 +49,27 @@ pub enum State {
     Read,
     /// A request waits for a lease to end.
     Waiting,
+    /// It is told what happens.
+    Watch,
     /// The peer is to take what is written.
     Write,
 }
 
 /// The name of each [`State`], in the order of the variants.
 const NAMES: [&str; State::Write as usize + 1] =
-    ["conn_listening", "conn_parse_cmd", "conn_read", "conn_waiting", "conn_mwrite"];
+    ["conn_listening", "conn_parse_cmd", "conn_read", "conn_waiting", "conn_watch", "conn_mwrite"];
 
 impl Connections {
-    /// Notes a connection down under the number of its descriptor, until [`Connections::close`].
-    pub fn open(&self, number: u32, connection: Arc<Connection>) {
-        self.0.lock().insert(number, connection);
+    /// Notes a connection down, until [`Connections::close`].
+    pub fn open(&self, connection: Arc<Connection>) {
+        self.0.lock().insert(connection.number, connection);
     }
 
     /// Forgets a connection, unless the system has given its number to another one by now.
-    pub fn close(&self, number: u32, connection: &Arc<Connection>) {
+    pub fn close(&self, connection: &Arc<Connection>) {
         let mut connections = self.0.lock();
-        if connections.get(&number).is_some_and(|open| Arc::ptr_eq(open, connection)) {
-            connections.remove(&number);
+        if connections.get(&connection.number).is_some_and(|open| Arc::ptr_eq(open, connection)) {
+            connections.remove(&connection.number);
         }
     }
 
@@ -83,12 +87,13 @@ impl Connections {
 }
 
 impl Connection {
-    /// A connection of `address` to `listen_address`, or, without that, a socket that listens at `address`.
-    pub fn new(address: Address, listen_address: Option<Address>, second: u32) -> Self {
+    /// Connection `number`, of `address` to `listen_address`, or, without that, a socket that listens at `address`.
+    pub fn new(number: u32, address: Address, listen_address: Option<Address>, second: u32) -> Self {
         let state = if listen_address.is_some() { State::Read } else { State::Listening };
         Connection {
             address,
             listen_address,
+            number,
             last_command: AtomicU32::new(second),
             state: AtomicU8::new(state as u8),
         }
@@ -138,11 +143,11 @@ mod tests {
         let address = Address::Tcp("127.0.0.1:9".parse().unwrap());
         for number in (0..100).rev() {
             let listen_address = (number > 0).then(|| Address::Unix("/run/cache".into()));
-            connections.open(number, Arc::new(Connection::new(address.clone(), listen_address, 5)));
+            connections.open(Arc::new(Connection::new(number, address.clone(), listen_address, 5)));
         }
         let (seventh, eighth) = (connections.some(7)[0].1.clone(), connections.some(8)[0].1.clone());
-        connections.close(7, &seventh);
-        connections.close(8, &seventh);
+        connections.close(&seventh);
+        connections.close(&Arc::new(Connection::new(8, address.clone(), None, 5)));
         assert!(Arc::ptr_eq(&connections.some(7)[0].1, &eighth), "another one has that number");
         let (first, rest) = (connections.some(0), connections.some(64));
         assert_eq!((first.len(), first[7].0, rest[0].0), (SOME, 8, 64));

@@ -6,7 +6,9 @@
 //! Deliberately absent: the system. What only it knows is asked for by a function that the server brings.
 
 mod connections;
+mod events;
 mod prefixes;
+mod watchers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,7 +17,9 @@ use std::time::Duration;
 use crate::cache::Counts;
 
 pub use self::connections::{Address, Connection, Connections, State};
+pub use self::events::{Event, Reason, Topic, Topics};
 pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
+pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
 /// One thing that is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -158,6 +162,8 @@ pub struct Metrics {
     pub usage: fn() -> Usage,
     /// How much is logged, as a number of `-v` flags.
     pub verbosity: AtomicU32,
+    /// Who watches what happens.
+    pub watchers: Watchers,
     threads: Vec<Arc<Counters>>,
 }
 
@@ -207,6 +213,7 @@ impl Metrics {
             settings: Vec::new(),
             usage: Usage::default,
             verbosity: AtomicU32::new(0),
+            watchers: Watchers::new(WATCHER_BYTES_DEFAULT, Duration::default),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -231,6 +238,7 @@ impl Metrics {
             count.store(0, Ordering::Relaxed);
         }
         self.prefixes.reset();
+        self.watchers.reset();
     }
 
     /// Every count and gauge under its name, for `stats`.
@@ -247,6 +255,7 @@ impl Metrics {
         for (index, name) in NAMES.iter().enumerate() {
             tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
         }
+        self.watchers.each(&mut tell);
         tell("get_expired", cache.get_expired);
         tell("get_flushed", cache.get_flushed);
         tell("hash_bytes", cache.index_bytes);

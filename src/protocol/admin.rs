@@ -67,6 +67,42 @@ pub enum DumpForm {
     Meta,
 }
 
+/// What `watch` may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Watched {
+    /// `connevents`
+    Connections,
+    /// `deletions`
+    Deletions,
+    /// `evictions`
+    Evictions,
+    /// `fetchers`
+    Fetches,
+    /// `mutations`
+    Mutations,
+    /// What memcached has, and nothing here is told of.
+    Nothing,
+}
+
+/// `watch [<topic>*]`
+pub(super) fn watch(args: &[u8]) -> Result<Request<'_>, Refusal> {
+    let topics: Option<Vec<Watched>> = words(args).map(watched).collect();
+    let topics = topics.ok_or(Refusal::Unknown)?;
+    Ok(Request::Watch { topics: if topics.is_empty() { vec![Watched::Fetches] } else { topics } })
+}
+
+fn watched(word: &[u8]) -> Option<Watched> {
+    match word {
+        b"connevents" => Some(Watched::Connections),
+        b"deletions" => Some(Watched::Deletions),
+        b"evictions" => Some(Watched::Evictions),
+        b"fetchers" => Some(Watched::Fetches),
+        b"mutations" => Some(Watched::Mutations),
+        b"proxyevents" | b"proxyreqs" | b"proxyuser" | b"rawcmds" | b"sysevents" => Some(Watched::Nothing),
+        _ => None,
+    }
+}
+
 /// `stats [<what>]`
 pub(super) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut words = words(args);

@@ -15,7 +15,7 @@ mod output;
 mod refusal;
 mod request;
 
-pub use self::admin::{Dump, DumpForm, Statistics};
+pub use self::admin::{Dump, DumpForm, Statistics, Watched};
 pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::listed::Listed;

@@ -89,12 +89,16 @@ pub enum Reply {
     Stored,
     /// `SERVER_ERROR object too large for cache`
     TooLarge,
+    /// `WATCHER_TOO_MANY log watcher limit reached`
+    TooManyWatchers,
     /// `TOUCHED`
     Touched,
     /// `CLIENT_ERROR unauthenticated`
     Unauthenticated,
     /// `ERROR`
     Unknown,
+    /// `CLIENT_ERROR watch commands not allowed`
+    WatchNotAllowed,
 }
 
 impl Reply {
@@ -128,9 +132,11 @@ impl Reply {
             Reply::StaleStored => b"STALE_STORED\r\n",
             Reply::Stored => b"STORED\r\n",
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
+            Reply::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
             Reply::Touched => b"TOUCHED\r\n",
             Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
             Reply::Unknown => b"ERROR\r\n",
+            Reply::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
         }
     }
 }

@@ -43,8 +43,6 @@ pub enum Refusal {
     LineTooLong,
     /// `slabs reassign`, where there are no slabs.
     NoSlabs,
-    /// `watch`
-    NoWatch,
     /// Flag `O` with more than 31 bytes.
     OpaqueTooLong,
     /// A TLS hello on a plain port.
@@ -87,7 +85,6 @@ impl Refusal {
             Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
             Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
             Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
-            Refusal::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
             Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
             Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
@@ -119,7 +116,6 @@ impl Refusal {
             | Refusal::BadUnique
             | Refusal::DuplicateFlag
             | Refusal::NoSlabs
-            | Refusal::NoWatch
             | Refusal::OpaqueTooLong
             | Refusal::TooManyFlags
             | Refusal::TooManyKeys

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::admin::{Dump, Statistics};
+use super::admin::{Dump, Statistics, Watched};
 use super::meta::{CountMode, Meta, SetMode};
 
 /// One request; it borrows from the read buffer.
@@ -145,6 +145,11 @@ pub enum Request<'a> {
     },
     /// `version`
     Version,
+    /// `watch [<topic>*]`
+    Watch {
+        /// What is to be told.
+        topics: Vec<Watched>,
+    },
 }
 
 /// What the storage commands have in common.

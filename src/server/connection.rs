@@ -7,7 +7,7 @@ use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -36,11 +36,13 @@ struct Peer<'s, S> {
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Closed {
+pub(super) enum Closed {
     /// It sent and took nothing for too long.
     Idle,
-    /// The peer closed it, or asked for that, or sent what cannot be understood.
+    /// The peer closed it, or asked for that.
     Peer,
+    /// The peer sent what cannot be understood.
+    Refused,
     /// The server stops.
     Stopping,
 }
@@ -51,12 +53,13 @@ pub(super) async fn serve<S>(
     thread: usize,
     stream: S,
     connection: &Connection,
-) -> io::Result<()>
+) -> io::Result<Closed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let mut session = Session::new(&service.cache, metrics, counters, service.rules);
+    session.set_number(connection.number);
     if let Some(users) = &service.users {
         session.lock(Arc::clone(&users.lock()));
     }
@@ -75,7 +78,7 @@ where
             peer.session.counters().add(Count::IdleKicks);
         }
     }
-    ended.map(|_| ())
+    ended
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
@@ -99,12 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                             self.service.binary.call_once(warn_of_binary);
                         }
                         self.output.raw(refusal.reply());
-                        refusal.is_fatal().then_some(Closed::Peer)
+                        refusal.is_fatal().then_some(Closed::Refused)
                     }
                 };
                 if let Some(closed) = closed {
                     self.flush().await?;
-                    if closed == Closed::Peer {
+                    if matches!(closed, Closed::Peer | Closed::Refused) {
                         self.hang_up().await?;
                     }
                     return Ok(closed);
@@ -199,8 +202,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         () = service.stopping() => session.stop_waiting(),
                     }
                 }
+                Flow::Watch(number) => return self.watch(number).await.map(Some),
             }
             *now = self.service.now();
+        }
+    }
+
+    /// Tells what happens until the peer hangs up; what it says meanwhile is not listened to. However slowly it takes
+    /// the lines, it is not idle, and nobody else waits.
+    async fn watch(&mut self, number: u64) -> io::Result<Closed> {
+        if let Some(closed) = self.flush().await? {
+            return Ok(closed);
+        }
+        self.connection.is(State::Watch);
+        let (mut read, mut write) = tokio::io::split(&mut self.stream);
+        let (session, service) = (&self.session, self.service);
+        let tell = async {
+            while !service.is_stopping() {
+                let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
+                let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
+                write.write_all(&lines).await?;
+                write.flush().await?;
+                session.counters().add_many(Count::BytesWritten, lines.len() as u64);
+            }
+            Ok(Closed::Stopping)
+        };
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            told = tell => told,
+            heard = tokio::io::copy(&mut read, &mut nowhere) => heard.map(|_| Closed::Peer),
         }
     }
 
@@ -383,6 +413,6 @@ mod tests {
     }
 
     fn unknown() -> Connection {
-        Connection::new(Address::Unix("".into()), None, 0)
+        Connection::new(0, Address::Unix("".into()), None, 0)
     }
 }

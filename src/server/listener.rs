@@ -57,9 +57,9 @@ impl Listeners {
         self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
-    /// All of them by the numbers of their descriptors, for `stats conns`.
-    pub(super) fn connections(&self, now: Now) -> Vec<(u32, Connection)> {
-        let listening = |fd: RawFd, address| (number(fd), Connection::new(address, None, now.seconds()));
+    /// All of them, for `stats conns`.
+    pub(super) fn connections(&self, now: Now) -> Vec<Connection> {
+        let listening = |fd: RawFd, address| Connection::new(number(fd), address, None, now.seconds());
         let tcp = self.tcp.iter().filter_map(|(listener, _)| {
             let address = listener.local_addr().ok()?;
             Some(listening(listener.as_raw_fd(), Address::Tcp(address)))
@@ -73,8 +73,8 @@ impl Listeners {
 }
 
 impl Accepted {
-    /// What `stats conns` tells of it, under the number of its descriptor.
-    pub(super) fn connection(&self, now: Now) -> io::Result<(u32, Connection)> {
+    /// What `stats conns` tells of it.
+    pub(super) fn connection(&self, now: Now) -> io::Result<Connection> {
         let (fd, peer, own) = match self {
             Accepted::Tcp(stream, _) => {
                 let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
@@ -84,7 +84,7 @@ impl Accepted {
                 (stream.as_raw_fd(), path(&stream.peer_addr()?), path(&stream.local_addr()?))
             }
         };
-        Ok((number(fd), Connection::new(peer, Some(own), now.seconds())))
+        Ok(Connection::new(number(fd), peer, Some(own), now.seconds()))
     }
 }
 

@@ -31,9 +31,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cache::Cache;
-use crate::clock::{Clock, Now};
-use crate::command::{Rules, Users};
-use crate::metrics::{Metrics, Prefixes};
+use crate::clock::{self, Clock, Now};
+use crate::command::{self, Rules, Users};
+use crate::metrics::{Metrics, Prefixes, Watchers};
 use crate::protocol::Shutdown;
 
 use self::keep::{Kept, Unfit};
@@ -97,11 +97,12 @@ impl Server {
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.settings = settings::settings(&options);
         metrics.usage = process::usage;
+        metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
         metrics.certificates_read =
             listeners.tls.as_ref().map(|_| clock.now().seconds()).map(u64::from).map(AtomicU64::new);
         metrics.verbosity.store(options.verbose.into(), Ordering::Relaxed);
-        for (number, connection) in listeners.connections(clock.now()) {
-            metrics.open.open(number, Arc::new(connection));
+        for connection in listeners.connections(clock.now()) {
+            metrics.open.open(Arc::new(connection));
         }
         let service = Service {
             tls: listeners.tls.take(),
@@ -272,6 +273,8 @@ async fn keep_house(service: &Service) {
             while service.cache.sweep(service.now()) {
                 tokio::task::yield_now().await;
             }
+            // What a lower limit has thrown away has no command that would tell it.
+            command::tell_evicted(&service.cache, &service.metrics, service.now());
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };

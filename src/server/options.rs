@@ -10,6 +10,7 @@ use super::suboptions::{Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
+use crate::metrics::WATCHER_BYTES_DEFAULT;
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -85,7 +86,7 @@ pub struct Options {
     #[arg(short = 'X', long)]
     pub disable_dumping: bool,
 
-    /// Refuse `watch`, which is not served without this either
+    /// Refuse `watch`
     #[arg(short = 'W', long)]
     pub disable_watch: bool,
 
@@ -101,8 +102,8 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast; for TLS ssl_chain_cert=FILE,
-    /// ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
+    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast, watcher_logbuf_size=KB (of
+    /// lines that may wait for one who watches); for TLS ssl_chain_cert=FILE, ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
     /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
@@ -245,14 +246,18 @@ impl Options {
             may_dump: !self.disable_dumping,
             may_flush: !self.disable_flush_all,
             may_shut_down: self.enable_shutdown,
+            may_watch: !self.disable_watch,
         }
     }
 
     /// After how long an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
-        let given = self.extended.iter().rev().find_map(|suboption| match suboption {
+        let given = self.last_suboption(|suboption| match suboption {
             Suboption::IdleTimeout(seconds) => Some(*seconds),
-            Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
+            Suboption::MaxconnsFast(_)
+            | Suboption::Meaningless(_)
+            | Suboption::Tls(_)
+            | Suboption::WatcherKilobytes(_) => None,
         });
         let seconds = given.unwrap_or(self.idle_timeout);
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
@@ -260,11 +265,30 @@ impl Options {
 
     /// Whether a connection too many is told so; otherwise it waits until there is room.
     pub fn refuses_when_crowded(&self) -> bool {
-        let given = self.extended.iter().rev().find_map(|suboption| match suboption {
+        let given = self.last_suboption(|suboption| match suboption {
             Suboption::MaxconnsFast(is_fast) => Some(*is_fast),
-            Suboption::IdleTimeout(_) | Suboption::Meaningless(_) | Suboption::Tls(_) => None,
+            Suboption::IdleTimeout(_)
+            | Suboption::Meaningless(_)
+            | Suboption::Tls(_)
+            | Suboption::WatcherKilobytes(_) => None,
         });
         given.unwrap_or(true)
+    }
+
+    /// Bytes of lines that may wait for one who watches.
+    pub fn watcher_bytes(&self) -> usize {
+        let given = self.last_suboption(|suboption| match suboption {
+            Suboption::WatcherKilobytes(kilobytes) => Some(*kilobytes as usize * KILOBYTE),
+            Suboption::IdleTimeout(_)
+            | Suboption::MaxconnsFast(_)
+            | Suboption::Meaningless(_)
+            | Suboption::Tls(_) => None,
+        });
+        given.unwrap_or(WATCHER_BYTES_DEFAULT)
+    }
+
+    fn last_suboption<T>(&self, find: impl Fn(&Suboption) -> Option<T>) -> Option<T> {
+        self.extended.iter().rev().find_map(find)
     }
 
     /// What TLS works with, if it is on.
@@ -280,7 +304,10 @@ impl Options {
     fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
         self.extended.iter().filter_map(|suboption| match suboption {
             Suboption::Tls(option) => Some(option),
-            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Meaningless(_) => None,
+            Suboption::IdleTimeout(_)
+            | Suboption::MaxconnsFast(_)
+            | Suboption::Meaningless(_)
+            | Suboption::WatcherKilobytes(_) => None,
         })
     }
 
@@ -306,7 +333,10 @@ impl Options {
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
         let extended = self.extended.iter().filter_map(|suboption| match suboption {
             Suboption::Meaningless(name) => Some(*name),
-            Suboption::IdleTimeout(_) | Suboption::MaxconnsFast(_) | Suboption::Tls(_) => None,
+            Suboption::IdleTimeout(_)
+            | Suboption::MaxconnsFast(_)
+            | Suboption::Tls(_)
+            | Suboption::WatcherKilobytes(_) => None,
         });
         flags.chain(extended).collect()
     }
@@ -404,6 +434,7 @@ const HELP: &str = concat!(
     ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
 const MEMORY_MIN: u32 = 8;
+const KILOBYTE: usize = 1 << 10;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
 const ITEM_SIZE_MAX: usize = 1 << 30;

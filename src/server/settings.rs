@@ -31,6 +31,7 @@ pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
         ("memory_file", path(&options.memory_file, "(null)")),
         ("track_sizes", "no".to_owned()),
+        ("watcher_logbuf_size", options.watcher_bytes().to_string()),
         ("ssl_enabled", yes(options.enable_ssl)),
         ("client_flags_size", size_of::<u32>().to_string()),
     ];

@@ -15,6 +15,8 @@ pub enum Suboption {
     Meaningless(&'static str),
     /// `ssl_*`
     Tls(TlsOption),
+    /// `watcher_logbuf_size`, in KiB.
+    WatcherKilobytes(u32),
 }
 
 /// Reads `name` or `name=value`.
@@ -28,6 +30,7 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
         "idle_timeout" => return number().map(Suboption::IdleTimeout),
         "maxconns_fast" => return Ok(Suboption::MaxconnsFast(true)),
         "no_maxconns_fast" => return Ok(Suboption::MaxconnsFast(false)),
+        "watcher_logbuf_size" => return number().map(Suboption::WatcherKilobytes),
         _ => {}
     }
     if name.starts_with("ssl_") {
@@ -47,7 +50,7 @@ const REFUSED: [(&str, &str); 2] =
     [("ext_", "no storage beside the memory"), ("proxy_", "no proxy in this server")];
 
 /// What tunes slabs, LRU queues, the hash table, buffers or log workers, none of which are here.
-const MEANINGLESS: [&str; 38] = [
+const MEANINGLESS: [&str; 37] = [
     "drop_privileges",
     "hash_algorithm",
     "hashpower",
@@ -84,7 +87,6 @@ const MEANINGLESS: [&str; 38] = [
     "track_sizes",
     "warm_lru_pct",
     "warm_max_factor",
-    "watcher_logbuf_size",
     "worker_logbuf_size",
 ];
 
@@ -95,6 +97,7 @@ mod tests {
     #[test]
     fn every_suboption_of_memcached_works_means_nothing_or_is_refused() {
         assert_eq!(suboption("idle_timeout=5"), Ok(Suboption::IdleTimeout(5)));
+        assert_eq!(suboption("watcher_logbuf_size=64"), Ok(Suboption::WatcherKilobytes(64)));
         assert_eq!(suboption("no_maxconns_fast"), Ok(Suboption::MaxconnsFast(false)));
         assert_eq!(suboption("hashpower=20"), Ok(Suboption::Meaningless("hashpower")));
         for text in [

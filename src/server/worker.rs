@@ -8,10 +8,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::Service;
-use super::connection;
+use super::connection::{self, Closed};
 use super::listener::Accepted;
 use super::tls::Security;
-use crate::metrics::{Connection, Count};
+use crate::metrics::{Connection, Count, Event, Reason, Topic};
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: UnboundedReceiver<Accepted>) {
@@ -38,9 +38,9 @@ async fn serve(service: Arc<Service>, index: usize, socket: Accepted) {
 }
 
 async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {
-    let (number, connection) = socket.connection(service.now())?;
-    let connection = Arc::new(connection);
-    service.metrics.open.open(number, Arc::clone(&connection));
+    let connection = Arc::new(socket.connection(service.now())?);
+    service.metrics.open.open(Arc::clone(&connection));
+    tell(service, &Event::Opened { connection: &connection });
     let ended = match socket {
         Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
             Ok(stream) => secured(service, index, stream, security, &connection).await,
@@ -51,8 +51,26 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
             Err(error) => Err(error),
         },
     };
-    service.metrics.open.close(number, &connection);
-    ended
+    tell(service, &Event::Closed { connection: &connection, reason: reason(&ended) });
+    service.metrics.open.close(&connection);
+    ended.map(|_| ())
+}
+
+/// Tells those who watch connections.
+fn tell(service: &Service, event: &Event) {
+    let watchers = &service.metrics.watchers;
+    if watchers.topics().has(Topic::Connections) {
+        watchers.tell(event);
+    }
+}
+
+fn reason(ended: &io::Result<Closed>) -> Reason {
+    match ended {
+        Err(_) | Ok(Closed::Refused) => Reason::Error,
+        Ok(Closed::Idle) => Reason::Idle,
+        Ok(Closed::Peer) => Reason::Normal,
+        Ok(Closed::Stopping) => Reason::Shutdown,
+    }
 }
 
 /// Shakes hands first, where that is wanted.
@@ -62,14 +80,14 @@ async fn secured(
     stream: TcpStream,
     security: Security,
     connection: &Connection,
-) -> io::Result<()> {
+) -> io::Result<Closed> {
     let (Security::Tls(verify), Some(tls)) = (security, &service.tls) else {
         return connection::serve(service, index, stream, connection).await;
     };
     let counters = service.metrics.of_thread(index);
     let shaken = tokio::select! {
         shaken = tls.accept(stream, verify) => shaken,
-        () = service.stopping() => return Ok(()),
+        () = service.stopping() => return Ok(Closed::Stopping),
     };
     match shaken {
         Ok((stream, is_new)) => {

@@ -120,7 +120,10 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
         reply.extend(output.take());
         match flow {
             Flow::Close | Flow::Shutdown(_) => return (reply, Ended::Close),
-            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return (reply, Ended::Next),
+            // Nor are those heard who watch: what they are told is not asked for.
+            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) | Flow::Watch(_) => {
+                return (reply, Ended::Next);
+            }
             Flow::Pause => {}
             Flow::Wait { until, .. } => {
                 assert!(until > now.millis, "a wait ends");
@@ -179,7 +182,8 @@ fn silence(request: &Request) -> Silence {
         | Request::RefreshCertificates
         | Request::Shutdown { .. }
         | Request::Stats(_)
-        | Request::Version => false,
+        | Request::Version
+        | Request::Watch { .. } => false,
     };
     if is_silent { Silence::Always } else { Silence::Never }
 }

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use bytes::BufMut;
 use leasehold::cache::{Cache, Config};
-use leasehold::clock::Clock;
+use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Flow, Rules, Session, execute};
-use leasehold::metrics::Metrics;
+use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
 use leasehold::protocol::{Decoder, Output, Request, Space};
 
 /// A cache, a clock that stands still, and what connections need.
@@ -33,6 +34,8 @@ pub struct Connection {
 enum State {
     Closed,
     Open,
+    /// It watches, under this number.
+    Watching(u64),
     /// A `lease-wait` sleeps: what is left of it, the key it waits for, and until when.
     Waiting {
         line: Vec<u8>,
@@ -53,7 +56,9 @@ impl Wake for Woken {
 impl Wire {
     pub fn new(config: Config, rules: Rules) -> Self {
         let cache = Cache::with_seed(config, [7; 32]);
-        Wire { cache, clock: Clock::manual(), metrics: Arc::new(Metrics::new(1, 1024)), rules }
+        let mut metrics = Metrics::new(1, 1024);
+        metrics.watchers = Watchers::new(WATCHER_BYTES_DEFAULT, || Duration::from_secs(MANUAL_UNIX));
+        Wire { cache, clock: Clock::manual(), metrics: Arc::new(metrics), rules }
     }
 
     pub fn connect(&self) -> Connection {
@@ -114,6 +119,15 @@ impl Connection {
             match std::mem::replace(&mut self.state, State::Open) {
                 State::Closed => return self.state = State::Closed,
                 State::Open => {}
+                State::Watching(number) => {
+                    let lines = self.session.watched_lines(number, Waker::noop()).unwrap_or_default();
+                    // Transcripts tell lines; these end without the carriage return that all others have.
+                    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                        self.sent.extend_from_slice(line.trim_ascii_end());
+                        self.sent.extend_from_slice(b"\r\n");
+                    }
+                    return self.state = State::Watching(number);
+                }
                 State::Waiting { line, key, until } => {
                     if !self.woken.0.swap(false, Ordering::SeqCst) && wire.clock.now().millis < until {
                         return self.state = State::Waiting { line, key, until };
@@ -156,6 +170,7 @@ fn answer(
             Flow::Pause => {}
             Flow::Close | Flow::Shutdown(_) => return State::Closed,
             Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return State::Open,
+            Flow::Watch(number) => return State::Watching(number),
             Flow::Wait { key, until } => {
                 let key = key.to_vec();
                 let waker = Waker::from(Arc::clone(woken));

@@ -47,6 +47,8 @@ use self::log::{Log, place_bytes_max};
 use self::segment::Queue;
 use super::budget::Budget;
 use super::counts::{Counts, SizeCounts};
+use super::evicted::Evicted;
+use super::expiry::Expiry;
 use super::key::{Key, Keys};
 use super::policy::WhenFull;
 use super::seq::Seq;
@@ -101,7 +103,11 @@ pub(crate) struct NoRoom;
 /// The items of one shard.
 pub(crate) struct Engine {
     budget: Arc<Budget>,
+    /// How many want to know what is evicted.
+    pub(crate) collectors: usize,
     counts: Counts,
+    /// What was evicted since somebody asked, if anybody wants to know.
+    pub(crate) evicted: Vec<Evicted>,
     /// Large values that were thrown away, to be dropped when the shard is free again.
     pub(crate) garbage: Vec<Bytes>,
     ghosts: Ghosts,
@@ -136,7 +142,9 @@ impl Engine {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());
         Engine {
+            collectors: 0,
             counts: Counts::default(),
+            evicted: Vec::new(),
             garbage: Vec::new(),
             ghosts,
             index,
@@ -378,6 +386,10 @@ impl Engine {
     /// Takes an item out.
     fn exit(&mut self, slot: Slot, why: Exit, second: u32) {
         let departed = Departed::new(self.head(slot), self.bytes_of(slot));
+        if why == Exit::Evicted && self.collectors > 0 {
+            let Item { value, .. } = self.item(slot);
+            self.evicted.extend(Evicted::new(self.head(slot), value.len()));
+        }
         self.count_exit(departed, why, second);
         self.with_index(|index| index.remove(slot));
         match slot.place() {
@@ -460,6 +472,20 @@ impl<'a> Item<'a> {
     fn new(head: Packed, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
         let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
         Item { accessed, is_fetched, meta: head.meta(), shared, value }
+    }
+}
+
+impl Evicted {
+    /// `None` for a stale copy, which was gone for most already.
+    fn new(item: Packed, value_bytes: usize) -> Option<Evicted> {
+        let (accessed, expiry, is_fetched) = (item.accessed(), Expiry(item.meta().expiry), item.is_fetched());
+        (!item.is_stale()).then(|| Evicted {
+            accessed,
+            expiry,
+            is_fetched,
+            key: item.key().into(),
+            value_bytes,
+        })
     }
 }
 

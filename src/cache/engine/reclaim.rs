@@ -14,6 +14,7 @@ use super::item::{Packed, USES_MAX};
 use super::large;
 use super::segment::{Queue, Segment};
 use super::{Departed, Engine, Exit, NoRoom, Over};
+use crate::cache::evicted::Evicted;
 use crate::cache::policy::WhenFull;
 
 impl Engine {
@@ -281,6 +282,9 @@ impl Engine {
 
     /// An item goes together with its segment.
     pub(super) fn gone(&mut self, slot: Slot, item: Packed, why: Exit, second: u32) {
+        if why == Exit::Evicted && self.collectors > 0 {
+            self.evicted.extend(Evicted::new(item, item.value().len()));
+        }
         self.count_exit(Departed::new(item, item.tight()), why, second);
         self.with_index(|index| index.remove(slot));
     }

@@ -18,6 +18,7 @@ use crate::cache::ages::Ages;
 use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
 use crate::cache::engine::{Engine, Item, Listed, Meta, NoRoom, Over, Slot};
+use crate::cache::evicted::Evicted;
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
@@ -197,6 +198,16 @@ impl Shard {
     /// Large values that were thrown away, to be dropped when the lock is free.
     pub(crate) fn garbage(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.engine.garbage)
+    }
+
+    /// What was evicted since, if somebody wants to know.
+    pub(crate) fn evicted(&mut self) -> Vec<Evicted> {
+        std::mem::take(&mut self.engine.evicted)
+    }
+
+    /// So many more, or fewer, want to know what is evicted.
+    pub(crate) fn collect_evicted(&mut self, more: isize) {
+        self.engine.collectors = self.engine.collectors.strict_add_signed(more);
     }
 
     pub(crate) fn counts(&self) -> Counts {

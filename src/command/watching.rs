@@ -1,0 +1,156 @@
+//! `watch`, and what commands tell those who watch.
+//!
+//! A command tells what it did after it is done, and nothing at all while nobody watches. Reads tell what they found;
+//! other commands look first at what is there, as memcached does, and another client may change that before they are
+//! done.
+
+use super::{Command, Flow, legal};
+use crate::cache::{Cache, Evicted, Expiry, Mode, Store};
+use crate::clock::Now;
+use crate::metrics::{Event, Metrics, Topic, Topics};
+use crate::protocol::{Reply, Watched};
+
+/// What a command that is no read finds, if somebody watches.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Found {
+    expiry: Option<Expiry>,
+    value_bytes: usize,
+}
+
+impl Command<'_> {
+    pub(super) fn watch(&mut self, watched: &[Watched]) -> Flow<'static> {
+        if !self.session.rules.may_watch {
+            self.output.reply(Reply::WatchNotAllowed);
+            return Flow::Next;
+        }
+        let topics =
+            watched.iter().filter_map(|watched| topic(*watched)).fold(Topics::default(), Topics::with);
+        match self.session.watch(self.cache, topics) {
+            None => {
+                self.output.reply(Reply::TooManyWatchers);
+                Flow::Next
+            }
+            Some(number) => {
+                self.output.reply(Reply::Ok);
+                Flow::Watch(number)
+            }
+        }
+    }
+
+    /// Looks what is there before a command that will not say, and tells it.
+    pub(super) fn look_up(&self, key: &[u8]) -> Found {
+        const LOOKING: [Topic; 3] = [Topic::Deletions, Topic::Fetches, Topic::Mutations];
+        if !LOOKING.iter().any(|topic| self.watched.has(*topic)) {
+            return Found::default();
+        }
+        let found =
+            self.cache.peek(&legal(self.cache, key), self.now, |value| (value.expiry, value.bytes.len()));
+        let (expiry, value_bytes) = found.unzip();
+        self.tell_fetched(key, value_bytes);
+        Found { expiry, value_bytes: value_bytes.unwrap_or(0) }
+    }
+
+    /// A command has found a value of that length, or none.
+    pub(super) fn tell_fetched(&self, key: &[u8], value_bytes: Option<usize>) {
+        self.tell(Topic::Fetches, || Event::Fetched { key, connection: self.session.number, value_bytes });
+    }
+
+    /// A command has deleted what it found.
+    pub(super) fn tell_deleted(&self, key: &[u8], verb: &'static str, found: Found) {
+        self.tell(Topic::Deletions, || Event::Deleted { key, verb, value_bytes: found.value_bytes });
+    }
+
+    /// What became of a store of so many bytes, over what was found.
+    pub(super) fn tell_store(
+        &self,
+        key: &[u8],
+        mode: Mode,
+        done: Store,
+        expiry: Expiry,
+        bytes: usize,
+        found: Found,
+    ) {
+        let is_stored = matches!(done, Store::Stored { .. });
+        let (expiry, value_bytes) = match (mode, found.expiry) {
+            (Mode::Append | Mode::Prepend, Some(old)) if is_stored => (old, found.value_bytes + bytes),
+            _ => (expiry, bytes),
+        };
+        self.tell_stored(key, verb(mode), status(done), expiry, value_bytes);
+    }
+
+    pub(super) fn tell_stored(
+        &self,
+        key: &[u8],
+        verb: &'static str,
+        status: &'static str,
+        expiry: Expiry,
+        value_bytes: usize,
+    ) {
+        let connection = self.session.number;
+        self.tell(Topic::Mutations, || {
+            let ttl = if expiry == Expiry::NEVER { 0 } else { seconds_left(expiry, self.now) };
+            Event::Stored { key, connection, status, ttl, value_bytes, verb }
+        });
+    }
+
+    fn tell<'e>(&self, topic: Topic, event: impl FnOnce() -> Event<'e>) {
+        if self.watched.has(topic) {
+            self.session.metrics.watchers.tell(&event());
+        }
+    }
+}
+
+/// Tells what was evicted since the last time, if anybody watches that.
+pub fn tell_evicted(cache: &Cache, metrics: &Metrics, now: Now) {
+    if !metrics.watchers.topics().has(Topic::Evictions) {
+        return;
+    }
+    let (all, lost) = cache.take_evicted();
+    metrics.watchers.lost(lost);
+    for Evicted { accessed, expiry, is_fetched, key, value_bytes } in all {
+        let ttl = if expiry == Expiry::NEVER { -1 } else { seconds_left(expiry, now) };
+        let idle_seconds = now.seconds().saturating_sub(accessed);
+        metrics.watchers.tell(&Event::Evicted { key: &key, idle_seconds, is_fetched, ttl, value_bytes });
+    }
+}
+
+/// Seconds that a value has left, rounded as memcached's are; -1 if it is over already.
+fn seconds_left(expiry: Expiry, now: Now) -> i64 {
+    match expiry {
+        Expiry::PAST => -1,
+        expiry => (expiry.delay_ms(now) / 1000) as i64,
+    }
+}
+
+fn topic(watched: Watched) -> Option<Topic> {
+    match watched {
+        Watched::Connections => Some(Topic::Connections),
+        Watched::Deletions => Some(Topic::Deletions),
+        Watched::Evictions => Some(Topic::Evictions),
+        Watched::Fetches => Some(Topic::Fetches),
+        Watched::Mutations => Some(Topic::Mutations),
+        Watched::Nothing => None,
+    }
+}
+
+fn verb(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Add => "add",
+        Mode::Append => "append",
+        Mode::Cas(_) => "cas",
+        Mode::Prepend => "prepend",
+        Mode::Replace => "replace",
+        Mode::Set => "set",
+    }
+}
+
+fn status(done: Store) -> &'static str {
+    match done {
+        Store::Exists => "exists",
+        Store::NoRoom => "no_memory",
+        Store::NotFound => "not_found",
+        Store::NotStored | Store::Refused => "not_stored",
+        Store::Stored { .. } => "stored",
+        Store::TooLarge => "too_large",
+    }
+}

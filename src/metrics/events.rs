@@ -1,0 +1,200 @@
+//! What is told to those who watch: one line for each event, in memcached's form.
+//!
+//! memcached sorts items into slab classes; here all are of class 1, and what is not there is of class 0.
+//!
+//! Deliberately absent: looking. Who meets an event says all that its line tells.
+
+use std::fmt;
+
+use super::connections::{Address, Connection};
+
+/// What may be watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Topic {
+    /// Clients come and go.
+    Connections,
+    /// Clients delete values.
+    Deletions,
+    /// Values go for want of memory.
+    Evictions,
+    /// Commands look for values.
+    Fetches,
+    /// Commands store values, or try to.
+    Mutations,
+}
+
+/// Some of all topics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Topics(pub(super) u8);
+
+/// Something that may be told.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields have the names of the line, or those of what they come from")]
+pub enum Event<'a> {
+    /// A connection has ended.
+    Closed { connection: &'a Connection, reason: Reason },
+    /// A command has deleted a value.
+    Deleted { key: &'a [u8], verb: &'static str, value_bytes: usize },
+    /// A value had to go; its time to live is -1 if it would have stayed for ever.
+    Evicted { key: &'a [u8], idle_seconds: u32, is_fetched: bool, ttl: i64, value_bytes: usize },
+    /// A command has looked for a value; without a length it found none.
+    Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
+    /// A connection has begun.
+    Opened { connection: &'a Connection },
+    /// A command wanted a value stored, and that became of it; its time to live is 0 if it stays for ever.
+    Stored {
+        key: &'a [u8],
+        connection: u32,
+        status: &'static str,
+        ttl: i64,
+        value_bytes: usize,
+        verb: &'static str,
+    },
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It broke, or what came over it could not be understood.
+    Error,
+    /// It was silent for too long.
+    Idle,
+    /// The client closed it, or asked for that.
+    Normal,
+    /// The server stops.
+    Shutdown,
+}
+
+impl Topics {
+    /// Whether that is one of them.
+    pub fn has(self, topic: Topic) -> bool {
+        self.0 & 1 << topic as u8 != 0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// These and that.
+    #[must_use]
+    pub fn with(self, topic: Topic) -> Topics {
+        Topics(self.0 | 1 << topic as u8)
+    }
+}
+
+impl Event<'_> {
+    /// Who watches this hears of it.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Event::Closed { .. } | Event::Opened { .. } => Topic::Connections,
+            Event::Deleted { .. } => Topic::Deletions,
+            Event::Evicted { .. } => Topic::Evictions,
+            Event::Fetched { .. } => Topic::Fetches,
+            Event::Stored { .. } => Topic::Mutations,
+        }
+    }
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Event::Closed { connection, reason } => {
+                let number = connection.number;
+                write!(f, "type=conn_close {} reason={} cfd={number}", Peer(connection), reason.name())
+            }
+            Event::Deleted { key, verb, value_bytes } => {
+                write!(f, "type=deleted key={} cmd={verb} clsid=1 size={value_bytes}", Encoded(key))
+            }
+            Event::Evicted { key, idle_seconds, is_fetched, ttl, value_bytes } => {
+                let (key, fetch) = (Encoded(key), if is_fetched { "yes" } else { "no" });
+                write!(
+                    f,
+                    "type=eviction key={key} fetch={fetch} ttl={ttl} la={idle_seconds} clsid=1 size={value_bytes}"
+                )
+            }
+            Event::Fetched { key, connection, value_bytes } => {
+                let (status, class) = if value_bytes.is_some() { ("found", 1) } else { ("not_found", 0) };
+                let (key, size) = (Encoded(key), value_bytes.unwrap_or(0));
+                write!(
+                    f,
+                    "type=item_get key={key} status={status} clsid={class} cfd={connection} size={size}"
+                )
+            }
+            Event::Opened { connection } => {
+                write!(f, "type=conn_new {} cfd={}", Peer(connection), connection.number)
+            }
+            Event::Stored { key, connection, status, ttl, value_bytes, verb } => {
+                write!(f, "type=item_store key={} status={status} cmd={verb} ttl={ttl} ", Encoded(key))?;
+                write!(f, "clsid=1 cfd={connection} size={value_bytes}")
+            }
+        }
+    }
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Reason::Error => "error",
+            Reason::Idle => "idle_timeout",
+            Reason::Normal => "normal",
+            Reason::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Where a client sits.
+struct Peer<'a>(&'a Connection);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.address {
+            Address::Tcp(address) => write!(f, "rip={} rport={} transport=tcp", address.ip(), address.port()),
+            Address::Unix(_) => f.write_str("rip=unix rport=0 transport=local"),
+        }
+    }
+}
+
+/// A key as in a URI: all but letters, digits and `-._~` is told in hex, so that no key can break a line.
+struct Encoded<'a>(&'a [u8]);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0 {
+            match byte {
+                b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'_' | b'a'..=b'z' | b'~' => {
+                    write!(f, "{}", char::from(*byte))?;
+                }
+                _ => write!(f, "%{byte:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(event: Event, line: &str) {
+        assert_eq!(event.to_string(), line);
+    }
+
+    #[test]
+    fn lines_are_memcacheds() {
+        let tcp = Address::Tcp("[::1]:9".parse().unwrap());
+        let connection = &Connection::new(7, tcp, None, 0);
+        check(Event::Opened { connection }, "type=conn_new rip=::1 rport=9 transport=tcp cfd=7");
+        check(
+            Event::Closed { connection, reason: Reason::Idle },
+            "type=conn_close rip=::1 rport=9 transport=tcp reason=idle_timeout cfd=7",
+        );
+        let connection = &Connection::new(8, Address::Unix("".into()), None, 0);
+        check(Event::Opened { connection }, "type=conn_new rip=unix rport=0 transport=local cfd=8");
+        check(
+            Event::Evicted { key: b"n,\xff", idle_seconds: 3, is_fetched: true, ttl: -1, value_bytes: 5 },
+            "type=eviction key=n%2C%FF fetch=yes ttl=-1 la=3 clsid=1 size=5",
+        );
+    }
+}
