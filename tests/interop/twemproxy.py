@@ -18,8 +18,8 @@ servers = [Client(address) for address in sys.argv[1:3]]
 CONFIGURATION = f"""
 pool:
   listen: {path}
-  hash: fnv1a_64
-  distribution: ketama
+  hash: one_at_a_time
+  distribution: modula
   timeout: 60000
   preconnect: true
   server_connections: 1
