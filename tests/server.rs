@@ -473,10 +473,18 @@ fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
     client.check("add k 0 0 10\r\nann secret", &["CLIENT_ERROR unauthenticated"]);
     client.check("set k 0 0 15 noreply\r\nbob other words", &["STORED"]);
     client.check("get k", &["END"]);
+    client.check("set _ _ _ 10\r\nann secret", &["CLIENT_ERROR bad command line format"]);
     client.check(&format!("set k 0 0 {}\r\n{long}", long.len()), &["STORED"]);
     client.check("set k 0 0 10\r\nann secret", &["STORED"]);
     client.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
     assert_eq!((client.stat("auth_cmds"), client.stat("auth_errors")), (2, 1));
+
+    // Python's emcache writes no numbers but the length; memcached looks at nothing else.
+    let mut emcache = Client::connect(server.address());
+    emcache.check("set _ _ _ 7\r\nann bad", &["CLIENT_ERROR authentication failure"]);
+    emcache.check("set _ _ _ x", &["CLIENT_ERROR bad command line format"]);
+    emcache.check("set _ _ _ 10\r\nann secret", &["STORED"]);
+    emcache.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
 
     let mut other = Client::connect(server.address());
     for _ in 0..3 {

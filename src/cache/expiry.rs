@@ -1,5 +1,6 @@
 //! When an item stops being served.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -20,7 +21,7 @@ impl Expiry {
     }
 
     /// What memcached's `exptime` means (`doc/protocol.txt`, "Expiration times"): 0 is never, a negative one is past,
-    /// up to 30 days is seconds from now, and more is seconds since 1970.
+    /// up to 30 days is seconds from now, and more is seconds since 1970. A negative one may have been cut to 32 bits.
     pub fn from_exptime(exptime: i64, now: Now) -> Self {
         match u64::try_from(exptime) {
             Err(_) => Expiry::PAST,
@@ -28,7 +29,7 @@ impl Expiry {
             Ok(seconds) if seconds <= RELATIVE_SECONDS_MAX => {
                 Expiry::after(Duration::from_secs(seconds), now)
             }
-            Ok(unix) if unix <= now.unix => Expiry::PAST,
+            Ok(unix) if unix <= now.unix || NEGATIVE_IN_32_BITS.contains(&unix) => Expiry::PAST,
             Ok(unix) => Expiry::after(Duration::from_secs(unix - now.unix), now),
         }
     }
@@ -57,6 +58,9 @@ pub(crate) fn seconds_after(now: Now, span: Duration) -> u32 {
 /// 30 days; what is longer is a date.
 const RELATIVE_SECONDS_MAX: u64 = 60 * 60 * 24 * 30;
 
+/// Python's pylibmc writes -1 as 4294967295. The price is a month of the year 2106 as a date.
+const NEGATIVE_IN_32_BITS: Range<u64> = (1 << 32) - RELATIVE_SECONDS_MAX..1 << 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +85,15 @@ mod tests {
         assert_eq!(Expiry::from_exptime((MANUAL_UNIX + 70) as i64, now), Expiry(72));
         assert_eq!(Expiry::from_exptime(i64::MAX, now), Expiry(u32::MAX));
         assert_eq!(Expiry(72).to_unix(now), MANUAL_UNIX + 70);
+    }
+
+    #[test]
+    fn a_negative_exptime_may_come_in_32_bits() {
+        let now = at(10_000);
+        assert_eq!(Expiry::from_exptime((1 << 32) - 1, now), Expiry::PAST);
+        assert_eq!(Expiry::from_exptime((1 << 32) - MONTH, now), Expiry::PAST);
+        assert_ne!(Expiry::from_exptime((1 << 32) - MONTH - 1, now), Expiry::PAST, "early in 2106");
+        assert_ne!(Expiry::from_exptime(1 << 32, now), Expiry::PAST, "later in 2106");
     }
 
     #[test]

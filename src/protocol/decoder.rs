@@ -17,6 +17,7 @@ use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
+    read_line: fn(&[u8]) -> Line<'_>,
     /// Bytes of the buffer in which no line ends; a long line that comes in drips is not searched again and again.
     searched: usize,
     state: State,
@@ -45,7 +46,13 @@ enum State {
 impl Decoder {
     /// A decoder that refuses values above `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
-        Decoder { buffer: BytesMut::new(), searched: 0, state: State::Line, used: 0, value_bytes_max }
+        let (buffer, read_line) = (BytesMut::new(), grammar::line as _);
+        Decoder { buffer, read_line, searched: 0, state: State::Line, used: 0, value_bytes_max }
+    }
+
+    /// Whether somebody must come in first: then a `set` is good if its length and its data block are.
+    pub fn expect_login(&mut self, is_expected: bool) {
+        self.read_line = if is_expected { grammar::line_before_login } else { grammar::line };
     }
 
     /// Refuses values above another limit from now on.
@@ -91,7 +98,7 @@ impl Decoder {
         };
         self.searched = 0;
         self.used = start;
-        match grammar::line(&self.buffer[..line]) {
+        match (self.read_line)(&self.buffer[..line]) {
             Line::Alone(request) => Some(Ok(request)),
             Line::Refused(refusal, block) => {
                 if refusal.is_fatal() {
@@ -164,7 +171,9 @@ impl Decoder {
             return Some(Err(Refusal::BadChunk));
         }
         let State::Received { line } = &self.state else { unreachable!("just set") };
-        let Line::Before(header) = grammar::line(line) else { unreachable!("it was one when it was kept") };
+        let Line::Before(header) = (self.read_line)(line) else {
+            unreachable!("it was one when it was kept")
+        };
         Some(Ok(header.with(Cow::Owned(value))))
     }
 }

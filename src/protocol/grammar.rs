@@ -78,6 +78,18 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
     }
 }
 
+/// Reads a line while nobody has come in: of a `set`, memcached looks at the length alone, and emcache sends nothing else.
+pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
+    match line(text) {
+        Line::Refused(Refusal::BadLine, Some(value_bytes)) if text.starts_with(b"set ") => {
+            let storing =
+                Storing::Classic { verb: Verb::Set, key: b"", flags: 0, exptime: 0, noreply: false };
+            Line::Before(Header { storing, value_bytes })
+        }
+        read => read,
+    }
+}
+
 /// Whether a line that begins so may have as many keys as fit.
 pub(super) fn takes_many_keys(start: &[u8]) -> bool {
     const VERBS: [&[u8]; 8] =

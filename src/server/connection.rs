@@ -84,6 +84,7 @@ where
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     async fn converse(&mut self) -> io::Result<Closed> {
         let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
+        decoder.expect_login(self.session.is_locked());
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
@@ -114,6 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 }
                 if was_locked {
                     decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
+                    decoder.expect_login(self.session.is_locked());
                 }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {

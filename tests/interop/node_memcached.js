@@ -57,8 +57,9 @@ async function main() {
   // The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
   assert.equal(await reader.get("price"), undefined);
   await writer.del("price");
-  assert(await reader.set("price", "old", 0));
-  const expected = server === "fenced" ? undefined : "old";
+  const late = reader.set("price", "old", 0);
+  await (server === "refusing" ? assert.rejects(late, notStored) : late);
+  const expected = server === "plain" ? "old" : undefined;
   assert.equal(await reader.get("price"), expected);
   assert.equal(await writer.get("price"), expected);
   reader.end();

@@ -11,7 +11,7 @@ from meta_memcache import CacheClient, ServerAddress, SetMode, connection_pool_f
 from meta_memcache.configuration import LeasePolicy, RecachePolicy, StalePolicy
 
 host, port = sys.argv[1].split(":")
-is_fenced = sys.argv[2] == "fenced"
+is_fenced = sys.argv[2] != "plain"
 
 
 def client():

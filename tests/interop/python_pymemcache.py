@@ -1,11 +1,13 @@
-"""pymemcache, pure Python, with its own wish for `noreply` as well."""
+"""pymemcache, pure Python, with its own wish for `noreply` as well. A third argument is a certificate: it speaks TLS."""
 
+import ssl
 import sys
 
 from pymemcache.client.base import Client
 
 host, port = sys.argv[1].split(":")
-reader, writer = (Client((host, int(port)), default_noreply=False) for _ in range(2))
+tls = ssl.create_default_context(cafile=sys.argv[3]) if len(sys.argv) > 3 else None
+reader, writer = (Client((host, int(port)), default_noreply=False, tls_context=tls) for _ in range(2))
 
 assert reader.flush_all()
 assert reader.get("name") is None
@@ -53,5 +55,5 @@ assert reader.flush_all() and reader.get("large") is None
 # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 assert reader.get("price") is None
 writer.delete("price")
-assert reader.set("price", "old")
-assert reader.get("price") == writer.get("price") == (None if sys.argv[2] == "fenced" else b"old")
+assert reader.set("price", "old") == (sys.argv[2] != "refusing")
+assert reader.get("price") == writer.get("price") == (b"old" if sys.argv[2] == "plain" else None)

@@ -7,7 +7,7 @@ use memcache::{Client, CommandError, MemcacheError};
 fn main() -> Result<(), MemcacheError> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().expect("an address");
-    let is_fenced = arguments.next().expect("fenced or plain") == "fenced";
+    let is_fenced = arguments.next().expect("fenced, plain or refusing") != "plain";
     let url = format!("memcache://{address}?protocol=ascii&timeout=60");
     // One socket each: an implicit lease belongs to the connection that missed.
     let (reader, writer) = (Client::with_pool_size(url.as_str(), 1)?, Client::with_pool_size(url, 1)?);

@@ -1,0 +1,102 @@
+// spymemcached, one connection and one thread of its own for all callers: the text protocol is its default.
+
+import java.net.InetSocketAddress;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Random;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import net.spy.memcached.CASResponse;
+import net.spy.memcached.ConnectionFactoryBuilder;
+import net.spy.memcached.MemcachedClient;
+
+class Interop {
+    public static void main(String[] arguments) throws Exception {
+        String[] address = arguments[0].split(":");
+        String server = arguments[1];
+        MemcachedClient reader = client(address);
+        MemcachedClient writer = client(address);
+
+        same(reader.flush().get(), true);
+        same(reader.get("name"), null);
+        same(reader.set("name", 0, "Ada").get(), true);
+        same(reader.get("name"), "Ada");
+        same(reader.add("name", 0, "Grace").get(), false);
+        same(reader.add("other", 0, "Grace").get(), true);
+        same(reader.replace("name", 0, "Eve").get(), true);
+        same(reader.replace("nobody", 0, "Eve").get(), false);
+        same(reader.append("name", "!").get() && reader.prepend("name", "<").get(), true);
+        same(reader.get("name"), "<Eve!");
+        same(reader.asyncGet("name").get(), "<Eve!");
+
+        // Types travel in the flags.
+        for (Object value : new Object[] {7, 1.5, true, List.of("Ada", 1), "\r\nEND\r\n"}) {
+            same(reader.set("typed", 0, value).get(), true);
+            same(writer.get("typed"), value);
+        }
+
+        long before = reader.gets("name").getCas();
+        same(writer.set("name", 0, "Mallory").get(), true);
+        same(reader.cas("name", before, "Ada"), CASResponse.EXISTS);
+        same(reader.cas("name", reader.gets("name").getCas(), "Ada"), CASResponse.OK);
+        same(reader.cas("nobody", before, "Ada"), CASResponse.NOT_FOUND);
+        same(reader.get("name"), "Ada");
+
+        same(reader.set("number", 0, "9").get(), true);
+        same(reader.incr("number", 3), 12L);
+        same(reader.decr("number", 20), 0L);
+        same(reader.incr("nobody", 1), -1L);
+        same(reader.incr("counter", 1, 5, 100), 5L);
+        same(reader.incr("counter", 1, 5, 100), 6L);
+
+        same(reader.touch("number", 100).get(), true);
+        same(reader.touch("nobody", 100).get(), false);
+        same(reader.touch("number", -1).get(), true);
+        same(reader.get("number"), null);
+
+        Map<String, Object> many =
+            IntStream.range(0, 100).boxed().collect(Collectors.toMap(n -> "many" + n, n -> n));
+        for (String key : many.keySet()) {
+            reader.set(key, 0, many.get(key));
+        }
+        List<String> keys = IntStream.range(0, 101).mapToObj(n -> "many" + n).collect(Collectors.toList());
+        same(reader.getBulk(keys), many);
+        same(reader.delete("many7").get(), true);
+        same(reader.delete("many7").get(), false);
+        same(reader.get("many7"), null);
+
+        byte[] large = new byte[500_000];
+        new Random(1).nextBytes(large);
+        same(reader.set("large", 0, large).get(), true);
+        same(Arrays.equals((byte[]) reader.get("large"), large), true);
+
+        same(reader.getVersions().values().iterator().next().startsWith("1.6."), true);
+        same(Long.parseLong(reader.getStats().values().iterator().next().get("curr_items")) > 0, true);
+        same(reader.getStats("settings").values().iterator().next().containsKey("maxbytes"), true);
+        same(reader.flush().get(), true);
+        same(reader.get("large"), null);
+
+        // The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+        same(reader.get("price"), null);
+        writer.delete("price").get();
+        same(reader.set("price", 0, "old").get(), !server.equals("refusing"));
+        String expected = server.equals("plain") ? "old" : null;
+        same(reader.get("price"), expected);
+        same(writer.get("price"), expected);
+        reader.shutdown();
+        writer.shutdown();
+    }
+
+    private static MemcachedClient client(String[] address) throws Exception {
+        var patient = new ConnectionFactoryBuilder().setOpTimeout(60_000).build();
+        return new MemcachedClient(patient, List.of(new InetSocketAddress(address[0], Integer.parseInt(address[1]))));
+    }
+
+    private static void same(Object actual, Object expected) {
+        if (!Objects.equals(actual, expected)) {
+            throw new AssertionError(actual + ", not " + expected);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+<?php
+// php-memcached: libmemcached under PHP.
+
+[, $address, $server] = $argv;
+[$host, $port] = explode(':', $address);
+
+function client(string $host, int $port): Memcached
+{
+    $client = new Memcached();
+    $patience = [Memcached::OPT_CONNECT_TIMEOUT => 60_000, Memcached::OPT_POLL_TIMEOUT => 60_000];
+    $client->setOptions($patience + [Memcached::OPT_BINARY_PROTOCOL => false]);
+    $client->addServer($host, $port);
+    return $client;
+}
+
+function same(mixed $expected, mixed $actual, string $what): void
+{
+    if ($expected !== $actual) {
+        throw new Exception("$what: " . substr(var_export($actual, true), 0, 200));
+    }
+}
+
+[$reader, $writer] = [client($host, $port), client($host, $port)];
+
+same(true, $reader->flush(), 'flush');
+same([false, Memcached::RES_NOTFOUND], [$reader->get('name'), $reader->getResultCode()], 'a miss');
+same('Ada', $reader->get('name', function ($client, $key, &$value) { $value = 'Ada'; return true; }), 'read through');
+same('Ada', $reader->get('name'), 'get');
+same([false, Memcached::RES_NOTSTORED], [$reader->add('name', 'Grace'), $reader->getResultCode()], 'add over a value');
+same(true, $reader->add('other', 'Grace'), 'add');
+same([true, false], [$reader->replace('name', 'Eve'), $reader->replace('nobody', 'Eve')], 'replace');
+$reader->setOption(Memcached::OPT_COMPRESSION, false);
+same([true, true], [$reader->append('name', '!'), $reader->prepend('name', '<')], 'append and prepend');
+same('<Eve!', $reader->get('name'), 'both are there');
+$reader->setOption(Memcached::OPT_COMPRESSION, true);
+
+// Types travel in the flags.
+foreach ([7, 1.5, true, ['first' => ['Ada', 1]], "\r\nEND\r\n\0", ''] as $value) {
+    same(true, $reader->set('typed', $value), 'set');
+    same($value, $writer->get('typed'), 'get of a type');
+}
+
+$unique = $reader->get('name', null, Memcached::GET_EXTENDED)['cas'];
+same(true, $writer->set('name', 'Mallory'), 'somebody else sets');
+same([false, Memcached::RES_DATA_EXISTS], [$reader->cas($unique, 'name', 'Ada'), $reader->getResultCode()], 'too late');
+$unique = $reader->get('name', null, Memcached::GET_EXTENDED)['cas'];
+same([true, 'Ada'], [$reader->cas($unique, 'name', 'Ada'), $reader->get('name')], 'cas');
+
+same(true, $reader->set('number', 9), 'a number');
+same([12, 0], [$reader->increment('number', 3), $reader->decrement('number', 20)], 'incr and decr');
+same(false, $reader->increment('nobody', 1), 'incr of nothing');
+
+same([true, false], [$reader->touch('number', 100), $reader->touch('nobody', 100)], 'touch');
+// Above 30 days it is a date, the second one in January 1970.
+foreach ([-1, 2_592_001] as $past) {
+    same([true, false], [$reader->set('number', 9, $past), $reader->get('number')], 'it is over');
+}
+
+$many = array_combine(array_map(fn ($n) => "many$n", range(0, 99)), range(0, 99));
+same(true, $reader->setMulti($many), 'setMulti');
+same($many, array_filter($reader->getMulti([...array_keys($many), 'many100'], Memcached::GET_PRESERVE_ORDER), 'is_int'),
+    'getMulti');
+same(true, $reader->getDelayed(array_keys($many)), 'getDelayed');
+same(100, count($reader->fetchAll()), 'fetchAll');
+same([true, false], [$reader->delete('many7'), $reader->delete('many7')], 'delete');
+same(['many8' => true, 'many7' => Memcached::RES_NOTFOUND], $reader->deleteMulti(['many8', 'many7']), 'deleteMulti');
+same(false, $reader->get('many7'), 'it is gone');
+
+$large = random_bytes(500_000);
+same([true, $large], [$reader->set('large', $large), $reader->get('large')], 'a large value');
+same(true, $reader->quit() && $reader->get('large') === $large, 'it connects again');
+
+same(1, preg_match('/^1\.6\./', $reader->getVersion()[$address]), 'version');
+same(true, $reader->getStats()[$address]['curr_items'] > 0, 'stats');
+same([true, false], [$reader->flush(), $reader->get('large')], 'flush');
+
+// The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+same(false, $reader->get('price'), 'the reader misses');
+$writer->delete('price');
+same($server !== 'refusing', $reader->set('price', 'old'), 'the old row arrives');
+$expected = $server === 'plain' ? 'old' : false;
+same([$expected, $expected], [$reader->get('price'), $writer->get('price')], 'nobody sees it');
