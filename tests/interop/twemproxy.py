@@ -3,11 +3,11 @@
 The servers run with `--implicit-leases strict`, which is made for such connections.
 """
 
-import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from pymemcache.client.base import Client
 
@@ -36,8 +36,11 @@ def free_port():
 
 def listening(proxy):
     while proxy.poll() is None:
-        if os.path.exists(path):
+        try:
+            socket.socket(socket.AF_UNIX).connect(path)
             return True
+        except OSError:
+            time.sleep(0.01)
     return False
 
 
