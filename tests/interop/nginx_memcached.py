@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from pymemcache.client.base import Client
 
@@ -13,6 +14,7 @@ host, port = sys.argv[1].split(":")
 cache = Client((host, int(port)), default_noreply=False)
 folder = tempfile.TemporaryDirectory()
 
+TEMPORARY = ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"]
 # Everything it writes stays in one folder; a Unix socket needs no free port.
 CONFIGURATION = f"""
 daemon off;
@@ -21,7 +23,7 @@ pid {folder.name}/pid;
 events {{}}
 http {{
     access_log off;
-    {"".join(f"{kind}_temp_path {folder.name}/{kind};" for kind in ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"])}
+    {"".join(f"{kind}_temp_path {folder.name}/{kind};" for kind in TEMPORARY)}
     server {{
         listen unix:{folder.name}/http;
         location / {{
@@ -52,6 +54,7 @@ def listening(nginx):
     while nginx.poll() is None:
         if os.path.exists(f"{folder.name}/pid"):
             return True
+        time.sleep(0.01)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What prometheus/memcached_exporter 0.15 asks for and how it reads the answers, replayed: Debian 12 has no package of it.
+"""What prometheus/memcached_exporter asks for and how it reads the answers, replayed: Debian 12 has no package of it.
 
 A name that is absent is left out of its metrics; one that it cannot read makes it say that the server is down.
 """
@@ -10,7 +10,9 @@ COUNTED = """
     uptime time cas_badval cmd_flush cmd_set bytes limit_maxbytes curr_items total_items bytes_read bytes_written
     curr_connections total_connections rejected_connections conn_yields listen_disabled_num evictions reclaimed
     store_too_large store_no_memory accepting_conns
-""".split() + [f"{verb}_{end}" for verb in ["get", "delete", "incr", "decr", "cas", "touch"] for end in ["hits", "misses"]]
+""".split()
+for verb in ["get", "delete", "incr", "decr", "cas", "touch"]:
+    COUNTED += [f"{verb}_hits", f"{verb}_misses"]
 # Of slabs, the LRU and its crawler, none of which leasehold has.
 FOREIGN = """
     lru_crawler_starts direct_reclaims crawler_items_checked crawler_reclaimed moves_to_cold moves_to_warm

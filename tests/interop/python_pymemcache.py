@@ -1,4 +1,4 @@
-"""pymemcache, pure Python, with its own wish for `noreply` as well. A third argument is a certificate: it speaks TLS."""
+"""pymemcache, pure Python, with its own wish for `noreply` as well; with a certificate as third argument, over TLS."""
 
 import ssl
 import sys
