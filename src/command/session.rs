@@ -129,6 +129,8 @@ impl Session {
     /// Its number among those who watch, unless there are too many.
     pub(super) fn watch(&mut self, cache: &Cache, topics: Topics) -> Option<u64> {
         self.stop_watching(cache);
+        // What a watcher left behind that is gone by now is no news.
+        self.forget_evicted(cache);
         let number = self.metrics.watchers.watch(topics)?;
         if topics.has(Topic::Evictions) {
             cache.begin_collecting();
@@ -142,6 +144,14 @@ impl Session {
         self.metrics.watchers.leave(number);
         if topics.has(Topic::Evictions) {
             cache.end_collecting();
+            self.forget_evicted(cache);
+        }
+    }
+
+    /// Drops what was collected, if nobody watches that.
+    fn forget_evicted(&self, cache: &Cache) {
+        if !self.metrics.watchers.topics().has(Topic::Evictions) {
+            drop(cache.take_evicted());
         }
     }
 
