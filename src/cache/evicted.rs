@@ -48,10 +48,9 @@ impl Cache {
     }
 
     /// Keeps what a shard has noted, once it is free.
+    #[cold]
+    #[inline(never)]
     pub(super) fn collect(&self, evicted: Vec<Evicted>) {
-        if evicted.is_empty() {
-            return;
-        }
         let mut collected = self.evicted.lock();
         let room = EVICTED_MAX - collected.evicted.len();
         collected.lost += evicted.len().saturating_sub(room) as u64;

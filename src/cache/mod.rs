@@ -374,7 +374,9 @@ impl Cache {
             let result = act(&mut shard, at);
             (result, std::mem::take(&mut shard.woken), shard.evicted(), shard.garbage())
         };
-        self.collect(evicted);
+        if !evicted.is_empty() {
+            self.collect(evicted);
+        }
         for hash in woken {
             self.wake(hash);
         }

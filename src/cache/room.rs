@@ -66,7 +66,9 @@ impl Cache {
                 let mut shard = self.shards[shard].lock();
                 (shard.reclaim(share, self.at(now)), shard.evicted(), shard.garbage())
             };
-            self.collect(evicted);
+            if !evicted.is_empty() {
+                self.collect(evicted);
+            }
             gave
         })
     }
