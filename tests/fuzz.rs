@@ -1,8 +1,10 @@
-//! The fuzz body in `conversation`, played with the corpus and with seeded random bytes that know some grammar.
+//! The fuzz bodies in `conversation` and `decoding`, played with the corpus and with seeded random bytes that know some
+//! grammar.
 //!
-//! `fuzz/` holds the same body for a fuzzer that looks at coverage.
+//! `fuzz/` holds the same bodies for a fuzzer that looks at coverage.
 
 mod conversation;
+mod decoding;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,7 @@ fn the_corpus() {
         let bytes = fs::read(entry.expect("it can be listed").path()).expect("it can be read");
         for cut in [1, 2, 3, 7, 100, 4096, 16 * 1024] {
             check(&bytes, &[cut]);
+            decoding::check(&bytes, cut);
         }
     }
 }
@@ -30,16 +33,19 @@ proptest! {
     #[test]
     fn conversations_with_some_grammar(said in vec(saying(), 0..12), cuts in vec(1..40_usize, 1..9)) {
         check(&said.concat(), &cuts);
+        decoding::check(&said.concat(), cuts[0]);
     }
 
     #[test]
     fn bytes_without_any(bytes in vec(any::<u8>(), 0..300), cuts in vec(1..9_usize, 1..5)) {
         check(&bytes, &cuts);
+        decoding::check(&bytes, cuts[0]);
     }
 
     #[test]
     fn values_near_every_limit(sayings in vec(large(), 1..4), cuts in vec(1..20_000_usize, 1..9)) {
         check(&sayings.concat(), &cuts);
+        decoding::check(&sayings.concat(), cuts[0]);
     }
 }
 

@@ -1,0 +1,41 @@
+//! The body of the decoder's fuzz test: however bytes are cut, they are the same requests and the same refusals.
+
+use bytes::BufMut;
+use leasehold::protocol::{Decoder, Space};
+
+/// Decodes the bytes in one piece, and in pieces of `cut`.
+pub fn check(bytes: &[u8], cut: usize) {
+    assert_eq!(decoded(bytes, usize::MAX), decoded(bytes, cut.max(1)), "in pieces of {cut}");
+}
+
+/// What was said, up to what cannot be understood any more.
+fn decoded(mut bytes: &[u8], cut: usize) -> Vec<String> {
+    let (mut decoder, mut said) = (Decoder::new(VALUE_BYTES_MAX), Vec::new());
+    loop {
+        while let Some(decoded) = decoder.decode() {
+            said.push(format!("{decoded:?}"));
+            if decoded.is_err_and(|refusal| refusal.is_fatal()) {
+                return said;
+            }
+        }
+        if bytes.is_empty() {
+            return said;
+        }
+        let piece = &bytes[..bytes.len().min(cut)];
+        let taken = match decoder.space() {
+            Space::Apart(mut space) => put(&mut space, piece),
+            Space::Buffer(mut space) => put(&mut space, piece),
+        };
+        assert!(taken > 0, "a decoder that decodes no more has room");
+        bytes = &bytes[taken..];
+    }
+}
+
+fn put(space: &mut impl BufMut, piece: &[u8]) -> usize {
+    let taken = piece.len().min(space.remaining_mut());
+    space.put_slice(&piece[..taken]);
+    taken
+}
+
+/// Large enough for values that are received apart.
+const VALUE_BYTES_MAX: usize = 40_000;
