@@ -243,6 +243,30 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     assert_eq!(process.exit_code(), 0);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
     std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(beside(&file)).unwrap();
+}
+
+/// A process that was started while its forerunner still wrote began empty, and what it was told to delete came back
+/// when the third one loaded the forerunner's file.
+#[test]
+fn who_comes_next_waits_until_the_items_are_written() {
+    let file = scratch("waits");
+    let held = std::fs::File::create(beside(&file)).unwrap();
+    held.lock().unwrap();
+    let mut process = Process::start(&format!("-p -1 -e {}", file.display()));
+    process.logged("waiting for the process that uses");
+    drop(held);
+    process.logged("is not there yet");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    std::fs::remove_file(beside(&file)).unwrap();
+}
+
+/// What is locked as long as a process uses the file.
+fn beside(file: &std::path::Path) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".leasehold-lock");
+    name.into()
 }
 
 #[test]
@@ -253,10 +277,15 @@ fn a_hangup_reads_the_users_again_and_ends_nothing() {
     let address = process.address();
     let mut client = Client::connect(address);
     client.check("set k 0 0 7\r\nann old", &["STORED"]);
+    // Connections that were open but locked had the users of their beginning, and a stolen password was good on them.
+    let mut before = Client::connect(address);
+    before.check("get k", &["CLIENT_ERROR unauthenticated"]);
     std::fs::write(&file, "ann:new\n").unwrap();
     process.signal(Signal::SIGHUP);
     process.logged("users are read again");
     client.check("version", &["VERSION 1.6.45"]);
+    before.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
+    before.check("set k 0 0 7\r\nann new", &["STORED"]);
     let mut other = Client::connect(address);
     other.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
     other.check("set k 0 0 7\r\nann new", &["STORED"]);

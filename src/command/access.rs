@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{Flow, Session};
@@ -22,7 +23,8 @@ struct User {
 /// A connection that nobody has spoken for yet.
 pub(super) struct Locked {
     tries_left: u32,
-    users: Arc<Users>,
+    /// As they are when somebody wants to come in: they may have changed since the connection was opened.
+    users: Arc<Mutex<Users>>,
 }
 
 impl Users {
@@ -48,7 +50,7 @@ impl Users {
 }
 
 impl Locked {
-    pub(super) fn new(users: Arc<Users>) -> Self {
+    pub(super) fn new(users: Arc<Mutex<Users>>) -> Self {
         Locked { tries_left: TRIES, users }
     }
 }
@@ -67,7 +69,7 @@ pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Outp
         return Flow::Next;
     };
     session.counters.add(Count::AuthCmds);
-    if locked.users.admits(&said[..space], &said[space + 1..]) {
+    if locked.users.lock().admits(&said[..space], &said[space + 1..]) {
         session.locked = None;
         output.reply(Reply::Stored);
         return Flow::Next;

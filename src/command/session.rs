@@ -1,6 +1,8 @@
 //! What the server remembers of one connection.
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::task::Waker;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
@@ -84,7 +86,7 @@ impl Session {
     }
 
     /// From now on it must tell who it is before anything else.
-    pub fn lock(&mut self, users: Arc<Users>) {
+    pub fn lock(&mut self, users: Arc<Mutex<Users>>) {
         self.locked = Some(Locked::new(users));
     }
 

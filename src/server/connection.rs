@@ -61,7 +61,7 @@ where
     let mut session = Session::new(&service.cache, metrics, counters, service.rules);
     session.set_number(connection.number);
     if let Some(users) = &service.users {
-        session.lock(Arc::clone(&users.lock()));
+        session.lock(Arc::clone(users));
     }
     let (early, gives_way, output) = (BytesMut::new(), AtomicBool::new(false), Output::default());
     let mut peer = Peer { connection, early, gives_way: &gives_way, output, service, session, stream };

@@ -15,7 +15,7 @@
 //!
 //! Deliberately absent: a file that is written while the cache is in use.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::Hasher;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -67,6 +67,14 @@ impl From<io::Error> for Unfit {
 /// If it cannot be written.
 pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
     let (file, unfinished) = create(path)?;
+    let saved = write(cache, file, now).and_then(|items| fs::rename(&unfinished, path).map(|()| items));
+    saved.map_err(|error| {
+        let _ = fs::remove_file(&unfinished);
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+    })
+}
+
+fn write(cache: &Cache, file: File, now: Now) -> io::Result<u64> {
     let mut file = Summed::new(BufWriter::new(file));
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
@@ -87,7 +95,6 @@ pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
     let sum = file.sum.finish();
     file.inner.write_all(&sum.to_le_bytes())?;
     file.inner.flush()?;
-    fs::rename(&unfinished, path)?;
     Ok(items)
 }
 
@@ -102,12 +109,45 @@ pub fn probe(path: &Path) -> io::Result<()> {
 
 /// The file while it is written, for its owner's eyes only, and its name.
 fn create(path: &Path) -> io::Result<(File, PathBuf)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&name);
+    let name = beside(path, UNFINISHED);
+    // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
+    let _ = fs::remove_file(&name);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
-    Ok((file.map_err(named)?, name.into()))
+    Ok((file.map_err(named)?, name))
+}
+
+/// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
+/// bring back what was deleted since.
+///
+/// # Errors
+/// If the other one does not end, or there can be no lock.
+#[expect(clippy::disallowed_methods, reason = "another process is waited for, before anybody is served")]
+pub fn hold(path: &Path) -> io::Result<File> {
+    let name = beside(path, LOCK);
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot lock {}: {error}", name.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(named)?;
+    for round in 0..HOLD_ROUNDS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+            Err(TryLockError::WouldBlock) if round == 0 => {
+                tracing::info!("waiting for the process that uses {}", path.display());
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        std::thread::sleep(HOLD_ROUND);
+    }
+    Err(named(io::Error::other("another process uses it")))
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
@@ -132,6 +172,12 @@ pub fn load(
     max_gap: Option<Duration>,
     now: Now,
 ) -> Result<(Cache, Kept), Unfit> {
+    // Nor does a pipe or a device hold items; to open one might never end.
+    match fs::metadata(path)? {
+        found if !found.is_file() => return Err(Unfit::Foreign),
+        found if found.len() == 0 => return Err(Unfit::Missing),
+        _ => {}
+    }
     let mut file = BufReader::new(File::open(path)?);
     let mut magic = [0; MAGIC.len()];
     if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
@@ -224,6 +270,12 @@ impl<W: Write> Write for Summed<W> {
 
 const MAGIC: &[u8; 16] = b"leasehold items2";
 const SUM_BYTES: u64 = 8;
+/// Behind the file's name: while it is written, and what is locked.
+const UNFINISHED: &str = ".leasehold-new";
+const LOCK: &str = ".leasehold-lock";
+/// For how long another process may take to write it.
+const HOLD_ROUNDS: u32 = 1_200;
+const HOLD_ROUND: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -333,12 +385,15 @@ mod tests {
             assert_eq!(matches!(unfit, Unfit::Foreign), is_foreign, "{what}: {unfit:?}");
             assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
         };
-        for at in 0..whole.len() {
+        for at in 1..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             check(&bytes, &format!("byte {at}"));
             check(&whole[..at], &format!("the first {at}"));
         }
+        fs::write(&path, b"").unwrap();
+        let empty = load(&path, Config::default(), None, clock.now()).map(|(_, kept)| kept);
+        assert!(matches!(empty, Err(Unfit::Missing)), "nobody's file");
         check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
         fs::remove_file(&path).unwrap();
         assert!(matches!(load(&path, Config::default(), None, clock.now()), Err(Unfit::Missing)));

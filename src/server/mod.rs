@@ -17,6 +17,7 @@ mod suboptions;
 mod tls;
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     /// Where a graceful stop leaves the items.
     memory_file: Option<PathBuf>,
+    /// Held until the process ends: whoever comes next waits until the file is whole.
+    _memory_lock: Option<File>,
     service: Arc<Service>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -72,7 +75,7 @@ struct Service {
     stop: watch::Sender<Option<Shutdown>>,
     tls: Option<Tls>,
     /// Who may come in, if not everybody may.
-    users: Option<Mutex<Arc<Users>>>,
+    users: Option<Arc<Mutex<Users>>>,
 }
 
 impl Server {
@@ -92,6 +95,7 @@ impl Server {
     pub fn serve(mut listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let addresses = listeners.addresses();
         let clock = Clock::system();
+        let memory_lock = options.memory_file.as_deref().map(keep::hold).transpose()?;
         let (cache, memory_file) = resume(&options, clock.now())?;
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
@@ -106,7 +110,7 @@ impl Server {
         }
         let service = Service {
             tls: listeners.tls.take(),
-            users: users.map(|users| Mutex::new(Arc::new(users))),
+            users: users.map(|users| Arc::new(Mutex::new(users))),
             ..Service::new(cache, clock, metrics, &options)
         };
         let service = Arc::new(service);
@@ -126,7 +130,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, memory_file, service, threads })
+        Ok(Server { addresses, memory_file, _memory_lock: memory_lock, service, threads })
     }
 
     /// The first TCP address it listens on.
@@ -147,7 +151,7 @@ impl Server {
     /// Lets others in from now on, if not everybody may come in. Who is in stays.
     pub fn admit(&self, users: Users) {
         if let Some(admitted) = &self.service.users {
-            *admitted.lock() = Arc::new(users);
+            *admitted.lock() = users;
         }
     }
 
@@ -245,8 +249,8 @@ fn resume(options: &Options, now: Now) -> io::Result<(Cache, Option<PathBuf>)> {
         Err(unfit) => unfit,
     };
     tell_unfit(&unfit, path);
-    let is_foreign = matches!(unfit, Unfit::Foreign);
-    Ok((Cache::new(options.cache()), (!is_foreign).then(|| path.clone())))
+    let is_anothers = matches!(unfit, Unfit::Foreign | Unfit::Unreadable(_));
+    Ok((Cache::new(options.cache()), (!is_anothers).then(|| path.clone())))
 }
 
 fn tell_unfit(unfit: &Unfit, path: &Path) {
@@ -254,14 +258,18 @@ fn tell_unfit(unfit: &Unfit, path: &Path) {
     match unfit {
         Unfit::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
         Unfit::Foreign => {
-            tracing::error!("{path} is no file of ours: beginning with an empty cache, and leaving it alone");
+            tracing::error!(
+                "{path} is no file of ours: beginning with an empty cache, and keeping nothing at the end"
+            );
         }
         Unfit::Late(gap) => {
             tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
         }
         Unfit::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
         Unfit::Unreadable(error) => {
-            tracing::error!("{path} cannot be read: {error}; beginning with an empty cache");
+            tracing::error!(
+                "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
+            );
         }
     }
 }

@@ -109,6 +109,7 @@ mod tests {
             "ext_path=/x:1G",
             "ssl_key=",
             "ssl_verify_mode=4",
+            "ssl_wbuf_size=0",
         ] {
             assert!(suboption(text).is_err(), "{text}");
         }

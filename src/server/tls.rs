@@ -147,6 +147,8 @@ impl TlsOption {
                 // Once means that a session is not verified again when it is renewed: nobody renews any more.
                 TlsOption::Verify([Verify::None, Verify::Request, Verify::Require, Verify::Require][mode])
             }),
+            // Without any room nothing could be sent.
+            "ssl_wbuf_size" if value == Some("0") => Err("ssl_wbuf_size is at least 1".to_owned()),
             "ssl_wbuf_size" => number(1 << 20).map(|kibibytes| TlsOption::WriteBytes(kibibytes << 10)),
             "ssl_keyformat" if value == Some("1") => {
                 Err("keys are PEM always: leave ssl_keyformat out".to_owned())
