@@ -1,9 +1,9 @@
 //! What the server remembers of one connection.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use parking_lot::Mutex;
-use std::task::Waker;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Peer, Seq};

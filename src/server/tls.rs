@@ -16,9 +16,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{self, HandshakeKind, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{HandshakeKind, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 /// What `-o ssl_*` says.
@@ -200,13 +201,20 @@ impl Tls {
 
 impl Configs {
     fn load(settings: &TlsSettings) -> io::Result<Configs> {
-        let open = config(settings, Verify::None, None)?;
+        let provider = Arc::new(ring::default_provider());
+        let open = config(settings, &provider, None)?;
         let verifying = match &settings.authorities {
             None => None,
             Some(path) => {
                 let roots = authorities(path)?;
-                let config = |verify| config(settings, verify, Some(Arc::clone(&roots)));
-                Some(Verifying { request: config(Verify::Request)?, require: config(Verify::Require)? })
+                let asks =
+                    || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+                let request = asks().allow_unauthenticated().build().map_err(io::Error::other)?;
+                let require = asks().build().map_err(io::Error::other)?;
+                Some(Verifying {
+                    request: config(settings, &provider, Some(request))?,
+                    require: config(settings, &provider, Some(require))?,
+                })
             }
         };
         Ok(Configs { open, verifying })
@@ -225,16 +233,15 @@ impl Configs {
 
 fn config(
     settings: &TlsSettings,
-    verify: Verify,
-    roots: Option<Arc<RootCertStore>>,
+    provider: &Arc<CryptoProvider>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 ) -> io::Result<Arc<ServerConfig>> {
-    let provider = Arc::new(ring::default_provider());
     let versions: &[_] = if settings.is_13_only { &[&TLS13] } else { &[&TLS13, &TLS12] };
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider));
     let builder = builder.with_protocol_versions(versions).map_err(io::Error::other)?;
-    let builder = match roots {
+    let builder = match verifier {
         None => builder.with_no_client_auth(),
-        Some(roots) => builder.with_client_cert_verifier(verifier(verify, roots, provider)?),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let key = settings.key.as_ref().unwrap_or(&settings.chain);
     let made = builder.with_single_cert(
@@ -249,19 +256,6 @@ fn config(
         config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))
-}
-
-fn verifier(
-    verify: Verify,
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-) -> io::Result<Arc<dyn rustls::server::danger::ClientCertVerifier>> {
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-    let builder = match verify {
-        Verify::None | Verify::Request => builder.allow_unauthenticated(),
-        Verify::Require => builder,
-    };
-    builder.build().map_err(io::Error::other)
 }
 
 fn authorities(path: &Path) -> io::Result<Arc<RootCertStore>> {
