@@ -6,6 +6,7 @@
 //! Deliberately absent: tasks. Expired memory is given back by [`Cache::sweep`], which somebody has to call.
 
 mod ages;
+mod broad;
 mod budget;
 mod cells;
 mod counts;
@@ -13,6 +14,7 @@ mod engine;
 mod evicted;
 mod expiry;
 mod holdoffs;
+mod invalidate;
 mod key;
 mod leases;
 mod listing;
@@ -28,8 +30,10 @@ mod seq;
 mod shadow;
 mod shard;
 mod sync;
+mod tags;
 mod token;
 mod value;
+mod voided;
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -37,6 +41,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use self::ages::Ages;
+use self::broad::Broad;
 use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item};
 use self::evicted::Collected;
@@ -50,6 +55,7 @@ use self::token::Mint;
 use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
+pub use self::broad::{DELIMITER, Name, PREFIXES_MAX};
 pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 #[cfg(fuzzing)]
 pub use self::engine::check_history;
@@ -66,12 +72,15 @@ pub use self::peer::{HELD_MAX, Peer};
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::seq::{SEQ_BITS, Seq};
 pub use self::shadow::{Curve, FACTORS};
+pub use self::tags::{TAGS_MAX, TagList, Tags};
 pub use self::token::Token;
 pub use self::value::Step;
+pub use self::voided::Depth;
 
 /// Values, leases and voids.
 pub struct Cache {
     ages: Ages,
+    broad: Broad,
     budget: Arc<Budget>,
     clock: SeqClock,
     config: Config,
@@ -84,7 +93,14 @@ pub struct Cache {
     shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
     /// Who sleeps until the lease of a key (by its hash) has ended.
-    waiters: DashMap<u64, Vec<(u64, Waker)>>,
+    waiters: DashMap<u64, Vec<Waiter>>,
+}
+
+/// Who sleeps until the lease of a key has ended.
+struct Waiter {
+    key: Box<[u8]>,
+    peer: u64,
+    waker: Waker,
 }
 
 /// A value as it was read.
@@ -104,6 +120,8 @@ pub struct Value<'a> {
     pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
     pub stored: u32,
+    /// The names under which it can be voided together with others.
+    pub tags: Tags<'a>,
     /// The CAS unique.
     pub unique: u64,
 }
@@ -156,6 +174,7 @@ impl Cache {
         };
         Cache {
             ages: Ages::new(&clock),
+            broad: Broad::new(config.names_max(), keys.clone()),
             clock,
             evicted: Mutex::new(Collected::default()),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
@@ -303,36 +322,23 @@ impl Cache {
         was_live
     }
 
-    /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
-    pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
-        self.shadow.flush(due);
-        let floors: Vec<(Seq, Seq)> =
-            self.hashes().map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, at))).collect();
-        if due.is_some() {
-            return;
-        }
-        peer.notes.own_flush(|hash| {
-            let (before, own) = floors[self.shard_of(hash)];
-            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
-        });
-    }
-
     /// Leaves a waker that is called when the lease of a key has ended; false if it has already, and asking again
     /// is worth while. Undone by [`Cache::stop_waiting`].
     pub fn wait(&self, key: &Key, peer: &Peer, waker: &Waker, now: Now) -> bool {
-        self.locked(key.hash, now, |shard, at| {
-            let must_wait = shard.await_lease(key, at);
-            if must_wait {
-                self.waiters.entry(key.hash).or_default().push((peer.id, waker.clone()));
-            }
-            must_wait
-        })
+        // Left before the lease is looked at: a void of its prefix, which takes no lock of a shard, finds one or the other.
+        let waiter = Waiter { key: key.bytes.into(), peer: peer.id, waker: waker.clone() };
+        self.waiters.entry(key.hash).or_default().push(waiter);
+        let must_wait = self.locked(key.hash, now, |shard, at| shard.await_lease(key, at));
+        if !must_wait {
+            self.stop_waiting(key, peer);
+        }
+        must_wait
     }
 
     /// Takes back what [`Cache::wait`] left.
     pub fn stop_waiting(&self, key: &Key, peer: &Peer) {
         if let Some(mut waiters) = self.waiters.get_mut(&key.hash) {
-            waiters.retain(|(id, _)| *id != peer.id);
+            waiters.retain(|waiter| waiter.peer != peer.id);
         }
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
@@ -394,7 +400,7 @@ impl Cache {
 
     fn wake(&self, hash: u64) {
         if let Some((_, waiters)) = self.waiters.remove(&hash) {
-            waiters.into_iter().for_each(|(_, waker)| waker.wake());
+            waiters.into_iter().for_each(|waiter| waiter.waker.wake());
         }
     }
 
@@ -410,6 +416,7 @@ impl Cache {
     fn at(&self, now: Now) -> At<'_> {
         At {
             ages: &self.ages,
+            broad: &self.broad,
             clock: &self.clock,
             lease_window: self.config.policy.lease_window,
             mint: &self.mint,
@@ -431,6 +438,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
             is_fetched: item.is_fetched,
             shared: item.shared,
             stored: meta.stored,
+            tags: item.tags,
             unique: meta.unique(),
         }
     }

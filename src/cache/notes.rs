@@ -70,6 +70,10 @@ impl Age {
 }
 
 impl Note {
+    pub(crate) fn seq(&self) -> Seq {
+        self.seq
+    }
+
     /// Whether a store on this note must be refused, given the newest void that covers its key.
     pub(crate) fn is_void(&self, covering: Seq) -> bool {
         self.mark == Mark::Dead || (covering > self.seq && covering != self.own)

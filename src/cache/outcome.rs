@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::engine::Item;
 use super::expiry::Expiry;
+use super::tags::Tags;
 use super::token::Token;
 
 /// How a store treats what is there.
@@ -30,6 +31,8 @@ pub struct Draft<'a> {
     pub expiry: Expiry,
     /// The client's own mark, kept and given back.
     pub flags: u32,
+    /// Names under which it can be voided together with others.
+    pub tags: Tags<'a>,
     /// The CAS unique that it shall have, in place of one of the cache's own: not 0, and no token.
     pub unique: Option<u64>,
     /// The bytes themselves. Small ones are copied; large ones that are owned are kept as they are.
@@ -39,7 +42,13 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A value without a mark that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
     pub fn new(value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        Draft { expiry: Expiry::NEVER, flags: 0, unique: None, value: value.as_ref().into() }
+        Draft {
+            expiry: Expiry::NEVER,
+            flags: 0,
+            tags: Tags::NONE,
+            unique: None,
+            value: value.as_ref().into(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::broad::Broad;
 use super::budget::Layout;
 use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
@@ -81,10 +82,16 @@ impl Config {
         Layout::new(self.memory_bytes).shards
     }
 
-    /// What the tables take that stand apart from `memory_bytes`: voids, tokens, lease records, hold-offs, and the
-    /// sample behind the miss-ratio curve.
+    /// Tags and prefixes whose voids are remembered one by one. Beyond that, whatever has a name that is not remembered
+    /// counts as voided when the last one was forgotten.
+    pub fn names_max(&self) -> usize {
+        self.memory_bytes / MEMORY_BYTES_PER_NAME
+    }
+
+    /// What the tables take that stand apart from `memory_bytes`: voids of keys and of names, tokens, lease records,
+    /// hold-offs, and the sample behind the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
-        fixed_table_bytes(self.shards()) + Shadow::BYTES
+        fixed_table_bytes(self.shards()) + Broad::bytes(self.names_max()) + Shadow::BYTES
     }
 }
 
@@ -99,5 +106,7 @@ impl Default for Config {
     }
 }
 
+/// 6,553 names at `-m 64`, which take 0.4 MiB.
+const MEMORY_BYTES_PER_NAME: usize = 10 << 10;
 /// memcached's `-I 1m`.
 pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::seq::SeqClock;
-use super::{Cache, Config, Draft, Expiry, Key, Seq, random_seed};
+use super::{Cache, Config, Draft, Expiry, Key, Seq, Tags, random_seed};
 use crate::clock::Now;
 
 impl Cache {
@@ -43,6 +43,6 @@ impl<'a> Draft<'a> {
             unix if unix <= now.unix => return None,
             unix => Expiry::after(std::time::Duration::from_secs(unix - now.unix), now),
         };
-        Some(Draft { expiry, flags, unique: None, value })
+        Some(Draft { expiry, flags, tags: Tags::NONE, unique: None, value })
     }
 }

@@ -53,14 +53,15 @@ impl SeqClock {
 
     /// A point that nobody else has or will have.
     pub fn fresh(&self) -> Seq {
-        let seq = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        // Whoever takes a later point sees what was done before an earlier one was taken: see `broad`.
+        let seq = self.last.fetch_add(1, Ordering::AcqRel) + 1;
         assert!(seq >> SEQ_BITS == 0, "the void clock is spent: 2^47 points used");
         Seq(seq)
     }
 
     /// The last point given out.
     pub fn last(&self) -> Seq {
-        Seq(self.last.load(Ordering::Relaxed))
+        Seq(self.last.load(Ordering::Acquire))
     }
 
     /// The point before the first one given out.

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::watching::Found;
-use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal};
+use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal, tagged};
 use crate::cache;
 use crate::cache::{
     Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
-    Reading, Refresh, Refused, Removal, Removed, Step, Token, Value, item_bytes,
+    Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Use};
@@ -134,7 +134,9 @@ impl Command<'_> {
         self.used(&meta.key, Use::Set);
         let creates = flags.has(b'N') && matches!(mode, SetMode::Append | SetMode::Prepend);
         let ends = flags.signed(if creates { b'N' } else { b'T' }).unwrap_or(0);
-        let draft = Draft { value: std::mem::take(value), ..bare_draft(flags, ends, self.now) };
+        let tags = tagged(flags.tags());
+        let (tags, value) = (tags.tags(), std::mem::take(value));
+        let draft = Draft { tags, value, ..bare_draft(flags, ends, self.now) };
         let expected = flags.unsigned(b'C');
         let mode = match (mode, expected) {
             (SetMode::Replace | SetMode::Set, Some(number)) if Token::is_like(number) => {
@@ -342,6 +344,7 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
         is_fetched: false,
         shared: None,
         stored: now.seconds(),
+        tags: Tags::NONE,
         unique: 0,
     };
     Value { unique: token, ..stale.unwrap_or(none) }
@@ -426,6 +429,7 @@ fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
     Draft {
         expiry: Expiry::from_exptime(ends, now),
         flags: flags.unsigned(b'F').map_or(0, |mark| mark as u32),
+        tags: Tags::NONE,
         unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         value: Cow::Borrowed(&[]),
     }

@@ -7,6 +7,7 @@
 //! Deliberately absent: sockets, clocks and logs.
 
 mod access;
+mod invalidate;
 mod listing;
 mod meta;
 mod session;
@@ -16,11 +17,11 @@ mod watching;
 use crate::cache;
 use crate::cache::{
     Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, NotCounted, Refused, Seq, Step,
-    Value,
+    TagList, Tags, Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
-use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store};
+use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store, TagWords};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::session::{ImplicitReply, Rules, Session};
@@ -88,6 +89,7 @@ fn answer<'r>(request: &'r mut Request<'_>, command: &mut Command<'_>) -> Flow<'
         }
         Request::Ignored => command.output.reply(Reply::Ok),
         Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
+        Request::Invalidate { what, is_soft, noreply } => command.invalidate(what, *is_soft, *noreply),
         Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
         Request::LeaseSet(fill) => command.lease_set(fill),
         Request::MetaCount(meta, mode) => command.meta_count(meta, *mode),
@@ -246,12 +248,17 @@ impl Command<'_> {
         waits
     }
 
-    fn lease_set(&mut self, LeaseSet { token, store }: &mut LeaseSet) {
+    fn lease_set(&mut self, LeaseSet { token, store, tags }: &mut LeaseSet) {
+        let tags = tagged(*tags);
         let key = legal(self.cache, store.key);
         self.used(store.key, Use::Set);
         let (expiry, value_bytes) = (Expiry::from_exptime(store.exptime, self.now), store.value.len());
         self.look_up(store.key);
-        let fill = if store.exptime < 0 { Fill::Release } else { Fill::Value(draft(store, self.now)) };
+        let fill = if store.exptime < 0 {
+            Fill::Release
+        } else {
+            Fill::Value(Draft { tags: tags.tags(), ..draft(store, self.now) })
+        };
         let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
         let reply = match done {
             Ok(Filled::Released | Filled::Visible) => Reply::Stored,
@@ -453,7 +460,12 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
 
 fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
     let value = std::mem::take(&mut store.value);
-    Draft { expiry: Expiry::from_exptime(store.exptime, now), flags: store.flags, unique: None, value }
+    let expiry = Expiry::from_exptime(store.exptime, now);
+    Draft { expiry, flags: store.flags, tags: Tags::NONE, unique: None, value }
+}
+
+fn tagged(words: TagWords) -> TagList {
+    TagList::new(words).expect("the grammar lets only legal tags through")
 }
 
 fn block(value: Value<'_>) -> Block<'_> {

@@ -73,9 +73,11 @@ pub enum Count {
     UnfencedSets,
     VoidsAll,
     VoidsKey,
+    VoidsPrefix,
+    VoidsTag,
 }
 
-const COUNTS: usize = Count::VoidsKey as usize + 1;
+const COUNTS: usize = Count::VoidsTag as usize + 1;
 
 /// The name of each [`Count`] in `stats`, in the order of the variants.
 const NAMES: [&str; COUNTS] = [
@@ -127,6 +129,8 @@ const NAMES: [&str; COUNTS] = [
     "unfenced_sets",
     "voids_all",
     "voids_key",
+    "voids_prefix",
+    "voids_tag",
 ];
 
 /// The counts of one worker thread.

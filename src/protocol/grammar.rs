@@ -17,7 +17,10 @@ use nom::{IResult, Parser};
 use super::admin;
 use super::meta::{Meta, SetMode, may_begin_flags};
 use super::refusal::Refusal;
-use super::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
+use super::request::{
+    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
+    TagWords,
+};
 
 /// What a line says.
 #[derive(Debug, Eq, PartialEq)]
@@ -40,7 +43,15 @@ pub(super) struct Header<'a> {
 
 #[derive(Debug, Eq, PartialEq)]
 enum Storing<'a> {
-    Classic { verb: Verb, key: &'a [u8], flags: u32, exptime: i64, noreply: bool },
+    /// The words behind the length may hold the tags of a fill.
+    Classic {
+        verb: Verb,
+        key: &'a [u8],
+        flags: u32,
+        exptime: i64,
+        rest: &'a [u8],
+        noreply: bool,
+    },
     Meta(Meta<'a>, SetMode),
 }
 
@@ -82,8 +93,8 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
 pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
     match line(text) {
         Line::Refused(Refusal::BadLine, Some(value_bytes)) if text.starts_with(b"set ") => {
-            let storing =
-                Storing::Classic { verb: Verb::Set, key: b"", flags: 0, exptime: 0, noreply: false };
+            let (verb, rest) = (Verb::Set, &b""[..]);
+            let storing = Storing::Classic { verb, key: b"", flags: 0, exptime: 0, rest, noreply: false };
             Line::Before(Header { storing, value_bytes })
         }
         read => read,
@@ -100,9 +111,9 @@ pub(super) fn takes_many_keys(start: &[u8]) -> bool {
 impl<'a> Header<'a> {
     /// The request, once its data block is there.
     pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
-        let (verb, store) = match self.storing {
-            Storing::Classic { verb, key, flags, exptime, noreply } => {
-                (verb, Store { key, flags, exptime, value, noreply })
+        let (verb, rest, store) = match self.storing {
+            Storing::Classic { verb, key, flags, exptime, rest, noreply } => {
+                (verb, rest, Store { key, flags, exptime, value, noreply })
             }
             Storing::Meta(meta, mode) => return Request::MetaSet(meta, mode, value),
         };
@@ -110,7 +121,9 @@ impl<'a> Header<'a> {
             Verb::Add => Request::Add(store),
             Verb::Append => Request::Append(store),
             Verb::Cas(unique) => Request::Cas(store, unique),
-            Verb::LeaseSet(token) => Request::LeaseSet(LeaseSet { token, store }),
+            Verb::LeaseSet(token) => {
+                Request::LeaseSet(LeaseSet { token, store, tags: TagWords::new(TAG, rest) })
+            }
             Verb::Prepend => Request::Prepend(store),
             Verb::Replace => Request::Replace(store),
             Verb::Set => Request::Set(store),
@@ -169,10 +182,11 @@ fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
             let (args, unique) = number(unsigned64, args).ok()?;
             (args, Verb::Cas(unique))
         }
-        Verb::LeaseSet(_) => (args, Verb::LeaseSet(token)),
+        Verb::LeaseSet(_) if has_legal_tags(args) => (args, Verb::LeaseSet(token)),
+        Verb::LeaseSet(_) => return None,
         Verb::Add | Verb::Append | Verb::Prepend | Verb::Replace | Verb::Set => (args, verb),
     };
-    let storing = Storing::Classic { verb, key, flags, exptime, noreply: ends_in_noreply(args) };
+    let storing = Storing::Classic { verb, key, flags, exptime, rest: args, noreply: ends_in_noreply(args) };
     Some(Header { storing, value_bytes: value_bytes as usize })
 }
 
@@ -196,6 +210,7 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"mn" => Ok(Request::Noop),
         b"incr" => counted(args).map(|(key, delta)| Request::Incr { key, delta, noreply }),
         b"decr" => counted(args).map(|(key, delta)| Request::Decr { key, delta, noreply }),
+        b"invalidate" => invalidate(args, noreply),
         b"touch" => touch(args, noreply),
         b"delete" => delete(args, noreply),
         b"flush_all" => flush_all(args, noreply),
@@ -292,6 +307,34 @@ fn flush_all(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     Ok(Request::FlushAll { exptime, noreply })
 }
 
+/// `[soft] key|tag|prefix <name>*` or `[soft] all`
+fn invalidate(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
+    let args = if noreply { args.trim_ascii_end().strip_suffix(b"noreply").unwrap_or(args) } else { args };
+    let (args, is_soft) = match word(args) {
+        Ok((rest, b"soft")) => (rest, true),
+        Ok(_) | Err(_) => (args, false),
+    };
+    let (names, what) = word(args).map_err(bad_line)?;
+    let what = match what {
+        b"all" if words(names).next().is_none() => Invalidated::All,
+        b"key" => Invalidated::Keys(names_of(names)?),
+        b"prefix" => Invalidated::Prefixes(names_of(names)?),
+        b"tag" => Invalidated::Tags(names_of(names)?),
+        _ => return Err(Refusal::BadLine),
+    };
+    Ok(Request::Invalidate { what, is_soft, noreply })
+}
+
+fn names_of(args: &[u8]) -> Result<Keys<'_>, Refusal> {
+    let names = keys(args)?;
+    if names.count() > NAMES_PER_INVALIDATE_MAX { Err(Refusal::TooManyNames) } else { Ok(names) }
+}
+
+fn has_legal_tags(words: &[u8]) -> bool {
+    let tags = TagWords::new(TAG, words);
+    tags.count() <= TAGS_MAX && { tags }.all(is_key)
+}
+
 /// memcached hears `verbosity noreply` in silence, and libmemcached's test of conformance asks for that.
 fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     if noreply && words(args).count() == 1 {
@@ -378,6 +421,8 @@ fn bad_line<E>(_: E) -> Refusal {
     Refusal::BadLine
 }
 
+/// What stands before a tag of a `lease-set`.
+const TAG: &[u8] = b"tag=";
 const KEY_BYTES_MAX: usize = 250;
 /// memcached counts a block with its line end in a signed number of 32 bits.
 const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;

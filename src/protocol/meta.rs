@@ -13,6 +13,7 @@ use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned
 use super::base64;
 use super::grammar::{full, is_key, words};
 use super::refusal::Refusal;
+use super::request::{TAGS_MAX, TagWords};
 
 /// A meta command.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,6 +69,8 @@ enum Argument {
     Initial,
     /// Client flags.
     Mark,
+    /// A name for many items, and the only flag that may come again.
+    Tag,
     /// Bytes that are given back.
     Opaque,
     /// A number that may be negative.
@@ -94,10 +97,11 @@ impl<'a> Meta<'a> {
 impl<'a> Flags<'a> {
     /// The first unknown or repeated flag is what is wrong with the line; else its last wrong argument, as in memcached.
     fn new(text: &'a [u8], most: usize) -> Result<Self, Refusal> {
-        let (mut count, mut letters, mut refused) = (0, 0, None);
+        let (mut count, mut letters, mut refused, mut tags) = (0, 0, None, 0);
         for word in words(text) {
             let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            let Some(argument) = known.filter(|_| letters & bit(word[0]) == 0) else {
+            let is_tag = word[0] == TAG[0];
+            let Some(argument) = known.filter(|_| letters & bit(word[0]) == 0 || is_tag) else {
                 let is_repeated = known.is_some();
                 return Err(match words(text).count() > most {
                     true => Refusal::TooManyFlags,
@@ -107,9 +111,13 @@ impl<'a> Flags<'a> {
             };
             letters |= bit(word[0]);
             refused = argument.refusal(&word[1..]).or(refused);
-            count += 1;
+            if is_tag { tags += 1 } else { count += 1 }
         }
-        let refused = if count > most { Some(Refusal::TooManyFlags) } else { refused };
+        let refused = match (count > most, tags > TAGS_MAX) {
+            (true, _) => Some(Refusal::TooManyFlags),
+            (false, true) => Some(Refusal::TooManyTags),
+            (false, false) => refused,
+        };
         refused.map_or(Ok(Flags { letters, words: text }), Err)
     }
 
@@ -126,6 +134,11 @@ impl<'a> Flags<'a> {
     /// The number behind a letter, if it is there.
     pub fn unsigned(self, letter: u8) -> Option<u64> {
         self.argument(letter).map(|argument| full(unsigned, argument).expect("it was looked at before"))
+    }
+
+    /// What the value is tagged with.
+    pub fn tags(self) -> TagWords<'a> {
+        TagWords::new(TAG, if self.has(TAG[0]) { self.words } else { &[] })
     }
 
     /// The flags in their order: each a letter and what stands behind it.
@@ -163,11 +176,12 @@ impl<'a> Flags<'a> {
 }
 
 /// Every flag there is.
-const FLAGS: [(u8, Argument); 26] = [
+const FLAGS: [(u8, Argument); 27] = [
     (b'C', Argument::Unsigned), // the CAS unique that the value must have, or a token
     (b'D', Argument::Delta),    // ma: by how much
     (b'E', Argument::ChosenUnique), // the CAS unique that the value will have
     (b'F', Argument::Mark),     // ms: client flags
+    (TAG[0], Argument::Tag),    // ms: void it together with others of this tag
     (b'I', Argument::Any),      // md: make it stale; ms: fill even a stale copy
     (b'J', Argument::Initial),  // ma: the first number, with N
     (b'L', Argument::Any),      // a proxy's
@@ -219,6 +233,7 @@ impl Argument {
             Argument::Mark => bad(full(unsigned32, argument).is_some(), Refusal::BadLine),
             Argument::Opaque => bad(argument.len() < OPAQUE_BYTES_MAX, Refusal::OpaqueTooLong),
             Argument::Signed => bad(full(signed, argument).is_some(), Refusal::BadToken),
+            Argument::Tag => bad(is_key(argument), Refusal::BadToken),
             Argument::Unsigned => bad(full(unsigned, argument).is_some(), Refusal::BadToken),
         }
     }
@@ -236,6 +251,7 @@ fn bit(letter: u8) -> u64 {
 
 /// From `A` to `z`.
 const LETTERS: usize = (b'z' - b'A' + 1) as usize;
+const TAG: &[u8] = b"G";
 /// The letter counts.
 const OPAQUE_BYTES_MAX: usize = 32;
 /// What tells tokens from all other uniques.

@@ -22,7 +22,10 @@ pub use self::listed::Listed;
 pub use self::meta::{CountMode, Flags, Meta, SetMode};
 pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;
-pub use self::request::{CasUnique, Keys, LeaseSet, Request, Shutdown, Store};
+pub use self::request::{
+    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
+    TagWords,
+};
 
 /// The longest line, in bytes, its end not counted.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;

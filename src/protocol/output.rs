@@ -39,6 +39,8 @@ pub enum Reply {
     AuthTokenTooLong,
     /// `CLIENT_ERROR bad authentication token format`
     BadAuthToken,
+    /// `CLIENT_ERROR a prefix ends in ':' and has at most 16 of them`
+    BadPrefix,
     /// `CLIENT_ERROR invalid shutdown mode`
     BadShutdown,
     /// `CLIENT_ERROR stats cachedump not allowed`
@@ -107,6 +109,7 @@ impl Reply {
             Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
             Reply::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
             Reply::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
+            Reply::BadPrefix => b"CLIENT_ERROR a prefix ends in ':' and has at most 16 of them\r\n",
             Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
             Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Reply::Deleted => b"DELETED\r\n",
@@ -156,6 +159,12 @@ impl Output {
     pub fn number(&mut self, number: u64) {
         self.digits(number);
         self.raw(b"\r\n");
+    }
+
+    /// `INVALIDATED <names>`
+    pub fn invalidated(&mut self, names: u64) {
+        self.raw(b"INVALIDATED ");
+        self.number(names);
     }
 
     /// `VALUE <key> <flags> <bytes> [<unique>]` and the data block.

@@ -51,6 +51,10 @@ pub enum Refusal {
     TooManyKeys,
     /// More flags than a meta command may have.
     TooManyFlags,
+    /// More names in one line than [`NAMES_PER_INVALIDATE_MAX`](super::NAMES_PER_INVALIDATE_MAX).
+    TooManyNames,
+    /// More tags for one value than [`TAGS_MAX`](super::TAGS_MAX).
+    TooManyTags,
     /// No command of ours.
     Unknown,
     /// No flag of ours.
@@ -89,6 +93,8 @@ impl Refusal {
             Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
             Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
             Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
+            Refusal::TooManyNames => b"CLIENT_ERROR too many names\r\n",
+            Refusal::TooManyTags => b"CLIENT_ERROR too many tags\r\n",
             Refusal::Unknown => b"ERROR\r\n",
             Refusal::UnknownFlag => b"CLIENT_ERROR invalid flag\r\n",
             Refusal::WrongCountFlags => b"CLIENT_ERROR invalid or duplicate flag\r\n",
@@ -119,6 +125,8 @@ impl Refusal {
             | Refusal::OpaqueTooLong
             | Refusal::TooManyFlags
             | Refusal::TooManyKeys
+            | Refusal::TooManyNames
+            | Refusal::TooManyTags
             | Refusal::Unknown
             | Refusal::UnknownFlag
             | Refusal::WrongCountFlags => false,

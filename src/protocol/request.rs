@@ -75,6 +75,15 @@ pub enum Request<'a> {
         /// Answer nothing.
         noreply: bool,
     },
+    /// `invalidate [soft] <what>`
+    Invalidate {
+        /// What is voided.
+        what: Invalidated<'a>,
+        /// Whether stale copies stay.
+        is_soft: bool,
+        /// Answer nothing.
+        noreply: bool,
+    },
     /// `lease-get` and `lease-wait`
     LeaseGet {
         /// The keys not answered yet.
@@ -174,6 +183,28 @@ pub struct LeaseSet<'a> {
     pub token: u64,
     /// Key and value; a negative exptime gives the lease back.
     pub store: Store<'a>,
+    /// What the value is tagged with.
+    pub tags: TagWords<'a>,
+}
+
+/// Tags among the words of one line, each of them legal: those that begin so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TagWords<'a> {
+    mark: &'static [u8],
+    words: Keys<'a>,
+}
+
+/// What an `invalidate` voids.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Invalidated<'a> {
+    /// `all`
+    All,
+    /// `key <key>*`
+    Keys(Keys<'a>),
+    /// `prefix <prefix>*`
+    Prefixes(Keys<'a>),
+    /// `tag <tag>*`
+    Tags(Keys<'a>),
 }
 
 /// How the server is to stop.
@@ -212,6 +243,22 @@ impl<'a> Keys<'a> {
     }
 }
 
+impl<'a> TagWords<'a> {
+    /// The words that begin with `mark`, of which at most [`TAGS_MAX`] must have been found, all of them legal.
+    pub(super) fn new(mark: &'static [u8], words: &'a [u8]) -> Self {
+        TagWords { mark, words: Keys::new(words) }
+    }
+}
+
+impl<'a> Iterator for TagWords<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let mark = self.mark;
+        self.words.find_map(|word| word.strip_prefix(mark))
+    }
+}
+
 impl<'a> Iterator for Keys<'a> {
     type Item = &'a [u8];
 
@@ -224,3 +271,8 @@ impl<'a> Iterator for Keys<'a> {
         Some(key)
     }
 }
+
+/// Tags that one value can have.
+pub const TAGS_MAX: usize = 16;
+/// Names that one `invalidate` can have.
+pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;

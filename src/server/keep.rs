@@ -2,11 +2,11 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 16 | `leasehold items2` |
+//! | 16 | `leasehold items3` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last point of the void clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, value |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
 //! | 1 | 0, where a key's length would be |
 //! | 8 | check sum of all that, by SipHash |
 //!
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
-use crate::cache::{Cache, Config, Draft, Entry, KEY_BYTES_MAX, Seq};
+use crate::cache::{Cache, Config, Draft, Entry, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
 /// What was in a file.
@@ -159,6 +159,11 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.unique.to_le_bytes());
     piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
     piece.extend(entry.key);
+    for tag in value.tags {
+        piece.push(u8::try_from(tag.len()).expect("a tag has at most 250 bytes"));
+        piece.extend(tag);
+    }
+    piece.push(0);
     piece.extend(value.bytes);
 }
 
@@ -223,15 +228,30 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
     let mut key = [0; KEY_BYTES_MAX];
     let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
     file.read_exact(key)?;
+    let tags = read_tags(file)?;
     let mut value = vec![0; value_bytes];
     file.read_exact(&mut value)?;
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
     let (key, as_of) = cache.key(key).zip(as_of).ok_or(Unfit::Damaged)?;
     let chosen = Some(unique).filter(|unique| *unique != as_of.number());
-    let draft =
-        Draft::until(value.into(), flags, exptime, now).map(|draft| Draft { unique: chosen, ..draft });
+    let draft = Draft::until(value.into(), flags, exptime, now).map(|draft| Draft {
+        tags: tags.tags(),
+        unique: chosen,
+        ..draft
+    });
     *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
     Ok(true)
+}
+
+/// Tags, each behind its length, up to a length of 0.
+fn read_tags(file: &mut impl Read) -> Result<TagList, Unfit> {
+    let mut tags = Vec::new();
+    while let [bytes @ 1..=u8::MAX] = array(file)? {
+        let mut tag = vec![0; bytes.into()];
+        file.read_exact(&mut tag)?;
+        tags.push(tag);
+    }
+    TagList::new(tags.iter().map(Vec::as_slice)).ok_or(Unfit::Damaged)
 }
 
 fn number(file: &mut impl Read) -> io::Result<u64> {
@@ -268,7 +288,7 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-const MAGIC: &[u8; 16] = b"leasehold items2";
+const MAGIC: &[u8; 16] = b"leasehold items3";
 const SUM_BYTES: u64 = 8;
 /// Behind the file's name: while it is written, and what is locked.
 const UNFINISHED: &str = ".leasehold-new";

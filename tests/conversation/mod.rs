@@ -162,6 +162,7 @@ fn silence(request: &Request) -> Silence {
         | Request::Decr { noreply, .. }
         | Request::Delete { noreply, .. }
         | Request::FlushAll { noreply, .. }
+        | Request::Invalidate { noreply, .. }
         | Request::Incr { noreply, .. }
         | Request::TooLarge { noreply, .. }
         | Request::Touch { noreply, .. }

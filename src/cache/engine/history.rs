@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::naive::{self, Naive};
 use super::*;
+use crate::cache::tags::TagList;
 
 /// Engine and oracle side by side, and a clock that only moves by hand.
 pub(super) struct Pair {
@@ -43,8 +44,9 @@ impl Pair {
         Pair { engine, floor: 0, naive: Naive::default(), second: 100, seq: 1 }
     }
 
-    pub(super) fn over(&self) -> Over {
-        Over { floor: Seq::new(self.floor).expect("histories are short"), second: self.second }
+    pub(super) fn over(&self) -> Over<'static> {
+        let floor = Seq::new(self.floor).expect("histories are short");
+        Over { floor, second: self.second, otherwise: &|_, _, _| None }
     }
 
     fn meta(&mut self, ttl: u32, flags: u32) -> Meta {
@@ -59,9 +61,10 @@ impl Pair {
         let meta = self.meta(ttl, flags);
         let key = self.engine.keys.clone();
         let key = key.key(name).expect("names are short");
-        let stored = self.engine.insert(&key, meta, value.into(), self.second);
+        let tags = tags_of(value);
+        let stored = self.engine.insert(&key, meta, tags.tags(), value.into(), self.second);
         match stored {
-            Ok(()) => self.naive.insert(name, meta, value),
+            Ok(()) => self.naive.insert(name, meta, tags, value),
             Err(NoRoom) => self.refused(&key),
         }
         stored.is_ok()
@@ -70,7 +73,7 @@ impl Pair {
     /// An item found no room: the one that was there stays, or went to make some.
     fn refused(&mut self, key: &Key) {
         if self.find(key.bytes).is_none() {
-            let is_over = |(meta, _)| naive::is_over(&meta, self.over());
+            let is_over = |(meta, _, _)| naive::is_over(&meta, self.over());
             let may_go = self.engine.when_full == WhenFull::Evict;
             assert!(may_go || self.naive.get(key.bytes).is_none_or(is_over), "it could have stayed");
             self.naive.remove(key.bytes);
@@ -83,7 +86,7 @@ impl Pair {
         let key = self.engine.keys.clone();
         let slot = self.engine.find(&key.key(name).expect("names are short"))?;
         let item = self.engine.item(slot);
-        assert_eq!(self.naive.get(name), Some((item.meta, item.value)), "of {name:?}");
+        assert_eq!(self.naive.get(name), Some((item.meta, item.tags, item.value)), "of {name:?}");
         Some(slot)
     }
 
@@ -120,8 +123,9 @@ impl Pair {
             2 => {
                 let joined = [&value[..], b"tail"].concat();
                 let meta = self.meta(0, 3);
-                match self.engine.replace(&key, slot, meta, joined[..].into(), self.second) {
-                    Ok(()) => self.naive.insert(name, meta, &joined),
+                let tags = tags_of(&[joined.len() as u8]);
+                match self.engine.replace(&key, slot, meta, tags.tags(), joined[..].into(), self.second) {
+                    Ok(()) => self.naive.insert(name, meta, tags, &joined),
                     Err(NoRoom) => self.refused(&key),
                 }
             }
@@ -222,6 +226,12 @@ impl Pair {
         assert_eq!(counts.items + missing, names.len() as u64, "what is over is gone");
         assert!(missing <= counts.evictions, "{missing} are missing, {} were evicted", counts.evictions);
     }
+}
+
+/// Tags that follow from a value, so that nothing else must choose them: one item in four has some.
+fn tags_of(value: &[u8]) -> TagList {
+    let count = value.first().map_or(0, |byte| byte.wrapping_mul(61) % 8 / 2 * (byte % 2));
+    TagList::new((0..count).map(|n| &b"a tag of its own"[..usize::from(n) * 5 + 1])).expect("they are short")
 }
 
 impl Choices<'_> {

@@ -5,12 +5,13 @@
 //! | 0..6 | `as_of` |
 //! | 6 | length of the key |
 //! | 7 | uses (3 bits), fetched, stale, dead, chosen, extra |
-//! | 8..12 | place in units of 8 bytes (14 bits), length of the value (18 bits) |
+//! | 8..12 | place in units of 8 bytes (14 bits), tagged, length of the value (17 bits) |
 //! | 12..16 | expiry |
 //! | 16..20 | when it was stored |
 //! | 20..24 | when it was last read |
 //! | 24..32 | client flags and `gone`, only where `extra` is set: flags are not 0, or `gone` is not the expiry |
 //! | 8 more | a CAS unique that the client chose, only where `chosen` is set, which sets `extra`, too |
+//! | 2 and more | tags, packed, behind the length of them all, only where `tagged` is set |
 //!
 //! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was written;
 //! a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
@@ -19,6 +20,7 @@
 
 use crate::cache::engine::Meta;
 use crate::cache::seq::Seq;
+use crate::cache::tags::Tags;
 
 /// An item in a segment, or the head of one whose value lies apart.
 #[derive(Clone, Copy)]
@@ -33,14 +35,16 @@ pub(super) struct Shape {
     is_chosen: bool,
     is_extra: bool,
     key_len: usize,
+    /// 0 where there are none.
+    tags_len: usize,
     value_len: usize,
 }
 
 impl Shape {
-    pub(super) fn new(meta: &Meta, key_len: usize, value_len: usize) -> Self {
+    pub(super) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
         let is_chosen = meta.chosen != 0;
         let is_extra = is_chosen || meta.flags != 0 || meta.gone != meta.expiry;
-        Shape { is_chosen, is_extra, key_len, value_len }
+        Shape { is_chosen, is_extra, key_len, tags_len: tags.packed().len(), value_len }
     }
 
     /// Bytes that it takes.
@@ -48,12 +52,16 @@ impl Shape {
         (self.value_at() + self.value_len).next_multiple_of(UNIT)
     }
 
-    fn key_at(self) -> usize {
+    fn tags_at(self) -> usize {
         match (self.is_extra, self.is_chosen) {
             (false, _) => HEADER_BYTES,
             (true, false) => HEADER_BYTES + EXTRA_BYTES,
             (true, true) => HEADER_BYTES + EXTRA_BYTES + CHOSEN_BYTES,
         }
+    }
+
+    fn key_at(self) -> usize {
+        self.tags_at() + if self.tags_len == 0 { 0 } else { TAGS_LEN_BYTES + self.tags_len }
     }
 
     fn value_at(self) -> usize {
@@ -70,6 +78,14 @@ impl<'a> Packed<'a> {
     pub(super) fn value(self) -> &'a [u8] {
         let shape = self.shape();
         &self.0[shape.value_at()..shape.value_at() + shape.value_len]
+    }
+
+    pub(super) fn tags(self) -> Tags<'a> {
+        if !self.is_tagged() {
+            return Tags::NONE;
+        }
+        let shape = self.shape();
+        Tags::from_packed(&self.0[shape.tags_at() + TAGS_LEN_BYTES..shape.key_at()])
     }
 
     pub(super) fn meta(self) -> Meta {
@@ -116,7 +132,7 @@ impl<'a> Packed<'a> {
 
     /// Bytes from its header to the next item's.
     pub(super) fn place(self) -> usize {
-        (self.word(8) >> VALUE_LEN_BITS) as usize * UNIT
+        (self.word(8) >> PLACE_SHIFT) as usize * UNIT
     }
 
     /// Bytes that it would take if it was written now.
@@ -127,7 +143,17 @@ impl<'a> Packed<'a> {
     fn shape(self) -> Shape {
         let value_len = (self.word(8) & VALUE_LEN_MASK) as usize;
         let key_len = self.0[KEY_LEN].into();
-        Shape { is_chosen: self.has(CHOSEN), is_extra: self.has(EXTRA), key_len, value_len }
+        let (is_chosen, is_extra) = (self.has(CHOSEN), self.has(EXTRA));
+        let mut shape = Shape { is_chosen, is_extra, key_len, tags_len: 0, value_len };
+        if self.is_tagged() {
+            let at = shape.tags_at();
+            shape.tags_len = u16::from_le_bytes([self.0[at], self.0[at + 1]]).into();
+        }
+        shape
+    }
+
+    fn is_tagged(self) -> bool {
+        self.word(8) & TAGGED != 0
     }
 
     fn has(self, bit: u8) -> bool {
@@ -150,30 +176,30 @@ impl<'a> PackedMut<'a> {
     }
 
     /// Writes an item anew into a place of that many bytes.
-    pub(super) fn write(&mut self, place: usize, meta: &Meta, key: &[u8], value: &[u8]) {
-        self.write_head(place, meta, key, value.len());
+    pub(super) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
+        self.write_head(place, meta, tags, key, value.len());
         let at = self.shape().value_at();
         self.0[at..at + value.len()].copy_from_slice(value);
     }
 
     /// As [`PackedMut::write`], for a value that lies apart.
-    pub(super) fn write_large(&mut self, meta: &Meta, key: &[u8]) {
-        self.write_head(0, meta, key, 0);
+    pub(super) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
+        self.write_head(0, meta, tags, key, 0);
     }
 
     /// New bytes and a new description in the same place, which must have the room. It counts as a use.
-    pub(super) fn rewrite(&mut self, meta: &Meta, value: &[u8]) {
+    pub(super) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
         let (place, uses) = (self.view().place(), self.view().uses());
         let mut key = [0; u8::MAX as usize];
         let key_len = usize::from(self.0[KEY_LEN]);
         key[..key_len].copy_from_slice(self.view().key());
-        self.write(place, meta, &key[..key_len], value);
+        self.write(place, meta, tags, &key[..key_len], value);
         self.set_uses(uses + 1);
     }
 
     /// A new description; false if there is no room for it here.
     pub(super) fn set_meta(&mut self, meta: &Meta) -> bool {
-        let Shape { is_chosen, is_extra, .. } = Shape::new(meta, 0, 0);
+        let Shape { is_chosen, is_extra, .. } = Shape::new(meta, Tags::NONE, 0, 0);
         if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
             return false;
         }
@@ -210,22 +236,28 @@ impl<'a> PackedMut<'a> {
     /// The place shrinks to what the item needs.
     pub(super) fn tighten(&mut self) {
         let tight = self.view().tight();
-        self.set_lengths(tight, self.shape().value_len);
+        self.set_lengths(tight, self.shape());
     }
 
-    fn write_head(&mut self, place: usize, meta: &Meta, key: &[u8], value_len: usize) {
-        let shape = Shape::new(meta, key.len(), value_len);
+    fn write_head(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value_len: usize) {
+        let shape = Shape::new(meta, tags, key.len(), value_len);
         self.0[KEY_LEN] = u8::try_from(key.len()).expect("a key has at most 250 bytes");
         self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
-        self.set_lengths(place, value_len);
+        self.set_lengths(place, shape);
         self.set_word(20, meta.stored);
         let fits = self.set_meta(meta);
         assert!(fits, "the shape was made for it");
+        if shape.tags_len > 0 {
+            let at = shape.tags_at();
+            self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
+            self.0[at + TAGS_LEN_BYTES..shape.key_at()].copy_from_slice(tags.packed());
+        }
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
     }
 
-    fn set_lengths(&mut self, place: usize, value_len: usize) {
-        self.set_word(8, ((place / UNIT) as u32) << VALUE_LEN_BITS | value_len as u32);
+    fn set_lengths(&mut self, place: usize, shape: Shape) {
+        let tagged = if shape.tags_len > 0 { TAGGED } else { 0 };
+        self.set_word(8, ((place / UNIT) as u32) << PLACE_SHIFT | tagged | shape.value_len as u32);
     }
 
     fn set_as_of(&mut self, as_of: Seq) {
@@ -253,6 +285,7 @@ pub(super) const HEADER_BYTES: usize = 24;
 const EXTRA_BYTES: usize = 8;
 const CHOSEN_BYTES: usize = 8;
 const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
+const TAGS_LEN_BYTES: usize = 2;
 /// What places are multiples of.
 pub(super) const UNIT: usize = 8;
 /// The largest place that its 14 bits can tell.
@@ -267,12 +300,15 @@ const STALE: u8 = 1 << 4;
 const DEAD: u8 = 1 << 5;
 const CHOSEN: u8 = 1 << 6;
 const EXTRA: u8 = 1 << 7;
-const VALUE_LEN_BITS: u32 = 18;
-const VALUE_LEN_MASK: u32 = (1 << VALUE_LEN_BITS) - 1;
+/// What lies in the log is no longer than its place, which has 17 bits.
+const VALUE_LEN_MASK: u32 = TAGGED - 1;
+const TAGGED: u32 = 1 << 17;
+const PLACE_SHIFT: u32 = 18;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::tags::TagList;
 
     fn meta(flags: u32, gone: u32) -> Meta {
         let as_of = Seq::new((1 << 48) - 2).unwrap();
@@ -280,32 +316,35 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(meta: Meta, key: &[u8], value: &[u8], place: usize) {
-        let shape = Shape::new(&meta, key.len(), value.len());
+    fn check(meta: Meta, tags: Tags, key: &[u8], value: &[u8], place: usize) {
+        let shape = Shape::new(&meta, tags, key.len(), value.len());
         assert_eq!(shape.place(), place);
         let mut bytes = vec![0xaa; place];
-        PackedMut(&mut bytes).write(place, &meta, key, value);
+        PackedMut(&mut bytes).write(place, &meta, tags, key, value);
         let item = Packed(&bytes);
-        assert_eq!((item.key(), item.value(), item.meta()), (key, value, meta));
+        assert_eq!((item.key(), item.value(), item.meta(), item.tags()), (key, value, meta, tags));
         assert_eq!((item.place(), item.tight(), item.uses()), (place, place, 0));
         assert!(!item.is_dead() && !item.is_fetched());
     }
 
     #[test]
     fn what_is_written_is_read() {
-        check(meta(0, 9), b"k", b"", 32);
-        check(meta(7, 9), b"k", b"1234567", 40);
-        check(Meta { chosen: u64::MAX, ..meta(0, 9) }, b"k", b"1234567", 48);
-        check(meta(0, 12), &[b'k'; 250], &[1; 99_999], 100_288);
+        let tags = TagList::new([&b"one"[..], b"two"]).unwrap();
+        for (tags, more) in [(Tags::NONE, 0), (tags.tags(), 16)] {
+            check(meta(0, 9), tags, b"k", b"", 32 + more);
+            check(meta(7, 9), tags, b"k", b"123456", 40 + more);
+            check(Meta { chosen: u64::MAX, ..meta(0, 9) }, tags, b"k", b"123456", 48 + more);
+        }
+        check(meta(0, 12), Tags::NONE, &[b'k'; 250], &[1; 99_999], 100_288);
     }
 
     #[test]
     fn a_smaller_value_keeps_the_place_until_it_is_tightened() {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
-        item.write(64, &meta(0, 9), b"key", b"0123456789012345678901234567890123456");
+        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"0123456789012345678901234567890123456");
         item.read(11);
-        item.rewrite(&meta(3, 9), b"short");
+        item.rewrite(&meta(3, 9), Tags::NONE, b"short");
         let view = item.view();
         assert_eq!(
             (view.key(), view.value(), view.place(), view.tight()),
@@ -320,7 +359,7 @@ mod tests {
     fn a_description_without_extras_has_no_room_for_them() {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
-        item.write(64, &meta(0, 9), b"key", b"value");
+        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"value");
         assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
         assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
         for _ in 0..9 {

@@ -13,6 +13,7 @@ use super::item::{Packed, PackedMut, Shape};
 use super::segment::Queue;
 use crate::cache::budget::Budget;
 use crate::cache::engine::Meta;
+use crate::cache::tags::Tags;
 
 /// The large items of one shard.
 #[derive(Default)]
@@ -58,8 +59,8 @@ impl Drop for Charged {
 }
 
 /// The value as shared bytes, if the budget has room for it.
-pub(super) fn charged(value: Vec<u8>, budget: &Arc<Budget>) -> Result<Bytes, Vec<u8>> {
-    let bytes = value.capacity() + ENTRY_OVERHEAD_BYTES;
+pub(super) fn charged(value: Vec<u8>, tags: Tags, budget: &Arc<Budget>) -> Result<Bytes, Vec<u8>> {
+    let bytes = value.capacity() + tags.packed().len() + ENTRY_OVERHEAD_BYTES;
     if !budget.try_charge(bytes) {
         return Err(value);
     }
@@ -67,9 +68,9 @@ pub(super) fn charged(value: Vec<u8>, budget: &Arc<Budget>) -> Result<Bytes, Vec
 }
 
 impl Entry {
-    pub(super) fn new(meta: &Meta, key: &[u8], value: Bytes, queue: Queue, second: u32) -> Self {
-        let mut head = vec![0; Shape::new(meta, key.len(), 0).place()].into_boxed_slice();
-        PackedMut(&mut head).write_large(meta, key);
+    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], value: Bytes, queue: Queue, second: u32) -> Self {
+        let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
+        PackedMut(&mut head).write_large(meta, tags, key);
         Entry { head, queue, since: second, stamp: 0, value }
     }
 
@@ -88,7 +89,7 @@ impl Entry {
     /// Bytes charged for it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn charged(&self) -> usize {
-        self.value.len() + ENTRY_OVERHEAD_BYTES
+        self.value.len() + self.head().tags().packed().len() + ENTRY_OVERHEAD_BYTES
     }
 
     /// Bytes of key and value.

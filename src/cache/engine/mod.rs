@@ -52,6 +52,7 @@ use super::expiry::Expiry;
 use super::key::{Key, Keys};
 use super::policy::WhenFull;
 use super::seq::Seq;
+use super::tags::Tags;
 
 #[cfg(fuzzing)]
 pub use self::history::check as check_history;
@@ -86,14 +87,17 @@ pub(crate) struct Item<'a> {
     pub(crate) meta: Meta,
     /// The same bytes as `value` where they lie apart: a clone shares them.
     pub(crate) shared: Option<&'a Bytes>,
+    pub(crate) tags: Tags<'a>,
     pub(crate) value: &'a [u8],
 }
 
 /// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Over {
+#[derive(Clone, Copy)]
+pub(crate) struct Over<'a> {
     pub(crate) floor: Seq,
     pub(crate) second: u32,
+    /// From which second on an item is over for another reason, if there is one.
+    pub(crate) otherwise: &'a dyn Fn(Seq, &[u8], Tags) -> Option<u32>,
 }
 
 /// There is no room for an item. What was stored under its key stays, unless it went to make room.
@@ -170,6 +174,7 @@ impl Engine {
         &mut self,
         key: &Key,
         meta: Meta,
+        tags: Tags,
         value: Cow<'_, [u8]>,
         second: u32,
     ) -> Result<(), NoRoom> {
@@ -179,7 +184,7 @@ impl Engine {
             self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
         }
         if let Some(slot) = found {
-            return self.replace(key, slot, meta, value, second);
+            return self.replace(key, slot, meta, tags, value, second);
         }
         let queue = if self.ghosts.take(key.hash) {
             self.counts.ghost_hits += 1;
@@ -187,11 +192,11 @@ impl Engine {
         } else {
             Queue::Small
         };
-        self.append(key, meta, value, queue, second).map(|_| ())
+        self.append(key, meta, tags, value, queue, second).map(|_| ())
     }
 
-    /// Gives an item new bytes and a new description. It keeps its place if they fit there, and its queue; it counts as
-    /// a use.
+    /// Gives an item new bytes, tags and a new description. It keeps its place if they fit there, and its queue; it
+    /// counts as a use.
     ///
     /// # Errors
     /// If there is no room.
@@ -200,14 +205,15 @@ impl Engine {
         key: &Key,
         slot: Slot,
         meta: Meta,
+        tags: Tags,
         value: Cow<'_, [u8]>,
         second: u32,
     ) -> Result<(), NoRoom> {
-        let place = Shape::new(&meta, key.bytes.len(), value.len()).place();
+        let place = Shape::new(&meta, tags, key.bytes.len(), value.len()).place();
         if let Place::Log(number, offset) = slot.place()
             && place <= self.log.item(number, offset).place()
         {
-            self.rewrite(number, offset, &meta, &value, second);
+            self.rewrite((number, offset), &meta, tags, &value, second);
             return Ok(());
         }
         if !self.budget.admits(value.len()) {
@@ -218,11 +224,11 @@ impl Engine {
             // Else what goes to make room might be the old one.
             WhenFull::Evict => {
                 self.exit(slot, Exit::Removed, second);
-                self.append(key, meta, value, queue, second)?
+                self.append(key, meta, tags, value, queue, second)?
             }
             // Nothing moves meanwhile, and the old one stays where there is no room beside it.
             WhenFull::Refuse => {
-                let new = self.append(key, meta, value, queue, second)?;
+                let new = self.append(key, meta, tags, value, queue, second)?;
                 self.exit(slot, Exit::Removed, second);
                 new
             }
@@ -235,8 +241,9 @@ impl Engine {
     pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, second: u32) -> Option<Slot> {
         let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
         if !self.head_mut(slot).set_meta(&meta) {
-            let value = self.item(slot).value.to_vec();
-            let replaced = self.replace(key, slot, meta, value.into(), second);
+            let item = self.item(slot);
+            let (tags, value) = (item.tags.to_list(), item.value.to_vec());
+            let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), second);
             let slot = self.find(key)?;
             if replaced.is_err() {
                 self.exit(slot, Exit::Removed, second);
@@ -271,7 +278,7 @@ impl Engine {
         let head = head.into_view();
         let value = shared.map_or_else(|| head.value(), Bytes::as_ref);
         self.counts.sizes[SizeCounts::class(value.len())].hits += 1;
-        Item { accessed, is_fetched, meta: head.meta(), shared, value }
+        Item { accessed, is_fetched, meta: head.meta(), shared, tags: head.tags(), value }
     }
 
     /// A read that found nothing.
@@ -316,6 +323,10 @@ impl Engine {
         read(&self.log, &self.large, slot)
     }
 
+    pub(crate) fn tags(&self, slot: Slot) -> Tags<'_> {
+        self.head(slot).tags()
+    }
+
     /// What is stored beside the bytes.
     pub(crate) fn meta(&self, slot: Slot) -> Meta {
         self.head(slot).meta()
@@ -346,20 +357,21 @@ impl Engine {
         &mut self,
         key: &Key,
         meta: Meta,
+        tags: Tags,
         value: Cow<'_, [u8]>,
         queue: Queue,
         second: u32,
     ) -> Result<Slot, NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
-        let shape = Shape::new(&meta, key.bytes.len(), value.len());
+        let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
-            let value = self.charge_large(value.into_owned(), second)?;
-            let entry = Entry::new(&meta, key.bytes, value, queue, second);
+            let value = self.charge_large(value.into_owned(), tags, second)?;
+            let entry = Entry::new(&meta, tags, key.bytes, value, queue, second);
             Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
         } else {
             let (number, offset) = self.reserve(queue, shape.place(), second)?;
             let segment = self.log.segment_mut(number);
-            segment.item_mut(offset).write(shape.place(), &meta, key.bytes, &value);
+            segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
             segment.expiries.add(meta.gone, shape.place(), second);
             Place::Log(number, offset)
         };
@@ -372,10 +384,17 @@ impl Engine {
     }
 
     /// New bytes in the old place.
-    fn rewrite(&mut self, number: u16, offset: usize, meta: &Meta, value: &[u8], second: u32) {
+    fn rewrite(
+        &mut self,
+        (number, offset): (u16, usize),
+        meta: &Meta,
+        tags: Tags,
+        value: &[u8],
+        second: u32,
+    ) {
         let segment = self.log.segment_mut(number);
         let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
-        segment.item_mut(offset).rewrite(meta, value);
+        segment.item_mut(offset).rewrite(meta, tags, value);
         let after = segment.item(offset).tight();
         segment.live = segment.live + after - before;
         segment.expiries.add(meta.gone, after, second);
@@ -469,9 +488,9 @@ impl Meta {
 
 impl<'a> Item<'a> {
     #[inline]
-    fn new(head: Packed, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
+    fn new(head: Packed<'a>, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
         let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
-        Item { accessed, is_fetched, meta: head.meta(), shared, value }
+        Item { accessed, is_fetched, meta: head.meta(), shared, tags: head.tags(), value }
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::{Meta, Over};
+use crate::cache::tags::{TagList, Tags};
 
 /// What the real engine should hold, if it did not have to evict.
 #[derive(Default)]
-pub(super) struct Naive(pub(super) BTreeMap<Vec<u8>, (Meta, Vec<u8>)>);
+pub(super) struct Naive(pub(super) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
 
 impl Naive {
-    pub(super) fn insert(&mut self, key: &[u8], meta: Meta, value: &[u8]) {
-        self.0.insert(key.to_vec(), (meta, value.to_vec()));
+    pub(super) fn insert(&mut self, key: &[u8], meta: Meta, tags: TagList, value: &[u8]) {
+        self.0.insert(key.to_vec(), (meta, tags, value.to_vec()));
     }
 
     pub(super) fn set_meta(&mut self, key: &[u8], meta: Meta) {
@@ -21,14 +22,14 @@ impl Naive {
         self.0.remove(key);
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<(Meta, &[u8])> {
-        self.0.get(key).map(|(meta, value)| (*meta, &value[..]))
+    pub(super) fn get(&self, key: &[u8]) -> Option<(Meta, Tags<'_>, &[u8])> {
+        self.0.get(key).map(|(meta, tags, value)| (*meta, tags.tags(), &value[..]))
     }
 
     /// Throws away all that is over; returns how many items.
     pub(super) fn sweep(&mut self, over: Over) -> usize {
         let before = self.0.len();
-        self.0.retain(|_, (meta, _)| !is_over(meta, over));
+        self.0.retain(|_, (meta, ..)| !is_over(meta, over));
         before - self.0.len()
     }
 }

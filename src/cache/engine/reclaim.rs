@@ -16,6 +16,7 @@ use super::segment::{Queue, Segment};
 use super::{Departed, Engine, Exit, NoRoom, Over};
 use crate::cache::evicted::Evicted;
 use crate::cache::policy::WhenFull;
+use crate::cache::tags::Tags;
 
 impl Engine {
     /// One step towards more room; false if there is nothing to be had. A shard that holds fewer than `share` segments
@@ -54,12 +55,17 @@ impl Engine {
     }
 
     /// Memory for a large value, by force if need be.
-    pub(super) fn charge_large(&mut self, mut value: Vec<u8>, second: u32) -> Result<Bytes, NoRoom> {
+    pub(super) fn charge_large(
+        &mut self,
+        mut value: Vec<u8>,
+        tags: Tags,
+        second: u32,
+    ) -> Result<Bytes, NoRoom> {
         if !self.budget.admits(value.len()) {
             return Err(NoRoom);
         }
         loop {
-            match large::charged(value, &self.budget) {
+            match large::charged(value, tags, &self.budget) {
                 Ok(bytes) => return Ok(bytes),
                 Err(refused) => value = refused,
             }
@@ -290,13 +296,26 @@ impl Engine {
     }
 }
 
-impl Over {
+impl Over<'_> {
     /// Why an item that is over goes.
     pub(super) fn exit(self, item: Packed) -> Option<Exit> {
-        if item.as_of() <= self.floor {
-            Some(Exit::Removed)
-        } else {
-            (item.gone() != 0 && item.gone() <= self.second).then_some(Exit::Expired)
+        self.verdict(item).err()
+    }
+
+    /// Until when an item stays (0 for ever), or why it goes.
+    pub(super) fn verdict(self, item: Packed) -> Result<u32, Exit> {
+        let (as_of, gone) = (item.as_of(), item.gone());
+        if as_of <= self.floor {
+            return Err(Exit::Removed);
+        }
+        if gone != 0 && gone <= self.second {
+            return Err(Exit::Expired);
+        }
+        match (self.otherwise)(as_of, item.key(), item.tags()) {
+            None => Ok(gone),
+            Some(end) if end <= self.second => Err(Exit::Removed),
+            Some(end) if gone == 0 => Ok(end),
+            Some(end) => Ok(gone.min(end)),
         }
     }
 }

@@ -55,11 +55,11 @@ impl Engine {
         (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, over.second);
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
-            let (is_dead, tight, gone) = (item.is_dead(), item.tight(), item.gone());
-            match over.exit(item) {
+            let (is_dead, tight) = (item.is_dead(), item.tight());
+            match over.verdict(item) {
                 _ if is_dead => {}
-                None => segment.expiries.add(gone, tight, over.second),
-                Some(why) => {
+                Ok(gone) => segment.expiries.add(gone, tight, over.second),
+                Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
                     self.gone(slot, item, why, over.second);
                     segment.item_mut(offset).kill();

@@ -7,7 +7,9 @@ use crate::cache::leases::Lease;
 use crate::cache::outcome::{Fill, Filled, LeaseGet, Refused};
 use crate::cache::peer::Peer;
 use crate::cache::seq::Seq;
+use crate::cache::tags::Tags;
 use crate::cache::token::Token;
+use crate::cache::voided::Cover;
 
 impl Shard {
     /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
@@ -21,7 +23,7 @@ impl Shard {
             return LeaseGet::Busy { is_own: false, stale: None, until };
         }
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
-        if let Some(lease) = self.leases.find(key.hash).copied() {
+        if let Some(lease) = self.lease(key, at) {
             if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
                 self.engine.missed();
                 let token = at.mint.token(key.bytes, lease.seq);
@@ -49,7 +51,11 @@ impl Shard {
     ) -> Result<Filled, Refused> {
         peer.notes.clear(key.hash, at.age());
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
-        let refused = self.validity(key, seq, at);
+        let tags = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => draft.tags,
+            Fill::Release => Tags::NONE,
+        };
+        let refused = self.validity(key, seq, tags, at);
         match (refused, fill) {
             (Ok(()), Fill::Release) => {
                 self.end_lease_of(key, seq);
@@ -74,14 +80,13 @@ impl Shard {
             return false;
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        match self.leases.find(key.hash) {
-            Some(lease) if is_held_off || lease.busy_until(at).is_some() => {
-                lease.awaited = true;
-                true
-            }
-            Some(_) => false,
-            None => is_held_off,
+        let is_busy = self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some());
+        if (is_busy || is_held_off)
+            && let Some(lease) = self.leases.find(key.hash)
+        {
+            lease.awaited = true;
         }
+        is_busy || is_held_off
     }
 
     /// The holder is gone: ends the lease granted to it at `seq`.
@@ -108,8 +113,9 @@ impl Shard {
     }
 
     /// Whether a genuine token may still fill its key.
-    fn validity(&mut self, key: &Key, seq: Seq, at: At) -> Result<(), Refused> {
-        if self.covering(key.hash) > seq || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: At) -> Result<(), Refused> {
+        let is_void = self.covering(key.hash) > seq || at.broad.covers(key.bytes, tags, seq);
+        if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Err(Refused::Voided);
         }
         let newer_value = match self.state(key, at) {
@@ -126,12 +132,13 @@ impl Shard {
     fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill<'_>, at: At) -> Option<Filled> {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
         let meta = self.engine.meta(slot);
-        if meta.as_of >= seq || draft.value.is_empty() || self.superseded.read(key.hash) >= seq {
+        let is_older = meta.as_of >= seq || self.superseded.read(key.hash) >= seq;
+        if is_older || draft.value.is_empty() || at.broad.cover(key.bytes, draft.tags, seq) == Cover::Hard {
             return None;
         }
         self.superseded.raise(key.hash, seq);
         let meta = Meta { as_of: seq, chosen: 0, flags: draft.flags, ..meta };
-        self.engine.replace(key, slot, meta, draft.value, at.now.seconds()).ok()?;
+        self.engine.replace(key, slot, meta, draft.tags, draft.value, at.now.seconds()).ok()?;
         Some(Filled::Stale)
     }
 

@@ -5,7 +5,7 @@
 
 use super::{At, Shard, State};
 use crate::cache::engine::{Item, Meta, NoRoom, Slot};
-use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::expiry::Expiry;
 use crate::cache::key::Key;
 use crate::cache::meta::{
     Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
@@ -89,6 +89,7 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Result<Number, MetaNotCounted> {
+        let as_of = at.clock.fresh();
         let State::Live(slot) = self.state(key, at) else {
             return self.begin_counting(key, counting, peer, at);
         };
@@ -103,10 +104,9 @@ impl Shard {
             return Err(MetaNotCounted::Other(NotCounted::NotANumber));
         };
         let expiry = Expiry(item.meta.expiry);
-        let meta = Meta { chosen: counting.unique.unwrap_or(0), ..item.meta };
+        let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta };
         let meta = counting.expiry.map_or(meta, |expiry| at.until(expiry, meta));
-        let as_of = self
-            .alter(key, slot, meta, text, peer, at)
+        self.alter(key, slot, meta, text, peer, at)
             .map_err(|NoRoom| MetaNotCounted::Other(NotCounted::NoRoom))?;
         let unique = counting.unique.unwrap_or(as_of.number());
         Ok(Number { expiry, is_new: false, number, unique })
@@ -121,6 +121,7 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Removed {
+        let as_of = at.clock.fresh();
         let state = self.state(key, at);
         let found = match state {
             State::Live(slot) => Some(slot),
@@ -128,13 +129,13 @@ impl Shard {
             State::Absent | State::Stale(_) => None,
         };
         let Some(slot) = found else {
-            self.void(key, peer, at);
+            self.void_as_of(key, as_of, peer, at);
             return Removed::NotFound;
         };
         if !self.matches(slot, expected) {
             return Removed::Exists;
         }
-        let as_of = self.void(key, peer, at);
+        self.void_as_of(key, as_of, peer, at);
         match removal {
             Removal::Drop => self.make_stale(key, slot, at),
             Removal::Empty(draft) => {
@@ -201,27 +202,13 @@ impl Shard {
         }
     }
 
-    /// A value that was voided becomes a soft stale copy, until it ends, `until`, or as long as the policy says.
-    fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: At) {
-        let Item { meta, value, .. } = self.engine.item(slot);
-        let end = if meta.is_stale { meta.gone } else { meta.expiry };
-        let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
-        let ends = [end, until.map_or(0, |until| until.0), policy];
-        let gone = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
-        if value.is_empty() || until == Some(Expiry::PAST) {
-            return self.remove(key, slot, at);
-        }
-        let meta = Meta { expiry: 0, gone, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, at.now.seconds());
-    }
-
     /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
     pub(super) fn is_soft(&self, slot: Slot) -> bool {
         self.engine.meta(slot).expiry == 0
     }
 
     fn is_leased(&mut self, key: &Key, at: At) -> bool {
-        self.leases.find(key.hash).is_some_and(|lease| lease.busy_until(at).is_some())
+        self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some())
     }
 
     fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {

@@ -9,17 +9,19 @@
 mod leasing;
 mod meta;
 mod storing;
+mod voiding;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::ages::Ages;
+use crate::cache::broad::Broad;
 use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
-use crate::cache::engine::{Engine, Item, Listed, Meta, NoRoom, Over, Slot};
+use crate::cache::engine::{Engine, Item, Meta, NoRoom, Slot};
 use crate::cache::evicted::Evicted;
-use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::expiry::Expiry;
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
@@ -29,12 +31,14 @@ use crate::cache::peer::Peer;
 use crate::cache::policy::Policy;
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::token::Mint;
+use crate::cache::voided::{Depth, Voided};
 use crate::clock::Now;
 
 /// What all shards share, and the time of the request.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
+    pub(crate) broad: &'a Broad,
     pub(crate) clock: &'a SeqClock,
     /// For how long a lease that is granted now makes others wait.
     pub(crate) lease_window: Duration,
@@ -49,10 +53,13 @@ pub(crate) struct Shard {
     engine: Engine,
     /// When a delayed flush is due, in monotonic milliseconds.
     flush_at: Option<u64>,
-    /// The void of everything: what is as of this point or older is void.
-    floor: Seq,
+    /// The voids of everything.
+    floor: Voided,
     holdoffs: Holdoffs,
     leases: Leases,
+    /// The newest void of a name that the sweep knew when it last began to look for what such voids cover, and when that
+    /// was, in monotonic seconds.
+    looked_for: (Seq, u32),
     /// Newest store of each key that outdates the tokens before it without being a void.
     superseded: Cells,
     /// Newest void of each key.
@@ -75,9 +82,10 @@ impl Shard {
         Shard {
             engine,
             flush_at: None,
-            floor: Seq::ZERO,
+            floor: Voided::default(),
             holdoffs: Holdoffs::default(),
             leases: Leases::new(LEASES / shards),
+            looked_for: (Seq::ZERO, 0),
             superseded: Cells::new(SUPERSEDED_CELLS / shards),
             voids: Cells::new(VOID_CELLS / shards),
             woken: Vec::new(),
@@ -87,7 +95,7 @@ impl Shard {
     /// Does what has become due: a delayed flush.
     pub(crate) fn tick(&mut self, at: At) {
         if self.flush_at.is_some_and(|due| at.now.millis >= due) {
-            self.flush(at);
+            self.flush(Depth::Hard, at);
         }
     }
 
@@ -148,16 +156,6 @@ impl Shard {
         matches!(state, State::Live(_))
     }
 
-    /// `flush_all`: a void of everything, now or when `due`.
-    pub(crate) fn flush_all(&mut self, due: Option<u64>, at: At) -> (Seq, Seq) {
-        let before = self.floor;
-        self.flush_at = due;
-        if due.is_none() {
-            self.flush(at);
-        }
-        (before, self.floor)
-    }
-
     /// A value of a former process, as of the point that it had there; false if there is no room for it.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> bool {
         self.put(key, as_of, draft, at).is_ok()
@@ -166,33 +164,6 @@ impl Shard {
     /// When a delayed flush is due, in monotonic milliseconds.
     pub(crate) fn flush_due(&self) -> Option<u64> {
         self.flush_at
-    }
-
-    /// The newest void that covers a key, for a peer that flushes everything itself.
-    pub(crate) fn newest_void(&self, hash: u64) -> Seq {
-        self.voids.read(hash)
-    }
-
-    /// Shows the live items at this position; returns the position that comes next.
-    pub(crate) fn list(&self, position: u32, at: At, mut show: impl FnMut(Listed)) -> Option<u32> {
-        let (floor, second) = (self.floor, at.now.seconds());
-        self.engine.list(position, |listed| {
-            let meta = listed.item.meta;
-            let is_over = meta.as_of <= floor || (meta.expiry != 0 && meta.expiry <= second);
-            if !is_over && !meta.is_stale {
-                show(listed);
-            }
-        })
-    }
-
-    /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
-    pub(crate) fn sweep(&mut self, at: At) -> bool {
-        self.engine.sweep(self.over(at))
-    }
-
-    /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
-    pub(crate) fn reclaim(&mut self, share: usize, at: At) -> bool {
-        self.engine.reclaim(share, self.over(at))
     }
 
     /// Large values that were thrown away, to be dropped when the lock is free.
@@ -222,74 +193,14 @@ impl Shard {
         self.leases.outstanding(now.millis)
     }
 
-    /// Clears away what is over, and says what is left. Every command begins here.
-    fn state(&mut self, key: &Key, at: At) -> State {
-        let Some(slot) = self.engine.find(key) else { return State::Absent };
-        let meta = self.engine.meta(slot);
-        let second = at.now.seconds();
-        if meta.as_of <= self.floor {
-            self.engine.met_flushed();
-            self.remove(key, slot, at);
-            State::Absent
-        } else if meta.gone != 0 && meta.gone <= second {
-            if !meta.is_stale {
-                self.engine.met_expired();
-            }
-            self.engine.expired(slot, second);
-            State::Absent
-        } else if meta.is_stale {
-            State::Stale(slot)
-        } else if meta.expiry != 0 && meta.expiry <= second {
-            self.expire_to_stale(key, slot, meta, at)
-        } else {
-            State::Live(slot)
-        }
-    }
-
-    /// The time of a live item has passed, and the policy keeps stale copies.
-    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: At) -> State {
-        let second = at.now.seconds();
-        self.engine.met_expired();
-        if self.engine.item(slot).value.is_empty() {
-            self.engine.expired(slot, second);
-            return State::Absent;
-        }
-        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, second);
-        kept.map_or(State::Absent, State::Stale)
-    }
-
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
         self.engine.missed();
     }
 
-    /// Voids one key: nothing older may be stored or served under it.
-    fn void(&mut self, key: &Key, peer: &mut Peer, at: At) -> Seq {
-        let seq = at.clock.fresh();
-        self.void_as_of(key, seq, peer, at);
-        seq
-    }
-
-    fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: At) {
-        let covering = self.covering(key.hash);
-        peer.notes.own_void(key.hash, covering, seq, at.age());
-        self.voids.raise(key.hash, seq);
-        self.end_lease(key);
-    }
-
-    fn covering(&self, hash: u64) -> Seq {
-        self.voids.read(hash).max(self.floor)
-    }
-
-    fn end_lease(&mut self, key: &Key) {
-        if self.leases.end(key.hash) {
-            self.woken.push(key.hash);
-        }
-    }
-
     fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
-        let Draft { expiry, flags, unique, value } = draft;
+        let Draft { expiry, flags, tags, unique, value } = draft;
         if expiry == Expiry::PAST {
             if let Some(slot) = self.engine.find(key) {
                 self.remove(key, slot, at);
@@ -299,7 +210,7 @@ impl Shard {
         let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
         let gone = at.gone(expiry);
         let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
-        self.engine.insert(key, meta, value, stored)
+        self.engine.insert(key, meta, tags, value, stored)
     }
 
     /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
@@ -313,32 +224,8 @@ impl Shard {
         put
     }
 
-    /// A voided item stays as a stale copy where the policy wants that, from its first void on.
-    fn make_stale(&mut self, key: &Key, slot: Slot, at: At) {
-        let Item { meta, value, .. } = self.engine.item(slot);
-        if at.policy.stale.is_zero() || value.is_empty() {
-            return self.remove(key, slot, at);
-        }
-        let kept = seconds_after(at.now, at.policy.stale);
-        let gone = if meta.gone == 0 { kept } else { meta.gone.min(kept) };
-        // Its time no longer matters, and where both ends are one the item has room for them.
-        let meta = Meta { expiry: gone, gone, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, at.now.seconds());
-    }
-
     fn remove(&mut self, key: &Key, slot: Slot, at: At) {
         self.engine.remove(key, slot, at.now.seconds());
-    }
-
-    fn over(&self, at: At) -> Over {
-        Over { floor: self.floor, second: at.now.seconds() }
-    }
-
-    fn flush(&mut self, at: At) {
-        self.flush_at = None;
-        self.floor = at.clock.fresh();
-        self.engine.flushed();
-        self.woken.extend(self.leases.end_all());
     }
 }
 

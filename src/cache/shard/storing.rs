@@ -8,35 +8,43 @@ use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::seq::Seq;
+use crate::cache::tags::Tags;
 use crate::cache::value;
 
 impl Shard {
     /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
     pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        let as_of = at.clock.fresh();
         match (mode, self.state(key, at)) {
-            (Mode::Set, _) => self.set(key, draft, peer, at),
+            (Mode::Set, _) => self.set(key, as_of, draft, peer, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
                 self.engine.used(slot, at.now.seconds());
                 Store::NotStored
             }
-            (Mode::Add, State::Absent | State::Stale(_)) => self.add(key, draft, peer, at),
+            (Mode::Add, State::Absent | State::Stale(_)) => self.add(key, as_of, draft, peer, at),
             (Mode::Cas(_), State::Absent | State::Stale(_)) => Store::NotFound,
             (Mode::Append | Mode::Prepend | Mode::Replace, State::Absent | State::Stale(_)) => {
                 Store::NotStored
             }
             (Mode::Cas(unique), State::Live(slot)) => {
-                if self.engine.meta(slot).unique() != unique {
+                let meta = self.engine.meta(slot);
+                if meta.unique() != unique || at.broad.covers(key.bytes, draft.tags, meta.as_of) {
                     return Store::Exists;
                 }
-                self.change(key, draft, peer, at)
+                self.change(key, as_of, draft, peer, at)
             }
-            (Mode::Replace, State::Live(_)) => self.change(key, draft, peer, at),
+            (Mode::Replace, State::Live(slot)) => {
+                if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
+                    return Store::NotStored;
+                }
+                self.change(key, as_of, draft, peer, at)
+            }
             (Mode::Append, State::Live(slot)) => {
-                self.join(key, slot, draft.unique, |old| [old, &draft.value].concat(), peer, at)
+                self.join(key, slot, as_of, draft.unique, |old| [old, &draft.value].concat(), peer, at)
             }
             (Mode::Prepend, State::Live(slot)) => {
-                self.join(key, slot, draft.unique, |old| [&draft.value, old].concat(), peer, at)
+                self.join(key, slot, as_of, draft.unique, |old| [&draft.value, old].concat(), peer, at)
             }
         }
     }
@@ -49,24 +57,25 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Option<Result<u64, NotCounted>> {
+        let as_of = at.clock.fresh();
         let State::Live(slot) = self.state(key, at) else { return None };
         let item = self.engine.item(slot);
         let Some((number, text)) = value::step(item.value, step) else {
             return Some(Err(NotCounted::NotANumber));
         };
-        let changed = self.alter(key, slot, Meta { chosen: 0, ..item.meta }, text, peer, at);
-        Some(changed.map(|_| number).map_err(|NoRoom| NotCounted::NoRoom))
+        let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta }, text, peer, at);
+        Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
     }
 
-    fn set(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
         let Some(note) = peer.notes.take(key.hash, at.age()) else {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
             }
-            let as_of = self.void(key, peer, at);
+            self.void_as_of(key, as_of, peer, at);
             return stored(self.put_or_drop(key, as_of, draft, at), Fence::None);
         };
-        let fence = self.fence(key, note, at);
+        let fence = self.fence(key, note, as_of, draft.tags, at);
         if fence == Fence::Refused {
             if let State::Live(slot) = self.state(key, at) {
                 self.remove(key, slot, at);
@@ -76,13 +85,13 @@ impl Shard {
         if fence == Fence::Observed && self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        stored(self.put_or_drop(key, at.clock.fresh(), draft, at), fence)
+        stored(self.put_or_drop(key, as_of, draft, at), fence)
     }
 
-    fn add(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    fn add(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let fence = match peer.notes.take(key.hash, at.age()) {
-            Some(note) => self.fence(key, note, at),
+            Some(note) => self.fence(key, note, as_of, draft.tags, at),
             None if is_held_off => return Store::NotStored,
             None => Fence::None,
         };
@@ -91,15 +100,15 @@ impl Shard {
             Fence::Observed if is_held_off => Store::NotStored,
             Fence::None | Fence::Observed | Fence::Passed => {
                 self.end_lease(key);
-                stored(self.put(key, at.clock.fresh(), draft, at), fence)
+                stored(self.put(key, as_of, draft, at), fence)
             }
         }
     }
 
     /// What the fence says of a store on a note. Whatever that is, the store outdates every token before it.
-    fn fence(&mut self, key: &Key, note: Note, at: At) -> Fence {
-        let is_void = note.is_void(self.covering(key.hash));
-        self.superseded.raise(key.hash, at.clock.fresh());
+    fn fence(&mut self, key: &Key, note: Note, as_of: Seq, tags: Tags, at: At) -> Fence {
+        let is_void = note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, tags, note.seq());
+        self.superseded.raise(key.hash, as_of);
         self.end_lease(key);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         match (is_void || is_held_off, at.policy.implicit) {
@@ -110,8 +119,7 @@ impl Shard {
     }
 
     /// A void, and a new value as of the same point; neither if there is no room.
-    fn change(&mut self, key: &Key, draft: Draft, peer: &mut Peer, at: At) -> Store {
-        let as_of = at.clock.fresh();
+    fn change(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
         let put = self.put(key, as_of, draft, at);
         if put.is_ok() {
             self.void_as_of(key, as_of, peer, at);
@@ -124,21 +132,22 @@ impl Shard {
         &mut self,
         key: &Key,
         slot: Slot,
+        as_of: Seq,
         unique: Option<u64>,
         join: impl FnOnce(&[u8]) -> Vec<u8>,
         peer: &mut Peer,
         at: At,
     ) -> Store {
         let item = self.engine.item(slot);
-        let meta = Meta { chosen: unique.unwrap_or(0), ..item.meta };
+        let meta = Meta { as_of, chosen: unique.unwrap_or(0), ..item.meta };
         let joined = join(item.value);
         if joined.len() > at.value_bytes_max {
             return Store::TooLarge;
         }
-        stored(self.alter(key, slot, meta, joined, peer, at).map(|_| ()), Fence::None)
+        stored(self.alter(key, slot, meta, joined, peer, at), Fence::None)
     }
 
-    /// As [`Shard::change`], for a value that is made from the old one and keeps flags and expiry.
+    /// As [`Shard::change`], for a value that is made from the old one and keeps flags, tags and expiry.
     pub(super) fn alter(
         &mut self,
         key: &Key,
@@ -147,11 +156,11 @@ impl Shard {
         value: Vec<u8>,
         peer: &mut Peer,
         at: At,
-    ) -> Result<Seq, NoRoom> {
-        let as_of = at.clock.fresh();
-        self.engine.replace(key, slot, Meta { as_of, ..meta }, value.into(), at.now.seconds())?;
-        self.void_as_of(key, as_of, peer, at);
-        Ok(as_of)
+    ) -> Result<(), NoRoom> {
+        let tags = self.engine.tags(slot).to_list();
+        self.engine.replace(key, slot, meta, tags.tags(), value.into(), at.now.seconds())?;
+        self.void_as_of(key, meta.as_of, peer, at);
+        Ok(())
     }
 }
 

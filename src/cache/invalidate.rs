@@ -1,0 +1,64 @@
+//! Invalidation in bulk: everything, or all that a tag or a prefix covers.
+//!
+//! What it costs does not depend on how many items that are. Their memory comes back when they are met, or swept.
+
+use super::broad::Name;
+use super::seq::Seq;
+use super::voided::Depth;
+use super::{Cache, Key, Peer};
+use crate::clock::Now;
+
+impl Cache {
+    /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
+    pub fn flush_all(&self, due: Option<u64>, peer: &mut Peer, now: Now) {
+        self.flush(due, Depth::Hard, peer, now);
+    }
+
+    /// Voids everything, at once.
+    pub fn invalidate_all(&self, depth: Depth, peer: &mut Peer, now: Now) {
+        self.flush(None, depth, peer, now);
+    }
+
+    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says.
+    pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) {
+        self.locked(key.hash, now, |shard, at| shard.invalidate(key, depth, peer, at));
+        self.follow(key, true, now);
+    }
+
+    /// Voids all that these names cover, one name after the other.
+    pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Name<'a>> + Clone, depth: Depth, now: Now) {
+        self.broad.void(names.clone().into_iter(), depth, &self.clock, now);
+        for name in names {
+            if let Name::Prefix(prefix) = name {
+                self.wake_below(prefix);
+            }
+        }
+    }
+
+    fn flush(&self, due: Option<u64>, depth: Depth, peer: &mut Peer, now: Now) {
+        self.shadow.flush(due);
+        let floors: Vec<(Seq, Seq)> = self
+            .hashes()
+            .map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, depth, at)))
+            .collect();
+        if due.is_some() {
+            return;
+        }
+        peer.notes.own_flush(|hash| {
+            let (before, own) = floors[self.shard_of(hash)];
+            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
+        });
+    }
+
+    /// Wakes whoever waits for a key that begins so: its lease has ended.
+    fn wake_below(&self, prefix: &[u8]) {
+        let is_below = |waiter: &super::Waiter| waiter.key.starts_with(prefix);
+        let awaited: Vec<u64> = self
+            .waiters
+            .iter()
+            .filter(|waiters| waiters.iter().any(is_below))
+            .map(|waiters| *waiters.key())
+            .collect();
+        awaited.into_iter().for_each(|hash| self.wake(hash));
+    }
+}

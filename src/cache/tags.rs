@@ -1,0 +1,86 @@
+//! The tags of an item: names under which many items can be voided together.
+//!
+//! They lie packed, each behind a byte that tells its length, in requests and in items alike.
+
+use super::key::KEY_BYTES_MAX;
+
+/// The tags that an item has or is to have.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tags<'a>(&'a [u8]);
+
+/// Tags of one's own, to lend them as [`Tags`].
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TagList(Vec<u8>);
+
+impl<'a> Tags<'a> {
+    /// No tags.
+    pub const NONE: Tags<'static> = Tags(&[]);
+
+    /// What [`Tags::packed`] gave.
+    pub(crate) fn from_packed(packed: &'a [u8]) -> Self {
+        Tags(packed)
+    }
+
+    pub(crate) fn packed(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that outlives what they were borrowed from.
+    pub fn to_list(self) -> TagList {
+        TagList(self.0.to_vec())
+    }
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (len, rest) = self.0.split_first()?;
+        let (tag, rest) = rest.split_at((*len).into());
+        self.0 = rest;
+        Some(tag)
+    }
+}
+
+impl TagList {
+    /// At most [`TAGS_MAX`] tags, each of 1 to [`KEY_BYTES_MAX`] bytes; `None` for others.
+    pub fn new<'a>(tags: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let (mut packed, mut count) = (Vec::new(), 0);
+        for tag in tags {
+            if !(1..=KEY_BYTES_MAX).contains(&tag.len()) || count == TAGS_MAX {
+                return None;
+            }
+            packed.push(tag.len() as u8);
+            packed.extend_from_slice(tag);
+            count += 1;
+        }
+        Some(TagList(packed))
+    }
+
+    /// To be stored with a value.
+    pub fn tags(&self) -> Tags<'_> {
+        Tags(&self.0)
+    }
+}
+
+/// Tags that one item can have.
+pub const TAGS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_comes_out_in_order() {
+        let list = TagList::new([&b"a"[..], &[b't'; 250], b"c"]).unwrap();
+        assert_eq!(list.tags().collect::<Vec<_>>(), [&b"a"[..], &[b't'; 250], b"c"]);
+        assert_eq!(list.tags().to_list(), list);
+    }
+
+    #[test]
+    fn sixteen_tags_of_250_bytes_are_the_most() {
+        let packed = |count, len| TagList::new(std::iter::repeat_n(&[b't'; 251][..len], count));
+        assert_eq!(packed(16, 250).unwrap().tags().packed().len(), 16 * 251);
+        assert_eq!((packed(17, 1), packed(1, 251), packed(1, 0)), (None, None, None));
+    }
+}
