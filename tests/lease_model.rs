@@ -14,7 +14,7 @@ use std::time::Duration;
 use leasehold::cache::{Config, Implicit, Policy};
 use leasehold::command::{ImplicitReply, Rules};
 
-use model::{Act, Model, PEERS, Setting};
+use model::{Act, Depth, Model, Named, PEERS, Setting};
 use random::Random;
 use support::{Connection, Wire};
 
@@ -123,15 +123,28 @@ impl Pair {
             Act::Gats => format!("gats {} {key}\r\n", model::TTL_S),
             Act::Gets => format!("gets {key}\r\n"),
             Act::Incr => format!("incr {key} 1\r\n"),
+            Act::Invalidate(named, depth) => {
+                let soft = if depth == Depth::Soft { "soft " } else { "" };
+                match named {
+                    Named::All => format!("invalidate {soft}all\r\n"),
+                    Named::Key => format!("invalidate {soft}key {key}\r\n"),
+                    Named::Prefix => format!("invalidate {soft}prefix {}\r\n", model::prefix(key)),
+                    Named::Tag => format!("invalidate {soft}tag {}\r\n", model::tag(key)),
+                }
+            }
             Act::LeaseGet => format!("lease-get {key}\r\n"),
             Act::LeaseGetTwice => format!("lease-get {key} {key}\r\n"),
             Act::LeaseSet(of) => format!("lease-set {key} {} 0 0 {bytes}\r\n{text}\r\n", token(of)),
+            Act::LeaseSetTagged(of) => {
+                format!("lease-set {key} {} 0 0 {bytes} tag={}\r\n{text}\r\n", token(of), model::tag(key))
+            }
             Act::LeaseWait => format!("lease-wait {} {key}\r\n", model::WAIT_S * 1000),
             Act::MetaFill(of) => format!("ms {key} {bytes} C{}\r\n{text}\r\n", token(of)),
             Act::MetaFillStale(of) => format!("ms {key} {bytes} I C{}\r\n{text}\r\n", token(of)),
             Act::MetaGet => format!("mg {key} v c\r\n"),
             Act::MetaLease => format!("mg {key} N0 v c\r\n"),
             Act::MetaSet => format!("ms {key} {bytes}\r\n{text}\r\n"),
+            Act::MetaSetTagged => format!("ms {key} {bytes} G{}\r\n{text}\r\n", model::tag(key)),
             Act::MetaSoften => format!("md {key} I\r\n"),
             Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(peer)),
             Act::Replace => format!("replace {key} 0 0 {bytes}\r\n{text}\r\n"),
@@ -208,7 +221,7 @@ impl Player {
             self.pair = Pair::new(self.setting);
         }
         self.pair.begin(self.setting);
-        let key = format!("k{}", self.played);
+        let key = format!("h{}:k", self.played);
         let result = history.iter().try_for_each(|step| self.pair.play(*step, &key));
         // A hold-off that outlived its history would crowd the next ones; only an unfenced set ends it.
         self.pair.connections[0] = self.pair.wire.connect();
@@ -281,6 +294,48 @@ fn meta() -> Vec<Step> {
     steps
 }
 
+/// Voids of names, and what they meet.
+fn names() -> Vec<Step> {
+    let mut steps = vec![Step::Advance(6)];
+    for peer in 0..2 {
+        let acts = [Act::Gets, Act::LeaseGet, Act::LeaseSetTagged(peer), Act::MetaSetTagged];
+        steps.extend(acts.map(|act| Step::Act(peer, act)));
+    }
+    let voids = [
+        Act::Invalidate(Named::Tag, Depth::Hard),
+        Act::Invalidate(Named::Tag, Depth::Soft),
+        Act::Invalidate(Named::Prefix, Depth::Hard),
+        Act::Invalidate(Named::Prefix, Depth::Soft),
+        Act::Invalidate(Named::Key, Depth::Soft),
+        Act::Delete,
+    ];
+    steps.extend(voids.map(|act| Step::Act(1, act)));
+    steps.push(Step::Act(0, Act::Delete));
+    steps
+}
+
+/// The same, and everything that changes a value or is seldom.
+fn more_names() -> Vec<Step> {
+    let acts = [
+        Act::Add,
+        Act::Append,
+        Act::Cas,
+        Act::Incr,
+        Act::Invalidate(Named::All, Depth::Hard),
+        Act::Invalidate(Named::All, Depth::Soft),
+        Act::Invalidate(Named::Key, Depth::Hard),
+        Act::LeaseWait,
+        Act::MetaFillStale(0),
+        Act::MetaGet,
+        Act::MetaSoften,
+        Act::Replace,
+        Act::SetToEnd,
+        Act::Touch,
+    ];
+    let more = acts.map(|act| Step::Act(0, act));
+    [names(), more.to_vec(), vec![Step::Reconnect(0)]].concat()
+}
+
 /// A dozen steps in which the races lie.
 fn core() -> Vec<Step> {
     let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold(5))];
@@ -291,6 +346,24 @@ fn core() -> Vec<Step> {
     }
     steps.push(Step::Act(1, Act::Delete));
     steps
+}
+
+/// What a step can mean something to.
+#[derive(Clone, Copy, PartialEq)]
+enum Reach {
+    All,
+    Key,
+    Prefix,
+}
+
+fn reach(step: Step) -> Reach {
+    match step {
+        Step::Advance(_) | Step::Reconnect(_) | Step::Act(_, Act::Flush | Act::Invalidate(Named::All, _)) => {
+            Reach::All
+        }
+        Step::Act(_, Act::Invalidate(Named::Prefix | Named::Tag, _)) => Reach::Prefix,
+        Step::Act(..) => Reach::Key,
+    }
 }
 
 const ACTS: [Act; 18] = [
@@ -334,6 +407,18 @@ fn every_history_of_four_meta_steps() {
 }
 
 #[test]
+fn every_history_of_five_steps_with_names() {
+    Player::new(ON).every(&names(), 5);
+}
+
+#[test]
+fn every_history_of_four_steps_with_names() {
+    for stale_s in [0, 20] {
+        Player::new(Setting { stale_s, ..ON }).every(&more_names(), 4);
+    }
+}
+
+#[test]
 fn every_history_of_three_steps_under_every_setting() {
     for implicit in [Implicit::Off, Implicit::Observe, Implicit::On, Implicit::Strict] {
         for (interval_s, reply_not_stored, stale_s) in [(0, false, 0), (15, true, 20)] {
@@ -360,20 +445,22 @@ fn long_random_histories_on_many_keys() {
         let (implicit, interval_s) = (IMPLICIT[seed as usize % 4], 7 * (seed / 4 % 2));
         let setting =
             Setting { implicit, interval_s, reply_not_stored: seed % 2 == 0, stale_s: 10 * (seed / 2 % 3) };
-        let (mut pair, steps) = (Pair::new(setting), [everything(), meta()].concat());
+        let (mut pair, steps) = (Pair::new(setting), [everything(), meta(), more_names()].concat());
         let (mut random, mut history) = (Random(seed), Vec::new());
         for n in 0..STEPS {
             let step = steps[random.below(steps.len() as u64) as usize];
             // Time goes on and connections go more slowly than keys change.
-            let is_rare = !matches!(step, Step::Act(_, act) if act != Act::Flush);
-            if is_rare && random.below(10) > 0 {
+            if reach(step) != Reach::Key && random.below(10) > 0 {
                 continue;
             }
-            let key = format!("k{}", random.below(KEYS));
+            let number = random.below(KEYS);
+            let key = format!("p{}:k{number}", number % 7);
             history.push((key.clone(), step));
             if let Err(difference) = pair.play(step, &key) {
-                history.retain(|(name, step)| {
-                    *name == key || !matches!(step, Step::Act(_, act) if *act != Act::Flush)
+                history.retain(|(name, step)| match reach(*step) {
+                    Reach::All => true,
+                    Reach::Key => *name == key,
+                    Reach::Prefix => model::prefix(name) == model::prefix(&key),
                 });
                 panic!(
                     "{setting:?}, step {n} on {key}: {difference}\n{:?}",

@@ -1,5 +1,6 @@
 //! What the server keeps of one key, and the steps that the cells of the table are made of.
 
+use super::voids::{Cover, SOFT_S, Voids};
 use super::{AGE_S, PEERS, Setting, TTL_S};
 
 #[derive(Default)]
@@ -32,6 +33,7 @@ pub struct Value {
     /// Stale because a client asked for that: `mg` sees it.
     pub is_soft: bool,
     pub is_stale: bool,
+    pub is_tagged: bool,
     pub text: String,
 }
 
@@ -44,6 +46,9 @@ pub struct At<'a> {
     pub peer: usize,
     pub seq: u64,
     pub setting: Setting,
+    /// The tag of the history.
+    pub tag: &'a str,
+    pub voids: &'a Voids,
 }
 
 impl Key {
@@ -64,8 +69,25 @@ impl Key {
         self.put(value, reply)
     }
 
-    pub fn flush(&mut self) {
-        (self.value, self.lease.until_s) = (None, 0);
+    /// Heeds what was voided by other names than the key's.
+    pub fn heed(&mut self, at: At) {
+        if at.voids.is_void(at.name, None, self.lease.seq) {
+            self.lease.until_s = 0;
+        }
+        let now_s = at.now_s;
+        self.value.take_if(|value| value.gone_s <= now_s);
+        let Some(value) = &mut self.value else { return };
+        let tag = value.is_tagged.then_some(at.tag);
+        match at.voids.cover(at.name, tag, value.as_of) {
+            Cover::Hard => self.value = None,
+            // What had expired before was a stale copy already.
+            Cover::Soft { since_s } if !value.is_stale && since_s < value.ends_s => {
+                (value.is_stale, value.is_soft) = (true, true);
+                value.gone_s = value.gone_s.min(since_s + at.kept_s());
+                self.value.take_if(|value| value.gone_s <= now_s);
+            }
+            Cover::None | Cover::Soft { .. } => {}
+        }
     }
 
     pub fn live(&mut self, now_s: u64) -> Option<Value> {
@@ -94,11 +116,30 @@ impl Key {
 
 impl Value {
     pub fn new(as_of: u64, ends_s: u64, text: &str) -> Self {
-        Value { as_of, ends_s, gone_s: ends_s, is_soft: false, is_stale: false, text: text.to_owned() }
+        Value {
+            as_of,
+            ends_s,
+            gone_s: ends_s,
+            is_soft: false,
+            is_stale: false,
+            is_tagged: false,
+            text: text.to_owned(),
+        }
+    }
+
+    pub fn tagged(self) -> Self {
+        Value { is_tagged: true, ..self }
     }
 
     pub fn touched(self, at: At) -> Self {
         let ends_s = at.now_s + TTL_S;
         Value { ends_s, gone_s: ends_s + at.setting.stale_s, ..self }
+    }
+}
+
+impl At<'_> {
+    /// For how long a soft void keeps a copy.
+    pub fn kept_s(&self) -> u64 {
+        if self.setting.stale_s == 0 { SOFT_S } else { self.setting.stale_s }
     }
 }

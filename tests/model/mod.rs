@@ -8,6 +8,7 @@
 mod key;
 mod notes;
 mod table;
+mod voids;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use leasehold::cache::Implicit;
 
 use key::{At, Key};
 use notes::Notes;
+use voids::Voids;
 
 /// What a connection does to a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,11 +32,14 @@ pub enum Act {
     Gats,
     Gets,
     Incr,
+    Invalidate(Named, Depth),
     LeaseGet,
     /// The same key two times in one line.
     LeaseGetTwice,
     /// With the token that connection number so many was granted last, or one that is none.
     LeaseSet(usize),
+    /// The same, with a tag.
+    LeaseSetTagged(usize),
     LeaseWait,
     /// `ms` with the token that connection number so many was granted last, or one that is none.
     MetaFill(usize),
@@ -46,6 +51,8 @@ pub enum Act {
     MetaLease,
     /// `ms`
     MetaSet,
+    /// The same, with a tag.
+    MetaSetTagged,
     /// `md` with `I`
     MetaSoften,
     Release,
@@ -53,6 +60,21 @@ pub enum Act {
     Set,
     SetToEnd,
     Touch,
+}
+
+/// What is invalidated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Named {
+    All,
+    Key,
+    Prefix,
+    Tag,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Depth {
+    Hard,
+    Soft,
 }
 
 /// What a history is played under.
@@ -81,6 +103,7 @@ pub struct Model {
     notes: [Notes; PEERS],
     seq: u64,
     setting: Setting,
+    voids: Voids,
     /// By connection: the key that it waits for, and until when.
     waiting: [Option<(String, u64)>; PEERS],
 }
@@ -94,6 +117,7 @@ impl Model {
             notes: Default::default(),
             seq: 0,
             setting,
+            voids: Voids::default(),
             waiting: Default::default(),
         }
     }
@@ -133,6 +157,7 @@ impl Model {
     pub fn wake(&mut self, peer: usize) -> String {
         let Some((name, until_s)) = self.waiting[peer].take() else { return String::new() };
         let now_s = self.now_s;
+        self.with(&name, 0, peer, |key, at| key.heed(at));
         if now_s < until_s && self.key(&name).must_wait(peer, now_s) {
             self.waiting[peer] = Some((name, until_s));
             return String::new();
@@ -143,18 +168,29 @@ impl Model {
     fn answer(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
         let (now_s, implicit) = (self.now_s, self.setting.implicit);
         self.seq += 1;
+        let (floor, seq) = (self.floor, self.seq);
+        self.with(name, seq, peer, |key, at| key.heed(at));
         let fence = self.fence(peer, act, name);
-        let (floor, seq, setting) = (self.floor, self.seq, self.setting);
-        let at = At { floor, name, now_s, peer, seq, setting };
+        let covering = self.key(name).void.max(floor);
+        let reply = self.with(name, seq, peer, |key, at| key.act(act, text, fence, at));
         let key = self.key(name);
-        let covering = key.void.max(floor);
-        let reply = key.act(act, text, fence, at);
         let (is_held, is_void) = (now_s < key.held_until_s, key.void == seq);
         let notes = &mut self.notes[peer];
         match act {
             _ if is_void => notes.own_void(seq, |other| (other == name).then_some(covering)),
-            Act::Flush => self.flush(peer),
-            Act::LeaseSet(_) | Act::MetaFill(_) | Act::MetaFillStale(_) | Act::Release => {
+            Act::Flush => self.void_all(peer, Depth::Hard),
+            Act::Invalidate(Named::All, depth) => self.void_all(peer, depth),
+            Act::Invalidate(Named::Prefix, depth) => {
+                self.voids.void(prefix(name), depth == Depth::Soft, seq, now_s);
+            }
+            Act::Invalidate(Named::Tag, depth) => {
+                self.voids.void(&tag(name), depth == Depth::Soft, seq, now_s)
+            }
+            Act::LeaseSet(_)
+            | Act::LeaseSetTagged(_)
+            | Act::MetaFill(_)
+            | Act::MetaFillStale(_)
+            | Act::Release => {
                 notes.clear(name, implicit);
             }
             Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
@@ -175,13 +211,15 @@ impl Model {
     fn fence(&mut self, peer: usize, act: Act, name: &str) -> Fence {
         let (now_s, implicit, floor) = (self.now_s, self.setting.implicit, self.floor);
         let key = self.key(name);
-        if !(matches!(act, Act::MetaSet | Act::Set | Act::SetToEnd)
-            || (act == Act::Add && key.live(now_s).is_none()))
-        {
+        let is_set = matches!(act, Act::MetaSet | Act::MetaSetTagged | Act::Set | Act::SetToEnd);
+        if !(is_set || (act == Act::Add && key.live(now_s).is_none())) {
             return Fence::None;
         }
         let (covering, is_held) = (key.void.max(floor), now_s < key.held_until_s);
-        match self.notes[peer].take(name, covering, implicit, now_s) {
+        let tag = (act == Act::MetaSetTagged).then(|| tag(name));
+        let voids = &self.voids;
+        let is_void = |since| voids.is_void(name, tag.as_deref(), since);
+        match self.notes[peer].take(name, covering, is_void, implicit, now_s) {
             None => Fence::None,
             Some(is_void) if !is_void && !is_held => Fence::Passed,
             Some(_) if implicit == Implicit::Observe => Fence::Observed,
@@ -189,11 +227,21 @@ impl Model {
         }
     }
 
-    fn flush(&mut self, peer: usize) {
+    fn void_all(&mut self, peer: usize, depth: Depth) {
         let (floor, own) = (std::mem::replace(&mut self.floor, self.seq), self.seq);
         let keys = &mut self.keys;
         self.notes[peer].own_void(own, |name| Some(keys[name].void.max(floor)));
-        keys.values_mut().for_each(Key::flush);
+        keys.values_mut().for_each(|key| key.lease.until_s = 0);
+        self.voids.void(voids::ALL, depth == Depth::Soft, own, self.now_s);
+    }
+
+    fn with<R>(&mut self, name: &str, seq: u64, peer: usize, act: impl FnOnce(&mut Key, At) -> R) -> R {
+        let (floor, now_s, setting, voids) =
+            (self.floor, self.now_s, self.setting, std::mem::take(&mut self.voids));
+        let at = At { floor, name, now_s, peer, seq, setting, tag: &tag(name), voids: &voids };
+        let result = act(self.key(name), at);
+        self.voids = voids;
+        result
     }
 
     fn key(&mut self, name: &str) -> &mut Key {
@@ -202,6 +250,16 @@ impl Model {
         }
         self.keys.get_mut(name).expect("it was put there if it was not")
     }
+}
+
+/// The prefix of a key: there is one in every history.
+pub fn prefix(key: &str) -> &str {
+    key.split_inclusive(':').next().expect("keys have a prefix")
+}
+
+/// What a key is tagged with, if it is.
+pub fn tag(key: &str) -> String {
+    format!("tag-of-{}", prefix(key))
 }
 
 pub const PEERS: usize = 3;

@@ -34,10 +34,18 @@ impl Notes {
         }
     }
 
-    /// Whether a store finds a note, and whether that is void; it is used up.
-    pub fn take(&mut self, name: &str, covering: u64, implicit: Implicit, now_s: u64) -> Option<bool> {
+    /// Whether a store finds a note, and whether that is void, or `is_void` since; it is used up.
+    pub fn take(
+        &mut self,
+        name: &str,
+        covering: u64,
+        is_void: impl Fn(u64) -> bool,
+        implicit: Implicit,
+        now_s: u64,
+    ) -> Option<bool> {
         self.0.retain(|note| now_s - note.taken_s <= AGE_S);
-        let is_void = self.0.iter().find(|note| note.name == name)?.is_void(covering);
+        let note = self.0.iter().find(|note| note.name == name)?;
+        let is_void = note.is_void(covering) || is_void(note.seq);
         self.clear(name, implicit);
         Some(is_void)
     }

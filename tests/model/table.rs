@@ -1,7 +1,8 @@
 //! The table of ARCHITECTURE.md, cell by cell.
 
 use super::key::{At, Key, Lease, Value};
-use super::{Act, Fence, NEVER, WINDOW_S};
+use super::voids::Cover;
+use super::{Act, Depth, Fence, NEVER, Named, WINDOW_S};
 
 impl Key {
     pub fn act(&mut self, act: Act, text: &str, fence: Fence, at: At) -> String {
@@ -23,6 +24,7 @@ impl Key {
                 return format!("LVALUE {} {token} 0 {}\r\n{copy}", at.name, copy.len());
             }
             (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), true, at),
+            (Act::LeaseSetTagged(from), _) => self.lease_set(from, Some(new.tagged()), true, at),
             (Act::MetaFill(from), live) => meta_filled(self.lease_set(from, Some(new), false, at), live),
             (Act::MetaFillStale(from), live) => meta_filled(self.lease_set(from, Some(new), true, at), live),
             (Act::MetaGet | Act::MetaLease, Some(value)) => {
@@ -40,8 +42,9 @@ impl Key {
                 };
                 return format!("VA {} c{token} {marks}\r\n{copy}", copy.len());
             }
-            (Act::MetaSet, _) => {
-                self.set(new, fence, at);
+            (Act::MetaSet | Act::MetaSetTagged, _) => {
+                let is_tagged = act == Act::MetaSetTagged;
+                self.set(Value { is_tagged, ..new }, fence, at);
                 if fence == Fence::Refused { "NS" } else { "HD" }
             }
             (Act::MetaSoften, _) => self.soften(at),
@@ -73,6 +76,11 @@ impl Key {
                 if live.is_some() { "DELETED" } else { "NOT_FOUND" }
             }
             (Act::Flush, _) => "OK",
+            (Act::Invalidate(Named::Key, depth), _) => {
+                self.invalidate(depth, at);
+                "INVALIDATED 1"
+            }
+            (Act::Invalidate(Named::All | Named::Prefix | Named::Tag, _), _) => "INVALIDATED 1",
         };
         reply.to_owned()
     }
@@ -96,6 +104,17 @@ impl Key {
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) {
             (value.is_stale, value.is_soft) = (true, false);
             value.gone_s = value.gone_s.min(at.now_s + at.setting.stale_s);
+        }
+    }
+
+    /// A void that leaves a copy, or nothing, whatever the policy says.
+    fn invalidate(&mut self, depth: Depth, at: At) {
+        (self.void, self.lease.until_s) = (at.seq, 0);
+        if depth == Depth::Hard {
+            self.value = None;
+        } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
+            let end_s = value.ends_s.min(at.now_s + at.kept_s());
+            (value.is_stale, value.is_soft, value.gone_s) = (true, true, end_s);
         }
     }
 
@@ -128,7 +147,11 @@ impl Key {
     /// A release is a fill without a value.
     fn lease_set(&mut self, from: usize, fill: Option<Value>, may_be_stale: bool, at: At) -> &'static str {
         let Some(seq) = self.token(from, at.now_s) else { return "NOT_STORED" };
-        let is_void = self.void.max(at.floor) > seq || at.now_s < self.held_until_s;
+        let tag = fill.as_ref().filter(|new| new.is_tagged).map(|_| at.tag);
+        let is_void = self.void.max(at.floor) > seq
+            || at.now_s < self.held_until_s
+            || at.voids.is_void(at.name, tag, seq);
+        let may_be_stale = may_be_stale && at.voids.cover(at.name, tag, seq) != Cover::Hard;
         let is_newer = seq > self.superseded && self.value.as_ref().is_none_or(|value| seq > value.as_of);
         let copy = self.value.clone().filter(|value| value.is_stale);
         let is_valid = !is_void && seq > self.superseded && (is_newer || copy.is_some());
@@ -139,7 +162,7 @@ impl Key {
             (None, _) if is_valid => return "STORED",
             (Some(new), _) if is_valid => (Value { as_of: seq, ..new }, "STORED"),
             (Some(new), Some(copy)) if is_newer && may_be_stale => {
-                (Value { as_of: seq, text: new.text, ..copy }, "STALE_STORED")
+                (Value { as_of: seq, is_tagged: new.is_tagged, text: new.text, ..copy }, "STALE_STORED")
             }
             (None | Some(_), _) => return "NOT_STORED",
         };

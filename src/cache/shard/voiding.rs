@@ -32,7 +32,9 @@ impl Shard {
             State::Absent
         } else if meta.is_stale {
             State::Stale(slot)
-        } else if let Cover::Soft(since) = cover {
+        } else if let Cover::Soft(since) = cover
+            && (meta.expiry == 0 || since < meta.expiry)
+        {
             self.engine.met_flushed();
             let end = since.saturating_add(at.kept_seconds());
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)

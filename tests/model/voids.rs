@@ -1,0 +1,72 @@
+//! Voids of names: tags, prefixes, and everything, which is the name [`ALL`].
+
+use std::collections::HashMap;
+
+/// The voids of every name.
+#[derive(Default)]
+pub struct Voids(HashMap<String, Voided>);
+
+/// Points and times; 0 for none.
+#[derive(Clone, Copy, Default)]
+struct Voided {
+    hard: u64,
+    /// Of soft voids that follow one another the first and the last are known: what was stored between them counts from
+    /// the last, unless somebody has met it before.
+    first: (u64, u64),
+    last: (u64, u64),
+}
+
+/// What voids mean for what is as of a point.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Cover {
+    None,
+    Soft { since_s: u64 },
+    Hard,
+}
+
+impl Voids {
+    pub fn void(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64) {
+        let voided = self.0.entry(name.to_owned()).or_default();
+        if !is_soft {
+            voided.hard = seq;
+            return;
+        }
+        if voided.first.0 <= voided.hard {
+            voided.first = (seq, now_s);
+        }
+        voided.last = (seq, now_s);
+    }
+
+    /// What the voids of a key, its prefix and its tag mean.
+    pub fn cover(&self, key: &str, tag: Option<&str>, as_of: u64) -> Cover {
+        let covers = names(key, tag).map(|name| match self.0.get(name) {
+            Some(voided) if as_of < voided.hard => Cover::Hard,
+            Some(voided) if as_of < voided.first.0 => Cover::Soft { since_s: voided.first.1 },
+            Some(voided) if as_of < voided.last.0 => Cover::Soft { since_s: voided.last.1 },
+            Some(_) | None => Cover::None,
+        });
+        covers.fold(Cover::None, |one, other| match (one, other) {
+            (Cover::Hard, _) | (_, Cover::Hard) => Cover::Hard,
+            (Cover::None, cover) | (cover, Cover::None) => cover,
+            (Cover::Soft { since_s: one }, Cover::Soft { since_s: other }) => {
+                Cover::Soft { since_s: one.min(other) }
+            }
+        })
+    }
+
+    /// Whether the prefix of a key or a tag was voided since.
+    pub fn is_void(&self, key: &str, tag: Option<&str>, since: u64) -> bool {
+        names(key, tag)
+            .skip(1)
+            .any(|name| self.0.get(name).is_some_and(|voided| voided.hard.max(voided.last.0) > since))
+    }
+}
+
+fn names<'a>(key: &'a str, tag: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    let prefix = key.split_inclusive(':').filter(|part| part.ends_with(':'));
+    std::iter::once(ALL).chain(prefix).chain(tag)
+}
+
+pub const ALL: &str = "*";
+/// For how long a soft void keeps copies where the policy keeps none.
+pub const SOFT_S: u64 = 10;
