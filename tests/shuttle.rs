@@ -14,13 +14,13 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Fill, Filled, Implicit, Mode, Refused, Token};
+use leasehold::cache::{Fill, Filled, Implicit, Mode, Name, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::{Runner, thread};
 
-use world::{Client, ROWS, World, at, small};
+use world::{Client, PREFIX, ROWS, TAG, World, at, small};
 
 /// Explores many schedules: at random, and by few but well-placed changes of priority.
 fn explore(story: impl Fn() + Copy + Send + Sync + 'static) {
@@ -58,6 +58,24 @@ fn flush(client: &mut Client) {
     client.write(0..ROWS, |client, _| client.flush());
 }
 
+fn void_prefix(client: &mut Client) {
+    client.write(0..ROWS, |client, _| client.invalidate(Name::Prefix(PREFIX)));
+}
+
+fn void_tag(client: &mut Client) {
+    client.write(0..ROWS, |client, _| client.invalidate(Name::Tag(TAG)));
+}
+
+/// Two other names drive that of the rows out, and the floor has to stand for it.
+fn void_tag_and_forget_it(client: &mut Client) {
+    void_tag(client);
+    client.invalidate(Name::Tag(b"other"));
+    client.invalidate(Name::Tag(b"another"));
+}
+
+/// Whatever voids all rows by a name.
+const NAMED: [fn(&mut Client); 3] = [void_prefix, void_tag, void_tag_and_forget_it];
+
 #[test]
 fn void_against_fill() {
     explore_all(|| {
@@ -90,6 +108,38 @@ fn flush_against_fill() {
         join([world.spawn(read_all), world.spawn(read_all), world.spawn(flush)]);
         (0..ROWS).for_each(|row| _ = world.client().get(row));
     });
+}
+
+#[test]
+fn a_named_void_against_fills_and_reads() {
+    for void in NAMED {
+        explore(move || {
+            let world = World::new(small());
+            join([world.spawn(read_by_lease), world.spawn(read_by_lease), world.spawn(void)]);
+            world.client().get(0);
+        });
+    }
+}
+
+#[test]
+fn a_named_void_against_changes() {
+    let incr = |client: &mut Client| client.incr(0);
+    let replace = |client: &mut Client| _ = client.store(0, Mode::Replace, 8);
+    let append = |client: &mut Client| _ = client.store(0, Mode::Append, 8);
+    for (void, change) in [
+        (void_prefix as fn(&mut Client), incr as fn(&mut Client)),
+        (void_tag, incr),
+        (void_tag, replace),
+        (void_prefix, append),
+        (void_tag_and_forget_it, incr),
+    ] {
+        explore(move || {
+            let world = World::new(small());
+            world.client().store(0, Mode::Set, 7);
+            join([world.spawn(change), world.spawn(change), world.spawn(void)]);
+            assert_eq!(world.client().get(0), None, "what was changed was void");
+        });
+    }
 }
 
 #[test]
@@ -178,7 +228,7 @@ fn a_token_fills_once() {
 }
 
 /// All that can end a lease, each by whoever may.
-const ENDINGS: [fn(&mut Client, Token); 7] = [
+const ENDINGS: [fn(&mut Client, Token); 8] = [
     |holder, _| holder.leave(),
     |holder, token| _ = holder.fill(0, token, 0),
     |holder, token| _ = holder.lease_set(0, token, Fill::Release),
@@ -186,6 +236,7 @@ const ENDINGS: [fn(&mut Client, Token); 7] = [
     |holder, _| _ = holder.store(0, Mode::Add, 0),
     |holder, _| _ = holder.store(0, Mode::Set, 0),
     |holder, _| holder.flush(),
+    |holder, _| holder.invalidate(Name::Prefix(PREFIX)),
 ];
 
 #[test]
@@ -240,6 +291,9 @@ fn a_plain_fill_against_a_void() {
         (Implicit::On, Mode::Add, delete),
         (Implicit::On, Mode::Set, flush),
         (Implicit::Strict, Mode::Set, delete),
+        (Implicit::On, Mode::Set, void_prefix),
+        (Implicit::On, Mode::Add, void_tag),
+        (Implicit::Strict, Mode::Set, void_tag_and_forget_it),
     ] {
         explore(move || plain_story(implicit, mode, write));
     }
@@ -253,11 +307,18 @@ fn without_the_fence_the_stale_fill_is_found() {
 
 #[test]
 fn an_own_void_does_not_hide_anothers() {
-    for own in [|client: &mut Client| client.flush(), |client: &mut Client| _ = client.delete(0, None)] {
+    let flush = |client: &mut Client| client.flush();
+    let delete_own = |client: &mut Client| _ = client.delete(0, None);
+    for (own, foreign) in [
+        (flush as fn(&mut Client), delete as fn(&mut Client)),
+        (delete_own, delete),
+        (delete_own, void_tag),
+        (flush, void_prefix),
+    ] {
         explore(move || {
             let world = World::new(small());
             join([
-                world.spawn(delete),
+                world.spawn(foreign),
                 world.spawn(move |client| {
                     if client.get(0).is_none() {
                         let version = client.query(0);

@@ -4,8 +4,8 @@
 //! longest ago is dropped, and the floor rises to its void: a name that is not here counts as voided then. Nothing is
 //! ever forgotten in the unsafe direction.
 //!
-//! Whoever looks loads `pending` first and `newest` second, and goes on without a look-up if nothing is pending and
-//! nothing newer. The other order of loads misses a void that comes between them.
+//! Whoever looks loads one number, the newest void and whether another is under way, and goes on without a look-up if
+//! none is and that one is not newer.
 //!
 //! Deliberately absent: the void of one key and of everything, which the shards keep under their locks.
 
@@ -25,11 +25,10 @@ pub(crate) struct Broad {
     keys: Keys,
     names: DashMap<u64, Known>,
     names_max: usize,
+    /// The newest void of any name, and in the lowest bit whether another is under way.
     newest: AtomicU64,
     /// Known names in the order in which they came, or came round again. One voider at a time holds it.
     order: Mutex<VecDeque<u64>>,
-    /// Whether a void is under way.
-    pending: AtomicU64,
 }
 
 /// A name that is known.
@@ -63,7 +62,6 @@ impl Broad {
             names_max,
             newest: AtomicU64::new(0),
             order: Mutex::new(VecDeque::new()),
-            pending: AtomicU64::new(0),
         }
     }
 
@@ -76,18 +74,19 @@ impl Broad {
         now: Now,
     ) {
         let mut order = self.order.lock();
-        self.pending.store(1, Ordering::SeqCst);
+        self.newest.fetch_or(PENDING, Ordering::SeqCst);
         for name in names {
             let seq = self.void_one(self.hash(name), depth, &mut order, clock, now);
-            self.newest.store(seq.number(), Ordering::SeqCst);
+            self.newest.store(seq.number() << 1 | PENDING, Ordering::SeqCst);
         }
-        self.pending.store(0, Ordering::SeqCst);
+        self.newest.fetch_and(!PENDING, Ordering::SeqCst);
     }
 
     /// What the voids of a key's prefixes and of these tags mean for what is as of a point.
     #[inline]
     pub(crate) fn cover(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
-        if self.pending.load(Ordering::SeqCst) == 0 && self.newest() <= as_of {
+        let newest = self.newest.load(Ordering::SeqCst);
+        if newest & PENDING == 0 && newest >> 1 <= as_of.number() {
             return Cover::None;
         }
         self.look_up(key, tags, as_of)
@@ -100,7 +99,7 @@ impl Broad {
 
     /// The newest void of any name.
     pub(crate) fn newest(&self) -> Seq {
-        Seq::new(self.newest.load(Ordering::SeqCst)).expect("it was a point")
+        Seq::new(self.newest.load(Ordering::SeqCst) >> 1).expect("it was a point")
     }
 
     #[cold]
@@ -183,6 +182,7 @@ fn prefixes(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     memchr::memchr_iter(DELIMITER, key).take(PREFIXES_MAX).map(|at| &key[..=at])
 }
 
+const PENDING: u64 = 1;
 /// Tells a tag from a prefix of the same name.
 const TAG: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What ends a prefix.

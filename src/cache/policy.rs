@@ -107,6 +107,10 @@ impl Default for Config {
 }
 
 /// 6,553 names at `-m 64`, which take 0.4 MiB.
+#[cfg(not(shuttle))]
 const MEMORY_BYTES_PER_NAME: usize = 10 << 10;
+/// The model checker has two names.
+#[cfg(shuttle)]
+const MEMORY_BYTES_PER_NAME: usize = 2 << 20;
 /// memcached's `-I 1m`.
 pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;

@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Peer, Policy, Refused, Step, Store,
-    Token,
+    Cache, Config, Depth, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Name, Peer, Policy, Refused,
+    Step, Store, TagList, Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -15,6 +15,10 @@ use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
+/// What the keys of all rows begin with.
+pub const PREFIX: &[u8] = b"row:";
+/// What all values are tagged with.
+pub const TAG: &[u8] = b"rows";
 /// Enough rows to lie in every shard that the cache has here.
 pub const ROWS: usize = 3;
 
@@ -36,6 +40,8 @@ struct Row {
 pub struct Client {
     pub now: Now,
     peer: Peer,
+    /// What it tags all values with.
+    tags: TagList,
     world: Arc<World>,
 }
 
@@ -49,7 +55,8 @@ impl World {
     }
 
     pub fn client(self: &Arc<Self>) -> Client {
-        Client { now: at(Duration::ZERO), peer: self.cache.peer(), world: Arc::clone(self) }
+        let tags = TagList::new([TAG]).expect("it is short");
+        Client { now: at(Duration::ZERO), peer: self.cache.peer(), tags, world: Arc::clone(self) }
     }
 
     /// A thread in which a client of its own acts.
@@ -134,7 +141,8 @@ impl Client {
     }
 
     pub fn fill(&mut self, row: usize, token: Token, version: u64) -> Result<Filled, Refused> {
-        self.lease_set(row, token, Fill::Value(Draft::new(&version.to_string())))
+        let (version, tags) = (version.to_string(), self.tags.clone());
+        self.lease_set(row, token, Fill::Value(Draft { tags: tags.tags(), ..Draft::new(&version) }))
     }
 
     pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
@@ -142,8 +150,8 @@ impl Client {
     }
 
     pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> Store {
-        let version = version.to_string();
-        let draft = Draft::new(&version);
+        let (version, tags) = (version.to_string(), self.tags.clone());
+        let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
     }
 
@@ -163,6 +171,10 @@ impl Client {
 
     pub fn flush(&mut self) {
         self.world.cache.flush_all(None, &mut self.peer, self.now);
+    }
+
+    pub fn invalidate(&mut self, name: Name) {
+        self.world.cache.invalidate([name], Depth::Hard, self.now);
     }
 
     pub fn leave(&mut self) {
@@ -189,8 +201,8 @@ impl Client {
     }
 
     fn with<R>(&mut self, row: usize, act: impl FnOnce(&Cache, &Key, &mut Peer, Now) -> R) -> R {
-        let name = [b'a' + row as u8];
-        let key = self.world.cache.key(&name).expect("one letter is a legal key");
+        let name = [PREFIX, &[b'a' + row as u8]].concat();
+        let key = self.world.cache.key(&name).expect("it is short");
         act(&self.world.cache, &key, &mut self.peer, self.now)
     }
 }
