@@ -6,8 +6,8 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Draft, Expiry, Fill, Filled, Leased, Mode, NotCounted, Peer, Policy, Refused, Step, Store,
-    Token, WhenFull,
+    Cache, Config, Depth, Draft, Expiry, Fill, Filled, Leased, Mode, Name, NotCounted, Peer, Policy, Refused,
+    Step, Store, TagList, Tags, Token, WhenFull,
 };
 use leasehold::clock::Clock;
 
@@ -97,6 +97,56 @@ fn what_a_flush_voided_gives_its_memory_back_too() {
     while fixture.cache.sweep(now) {}
     assert_eq!(fixture.cache.counts().items, 1);
     assert!(fixture.get("new").is_some() && fixture.get("7").is_none());
+}
+
+#[test]
+fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
+    let mut fixture = Fixture::new(Config::default());
+    let tags = TagList::new([&b"old"[..]]).expect("it is short");
+    for n in 0..10_000 {
+        let (name, value) = (format!("{}:{n}", n % 3), vec![1; if n % 1_000 == 0 { 100_000 } else { 10 }]);
+        let draft = Draft { tags: if n % 3 == 2 { tags.tags() } else { Tags::NONE }, ..Draft::new(&value) };
+        let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+        fixture.cache.store(&key, Mode::Set, draft, &mut fixture.peer, fixture.clock.now());
+    }
+    let listed = |fixture: &Fixture| {
+        let (mut from, mut count) = (Some(0), 0);
+        while let Some(at) = from {
+            from = fixture.cache.list(at, fixture.clock.now(), |_| count += 1);
+        }
+        count
+    };
+    let now = fixture.clock.now();
+    fixture.cache.invalidate([Name::Tag(b"old")], Depth::Hard, now);
+    fixture.cache.invalidate([Name::Prefix(b"1:")], Depth::Soft, now);
+    assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 10_000));
+    while fixture.cache.sweep(now) {}
+    assert_eq!(fixture.cache.counts().items, 6_667, "of which half are stale copies");
+    fixture.clock.advance(9 * SECOND);
+    while fixture.cache.sweep(fixture.clock.now()) {}
+    assert_eq!(fixture.cache.counts().items, 6_667);
+    fixture.clock.advance(SECOND);
+    while fixture.cache.sweep(fixture.clock.now()) {}
+    assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 3_334));
+}
+
+#[test]
+fn names_that_are_voided_all_the_time_do_not_keep_the_sweep_from_its_rest() {
+    let mut fixture = Fixture::new(Config::default());
+    for n in 0..10_000 {
+        fixture.set(&format!("a:{n}"), b"v", None);
+    }
+    let (mut rounds, mut steps) = (0, 0);
+    for _ in 0..30 {
+        fixture.cache.invalidate([Name::Prefix(b"b:")], Depth::Hard, fixture.clock.now());
+        let before = steps;
+        while fixture.cache.sweep(fixture.clock.now()) {
+            steps += 1;
+        }
+        rounds += u32::from(steps > before);
+        fixture.clock.advance(SECOND);
+    }
+    assert_eq!(rounds, 3, "one in ten seconds");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What the server forgets for want of room must never let a stale value in: notes that a ring had no place for,
-//! lease records that were overwritten, hold-offs that a full table gave up.
+//! lease records that were overwritten, hold-offs that a full table gave up, names whose voids were dropped.
 //!
 //! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off, and one
 //! rule: once a void has returned, nothing older than what was committed before it is served. What is fresh may well
@@ -9,13 +9,24 @@ mod random;
 
 use std::time::Duration;
 
-use leasehold::cache::{Cache, Config, Draft, Fill, Implicit, Leased, Mode, Peer, Policy, Token};
+use leasehold::cache::{
+    Cache, Config, Depth, Draft, Fill, Implicit, Leased, Mode, Name, Peer, Policy, TagList, Token,
+};
 use leasehold::clock::Clock;
 
 use random::Random;
 
+/// How writers void: each row has a key, a prefix and a tag of its own.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Key,
+    Prefix,
+    Tag,
+}
+
 /// A database, its cache, and who reads both.
 struct World {
+    by: By,
     cache: Cache,
     clock: Clock,
     readers: Vec<Reader>,
@@ -43,11 +54,12 @@ struct Query {
 }
 
 impl World {
-    fn new(implicit: Implicit) -> Self {
+    fn new(implicit: Implicit, by: By) -> Self {
         let policy = Policy { implicit, ..Policy::default() };
-        let cache = Cache::with_seed(Config { policy, ..Config::default() }, [4; 32]);
+        let cache = Cache::with_seed(Config { memory_bytes: 8 << 20, policy, ..Config::default() }, [4; 32]);
+        assert!(cache.config().names_max() < ROWS / 4, "names are forgotten");
         let readers = (0..READERS).map(|_| Reader { peer: cache.peer(), underway: Vec::new() }).collect();
-        World { cache, clock: Clock::manual(), readers, rows: vec![Row::default(); ROWS] }
+        World { by, cache, clock: Clock::manual(), readers, rows: vec![Row::default(); ROWS] }
     }
 
     /// A plain get or a lease-get; on a miss the database is asked, on a hit the rule.
@@ -57,7 +69,7 @@ impl World {
         if underway.iter().any(|query| query.row == row) {
             return;
         }
-        let name = row.to_string();
+        let name = prefix_of(row) + "row";
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let judge = |value: &[u8]| {
             let version = u64::from_le_bytes(value.try_into().expect("eight bytes"));
@@ -96,10 +108,13 @@ impl World {
         if now.millis - at > 59_000 {
             return;
         }
-        let name = row.to_string();
+        let name = prefix_of(row) + "row";
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let version = version.to_le_bytes();
-        let draft = Draft::new(&version);
+        let prefix = prefix_of(row);
+        let tags = if self.by == By::Tag { vec![prefix.as_bytes()] } else { Vec::new() };
+        let tags = TagList::new(tags).expect("it is short");
+        let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
         // Whether it was let in shows when it is read.
         match token {
             Some(token) => _ = self.cache.lease_set(&key, token, Fill::Value(draft), peer, now),
@@ -113,15 +128,21 @@ impl World {
         if underway.iter().any(|query| query.row == row) {
             return;
         }
-        let (name, until) = (row.to_string(), now.after(lag));
+        let (prefix, until) = (prefix_of(row), now.after(lag));
+        let name = prefix.clone() + "row";
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let Row { committed, lags_until } = &mut self.rows[row];
-        if now.millis < *lags_until && lag.is_zero() {
+        let is_held_off = now.millis < *lags_until || !lag.is_zero();
+        if now.millis < *lags_until && lag.is_zero() || is_held_off && self.by != By::Key {
             return;
         }
         *committed += 1;
         *lags_until = until.max(*lags_until);
-        self.cache.delete(&key, (!lag.is_zero()).then_some(until), peer, now);
+        match self.by {
+            By::Key => _ = self.cache.delete(&key, (!lag.is_zero()).then_some(until), peer, now),
+            By::Prefix => self.cache.invalidate([Name::Prefix(prefix.as_bytes())], Depth::Hard, now),
+            By::Tag => self.cache.invalidate([Name::Tag(prefix.as_bytes())], Depth::Soft, now),
+        }
     }
 
     fn reconnect(&mut self, reader: usize) {
@@ -132,8 +153,8 @@ impl World {
 }
 
 /// Reading, storing and writing in changing proportions, so that every table overflows and empties again.
-fn live(implicit: Implicit, by_lease: bool) {
-    let (mut world, mut random) = (World::new(implicit), Random(1));
+fn live(implicit: Implicit, by_lease: bool, by: By) {
+    let (mut world, mut random) = (World::new(implicit, by), Random(1));
     for step in 0..STEPS {
         let (phase, reader) = (step / PHASE_STEPS, random.below(READERS as u64) as usize);
         let row = random.below(ROWS as u64) as usize;
@@ -159,17 +180,36 @@ fn live(implicit: Implicit, by_lease: bool) {
 
 #[test]
 fn plain_clients() {
-    live(Implicit::On, false);
+    live(Implicit::On, false, By::Key);
 }
 
 #[test]
 fn clients_on_shared_connections() {
-    live(Implicit::Strict, false);
+    live(Implicit::Strict, false, By::Key);
 }
 
 #[test]
 fn clients_of_leases() {
-    live(Implicit::On, true);
+    live(Implicit::On, true, By::Key);
+}
+
+#[test]
+fn plain_clients_and_voids_of_tags() {
+    live(Implicit::On, false, By::Tag);
+}
+
+#[test]
+fn clients_on_shared_connections_and_voids_of_prefixes() {
+    live(Implicit::Strict, false, By::Prefix);
+}
+
+#[test]
+fn clients_of_leases_and_voids_of_tags() {
+    live(Implicit::On, true, By::Tag);
+}
+
+fn prefix_of(row: usize) -> String {
+    format!("{row}:")
 }
 
 const LAG: Duration = Duration::from_secs(5);
