@@ -22,6 +22,7 @@ use crate::clock::Now;
 pub(crate) struct Broad {
     /// Names that are not known count as voided here.
     floor: AtomicU64,
+    forgotten: AtomicU64,
     keys: Keys,
     names: DashMap<u64, Known>,
     names_max: usize,
@@ -57,6 +58,7 @@ impl Broad {
     pub(crate) fn new(names_max: usize, keys: Keys) -> Self {
         Broad {
             floor: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             keys,
             names: DashMap::new(),
             names_max,
@@ -100,6 +102,11 @@ impl Broad {
     /// The newest void of any name.
     pub(crate) fn newest(&self) -> Seq {
         Seq::new(self.newest.load(Ordering::SeqCst) >> 1).expect("it was a point")
+    }
+
+    /// Names that are known, and how many were dropped.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        (self.names.len(), self.forgotten.load(Ordering::Relaxed))
     }
 
     #[cold]
@@ -154,6 +161,7 @@ impl Broad {
             drop(known);
             self.floor.fetch_max(newest.number(), Ordering::SeqCst);
             self.names.remove(&name);
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
             return;
         }
     }

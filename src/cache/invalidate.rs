@@ -35,6 +35,11 @@ impl Cache {
         }
     }
 
+    /// Tags and prefixes whose voids are remembered, and how many were forgotten since the start.
+    pub fn voided_names(&self) -> (usize, u64) {
+        self.broad.counts()
+    }
+
     fn flush(&self, due: Option<u64>, depth: Depth, peer: &mut Peer, now: Now) {
         self.shadow.flush(due);
         let floors: Vec<(Seq, Seq)> = self

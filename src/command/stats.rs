@@ -60,6 +60,9 @@ impl Command<'_> {
         }
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
+        let (names, forgotten) = self.cache.voided_names();
+        output.stat("voided_names", &names.to_string());
+        output.stat("voided_names_forgotten", &forgotten.to_string());
     }
 
     /// Uses of keys by their prefixes.

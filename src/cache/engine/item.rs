@@ -331,10 +331,11 @@ mod tests {
     fn what_is_written_is_read() {
         let tags = TagList::new([&b"one"[..], b"two"]).unwrap();
         for (tags, more) in [(Tags::NONE, 0), (tags.tags(), 16)] {
-            check(meta(0, 9), tags, b"k", b"", 32 + more);
+            check(meta(0, 9), tags, b"k", b"1234567", 32 + more);
             check(meta(7, 9), tags, b"k", b"123456", 40 + more);
             check(Meta { chosen: u64::MAX, ..meta(0, 9) }, tags, b"k", b"123456", 48 + more);
         }
+        check(meta(0, 9), Tags::NONE, b"k", b"", 32);
         check(meta(0, 12), Tags::NONE, &[b'k'; 250], &[1; 99_999], 100_288);
     }
 

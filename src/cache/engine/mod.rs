@@ -97,8 +97,11 @@ pub(crate) struct Over<'a> {
     pub(crate) floor: Seq,
     pub(crate) second: u32,
     /// From which second on an item is over for another reason, if there is one.
-    pub(crate) otherwise: &'a dyn Fn(Seq, &[u8], Tags) -> Option<u32>,
+    pub(crate) otherwise: &'a Otherwise<'a>,
 }
+
+/// Asked with the point that an item is as of, its key and its tags.
+type Otherwise<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
 
 /// There is no room for an item. What was stored under its key stays, unless it went to make room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

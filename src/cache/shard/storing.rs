@@ -41,10 +41,10 @@ impl Shard {
                 self.change(key, as_of, draft, peer, at)
             }
             (Mode::Append, State::Live(slot)) => {
-                self.join(key, slot, as_of, draft.unique, |old| [old, &draft.value].concat(), peer, at)
+                self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), peer, at)
             }
             (Mode::Prepend, State::Live(slot)) => {
-                self.join(key, slot, as_of, draft.unique, |old| [&draft.value, old].concat(), peer, at)
+                self.join(key, slot, (as_of, draft.unique), |old| [&draft.value, old].concat(), peer, at)
             }
         }
     }
@@ -132,8 +132,7 @@ impl Shard {
         &mut self,
         key: &Key,
         slot: Slot,
-        as_of: Seq,
-        unique: Option<u64>,
+        (as_of, unique): (Seq, Option<u64>),
         join: impl FnOnce(&[u8]) -> Vec<u8>,
         peer: &mut Peer,
         at: At,
