@@ -144,6 +144,11 @@ impl Pair {
             Act::MetaGet => format!("mg {key} v c\r\n"),
             Act::MetaLease => format!("mg {key} N0 v c\r\n"),
             Act::MetaSet => format!("ms {key} {bytes}\r\n{text}\r\n"),
+            Act::MetaDeleteVersion(version) => format!("md {key} V{version}\r\n"),
+            Act::MetaFillVersion(of, version) => {
+                format!("ms {key} {bytes} V{version} C{}\r\n{text}\r\n", token(of))
+            }
+            Act::MetaSetVersion(version) => format!("ms {key} {bytes} V{version}\r\n{text}\r\n"),
             Act::MetaSetTagged => format!("ms {key} {bytes} G{}\r\n{text}\r\n", model::tag(key)),
             Act::MetaSoften => format!("md {key} I\r\n"),
             Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(peer)),
@@ -336,6 +341,19 @@ fn more_names() -> Vec<Step> {
     [names(), more.to_vec(), vec![Step::Reconnect(0)]].concat()
 }
 
+/// Versions of rows, told by whoever stores and deletes.
+fn versions() -> Vec<Step> {
+    let mut steps =
+        vec![Step::Advance(11), Step::Advance(61), Step::Act(0, Act::Set), Step::Act(0, Act::Delete)];
+    for peer in 0..2 {
+        let acts = [Act::Gets, Act::MetaLease, Act::MetaFillVersion(peer, 1), Act::MetaFillVersion(peer, 2)];
+        steps.extend(acts.map(|act| Step::Act(peer, act)));
+        let acts = [1, 2].map(|version| [Act::MetaSetVersion(version), Act::MetaDeleteVersion(version)]);
+        steps.extend(acts.concat().into_iter().map(|act| Step::Act(peer, act)));
+    }
+    steps
+}
+
 /// A dozen steps in which the races lie.
 fn core() -> Vec<Step> {
     let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold(5))];
@@ -407,6 +425,13 @@ fn every_history_of_four_meta_steps() {
 }
 
 #[test]
+fn every_history_of_four_steps_with_versions() {
+    for stale_s in [0, 20] {
+        Player::new(Setting { stale_s, ..ON }).every(&versions(), 4);
+    }
+}
+
+#[test]
 fn every_history_of_five_steps_with_names() {
     Player::new(ON).every(&names(), 5);
 }
@@ -445,7 +470,8 @@ fn long_random_histories_on_many_keys() {
         let (implicit, interval_s) = (IMPLICIT[seed as usize % 4], 7 * (seed / 4 % 2));
         let setting =
             Setting { implicit, interval_s, reply_not_stored: seed % 2 == 0, stale_s: 10 * (seed / 2 % 3) };
-        let (mut pair, steps) = (Pair::new(setting), [everything(), meta(), more_names()].concat());
+        let (mut pair, steps) =
+            (Pair::new(setting), [everything(), meta(), more_names(), versions()].concat());
         let (mut random, mut history) = (Random(seed), Vec::new());
         for n in 0..STEPS {
             let step = steps[random.below(steps.len() as u64) as usize];

@@ -51,6 +51,8 @@ pub struct Counts {
     pub stale: u64,
     /// Items stored since the start.
     pub total_items: u64,
+    /// Versions of rows that had to be forgotten before their time.
+    pub versions_forgotten: u64,
 }
 
 /// What happened to values of one size class.
@@ -128,6 +130,7 @@ impl std::ops::Add for Counts {
             small_bytes: self.small_bytes + other.small_bytes,
             stale: self.stale + other.stale,
             total_items: self.total_items + other.total_items,
+            versions_forgotten: self.versions_forgotten + other.versions_forgotten,
         }
     }
 }

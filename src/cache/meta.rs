@@ -97,6 +97,15 @@ pub enum MetaNotCounted {
     Other(NotCounted),
 }
 
+/// On what conditions a meta command deletes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Conditions {
+    /// The CAS unique that the value must have.
+    pub unique: Option<u64>,
+    /// The version of the row that was deleted: nothing happens where a newer one was spoken of.
+    pub version: Option<u64>,
+}
+
 /// How a meta command deletes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Removal<'a> {
@@ -119,6 +128,8 @@ pub enum Removed {
     NoRoom,
     /// There was none; every lease on the key is void all the same.
     NotFound,
+    /// A newer version of its row was spoken of.
+    Outdated,
 }
 
 impl Cache {
@@ -177,18 +188,17 @@ impl Cache {
         done
     }
 
-    /// Voids a key as [`Cache::delete`] does, unless its value has another CAS unique than is `expected`.
+    /// Voids a key as [`Cache::delete`] does, but only under conditions.
     pub fn meta_delete(
         &self,
         key: &Key,
-        expected: Option<u64>,
+        only: Conditions,
         removal: Removal,
         peer: &mut Peer,
         now: Now,
     ) -> Removed {
-        let done =
-            self.locked(key.hash, now, |shard, at| shard.meta_delete(key, expected, removal, peer, at));
-        self.follow(key, done != Removed::Exists, now);
+        let done = self.locked(key.hash, now, |shard, at| shard.meta_delete(key, only, removal, peer, at));
+        self.follow(key, !matches!(done, Removed::Exists | Removed::Outdated), now);
         done
     }
 }

@@ -33,6 +33,7 @@ mod sync;
 mod tags;
 mod token;
 mod value;
+mod versions;
 mod voided;
 
 use std::sync::Arc;
@@ -65,7 +66,9 @@ pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
 pub use self::listing::Entry;
-pub use self::meta::{Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed};
+pub use self::meta::{
+    Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
+};
 pub use self::notes::NOTES_MAX;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
@@ -170,7 +173,7 @@ impl Cache {
         let shard = |_| {
             let shard_bytes = config.memory_bytes / shards;
             let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
-            Mutex::new(Shard::new(engine, shards))
+            Mutex::new(Shard::new(engine, shards, config.version_bytes() / shards))
         };
         Cache {
             ages: Ages::new(&clock),

@@ -35,6 +35,8 @@ pub struct Draft<'a> {
     pub tags: Tags<'a>,
     /// The CAS unique that it shall have, in place of one of the cache's own: not 0, and no token.
     pub unique: Option<u64>,
+    /// The version of the row that it was made from: it is not stored where a newer one was spoken of.
+    pub version: Option<u64>,
     /// The bytes themselves. Small ones are copied; large ones that are owned are kept as they are.
     pub value: Cow<'a, [u8]>,
 }
@@ -47,6 +49,7 @@ impl<'a> Draft<'a> {
             flags: 0,
             tags: Tags::NONE,
             unique: None,
+            version: None,
             value: value.as_ref().into(),
         }
     }
@@ -87,6 +90,8 @@ pub enum Store {
     NotFound,
     /// The mode did not allow it.
     NotStored,
+    /// A newer version of its row was spoken of.
+    Outdated,
     /// The fence refused it; nothing is kept, and nothing older is served.
     Refused,
     /// It is the live value now.
@@ -114,6 +119,8 @@ pub enum Filled {
 pub enum Refused {
     /// There is no memory for it, and nothing may be evicted.
     NoRoom,
+    /// A newer version of its row was spoken of.
+    Outdated,
     /// A newer value or fill is there already.
     Superseded,
     /// The token is of another key, boot or server, or too old, or none at all.

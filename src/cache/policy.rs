@@ -34,6 +34,8 @@ pub struct Policy {
     pub lease_window: Duration,
     /// For how long a voided or expired value is kept as a stale copy; 0 keeps none.
     pub stale: Duration,
+    /// For how long the newest version of a row is remembered by its key.
+    pub version_keep: Duration,
 }
 
 /// The limits of a cache, and its policy.
@@ -67,6 +69,7 @@ impl Default for Policy {
             lease_min_interval: Duration::ZERO,
             lease_window: Duration::from_secs(10),
             stale: Duration::ZERO,
+            version_keep: Duration::from_secs(60),
         }
     }
 }
@@ -88,10 +91,18 @@ impl Config {
         self.memory_bytes / MEMORY_BYTES_PER_NAME
     }
 
+    /// Bytes that the newest versions of rows may take.
+    pub(crate) fn version_bytes(&self) -> usize {
+        self.memory_bytes / VERSIONS_PART
+    }
+
     /// What the tables take that stand apart from `memory_bytes`: voids of keys and of names, tokens, lease records,
-    /// hold-offs, and the sample behind the miss-ratio curve.
+    /// hold-offs, versions, and the sample behind the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
-        fixed_table_bytes(self.shards()) + Broad::bytes(self.names_max()) + Shadow::BYTES
+        fixed_table_bytes(self.shards())
+            + Broad::bytes(self.names_max())
+            + self.version_bytes()
+            + Shadow::BYTES
     }
 }
 
@@ -112,5 +123,7 @@ const MEMORY_BYTES_PER_NAME: usize = 10 << 10;
 /// The model checker has two names.
 #[cfg(shuttle)]
 const MEMORY_BYTES_PER_NAME: usize = 2 << 20;
+/// About 2,000 versions at `-m 64`.
+const VERSIONS_PART: usize = 256;
 /// memcached's `-I 1m`.
 pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;

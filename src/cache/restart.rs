@@ -43,6 +43,6 @@ impl<'a> Draft<'a> {
             unix if unix <= now.unix => return None,
             unix => Expiry::after(std::time::Duration::from_secs(unix - now.unix), now),
         };
-        Some(Draft { expiry, flags, tags: Tags::NONE, unique: None, value })
+        Some(Draft { expiry, flags, tags: Tags::NONE, unique: None, version: None, value })
     }
 }

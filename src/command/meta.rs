@@ -12,8 +12,8 @@ use super::watching::Found;
 use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal, tagged};
 use crate::cache;
 use crate::cache::{
-    Cache, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode, NotCounted,
-    Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
+    Cache, Conditions, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode,
+    NotCounted, Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Use};
@@ -165,7 +165,10 @@ impl Command<'_> {
             cache::Store::Exists => b"EX",
             cache::Store::NoRoom => return self.output.reply(Reply::NoRoom),
             cache::Store::NotFound => b"NF",
-            cache::Store::NotStored | cache::Store::Refused | cache::Store::TooLarge => b"NS",
+            cache::Store::NotStored
+            | cache::Store::Outdated
+            | cache::Store::Refused
+            | cache::Store::TooLarge => b"NS",
             cache::Store::Stored { .. } => b"HD",
         };
         let Kept { unique, value_bytes } = kept.unwrap_or(Kept { unique: 0, value_bytes: sent_bytes });
@@ -193,6 +196,7 @@ impl Command<'_> {
             }
             Ok(Filled::Released | Filled::Stale) => (b"HD", 0),
             Err(Refused::NoRoom) => return self.output.reply(Reply::NoRoom),
+            Err(Refused::Outdated) => (b"NS", 0),
             Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => {
                 let has_value = self.cache.peek(&key, self.now, |_| ()).is_some();
                 (if has_value { b"EX" } else { b"NF" }, 0)
@@ -214,11 +218,11 @@ impl Command<'_> {
             (false, false) | (true, true) => Removal::Drop,
         };
         let key = legal(self.cache, &meta.key);
-        let expected = flags.unsigned(b'C');
+        let only = Conditions { unique: flags.unsigned(b'C'), version: flags.unsigned(b'V') };
         let found = self.look_up(&meta.key);
         let is_copy = matches!(removal, Removal::Soften(_));
         let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
-        let done = self.cache.meta_delete(&key, expected, removal, &mut self.session.peer, now);
+        let done = self.cache.meta_delete(&key, only, removal, &mut self.session.peer, now);
         // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
         if done == Removed::Done && !is_copy {
             if let Some(expiry) = emptied {
@@ -226,7 +230,7 @@ impl Command<'_> {
             }
             self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
         }
-        if done != Removed::Exists {
+        if !matches!(done, Removed::Exists | Removed::Outdated) {
             self.session.counters.add(Count::VoidsKey);
         }
         let (count, status) = match done {
@@ -234,6 +238,7 @@ impl Command<'_> {
             Removed::Exists => (Count::DeleteMisses, b"EX"),
             Removed::NoRoom => return self.output.reply(Reply::NoRoom),
             Removed::NotFound => (Count::DeleteMisses, b"NF"),
+            Removed::Outdated => (Count::VersionsRefused, b"NS"),
         };
         self.session.counters.add(count);
         self.answer(meta, status, flags.has(b'q') && done == Removed::Done, Told::default());
@@ -431,6 +436,7 @@ fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
         flags: flags.unsigned(b'F').map_or(0, |mark| mark as u32),
         tags: Tags::NONE,
         unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
+        version: flags.unsigned(b'V'),
         value: Cow::Borrowed(&[]),
     }
 }

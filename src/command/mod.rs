@@ -264,7 +264,9 @@ impl Command<'_> {
             Ok(Filled::Released | Filled::Visible) => Reply::Stored,
             Ok(Filled::Stale) => Reply::StaleStored,
             Err(Refused::NoRoom) => Reply::NoRoom,
-            Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => Reply::NotStored,
+            Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => {
+                Reply::NotStored
+            }
         };
         if done != Ok(Filled::Released) {
             self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
@@ -287,7 +289,7 @@ impl Command<'_> {
             cache::Store::NoRoom => Reply::NoRoom,
             cache::Store::NotFound => Reply::NotFound,
             // Joined values that are too large are no error in memcached: each part was legal.
-            cache::Store::NotStored | cache::Store::TooLarge => Reply::NotStored,
+            cache::Store::NotStored | cache::Store::Outdated | cache::Store::TooLarge => Reply::NotStored,
             cache::Store::Refused => self.refusal(mode),
             cache::Store::Stored { .. } => Reply::Stored,
         };
@@ -412,6 +414,7 @@ impl Command<'_> {
             (_, cache::Store::Exists) => counters.add(Count::CasBadval),
             (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
             (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
+            (_, cache::Store::Outdated) => counters.add(Count::VersionsRefused),
             (_, cache::Store::Refused) => counters.add(Count::ImplicitRefused),
             (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
             (_, cache::Store::Stored { fence: Fence::Passed }) => counters.add(Count::ImplicitFills),
@@ -437,6 +440,7 @@ fn filled(done: Result<Filled, Refused>) -> Count {
         Ok(Filled::Stale) | Err(Refused::Voided) => Count::LeaseRefusedVoided,
         Ok(Filled::Visible) => Count::LeaseFilled,
         Err(Refused::NoRoom) => Count::StoreNoMemory,
+        Err(Refused::Outdated) => Count::VersionsRefused,
         Err(Refused::Superseded) => Count::LeaseRefusedSuperseded,
         Err(Refused::Unknown) => Count::LeaseRefusedUnknown,
     }
@@ -447,7 +451,7 @@ fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     match done {
         Ok(Filled::Released | Filled::Stale | Filled::Visible) => "stored",
         Err(Refused::NoRoom) => "no_memory",
-        Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
+        Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
     }
 }
 
@@ -461,7 +465,7 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
 fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
     let value = std::mem::take(&mut store.value);
     let expiry = Expiry::from_exptime(store.exptime, now);
-    Draft { expiry, flags: store.flags, tags: Tags::NONE, unique: None, value }
+    Draft { expiry, flags: store.flags, tags: Tags::NONE, unique: None, version: None, value }
 }
 
 fn tagged(words: TagWords) -> TagList {

@@ -63,6 +63,7 @@ impl Command<'_> {
         let (names, forgotten) = self.cache.voided_names();
         output.stat("voided_names", &names.to_string());
         output.stat("voided_names_forgotten", &forgotten.to_string());
+        output.stat("versions_forgotten", &self.cache.counts().versions_forgotten.to_string());
     }
 
     /// Uses of keys by their prefixes.

@@ -149,7 +149,7 @@ fn status(done: Store) -> &'static str {
         Store::Exists => "exists",
         Store::NoRoom => "no_memory",
         Store::NotFound => "not_found",
-        Store::NotStored | Store::Refused => "not_stored",
+        Store::NotStored | Store::Outdated | Store::Refused => "not_stored",
         Store::Stored { .. } => "stored",
         Store::TooLarge => "too_large",
     }

@@ -176,7 +176,7 @@ impl<'a> Flags<'a> {
 }
 
 /// Every flag there is.
-const FLAGS: [(u8, Argument); 27] = [
+const FLAGS: [(u8, Argument); 28] = [
     (b'C', Argument::Unsigned), // the CAS unique that the value must have, or a token
     (b'D', Argument::Delta),    // ma: by how much
     (b'E', Argument::ChosenUnique), // the CAS unique that the value will have
@@ -191,6 +191,7 @@ const FLAGS: [(u8, Argument); 27] = [
     (b'P', Argument::Any),      // a proxy's
     (b'R', Argument::Signed),   // mg: take a lease if so little time is left
     (b'T', Argument::Signed),   // the expiry time
+    (b'V', Argument::Unsigned), // ms, md: the version of the row
     (b'b', Argument::Any),      // the key is base64
     (b'c', Argument::Any),      // tell the CAS unique, or the token
     (b'f', Argument::Any),      // tell the client flags

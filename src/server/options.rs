@@ -140,6 +140,10 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub stale: u32,
 
+    /// Seconds for which the newest version of a row is remembered
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub version_keep: Duration,
+
     /// User to run as, if started by root
     #[arg(short = 'u', long, value_name = "USER")]
     pub user: Option<String>,
@@ -229,6 +233,7 @@ impl Options {
             lease_min_interval: self.lease_min_interval,
             lease_window: self.lease_window,
             stale: Duration::from_secs(self.stale.into()),
+            version_keep: self.version_keep,
         };
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
         let memory_bytes = self.memory as usize * MEGABYTE;

@@ -13,6 +13,8 @@ pub struct Key {
     /// The newest store that outdates the tokens before it.
     pub superseded: u64,
     pub value: Option<Value>,
+    /// The newest version that was told, and until when it counts.
+    pub version: (u64, u64),
     pub void: u64,
 }
 
@@ -105,6 +107,10 @@ impl Key {
     pub fn must_wait(&mut self, peer: usize, now_s: u64) -> bool {
         let is_own = self.lease.holder == peer && now_s < self.lease.until_s;
         self.live(now_s).is_none() && self.is_busy(now_s) && (!is_own || now_s < self.held_until_s)
+    }
+
+    pub fn is_outdated(&self, version: u64, now_s: u64) -> bool {
+        version < self.version.0 && now_s < self.version.1
     }
 
     /// The point of the token that a connection was granted last, while it is young.

@@ -53,6 +53,12 @@ pub enum Act {
     MetaSet,
     /// The same, with a tag.
     MetaSetTagged,
+    /// `md` with the version of the row.
+    MetaDeleteVersion(u64),
+    /// The same for an `ms` with the token that connection number so many was granted last.
+    MetaFillVersion(usize, u64),
+    /// The same for an `ms` without one.
+    MetaSetVersion(u64),
     /// `md` with `I`
     MetaSoften,
     Release,
@@ -60,6 +66,18 @@ pub enum Act {
     Set,
     SetToEnd,
     Touch,
+}
+
+impl Act {
+    /// The version that it tells.
+    fn version(self) -> Option<u64> {
+        match self {
+            Act::MetaDeleteVersion(version)
+            | Act::MetaFillVersion(_, version)
+            | Act::MetaSetVersion(version) => Some(version),
+            _ => None,
+        }
+    }
 }
 
 /// What is invalidated.
@@ -190,6 +208,7 @@ impl Model {
             | Act::LeaseSetTagged(_)
             | Act::MetaFill(_)
             | Act::MetaFillStale(_)
+            | Act::MetaFillVersion(..)
             | Act::Release => {
                 notes.clear(name, implicit);
             }
@@ -211,7 +230,13 @@ impl Model {
     fn fence(&mut self, peer: usize, act: Act, name: &str) -> Fence {
         let (now_s, implicit, floor) = (self.now_s, self.setting.implicit, self.floor);
         let key = self.key(name);
-        let is_set = matches!(act, Act::MetaSet | Act::MetaSetTagged | Act::Set | Act::SetToEnd);
+        let is_set = matches!(
+            act,
+            Act::MetaSet | Act::MetaSetTagged | Act::MetaSetVersion(_) | Act::Set | Act::SetToEnd
+        );
+        if act.version().is_some_and(|version| key.is_outdated(version, now_s)) {
+            return Fence::None;
+        }
         if !(is_set || (act == Act::Add && key.live(now_s).is_none())) {
             return Fence::None;
         }
@@ -266,5 +291,6 @@ pub const PEERS: usize = 3;
 pub const TTL_S: u64 = 8;
 pub const WAIT_S: u64 = 7;
 const AGE_S: u64 = 60;
+const VERSION_S: u64 = 60;
 const NEVER: u64 = u64::MAX;
 const WINDOW_S: u64 = 10;

@@ -2,7 +2,7 @@
 
 use super::key::{At, Key, Lease, Value};
 use super::voids::Cover;
-use super::{Act, Depth, Fence, NEVER, Named, WINDOW_S};
+use super::{Act, Depth, Fence, NEVER, Named, VERSION_S, WINDOW_S};
 
 impl Key {
     pub fn act(&mut self, act: Act, text: &str, fence: Fence, at: At) -> String {
@@ -10,6 +10,17 @@ impl Key {
         let live = self.live(at.now_s);
         if fence != Fence::None {
             (self.superseded, self.lease.until_s) = (at.seq, 0);
+        }
+        // A token that is none tells nothing.
+        let tells = !matches!(act, Act::MetaFillVersion(from, _) if self.token(from, at.now_s).is_none());
+        if let Some(version) = act.version().filter(|_| tells) {
+            if self.is_outdated(version, at.now_s) {
+                if let Act::MetaFillVersion(from, _) = act {
+                    self.end_lease_of(from, at);
+                }
+                return "NS".to_owned();
+            }
+            self.version = (version, at.now_s + VERSION_S);
         }
         let reply = match (act, live) {
             (Act::Gets, Some(value)) => return self.hit(value, at),
@@ -25,7 +36,9 @@ impl Key {
             }
             (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), true, at),
             (Act::LeaseSetTagged(from), _) => self.lease_set(from, Some(new.tagged()), true, at),
-            (Act::MetaFill(from), live) => meta_filled(self.lease_set(from, Some(new), false, at), live),
+            (Act::MetaFillVersion(from, _) | Act::MetaFill(from), live) => {
+                meta_filled(self.lease_set(from, Some(new), false, at), live)
+            }
             (Act::MetaFillStale(from), live) => meta_filled(self.lease_set(from, Some(new), true, at), live),
             (Act::MetaGet | Act::MetaLease, Some(value)) => {
                 self.seen[at.peer] = value.as_of;
@@ -42,10 +55,15 @@ impl Key {
                 };
                 return format!("VA {} c{token} {marks}\r\n{copy}", copy.len());
             }
-            (Act::MetaSet | Act::MetaSetTagged, _) => {
+            (Act::MetaSet | Act::MetaSetTagged | Act::MetaSetVersion(_), _) => {
                 let is_tagged = act == Act::MetaSetTagged;
                 self.set(Value { is_tagged, ..new }, fence, at);
                 if fence == Fence::Refused { "NS" } else { "HD" }
+            }
+            (Act::MetaDeleteVersion(_), live) => {
+                let is_there = live.is_some() || self.value.as_ref().is_some_and(|value| value.is_soft);
+                self.void(None, at);
+                if is_there { "HD" } else { "NF" }
             }
             (Act::MetaSoften, _) => self.soften(at),
             (Act::Release, _) => self.lease_set(at.peer, None, true, at),
@@ -142,6 +160,13 @@ impl Key {
         }
         let copy = self.value.as_ref().filter(|_| now_s >= self.held_until_s);
         (token, copy.map_or(String::new(), |value| value.text.clone()))
+    }
+
+    /// A token that is refused ends its own lease.
+    fn end_lease_of(&mut self, from: usize, at: At) {
+        if self.token(from, at.now_s) == Some(self.lease.seq) {
+            self.lease.until_s = 0;
+        }
     }
 
     /// A release is a fill without a value.

@@ -51,10 +51,14 @@ impl Shard {
     ) -> Result<Filled, Refused> {
         peer.notes.clear(key.hash, at.age());
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
-        let tags = match &fill {
-            Fill::Fresh(draft) | Fill::Value(draft) => draft.tags,
-            Fill::Release => Tags::NONE,
+        let (tags, version) = match &fill {
+            Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
+            Fill::Release => (Tags::NONE, None),
         };
+        if !self.admit(key, version, at) {
+            self.end_lease_of(key, seq);
+            return Err(Refused::Outdated);
+        }
         let refused = self.validity(key, seq, tags, at);
         match (refused, fill) {
             (Ok(()), Fill::Release) => {

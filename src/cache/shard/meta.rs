@@ -8,7 +8,7 @@ use crate::cache::engine::{Item, Meta, NoRoom, Slot};
 use crate::cache::expiry::Expiry;
 use crate::cache::key::Key;
 use crate::cache::meta::{
-    Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
+    Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
 use crate::cache::outcome::{Draft, LeaseGet, Mode, NotCounted, Store};
 use crate::cache::peer::Peer;
@@ -116,11 +116,14 @@ impl Shard {
     pub(crate) fn meta_delete(
         &mut self,
         key: &Key,
-        expected: Option<u64>,
+        only: Conditions,
         removal: Removal,
         peer: &mut Peer,
         at: At,
     ) -> Removed {
+        if !self.admit(key, only.version, at) {
+            return Removed::Outdated;
+        }
         let as_of = at.clock.fresh();
         let state = self.state(key, at);
         let found = match state {
@@ -132,7 +135,7 @@ impl Shard {
             self.void_as_of(key, as_of, peer, at);
             return Removed::NotFound;
         };
-        if !self.matches(slot, expected) {
+        if !self.matches(slot, only.unique) {
             return Removed::Exists;
         }
         self.void_as_of(key, as_of, peer, at);

@@ -31,6 +31,7 @@ use crate::cache::peer::Peer;
 use crate::cache::policy::Policy;
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::token::Mint;
+use crate::cache::versions::Versions;
 use crate::cache::voided::{Depth, Voided};
 use crate::clock::Now;
 
@@ -62,6 +63,7 @@ pub(crate) struct Shard {
     looked_for: (Seq, u32),
     /// Newest store of each key that outdates the tokens before it without being a void.
     superseded: Cells,
+    versions: Versions,
     /// Newest void of each key.
     voids: Cells,
     /// Hashes of keys whose waiters must ask again.
@@ -78,7 +80,7 @@ enum State {
 
 impl Shard {
     /// A shard that is one of so many.
-    pub(crate) fn new(engine: Engine, shards: usize) -> Self {
+    pub(crate) fn new(engine: Engine, shards: usize, version_bytes: usize) -> Self {
         Shard {
             engine,
             flush_at: None,
@@ -87,6 +89,7 @@ impl Shard {
             leases: Leases::new(LEASES / shards),
             looked_for: (Seq::ZERO, 0),
             superseded: Cells::new(SUPERSEDED_CELLS / shards),
+            versions: Versions::new(version_bytes),
             voids: Cells::new(VOID_CELLS / shards),
             woken: Vec::new(),
         }
@@ -182,11 +185,12 @@ impl Shard {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.engine.counts()
+        Counts { versions_forgotten: self.versions.forgotten, ..self.engine.counts() }
     }
 
     pub(crate) fn reset_counts(&mut self) {
         self.engine.reset_counts();
+        self.versions.forgotten = 0;
     }
 
     pub(crate) fn leases_outstanding(&self, now: Now) -> usize {
@@ -200,7 +204,7 @@ impl Shard {
     }
 
     fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
-        let Draft { expiry, flags, tags, unique, value } = draft;
+        let Draft { expiry, flags, tags, unique, value, .. } = draft;
         if expiry == Expiry::PAST {
             if let Some(slot) = self.engine.find(key) {
                 self.remove(key, slot, at);
@@ -267,4 +271,4 @@ const VOID_CELLS: usize = 1 << 19;
 const VOID_CELLS: usize = 1 << 12;
 const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
 /// Lease records over all shards.
-const LEASES: usize = VOID_CELLS / 32;
+const LEASES: usize = VOID_CELLS / 128 * 3;

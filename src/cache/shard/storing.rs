@@ -2,6 +2,7 @@
 
 use super::{At, Shard, State};
 use crate::cache::engine::{Meta, NoRoom, Slot};
+use crate::cache::expiry::seconds_after;
 use crate::cache::key::Key;
 use crate::cache::notes::Note;
 use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Store};
@@ -14,6 +15,9 @@ use crate::cache::value;
 impl Shard {
     /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
     pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: At) -> Store {
+        if !self.admit(key, draft.version, at) {
+            return Store::Outdated;
+        }
         let as_of = at.clock.fresh();
         match (mode, self.state(key, at)) {
             (Mode::Set, _) => self.set(key, as_of, draft, peer, at),
@@ -65,6 +69,12 @@ impl Shard {
         };
         let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta }, text, peer, at);
         Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
+    }
+
+    /// Whether no newer version of a row was spoken of.
+    pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: At) -> bool {
+        let until = seconds_after(at.now, at.policy.version_keep);
+        version.is_none_or(|version| self.versions.admit(key, version, at.now.seconds(), until))
     }
 
     fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
