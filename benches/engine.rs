@@ -72,7 +72,7 @@ impl Store for Leasehold {
 
     fn new(memory_bytes: usize) -> Self {
         let policy = Policy { implicit: Implicit::Off, ..Policy::default() };
-        let config = Config { memory_bytes, policy, ..Config::default() };
+        let config = Config { memory_bytes, policies: policy.into(), ..Config::default() };
         Leasehold { cache: Cache::with_seed(config, [7; 32]), now: Clock::manual().now() }
     }
 

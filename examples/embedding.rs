@@ -92,7 +92,8 @@ fn unknowing_race() {
     for implicit in [Implicit::Off, Implicit::On] {
         println!("A race without leases, the fence for plain stores is {implicit:?}:");
         let policy = Policy { implicit, ..Policy::default() };
-        let (cache, clock) = (Cache::new(Config { policy, ..Config::default() }), Clock::manual());
+        let (cache, clock) =
+            (Cache::new(Config { policies: policy.into(), ..Config::default() }), Clock::manual());
         let (mut reader, mut writer) = (Program::new(&cache, &clock), Program::new(&cache, &clock));
 
         assert_eq!(reader.get("product:7"), None);

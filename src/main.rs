@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, Server, logging, read_users};
+use leasehold::server::{Listeners, Options, PolicyOptions, Server, logging, read_users};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
             return EX_USAGE.into();
         }
     };
+    if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
+        println!("{} is right", path.display());
+        return ExitCode::SUCCESS;
+    }
     logging::init(options.verbose.into());
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +73,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
         // A daemon's paths begin at the root.
         options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
         options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
+        options.policies.config = options.policies.config.map(std::path::absolute).transpose()?;
         process::daemonize()?;
     }
     // The memory of the process that went into the background would not be.
@@ -80,9 +85,9 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let signals = runtime.block_on(async { Signals::catch() })?;
     let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
     announce(&listeners, &options);
-    let auth_file = options.auth_file.clone();
+    let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
     let server = Server::serve(listeners, users, options)?;
-    match runtime.block_on(told_to_stop(&server, signals, auth_file)) {
+    match runtime.block_on(told_to_stop(&server, signals, auth_file, policies)) {
         Shutdown::AtOnce => server.stop(),
         Shutdown::Graceful => server.stop_gracefully()?,
     }
@@ -119,7 +124,7 @@ fn announce(listeners: &Listeners, options: &Options) {
         fixed_tables_mb = options.cache().fixed_table_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
-        implicit_leases = ?options.implicit_leases,
+        implicit_leases = ?options.policies.policies().general().implicit,
         "leasehold {}",
         env!("CARGO_PKG_VERSION")
     );
@@ -144,10 +149,15 @@ impl Signals {
     }
 }
 
-async fn told_to_stop(server: &Server, mut signals: Signals, auth_file: Option<PathBuf>) -> Shutdown {
+async fn told_to_stop(
+    server: &Server,
+    mut signals: Signals,
+    auth_file: Option<PathBuf>,
+    mut policies: PolicyOptions,
+) -> Shutdown {
     let (how, why) = loop {
         tokio::select! {
-            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref()),
+            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref(), &mut policies),
             _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
             _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
             _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
@@ -158,14 +168,25 @@ async fn told_to_stop(server: &Server, mut signals: Signals, auth_file: Option<P
     how
 }
 
-/// SIGHUP: who may come in may have changed.
-fn read_again(server: &Server, auth_file: Option<&Path>) {
+/// SIGHUP: who may come in may have changed, and what is decided about keys.
+fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOptions) {
+    if auth_file.is_none() && policies.config.is_none() {
+        tracing::info!("SIGHUP: there is no file to read again");
+    }
     match auth_file.map(read_users) {
-        None => tracing::info!("SIGHUP: there is no file to read again"),
-        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old ones stay"),
+        None => {}
+        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old users stay"),
         Some(Ok(users)) => {
             server.admit(users);
             tracing::info!("SIGHUP: the users are read again");
+        }
+    }
+    match policies.read() {
+        Err(why) => tracing::error!("SIGHUP: {why}; the old policies stay"),
+        Ok(()) if policies.config.is_none() => {}
+        Ok(()) => {
+            server.decide(policies.policies());
+            tracing::info!("SIGHUP: the policies are read again");
         }
     }
 }

@@ -338,7 +338,7 @@ fn whoever_waits_is_woken_once_and_may_change_his_mind() {
 #[test]
 fn leases_are_spaced_where_the_policy_says_so() {
     let policy = Policy { lease_min_interval: 10 * SECOND, lease_window: SECOND, ..Policy::default() };
-    let mut fixture = Fixture::new(Config { policy, ..Config::default() });
+    let mut fixture = Fixture::new(Config { policies: policy.into(), ..Config::default() });
     assert!(fixture.lease("k").is_some());
     let (key, now) = (b"k", fixture.clock.now());
     let key = fixture.cache.key(key).expect("a legal key");

@@ -56,7 +56,10 @@ struct Query {
 impl World {
     fn new(implicit: Implicit, by: By) -> Self {
         let policy = Policy { implicit, ..Policy::default() };
-        let cache = Cache::with_seed(Config { memory_bytes: 8 << 20, policy, ..Config::default() }, [4; 32]);
+        let cache = Cache::with_seed(
+            Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() },
+            [4; 32],
+        );
         assert!(cache.config().names_max() < ROWS / 4, "names are forgotten");
         let readers = (0..READERS).map(|_| Reader { peer: cache.peer(), underway: Vec::new() }).collect();
         World { by, cache, clock: Clock::manual(), readers, rows: vec![Row::default(); ROWS] }

@@ -45,7 +45,7 @@ impl Pair {
         let (lease_min_interval, stale) = (Duration::from_secs(interval_s), Duration::from_secs(stale_s));
         let policy = Policy { implicit, lease_min_interval, stale, ..Policy::default() };
         let implicit_reply = if reply_not_stored { ImplicitReply::NotStored } else { ImplicitReply::Stored };
-        let config = Config { memory_bytes: 1 << 30, policy, ..Config::default() };
+        let config = Config { memory_bytes: 1 << 30, policies: policy.into(), ..Config::default() };
         let mut pair = Pair {
             connections: Vec::new(),
             model: Model::new(setting),

@@ -296,3 +296,43 @@ fn a_hangup_reads_the_users_again_and_ends_nothing() {
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }
+
+#[test]
+fn policies_are_read_from_a_file_and_again_at_a_hangup() {
+    let file = scratch("policies");
+    let config = format!("--config {}", file.display());
+    std::fs::write(&file, "[default]\nttl = 50\nspeed = 9\n").unwrap();
+    let run = |flags: &str| {
+        let server = Command::new(env!("CARGO_BIN_EXE_leasehold")).args(flags.split(' ')).output().unwrap();
+        (
+            server.status.code(),
+            String::from_utf8(server.stdout).unwrap(),
+            String::from_utf8(server.stderr).unwrap(),
+        )
+    };
+    for flags in [format!("{config} --check-config"), format!("{config} -p -1")] {
+        let (code, _, why) = run(&flags);
+        assert!(code == Some(64) && why.contains(&format!("{}:3: unknown field", file.display())), "{why}");
+    }
+    std::fs::write(&file, "[default]\nttl = 50\n").unwrap();
+    let (code, said, _) = run(&format!("{config} --check-config"));
+    assert!(code == Some(0) && said == format!("{} is right\n", file.display()), "{said}");
+
+    let mut process = Process::start(&format!("-p -1 {config}"));
+    let mut client = Client::connect(process.address());
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t50"]);
+    std::fs::write(&file, "[default]\nttl = soon\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("the old policies stay");
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t50"]);
+    std::fs::write(&file, "[prefix.k]\nttl = 500\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("the policies are read again");
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t500"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    std::fs::remove_file(&file).unwrap();
+}

@@ -21,7 +21,7 @@ impl Cache {
 
     /// Voids a key, and leaves a stale copy or nothing, whatever the policy says.
     pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) {
-        self.locked(key.hash, now, |shard, at| shard.invalidate(key, depth, peer, at));
+        self.locked(key, now, |shard, at| shard.invalidate(key, depth, peer, at));
         self.follow(key, true, now);
     }
 
@@ -44,7 +44,7 @@ impl Cache {
         self.shadow.flush(due);
         let floors: Vec<(Seq, Seq)> = self
             .hashes()
-            .map(|hash| self.locked(hash, now, |shard, at| shard.flush_all(due, depth, at)))
+            .map(|hash| self.in_shard(hash, now, |shard, at| shard.flush_all(due, depth, at)))
             .collect();
         if due.is_some() {
             return;
@@ -53,17 +53,5 @@ impl Cache {
             let (before, own) = floors[self.shard_of(hash)];
             (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
         });
-    }
-
-    /// Wakes whoever waits for a key that begins so: its lease has ended.
-    fn wake_below(&self, prefix: &[u8]) {
-        let is_below = |waiter: &super::Waiter| waiter.key.starts_with(prefix);
-        let awaited: Vec<u64> = self
-            .waiters
-            .iter()
-            .filter(|waiters| waiters.iter().any(is_below))
-            .map(|waiters| *waiters.key())
-            .collect();
-        awaited.into_iter().for_each(|hash| self.wake(hash));
     }
 }

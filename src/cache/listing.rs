@@ -32,7 +32,7 @@ impl Cache {
     /// begins at 0.
     pub fn list(&self, from: u64, now: Now, mut show: impl FnMut(Entry)) -> Option<u64> {
         let (shard, position) = (from >> POSITION_BITS, from as u32);
-        let next = self.locked(shard << SHARD_SHIFT, now, |shard, at| {
+        let next = self.in_shard(shard << SHARD_SHIFT, now, |shard, at| {
             shard.list(position, at, |listed| show(listed.into()))
         });
         let next = next.map_or((shard + 1) << POSITION_BITS, |next| shard << POSITION_BITS | u64::from(next));

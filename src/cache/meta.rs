@@ -50,6 +50,8 @@ pub struct Joining {
 /// What a store left behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Kept {
+    /// When it ends.
+    pub expiry: Expiry,
     /// Its CAS unique.
     pub unique: u64,
     /// Its length.
@@ -143,7 +145,7 @@ impl Cache {
         read: impl FnOnce(Option<Leased>, Refresh) -> R,
     ) -> R {
         let since = self.last_seq();
-        let (result, is_read) = self.locked(key.hash, now, |shard, at| {
+        let (result, is_read) = self.locked(key, now, |shard, at| {
             let (leased, refresh) = shard.meta_get(key, reading, since, peer, at);
             let is_read = !matches!(leased, Some(super::LeaseGet::Busy { .. }));
             (read(leased.map(Leased::from), refresh), is_read)
@@ -166,8 +168,7 @@ impl Cache {
         now: Now,
     ) -> (Store, Option<Kept>) {
         let _room = self.make_room(key.hash, draft.value.len(), now);
-        let done =
-            self.locked(key.hash, now, |shard, at| shard.meta_store(key, mode, joining, draft, peer, at));
+        let done = self.locked(key, now, |shard, at| shard.meta_store(key, mode, joining, draft, peer, at));
         self.follow(key, matches!(done.0, Store::Refused | Store::Stored { .. }), now);
         done
     }
@@ -183,7 +184,7 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Result<Number, MetaNotCounted> {
-        let done = self.locked(key.hash, now, |shard, at| shard.meta_count(key, counting, peer, at));
+        let done = self.locked(key, now, |shard, at| shard.meta_count(key, counting, peer, at));
         self.follow(key, done.is_ok(), now);
         done
     }
@@ -197,7 +198,7 @@ impl Cache {
         peer: &mut Peer,
         now: Now,
     ) -> Removed {
-        let done = self.locked(key.hash, now, |shard, at| shard.meta_delete(key, only, removal, peer, at));
+        let done = self.locked(key, now, |shard, at| shard.meta_delete(key, only, removal, peer, at));
         self.follow(key, !matches!(done, Removed::Exists | Removed::Outdated), now);
         done
     }

@@ -22,6 +22,7 @@ mod meta;
 mod notes;
 mod outcome;
 mod peer;
+mod policies;
 mod policy;
 mod recency;
 mod restart;
@@ -35,10 +36,11 @@ mod token;
 mod value;
 mod versions;
 mod voided;
+mod waiting;
 
 use std::sync::Arc;
-use std::task::Waker;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use self::ages::Ages;
@@ -53,6 +55,7 @@ use self::shadow::Shadow;
 use self::shard::{At, Shard};
 use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
 use self::token::Mint;
+use self::waiting::Waiter;
 use crate::clock::Now;
 
 pub use self::ages::AGE_SECONDS_MAX;
@@ -70,8 +73,9 @@ pub use self::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
 pub use self::notes::NOTES_MAX;
-pub use self::outcome::{Draft, Fence, Fill, Filled, Mode, NotCounted, Refused, Store};
+pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
+pub use self::policies::Policies;
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::seq::{SEQ_BITS, Seq};
 pub use self::shadow::{Curve, FACTORS};
@@ -91,19 +95,13 @@ pub struct Cache {
     keys: Keys,
     mint: Mint,
     peers: AtomicU64,
+    policies: ArcSwap<Policies>,
     /// The shard that gives room next.
     rotor: AtomicUsize,
     shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
     /// Who sleeps until the lease of a key (by its hash) has ended.
     waiters: DashMap<u64, Vec<Waiter>>,
-}
-
-/// Who sleeps until the lease of a key has ended.
-struct Waiter {
-    key: Box<[u8]>,
-    peer: u64,
-    waker: Waker,
 }
 
 /// A value as it was read.
@@ -119,6 +117,8 @@ pub struct Value<'a> {
     pub flags: u32,
     /// Whether it had been read before.
     pub is_fetched: bool,
+    /// Whether it is a stale copy.
+    pub is_stale: bool,
     /// The same bytes where they lie apart, as those of large values do: a clone shares them.
     pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
@@ -182,6 +182,7 @@ impl Cache {
             evicted: Mutex::new(Collected::default()),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
+            policies: ArcSwap::from_pointee(config.policies.clone()),
             rotor: AtomicUsize::new(0),
             shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
@@ -197,6 +198,16 @@ impl Cache {
         &self.config
     }
 
+    /// What operators have decided, as of now.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.load_full()
+    }
+
+    /// From now on they have decided otherwise. What is stored stays as it is.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
+    }
+
     /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
         self.keys.key(bytes)
@@ -204,20 +215,40 @@ impl Cache {
 
     /// A new party; see [`Peer`].
     pub fn peer(&self) -> Peer {
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), self.config.policy.implicit)
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A peer is gone: whoever waits for one of its leases is woken, and the next lease-get is granted.
     pub fn leave(&self, peer: &mut Peer, now: Now) {
         for (hash, seq) in peer.take_held() {
-            self.locked(hash, now, |shard, _| shard.release(hash, seq));
+            self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
         }
     }
 
     /// The live value of a key, read under the shard's lock: `read` must be short.
     pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
-        self.shadow.read(key.hash, now);
-        self.locked(key.hash, now, |shard, at| shard.get(key, peer, at).map(|item| read(item.into())))
+        match self.get_or_wait(key, false, peer, now, read) {
+            Got::Busy { .. } | Got::Missed => None,
+            Got::Found(found) => Some(found),
+        }
+    }
+
+    /// As [`Cache::get`], but where somebody else loads the value the policy may want the caller to wait for it
+    /// ([`Cache::wait`]) and ask again; not if he `may_wait` no longer.
+    pub fn get_or_wait<R>(
+        &self,
+        key: &Key,
+        may_wait: bool,
+        peer: &mut Peer,
+        now: Now,
+        read: impl FnOnce(Value) -> R,
+    ) -> Got<R> {
+        let got = self
+            .locked(key, now, |shard, at| shard.get(key, may_wait, peer, at).map(|item| read(item.into())));
+        if !matches!(got, Got::Busy { .. }) {
+            self.shadow.read(key.hash, now);
+        }
+        got
     }
 
     /// As [`Cache::get`], and gives the value a new expiry.
@@ -230,7 +261,7 @@ impl Cache {
         read: impl FnOnce(Value) -> R,
     ) -> Option<R> {
         self.shadow.read(key.hash, now);
-        let found = self.locked(key.hash, now, |shard, at| {
+        let found = self.locked(key, now, |shard, at| {
             shard.get_and_touch(key, expiry, peer, at).map(|item| read(item.into()))
         });
         self.follow(key, found.is_some(), now);
@@ -239,12 +270,12 @@ impl Cache {
 
     /// As [`Cache::get`], without counting as a read of the value.
     pub fn peek<R>(&self, key: &Key, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
-        self.locked(key.hash, now, |shard, at| shard.peek(key, at).map(|item| read(item.into())))
+        self.locked(key, now, |shard, at| shard.peek(key, at).map(|item| read(item.into())))
     }
 
     /// Gives the live value a new expiry; false if there is none.
     pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
-        let was_live = self.locked(key.hash, now, |shard, at| shard.touch(key, expiry, at).is_some());
+        let was_live = self.locked(key, now, |shard, at| shard.touch(key, expiry, at).is_some());
         self.follow(key, was_live, now);
         was_live
     }
@@ -261,7 +292,7 @@ impl Cache {
         now: Now,
         read: impl FnOnce(Leased) -> R,
     ) -> R {
-        let (result, is_read) = self.locked(key.hash, now, |shard, at| {
+        let (result, is_read) = self.locked(key, now, |shard, at| {
             let leased = Leased::from(shard.lease_get(key, since, peer, at));
             // A loser's miss is not one of a cache that is too small.
             let is_read = !matches!(leased, Leased::Busy { .. });
@@ -295,7 +326,7 @@ impl Cache {
             Fill::Release => 0,
         };
         let _room = self.make_room(key.hash, value_bytes, now);
-        let filled = self.locked(key.hash, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
+        let filled = self.locked(key, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
         peer.drop_held(key.hash);
         self.follow(key, filled == Filled::Visible, now);
         Ok(filled)
@@ -304,14 +335,14 @@ impl Cache {
     /// Stores a value, if `mode` and the fence allow it.
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
         let _room = self.make_room(key.hash, draft.value.len(), now);
-        let done = self.locked(key.hash, now, |shard, at| shard.store(key, mode, draft, peer, at));
+        let done = self.locked(key, now, |shard, at| shard.store(key, mode, draft, peer, at));
         self.follow(key, matches!(done, Store::Refused | Store::Stored { .. }), now);
         done
     }
 
     /// Counts the live value up or down; `None` if there is none.
     pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotCounted>> {
-        let done = self.locked(key.hash, now, |shard, at| shard.count(key, step, peer, at));
+        let done = self.locked(key, now, |shard, at| shard.count(key, step, peer, at));
         self.follow(key, matches!(done, Some(Ok(_))), now);
         done
     }
@@ -320,30 +351,9 @@ impl Cache {
     ///
     /// With `held_until` (monotonic milliseconds) nobody but a plain `set` may fill it before then.
     pub fn delete(&self, key: &Key, held_until: Option<u64>, peer: &mut Peer, now: Now) -> bool {
-        let was_live = self.locked(key.hash, now, |shard, at| shard.delete(key, held_until, peer, at));
+        let was_live = self.locked(key, now, |shard, at| shard.delete(key, held_until, peer, at));
         self.follow(key, true, now);
         was_live
-    }
-
-    /// Leaves a waker that is called when the lease of a key has ended; false if it has already, and asking again
-    /// is worth while. Undone by [`Cache::stop_waiting`].
-    pub fn wait(&self, key: &Key, peer: &Peer, waker: &Waker, now: Now) -> bool {
-        // Left before the lease is looked at: a void of its prefix, which takes no lock of a shard, finds one or the other.
-        let waiter = Waiter { key: key.bytes.into(), peer: peer.id, waker: waker.clone() };
-        self.waiters.entry(key.hash).or_default().push(waiter);
-        let must_wait = self.locked(key.hash, now, |shard, at| shard.await_lease(key, at));
-        if !must_wait {
-            self.stop_waiting(key, peer);
-        }
-        must_wait
-    }
-
-    /// Takes back what [`Cache::wait`] left.
-    pub fn stop_waiting(&self, key: &Key, peer: &Peer) {
-        if let Some(mut waiters) = self.waiters.get_mut(&key.hash) {
-            waiters.retain(|waiter| waiter.peer != peer.id);
-        }
-        self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
     /// What all shards hold and have done.
@@ -373,10 +383,21 @@ impl Cache {
         self.clock.last()
     }
 
-    /// Does one thing under the lock of the shard that a hash belongs to, and wakes whoever must hear of it after.
-    fn locked<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
-        self.ages.tick(&self.clock, now);
-        let at = self.at(now);
+    /// Does one thing with a key under the lock of its shard.
+    fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+        let policies = self.policies.load();
+        self.locked_under(key.hash, self.at(policies.of(key.bytes), &policies, now), act)
+    }
+
+    /// Does one thing under the lock of the shard that a hash belongs to.
+    fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+        let policies = self.policies.load();
+        self.locked_under(hash, self.at(policies.general(), &policies, now), act)
+    }
+
+    /// As [`Cache::in_shard`], and wakes whoever must hear of it after.
+    fn locked_under<R>(&self, hash: u64, at: At, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+        self.ages.tick(&self.clock, at.now);
         let (result, woken, evicted, _garbage) = {
             let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
@@ -401,12 +422,6 @@ impl Cache {
         }
     }
 
-    fn wake(&self, hash: u64) {
-        if let Some((_, waiters)) = self.waiters.remove(&hash) {
-            waiters.into_iter().for_each(|waiter| waiter.waker.wake());
-        }
-    }
-
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
     }
@@ -416,15 +431,16 @@ impl Cache {
         (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
     }
 
-    fn at(&self, now: Now) -> At<'_> {
+    fn at<'a>(&'a self, policy: &'a Policy, policies: &'a Policies, now: Now) -> At<'a> {
         At {
             ages: &self.ages,
             broad: &self.broad,
             clock: &self.clock,
-            lease_window: self.config.policy.lease_window,
+            lease_window: policy.lease_window,
             mint: &self.mint,
             now,
-            policy: &self.config.policy,
+            policies,
+            policy,
             value_bytes_max: self.config.value_bytes_max,
         }
     }
@@ -439,6 +455,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
             expiry: Expiry(if meta.is_stale { meta.gone } else { meta.expiry }),
             flags: meta.flags,
             is_fetched: item.is_fetched,
+            is_stale: meta.is_stale,
             shared: item.shared,
             stored: meta.stored,
             tags: item.tags,

@@ -28,6 +28,8 @@ pub(crate) struct Note {
 pub(crate) struct Age {
     /// Points up to this one were given out before any note that still counts was taken.
     pub(crate) horizon: Seq,
+    /// How the key is fenced.
+    pub(crate) implicit: Implicit,
     /// For how many seconds a note counts.
     pub(crate) max: u32,
     /// The monotonic second.
@@ -45,7 +47,6 @@ enum Mark {
 
 /// The notes of one connection.
 pub(crate) struct Notes {
-    implicit: Implicit,
     /// Positions rise for ever; position `p` lies at `p % ring.len()`.
     ring: Vec<Note>,
     chains: Vec<u64>,
@@ -81,17 +82,17 @@ impl Note {
 }
 
 impl Notes {
-    pub(crate) fn new(implicit: Implicit) -> Self {
-        Notes { implicit, ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
+    pub(crate) fn new() -> Self {
+        Notes { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
     }
 
     /// Notes a miss at `seq`; `held_off` makes it void from the start.
     pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, age: Age) {
-        if self.implicit == Implicit::Off {
+        if age.implicit == Implicit::Off {
             return;
         }
         let mark = if held_off { Mark::Dead } else { Mark::Open };
-        if self.implicit != Implicit::Strict
+        if age.implicit != Implicit::Strict
             && let Some(old) = self.find(hash, age)
         {
             if held_off {
@@ -104,7 +105,7 @@ impl Notes {
 
     /// A hit or a fill by token: what the client stores next is no fill for the miss before.
     pub(crate) fn clear(&mut self, hash: u64, age: Age) {
-        if self.oldest == self.next || self.implicit == Implicit::Strict {
+        if self.oldest == self.next || age.implicit == Implicit::Strict {
             return;
         }
         if let Some(note) = self.find(hash, age) {
@@ -114,10 +115,10 @@ impl Notes {
 
     /// The note that a store of this key is to be checked against; it is used up, except in strict mode.
     pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Note> {
-        if self.implicit == Implicit::Off {
+        if age.implicit == Implicit::Off {
             return None;
         }
-        let is_strict = self.implicit == Implicit::Strict;
+        let is_strict = age.implicit == Implicit::Strict;
         if let Some(note) = self.find(hash, age) {
             let taken = *note;
             if !is_strict {
@@ -130,7 +131,7 @@ impl Notes {
 
     /// This connection voids the key itself at `own`, where `covering` covered it before.
     pub(crate) fn own_void(&mut self, hash: u64, covering: Seq, own: Seq, age: Age) {
-        if self.implicit == Implicit::Off || (self.oldest == self.next && self.lost.is_none()) {
+        if age.implicit == Implicit::Off || (self.oldest == self.next && self.lost.is_none()) {
             return;
         }
         if self.find(hash, age).is_none()
@@ -272,10 +273,15 @@ const NOTES_MIN: usize = 8;
 mod tests {
     use super::*;
 
-    const NOW: Age = Age { horizon: Seq::ZERO, max: 60, now: 100 };
+    const NOW: Age = Age { horizon: Seq::ZERO, implicit: Implicit::On, max: 60, now: 100 };
+    const STRICT: Age = Age { implicit: Implicit::Strict, ..NOW };
 
     fn later(seconds: u32) -> Age {
         Age { now: NOW.now + seconds, ..NOW }
+    }
+
+    fn strict(seconds: u32) -> Age {
+        Age { implicit: Implicit::Strict, ..later(seconds) }
     }
 
     fn seq(number: u64) -> Seq {
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn on_keeps_the_oldest_miss_of_a_key_and_uses_it_up() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         notes.miss(1, seq(10), false, NOW);
         notes.miss(1, seq(20), false, NOW);
         let note = notes.take(1, NOW).unwrap();
@@ -294,18 +300,18 @@ mod tests {
 
     #[test]
     fn strict_keeps_every_miss_until_it_is_old() {
-        let mut notes = Notes::new(Implicit::Strict);
-        notes.miss(1, seq(10), false, NOW);
-        notes.miss(1, seq(20), false, later(1));
-        notes.clear(1, later(1));
-        assert!(notes.take(1, later(60)).unwrap().is_void(seq(15)));
-        assert!(!notes.take(1, later(61)).unwrap().is_void(seq(15)), "the second one counts now");
-        assert_eq!(notes.take(1, later(62)), None);
+        let mut notes = Notes::new();
+        notes.miss(1, seq(10), false, STRICT);
+        notes.miss(1, seq(20), false, strict(1));
+        notes.clear(1, strict(1));
+        assert!(notes.take(1, strict(60)).unwrap().is_void(seq(15)));
+        assert!(!notes.take(1, strict(61)).unwrap().is_void(seq(15)), "the second one counts now");
+        assert_eq!(notes.take(1, strict(62)), None);
     }
 
     #[test]
     fn an_own_void_is_disregarded_unless_it_hides_anothers() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         notes.miss(1, seq(10), false, NOW);
         notes.own_void(1, seq(5), seq(11), NOW);
         assert!(!notes.take(1, NOW).unwrap().is_void(seq(11)));
@@ -317,7 +323,7 @@ mod tests {
 
     #[test]
     fn an_own_flush_does_not_raise_a_cleared_note_from_the_dead() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         notes.miss(1, seq(10), false, NOW);
         notes.clear(1, NOW);
         notes.own_flush(|_| (seq(11), seq(12)));
@@ -326,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_miss_while_held_off_is_void_whatever_comes() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         notes.miss(1, seq(10), false, NOW);
         notes.miss(1, seq(11), true, NOW);
         assert!(notes.take(1, NOW).unwrap().is_void(Seq::ZERO));
@@ -334,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_the_ring_forgets_still_counts_for_every_key_while_it_is_young() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         for n in 0..NOTES_MAX as u64 + 2 {
             notes.miss(n << 24, seq(100 + n), false, NOW);
         }
@@ -352,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_miss_while_held_off_stays_void_when_the_ring_forgets_it() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         notes.miss(0, seq(100), true, NOW);
         for n in 1..NOTES_MAX as u64 + 2 {
             notes.miss(n << 24, seq(100 + n), false, NOW);
@@ -363,7 +369,7 @@ mod tests {
 
     #[test]
     fn after_an_overflow_an_own_void_is_still_ones_own() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         for n in 0..NOTES_MAX as u64 + 2 {
             notes.miss(n << 24, seq(100 + n), false, NOW);
         }
@@ -373,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_long_life_needs_no_more_than_the_ring() {
-        let mut notes = Notes::new(Implicit::On);
+        let mut notes = Notes::new();
         for n in 0..100_000u64 {
             let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             notes.miss(hash, seq(n + 1), false, NOW);

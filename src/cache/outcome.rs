@@ -1,6 +1,7 @@
 //! What can be asked of the cache beside a key, and what it can answer.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::engine::Item;
 use super::expiry::Expiry;
@@ -101,6 +102,32 @@ pub enum Store {
     },
     /// The value would have grown beyond the limit; the old one stands.
     TooLarge,
+}
+
+/// What a plain read finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Got<R> {
+    /// Somebody else is loading it.
+    Busy {
+        /// How long the policy wants readers to wait.
+        patience: Duration,
+        /// Until when that other one is waited for at most, in monotonic milliseconds.
+        until: u64,
+    },
+    /// A value, live or one that the policy serves stale.
+    Found(R),
+    /// Nothing.
+    Missed,
+}
+
+impl<R> Got<R> {
+    pub(crate) fn map<S>(self, map: impl FnOnce(R) -> S) -> Got<S> {
+        match self {
+            Got::Busy { patience, until } => Got::Busy { patience, until },
+            Got::Found(found) => Got::Found(map(found)),
+            Got::Missed => Got::Missed,
+        }
+    }
 }
 
 /// What became of an accepted fill.

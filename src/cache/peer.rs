@@ -1,7 +1,6 @@
 //! What the cache remembers of one connection, or of one thread of an embedding program.
 
 use super::notes::Notes;
-use super::policy::Implicit;
 use super::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
@@ -15,8 +14,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: u64, implicit: Implicit) -> Self {
-        Peer { id, notes: Notes::new(implicit), held: Vec::new() }
+    pub(crate) fn new(id: u64) -> Self {
+        Peer { id, notes: Notes::new(), held: Vec::new() }
     }
 
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.

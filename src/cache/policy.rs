@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::broad::Broad;
 use super::budget::Layout;
+use super::policies::Policies;
 use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
 
@@ -21,9 +22,13 @@ pub enum Implicit {
     Strict,
 }
 
-/// How leases behave.
+/// How leases behave, and how long values live.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
+    /// How long a plain `get` waits that misses while another connection loads the value; 0 for not at all.
+    pub herd_wait: Duration,
+    /// For how long a delete holds its key off, if it does not say so itself; 0 for not at all.
+    pub hold_off: Duration,
     /// The fence for clients that know nothing of leases.
     pub implicit: Implicit,
     /// How long tokens and noted misses are good for; whole seconds, at most [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
@@ -32,8 +37,16 @@ pub struct Policy {
     pub lease_min_interval: Duration,
     /// For how long a granted lease makes others wait.
     pub lease_window: Duration,
+    /// Whether a plain `get` that misses while another connection loads the value is served the stale copy.
+    pub serve_stale: bool,
     /// For how long a voided or expired value is kept as a stale copy; 0 keeps none.
     pub stale: Duration,
+    /// How long a value lives that comes without an expiry; 0 for ever.
+    pub ttl: Duration,
+    /// By how many hundredths at most a value's life is cut, at random, so that values of one time do not end together.
+    pub ttl_jitter: u32,
+    /// How long a value lives at most, whatever its client says; 0 for as long as that says.
+    pub ttl_max: Duration,
     /// For how long the newest version of a row is remembered by its key.
     pub version_keep: Duration,
 }
@@ -45,8 +58,8 @@ pub struct Config {
     pub memory_bytes: usize,
     /// The longest value, in bytes.
     pub value_bytes_max: usize,
-    /// How leases behave.
-    pub policy: Policy,
+    /// How leases behave, and how long values live.
+    pub policies: Policies,
     /// What a store does that finds no room.
     pub when_full: WhenFull,
 }
@@ -64,13 +77,26 @@ pub enum WhenFull {
 impl Default for Policy {
     fn default() -> Self {
         Policy {
+            herd_wait: Duration::ZERO,
+            hold_off: Duration::ZERO,
             implicit: Implicit::On,
             lease_max_age: Duration::from_secs(60),
             lease_min_interval: Duration::ZERO,
             lease_window: Duration::from_secs(10),
+            serve_stale: false,
             stale: Duration::ZERO,
+            ttl: Duration::ZERO,
+            ttl_jitter: 0,
+            ttl_max: Duration::ZERO,
             version_keep: Duration::from_secs(60),
         }
+    }
+}
+
+impl Policy {
+    /// Whether plain reads mind who else is loading a value.
+    pub(crate) fn tames_herds(&self) -> bool {
+        self.serve_stale || !self.herd_wait.is_zero()
     }
 }
 
@@ -111,7 +137,7 @@ impl Default for Config {
         Config {
             memory_bytes: 64 << 20,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
-            policy: Policy::default(),
+            policies: Policies::default(),
             when_full: WhenFull::Evict,
         }
     }

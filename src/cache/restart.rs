@@ -26,7 +26,7 @@ impl Cache {
     pub fn restore(&self, key: &Key, draft: Draft, as_of: Seq, now: Now) -> bool {
         assert!(as_of <= self.clock.start(), "what this cache does comes after all that it brings back");
         let _room = self.make_room(key.hash, draft.value.len(), now);
-        self.locked(key.hash, now, |shard, at| shard.restore(key, as_of, draft, at))
+        self.locked(key, now, |shard, at| shard.restore(key, as_of, draft, at))
     }
 
     /// When everything will be voided (monotonic milliseconds), if a delayed flush is not due yet.

@@ -15,7 +15,7 @@ impl Cache {
         self.shadow.sweep(now);
         let mut is_more = false;
         for hash in self.hashes() {
-            is_more |= self.locked(hash, now, |shard, at| shard.sweep(at));
+            is_more |= self.in_shard(hash, now, |shard, at| shard.sweep(at));
         }
         let is_over = self.budget.used() > self.budget.limit();
         is_more | (is_over && self.reclaim(0, now))
@@ -62,9 +62,11 @@ impl Cache {
         let others =
             (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
+            let policies = self.policies.load();
+            let at = self.at(policies.general(), &policies, now);
             let (gave, evicted, _garbage) = {
                 let mut shard = self.shards[shard].lock();
-                (shard.reclaim(share, self.at(now)), shard.evicted(), shard.garbage())
+                (shard.reclaim(share, at), shard.evicted(), shard.garbage())
             };
             if !evicted.is_empty() {
                 self.collect(evicted);

@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::leasing::{LOST_TOKEN, fill_status, filled, tagged};
 use super::watching::Found;
-use super::{Command, Flow, LOST_TOKEN, block, fill_status, filled, legal, tagged};
+use super::{Command, Flow, block, legal};
 use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Counting, Draft, Expiry, Fill, Filled, Joining, Kept, Leased, MetaNotCounted, Mode,
+    Cache, Conditions, Counting, Draft, Expiry, Fill, Filled, Joining, Leased, MetaNotCounted, Mode,
     NotCounted, Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
 };
 use crate::clock::Now;
@@ -56,7 +57,7 @@ impl Command<'_> {
             self.session.begin_leases(self.cache.last_seq());
             self.session.begin_waiting(u32::try_from(wait_ms).unwrap_or(u32::MAX), now)
         });
-        let reading = reading(self.cache, flags, now);
+        let reading = reading(self.cache, &meta.key, flags, now);
         let key = legal(self.cache, &meta.key);
         let (output, counters) = (&mut *self.output, &self.session.counters);
         let peer = &mut self.session.peer;
@@ -160,7 +161,7 @@ impl Command<'_> {
         let peer = &mut self.session.peer;
         let (done, kept) = self.cache.meta_store(&key, mode, joining, draft, peer, self.now);
         self.tell_store(&meta.key, mode, done, expiry, sent_bytes, found);
-        self.tally_store(mode, done);
+        self.tally_store(&meta.key, mode, done);
         let status = match done {
             cache::Store::Exists => b"EX",
             cache::Store::NoRoom => return self.output.reply(Reply::NoRoom),
@@ -171,7 +172,7 @@ impl Command<'_> {
             | cache::Store::TooLarge => b"NS",
             cache::Store::Stored { .. } => b"HD",
         };
-        let Kept { unique, value_bytes } = kept.unwrap_or(Kept { unique: 0, value_bytes: sent_bytes });
+        let (unique, value_bytes) = kept.map_or((0, sent_bytes), |kept| (kept.unique, kept.value_bytes));
         let told = Told { unique: Some(unique), value_bytes: Some(value_bytes), ..Told::default() };
         self.answer(meta, status, flags.has(b'q') && status == b"HD", told);
     }
@@ -330,10 +331,10 @@ impl Command<'_> {
     }
 }
 
-fn reading(cache: &Cache, flags: Flags, now: Now) -> Reading {
+fn reading(cache: &Cache, key: &[u8], flags: Flags, now: Now) -> Reading {
     let expiry_of = |letter| flags.signed(letter).map(|ends| Expiry::from_exptime(ends, now));
     let lease = expiry_of(b'N').map(|window| match window {
-        Expiry::NEVER => cache.config().policy.lease_window,
+        Expiry::NEVER => cache.policies().of(key).lease_window,
         window => Duration::from_secs(window.delay_ms(now) / 1000),
     });
     Reading { expiry: expiry_of(b'T'), is_peek: flags.has(b'u'), lease, refresh: expiry_of(b'R') }
@@ -347,6 +348,7 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
         expiry: Expiry::after(Duration::from_millis(window_ms), now),
         flags: 0,
         is_fetched: false,
+        is_stale: false,
         shared: None,
         stored: now.seconds(),
         tags: Tags::NONE,

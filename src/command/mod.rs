@@ -8,6 +8,7 @@
 
 mod access;
 mod invalidate;
+mod leasing;
 mod listing;
 mod meta;
 mod session;
@@ -15,13 +16,10 @@ mod stats;
 mod watching;
 
 use crate::cache;
-use crate::cache::{
-    Cache, Draft, Expiry, Fence, Fill, Filled, Implicit, Key, Leased, Mode, NotCounted, Refused, Seq, Step,
-    TagList, Tags, Value,
-};
+use crate::cache::{Cache, Draft, Expiry, Fence, Got, Implicit, Key, Mode, NotCounted, Step, Tags, Value};
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
-use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Output, Reply, Request, Shutdown, Store, TagWords};
+use crate::protocol::{Block, CasUnique, Keys, Output, Reply, Request, Shutdown, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::session::{ImplicitReply, Rules, Session};
@@ -133,31 +131,55 @@ struct Command<'c> {
 }
 
 impl Command<'_> {
-    /// Answers key after key until the output is full; `END` after the last one.
-    fn each<'a>(&mut self, keys: &mut Keys<'a>, mut answer: impl FnMut(&mut Self, &'a [u8])) -> Flow<'a> {
+    /// Answers key after key until the output is full, or the answer is to be waited for until some time; `END` after the
+    /// last one.
+    fn each<'a>(
+        &mut self,
+        keys: &mut Keys<'a>,
+        mut answer: impl FnMut(&mut Self, &'a [u8]) -> Option<u64>,
+    ) -> Flow<'a> {
         while !self.output.is_full() {
-            let Some(key) = keys.next() else {
+            let Some(key) = keys.peek() else {
+                self.session.end_leases();
                 self.output.reply(Reply::End);
                 return Flow::Next;
             };
-            answer(self, key);
+            if let Some(until) = answer(self, key) {
+                return Flow::Wait { key, until };
+            }
+            keys.next();
         }
         Flow::Pause
     }
 
-    fn get(&mut self, bytes: &[u8], unique: CasUnique) {
+    /// Says until when to wait for the value, if others load it and the policy wants that.
+    fn get(&mut self, bytes: &[u8], unique: CasUnique) -> Option<u64> {
         let key = legal(self.cache, bytes);
-        let output = &mut *self.output;
-        let found = self.cache.get(&key, &mut self.session.peer, self.now, |value| {
+        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
+        let may_wait = session.may_wait(now);
+        let got = self.cache.get_or_wait(&key, may_wait, &mut session.peer, now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
-            value.bytes.len()
+            (value.bytes.len(), value.is_stale)
         });
-        self.tell_fetched(bytes, found);
+        session.waited.count(matches!(got, Got::Busy { .. }), !may_wait, &session.counters);
+        let found = match got {
+            Got::Busy { patience, until } => {
+                session.begin_leases(self.cache.last_seq());
+                return Some(until.min(session.begin_waiting(patience.as_millis() as u32, now)));
+            }
+            Got::Found(found) => Some(found),
+            Got::Missed => None,
+        };
+        if let Some((_, true)) = found {
+            session.counters.add(Count::StaleServed);
+        }
+        self.tell_fetched(bytes, found.map(|(value_bytes, _)| value_bytes));
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
         self.used(bytes, Use::Get { is_hit: found.is_some() });
+        None
     }
 
-    fn get_and_touch(&mut self, bytes: &[u8], exptime: i64, unique: CasUnique) {
+    fn get_and_touch(&mut self, bytes: &[u8], exptime: i64, unique: CasUnique) -> Option<u64> {
         let key = legal(self.cache, bytes);
         let output = &mut *self.output;
         let expiry = Expiry::from_exptime(exptime, self.now);
@@ -170,9 +192,10 @@ impl Command<'_> {
         // memcached counts a gat as a touch alone.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
         self.used(bytes, Use::Get { is_hit: found.is_some() });
+        None
     }
 
-    fn meta_get(&mut self, bytes: &[u8]) {
+    fn meta_get(&mut self, bytes: &[u8]) -> Option<u64> {
         let (now, output) = (self.now, &mut *self.output);
         let key = legal(self.cache, bytes);
         let found = self.cache.peek(&key, now, |value| {
@@ -183,97 +206,7 @@ impl Command<'_> {
         });
         self.tell_fetched(bytes, found);
         self.session.counters.add(Count::CmdMeta);
-    }
-
-    fn lease_get<'a>(&mut self, keys: &mut Keys<'a>, wait_ms: u32) -> Flow<'a> {
-        let since = self.session.begin_leases(self.cache.last_seq());
-        let deadline = self.session.begin_waiting(wait_ms, self.now);
-        while !self.output.is_full() {
-            let Some(bytes) = keys.peek() else {
-                self.session.end_leases();
-                self.output.reply(Reply::End);
-                return Flow::Next;
-            };
-            if let Some(until) = self.lease_get_one(bytes, since, deadline) {
-                return Flow::Wait { key: bytes, until };
-            }
-            keys.next();
-        }
-        Flow::Pause
-    }
-
-    /// Answers one key of a `lease-get`, or says until when to wait for it.
-    fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
-        let key = legal(self.cache, bytes);
-        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
-        let Session { metrics, peer, counters, waited, .. } = session;
-        let mut value_bytes = None;
-        let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
-            let (token, stale) = match leased {
-                Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
-                    return Some(until.min(deadline));
-                }
-                Leased::Busy { stale, .. } => {
-                    counters.add(Count::LeaseHotMiss);
-                    (LOST_TOKEN, stale)
-                }
-                Leased::Granted { stale, token } => {
-                    counters.add(Count::LeaseGranted);
-                    (token.number(), stale)
-                }
-                Leased::Hit(value) => {
-                    output.value(bytes, value.flags, None, block(value));
-                    counters.add(Count::GetHits);
-                    metrics.prefixes.count(bytes, Use::Get { is_hit: true });
-                    value_bytes = Some(value.bytes.len());
-                    return None;
-                }
-            };
-            counters.add(Count::GetMisses);
-            metrics.prefixes.count(bytes, Use::Get { is_hit: false });
-            if stale.is_some() {
-                counters.add(Count::StaleServed);
-            }
-            let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
-            output.leased_value(bytes, token, flags, copy);
-            None
-        });
-        waited.count(waits.is_some(), now.millis >= deadline, counters);
-        if waits.is_none() {
-            // It is a get, too, so that hits and misses add up to the gets.
-            counters.add(Count::CmdGet);
-            counters.add(Count::CmdLeaseGet);
-            self.tell_fetched(bytes, value_bytes);
-        }
-        waits
-    }
-
-    fn lease_set(&mut self, LeaseSet { token, store, tags }: &mut LeaseSet) {
-        let tags = tagged(*tags);
-        let key = legal(self.cache, store.key);
-        self.used(store.key, Use::Set);
-        let (expiry, value_bytes) = (Expiry::from_exptime(store.exptime, self.now), store.value.len());
-        self.look_up(store.key);
-        let fill = if store.exptime < 0 {
-            Fill::Release
-        } else {
-            Fill::Value(Draft { tags: tags.tags(), ..draft(store, self.now) })
-        };
-        let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
-        let reply = match done {
-            Ok(Filled::Released | Filled::Visible) => Reply::Stored,
-            Ok(Filled::Stale) => Reply::StaleStored,
-            Err(Refused::NoRoom) => Reply::NoRoom,
-            Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => {
-                Reply::NotStored
-            }
-        };
-        if done != Ok(Filled::Released) {
-            self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
-        }
-        self.session.counters.add(Count::CmdLeaseSet);
-        self.session.counters.add(filled(done));
-        self.reply(reply, store.noreply);
+        None
     }
 
     fn store(&mut self, mode: Mode, store: &mut Store) {
@@ -283,7 +216,7 @@ impl Command<'_> {
         let (expiry, value_bytes) = (draft.expiry, draft.value.len());
         let done = self.cache.store(&key, mode, draft, &mut self.session.peer, self.now);
         self.tell_store(store.key, mode, done, expiry, value_bytes, found);
-        self.tally_store(mode, done);
+        self.tally_store(store.key, mode, done);
         let reply = match done {
             cache::Store::Exists => Reply::Exists,
             cache::Store::NoRoom => Reply::NoRoom,
@@ -406,7 +339,7 @@ impl Command<'_> {
         self.session.counters.add(if was_hit { hit } else { miss });
     }
 
-    fn tally_store(&self, mode: Mode, done: cache::Store) {
+    fn tally_store(&self, key: &[u8], mode: Mode, done: cache::Store) {
         let counters = &self.session.counters;
         counters.add(Count::CmdSet);
         match (mode, done) {
@@ -420,7 +353,7 @@ impl Command<'_> {
             (_, cache::Store::Stored { fence: Fence::Passed }) => counters.add(Count::ImplicitFills),
             (_, cache::Store::Stored { fence: Fence::Observed }) => counters.add(Count::ImplicitObserved),
             (Mode::Set, cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {
-                if self.cache.config().policy.implicit != Implicit::Off {
+                if self.cache.policies().of(key).implicit != Implicit::Off {
                     counters.add(Count::UnfencedSets);
                 }
             }
@@ -431,28 +364,6 @@ impl Command<'_> {
 
 fn legal<'a>(cache: &Cache, bytes: &'a [u8]) -> Key<'a> {
     cache.key(bytes).expect("the grammar lets only legal keys through")
-}
-
-/// Under which name the end of a fill is counted.
-fn filled(done: Result<Filled, Refused>) -> Count {
-    match done {
-        Ok(Filled::Released) => Count::LeaseReleased,
-        Ok(Filled::Stale) | Err(Refused::Voided) => Count::LeaseRefusedVoided,
-        Ok(Filled::Visible) => Count::LeaseFilled,
-        Err(Refused::NoRoom) => Count::StoreNoMemory,
-        Err(Refused::Outdated) => Count::VersionsRefused,
-        Err(Refused::Superseded) => Count::LeaseRefusedSuperseded,
-        Err(Refused::Unknown) => Count::LeaseRefusedUnknown,
-    }
-}
-
-/// How the end of a fill is told to those who watch.
-fn fill_status(done: Result<Filled, Refused>) -> &'static str {
-    match done {
-        Ok(Filled::Released | Filled::Stale | Filled::Visible) => "stored",
-        Err(Refused::NoRoom) => "no_memory",
-        Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
-    }
 }
 
 fn shown(unique: CasUnique, value: Value) -> Option<u64> {
@@ -468,23 +379,15 @@ fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
     Draft { expiry, flags: store.flags, tags: Tags::NONE, unique: None, version: None, value }
 }
 
-fn tagged(words: TagWords) -> TagList {
-    TagList::new(words).expect("the grammar lets only legal tags through")
-}
-
 fn block(value: Value<'_>) -> Block<'_> {
     Block { bytes: value.bytes, shared: value.shared }
 }
-
-const EMPTY: Block = Block { bytes: &[], shared: None };
 
 /// What `cache_memlimit` takes for a number of megabytes.
 const MEGABYTES_MIN: u64 = 8;
 /// No replica lags for longer; and old clients may mean a date.
 const HOLD_OFF_SECONDS_MAX: u32 = 3600;
 const MEGABYTES_MAX: u64 = 1_000_000_000;
-/// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
-const LOST_TOKEN: u64 = 1;
 /// memcached's name for a command that has none.
 const UNKNOWN_VERB: &str = "na";
 /// The memcached that we answer like; clients switch features on by it.

@@ -167,6 +167,11 @@ impl Session {
         *deadline.get_or_insert(now.millis + u64::from(wait_ms.min(LEASE_WAIT_MS_MAX)))
     }
 
+    /// Whether the time for waiting is not up, or has not begun.
+    pub(super) fn may_wait(&self, now: Now) -> bool {
+        self.lease_get.is_none_or(|(_, deadline)| deadline.is_none_or(|deadline| now.millis < deadline))
+    }
+
     pub(super) fn end_leases(&mut self) {
         self.lease_get = None;
     }

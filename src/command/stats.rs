@@ -138,7 +138,8 @@ impl Command<'_> {
 
     fn settings(&mut self) {
         let config = self.cache.config();
-        let policy = &config.policy;
+        let policies = self.cache.policies();
+        let policy = policies.general();
         let (output, metrics) = (&mut *self.output, &self.session.metrics);
         output.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
         output.stat("maxconns", &metrics.connections_max.to_string());

@@ -11,6 +11,7 @@ mod keep;
 mod listener;
 pub mod logging;
 mod options;
+mod policies;
 pub mod process;
 mod settings;
 mod suboptions;
@@ -31,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Policies};
 use crate::clock::{self, Clock, Now};
 use crate::command::{self, Rules, Users};
 use crate::metrics::{Metrics, Prefixes, Watchers};
@@ -42,6 +43,7 @@ use self::tls::Tls;
 
 pub use self::listener::Listeners;
 pub use self::options::{Options, read_users};
+pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 
@@ -153,6 +155,11 @@ impl Server {
         if let Some(admitted) = &self.service.users {
             *admitted.lock() = users;
         }
+    }
+
+    /// From now on keys are under these policies.
+    pub fn decide(&self, policies: Policies) {
+        self.service.cache.set_policies(policies);
     }
 
     /// Answers what was read, waits for nobody, and is down when this returns.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use super::policies::PolicyOptions;
 use super::suboptions::{Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
-use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
+use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
 
@@ -116,33 +117,13 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub restart_max_gap: Option<u32>,
 
-    /// Fence plain gets and sets like leases and fills
-    #[arg(long, value_name = "MODE", default_value = "on")]
-    pub implicit_leases: ImplicitLeases,
-
     /// What a plain set hears that was refused
     #[arg(long, value_name = "REPLY", default_value = "stored")]
     pub implicit_reply: RefusedReply,
 
-    /// Seconds for which a lease makes others wait
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub lease_window: Duration,
-
-    /// Seconds at least between two leases for one key
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
-    pub lease_min_interval: Duration,
-
-    /// Seconds for which a lease may be filled
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=i64::from(AGE_SECONDS_MAX)))]
-    pub lease_max_age: u32,
-
-    /// Seconds for which deleted and expired values are kept as stale copies for lease-get
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub stale: u32,
-
-    /// Seconds for which the newest version of a row is remembered
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub version_keep: Duration,
+    /// What is decided about keys.
+    #[command(flatten)]
+    pub policies: PolicyOptions,
 
     /// User to run as, if started by root
     #[arg(short = 'u', long, value_name = "USER")]
@@ -197,19 +178,6 @@ pub struct Options {
     version: (),
 }
 
-/// `--implicit-leases`
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum ImplicitLeases {
-    /// Plain stores are memcached's
-    Off,
-    /// As off, and counts what would have been refused
-    Observe,
-    /// For connections that one thread at a time uses
-    On,
-    /// For connections that many requests share, as behind a proxy
-    Strict,
-}
-
 /// `--implicit-reply`
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum RefusedReply {
@@ -222,22 +190,14 @@ pub enum RefusedReply {
 impl Options {
     /// The limits and the policy of the cache.
     pub fn cache(&self) -> Config {
-        let policy = Policy {
-            implicit: match self.implicit_leases {
-                ImplicitLeases::Off => Implicit::Off,
-                ImplicitLeases::Observe => Implicit::Observe,
-                ImplicitLeases::On => Implicit::On,
-                ImplicitLeases::Strict => Implicit::Strict,
-            },
-            lease_max_age: Duration::from_secs(self.lease_max_age.into()),
-            lease_min_interval: self.lease_min_interval,
-            lease_window: self.lease_window,
-            stale: Duration::from_secs(self.stale.into()),
-            version_keep: self.version_keep,
-        };
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
         let memory_bytes = self.memory as usize * MEGABYTE;
-        Config { memory_bytes, value_bytes_max: self.item_size, policy, when_full }
+        Config {
+            memory_bytes,
+            value_bytes_max: self.item_size,
+            policies: self.policies.policies(),
+            when_full,
+        }
     }
 
     /// What connections may do.
@@ -350,7 +310,8 @@ impl Options {
     ///
     /// # Errors
     /// A sentence for the user.
-    pub fn checked(self) -> Result<Options, String> {
+    pub fn checked(mut self) -> Result<Options, String> {
+        self.policies.read()?;
         let half = self.memory as usize * MEGABYTE / 2;
         let rules = [
             ((-1..=65535).contains(&self.port), format!("-p {} is no port", self.port)),
@@ -414,14 +375,6 @@ fn delimiter(text: &str) -> Result<u8, String> {
     text.bytes().next().ok_or("one character is needed".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(span) if span <= SPAN_MAX => Ok(span),
-        _ => Err("seconds are from 0 to 3600".to_owned()),
-    }
-}
-
 fn threads(text: &str) -> Result<usize, String> {
     let threads: usize = text.parse().map_err(|_| "not a number".to_owned())?;
     (1..=THREADS_MAX).contains(&threads).then_some(threads).ok_or(format!("1 to {THREADS_MAX} threads"))
@@ -443,7 +396,6 @@ const KILOBYTE: usize = 1 << 10;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
 const ITEM_SIZE_MAX: usize = 1 << 30;
-const SPAN_MAX: Duration = Duration::from_secs(3600);
 const THREADS_MAX: usize = 256;
 
 #[cfg(test)]

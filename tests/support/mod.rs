@@ -12,7 +12,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
-use leasehold::protocol::{Decoder, Output, Request, Space};
+use leasehold::protocol::{CasUnique, Decoder, Output, Request, Space};
 
 /// A cache, a clock that stands still, and what connections need.
 pub struct Wire {
@@ -186,6 +186,10 @@ fn answer(
 /// A line that asks again for what is not answered yet.
 fn line_of(request: &Request) -> Vec<u8> {
     let words: Vec<&[u8]> = match request {
+        Request::Get { keys, unique } => {
+            let verb: &[u8] = if *unique == CasUnique::Show { b"gets" } else { b"get" };
+            [verb].into_iter().chain(*keys).collect()
+        }
         Request::LeaseGet { keys, .. } => [&b"lease-wait 1"[..]].into_iter().chain(*keys).collect(),
         Request::MetaRead(meta) => [b"mg", &*meta.key].into_iter().chain(meta.flags.each()).collect(),
         _ => panic!("nothing else waits"),

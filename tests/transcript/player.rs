@@ -62,6 +62,7 @@ struct Voice {
 impl Player {
     fn new(flags: &str, chunk: usize) -> Self {
         let options = Options::try_parse_from(format!("leasehold {flags}").split_whitespace());
+        let options = options.map_err(|error| error.to_string()).and_then(Options::checked);
         let options = options.expect("a transcript has legal flags");
         let wire = Wire::new(options.cache(), options.rules());
         Player { chunk, connections: BTreeMap::new(), names: Names::new(), skips: false, wire }

@@ -51,7 +51,7 @@ impl World {
     }
 
     pub fn fenced(implicit: Implicit) -> Arc<World> {
-        World::new(Config { policy: Policy { implicit, ..Policy::default() }, ..small() })
+        World::new(Config { policies: Policy { implicit, ..Policy::default() }.into(), ..small() })
     }
 
     pub fn client(self: &Arc<Self>) -> Client {

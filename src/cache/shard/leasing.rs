@@ -1,10 +1,10 @@
 //! The life of a lease: granted, waited for, filled, given back.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Meta, NoRoom};
+use crate::cache::engine::{Item, Meta, NoRoom};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
-use crate::cache::outcome::{Fill, Filled, LeaseGet, Refused};
+use crate::cache::outcome::{Fill, Filled, Got, LeaseGet, Refused};
 use crate::cache::peer::Peer;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
@@ -38,6 +38,33 @@ impl Shard {
         self.engine.missed();
         let token = self.grant(key, peer, at);
         LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token }
+    }
+
+    /// A plain get where the policy tames herds: the first to miss is whom the others wait for.
+    pub(super) fn get_in_herd(
+        &mut self,
+        key: &Key,
+        state: State,
+        may_wait: bool,
+        peer: &mut Peer,
+        at: At,
+    ) -> Got<Item<'_>> {
+        let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
+        match (lease, state) {
+            (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
+                peer.notes.clear(key.hash, at.age());
+                return Got::Found(self.engine.hit(slot, at.now.seconds()));
+            }
+            (Some(lease), _) if lease.holder != peer.id && may_wait && !at.policy.herd_wait.is_zero() => {
+                return Got::Busy { patience: at.policy.herd_wait, until: lease.until };
+            }
+            (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
+                self.grant(key, peer, at);
+                self.engine.missed();
+            }
+            (None | Some(_), _) => self.note_miss(key, peer, at),
+        }
+        Got::Missed
     }
 
     /// `lease-set`: stores the value if the token is valid.

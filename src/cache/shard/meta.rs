@@ -70,12 +70,13 @@ impl Shard {
         let kept = is_stored.then(|| match self.state(key, at) {
             State::Live(slot) => {
                 let item = self.engine.item(slot);
-                Kept { unique: item.meta.unique(), value_bytes: item.value.len() }
+                let expiry = Expiry(item.meta.expiry);
+                Kept { expiry, unique: item.meta.unique(), value_bytes: item.value.len() }
             }
             // It was over before it began, and nobody will see this unique again.
             State::Absent | State::Stale(_) => {
                 let unique = chosen.unwrap_or_else(|| at.clock.fresh().number());
-                Kept { unique, value_bytes: sent_bytes }
+                Kept { expiry: Expiry::PAST, unique, value_bytes: sent_bytes }
             }
         });
         (done, kept)
@@ -105,7 +106,7 @@ impl Shard {
         };
         let expiry = Expiry(item.meta.expiry);
         let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta };
-        let meta = counting.expiry.map_or(meta, |expiry| at.until(expiry, meta));
+        let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         self.alter(key, slot, meta, text, peer, at)
             .map_err(|NoRoom| MetaNotCounted::Other(NotCounted::NoRoom))?;
         let unique = counting.unique.unwrap_or(as_of.number());
@@ -133,13 +134,16 @@ impl Shard {
         };
         let Some(slot) = found else {
             self.void_as_of(key, as_of, peer, at);
+            self.hold_off(key, &removal, at);
             return Removed::NotFound;
         };
         if !self.matches(slot, only.unique) {
             return Removed::Exists;
         }
         self.void_as_of(key, as_of, peer, at);
+        let is_held_off = self.hold_off(key, &removal, at);
         match removal {
+            Removal::Drop if is_held_off => self.remove(key, slot, at),
             Removal::Drop => self.make_stale(key, slot, at),
             Removal::Empty(draft) => {
                 if self.put_or_drop(key, as_of, draft, at).is_err() {
@@ -149,6 +153,15 @@ impl Shard {
             Removal::Soften(until) => self.soften(key, slot, until, at),
         }
         Removed::Done
+    }
+
+    /// A delete may hold its key off by policy; whether this one does.
+    fn hold_off(&mut self, key: &Key, removal: &Removal, at: At) -> bool {
+        let until = at.held_until().filter(|_| *removal == Removal::Drop);
+        if let Some(until) = until {
+            self.holdoffs.add(key.hash, until, at.now.millis);
+        }
+        until.is_some()
     }
 
     fn meta_hit(
@@ -166,7 +179,7 @@ impl Shard {
             return (Some(LeaseGet::Hit(item)), Refresh::Undue);
         }
         let Item { accessed, is_fetched, meta, .. } = self.engine.item(slot);
-        let touched = reading.expiry.map_or(meta, |expiry| at.until(expiry, meta));
+        let touched = reading.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
             self.engine.missed();
             return (None, Refresh::Undue);
@@ -199,7 +212,7 @@ impl Shard {
         let draft = Draft { expiry: ends, unique: counting.unique, ..value };
         let (done, kept) = self.meta_store(key, Mode::Add, Joining::default(), draft, peer, at);
         match kept {
-            Some(Kept { unique, .. }) => Ok(Number { expiry, is_new: true, number, unique }),
+            Some(Kept { expiry, unique, .. }) => Ok(Number { expiry, is_new: true, number, unique }),
             None if done == Store::NoRoom => Err(MetaNotCounted::Other(NotCounted::NoRoom)),
             None => Err(MetaNotCounted::NotStored),
         }

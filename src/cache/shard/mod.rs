@@ -21,13 +21,14 @@ use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
 use crate::cache::engine::{Engine, Item, Meta, NoRoom, Slot};
 use crate::cache::evicted::Evicted;
-use crate::cache::expiry::Expiry;
+use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
 use crate::cache::notes::Age;
-use crate::cache::outcome::Draft;
+use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
+use crate::cache::policies::Policies;
 use crate::cache::policy::Policy;
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::token::Mint;
@@ -45,6 +46,8 @@ pub(crate) struct At<'a> {
     pub(crate) lease_window: Duration,
     pub(crate) mint: &'a Mint,
     pub(crate) now: Now,
+    pub(crate) policies: &'a Policies,
+    /// That of the key, if there is one.
     pub(crate) policy: &'a Policy,
     pub(crate) value_bytes_max: usize,
 }
@@ -103,20 +106,24 @@ impl Shard {
     }
 
     /// The live item of a key; a miss is noted.
-    pub(crate) fn get(&mut self, key: &Key, peer: &mut Peer, at: At) -> Option<Item<'_>> {
-        let State::Live(slot) = self.state(key, at) else {
-            self.note_miss(key, peer, at);
-            return None;
-        };
-        peer.notes.clear(key.hash, at.age());
-        Some(self.engine.hit(slot, at.now.seconds()))
+    pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: At) -> Got<Item<'_>> {
+        let state = self.state(key, at);
+        if let State::Live(slot) = state {
+            peer.notes.clear(key.hash, at.age());
+            return Got::Found(self.engine.hit(slot, at.now.seconds()));
+        }
+        if at.policy.tames_herds() {
+            return self.get_in_herd(key, state, may_wait, peer, at);
+        }
+        self.note_miss(key, peer, at);
+        Got::Missed
     }
 
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
-        let slot = self.engine.set_meta(key, slot, at.until(expiry, meta), second)?;
+        let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), second)?;
         self.engine.used(slot, second);
         Some(self.engine.item(slot))
     }
@@ -129,7 +136,12 @@ impl Shard {
         peer: &mut Peer,
         at: At,
     ) -> Option<Item<'_>> {
-        self.get(key, peer, at)?;
+        let State::Live(slot) = self.state(key, at) else {
+            self.note_miss(key, peer, at);
+            return None;
+        };
+        peer.notes.clear(key.hash, at.age());
+        self.engine.hit(slot, at.now.seconds());
         self.touch(key, expiry, at)
     }
 
@@ -145,6 +157,7 @@ impl Shard {
     pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: At) -> bool {
         let state = self.state(key, at);
         self.void(key, peer, at);
+        let held_until = held_until.or(at.held_until());
         if let Some(until) = held_until {
             self.holdoffs.add(key.hash, until, at.now.millis);
         }
@@ -212,6 +225,7 @@ impl Shard {
             return Ok(());
         }
         let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
+        let expiry = at.bounded(expiry, key.hash);
         let gone = at.gone(expiry);
         let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
         self.engine.insert(key, meta, tags, value, stored)
@@ -234,6 +248,11 @@ impl Shard {
 }
 
 impl At<'_> {
+    /// Until when a delete holds its key off that does not say so itself.
+    fn held_until(self) -> Option<u64> {
+        Some(self.policy.hold_off).filter(|span| !span.is_zero()).map(|span| self.now.after(span))
+    }
+
     /// Points up to this one are too old for a token.
     fn horizon(self) -> Seq {
         self.ages.horizon(self.policy.lease_max_age, self.now)
@@ -241,12 +260,29 @@ impl At<'_> {
 
     fn age(self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
-        Age { horizon: self.horizon(), max, now: self.now.seconds() }
+        Age { horizon: self.horizon(), implicit: self.policy.implicit, max, now: self.now.seconds() }
     }
 
     /// The same item with another expiry.
-    fn until(self, expiry: Expiry, meta: Meta) -> Meta {
+    fn until(self, key: &Key, expiry: Expiry, meta: Meta) -> Meta {
+        let expiry = self.bounded(expiry, key.hash);
         Meta { expiry: expiry.0, gone: self.gone(expiry), ..meta }
+    }
+
+    /// When a value ends that its client wants to end then.
+    fn bounded(self, expiry: Expiry, hash: u64) -> Expiry {
+        let Policy { ttl, ttl_jitter, ttl_max, .. } = *self.policy;
+        if expiry == Expiry::PAST || (ttl.is_zero() && ttl_max.is_zero() && ttl_jitter == 0) {
+            return expiry;
+        }
+        let after = |span: Duration| if span.is_zero() { 0 } else { seconds_after(self.now, span) };
+        let wanted = if expiry == Expiry::NEVER { after(ttl) } else { expiry.0 };
+        let end = [wanted, after(ttl_max)].into_iter().filter(|end| *end != 0).min().unwrap_or(0);
+        let life = u64::from(end.saturating_sub(self.now.seconds()));
+        // Points differ from store to store, and hashes from key to key.
+        let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let cut = (life * u64::from(ttl_jitter) * dice / 100) >> 32;
+        Expiry(end - (cut.min(life.saturating_sub(1)) as u32))
     }
 
     fn gone(self, expiry: Expiry) -> u32 {

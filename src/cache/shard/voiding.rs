@@ -3,12 +3,15 @@
 //! The void of a key and of everything happen under the lock of the shard. Those of names happen at any time: whoever
 //! stores takes his point before he looks, so that a void which he missed is newer than what he stored.
 
+use std::time::Duration;
+
 use super::{At, Shard, State};
 use crate::cache::engine::{Item, Listed, Meta, Over, Slot};
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::peer::Peer;
+use crate::cache::policy::Policy;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
 use crate::cache::voided::{Cover, Depth};
@@ -36,7 +39,7 @@ impl Shard {
             && (meta.expiry == 0 || since < meta.expiry)
         {
             self.engine.met_flushed();
-            let end = since.saturating_add(at.kept_seconds());
+            let end = since.saturating_add(kept_seconds(at.policy));
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
         } else if meta.expiry != 0 && meta.expiry <= second {
             self.expire_to_stale(key, slot, meta, at)
@@ -60,7 +63,10 @@ impl Shard {
         let state = self.state(key, at);
         self.void(key, peer, at);
         match (depth, state) {
-            (Depth::Soft, State::Live(slot)) => self.soften(key, slot, Some(at.kept_until()), at),
+            (Depth::Soft, State::Live(slot)) => {
+                let kept = Duration::from_secs(kept_seconds(at.policy).into());
+                self.soften(key, slot, Some(Expiry::after(kept, at.now)), at);
+            }
             (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
             (Depth::Soft, State::Absent | State::Stale(_)) | (Depth::Hard, State::Absent) => {}
         }
@@ -196,22 +202,16 @@ impl Shard {
             .and(at.broad.cover(key, tags, as_of))
         {
             Cover::None => None,
-            Cover::Soft(since) => Some(since.saturating_add(at.kept_seconds())),
+            Cover::Soft(since) => Some(since.saturating_add(kept_seconds(at.policies.of(key)))),
             Cover::Hard => Some(0),
         };
         act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
     }
 }
 
-impl At<'_> {
-    /// For how many seconds what is voided softly stays as a copy.
-    fn kept_seconds(self) -> u32 {
-        if self.policy.stale.is_zero() { SOFT_SECONDS } else { self.policy.stale.as_secs() as u32 }
-    }
-
-    fn kept_until(self) -> Expiry {
-        Expiry(seconds_after(self.now, std::time::Duration::from_secs(self.kept_seconds().into())))
-    }
+/// For how many seconds what is voided softly stays as a copy.
+fn kept_seconds(policy: &Policy) -> u32 {
+    if policy.stale.is_zero() { SOFT_SECONDS } else { policy.stale.as_secs() as u32 }
 }
 
 /// For how long a soft void keeps copies where the policy keeps none of its own.

@@ -1,0 +1,61 @@
+//! Which policy a key is under: that of the longest prefix it begins with.
+
+use super::policy::Policy;
+
+/// The policies of a cache.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policies {
+    /// Of keys that no prefix fits.
+    default: Policy,
+    /// The longest first.
+    prefixes: Vec<(Box<[u8]>, Policy)>,
+}
+
+impl Policies {
+    /// One for all keys but those that begin with one of the prefixes, whatever these end in.
+    pub fn new(default: Policy, prefixes: impl IntoIterator<Item = (Box<[u8]>, Policy)>) -> Self {
+        let mut prefixes: Vec<_> = prefixes.into_iter().collect();
+        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        Policies { default, prefixes }
+    }
+
+    /// The policy of a key.
+    #[inline]
+    pub fn of(&self, key: &[u8]) -> &Policy {
+        let found = self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix));
+        found.map_or(&self.default, |(_, policy)| policy)
+    }
+
+    /// The policy of keys that no prefix fits.
+    pub fn general(&self) -> &Policy {
+        &self.default
+    }
+
+    /// The others, with their prefixes, the longest first.
+    pub fn prefixes(&self) -> impl Iterator<Item = (&[u8], &Policy)> {
+        self.prefixes.iter().map(|(prefix, policy)| (&**prefix, policy))
+    }
+}
+
+impl From<Policy> for Policies {
+    fn from(policy: Policy) -> Self {
+        Policies { default: policy, prefixes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let policy = |seconds| Policy { stale: Duration::from_secs(seconds), ..Policy::default() };
+        let prefixes = [(b"a:"[..].into(), policy(1)), (b"a:b:"[..].into(), policy(2))];
+        let policies = Policies::new(policy(0), prefixes);
+        for (key, seconds) in [(&b"a:b:c"[..], 2), (b"a:b", 1), (b"a", 0), (b"b:a:", 0)] {
+            assert_eq!(*policies.of(key), policy(seconds), "{key:?}");
+        }
+    }
+}

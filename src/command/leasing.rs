@@ -1,0 +1,119 @@
+//! `lease-get`, `lease-wait` and `lease-set`, and what becomes of a fill.
+
+use super::{Command, Flow, Session, block, draft, legal};
+use crate::cache::{Draft, Expiry, Fill, Filled, Leased, Refused, Seq, TagList};
+use crate::metrics::{Count, Use};
+use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
+
+impl Command<'_> {
+    pub(super) fn lease_get<'a>(&mut self, keys: &mut Keys<'a>, wait_ms: u32) -> Flow<'a> {
+        let since = self.session.begin_leases(self.cache.last_seq());
+        let deadline = self.session.begin_waiting(wait_ms, self.now);
+        self.each(keys, |command, key| command.lease_get_one(key, since, deadline))
+    }
+
+    /// Answers one key of a `lease-get`, or says until when to wait for it.
+    fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
+        let key = legal(self.cache, bytes);
+        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
+        let Session { metrics, peer, counters, waited, .. } = session;
+        let mut value_bytes = None;
+        let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
+            let (token, stale) = match leased {
+                Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
+                    return Some(until.min(deadline));
+                }
+                Leased::Busy { stale, .. } => {
+                    counters.add(Count::LeaseHotMiss);
+                    (LOST_TOKEN, stale)
+                }
+                Leased::Granted { stale, token } => {
+                    counters.add(Count::LeaseGranted);
+                    (token.number(), stale)
+                }
+                Leased::Hit(value) => {
+                    output.value(bytes, value.flags, None, block(value));
+                    counters.add(Count::GetHits);
+                    metrics.prefixes.count(bytes, Use::Get { is_hit: true });
+                    value_bytes = Some(value.bytes.len());
+                    return None;
+                }
+            };
+            counters.add(Count::GetMisses);
+            metrics.prefixes.count(bytes, Use::Get { is_hit: false });
+            if stale.is_some() {
+                counters.add(Count::StaleServed);
+            }
+            let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
+            output.leased_value(bytes, token, flags, copy);
+            None
+        });
+        waited.count(waits.is_some(), now.millis >= deadline, counters);
+        if waits.is_none() {
+            // It is a get, too, so that hits and misses add up to the gets.
+            counters.add(Count::CmdGet);
+            counters.add(Count::CmdLeaseGet);
+            self.tell_fetched(bytes, value_bytes);
+        }
+        waits
+    }
+
+    pub(super) fn lease_set(&mut self, LeaseSet { token, store, tags }: &mut LeaseSet) {
+        let tags = tagged(*tags);
+        let key = legal(self.cache, store.key);
+        self.used(store.key, Use::Set);
+        let (expiry, value_bytes) = (Expiry::from_exptime(store.exptime, self.now), store.value.len());
+        self.look_up(store.key);
+        let fill = if store.exptime < 0 {
+            Fill::Release
+        } else {
+            Fill::Value(Draft { tags: tags.tags(), ..draft(store, self.now) })
+        };
+        let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
+        let reply = match done {
+            Ok(Filled::Released | Filled::Visible) => Reply::Stored,
+            Ok(Filled::Stale) => Reply::StaleStored,
+            Err(Refused::NoRoom) => Reply::NoRoom,
+            Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => {
+                Reply::NotStored
+            }
+        };
+        if done != Ok(Filled::Released) {
+            self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
+        }
+        self.session.counters.add(Count::CmdLeaseSet);
+        self.session.counters.add(filled(done));
+        self.reply(reply, store.noreply);
+    }
+}
+
+/// Under which name the end of a fill is counted.
+pub(super) fn filled(done: Result<Filled, Refused>) -> Count {
+    match done {
+        Ok(Filled::Released) => Count::LeaseReleased,
+        Ok(Filled::Stale) | Err(Refused::Voided) => Count::LeaseRefusedVoided,
+        Ok(Filled::Visible) => Count::LeaseFilled,
+        Err(Refused::NoRoom) => Count::StoreNoMemory,
+        Err(Refused::Outdated) => Count::VersionsRefused,
+        Err(Refused::Superseded) => Count::LeaseRefusedSuperseded,
+        Err(Refused::Unknown) => Count::LeaseRefusedUnknown,
+    }
+}
+
+/// How the end of a fill is told to those who watch.
+pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
+    match done {
+        Ok(Filled::Released | Filled::Stale | Filled::Visible) => "stored",
+        Err(Refused::NoRoom) => "no_memory",
+        Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
+    }
+}
+
+pub(super) fn tagged(words: TagWords) -> TagList {
+    TagList::new(words).expect("the grammar lets only legal tags through")
+}
+
+const EMPTY: Block = Block { bytes: &[], shared: None };
+
+/// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
+pub(super) const LOST_TOKEN: u64 = 1;
