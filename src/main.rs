@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, Server, logging, read_users};
+use leasehold::server::{Listeners, Options, Server, logging, probe_memory_file, read_users};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -60,7 +60,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let listeners = Listeners::bind(&options)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
-        process::tell_ports(path.as_ref(), &listeners.addresses())?;
+        warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
     if let Some(user) = &options.user {
         process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
@@ -69,7 +69,9 @@ fn run(mut options: Options) -> Result<(), Failure> {
         // A daemon's paths begin at the root.
         options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
         options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
-        process::daemonize()?;
+        // Who started it hears of this only here.
+        options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+        process::daemonize(options.verbose > 0)?;
     }
     // The memory of the process that went into the background would not be.
     if options.lock_memory {
@@ -78,7 +80,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
+    let pid_file = options.pidfile.as_deref().and_then(|path| warned(PidFile::write(path)));
     announce(&listeners, &options);
     let auth_file = options.auth_file.clone();
     let server = Server::serve(listeners, users, options)?;
@@ -88,6 +90,11 @@ fn run(mut options: Options) -> Result<(), Failure> {
     }
     drop(pid_file);
     Ok(())
+}
+
+/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+fn warned<T>(written: io::Result<T>) -> Option<T> {
+    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
 }
 
 fn announce(listeners: &Listeners, options: &Options) {

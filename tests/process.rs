@@ -7,7 +7,7 @@ mod served;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -66,6 +66,8 @@ fn nonsense_is_refused_at_the_start() {
         "-p -1 -l 999.1.1.1",
         "-s /no/such/folder/socket",
         "-p -1 -e /no/such/folder/items",
+        // A daemon could tell nobody any more.
+        "-d -p -1 -e /no/such/folder/items",
     ];
     let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
@@ -106,6 +108,30 @@ fn a_daemon_goes_on_in_the_background_as_its_user() {
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
     client.is_closed();
     eventually("it cleans up", || !pid_file.exists());
+}
+
+#[test]
+fn a_daemon_goes_on_logging_if_it_was_told_to_log() {
+    let pid_file = scratch("logging-daemon-pid");
+    let mut process = Process::start(&format!("-d -v -p -1 -P {}", pid_file.display()));
+    let address = process.address();
+    let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    Client::connect(address).check("version", &["VERSION 1.6.45"]);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    process.logged("stopping: SIGTERM");
+    assert_eq!(process.exit_code(), 0);
+    eventually("it cleans up", || !pid_file.exists());
+}
+
+#[test]
+fn a_file_for_others_that_cannot_be_written_is_warned_of() {
+    let ports = ("MEMCACHED_PORT_FILENAME", "/no/such/folder/ports");
+    let mut process = Process::start_with("-p -1 -P /no/such/folder/pid", &[ports]);
+    assert!(process.logged("cannot write /no/such/folder/ports").contains("WARN"));
+    assert!(process.logged("cannot write /no/such/folder/pid").contains("WARN"));
+    Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]
@@ -152,12 +178,8 @@ fn what_means_nothing_here_is_told_in_the_log() {
 #[test]
 fn the_ports_are_written_to_a_file_for_whoever_asks() {
     let path = scratch("ports");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
-        .args(["-p", "-1", "-l", "127.0.0.1,127.0.0.1"])
-        .env("MEMCACHED_PORT_FILENAME", &path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
+    let name = path.to_str().expect("a path in this folder is text");
+    let process = Process::start_with("-p -1 -l 127.0.0.1,127.0.0.1", &[("MEMCACHED_PORT_FILENAME", name)]);
     eventually("the file is there", || path.exists());
     let text = std::fs::read_to_string(&path).unwrap();
     let ports: Vec<u16> =
@@ -166,8 +188,8 @@ fn the_ports_are_written_to_a_file_for_whoever_asks() {
     for port in ports {
         Client::connect(([127, 0, 0, 1], port).into()).check("version", &["VERSION 1.6.45"]);
     }
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");
-    assert!(child.wait().expect("it is ours").success());
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]

@@ -40,6 +40,7 @@ use crate::protocol::Shutdown;
 use self::keep::{Kept, Unfit};
 use self::tls::Tls;
 
+pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
 pub use self::options::{Options, read_users};
 pub use self::suboptions::Suboption;
