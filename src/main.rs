@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, Server, logging, probe_memory_file, read_users};
+use leasehold::server::{Listeners, MEMORY_MIN, Options, Server, logging, probe_memory_file, read_users};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -20,6 +20,10 @@ fn main() -> ExitCode {
             return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
+    if options.license {
+        print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let options = match options.checked() {
         Ok(options) => options,
         Err(sentence) => {
@@ -108,6 +112,9 @@ fn announce(listeners: &Listeners, options: &Options) {
     if !meaningless.is_empty() {
         tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
     }
+    if options.is_frugal() {
+        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+    }
     if options.allows_old_tls() {
         tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
     }
@@ -115,14 +122,14 @@ fn announce(listeners: &Listeners, options: &Options) {
         tracing::info!("listening on {}", path.display());
     }
     if options.socket.is_none() && listeners.addresses().is_empty() {
-        tracing::warn!("listening on nothing: -p 0 without -s");
+        tracing::warn!("listening on nothing");
     }
     let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
     for address in listeners.addresses() {
         tracing::info!("listening on {address}{why}");
     }
     tracing::info!(
-        memory_mb = options.memory,
+        memory_mb = options.cache().memory_bytes >> 20,
         fixed_tables_mb = options.cache().fixed_table_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
@@ -177,6 +184,7 @@ fn read_again(server: &Server, auth_file: Option<&Path>) {
     }
 }
 
+const LICENSE: &str = include_str!("../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 /// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no

@@ -58,12 +58,17 @@ fn nonsense_is_refused_at_the_start() {
         "--no-such-flag",
         "-o nonsense",
         "-o idle_timeout",
+        "-o hashpower=99",
+        "-f 1.0",
+        "-n 0",
         "-D",
     ];
-    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Z"];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-Z"];
     let impossible = [
         "-p -1 -l nonsense",
         "-p -1 -l 999.1.1.1",
+        "-p -1 -l [::1",
+        "-p -1 -l proto[binary]:127.0.0.1",
         "-s /no/such/folder/socket",
         "-p -1 -e /no/such/folder/items",
         // A daemon could tell nobody any more.
@@ -153,8 +158,8 @@ fn root_becomes_another_user() {
 }
 
 #[test]
-fn help_and_version_begin_as_memcacheds_do() {
-    for flag in ["-h", "--help", "-V"] {
+fn help_version_and_license_begin_as_memcacheds_do() {
+    for flag in ["-h", "--help", "-V", "-i", "--license"] {
         let told =
             Command::new(env!("CARGO_BIN_EXE_leasehold")).arg(flag).output().expect("the binary starts");
         let text = String::from_utf8(told.stdout).expect("help is text");
@@ -168,9 +173,13 @@ fn help_and_version_begin_as_memcacheds_do() {
 
 #[test]
 fn what_means_nothing_here_is_told_in_the_log() {
-    let mut process = Process::start("-p -1 -C -L -f 1.5 -o hashpower=20,lru_crawler,maxconns_fast -n 48");
+    let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -m 4";
+    let mut process = Process::start(flags);
     let line = process.logged("of no meaning");
-    assert!(line.ends_with("ignored: -C, -L, -f, -n, hashpower, lru_crawler\n"), "{line}");
+    assert!(line.ends_with("ignored: -C, -L, -f, -n, hashpower, lru_crawler, stray\n"), "{line}");
+    assert!(process.logged("-m 4").contains("works with 8"));
+    let limit = Client::connect(process.address()).stat("limit_maxbytes");
+    assert_eq!(limit, 8 << 20);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }

@@ -42,7 +42,7 @@ use self::tls::Tls;
 
 pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
-pub use self::options::{Options, read_users};
+pub use self::options::{MEMORY_MIN, Options, read_users};
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use super::suboptions::{Suboption, suboption};
+use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{AGE_SECONDS_MAX, Config, Implicit, Policy, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
@@ -25,7 +25,7 @@ pub struct Options {
     pub port: i32,
 
     /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
-    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
+    #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
     /// Unix socket to listen on instead of TCP
@@ -177,16 +177,24 @@ pub struct Options {
     pub enable_largepages: bool,
 
     /// Growth of slab classes
-    #[arg(short = 'f', long, value_name = "NUM")]
+    #[arg(short = 'f', long, value_name = "NUM", value_parser = factor)]
     pub slab_growth_factor: Option<f64>,
 
     /// Smallest slab chunk
-    #[arg(short = 'n', long, value_name = "BYTES")]
+    #[arg(short = 'n', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub slab_min_size: Option<u32>,
 
     /// Core files
     #[arg(short = 'r', long)]
     pub enable_coredumps: bool,
+
+    /// memcached takes words that belong to no flag for nothing, too
+    #[arg(hide = true)]
+    pub operands: Vec<String>,
+
+    /// Print the license
+    #[arg(short = 'i', long)]
+    pub license: bool,
 
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
@@ -231,7 +239,7 @@ impl Options {
             stale: Duration::from_secs(self.stale.into()),
         };
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
-        let memory_bytes = self.memory as usize * MEGABYTE;
+        let memory_bytes = self.memory.max(MEMORY_MIN) as usize * MEGABYTE;
         Config { memory_bytes, value_bytes_max: self.item_size, policy, when_full }
     }
 
@@ -252,63 +260,33 @@ impl Options {
 
     /// After how long an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::IdleTimeout(seconds) => Some(*seconds),
-            Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        let seconds = given.unwrap_or(self.idle_timeout);
+        let seconds = self.extended().idle_seconds.unwrap_or(self.idle_timeout);
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
     /// Whether a connection too many is told so; otherwise it waits until there is room.
     pub fn refuses_when_crowded(&self) -> bool {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::MaxconnsFast(is_fast) => Some(*is_fast),
-            Suboption::IdleTimeout(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        given.unwrap_or(true)
+        self.extended().maxconns_fast.unwrap_or(true)
     }
 
     /// Bytes of lines that may wait for one who watches.
     pub fn watcher_bytes(&self) -> usize {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::WatcherKilobytes(kilobytes) => Some(*kilobytes as usize * KILOBYTE),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_) => None,
-        });
-        given.unwrap_or(WATCHER_BYTES_DEFAULT)
-    }
-
-    fn last_suboption<T>(&self, find: impl Fn(&Suboption) -> Option<T>) -> Option<T> {
-        self.extended.iter().rev().find_map(find)
+        let kilobytes = self.extended().watcher_kilobytes;
+        kilobytes.map_or(WATCHER_BYTES_DEFAULT, |kilobytes| kilobytes as usize * KILOBYTE)
     }
 
     /// What TLS works with, if it is on.
     pub fn tls(&self) -> Option<TlsSettings> {
-        self.enable_ssl.then(|| TlsSettings::new(self.tls_options()))
+        self.enable_ssl.then(|| TlsSettings::new(&self.extended().tls))
     }
 
     /// Whether a version of TLS is allowed that is not to be had.
     pub fn allows_old_tls(&self) -> bool {
-        self.tls_options().any(TlsOption::is_too_old)
+        self.extended().tls.into_iter().any(TlsOption::is_too_old)
     }
 
-    fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
-        self.extended.iter().filter_map(|suboption| match suboption {
-            Suboption::Tls(option) => Some(option),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        })
+    fn extended(&self) -> Extended<'_> {
+        Extended::new(&self.extended)
     }
 
     /// The byte that ends a prefix in `stats detail`.
@@ -322,7 +300,7 @@ impl Options {
     }
 
     /// What was given, and means nothing here.
-    pub fn meaningless(&self) -> Vec<&'static str> {
+    pub fn meaningless(&self) -> Vec<&str> {
         let flags = [
             (self.disable_cas, "-C"),
             (self.enable_largepages, "-L"),
@@ -331,14 +309,8 @@ impl Options {
             (self.enable_coredumps, "-r"),
         ];
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
-        let extended = self.extended.iter().filter_map(|suboption| match suboption {
-            Suboption::Meaningless(name) => Some(*name),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        flags.chain(extended).collect()
+        let operands = self.operands.iter().map(String::as_str);
+        flags.chain(self.extended().meaningless).chain(operands).collect()
     }
 
     /// What no single flag can tell to be wrong.
@@ -349,7 +321,6 @@ impl Options {
         let half = self.memory as usize * MEGABYTE / 2;
         let rules = [
             ((-1..=65535).contains(&self.port), format!("-p {} is no port", self.port)),
-            (self.memory >= MEMORY_MIN, format!("-m {} is less than {MEMORY_MIN}", self.memory)),
             (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
             (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
             (
@@ -370,6 +341,11 @@ impl Options {
             Some((_, broken)) => Err(broken),
             None => self.tls_mistake().map_or(Ok(self), Err),
         }
+    }
+
+    /// Whether there is more memory than was asked for.
+    pub fn is_frugal(&self) -> bool {
+        self.memory < MEMORY_MIN
     }
 
     /// Who may come in, if not everybody may.
@@ -405,6 +381,10 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).ok_or("a size beyond all memory".to_owned())
 }
 
+fn factor(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
+}
+
 fn delimiter(text: &str) -> Result<u8, String> {
     text.bytes().next().ok_or("one character is needed".to_owned())
 }
@@ -433,7 +413,8 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
-const MEMORY_MIN: u32 = 8;
+/// What the engine needs, in megabytes.
+pub const MEMORY_MIN: u32 = 8;
 const KILOBYTE: usize = 1 << 10;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
@@ -471,7 +452,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for flags in ["-c 0", "-c -1", "-t 0", "-t 257", "-p 65536", "-p -2", "-m 7", "-a 999", "--stale x"] {
+        for flags in [
+            "-c 0",
+            "-c -1",
+            "-t 0",
+            "-t 257",
+            "-p 65536",
+            "-p -2",
+            "-m 1",
+            "-a 999",
+            "--stale x",
+            "-f 1.0",
+            "-f x",
+            "-n 0",
+        ] {
             is_refused(&format!("leasehold {flags}"));
         }
         for size in ["1023", "33m", "1025m", "x", "", "k"] {
