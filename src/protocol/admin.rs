@@ -167,7 +167,7 @@ fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
         return Ok(u64::MAX);
     }
     let mut most = 0;
-    for class in classes.split(|byte| *byte == b',') {
+    for class in classes.split(|byte| *byte == b',').filter(|class| !class.is_empty()) {
         match full(unsigned32, class) {
             Some(ONLY_CLASS) => most = u64::MAX,
             Some(2..CLASSES) => {}
