@@ -237,6 +237,22 @@ fn a_plain_listener_stands_beside_and_plain_text_is_not_understood_on_the_other(
     server.stop();
 }
 
+#[test]
+fn who_watches_hears_of_handshakes_that_fail() {
+    let authority = Authority::new("watched");
+    let server = authority.start("");
+    let mut watcher = connect(server.address(), &authority.client(false));
+    answers(&mut watcher, "watch connevents\r\n", "OK");
+    let mut plain = TcpStream::connect(server.address()).expect("the server listens");
+    plain.write_all(b"version\r\n").expect("the server takes it");
+    let mut lines = watcher.lines().map(|line| line.expect("a line"));
+    for expected in [" type=conn_new ", " type=conntlserr fd=", " type=conn_close "] {
+        let line = lines.next().expect("it goes on");
+        assert!(line.contains(expected), "{line}");
+    }
+    server.stop();
+}
+
 /// A client could not tell our end of a connection from somebody's who cut it.
 #[test]
 fn whoever_is_sent_away_hears_that_nothing_follows() {
