@@ -61,9 +61,10 @@ fn nonsense_is_refused_at_the_start() {
         "-o hashpower=99",
         "-f 1.0",
         "-n 0",
+        "-N 0",
         "-D",
     ];
-    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-Z"];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-S", "-Z"];
     let impossible = [
         "-p -1 -l nonsense",
         "-p -1 -l 999.1.1.1",
@@ -173,10 +174,10 @@ fn help_version_and_license_begin_as_memcacheds_do() {
 
 #[test]
 fn what_means_nothing_here_is_told_in_the_log() {
-    let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -m 4";
+    let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -N 1 -m 4";
     let mut process = Process::start(flags);
     let line = process.logged("of no meaning");
-    assert!(line.ends_with("ignored: -C, -L, -f, -n, hashpower, lru_crawler, stray\n"), "{line}");
+    assert!(line.ends_with("ignored: -C, -L, -f, -n, -N, hashpower, lru_crawler, stray\n"), "{line}");
     assert!(process.logged("-m 4").contains("works with 8"));
     let limit = Client::connect(process.address()).stat("limit_maxbytes");
     assert_eq!(limit, 8 << 20);

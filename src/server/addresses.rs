@@ -12,7 +12,7 @@ impl Options {
     /// # Errors
     /// If a name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
-        let port = match self.port {
+        let port = match self.tcp_port() {
             0 => return Ok(Vec::new()),
             -1 => 0,
             port => u16::try_from(port).expect("the range was checked"),

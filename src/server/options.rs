@@ -18,11 +18,11 @@ use crate::metrics::WATCHER_BYTES_DEFAULT;
 /// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
-#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, disable_version_flag = true)]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
-    /// TCP port; 0 for none, -1 for one that the system chooses
-    #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true)]
-    pub port: i32,
+    /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else 11211]
+    #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
+    pub port: Option<i32>,
 
     /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
     #[arg(short = 'l', long, value_name = "ADDR")]
@@ -160,7 +160,7 @@ pub struct Options {
     #[arg(short = 'Z', long)]
     pub enable_ssl: bool,
 
-    /// UDP port: accepted for memcached's sake, not served
+    /// UDP port: not served
     #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
     pub udp_port: u16,
 
@@ -168,7 +168,7 @@ pub struct Options {
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// Means nothing here, as the next four: CAS uniques cost nothing, and cannot be turned off
+    /// Means nothing here, as the next five: CAS uniques cost nothing, and cannot be turned off
     #[arg(short = 'C', long)]
     pub disable_cas: bool,
 
@@ -187,6 +187,14 @@ pub struct Options {
     /// Core files
     #[arg(short = 'r', long)]
     pub enable_coredumps: bool,
+
+    /// Network interfaces' queues to spread connections by
+    #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
+    pub napi_ids: Option<u32>,
+
+    /// SASL: not served, as it belongs to the binary protocol; -Y lets only users in
+    #[arg(short = 'S', long)]
+    pub enable_sasl: bool,
 
     /// memcached takes words that belong to no flag for nothing, too
     #[arg(hide = true)]
@@ -258,6 +266,12 @@ impl Options {
         }
     }
 
+    /// 0 for none, -1 for one that the system chooses. Who names one for UDP alone means both, as in memcached.
+    pub fn tcp_port(&self) -> i32 {
+        let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
+        self.port.or(udp_port).unwrap_or(PORT)
+    }
+
     /// After how long an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
         let seconds = self.extended().idle_seconds.unwrap_or(self.idle_timeout);
@@ -307,6 +321,7 @@ impl Options {
             (self.slab_growth_factor.is_some(), "-f"),
             (self.slab_min_size.is_some(), "-n"),
             (self.enable_coredumps, "-r"),
+            (self.napi_ids.is_some(), "-N"),
         ];
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
         let operands = self.operands.iter().map(String::as_str);
@@ -320,7 +335,7 @@ impl Options {
     pub fn checked(self) -> Result<Options, String> {
         let half = self.memory as usize * MEGABYTE / 2;
         let rules = [
-            ((-1..=65535).contains(&self.port), format!("-p {} is no port", self.port)),
+            ((-1..=65535).contains(&self.tcp_port()), format!("-p {} is no port", self.tcp_port())),
             (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
             (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
             (
@@ -330,6 +345,11 @@ impl Options {
             (
                 self.protocol != "binary",
                 "-B binary: the binary protocol is not served; set your clients to the text protocol"
+                    .to_owned(),
+            ),
+            (
+                !self.enable_sasl,
+                "-S: SASL belongs to the binary protocol, which is not served; -Y lets only users in"
                     .to_owned(),
             ),
             (
@@ -415,6 +435,7 @@ const HELP: &str = concat!(
 );
 /// What the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
+const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
@@ -440,8 +461,20 @@ mod tests {
         let options =
             parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2 -b -1")
                 .unwrap();
-        assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
+        assert_eq!(
+            (options.tcp_port(), options.memory, options.connections, options.threads),
+            (1, 100, 9, 3)
+        );
         assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
+    }
+
+    #[test]
+    fn a_port_for_udp_alone_is_that_of_tcp_and_long_names_may_be_cut() {
+        for (flags, port) in [("-U 5", 5), ("-U 0", 11211), ("-p 6 -U 5", 6), ("--udp 5", 5), ("--po -1", -1)]
+        {
+            assert_eq!(parse(&format!("leasehold {flags}")).unwrap().tcp_port(), port, "{flags}");
+        }
+        is_refused("leasehold --enable");
     }
 
     #[test]
