@@ -58,6 +58,9 @@ impl From<io::Error> for Failure {
 /// fails is seen by whoever started it.
 fn run(mut options: Options) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
+    if options.enable_coredumps {
+        process::allow_cores()?;
+    }
     if options.lock_memory {
         process::allow_locked_memory()?;
     }
@@ -75,7 +78,8 @@ fn run(mut options: Options) -> Result<(), Failure> {
         options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
         // Who started it hears of this only here.
         options.memory_file.as_deref().map(probe_memory_file).transpose()?;
-        process::daemonize(options.verbose > 0)?;
+        // Core files are written to the folder that it runs in.
+        process::daemonize(options.enable_coredumps, options.verbose > 0)?;
     }
     // The memory of the process that went into the background would not be.
     if options.lock_memory {

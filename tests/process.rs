@@ -227,10 +227,23 @@ fn memory_is_locked_or_the_start_is_refused() {
     if line.contains("cannot lock memory (-k)") {
         return assert_eq!(process.exit_code(), 71);
     }
-    process.address();
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux tells");
     assert!(!locked.ends_with("\t       0 kB"), "{locked}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn core_files_are_allowed_or_the_start_is_refused() {
+    let mut process = Process::start("-p -1 -r -m 8 -t 1");
+    if process.logged(" ").contains("cannot allow core files (-r)") {
+        return assert_eq!(process.exit_code(), 71);
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux tells");
+    let words: Vec<&str> = cores.split_whitespace().collect();
+    assert!(words[0] == words[1] && words[0] != "0", "{cores}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }

@@ -102,6 +102,10 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
+    /// Allow core files, in the folder that it runs in
+    #[arg(short = 'r', long)]
+    pub enable_coredumps: bool,
+
     /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast, watcher_logbuf_size=KB (of
     /// lines that may wait for one who watches); for TLS ssl_chain_cert=FILE, ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
     /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
@@ -168,7 +172,7 @@ pub struct Options {
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// Means nothing here, as the next five: CAS uniques cost nothing, and cannot be turned off
+    /// Means nothing here, as the next four: CAS uniques cost nothing, and cannot be turned off
     #[arg(short = 'C', long)]
     pub disable_cas: bool,
 
@@ -183,10 +187,6 @@ pub struct Options {
     /// Smallest slab chunk
     #[arg(short = 'n', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub slab_min_size: Option<u32>,
-
-    /// Core files
-    #[arg(short = 'r', long)]
-    pub enable_coredumps: bool,
 
     /// Network interfaces' queues to spread connections by
     #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
@@ -320,7 +320,6 @@ impl Options {
             (self.enable_largepages, "-L"),
             (self.slab_growth_factor.is_some(), "-f"),
             (self.slab_min_size.is_some(), "-n"),
-            (self.enable_coredumps, "-r"),
             (self.napi_ids.is_some(), "-N"),
         ];
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);

@@ -28,6 +28,22 @@ pub fn allow_descriptors(connections: u32) -> io::Result<()> {
     })
 }
 
+/// Allows core files, as large as the system's hard limit lets them be.
+///
+/// # Errors
+/// If that allows none.
+pub fn allow_cores() -> io::Result<()> {
+    // Only root may raise the hard limit, too.
+    if setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        return Ok(());
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    if hard == 0 {
+        return Err(io::Error::other("cannot allow core files (-r): the limit is not to be raised"));
+    }
+    Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
+}
+
 /// Allows this process to keep all its memory in RAM, also once it is somebody else. [`lock_memory`] does it.
 ///
 /// # Errors
@@ -84,12 +100,13 @@ pub fn become_user(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes on in the background, and is heard there only if it `keeps_output`. To be called before any thread is started.
+/// Goes on in the background, where it stays in its folder and is heard only if it is told so. To be called before any
+/// thread is started.
 ///
 /// # Errors
 /// If the system refuses.
-pub fn daemonize(keeps_output: bool) -> io::Result<()> {
-    Ok(unistd::daemon(false, keeps_output)?)
+pub fn daemonize(keeps_folder: bool, keeps_output: bool) -> io::Result<()> {
+    Ok(unistd::daemon(keeps_folder, keeps_output)?)
 }
 
 /// The time that this process has had a processor for, all its threads together.
