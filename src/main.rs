@@ -8,7 +8,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
-use leasehold::server::{Listeners, Options, PolicyOptions, Server, logging, read_users};
+use leasehold::server::{
+    Listeners, MEMORY_MIN, Options, PolicyOptions, Server, logging, probe_memory_file, read_users,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -20,6 +22,10 @@ fn main() -> ExitCode {
             return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
+    if options.license {
+        print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let options = match options.checked() {
         Ok(options) => options,
         Err(sentence) => {
@@ -58,13 +64,16 @@ impl From<io::Error> for Failure {
 /// fails is seen by whoever started it.
 fn run(mut options: Options) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
+    if options.enable_coredumps {
+        process::allow_cores()?;
+    }
     if options.lock_memory {
         process::allow_locked_memory()?;
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let listeners = Listeners::bind(&options)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
-        process::tell_ports(path.as_ref(), &listeners.addresses())?;
+        warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
     if let Some(user) = &options.user {
         process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
@@ -74,7 +83,10 @@ fn run(mut options: Options) -> Result<(), Failure> {
         options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
         options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
         options.policies.config = options.policies.config.map(std::path::absolute).transpose()?;
-        process::daemonize()?;
+        // Who started it hears of this only here.
+        options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+        // Core files are written to the folder that it runs in.
+        process::daemonize(options.enable_coredumps, options.verbose > 0)?;
     }
     // The memory of the process that went into the background would not be.
     if options.lock_memory {
@@ -83,7 +95,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let pid_file = options.pidfile.as_deref().map(PidFile::write).transpose()?;
+    let pid_file = options.pidfile.as_deref().and_then(|path| warned(PidFile::write(path)));
     announce(&listeners, &options);
     let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
     let server = Server::serve(listeners, users, options)?;
@@ -93,6 +105,11 @@ fn run(mut options: Options) -> Result<(), Failure> {
     }
     drop(pid_file);
     Ok(())
+}
+
+/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+fn warned<T>(written: io::Result<T>) -> Option<T> {
+    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
 }
 
 fn announce(listeners: &Listeners, options: &Options) {
@@ -106,6 +123,9 @@ fn announce(listeners: &Listeners, options: &Options) {
     if !meaningless.is_empty() {
         tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
     }
+    if options.is_frugal() {
+        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+    }
     if options.allows_old_tls() {
         tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
     }
@@ -113,14 +133,14 @@ fn announce(listeners: &Listeners, options: &Options) {
         tracing::info!("listening on {}", path.display());
     }
     if options.socket.is_none() && listeners.addresses().is_empty() {
-        tracing::warn!("listening on nothing: -p 0 without -s");
+        tracing::warn!("listening on nothing");
     }
     let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
     for address in listeners.addresses() {
         tracing::info!("listening on {address}{why}");
     }
     tracing::info!(
-        memory_mb = options.memory,
+        memory_mb = options.cache().memory_bytes >> 20,
         fixed_tables_mb = options.cache().fixed_table_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
@@ -191,6 +211,7 @@ fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOp
     }
 }
 
+const LICENSE: &str = include_str!("../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 /// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no

@@ -5,66 +5,18 @@
 
 #![cfg(feature = "server")]
 
+mod memcached;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::TcpStream;
 
 use clap::Parser;
 use leasehold::server::{Options, Server};
+use memcached::{Memcached, PATIENCE};
 
-/// Longer than anything here takes; a test that comes near it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 const SEEDS: u64 = 16;
 const LINES: usize = 500;
-
-struct Memcached {
-    child: Child,
-    port: u16,
-}
-
-impl Memcached {
-    /// `None` if it is not installed.
-    fn start() -> Option<Memcached> {
-        // Freed at once; that another process takes it in between would only fail the connection.
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
-        let port_flag = port.to_string();
-        // Its background threads hold items for moments, in which incr and decr do not fill up with spaces.
-        let threads = "no_lru_crawler,no_lru_maintainer";
-        let flags =
-            ["-l", "127.0.0.1", "-U", "0", "-t", "1", "-u", "nobody", "-o", threads, "-p", &port_flag];
-        let child = Command::new("memcached").args(flags).stderr(Stdio::null()).spawn().ok()?;
-        Some(Memcached { child, port })
-    }
-
-    /// A connection, as soon as it listens.
-    fn connect(&mut self) -> Client {
-        loop {
-            match TcpStream::connect(("127.0.0.1", self.port)) {
-                Ok(stream) => return Client::new(stream),
-                Err(_) => std::thread::yield_now(),
-            }
-            assert!(self.child.try_wait().is_ok_and(|ended| ended.is_none()), "memcached ended at once");
-        }
-    }
-}
-
-impl Memcached {
-    /// Whether it is the one that we answer like.
-    fn is_1_6_45(&self) -> bool {
-        let told = Command::new("memcached").arg("-V").output().expect("it has just been started");
-        told.stdout.starts_with(b"memcached 1.6.45")
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A connection, and the names of the uniques seen on it: two servers number their values differently.
 struct Client {
@@ -420,7 +372,7 @@ const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
 
 #[test]
 fn a_real_memcached_answers_alike() {
-    let Some(mut memcached) = Memcached::start() else {
+    let Some(mut memcached) = Memcached::start("") else {
         return println!("skipped: no memcached is installed");
     };
     let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).expect("legal flags");
@@ -429,7 +381,7 @@ fn a_real_memcached_answers_alike() {
     for seed in 0..SEEDS {
         let mut generator = Generator { knows_all, seed };
         let own = TcpStream::connect(server.address()).expect("it listens");
-        let (mut real, mut own) = (memcached.connect(), Client::new(own));
+        let (mut real, mut own) = (Client::new(memcached.connect()), Client::new(own));
         for client in [&mut real, &mut own] {
             client.answer(&Request { line: "flush_all".to_owned(), block: None });
         }

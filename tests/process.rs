@@ -7,7 +7,7 @@ mod served;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,14 +58,22 @@ fn nonsense_is_refused_at_the_start() {
         "--no-such-flag",
         "-o nonsense",
         "-o idle_timeout",
+        "-o hashpower=99",
+        "-f 1.0",
+        "-n 0",
+        "-N 0",
         "-D",
     ];
-    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 7", "-p 65536", "-B http", "-B binary", "-Z"];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-S", "-Z"];
     let impossible = [
         "-p -1 -l nonsense",
         "-p -1 -l 999.1.1.1",
+        "-p -1 -l [::1",
+        "-p -1 -l proto[binary]:127.0.0.1",
         "-s /no/such/folder/socket",
         "-p -1 -e /no/such/folder/items",
+        // A daemon could tell nobody any more.
+        "-d -p -1 -e /no/such/folder/items",
     ];
     let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
@@ -109,6 +117,30 @@ fn a_daemon_goes_on_in_the_background_as_its_user() {
 }
 
 #[test]
+fn a_daemon_goes_on_logging_if_it_was_told_to_log() {
+    let pid_file = scratch("logging-daemon-pid");
+    let mut process = Process::start(&format!("-d -v -p -1 -P {}", pid_file.display()));
+    let address = process.address();
+    let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    Client::connect(address).check("version", &["VERSION 1.6.45"]);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    process.logged("stopping: SIGTERM");
+    assert_eq!(process.exit_code(), 0);
+    eventually("it cleans up", || !pid_file.exists());
+}
+
+#[test]
+fn a_file_for_others_that_cannot_be_written_is_warned_of() {
+    let ports = ("MEMCACHED_PORT_FILENAME", "/no/such/folder/ports");
+    let mut process = Process::start_with("-p -1 -P /no/such/folder/pid", &[ports]);
+    assert!(process.logged("cannot write /no/such/folder/ports").contains("WARN"));
+    assert!(process.logged("cannot write /no/such/folder/pid").contains("WARN"));
+    Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
 fn root_becomes_another_user() {
     if !nix::unistd::geteuid().is_root() {
         return println!("skipped: only root can become somebody else");
@@ -127,8 +159,8 @@ fn root_becomes_another_user() {
 }
 
 #[test]
-fn help_and_version_begin_as_memcacheds_do() {
-    for flag in ["-h", "--help", "-V"] {
+fn help_version_and_license_begin_as_memcacheds_do() {
+    for flag in ["-h", "--help", "-V", "-i", "--license"] {
         let told =
             Command::new(env!("CARGO_BIN_EXE_leasehold")).arg(flag).output().expect("the binary starts");
         let text = String::from_utf8(told.stdout).expect("help is text");
@@ -142,9 +174,13 @@ fn help_and_version_begin_as_memcacheds_do() {
 
 #[test]
 fn what_means_nothing_here_is_told_in_the_log() {
-    let mut process = Process::start("-p -1 -C -L -f 1.5 -o hashpower=20,lru_crawler,maxconns_fast -n 48");
+    let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -N 1 -m 4";
+    let mut process = Process::start(flags);
     let line = process.logged("of no meaning");
-    assert!(line.ends_with("ignored: -C, -L, -f, -n, hashpower, lru_crawler\n"), "{line}");
+    assert!(line.ends_with("ignored: -C, -L, -f, -n, -N, hashpower, lru_crawler, stray\n"), "{line}");
+    assert!(process.logged("-m 4").contains("works with 8"));
+    let limit = Client::connect(process.address()).stat("limit_maxbytes");
+    assert_eq!(limit, 8 << 20);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }
@@ -152,12 +188,8 @@ fn what_means_nothing_here_is_told_in_the_log() {
 #[test]
 fn the_ports_are_written_to_a_file_for_whoever_asks() {
     let path = scratch("ports");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
-        .args(["-p", "-1", "-l", "127.0.0.1,127.0.0.1"])
-        .env("MEMCACHED_PORT_FILENAME", &path)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
+    let name = path.to_str().expect("a path in this folder is text");
+    let process = Process::start_with("-p -1 -l 127.0.0.1,127.0.0.1", &[("MEMCACHED_PORT_FILENAME", name)]);
     eventually("the file is there", || path.exists());
     let text = std::fs::read_to_string(&path).unwrap();
     let ports: Vec<u16> =
@@ -166,8 +198,8 @@ fn the_ports_are_written_to_a_file_for_whoever_asks() {
     for port in ports {
         Client::connect(([127, 0, 0, 1], port).into()).check("version", &["VERSION 1.6.45"]);
     }
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it runs");
-    assert!(child.wait().expect("it is ours").success());
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]
@@ -195,10 +227,23 @@ fn memory_is_locked_or_the_start_is_refused() {
     if line.contains("cannot lock memory (-k)") {
         return assert_eq!(process.exit_code(), 71);
     }
-    process.address();
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
     let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux tells");
     assert!(!locked.ends_with("\t       0 kB"), "{locked}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn core_files_are_allowed_or_the_start_is_refused() {
+    let mut process = Process::start("-p -1 -r -m 8 -t 1");
+    if process.logged(" ").contains("cannot allow core files (-r)") {
+        return assert_eq!(process.exit_code(), 71);
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux tells");
+    let words: Vec<&str> = cores.split_whitespace().collect();
+    assert!(words[0] == words[1] && words[0] != "0", "{cores}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }

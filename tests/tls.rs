@@ -237,5 +237,48 @@ fn a_plain_listener_stands_beside_and_plain_text_is_not_understood_on_the_other(
     server.stop();
 }
 
+#[test]
+fn who_watches_hears_of_handshakes_that_fail() {
+    let authority = Authority::new("watched");
+    let server = authority.start("");
+    let mut watcher = connect(server.address(), &authority.client(false));
+    answers(&mut watcher, "watch connevents\r\n", "OK");
+    let mut plain = TcpStream::connect(server.address()).expect("the server listens");
+    plain.write_all(b"version\r\n").expect("the server takes it");
+    let mut lines = watcher.lines().map(|line| line.expect("a line"));
+    for expected in [" type=conn_new ", " type=conntlserr fd=", " type=conn_close "] {
+        let line = lines.next().expect("it goes on");
+        assert!(line.contains(expected), "{line}");
+    }
+    server.stop();
+}
+
+/// A client could not tell our end of a connection from somebody's who cut it.
+#[test]
+fn whoever_is_sent_away_hears_that_nothing_follows() {
+    let authority = Authority::new("goodbye");
+    let config = authority.client(false);
+    let hears_the_end = |mut client: TlsClient| {
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).expect("an end, and not a cut");
+        assert_eq!(rest, "");
+    };
+    let server = authority.start("--idle-timeout 1");
+    let mut idle = connect(server.address(), &config);
+    answers(&mut idle, "version\r\n", "VERSION 1.6.45");
+    hears_the_end(idle);
+
+    let mut left = connect(server.address(), &config);
+    answers(&mut left, "version\r\n", "VERSION 1.6.45");
+    left.get_mut().conn.send_close_notify();
+    left.get_mut().flush().expect("it is sent");
+    hears_the_end(left);
+
+    let mut open = connect(server.address(), &config);
+    answers(&mut open, "version\r\n", "VERSION 1.6.45");
+    server.stop();
+    hears_the_end(open);
+}
+
 /// Longer than anything here takes; a test that comes near it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);

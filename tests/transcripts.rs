@@ -2,13 +2,64 @@
 
 #![cfg(feature = "server")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 mod support;
 mod transcript;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use leasehold::server::Options;
+
+use support::{Connection, Wire};
 use transcript::{player, transcripts};
+
+/// The server between its two buffers, which hears everything in pieces of so many bytes.
+struct Pieces {
+    chunk: usize,
+    wire: Wire,
+}
+
+impl Pieces {
+    fn new(flags: &str, chunk: usize) -> Pieces {
+        let options = Options::try_parse_from(format!("leasehold {flags}").split_whitespace());
+        let options = options.map_err(|error| error.to_string()).and_then(Options::checked);
+        let options = options.expect("a transcript has legal flags");
+        Pieces { chunk, wire: Wire::new(options.cache(), options.rules()) }
+    }
+}
+
+impl player::Stage for Pieces {
+    type Connection = Connection;
+
+    fn describe(&self) -> String {
+        format!("in pieces of {} bytes", self.chunk)
+    }
+
+    fn advance(&mut self, span: Duration) {
+        self.wire.clock.advance(span);
+    }
+
+    fn connect(&mut self) -> Connection {
+        self.wire.connect()
+    }
+
+    fn talk(&mut self, connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
+        match bytes {
+            [] => connection.listen(&self.wire),
+            _ => connection.talk_in_chunks(&self.wire, bytes, self.chunk),
+        }
+    }
+
+    fn is_closed(&self, connection: &Connection) -> bool {
+        connection.is_closed()
+    }
+
+    fn hang_up(&mut self, mut connection: Connection) {
+        connection.close(&self.wire);
+    }
+}
 
 #[test]
 fn the_protocol_is_as_its_document_says() {
@@ -57,7 +108,8 @@ fn check(path: &Path) -> usize {
     let complaints: Vec<String> = found
         .iter()
         .filter_map(|transcript| {
-            player::chunks(transcript).into_iter().find_map(|chunk| player::play(transcript, chunk).err())
+            let mut chunks = player::chunks(transcript).into_iter();
+            chunks.find_map(|chunk| player::play(transcript, Pieces::new(&transcript.flags, chunk)).err())
         })
         .collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -71,7 +123,7 @@ fn root(path: &str) -> PathBuf {
 /// What the player says of one transcript.
 fn verdict(lines: &str) -> Result<(), String> {
     let found = transcripts("a.md", &format!("```transcript\n{lines}\n```\n"));
-    player::play(&found[0], 3)
+    player::play(&found[0], Pieces::new("", 3))
 }
 
 #[test]

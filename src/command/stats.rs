@@ -9,6 +9,7 @@ use crate::protocol::{Reply, Statistics};
 impl Command<'_> {
     pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow<'static> {
         match what {
+            Statistics::Absent => {}
             Statistics::Conns { from } => return self.conns(from),
             Statistics::Detail | Statistics::DetailSwitch { .. } if !self.session.rules.may_dump => {
                 self.output.reply(Reply::DetailNotAllowed);
@@ -21,8 +22,6 @@ impl Command<'_> {
                 return Flow::Next;
             }
             Statistics::General => self.general(),
-            // No classes, no lines.
-            Statistics::Items => {}
             Statistics::Memory => self.memory(),
             Statistics::Mrc => self.curve(),
             Statistics::Ratio => self.ratio(),

@@ -39,6 +39,8 @@ pub enum Event<'a> {
     Evicted { key: &'a [u8], idle_seconds: u32, is_fetched: bool, ttl: i64, value_bytes: usize },
     /// A command has looked for a value; without a length it found none.
     Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
+    /// A connection has not got through the handshake of TLS.
+    HandshakeFailed { connection: u32, why: &'a str },
     /// A connection has begun.
     Opened { connection: &'a Connection },
     /// A command wanted a value stored, and that became of it; its time to live is 0 if it stays for ever.
@@ -87,7 +89,7 @@ impl Event<'_> {
     /// Who watches this hears of it.
     pub fn topic(&self) -> Topic {
         match self {
-            Event::Closed { .. } | Event::Opened { .. } => Topic::Connections,
+            Event::Closed { .. } | Event::HandshakeFailed { .. } | Event::Opened { .. } => Topic::Connections,
             Event::Deleted { .. } => Topic::Deletions,
             Event::Evicted { .. } => Topic::Evictions,
             Event::Fetched { .. } => Topic::Fetches,
@@ -120,6 +122,9 @@ impl fmt::Display for Event<'_> {
                     f,
                     "type=item_get key={key} status={status} clsid={class} cfd={connection} size={size}"
                 )
+            }
+            Event::HandshakeFailed { connection, why } => {
+                write!(f, "type=conntlserr fd={connection} msg={}", why.escape_debug())
             }
             Event::Opened { connection } => {
                 write!(f, "type=conn_new {} cfd={}", Peer(connection), connection.number)
@@ -192,6 +197,7 @@ mod tests {
         );
         let connection = &Connection::new(8, Address::Unix("".into()), None, 0);
         check(Event::Opened { connection }, "type=conn_new rip=unix rport=0 transport=local cfd=8");
+        check(Event::HandshakeFailed { connection: 8, why: "no\nway" }, "type=conntlserr fd=8 msg=no\\nway");
         check(
             Event::Evicted { key: b"n,\xff", idle_seconds: 3, is_fetched: true, ttl: -1, value_bytes: 5 },
             "type=eviction key=n%2C%FF fetch=yes ttl=-1 la=3 clsid=1 size=5",

@@ -13,6 +13,8 @@ use super::request::Request;
 /// What `stats` is to tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Statistics {
+    /// `extstore`, `items`, `proxy` and its kinds: memcached's parts that are not here.
+    Absent,
     /// `conns`: the connections from this number on.
     Conns {
         /// The number of a descriptor.
@@ -27,8 +29,6 @@ pub enum Statistics {
     },
     /// Nothing more: what the server does.
     General,
-    /// `items`
-    Items,
     /// `memory`
     Memory,
     /// `mrc`
@@ -116,7 +116,7 @@ pub(super) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
             Some(b"on") => Statistics::DetailSwitch { is_on: true },
             None | Some(_) => return Err(Refusal::BadDetail),
         },
-        Some(b"items") => Statistics::Items,
+        Some(b"extstore" | b"items" | b"proxy" | b"proxybe" | b"proxyfuncs") => Statistics::Absent,
         Some(b"memory") => Statistics::Memory,
         Some(b"mrc") => Statistics::Mrc,
         Some(b"ratio") => Statistics::Ratio,
@@ -167,7 +167,7 @@ fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
         return Ok(u64::MAX);
     }
     let mut most = 0;
-    for class in classes.split(|byte| *byte == b',') {
+    for class in classes.split(|byte| *byte == b',').filter(|class| !class.is_empty()) {
         match full(unsigned32, class) {
             Some(ONLY_CLASS) => most = u64::MAX,
             Some(2..CLASSES) => {}

@@ -80,47 +80,45 @@ enum Argument {
 }
 
 impl<'a> Meta<'a> {
-    /// A key and its flags, of which there are at most `flags_max`.
+    /// A key and its flags, of which there are at most `flags_max`. The first unknown or repeated flag is what is wrong
+    /// with the line; else its last wrong argument, as in memcached.
     pub(super) fn new(key: &'a [u8], flags: &'a [u8], flags_max: usize) -> Result<Self, Refusal> {
         if !is_key(key) {
             return Err(Refusal::BadLine);
         }
-        let flags = Flags::new(flags, flags_max)?;
-        let key = match flags.has(b'b') {
-            false => Cow::Borrowed(key),
-            true => Cow::Owned(base64::decode(key).ok_or(Refusal::BadBase64)?),
-        };
-        Ok(Meta { key, flags })
+        let (mut decoded, mut letters, mut refused) = (Cow::Borrowed(key), 0, None);
+        let (mut others, mut tags) = (0, 0);
+        for word in words(flags) {
+            let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
+            let may_come = || match is_tag(word) {
+                true => tags < TAGS_MAX,
+                false => others < flags_max && letters & bit(word[0]) == 0,
+            };
+            let Some(argument) = known.filter(|_| may_come()) else {
+                let are_too_many = words(flags).filter(|word| !is_tag(word)).count() > flags_max;
+                return Err(match (are_too_many, known) {
+                    (true, _) => Refusal::TooManyFlags,
+                    (false, Some(_)) if is_tag(word) => Refusal::TooManyTags,
+                    (false, Some(_)) => Refusal::DuplicateFlag,
+                    (false, None) => Refusal::UnknownFlag,
+                });
+            };
+            *if is_tag(word) { &mut tags } else { &mut others } += 1;
+            letters |= bit(word[0]);
+            let mut wrong = argument.refusal(&word[1..]);
+            if word[0] == b'b' {
+                match base64::decode(key) {
+                    Some(key) => decoded = Cow::Owned(key),
+                    None => wrong = Some(Refusal::BadBase64),
+                }
+            }
+            refused = graver(refused, wrong);
+        }
+        refused.map_or(Ok(Meta { key: decoded, flags: Flags { letters, words: flags } }), Err)
     }
 }
 
 impl<'a> Flags<'a> {
-    /// The first unknown or repeated flag is what is wrong with the line; else its last wrong argument, as in memcached.
-    fn new(text: &'a [u8], most: usize) -> Result<Self, Refusal> {
-        let (mut count, mut letters, mut refused, mut tags) = (0, 0, None, 0);
-        for word in words(text) {
-            let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            let is_tag = word[0] == TAG[0];
-            let Some(argument) = known.filter(|_| letters & bit(word[0]) == 0 || is_tag) else {
-                let is_repeated = known.is_some();
-                return Err(match words(text).count() > most {
-                    true => Refusal::TooManyFlags,
-                    false if is_repeated => Refusal::DuplicateFlag,
-                    false => Refusal::UnknownFlag,
-                });
-            };
-            letters |= bit(word[0]);
-            refused = argument.refusal(&word[1..]).or(refused);
-            if is_tag { tags += 1 } else { count += 1 }
-        }
-        let refused = match (count > most, tags > TAGS_MAX) {
-            (true, _) => Some(Refusal::TooManyFlags),
-            (false, true) => Some(Refusal::TooManyTags),
-            (false, false) => refused,
-        };
-        refused.map_or(Ok(Flags { letters, words: text }), Err)
-    }
-
     /// Whether a flag is there.
     pub fn has(self, letter: u8) -> bool {
         self.letters & bit(letter) != 0
@@ -240,9 +238,24 @@ impl Argument {
     }
 }
 
+/// The later one, but that memcached has no words for a wrong `F`, and looks at the length of an `O` after all else.
+fn graver(former: Option<Refusal>, latter: Option<Refusal>) -> Option<Refusal> {
+    let gravity = |refused: Option<Refusal>| match refused {
+        None => 0,
+        Some(Refusal::OpaqueTooLong) => 1,
+        Some(Refusal::BadLine) => 2,
+        Some(_) => 3,
+    };
+    if gravity(latter) < gravity(former) { former } else { latter }
+}
+
 /// memcached looks no further at a line with a word that begins otherwise, not even for the length of a block.
 pub(super) fn may_begin_flags(text: &[u8]) -> bool {
     words(text).all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
+}
+
+fn is_tag(word: &[u8]) -> bool {
+    word.starts_with(TAG)
 }
 
 /// A digit has none: it is no flag.

@@ -1,7 +1,7 @@
 //! `-l` and `-p`: where to listen, and how each address is protected.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use super::Options;
 use super::tls::{Security, Verify};
@@ -12,7 +12,7 @@ impl Options {
     /// # Errors
     /// If a name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
-        let port = match self.port {
+        let port = match self.tcp_port() {
             0 => return Ok(Vec::new()),
             -1 => 0,
             port => u16::try_from(port).expect("the range was checked"),
@@ -21,12 +21,18 @@ impl Options {
             return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
         }
         let mut addresses = Vec::new();
-        for text in &self.listen {
-            let (prefix, name) = protection(text);
+        for place in self.places() {
+            let Place { protection, name } = place.map_err(io::Error::other)?;
             let resolved = resolve(name, port)?;
-            addresses.extend(resolved.into_iter().map(|address| (address, self.security(prefix))));
+            addresses.extend(resolved.into_iter().map(|address| (address, self.security(protection))));
         }
         Ok(addresses)
+    }
+
+    /// The parts of the lists; empty ones are none.
+    fn places(&self) -> impl Iterator<Item = Result<Place<'_>, String>> {
+        let parts = self.listen.iter().flat_map(|list| list.split([',', ';']));
+        parts.filter(|part| !part.is_empty()).map(Place::parse)
     }
 
     fn security(&self, prefix: Option<&str>) -> Security {
@@ -40,12 +46,11 @@ impl Options {
 
     /// What is wrong with the options of TLS.
     pub(super) fn tls_mistake(&self) -> Option<String> {
-        let prefix = self.listen.iter().find_map(|text| protection(text).0);
+        let mut protections = self.places().filter_map(|place| place.ok()?.protection);
         let Some(settings) = self.tls() else {
-            return prefix.map(|prefix| format!("-l {prefix}: means nothing without -Z"));
+            return protections.next().map(|prefix| format!("-l {prefix}: means nothing without -Z"));
         };
-        let verifies =
-            settings.verify != Verify::None || self.listen.iter().any(|text| text.starts_with("mtls:"));
+        let verifies = settings.verify != Verify::None || protections.any(|prefix| prefix == "mtls");
         if settings.chain.as_os_str().is_empty() {
             Some("-Z needs -o ssl_chain_cert".to_owned())
         } else if verifies && settings.authorities.is_none() {
@@ -56,27 +61,77 @@ impl Options {
     }
 }
 
-/// What stands before an address: how it is protected.
-fn protection(text: &str) -> (Option<&str>, &str) {
-    let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
-    text.split_once(':').filter(known).map_or((None, text), |(prefix, name)| (Some(prefix), name))
+/// `[notls:|btls:|mtls:][proto[ascii]:][tag[name]:]address`, in this order, as in memcached.
+struct Place<'t> {
+    /// How it is protected, if that is said.
+    protection: Option<&'t str>,
+    name: &'t str,
+}
+
+impl Place<'_> {
+    fn parse(text: &str) -> Result<Place<'_>, String> {
+        let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
+        let prefixed = text.split_once(':').filter(known);
+        let (protection, rest) = prefixed.map_or((None, text), |(prefix, rest)| (Some(prefix), rest));
+        let rest = match bracketed(rest, "proto[", ']') {
+            Some((protocol, rest)) => speaks(protocol).map(|()| rest)?,
+            None => rest,
+        };
+        // Tags are for memcached's proxy, and mean nothing here.
+        let tagged = bracketed(rest, "tag[", ']').or_else(|| bracketed(rest, "tag_", '_'));
+        let name = match tagged {
+            Some((tag, _)) if !(1..=TAG_BYTES_MAX).contains(&tag.len()) => {
+                return Err(format!("-l {text}: a tag has 1 to {TAG_BYTES_MAX} bytes"));
+            }
+            Some((_, rest)) => rest,
+            None => rest,
+        };
+        Ok(Place { protection, name })
+    }
+}
+
+/// What stands between the beginning and the end, and what follows the colon behind it.
+fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t str)> {
+    let (inside, rest) = text.strip_prefix(start)?.split_once(end)?;
+    Some((inside, rest.strip_prefix(':')?))
+}
+
+/// `negotiating` leaves the choice to the client.
+fn speaks(protocol: &str) -> Result<(), String> {
+    let why = match protocol {
+        "ascii" | "negotiating" => return Ok(()),
+        "binary" => "the binary protocol is not served; set your clients to the text protocol",
+        "proxy" => "there is no proxy in this server",
+        _ => "there is no such protocol",
+    };
+    Err(format!("-l proto[{protocol}]: {why}"))
 }
 
 /// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if name == "*" {
+    let refused = |why: String| io::Error::other(format!("cannot listen on {name}: {why}"));
+    let (host, port) = host_and_port(name, port).ok_or_else(|| refused("it is no address".to_owned()))?;
+    if host == "*" {
         return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
     }
-    if let Ok(address) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    let found = match name.parse::<SocketAddr>() {
-        Ok(address) => Ok(vec![address]),
-        Err(_) if name.contains(':') => name.to_socket_addrs().map(Iterator::collect),
-        Err(_) => (name, port).to_socket_addrs().map(Iterator::collect),
-    };
-    found.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {name}: {error}")))
+    let found = (host, port).to_socket_addrs().map(Iterator::collect);
+    found.map_err(|error| refused(error.to_string()))
 }
+
+fn host_and_port(name: &str, port: u16) -> Option<(&str, u16)> {
+    let (host, rest) = match name.strip_prefix('[') {
+        Some(inside) => inside.split_once(']')?,
+        // An IPv6 address without brackets.
+        None if name.matches(':').count() > 1 => (name, ""),
+        None => name.split_at(name.find(':').unwrap_or(name.len())),
+    };
+    match rest {
+        "" => Some((host, port)),
+        _ => Some((host, rest.strip_prefix(':')?.parse().ok()?)),
+    }
+}
+
+const TAG_BYTES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -108,6 +163,32 @@ mod tests {
             "-p 5 -l *,[::1],127.0.0.1:7",
             &[("0.0.0.0:5", PLAIN), ("[::1]:5", PLAIN), ("127.0.0.1:7", PLAIN)],
         );
+    }
+
+    #[test]
+    fn lists_have_empty_parts_and_addresses_words_before_them() {
+        const PLAIN: Security = Security::Plain;
+        check("-p 5 -l ,127.0.0.1,,;::1, -l ,", &[("127.0.0.1:5", PLAIN), ("[::1]:5", PLAIN)]);
+        check("-p 5 -l ,", &[]);
+        check("-p 5 -l proto[ascii]:tag[12345678]:*:6", &[("0.0.0.0:6", PLAIN)]);
+        check(
+            "-p 5 -l proto[negotiating]:[127.0.0.1]:7,tag_x_:::1",
+            &[("127.0.0.1:7", PLAIN), ("[::1]:5", PLAIN)],
+        );
+        for (flags, why) in [
+            ("-l proto[binary]:127.0.0.1", "the binary protocol is not served"),
+            ("-l proto[proxy]:127.0.0.1", "no proxy"),
+            ("-l proto[http]:127.0.0.1", "no such protocol"),
+            ("-l tag[123456789]:127.0.0.1", "1 to 8 bytes"),
+            ("-l tag[]:127.0.0.1", "1 to 8 bytes"),
+            ("-l [::1", "no address"),
+            ("-l [::1]7", "no address"),
+            ("-l 127.0.0.1:x", "no address"),
+            ("-l 127.0.0.1:65536", "no address"),
+        ] {
+            let error = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap_err().to_string();
+            assert!(error.contains(why), "{flags}: {error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -73,6 +74,7 @@ where
     };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
+        peer.say_goodbye().await;
         tracing::debug!(?closed, "connection closed");
         if closed == Closed::Idle {
             peer.session.counters().add(Count::IdleKicks);
@@ -147,7 +149,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         self.gives_way.store(false, Ordering::Relaxed);
     }
 
-    /// Says goodbye so that it is heard: closing a socket with unread bytes in it would tear the last reply away.
+    /// Tells the peer that nothing follows, as far as it takes that at once: TLS tells an end from a cut by it.
+    async fn say_goodbye(&mut self) {
+        poll_fn(|context| {
+            let _ = Pin::new(&mut self.stream).poll_shutdown(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Hangs up so that what was said is heard: closing a socket with unread bytes in it would tear the last reply away.
     async fn hang_up(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(HANG_UP_BYTES_MAX);

@@ -174,6 +174,9 @@ async fn room(service: &Service) {
     }
     // One of the listeners counts for all of them.
     let is_first = metrics.accepting.swap(false, Ordering::Relaxed);
+    if is_first {
+        metrics.listen_disabled.fetch_add(1, Ordering::Relaxed);
+    }
     let since = service.now();
     loop {
         let freed = service.freed.notified();
@@ -184,7 +187,6 @@ async fn room(service: &Service) {
     }
     if is_first {
         let micros = (service.now().millis - since.millis) * 1000;
-        metrics.listen_disabled.fetch_add(1, Ordering::Relaxed);
         metrics.listen_disabled_us.fetch_add(micros, Ordering::Relaxed);
         metrics.accepting.store(true, Ordering::Relaxed);
     }

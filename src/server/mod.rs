@@ -41,8 +41,9 @@ use crate::protocol::Shutdown;
 use self::keep::{Kept, Unfit};
 use self::tls::Tls;
 
+pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
-pub use self::options::{Options, read_users};
+pub use self::options::{MEMORY_MIN, Options, read_users};
 pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::policies::PolicyOptions;
-use super::suboptions::{Suboption, suboption};
+use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
@@ -19,14 +19,14 @@ use crate::metrics::WATCHER_BYTES_DEFAULT;
 /// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
-#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, disable_version_flag = true)]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
-    /// TCP port; 0 for none, -1 for one that the system chooses
-    #[arg(short = 'p', long, value_name = "NUM", default_value_t = 11211, allow_negative_numbers = true)]
-    pub port: i32,
+    /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else 11211]
+    #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
+    pub port: Option<i32>,
 
     /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
-    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
+    #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
     /// Unix socket to listen on instead of TCP
@@ -103,6 +103,10 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
+    /// Allow core files, in the folder that it runs in
+    #[arg(short = 'r', long)]
+    pub enable_coredumps: bool,
+
     /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast, watcher_logbuf_size=KB (of
     /// lines that may wait for one who watches); for TLS ssl_chain_cert=FILE, ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
     /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
@@ -145,7 +149,7 @@ pub struct Options {
     #[arg(short = 'Z', long)]
     pub enable_ssl: bool,
 
-    /// UDP port: accepted for memcached's sake, not served
+    /// UDP port: not served
     #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
     pub udp_port: u16,
 
@@ -162,16 +166,28 @@ pub struct Options {
     pub enable_largepages: bool,
 
     /// Growth of slab classes
-    #[arg(short = 'f', long, value_name = "NUM")]
+    #[arg(short = 'f', long, value_name = "NUM", value_parser = factor)]
     pub slab_growth_factor: Option<f64>,
 
     /// Smallest slab chunk
-    #[arg(short = 'n', long, value_name = "BYTES")]
+    #[arg(short = 'n', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub slab_min_size: Option<u32>,
 
-    /// Core files
-    #[arg(short = 'r', long)]
-    pub enable_coredumps: bool,
+    /// Network interfaces' queues to spread connections by
+    #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
+    pub napi_ids: Option<u32>,
+
+    /// SASL: not served, as it belongs to the binary protocol; -Y lets only users in
+    #[arg(short = 'S', long)]
+    pub enable_sasl: bool,
+
+    /// memcached takes words that belong to no flag for nothing, too
+    #[arg(hide = true)]
+    pub operands: Vec<String>,
+
+    /// Print the license
+    #[arg(short = 'i', long)]
+    pub license: bool,
 
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
@@ -191,7 +207,7 @@ impl Options {
     /// The limits and the policy of the cache.
     pub fn cache(&self) -> Config {
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
-        let memory_bytes = self.memory as usize * MEGABYTE;
+        let memory_bytes = self.memory.max(MEMORY_MIN) as usize * MEGABYTE;
         Config {
             memory_bytes,
             value_bytes_max: self.item_size,
@@ -215,65 +231,41 @@ impl Options {
         }
     }
 
+    /// 0 for none, -1 for one that the system chooses. Who names one for UDP alone means both, as in memcached.
+    pub fn tcp_port(&self) -> i32 {
+        let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
+        self.port.or(udp_port).unwrap_or(PORT)
+    }
+
     /// After how long an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::IdleTimeout(seconds) => Some(*seconds),
-            Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        let seconds = given.unwrap_or(self.idle_timeout);
+        let seconds = self.extended().idle_seconds.unwrap_or(self.idle_timeout);
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
     /// Whether a connection too many is told so; otherwise it waits until there is room.
     pub fn refuses_when_crowded(&self) -> bool {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::MaxconnsFast(is_fast) => Some(*is_fast),
-            Suboption::IdleTimeout(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        given.unwrap_or(true)
+        self.extended().maxconns_fast.unwrap_or(true)
     }
 
     /// Bytes of lines that may wait for one who watches.
     pub fn watcher_bytes(&self) -> usize {
-        let given = self.last_suboption(|suboption| match suboption {
-            Suboption::WatcherKilobytes(kilobytes) => Some(*kilobytes as usize * KILOBYTE),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::Tls(_) => None,
-        });
-        given.unwrap_or(WATCHER_BYTES_DEFAULT)
-    }
-
-    fn last_suboption<T>(&self, find: impl Fn(&Suboption) -> Option<T>) -> Option<T> {
-        self.extended.iter().rev().find_map(find)
+        let kilobytes = self.extended().watcher_kilobytes;
+        kilobytes.map_or(WATCHER_BYTES_DEFAULT, |kilobytes| kilobytes as usize * KILOBYTE)
     }
 
     /// What TLS works with, if it is on.
     pub fn tls(&self) -> Option<TlsSettings> {
-        self.enable_ssl.then(|| TlsSettings::new(self.tls_options()))
+        self.enable_ssl.then(|| TlsSettings::new(&self.extended().tls))
     }
 
     /// Whether a version of TLS is allowed that is not to be had.
     pub fn allows_old_tls(&self) -> bool {
-        self.tls_options().any(TlsOption::is_too_old)
+        self.extended().tls.into_iter().any(TlsOption::is_too_old)
     }
 
-    fn tls_options(&self) -> impl Iterator<Item = &TlsOption> {
-        self.extended.iter().filter_map(|suboption| match suboption {
-            Suboption::Tls(option) => Some(option),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Meaningless(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        })
+    fn extended(&self) -> Extended<'_> {
+        Extended::new(&self.extended)
     }
 
     /// The byte that ends a prefix in `stats detail`.
@@ -287,23 +279,17 @@ impl Options {
     }
 
     /// What was given, and means nothing here.
-    pub fn meaningless(&self) -> Vec<&'static str> {
+    pub fn meaningless(&self) -> Vec<&str> {
         let flags = [
             (self.disable_cas, "-C"),
             (self.enable_largepages, "-L"),
             (self.slab_growth_factor.is_some(), "-f"),
             (self.slab_min_size.is_some(), "-n"),
-            (self.enable_coredumps, "-r"),
+            (self.napi_ids.is_some(), "-N"),
         ];
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
-        let extended = self.extended.iter().filter_map(|suboption| match suboption {
-            Suboption::Meaningless(name) => Some(*name),
-            Suboption::IdleTimeout(_)
-            | Suboption::MaxconnsFast(_)
-            | Suboption::Tls(_)
-            | Suboption::WatcherKilobytes(_) => None,
-        });
-        flags.chain(extended).collect()
+        let operands = self.operands.iter().map(String::as_str);
+        flags.chain(self.extended().meaningless).chain(operands).collect()
     }
 
     /// What no single flag can tell to be wrong.
@@ -314,8 +300,7 @@ impl Options {
         self.policies.read()?;
         let half = self.memory as usize * MEGABYTE / 2;
         let rules = [
-            ((-1..=65535).contains(&self.port), format!("-p {} is no port", self.port)),
-            (self.memory >= MEMORY_MIN, format!("-m {} is less than {MEMORY_MIN}", self.memory)),
+            ((-1..=65535).contains(&self.tcp_port()), format!("-p {} is no port", self.tcp_port())),
             (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
             (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
             (
@@ -328,6 +313,11 @@ impl Options {
                     .to_owned(),
             ),
             (
+                !self.enable_sasl,
+                "-S: SASL belongs to the binary protocol, which is not served; -Y lets only users in"
+                    .to_owned(),
+            ),
+            (
                 ["ascii", "auto", "binary"].contains(&&*self.protocol),
                 format!("-B {} is none of ascii, auto and binary", self.protocol),
             ),
@@ -336,6 +326,11 @@ impl Options {
             Some((_, broken)) => Err(broken),
             None => self.tls_mistake().map_or(Ok(self), Err),
         }
+    }
+
+    /// Whether there is more memory than was asked for.
+    pub fn is_frugal(&self) -> bool {
+        self.memory < MEMORY_MIN
     }
 
     /// Who may come in, if not everybody may.
@@ -371,6 +366,10 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).ok_or("a size beyond all memory".to_owned())
 }
 
+fn factor(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
+}
+
 fn delimiter(text: &str) -> Result<u8, String> {
     text.bytes().next().ok_or("one character is needed".to_owned())
 }
@@ -391,7 +390,9 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
-const MEMORY_MIN: u32 = 8;
+/// What the engine needs, in megabytes.
+pub const MEMORY_MIN: u32 = 8;
+const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;
 const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
@@ -416,8 +417,20 @@ mod tests {
         let options =
             parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2 -b -1")
                 .unwrap();
-        assert_eq!((options.port, options.memory, options.connections, options.threads), (1, 100, 9, 3));
+        assert_eq!(
+            (options.tcp_port(), options.memory, options.connections, options.threads),
+            (1, 100, 9, 3)
+        );
         assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
+    }
+
+    #[test]
+    fn a_port_for_udp_alone_is_that_of_tcp_and_long_names_may_be_cut() {
+        for (flags, port) in [("-U 5", 5), ("-U 0", 11211), ("-p 6 -U 5", 6), ("--udp 5", 5), ("--po -1", -1)]
+        {
+            assert_eq!(parse(&format!("leasehold {flags}")).unwrap().tcp_port(), port, "{flags}");
+        }
+        is_refused("leasehold --enable");
     }
 
     #[test]
@@ -428,7 +441,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for flags in ["-c 0", "-c -1", "-t 0", "-t 257", "-p 65536", "-p -2", "-m 7", "-a 999", "--stale x"] {
+        for flags in [
+            "-c 0",
+            "-c -1",
+            "-t 0",
+            "-t 257",
+            "-p 65536",
+            "-p -2",
+            "-m 1",
+            "-a 999",
+            "--stale x",
+            "-f 1.0",
+            "-f x",
+            "-n 0",
+        ] {
             is_refused(&format!("leasehold {flags}"));
         }
         for size in ["1023", "33m", "1025m", "x", "", "k"] {

@@ -28,6 +28,22 @@ pub fn allow_descriptors(connections: u32) -> io::Result<()> {
     })
 }
 
+/// Allows core files, as large as the system's hard limit lets them be.
+///
+/// # Errors
+/// If that allows none.
+pub fn allow_cores() -> io::Result<()> {
+    // Only root may raise the hard limit, too.
+    if setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        return Ok(());
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    if hard == 0 {
+        return Err(io::Error::other("cannot allow core files (-r): the limit is not to be raised"));
+    }
+    Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
+}
+
 /// Allows this process to keep all its memory in RAM, also once it is somebody else. [`lock_memory`] does it.
 ///
 /// # Errors
@@ -56,10 +72,16 @@ pub fn tell_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
         let family = if address.is_ipv4() { "INET" } else { "INET6" };
         format!("TCP {family}: {}\n", address.port())
     };
+    write_whole(path, ".lck", &addresses.iter().map(line).collect::<String>())
+}
+
+/// Writes a file by another name first, which has that ending: whoever waits for it never finds half of it.
+fn write_whole(path: &Path, ending: &str, text: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".lck");
-    fs::write(&unfinished, addresses.iter().map(line).collect::<String>())?;
-    fs::rename(&unfinished, path)
+    unfinished.push(ending);
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))
 }
 
 /// Becomes another user, if this is root; others stay who they are, as in memcached.
@@ -78,12 +100,13 @@ pub fn become_user(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes on in the background. To be called before any thread is started.
+/// Goes on in the background, where it stays in its folder and is heard only if it is told so. To be called before any
+/// thread is started.
 ///
 /// # Errors
 /// If the system refuses.
-pub fn daemonize() -> io::Result<()> {
-    Ok(unistd::daemon(false, false)?)
+pub fn daemonize(keeps_folder: bool, keeps_output: bool) -> io::Result<()> {
+    Ok(unistd::daemon(keeps_folder, keeps_output)?)
 }
 
 /// The time that this process has had a processor for, all its threads together.
@@ -100,14 +123,12 @@ pub fn usage() -> Usage {
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file.
+    /// Writes the file, which is there at once and whole.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(path: &Path) -> io::Result<PidFile> {
-        fs::write(path, format!("{}\n", std::process::id())).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-        })?;
+        write_whole(path, ".tmp", &format!("{}\n", std::process::id()))?;
         Ok(PidFile(path.to_owned()))
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
     };
     let protocol = if options.protocol == "ascii" { "ascii" } else { "auto-negotiate" };
     let mut settings = vec![
-        ("tcpport", if is_on_tcp { options.port } else { 0 }.to_string()),
+        ("tcpport", if is_on_tcp { options.tcp_port() } else { 0 }.to_string()),
         ("udpport", "0".to_owned()),
         ("inter", inter),
         ("domain_socket", path(&options.socket, "NULL")),

@@ -99,7 +99,7 @@ struct Verifying {
 
 impl TlsSettings {
     /// What the options say together; the later of two like ones counts.
-    pub(super) fn new<'a>(options: impl Iterator<Item = &'a TlsOption>) -> TlsSettings {
+    pub(super) fn new(options: &[&TlsOption]) -> TlsSettings {
         let mut settings = TlsSettings {
             authorities: None,
             chain: PathBuf::new(),
@@ -110,7 +110,7 @@ impl TlsSettings {
             write_bytes: WRITE_BYTES,
         };
         for option in options {
-            match option.clone() {
+            match (*option).clone() {
                 TlsOption::Authorities(path) => settings.authorities = Some(path),
                 TlsOption::Chain(path) => settings.chain = path,
                 TlsOption::Key(path) => settings.key = Some(path),

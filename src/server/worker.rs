@@ -98,6 +98,8 @@ async fn secured(
         }
         Err(error) => {
             counters.add(Count::SslHandshakeErrors);
+            let (connection, why) = (connection.number, error.to_string());
+            tell(service, &Event::HandshakeFailed { connection, why: &why });
             Err(error)
         }
     }

@@ -99,8 +99,13 @@ pub struct Process {
 
 impl Process {
     pub fn start(flags: &str) -> Process {
+        Process::start_with(flags, &[])
+    }
+
+    pub fn start_with(flags: &str, environment: &[(&str, &str)]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
             .args(flags.split_whitespace())
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");

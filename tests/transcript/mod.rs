@@ -3,6 +3,8 @@
 //! protocol.md explains the notation to its readers; [`Step`] is the same as a type. Deliberately absent: playing
 //! them, which `player.rs` does.
 
+#![allow(dead_code, reason = "each test uses its own part")]
+
 mod pattern;
 pub mod player;
 
@@ -11,11 +13,26 @@ use std::time::Duration;
 
 /// One fenced block of a document.
 pub struct Transcript {
+    /// What a memcached makes of it, as it stands behind the fence.
+    pub elsewhere: Elsewhere,
     /// The document, for messages.
     pub file: String,
+    /// Where it begins.
+    pub line: usize,
     /// The flags of the server that it needs, as on a command line.
     pub flags: String,
     pub steps: Vec<Step>,
+}
+
+/// How a real memcached answers.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Elsewhere {
+    /// Just so.
+    Alike,
+    /// `differs: <why>`
+    Differs(String),
+    /// `newer`: just so, but that older ones than 1.6.45 do not.
+    Newer,
 }
 
 /// One thing that happens, and the line of the document that says so.
@@ -51,7 +68,7 @@ pub fn transcripts(file: &str, text: &str) -> Vec<Transcript> {
 fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut rest = 0..lines.len();
-    while let Some(start) = rest.find(|line| lines[*line] == "```transcript") {
+    while let Some(start) = rest.find(|line| lines[*line].starts_with("```transcript")) {
         let end = rest.find(|line| lines[*line] == "```").expect("a fence that opens is closed");
         found.push(start + 1..end);
     }
@@ -59,7 +76,16 @@ fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
 }
 
 fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
-    let mut transcript = Transcript { file: file.to_owned(), flags: String::new(), steps: Vec::new() };
+    let line = block.start;
+    let behind = lines[line - 1].strip_prefix("```transcript").expect("it begins with its fence");
+    let elsewhere = match (behind, behind.strip_prefix(" differs: ")) {
+        ("", _) => Elsewhere::Alike,
+        (" newer", _) => Elsewhere::Newer,
+        (_, Some(why)) => Elsewhere::Differs(why.to_owned()),
+        (_, None) => panic!("{file}:{line}: what is `{behind}`?"),
+    };
+    let (file_name, flags, steps) = (file.to_owned(), String::new(), Vec::new());
+    let mut transcript = Transcript { elsewhere, file: file_name, line, flags, steps };
     for index in block {
         let text = lines[index];
         if let Some(flags) = text.strip_prefix("$ leasehold ") {

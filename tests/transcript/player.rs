@@ -1,23 +1,35 @@
-//! Plays a transcript against the server between its two buffers, and says where the two part.
+//! Plays a transcript on a stage, and says where the two part.
 //!
 //! Whatever a connection hears must be told before anything else happens: a reply too many is as wrong as one too few.
 
 use std::collections::BTreeMap;
-
-use clap::Parser;
-use leasehold::server::Options;
+use std::time::Duration;
 
 use super::pattern::{Names, Pattern};
 use super::{Event, Transcript};
-use crate::support::{Connection, Wire};
 
-/// Plays a transcript, everything that is sent being cut into pieces of `chunk` bytes.
+/// A server that a transcript is played against.
+pub trait Stage {
+    type Connection;
+
+    /// How it is played here, for messages.
+    fn describe(&self) -> String;
+    fn advance(&mut self, span: Duration);
+    fn connect(&mut self) -> Self::Connection;
+    /// Sends bytes, if there are any, and returns all that is heard.
+    fn talk(&mut self, connection: &mut Self::Connection, bytes: &[u8]) -> Vec<u8>;
+    fn is_closed(&self, connection: &Self::Connection) -> bool;
+    fn hang_up(&mut self, connection: Self::Connection);
+}
+
+/// Plays a transcript.
 ///
 /// # Errors
 /// Where and how the server answers otherwise.
-pub fn play(transcript: &Transcript, chunk: usize) -> Result<(), String> {
-    let mut player = Player::new(&transcript.flags, chunk);
-    let at = |line: usize, why| format!("{}:{line}: in pieces of {chunk} bytes\n{why}", transcript.file);
+pub fn play(transcript: &Transcript, stage: impl Stage) -> Result<(), String> {
+    let how = stage.describe();
+    let mut player = Player { stage, names: Names::new(), skips: false, voices: BTreeMap::new() };
+    let at = |line: usize, why| format!("{}:{line}: {how}\n{why}", transcript.file);
     let mut line = 0;
     for step in &transcript.steps {
         line = step.line;
@@ -42,32 +54,23 @@ pub fn chunks(transcript: &Transcript) -> Vec<usize> {
     }
 }
 
-struct Player {
-    chunk: usize,
-    connections: BTreeMap<String, Voice>,
+struct Player<S: Stage> {
     names: Names,
     /// Whether lines may be left out before the next one that is heard.
     skips: bool,
-    wire: Wire,
+    stage: S,
+    voices: BTreeMap<String, Voice<S::Connection>>,
 }
 
 /// One connection, and what has passed over it.
-struct Voice {
-    connection: Connection,
+struct Voice<C> {
+    connection: C,
     heard: Vec<u8>,
     /// Lines that follow each other are sent together.
     unsent: Vec<u8>,
 }
 
-impl Player {
-    fn new(flags: &str, chunk: usize) -> Self {
-        let options = Options::try_parse_from(format!("leasehold {flags}").split_whitespace());
-        let options = options.map_err(|error| error.to_string()).and_then(Options::checked);
-        let options = options.expect("a transcript has legal flags");
-        let wire = Wire::new(options.cache(), options.rules());
-        Player { chunk, connections: BTreeMap::new(), names: Names::new(), skips: false, wire }
-    }
-
+impl<S: Stage> Player<S> {
     fn step(&mut self, event: &Event) -> Result<(), String> {
         if let Event::Sent { name, text } = event {
             return self.say(name, text);
@@ -76,13 +79,13 @@ impl Player {
         match event {
             Event::Advance(span) => {
                 self.silence()?;
-                self.wire.clock.advance(*span);
+                self.stage.advance(*span);
             }
             Event::Closed { name } => {
-                let (voice, wire) = self.voice(name);
-                voice.listen(wire);
-                if !voice.connection.is_closed() || !voice.heard.is_empty() {
-                    return Err(voice.difference(name, "(closed)"));
+                let (voice, stage) = self.voice(name);
+                voice.listen(stage);
+                if !stage.is_closed(&voice.connection) || !voice.heard.is_empty() {
+                    return Err(voice.difference(stage, name, "(closed)"));
                 }
                 self.hang_up(name);
             }
@@ -99,7 +102,7 @@ impl Player {
 
     /// Keeps a line back until something else than its connection's next line comes.
     fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
-        if self.connections.get(name).is_none_or(|voice| voice.unsent.is_empty()) {
+        if self.voices.get(name).is_none_or(|voice| voice.unsent.is_empty()) {
             self.send()?;
             self.silence()?;
         }
@@ -110,22 +113,25 @@ impl Player {
     }
 
     fn send(&mut self) -> Result<(), String> {
-        for (name, voice) in &mut self.connections {
+        for (name, voice) in &mut self.voices {
             let bytes = std::mem::take(&mut voice.unsent);
-            if !bytes.is_empty() && voice.connection.is_closed() {
+            if bytes.is_empty() {
+                continue;
+            }
+            if self.stage.is_closed(&voice.connection) {
                 return Err(format!("  {name}> is closed"));
             }
-            voice.heard.extend(voice.connection.talk_in_chunks(&self.wire, &bytes, self.chunk));
+            voice.heard.extend(self.stage.talk(&mut voice.connection, &bytes));
         }
         Ok(())
     }
 
     /// Nobody has heard anything that the transcript does not tell.
     fn silence(&mut self) -> Result<(), String> {
-        for (name, voice) in &mut self.connections {
-            voice.listen(&self.wire);
+        for (name, voice) in &mut self.voices {
+            voice.listen(&mut self.stage);
             if !voice.heard.is_empty() {
-                return Err(voice.difference(name, "(nothing)"));
+                return Err(voice.difference(&self.stage, name, "(nothing)"));
             }
         }
         Ok(())
@@ -135,8 +141,8 @@ impl Player {
         let expected = Pattern::parse(text);
         let skips = std::mem::take(&mut self.skips);
         let mut names = std::mem::take(&mut self.names);
-        let (voice, wire) = self.voice(name);
-        voice.listen(wire);
+        let (voice, stage) = self.voice(name);
+        voice.listen(stage);
         let mut rest = &voice.heard[..];
         let found = loop {
             let Some(end) = rest.windows(LINE_END.len()).position(|pair| pair == LINE_END) else {
@@ -149,7 +155,7 @@ impl Player {
             }
             rest = after;
         };
-        let difference = voice.difference(name, text);
+        let difference = voice.difference(stage, name, text);
         let left = found.ok_or(difference)?;
         voice.heard.drain(..voice.heard.len() - left);
         self.names = names;
@@ -157,28 +163,29 @@ impl Player {
     }
 
     fn hang_up(&mut self, name: &str) {
-        if let Some(mut voice) = self.connections.remove(name) {
-            voice.connection.close(&self.wire);
+        if let Some(voice) = self.voices.remove(name) {
+            self.stage.hang_up(voice.connection);
         }
     }
 
-    fn voice(&mut self, name: &str) -> (&mut Voice, &Wire) {
-        let voice = self.connections.entry(name.to_owned()).or_insert_with(|| Voice {
-            connection: self.wire.connect(),
+    fn voice(&mut self, name: &str) -> (&mut Voice<S::Connection>, &mut S) {
+        let stage = &mut self.stage;
+        let voice = self.voices.entry(name.to_owned()).or_insert_with(|| Voice {
+            connection: stage.connect(),
             heard: Vec::new(),
             unsent: Vec::new(),
         });
-        (voice, &self.wire)
+        (voice, stage)
     }
 }
 
-impl Voice {
-    fn listen(&mut self, wire: &Wire) {
-        self.heard.extend(self.connection.listen(wire));
+impl<C> Voice<C> {
+    fn listen(&mut self, stage: &mut impl Stage<Connection = C>) {
+        self.heard.extend(stage.talk(&mut self.connection, &[]));
     }
 
     /// What was expected, and what came instead.
-    fn difference(&self, name: &str, expected: &str) -> String {
+    fn difference(&self, stage: &impl Stage<Connection = C>, name: &str, expected: &str) -> String {
         let mut text = format!("  expected {name}< {expected}");
         for line in String::from_utf8_lossy(&self.heard).split_inclusive("\r\n").take(SHOWN_LINES) {
             let shown: String = line.trim_end_matches("\r\n").chars().take(SHOWN_CHARS).collect();
@@ -187,7 +194,7 @@ impl Voice {
         if self.heard.is_empty() {
             text += "\n  received nothing";
         }
-        if self.connection.is_closed() {
+        if stage.is_closed(&self.connection) {
             text += &format!("\n  received {name}< (closed)");
         }
         text
