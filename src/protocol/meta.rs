@@ -83,14 +83,15 @@ impl<'a> Meta<'a> {
         if !is_key(key) {
             return Err(Refusal::BadLine);
         }
-        let (mut decoded, mut letters, mut refused) = (Cow::Borrowed(key), 0, None);
-        for (nth, word) in words(flags).enumerate() {
+        let (mut count, mut decoded, mut letters, mut refused) = (0, Cow::Borrowed(key), 0, None);
+        for word in words(flags) {
             let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            let Some(argument) = known.filter(|_| nth < flags_max && letters & bit(word[0]) == 0) else {
-                return Err(match (words(flags).count() > flags_max, known) {
-                    (true, _) => Refusal::TooManyFlags,
-                    (false, Some(_)) => Refusal::DuplicateFlag,
-                    (false, None) => Refusal::UnknownFlag,
+            let Some(argument) = known.filter(|_| letters & bit(word[0]) == 0) else {
+                let is_repeated = known.is_some();
+                return Err(match words(flags).count() > flags_max {
+                    true => Refusal::TooManyFlags,
+                    false if is_repeated => Refusal::DuplicateFlag,
+                    false => Refusal::UnknownFlag,
                 });
             };
             letters |= bit(word[0]);
@@ -102,7 +103,9 @@ impl<'a> Meta<'a> {
                 }
             }
             refused = graver(refused, wrong);
+            count += 1;
         }
+        let refused = if count > flags_max { Some(Refusal::TooManyFlags) } else { refused };
         refused.map_or(Ok(Meta { key: decoded, flags: Flags { letters, words: flags } }), Err)
     }
 }
