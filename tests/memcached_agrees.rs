@@ -157,7 +157,7 @@ impl Generator {
             1 => (self.key(), "two\r\nlines".to_owned()),
             _ => (self.key(), self.pick(NUMBERS).to_owned()),
         };
-        let (flags, exptime) = if is_large { ("7", "0") } else { (self.pick(FLAGS), self.pick(EXPTIMES)) };
+        let (flags, exptime) = if is_large { ("7", "0") } else { (self.pick(FLAGS), self.exptime()) };
         let unique = if verb == "cas" { format!(" {{{}}}", self.below(4)) } else { String::new() };
         let line = format!("{verb} {key} {flags} {exptime} {}{unique}{}", block.len(), self.noreply());
         Request { line, block: Some(block) }
@@ -212,6 +212,11 @@ impl Generator {
         }
     }
 
+    /// Of a storing line: elsewhere 1.6.45 refuses what has more than 31 bits.
+    fn exptime(&mut self) -> &'static str {
+        if self.below(10) == 0 { "4294967295" } else { self.pick(EXPTIMES) }
+    }
+
     fn noreply(&mut self) -> &'static str {
         if self.below(8) == 0 { " noreply" } else { "" }
     }
@@ -247,8 +252,7 @@ const NUMBERS: &[&str] = &[
 ];
 const FLAGS: &[&str] = &["0", "0", "0", "1", "65536", "4294967295", "-1", "x"];
 /// Over at once, or not while the test runs.
-const EXPTIMES: &[&str] =
-    &["0", "0", "0", "1000", "2592000", "2592001", "2000000000", "-1", "4294967295", "soon"];
+const EXPTIMES: &[&str] = &["0", "0", "0", "1000", "2592000", "2592001", "2000000000", "-1", "soon"];
 /// None of them changes anything, so that two servers which differ in one agree on what comes after.
 const MALFORMED: &[&str] = &[
     "",
@@ -313,6 +317,10 @@ const MALFORMED: &[&str] = &[
     "mx none",
     "mg none - ",
     "mg Zm9 b",
+    "mg ! b Tx",
+    "mg ! Tx b",
+    "mg ! b v v",
+    "md ! b Cx",
     "mg none S",
     "mg none v v",
     "mg none Tx",

@@ -86,24 +86,18 @@ impl<'a> Meta<'a> {
         if !is_key(key) {
             return Err(Refusal::BadLine);
         }
-        let (mut decoded, mut letters, mut refused) = (Cow::Borrowed(key), 0, None);
-        let (mut others, mut tags) = (0, 0);
+        let (mut count, mut decoded, mut letters, mut refused) = (0, Cow::Borrowed(key), 0, None);
+        let mut tags = 0;
         for word in words(flags) {
             let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            let may_come = || match is_tag(word) {
-                true => tags < TAGS_MAX,
-                false => others < flags_max && letters & bit(word[0]) == 0,
-            };
-            let Some(argument) = known.filter(|_| may_come()) else {
+            let Some(argument) = known.filter(|_| is_tag(word) || letters & bit(word[0]) == 0) else {
                 let are_too_many = words(flags).filter(|word| !is_tag(word)).count() > flags_max;
                 return Err(match (are_too_many, known) {
                     (true, _) => Refusal::TooManyFlags,
-                    (false, Some(_)) if is_tag(word) => Refusal::TooManyTags,
                     (false, Some(_)) => Refusal::DuplicateFlag,
                     (false, None) => Refusal::UnknownFlag,
                 });
             };
-            *if is_tag(word) { &mut tags } else { &mut others } += 1;
             letters |= bit(word[0]);
             let mut wrong = argument.refusal(&word[1..]);
             if word[0] == b'b' {
@@ -113,7 +107,13 @@ impl<'a> Meta<'a> {
                 }
             }
             refused = graver(refused, wrong);
+            *if is_tag(word) { &mut tags } else { &mut count } += 1;
         }
+        let refused = match (count > flags_max, tags > TAGS_MAX) {
+            (true, _) => Some(Refusal::TooManyFlags),
+            (false, true) => Some(Refusal::TooManyTags),
+            (false, false) => refused,
+        };
         refused.map_or(Ok(Meta { key: decoded, flags: Flags { letters, words: flags } }), Err)
     }
 }
