@@ -203,6 +203,13 @@ impl Cache {
         self.policies.load_full()
     }
 
+    /// Tells the prefix of the policy that a key is under, unless that is the general one.
+    pub fn tell_prefix(&self, key: &[u8], tell: impl FnOnce(&[u8])) {
+        if let Some(prefix) = self.policies.load().prefix_of(key) {
+            tell(prefix);
+        }
+    }
+
     /// From now on they have decided otherwise. What is stored stays as it is.
     pub fn set_policies(&self, policies: Policies) {
         self.policies.store(Arc::new(policies));

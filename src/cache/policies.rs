@@ -26,6 +26,12 @@ impl Policies {
         found.map_or(&self.default, |(_, policy)| policy)
     }
 
+    /// The prefix of the policy that a key is under, if it is not the general one.
+    pub fn prefix_of(&self, key: &[u8]) -> Option<&[u8]> {
+        let found = self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix));
+        found.map(|(prefix, _)| &**prefix)
+    }
+
     /// The policy of keys that no prefix fits.
     pub fn general(&self) -> &Policy {
         &self.default

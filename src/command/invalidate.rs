@@ -13,15 +13,15 @@ impl Command<'_> {
             Invalidated::All if !self.session.rules.may_flush => Err(Reply::FlushNotAllowed),
             Invalidated::All => {
                 self.cache.invalidate_all(depth, &mut self.session.peer, self.now);
-                Ok((1, Count::VoidsAll))
+                self.session.counters.add(Count::VoidsAll);
+                Ok(1)
             }
-            Invalidated::Keys(keys) => Ok((self.invalidate_keys(keys, depth), Count::VoidsKey)),
+            Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
             Invalidated::Prefixes(prefixes) => self.invalidate_names(prefixes, depth, Name::prefix),
             Invalidated::Tags(tags) => self.invalidate_names(tags, depth, |tag| Some(Name::Tag(tag))),
         };
         match voided {
-            Ok((names, count)) => {
-                self.session.counters.add_many(count, names);
+            Ok(names) => {
                 if !noreply {
                     self.output.invalidated(names);
                 }
@@ -34,6 +34,7 @@ impl Command<'_> {
         let keys = distinct(keys);
         for bytes in &keys {
             self.used(bytes, Use::Delete);
+            self.count_of(bytes, Count::VoidsKey);
             let key = legal(self.cache, bytes);
             self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
         }
@@ -45,12 +46,13 @@ impl Command<'_> {
         names: Keys<'a>,
         depth: Depth,
         name: impl Fn(&'a [u8]) -> Option<Name<'a>>,
-    ) -> Result<(u64, Count), Reply> {
+    ) -> Result<u64, Reply> {
         let names: Option<Vec<Name>> = distinct(names).into_iter().map(name).collect();
         let names = names.ok_or(Reply::BadPrefix)?;
         self.cache.invalidate(names.iter().copied(), depth, self.now);
         let count = if let [Name::Prefix(_), ..] = names[..] { Count::VoidsPrefix } else { Count::VoidsTag };
-        Ok((names.len() as u64, count))
+        self.session.counters.add_many(count, names.len() as u64);
+        Ok(names.len() as u64)
     }
 }
 

@@ -17,18 +17,18 @@ impl Command<'_> {
         let key = legal(self.cache, bytes);
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let Session { metrics, peer, counters, waited, .. } = session;
-        let mut value_bytes = None;
+        let (mut of_key, mut value_bytes) = ([None; 2], None);
         let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
             let (token, stale) = match leased {
                 Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Some(until.min(deadline));
                 }
                 Leased::Busy { stale, .. } => {
-                    counters.add(Count::LeaseHotMiss);
+                    of_key[0] = Some(Count::LeaseHotMiss);
                     (LOST_TOKEN, stale)
                 }
                 Leased::Granted { stale, token } => {
-                    counters.add(Count::LeaseGranted);
+                    of_key[0] = Some(Count::LeaseGranted);
                     (token.number(), stale)
                 }
                 Leased::Hit(value) => {
@@ -41,9 +41,7 @@ impl Command<'_> {
             };
             counters.add(Count::GetMisses);
             metrics.prefixes.count(bytes, Use::Get { is_hit: false });
-            if stale.is_some() {
-                counters.add(Count::StaleServed);
-            }
+            of_key[1] = stale.map(|_| Count::StaleServed);
             let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
             output.leased_value(bytes, token, flags, copy);
             None
@@ -54,6 +52,7 @@ impl Command<'_> {
             counters.add(Count::CmdGet);
             counters.add(Count::CmdLeaseGet);
             self.tell_fetched(bytes, value_bytes);
+            of_key.into_iter().flatten().for_each(|count| self.count_of(bytes, count));
         }
         waits
     }
@@ -82,7 +81,7 @@ impl Command<'_> {
             self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
         }
         self.session.counters.add(Count::CmdLeaseSet);
-        self.session.counters.add(filled(done));
+        self.count_of(store.key, filled(done));
         self.reply(reply, store.noreply);
     }
 }

@@ -59,9 +59,9 @@ impl Command<'_> {
         });
         let reading = reading(self.cache, &meta.key, flags, now);
         let key = legal(self.cache, &meta.key);
-        let (output, counters) = (&mut *self.output, &self.session.counters);
+        let output = &mut *self.output;
         let peer = &mut self.session.peer;
-        let mut value_bytes = None;
+        let (mut is_stale, mut value_bytes) = (false, None);
         let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
             let (read, value, new_expiry, marks) = match found {
                 None => return Read::Miss,
@@ -88,14 +88,15 @@ impl Command<'_> {
                     (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, marks)
                 }
             };
-            if marks.contains('X') {
-                counters.add(Count::StaleServed);
-            }
+            is_stale = marks.contains('X');
             show(output, meta, value, new_expiry, marks, now);
             read
         });
         if !matches!(read, Read::Wait(_)) {
             self.tell_fetched(&meta.key, value_bytes);
+        }
+        if is_stale {
+            self.count_of(&meta.key, Count::StaleServed);
         }
         self.end_read(meta, read, deadline)
     }
@@ -117,7 +118,7 @@ impl Command<'_> {
             Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
         };
         if let Some(count) = count {
-            self.session.counters.add(count);
+            self.count_of(&meta.key, count);
         }
         self.used(&meta.key, Use::Get { is_hit });
         if is_hit && flags.has(b'T') {
@@ -190,7 +191,7 @@ impl Command<'_> {
             self.tell_stored(&meta.key, "set", fill_status(done), expiry, sent_bytes);
         }
         self.session.counters.add(Count::CmdSet);
-        self.session.counters.add(filled(done));
+        self.count_of(&meta.key, filled(done));
         let (status, unique) = match done {
             Ok(Filled::Visible) => {
                 (b"HD", meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.unique()))
@@ -232,7 +233,7 @@ impl Command<'_> {
             self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
         }
         if !matches!(done, Removed::Exists | Removed::Outdated) {
-            self.session.counters.add(Count::VoidsKey);
+            self.count_of(&meta.key, Count::VoidsKey);
         }
         let (count, status) = match done {
             Removed::Done => (Count::DeleteHits, b"HD"),

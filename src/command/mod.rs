@@ -171,7 +171,7 @@ impl Command<'_> {
             Got::Missed => None,
         };
         if let Some((_, true)) = found {
-            session.counters.add(Count::StaleServed);
+            self.count_of(bytes, Count::StaleServed);
         }
         self.tell_fetched(bytes, found.map(|(value_bytes, _)| value_bytes));
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
@@ -274,7 +274,8 @@ impl Command<'_> {
         if was_live {
             self.tell_deleted(bytes, "delete", found);
         }
-        self.tally(Count::VoidsKey, was_live, Count::DeleteHits, Count::DeleteMisses);
+        self.count_of(bytes, Count::VoidsKey);
+        self.session.counters.add(if was_live { Count::DeleteHits } else { Count::DeleteMisses });
         self.reply(if was_live { Reply::Deleted } else { Reply::NotFound }, noreply);
     }
 
@@ -334,6 +335,12 @@ impl Command<'_> {
         self.session.metrics.prefixes.count(key, used);
     }
 
+    /// Counts what concerns a key, also by its policy.
+    fn count_of(&self, key: &[u8], count: Count) {
+        self.session.counters.add(count);
+        self.cache.tell_prefix(key, |prefix| self.session.metrics.policies.add(prefix, count));
+    }
+
     fn tally(&self, command: Count, was_hit: bool, hit: Count, miss: Count) {
         self.session.counters.add(command);
         self.session.counters.add(if was_hit { hit } else { miss });
@@ -347,14 +354,16 @@ impl Command<'_> {
             (_, cache::Store::Exists) => counters.add(Count::CasBadval),
             (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
             (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
-            (_, cache::Store::Outdated) => counters.add(Count::VersionsRefused),
-            (_, cache::Store::Refused) => counters.add(Count::ImplicitRefused),
+            (_, cache::Store::Outdated) => self.count_of(key, Count::VersionsRefused),
+            (_, cache::Store::Refused) => self.count_of(key, Count::ImplicitRefused),
             (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
-            (_, cache::Store::Stored { fence: Fence::Passed }) => counters.add(Count::ImplicitFills),
-            (_, cache::Store::Stored { fence: Fence::Observed }) => counters.add(Count::ImplicitObserved),
+            (_, cache::Store::Stored { fence: Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
+            (_, cache::Store::Stored { fence: Fence::Observed }) => {
+                self.count_of(key, Count::ImplicitObserved)
+            }
             (Mode::Set, cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {
                 if self.cache.policies().of(key).implicit != Implicit::Off {
-                    counters.add(Count::UnfencedSets);
+                    self.count_of(key, Count::UnfencedSets);
                 }
             }
             (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {}

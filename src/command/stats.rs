@@ -1,9 +1,11 @@
 //! `stats`: what is told, in the order it is told.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Command, Flow, MEMCACHED_VERSION};
-use crate::cache::{AGE_SECONDS, Counts, FACTORS, WhenFull};
+use crate::cache::{AGE_SECONDS, Counts, FACTORS, Policy, WhenFull};
+use crate::metrics::TOLD;
 use crate::protocol::{Reply, Statistics};
 
 impl Command<'_> {
@@ -22,8 +24,10 @@ impl Command<'_> {
                 return Flow::Next;
             }
             Statistics::General => self.general(),
+            Statistics::Leases => self.leases(),
             Statistics::Memory => self.memory(),
             Statistics::Mrc => self.curve(),
+            Statistics::Policies => self.policies(),
             Statistics::Ratio => self.ratio(),
             Statistics::Reset => {
                 self.session.metrics.reset();
@@ -58,11 +62,54 @@ impl Command<'_> {
             output.stat("time_since_server_cert_refresh", &since.to_string());
         }
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
+        self.gauges();
+    }
+
+    /// What is remembered of leases and voids now.
+    fn gauges(&mut self) {
+        let output = &mut *self.output;
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
         let (names, forgotten) = self.cache.voided_names();
         output.stat("voided_names", &names.to_string());
         output.stat("voided_names_forgotten", &forgotten.to_string());
         output.stat("versions_forgotten", &self.cache.counts().versions_forgotten.to_string());
+    }
+
+    /// Of `stats`, what leases and voids did.
+    fn leases(&mut self) {
+        let output = &mut *self.output;
+        self.session.metrics.each_of_leases(|name, value| output.stat(name, &value.to_string()));
+        self.gauges();
+    }
+
+    /// What is decided, and what leases did under each policy but the general one: that is number 0.
+    fn policies(&mut self) {
+        let policies = self.cache.policies();
+        self.policy(0, policies.general());
+        for (nth, (prefix, policy)) in (1..).zip(policies.prefixes()) {
+            self.output.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
+            self.policy(nth, policy);
+            for (count, value) in TOLD.iter().zip(self.session.metrics.policies.of(prefix)) {
+                self.output.stat(&format!("{nth}:{}", count.name()), &value.to_string());
+            }
+        }
+    }
+
+    fn policy(&mut self, nth: usize, policy: &Policy) {
+        let ms = |span: Duration| span.as_millis().to_string();
+        let told = [
+            ("herd_wait_ms", ms(policy.herd_wait)),
+            ("hold_off_ms", ms(policy.hold_off)),
+            ("implicit_leases", format!("{:?}", policy.implicit).to_lowercase()),
+            ("lease_min_interval_ms", ms(policy.lease_min_interval)),
+            ("lease_window_ms", ms(policy.lease_window)),
+            ("serve_stale", yes(policy.serve_stale).to_owned()),
+            ("stale_ms", ms(policy.stale)),
+            ("ttl_ms", ms(policy.ttl)),
+            ("ttl_jitter_percent", policy.ttl_jitter.to_string()),
+            ("ttl_max_ms", ms(policy.ttl_max)),
+        ];
+        told.iter().for_each(|(name, value)| self.output.stat(&format!("{nth}:{name}"), value));
     }
 
     /// Uses of keys by their prefixes.

@@ -7,6 +7,7 @@
 
 mod connections;
 mod events;
+mod policies;
 mod prefixes;
 mod watchers;
 
@@ -18,6 +19,7 @@ use crate::cache::Counts;
 
 pub use self::connections::{Address, Connection, Connections, State};
 pub use self::events::{Event, Reason, Topic, Topics};
+pub use self::policies::{ByPolicy, TOLD};
 pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
 pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
@@ -160,6 +162,8 @@ pub struct Metrics {
     pub listen_disabled_us: AtomicU64,
     /// Each connection that is open now.
     pub open: Connections,
+    /// What leases did, by the prefixes that policies stand for.
+    pub policies: ByPolicy,
     /// Uses of keys by their prefixes, if anybody wants to know.
     pub prefixes: Prefixes,
     /// What the server was started with, under memcached's names.
@@ -180,6 +184,13 @@ pub struct Usage {
     pub system: Duration,
     /// In its own code.
     pub user: Duration,
+}
+
+impl Count {
+    /// Its name in `stats`.
+    pub fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
 }
 
 impl Default for Counters {
@@ -215,6 +226,7 @@ impl Metrics {
             listen_disabled: AtomicU64::new(0),
             listen_disabled_us: AtomicU64::new(0),
             open: Connections::default(),
+            policies: ByPolicy::default(),
             prefixes: Prefixes::new(b':', false),
             settings: Vec::new(),
             usage: Usage::default,
@@ -229,9 +241,23 @@ impl Metrics {
         Arc::clone(&self.threads[thread])
     }
 
+    /// What leases and voids did, under its names.
+    pub fn each_of_leases(&self, mut tell: impl FnMut(&str, u64)) {
+        const FAMILY: [&str; 7] =
+            ["cmd_lease", "implicit", "lease", "stale", "unfenced", "versions", "voids"];
+        let is_told = |name: &str| FAMILY.iter().any(|family| name.starts_with(family));
+        for (index, name) in NAMES.iter().enumerate().filter(|(_, name)| is_told(name)) {
+            tell(name, self.sum(index));
+        }
+    }
+
     /// The sum over all threads.
     pub fn total(&self, count: Count) -> u64 {
-        self.threads.iter().map(|counters| counters.0[count as usize].load(Ordering::Relaxed)).sum()
+        self.sum(count as usize)
+    }
+
+    fn sum(&self, index: usize) -> u64 {
+        self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum()
     }
 
     /// `stats reset`: all counts begin again.
@@ -243,6 +269,7 @@ impl Metrics {
         for count in [connections_total, connections_rejected, listen_disabled, &self.listen_disabled_us] {
             count.store(0, Ordering::Relaxed);
         }
+        self.policies.reset();
         self.prefixes.reset();
         self.watchers.reset();
     }
@@ -259,7 +286,7 @@ impl Metrics {
         tell("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
         tell("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
-            tell(name, self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum());
+            tell(name, self.sum(index));
         }
         self.watchers.each(&mut tell);
         tell("get_expired", cache.get_expired);

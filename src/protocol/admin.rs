@@ -29,10 +29,14 @@ pub enum Statistics {
     },
     /// Nothing more: what the server does.
     General,
+    /// `leases`
+    Leases,
     /// `memory`
     Memory,
     /// `mrc`
     Mrc,
+    /// `policies`
+    Policies,
     /// `ratio`
     Ratio,
     /// `reset`
@@ -117,7 +121,9 @@ pub(super) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
             None | Some(_) => return Err(Refusal::BadDetail),
         },
         Some(b"extstore" | b"items" | b"proxy" | b"proxybe" | b"proxyfuncs") => Statistics::Absent,
+        Some(b"leases") => Statistics::Leases,
         Some(b"memory") => Statistics::Memory,
+        Some(b"policies") => Statistics::Policies,
         Some(b"mrc") => Statistics::Mrc,
         Some(b"ratio") => Statistics::Ratio,
         Some(b"reset") => Statistics::Reset,
