@@ -1,0 +1,125 @@
+//! What voids of names cost: those who void, whatever they cover, and those who read meanwhile.
+//!
+//! `cargo bench --bench invalidate`. No socket; keys have two prefixes, values have one tag.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
+use leasehold::cache::{Cache, Config, Depth, Draft, Mode, Name, Peer, TagList};
+use leasehold::{Clock, Now};
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("invalidate");
+    group.throughput(Throughput::Elements(1));
+    for items in [1, 10_000, 1_000_000] {
+        voids(&mut group, items);
+    }
+    for names in [0, 1, 10_000] {
+        hits(&mut group, names);
+    }
+    for per_second in [0, 10_000] {
+        hits_in_a_storm(&mut group, per_second);
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+type Group<'c> = BenchmarkGroup<'c, WallTime>;
+
+/// A cache of items that are all covered by [`PREFIX`] and [`TAG`].
+struct Fixture {
+    cache: Cache,
+    now: Now,
+    peer: Peer,
+}
+
+impl Fixture {
+    fn new(items: usize) -> Self {
+        let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
+        let mut fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
+        (0..items).for_each(|item| fixture.set(item));
+        fixture
+    }
+
+    fn set(&mut self, item: usize) {
+        let (name, tags) = (name(item), TagList::new([TAG]).expect("it is short"));
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
+        let draft = Draft { tags: tags.tags(), ..Draft::new(&[b'v'; 100]) };
+        self.cache.store(&key, Mode::Set, draft, &mut self.peer, self.now);
+    }
+
+    fn is_hit(&mut self, item: usize) -> bool {
+        let name = name(item);
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
+        self.cache.get(&key, &mut self.peer, self.now, |value| black_box(value.bytes.len())).is_some()
+    }
+}
+
+fn voids(group: &mut Group, items: usize) {
+    let mut fixture = Fixture::new(items);
+    for (kind, name) in [("tag", Name::Tag(TAG)), ("prefix", Name::Prefix(PREFIX))] {
+        fixture.set(0);
+        assert!(fixture.is_hit(0));
+        fixture.cache.invalidate([name], Depth::Hard, fixture.now);
+        assert!(!fixture.is_hit(0));
+        group.bench_function(format!("{kind} over {items}"), |bencher| {
+            bencher.iter(|| fixture.cache.invalidate([black_box(name)], Depth::Hard, fixture.now));
+        });
+    }
+}
+
+/// Hits on what is older than the void of so many other names.
+fn hits(group: &mut Group, names: usize) {
+    let mut fixture = Fixture::new(1);
+    for other in 0..names {
+        let other = format!("other:{other}");
+        fixture.cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, fixture.now);
+    }
+    assert!(fixture.is_hit(0));
+    group.bench_function(format!("hit, {names} names voided since"), |bencher| {
+        bencher.iter(|| fixture.is_hit(0));
+    });
+}
+
+/// Hits while another thread voids other names, so many a second.
+fn hits_in_a_storm(group: &mut Group, per_second: u64) {
+    let mut fixture = Fixture::new(1);
+    let (cache, now, is_over) = (fixture.cache, fixture.now, AtomicBool::new(false));
+    let mut peer = cache.peer();
+    let name = name(0);
+    let key = cache.key(name.as_bytes()).expect("a legal key");
+    let mut is_hit = || cache.get(&key, &mut peer, now, |value| black_box(value.bytes.len())).is_some();
+    assert!(is_hit());
+    thread::scope(|scope| {
+        scope.spawn(|| storm(&cache, now, per_second, &is_over));
+        group
+            .bench_function(format!("hit, {per_second} voids a second"), |bencher| bencher.iter(&mut is_hit));
+        is_over.store(true, Ordering::Relaxed);
+    });
+    cache.leave(&mut fixture.peer, now);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a storm has a pace")]
+fn storm(cache: &Cache, now: Now, per_second: u64, is_over: &AtomicBool) {
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        for _ in 0..per_second / 1_000 {
+            number += 1;
+            let other = format!("other:{}", number % 5_000);
+            cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, now);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn name(item: usize) -> String {
+    format!("product:{item}:price")
+}
+
+const PREFIX: &[u8] = b"product:";
+const TAG: &[u8] = b"products";
