@@ -87,11 +87,14 @@ impl Broad {
     /// What the voids of a key's prefixes and of these tags mean for what is as of a point.
     #[inline]
     pub(crate) fn cover(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+        if self.is_quiet_since(as_of) { Cover::None } else { self.look_up(key, tags, as_of) }
+    }
+
+    /// Whether no name was voided after a point, nor is about to be.
+    #[inline]
+    pub(crate) fn is_quiet_since(&self, as_of: Seq) -> bool {
         let newest = self.newest.load(Ordering::SeqCst);
-        if newest & PENDING == 0 && newest >> 1 <= as_of.number() {
-            return Cover::None;
-        }
-        self.look_up(key, tags, as_of)
+        newest & PENDING == 0 && newest >> 1 <= as_of.number()
     }
 
     /// Whether one of them was voided after a point.

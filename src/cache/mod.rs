@@ -40,7 +40,6 @@ mod waiting;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use self::ages::Ages;
@@ -50,6 +49,7 @@ use self::engine::{Engine, Item};
 use self::evicted::Collected;
 use self::key::Keys;
 use self::outcome::LeaseGet;
+use self::policies::Decided;
 use self::seq::SeqClock;
 use self::shadow::Shadow;
 use self::shard::{At, Shard};
@@ -95,7 +95,7 @@ pub struct Cache {
     keys: Keys,
     mint: Mint,
     peers: AtomicU64,
-    policies: ArcSwap<Policies>,
+    policies: Decided,
     /// The shard that gives room next.
     rotor: AtomicUsize,
     shadow: Shadow,
@@ -182,7 +182,7 @@ impl Cache {
             evicted: Mutex::new(Collected::default()),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
-            policies: ArcSwap::from_pointee(config.policies.clone()),
+            policies: Decided::new(config.policies.clone()),
             rotor: AtomicUsize::new(0),
             shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
@@ -200,19 +200,17 @@ impl Cache {
 
     /// What operators have decided, as of now.
     pub fn policies(&self) -> Arc<Policies> {
-        self.policies.load_full()
+        self.policies.now()
     }
 
     /// Tells the prefix of the policy that a key is under, unless that is the general one.
-    pub fn tell_prefix(&self, key: &[u8], tell: impl FnOnce(&[u8])) {
-        if let Some(prefix) = self.policies.load().prefix_of(key) {
-            tell(prefix);
-        }
+    pub fn tell_prefix(&self, key: &[u8], tell: impl FnMut(&[u8])) {
+        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(tell));
     }
 
     /// From now on they have decided otherwise. What is stored stays as it is.
     pub fn set_policies(&self, policies: Policies) {
-        self.policies.store(Arc::new(policies));
+        self.policies.decide(policies);
     }
 
     /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
@@ -392,14 +390,14 @@ impl Cache {
 
     /// Does one thing with a key under the lock of its shard.
     fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
-        let policies = self.policies.load();
-        self.locked_under(key.hash, self.at(policies.of(key.bytes), &policies, now), act)
+        self.policies
+            .with(|policies| self.locked_under(key.hash, self.at(policies.of(key.bytes), policies, now), act))
     }
 
     /// Does one thing under the lock of the shard that a hash belongs to.
     fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
-        let policies = self.policies.load();
-        self.locked_under(hash, self.at(policies.general(), &policies, now), act)
+        self.policies
+            .with(|policies| self.locked_under(hash, self.at(policies.general(), policies, now), act))
     }
 
     /// As [`Cache::in_shard`], and wakes whoever must hear of it after.

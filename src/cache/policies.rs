@@ -1,5 +1,10 @@
 //! Which policy a key is under: that of the longest prefix it begins with.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
 use super::policy::Policy;
 
 /// The policies of a cache.
@@ -40,6 +45,36 @@ impl Policies {
     /// The others, with their prefixes, the longest first.
     pub fn prefixes(&self) -> impl Iterator<Item = (&[u8], &Policy)> {
         self.prefixes.iter().map(|(prefix, policy)| (&**prefix, policy))
+    }
+}
+
+/// The policies of now. Those of the beginning are looked at for less, and most servers know no others.
+pub(crate) struct Decided {
+    first: Policies,
+    is_first: AtomicBool,
+    last: ArcSwap<Policies>,
+}
+
+impl Decided {
+    pub(crate) fn new(first: Policies) -> Self {
+        Decided { last: ArcSwap::from_pointee(first.clone()), first, is_first: AtomicBool::new(true) }
+    }
+
+    pub(crate) fn decide(&self, policies: Policies) {
+        self.last.store(Arc::new(policies));
+        self.is_first.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn now(&self) -> Arc<Policies> {
+        self.last.load_full()
+    }
+
+    #[inline]
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&Policies) -> R) -> R {
+        match self.is_first.load(Ordering::Acquire) {
+            true => act(&self.first),
+            false => act(&self.last.load()),
+        }
     }
 }
 

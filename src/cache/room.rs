@@ -62,12 +62,11 @@ impl Cache {
         let others =
             (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
-            let policies = self.policies.load();
-            let at = self.at(policies.general(), &policies, now);
-            let (gave, evicted, _garbage) = {
+            let (gave, evicted, _garbage) = self.policies.with(|policies| {
                 let mut shard = self.shards[shard].lock();
-                (shard.reclaim(share, at), shard.evicted(), shard.garbage())
-            };
+                let gave = shard.reclaim(share, self.at(policies.general(), policies, now));
+                (gave, shard.evicted(), shard.garbage())
+            });
             if !evicted.is_empty() {
                 self.collect(evicted);
             }

@@ -73,8 +73,10 @@ impl Shard {
 
     /// Whether no newer version of a row was spoken of.
     pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: At) -> bool {
-        let until = seconds_after(at.now, at.policy.version_keep);
-        version.is_none_or(|version| self.versions.admit(key, version, at.now.seconds(), until))
+        version.is_none_or(|version| {
+            let until = seconds_after(at.now, at.policy.version_keep);
+            self.versions.admit(key, version, at.now.seconds(), until)
+        })
     }
 
     fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {

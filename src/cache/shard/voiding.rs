@@ -20,9 +20,11 @@ impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
     pub(super) fn state(&mut self, key: &Key, at: At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
-        let (meta, tags) = (self.engine.meta(slot), self.engine.tags(slot));
-        let second = at.now.seconds();
-        let cover = self.cover(key.bytes, tags, meta.as_of, at);
+        let (meta, second) = (self.engine.meta(slot), at.now.seconds());
+        let cover = match meta.as_of > self.floor.newest() && at.broad.is_quiet_since(meta.as_of) {
+            true => Cover::None,
+            false => self.cover(key.bytes, self.engine.tags(slot), meta.as_of, at),
+        };
         if cover == Cover::Hard {
             self.engine.met_flushed();
             self.remove(key, slot, at);
