@@ -28,6 +28,8 @@
 //! says which layer may name which.
 
 pub mod cache;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod metrics;
