@@ -192,14 +192,18 @@ async fn hear(
 ) -> Result<(), Over> {
     let mut input = BytesMut::new();
     loop {
-        let mut next = tokio::select! {
-            biased;
-            next = owed.recv() => match next {
-                Some(next) => next,
-                None => return Ok(()),
-            },
-            // The end, or a word that nobody has asked for.
-            _ = read(&mut stream, &mut input) => return Err(Over),
+        // Replies are owed before their questions are sent: what comes while nothing is owed, nobody has asked for.
+        let mut next = if !input.is_empty() {
+            owed.try_recv().map_err(|_| Over)?
+        } else {
+            tokio::select! {
+                biased;
+                next = owed.recv() => match next {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
+                _ = read(&mut stream, &mut input) => return Err(Over),
+            }
         };
         let reply = loop {
             match next.listener.feed(&mut input) {
