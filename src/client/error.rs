@@ -59,9 +59,23 @@ pub enum NotInvalidated {
     BadName,
     /// All others have confirmed it.
     Unconfirmed {
-        /// What the last attempt at each of these servers came to; each error names its server.
+        /// What the last attempt at each of them came to; [`Error::server`] names it.
         servers: Vec<Error>,
     },
+}
+
+impl Error {
+    /// The server in question, as the configuration names it; `None` where the caller is at fault.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Error::BadName | Error::TooManyTags => None,
+            Error::Down { server }
+            | Error::Garbled { server }
+            | Error::Lost { server }
+            | Error::Refused { server, .. }
+            | Error::TimedOut { server } => Some(server),
+        }
+    }
 }
 
 impl fmt::Display for Error {

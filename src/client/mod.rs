@@ -126,10 +126,12 @@ impl Client {
     /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole one.
     fn exptime(&self, ttl: Duration) -> u64 {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
-        match seconds {
-            ..=RELATIVE_SECONDS_MAX => seconds,
-            ..=SECONDS_MAX => self.0.clock.now().unix + seconds,
-            _ => 0,
+        if seconds <= RELATIVE_SECONDS_MAX {
+            seconds
+        } else if seconds <= SECONDS_MAX {
+            self.0.clock.now().unix + seconds
+        } else {
+            0
         }
     }
 }
