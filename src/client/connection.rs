@@ -6,7 +6,8 @@
 //! way with it, and is opened again when there is something to ask. While its server is down, questions are refused at
 //! once, and the server is tried again after longer and longer pauses.
 //!
-//! Deliberately absent: repeating a question. Whether it may have been carried out twice is for the asker to judge.
+//! A question that only reads is asked once more if its connection ended under it: servers close idle connections, and
+//! it may have crossed the end. Deliberately absent: the same for changes, which may have been carried out.
 
 use std::io;
 use std::sync::Arc;
@@ -76,6 +77,19 @@ impl Connection {
 
     /// The answer, however long it takes as long as the connection lives; the server may think for so long.
     pub(super) async fn hear_out(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
+        let again = question.listener.only_reads().then(|| question.clone());
+        match (self.hear(question, wait).await, again) {
+            (Err(Error::Lost { .. }), Some(question)) => self.hear(question, wait).await,
+            (answer, _) => answer,
+        }
+    }
+
+    /// Sends what nobody needs an answer to, unless too much waits to be sent already.
+    pub(super) fn tell(&self, question: Question) {
+        let silence_max = self.target.config.silence_max;
+        let _ = self.calls.try_send(Call { question, asker: None, silence_max });
+    }
+    async fn hear(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
         let server = || Arc::clone(&self.target.name);
         let (asker, answer) = oneshot::channel();
         let silence_max = self.target.config.silence_max + wait;
@@ -85,12 +99,6 @@ impl Connection {
             Reply::Refused(why) => Err(Error::Refused { server: server(), why }),
             reply => Ok(reply),
         }
-    }
-
-    /// Sends what nobody needs an answer to, unless too much waits to be sent already.
-    pub(super) fn tell(&self, question: Question) {
-        let silence_max = self.target.config.silence_max;
-        let _ = self.calls.try_send(Call { question, asker: None, silence_max });
     }
 }
 

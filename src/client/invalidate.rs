@@ -51,7 +51,7 @@ impl Client {
         }
         let shares = self.0.pools.iter().zip(&shares);
         let asked = shares.flat_map(|(pool, keys)| {
-            keys.chunks(NAMES_MAX).map(move |keys| (pool, invalidate(Names::Keys(keys), copies)))
+            keys.chunks(NAMES_MAX).map(move |keys| (pool, Question::invalidate(Names::Keys(keys), copies)))
         });
         confirmed(asked, within).await
     }
@@ -77,7 +77,8 @@ impl Client {
     /// Invalidates everything, for everybody.
     pub async fn invalidate_all(&self, how: impl Into<Invalidate>) -> Result<(), NotInvalidated> {
         let Invalidate { copies, within } = how.into();
-        confirmed(self.0.pools.iter().map(|pool| (pool, invalidate(Names::All, copies))), within).await
+        confirmed(self.0.pools.iter().map(|pool| (pool, Question::invalidate(Names::All, copies))), within)
+            .await
     }
 
     /// Deletes a key as surely as [`invalidate_keys`](Client::invalidate_keys) does, in memcached's own words: any
@@ -98,7 +99,7 @@ impl Client {
         of_kind: fn(&[Key]) -> Names<'_>,
         how: Invalidate,
     ) -> Result<(), NotInvalidated> {
-        let parts = names.chunks(NAMES_MAX).map(|names| invalidate(of_kind(names), how.copies));
+        let parts = names.chunks(NAMES_MAX).map(|names| Question::invalidate(of_kind(names), how.copies));
         let asked = parts.flat_map(|part| self.0.pools.iter().map(move |pool| (pool, part.clone())));
         confirmed(asked, how.within).await
     }
@@ -106,10 +107,6 @@ impl Client {
 
 fn parsed<N: AsRef<[u8]>>(names: impl IntoIterator<Item = N>) -> Result<Vec<Key>, NotInvalidated> {
     names.into_iter().map(Key::new).collect::<Result<_, _>>().map_err(|_| NotInvalidated::BadName)
-}
-
-fn invalidate(names: Names, copies: Copies) -> Question {
-    Question::invalidate(names, copies == Copies::Keep)
 }
 
 /// All at once, so that one server that is down does not hold up the others.

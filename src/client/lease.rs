@@ -70,24 +70,19 @@ impl Client {
     }
 
     /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given back when
-    /// it is dropped. A question lost with its connection is asked once more.
+    /// it is dropped.
     async fn lease<C>(&self, key: &Key, connection: C, wait: Option<Duration>) -> Result<Leased, Error>
     where
         C: AsRef<Connection> + Send + Sync + 'static,
     {
         let (client, key) = (self.clone(), key.clone());
         let asking = tokio::spawn(async move {
-            let question = || match wait {
+            let question = match wait {
                 None => Question::lease_get(key.clone()),
                 Some(wait) => Question::lease_wait(key.clone(), wait),
             };
-            let connection = connection.as_ref();
-            let wait = wait.unwrap_or_default();
-            let mut reply = connection.hear_out(question(), wait).await;
-            if let Err(Error::Lost { .. }) = reply {
-                reply = connection.hear_out(question(), wait).await;
-            }
-            Ok(match reply?.lease() {
+            let reply = connection.as_ref().hear_out(question, wait.unwrap_or_default()).await?;
+            Ok(match reply.lease() {
                 Answered::Busy(copy) => Leased::Busy(copy),
                 Answered::Granted(token, copy) => {
                     Leased::Granted(Lease { client, key, token: Some(token), turn: None }, copy)

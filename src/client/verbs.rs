@@ -1,7 +1,6 @@
-//! memcached's verbs, one try each.
+//! memcached's verbs, each asked once.
 //!
-//! A question that only reads is asked once more if its connection ended under it: servers close idle connections, and
-//! the question may have crossed the end. Deliberately absent: the same for changes, which may have happened.
+//! Deliberately absent: the lease verbs, which are in `lease`, and all that must not be lost, in `invalidate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,7 +27,7 @@ impl Client {
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         let key = Key::new(key)?;
         let question = Question::get(vec![key.clone()]);
-        Ok(only(self.read(&key, question).await?).map(|item| item.value))
+        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
     /// The values of many keys, in their order, and an error for each that could not be read: a server that is down does
@@ -51,25 +50,21 @@ impl Client {
         for ((server, connection), share) in shares {
             for part in share.chunks(KEYS_PER_GET) {
                 let (places, keys): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
-                let client = self.clone();
+                let connection = self.0.pools[server].connection(connection).clone();
                 asked.spawn(async move {
-                    let connection = client.0.pools[server].connection(connection);
-                    let question = || Question::get(keys.clone());
-                    let mut reply = connection.ask(question()).await;
-                    if let Err(Error::Lost { .. }) = reply {
-                        reply = connection.ask(question()).await;
-                    }
-                    (places, reply.map(Reply::items))
+                    let answer = connection.ask(Question::get(keys)).await;
+                    (places, answer.map(Reply::items))
                 });
             }
         }
         for (places, answer) in asked.join_all().await {
-            let items = answer.map(Vec::into_iter);
-            match items {
-                Ok(items) => places.into_iter().zip(items).for_each(|(place, item)| {
-                    values[place] = Ok(item.map(|item| item.value));
-                }),
+            match answer {
                 Err(error) => places.into_iter().for_each(|place| values[place] = Err(error.clone())),
+                Ok(items) => {
+                    for (place, item) in places.into_iter().zip(items) {
+                        values[place] = Ok(item.map(|item| item.value));
+                    }
+                }
             }
         }
         values
@@ -78,7 +73,7 @@ impl Client {
     /// The value and its unique, which [`Client::cas`] asks for.
     pub async fn gets(&self, key: impl AsRef<[u8]>) -> Result<Option<(Value, u64)>, Error> {
         let key = Key::new(key)?;
-        let item = only(self.read(&key, Question::gets(key.clone())).await?);
+        let item = only(self.ask(&key, Question::gets(key.clone())).await?);
         Ok(item.and_then(|item| Some((item.value, item.unique?))))
     }
 
@@ -86,7 +81,7 @@ impl Client {
     pub async fn gat(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<Value>, Error> {
         let key = Key::new(key)?;
         let question = Question::gat(key.clone(), self.exptime(ttl));
-        Ok(only(self.read(&key, question).await?).map(|item| item.value))
+        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
     /// Stores the value for `ttl` (zero: without an end), whatever was there. False: the server says that it refused
@@ -201,13 +196,6 @@ impl Client {
     ) -> Result<Option<u64>, Error> {
         let key = Key::new(key)?;
         Ok(self.ask(&key, Question::count(counting, &key, delta)).await?.number())
-    }
-
-    pub(super) async fn read(&self, key: &Key, question: Question) -> Result<Reply, Error> {
-        match self.ask(key, question.clone()).await {
-            Err(Error::Lost { .. }) => self.ask(key, question).await,
-            answer => answer,
-        }
     }
 
     async fn each<T>(

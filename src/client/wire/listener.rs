@@ -170,6 +170,14 @@ impl Listener {
         }
     }
 
+    /// Whether asking twice is as good as asking once.
+    pub(in crate::client) fn only_reads(&self) -> bool {
+        match self.expected {
+            Expected::Items(..) | Expected::Lease(..) | Expected::Stats(_) | Expected::Version => true,
+            Expected::Invalidated | Expected::Number | Expected::Word(_) => false,
+        }
+    }
+
     /// Whether the connection is good for more after this reply.
     pub(in crate::client) fn trusts(&self, reply: &Reply) -> bool {
         match reply {
@@ -329,6 +337,7 @@ mod tests {
 
     use super::super::{Counting, Names, Question, Storing};
     use super::*;
+    use crate::client::Copies;
 
     #[test]
     fn items_answer_their_keys_in_order() {
@@ -398,13 +407,13 @@ mod tests {
     #[test]
     fn invalidations_name_what_they_cover() {
         let (names, heard) = (["a", "b"].map(key), "INVALIDATED 2\r\n");
-        let tags = Question::invalidate(Names::Tags(&names), false);
+        let tags = Question::invalidate(Names::Tags(&names), Copies::Drop);
         check(tags, "invalidate tag a b", heard, Ok(Reply::Invalidated));
-        let keys = Question::invalidate(Names::Keys(&names), true);
+        let keys = Question::invalidate(Names::Keys(&names), Copies::Keep);
         check(keys, "invalidate soft key a b", heard, Ok(Reply::Invalidated));
-        let prefixes = Question::invalidate(Names::Prefixes(&names), false);
+        let prefixes = Question::invalidate(Names::Prefixes(&names), Copies::Drop);
         check(prefixes, "invalidate prefix a b", heard, Ok(Reply::Invalidated));
-        let all = Question::invalidate(Names::All, false);
+        let all = Question::invalidate(Names::All, Copies::Drop);
         check(all, "invalidate all", "ERROR\r\n", Ok(Reply::Refused("ERROR".into())));
     }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Key;
 use super::listener::{Expected, Listener, Word};
-use crate::client::Value;
+use crate::client::{Copies, Value};
 
 /// One request, ready to be sent, and who understands what comes back.
 #[derive(Clone, Debug)]
@@ -118,8 +118,11 @@ impl Question {
         Line::new(b"delete").word(key.bytes()).asks(Expected::Word(&[Word::Deleted, Word::NotFound]))
     }
 
-    pub(in crate::client) fn invalidate(names: Names, soft: bool) -> Question {
-        let line = Line::new(if soft { b"invalidate soft" } else { b"invalidate" });
+    pub(in crate::client) fn invalidate(names: Names, copies: Copies) -> Question {
+        let line = Line::new(match copies {
+            Copies::Drop => b"invalidate",
+            Copies::Keep => b"invalidate soft",
+        });
         let line = match names {
             Names::All => line.word(b"all"),
             Names::Keys(keys) => line.word(b"key").words(keys),
