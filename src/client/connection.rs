@@ -89,6 +89,7 @@ impl Connection {
         let silence_max = self.target.config.silence_max;
         let _ = self.calls.try_send(Call { question, asker: None, silence_max });
     }
+
     async fn hear(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
         let server = || Arc::clone(&self.target.name);
         let (asker, answer) = oneshot::channel();
