@@ -115,11 +115,11 @@ impl Sale {
     async fn look(&self, id: u32) {
         let has_begun = self.course.lock().invalidated.is_some();
         let mut queries = 0;
-        let load = || async {
+        let load = async {
             queries += 1;
             self.shop.price(id).map(|cents| cents.to_string())
         };
-        let price = self.cache.fetch(format!("product:{id}:price"), HOUR, load).await;
+        let price = self.cache.fetch(format!("product:{id}:price"), HOUR, || load).await;
         let is_old = price.expect("SQLite answers") == OLD.to_string().as_str();
         self.course.lock().note(self.now(), queries, is_old, has_begun);
     }
