@@ -230,6 +230,29 @@ async fn a_fetch_waits_for_who_has_the_lease() {
     server.stop();
 }
 
+/// One key that is never filled does not hold up the others.
+#[tokio::test]
+async fn a_fetch_need_not_wait_at_the_server() {
+    let (server, holder) = serve("");
+    let config = Config { timeout: PATIENCE, waits: 1, ..Config::default() };
+    let client = Client::new(vec![server.address().to_string().parse().expect("a server")], config);
+    let (_stuck, _) = granted(&holder, "stuck").await;
+    let (lease, _) = granted(&holder, "k").await;
+    let waits = async {
+        eventually(async || stat(&holder, "lease_waits").await == 1).await;
+        let (value, filled) = tokio::join!(client.fetch("k", patient(), || loads("never")), async {
+            eventually(async || stat(&holder, "lease_hot_miss").await >= 2).await;
+            lease.fill("v", FOREVER, NO_TAGS).await
+        });
+        assert_eq!((value, filled), (Ok("v".into()), Ok(Filled::Stored)));
+    };
+    tokio::select! {
+        _ = client.fetch("stuck", patient(), || loads("v")) => panic!("nobody has filled it"),
+        () = waits => {}
+    }
+    server.stop();
+}
+
 #[tokio::test]
 async fn a_fetch_out_of_patience_loads_and_stores_nothing() {
     let (server, client) = serve("");

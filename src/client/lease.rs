@@ -57,10 +57,10 @@ impl Client {
     }
 
     /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for longer than
-    /// until then, by our clock.
+    /// until then, by our clock; or asks at once, if all connections that may wait do.
     pub(super) async fn lease_wait(&self, key: &Key, until: u64) -> Result<Leased, Error> {
-        let Ok(waiting) = timeout(self.until(until), self.pool_of(key).waiting()).await else {
-            return Ok(Leased::Busy(None));
+        let Ok(waiting) = timeout(POLL.min(self.until(until)), self.pool_of(key).waiting()).await else {
+            return self.lease_get(key.bytes()).await;
         };
         let wait = self.until(until);
         let asked = self.lease(key, waiting, Some(wait));
@@ -145,5 +145,7 @@ impl fmt::Debug for Lease {
     }
 }
 
+/// How soon somebody asks again who cannot wait at the server.
+const POLL: Duration = Duration::from_millis(20);
 /// The server refuses more.
 const TAGS_MAX: usize = 16;
