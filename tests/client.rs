@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use leasehold::client::{
     Changed, Client, Config, Error, Fetch, FetchError, Filled, Lease, Leased, Login, NotInvalidated, Server,
-    Stale, Value, WithoutCache,
+    Stale, Store, Value, WithoutCache,
 };
 use leasehold::server;
 use tokio::sync::Notify;
@@ -111,25 +111,28 @@ async fn leases_are_filled_once_and_in_time() {
     let (lease, copy) = granted(&client, "k").await;
     assert_eq!(copy, None);
     assert!(matches!(client.lease_get("k").await, Ok(Leased::Busy(None))));
-    assert_eq!(lease.fill("v", FOREVER, NO_TAGS).await, Ok(Filled::Stored));
+    assert_eq!(lease.fill("v", FOREVER).await, Ok(Filled::Stored));
     assert!(matches!(client.lease_get("k").await, Ok(Leased::Hit(value)) if value == "v"));
 
     client.delete("k").await.expect("it answers");
     let (late, copy) = granted(&client, "k").await;
     assert_eq!(copy, Some("v".into()));
     client.delete("k").await.expect("it answers");
-    assert_eq!(late.fill("newer", FOREVER, NO_TAGS).await, Ok(Filled::StaleStored));
+    assert_eq!(late.fill("newer", FOREVER).await, Ok(Filled::StaleStored));
     let (late, copy) = granted(&client, "k").await;
     assert_eq!(copy, Some("newer".into()));
     client.set("k", "newest", FOREVER).await.expect("it answers");
-    assert_eq!(late.fill("old", FOREVER, NO_TAGS).await, Ok(Filled::NotStored));
+    assert_eq!(late.fill("old", FOREVER).await, Ok(Filled::NotStored));
 
     let (lease, _) = granted(&client, "dropped").await;
     drop(lease);
     let (lease, _) = granted(&client, "dropped").await;
-    assert_eq!(lease.fill("v", FOREVER, vec!["tag"; 17]).await, Err(Error::TooManyTags));
+    assert_eq!(
+        lease.fill("v", Store { tags: &["tag"; 17], ..FOREVER.into() }).await,
+        Err(Error::TooManyTags)
+    );
     let (lease, _) = granted(&client, "dropped").await;
-    assert_eq!(lease.fill("v", FOREVER, ["no tag"]).await, Err(Error::BadName));
+    assert_eq!(lease.fill("v", Store { tags: &["no tag"], ..FOREVER.into() }).await, Err(Error::BadName));
     granted(&client, "dropped").await;
     server.stop();
 }
@@ -215,7 +218,7 @@ async fn a_fetch_waits_for_who_has_the_lease() {
     let (lease, _) = granted(&client, "k").await;
     let (waits, fills) = tokio::join!(client.fetch("k", patient(), || loads("never")), async {
         eventually(async || stat(&client, "lease_waits").await == 1).await;
-        lease.fill("v", FOREVER, NO_TAGS).await
+        lease.fill("v", FOREVER).await
     });
     assert_eq!((waits, fills), (Ok("v".into()), Ok(Filled::Stored)));
 
@@ -242,7 +245,7 @@ async fn a_fetch_need_not_wait_at_the_server() {
         eventually(async || stat(&holder, "lease_waits").await == 1).await;
         let (value, filled) = tokio::join!(client.fetch("k", patient(), || loads("never")), async {
             eventually(async || stat(&holder, "lease_hot_miss").await >= 2).await;
-            lease.fill("v", FOREVER, NO_TAGS).await
+            lease.fill("v", FOREVER).await
         });
         assert_eq!((value, filled), (Ok("v".into()), Ok(Filled::Stored)));
     };
@@ -351,7 +354,7 @@ async fn invalidations_stop_fills_that_are_under_way() {
     let (server, client) = serve("");
     let (lease, _) = granted(&client, "k").await;
     assert_eq!(client.flush_all(PATIENCE).await, Ok(()));
-    assert_eq!(lease.fill("old", FOREVER, NO_TAGS).await, Ok(Filled::NotStored));
+    assert_eq!(lease.fill("old", FOREVER).await, Ok(Filled::NotStored));
     server.stop();
 }
 
@@ -403,5 +406,3 @@ async fn eventually(is_so: impl AsyncFn() -> bool) {
     };
     timeout(PATIENCE, asking).await.expect("it is so at last");
 }
-
-const NO_TAGS: [&str; 0] = [];

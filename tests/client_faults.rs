@@ -160,7 +160,7 @@ async fn a_connection_is_left_when_data_may_be_taken_for_commands() {
     let (server, client) = serve(patient()).await;
     let fill = async {
         let Ok(Leased::Granted(lease, _)) = client.lease_get("k").await else { panic!("it is granted") };
-        lease.fill("v", FOREVER, [""; 0]).await
+        lease.fill("v", FOREVER).await
     };
     let (filled, ()) = tokio::join!(fill, async {
         let mut peer = server.accept().await;

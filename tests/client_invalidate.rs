@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use leasehold::client::{
-    Client, Config, Copies, Error, Fetch, Filled, Invalidate, Leased, NotInvalidated, Server,
+    Client, Config, Copies, Error, Fetch, Filled, Invalidate, Leased, NotInvalidated, Server, Store,
 };
 use leasehold::server;
 
@@ -55,8 +55,32 @@ async fn fills_under_way_are_covered_too() {
             Void::Tag => client.invalidate_tags(["tag"], PATIENCE).await,
         };
         assert_eq!(voided, Ok(()));
-        assert_eq!(lease.fill("old", FOREVER, ["tag"]).await, Ok(Filled::NotStored), "{void:?}");
+        assert_eq!(
+            lease.fill("old", Store { tags: &["tag"], ..FOREVER.into() }).await,
+            Ok(Filled::NotStored),
+            "{void:?}"
+        );
     }
+    fleet.stop();
+}
+
+#[tokio::test]
+async fn plain_stores_have_tags_and_versions_too() {
+    let fleet = Fleet::new();
+    let client = &fleet.client;
+    let row = |version| Store { tags: &["tag"], version: Some(version), ..FOREVER.into() };
+    assert_eq!(client.set("k", "2", row(2)).await, Ok(true));
+    assert_eq!(client.set("k", "1", row(1)).await, Ok(false));
+    assert_eq!(client.delete_version("k", 1).await, Ok(false));
+    assert_eq!(client.get("k").await, Ok(Some("2".into())));
+    assert_eq!(client.delete_version("k", 3).await, Ok(true));
+
+    let Ok(Leased::Granted(lease, None)) = client.lease_get("k").await else { panic!("it is granted") };
+    assert_eq!(lease.fill("2", row(2)).await, Ok(Filled::NotStored), "a replica lags behind");
+    let Ok(Leased::Granted(lease, None)) = client.lease_get("k").await else { panic!("it is granted") };
+    assert_eq!(lease.fill("3", row(3)).await, Ok(Filled::Stored));
+    assert_eq!(client.invalidate_tags(["tag"], PATIENCE).await, Ok(()));
+    assert_eq!(client.get("k").await, Ok(None));
     fleet.stop();
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use super::crowd::{self, Joined};
 use super::wire::Key;
-use super::{Client, Error, FetchError, Lease, Leased, Value, WithoutCache};
+use super::{Client, Error, FetchError, Lease, Leased, Store, Value, WithoutCache};
 
 /// How to fetch. A [`Duration`] is one that says how long the value lives, and nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,8 @@ impl Client {
             Ok(Found::Lease(lease)) => {
                 let value = loaded(load()).await?;
                 // Stored or not, it is what the database said.
-                match lease.fill(value.clone(), how.ttl, how.tags).await {
+                let store = Store { tags: how.tags, ttl: how.ttl, version: None };
+                match lease.fill(value.clone(), store).await {
                     Err(error @ (Error::BadName | Error::TooManyTags)) => Err(FetchError::Cache(error)),
                     Err(_) | Ok(_) => Ok(value),
                 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::crowd::Turn;
 use super::wire::{Answered, Key, Question, Word};
-use super::{Client, Error, Value};
+use super::{Client, Error, Store, Value};
 
 /// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was voided or
 /// has expired, where the server's policy keeps such.
@@ -105,23 +105,21 @@ impl Client {
 }
 
 impl Lease {
-    /// Stores the value for `ttl` (zero: as long as the server's policy says), with at most 16 tags. On an error it may
-    /// have been stored; then, too, nobody reads it if it is not fresh.
-    pub async fn fill<T: AsRef<[u8]>>(
+    /// Stores the value. On an error it may have been stored; then, too, nobody reads it if it is not fresh.
+    pub async fn fill<'a>(
         mut self,
         value: impl Into<Value>,
-        ttl: Duration,
-        tags: impl IntoIterator<Item = T>,
+        how: impl Into<Store<'a>>,
     ) -> Result<Filled, Error> {
         let token = self.token.expect("nothing but this takes it");
-        let tags: Vec<Key> = tags.into_iter().map(Key::new).collect::<Result<_, _>>()?;
-        if tags.len() > TAGS_MAX {
-            return Err(Error::TooManyTags);
-        }
-        let exptime = self.client.exptime(ttl);
-        let question = Question::lease_set(&self.key, token, &value.into(), exptime, &tags);
+        let (value, how) = (value.into(), how.into());
+        let (exptime, tags) = (self.client.exptime(how.ttl), how.tags()?);
+        let question = match how.version {
+            None => Question::lease_set(&self.key, token, &value, exptime, &tags),
+            version => Question::meta_store(&self.key, &value, exptime, Some(token), &tags, version),
+        };
         let filled = match self.client.ask(&self.key, question).await?.word() {
-            Word::Stored => Filled::Stored,
+            Word::MetaDone | Word::Stored => Filled::Stored,
             Word::StaleStored => Filled::StaleStored,
             _ => Filled::NotStored,
         };
@@ -147,5 +145,3 @@ impl fmt::Debug for Lease {
 
 /// How soon somebody asks again who cannot wait at the server.
 const POLL: Duration = Duration::from_millis(20);
-/// The server refuses more.
-const TAGS_MAX: usize = 16;

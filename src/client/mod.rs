@@ -65,7 +65,7 @@ use self::pool::Pool;
 use self::ring::Ring;
 pub use self::ring::Spread;
 pub use self::value::Value;
-pub use self::verbs::Changed;
+pub use self::verbs::{Changed, Store};
 use self::wire::{Key, Question, Reply};
 use crate::clock::Clock;
 

@@ -22,6 +22,33 @@ pub enum Changed {
     Stored,
 }
 
+/// How to store. A [`Duration`] is one that says how long the value lives, and nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Store<'a> {
+    /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
+    pub tags: &'a [&'a str],
+    /// For how long the value lives; zero leaves that to the server's policy, which mostly means without an end.
+    pub ttl: Duration,
+    /// The version of the row in the database, if it has one that only grows: what is older than what the server has
+    /// been told of the key is not stored.
+    pub version: Option<u64>,
+}
+
+impl From<Duration> for Store<'_> {
+    fn from(ttl: Duration) -> Self {
+        Store { ttl, ..Store::default() }
+    }
+}
+
+impl Store<'_> {
+    pub(super) fn tags(&self) -> Result<Vec<Key>, Error> {
+        if self.tags.len() > TAGS_MAX {
+            return Err(Error::TooManyTags);
+        }
+        self.tags.iter().map(Key::new).collect()
+    }
+}
+
 impl Client {
     /// The value, or `None` if there is none.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
@@ -84,15 +111,22 @@ impl Client {
         Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
-    /// Stores the value for `ttl` (zero: without an end), whatever was there. False: the server says that it refused
-    /// (`--implicit-reply not-stored`).
-    pub async fn set(
+    /// Stores the value, whatever was there. False: the server says that it refused, for a newer version of the row or
+    /// for an implicit lease that was voided (which is told of plain values only with `--implicit-reply not-stored`).
+    pub async fn set<'a>(
         &self,
         key: impl AsRef<[u8]>,
         value: impl Into<Value>,
-        ttl: Duration,
+        how: impl Into<Store<'a>>,
     ) -> Result<bool, Error> {
-        self.store(Storing::Set, key, value.into(), ttl).await
+        let (key, value, how) = (Key::new(key)?, value.into(), how.into());
+        let (exptime, tags) = (self.exptime(how.ttl), how.tags()?);
+        let question = if tags.is_empty() && how.version.is_none() {
+            Question::store(Storing::Set, &key, &value, exptime)
+        } else {
+            Question::meta_store(&key, &value, exptime, None, &tags, how.version)
+        };
+        Ok(matches!(self.ask(&key, question).await?.word(), Word::MetaDone | Word::Stored))
     }
 
     /// Stores the value if there is none; says whether it did.
@@ -166,6 +200,13 @@ impl Client {
         Ok(self.ask(&key, Question::delete(&key)).await?.word() == Word::Deleted)
     }
 
+    /// Deletes what is no newer than this version of the row, now and of what comes later. False: the server knows of a
+    /// newer one, and has done nothing.
+    pub async fn delete_version(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
+        let key = Key::new(key)?;
+        Ok(self.ask(&key, Question::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)
+    }
+
     /// The statistics of each server, by its name.
     pub async fn stats(&self) -> Vec<(Arc<str>, Result<BTreeMap<String, String>, Error>)> {
         self.each(Question::stats, |reply| reply.stats().into_iter().collect()).await
@@ -216,5 +257,7 @@ fn only(reply: Reply) -> Option<Item> {
     reply.items().pop().flatten()
 }
 
+/// The server refuses more.
+const TAGS_MAX: usize = 16;
 /// More keys of one server go in several lines, so that none is too long for any memcached.
 const KEYS_PER_GET: usize = 30;

@@ -53,6 +53,10 @@ pub(in crate::client) enum Reply {
 pub(in crate::client) enum Word {
     Deleted,
     Exists,
+    MetaDone,
+    MetaExists,
+    MetaNotFound,
+    MetaNotStored,
     NotFound,
     NotStored,
     Ok,
@@ -292,6 +296,10 @@ impl Word {
         match self {
             Word::Deleted => b"DELETED",
             Word::Exists => b"EXISTS",
+            Word::MetaDone => b"HD",
+            Word::MetaExists => b"EX",
+            Word::MetaNotFound => b"NF",
+            Word::MetaNotStored => b"NS",
             Word::NotFound => b"NOT_FOUND",
             Word::NotStored => b"NOT_STORED",
             Word::Ok => b"OK",
@@ -391,6 +399,11 @@ mod tests {
         check(add(), sent, &"x".repeat(9000), Err(Garbled));
         let cas = Question::cas(&key("a"), &"v".into(), 0, 9);
         check(cas, "cas a 0 0 1 9\r\nv", "EXISTS\r\n", Ok(Reply::Word(Word::Exists)));
+        let row = Question::meta_store(&key("a"), &"v".into(), 60, Some(9), &[key("x"), key("y")], Some(3));
+        let older = Ok(Reply::Word(Word::MetaNotStored));
+        check(row, "ms a 1 T60 F0 C9 V3 Gx Gy\r\nv", "NS\r\n", older);
+        let done = Ok(Reply::Word(Word::MetaDone));
+        check(Question::meta_delete(&key("a"), 3), "md a V3", "HD\r\n", done);
         let count = |counting| Question::count(counting, &key("a"), 2);
         check(count(Counting::Up), "incr a 2", "12\r\n", Ok(Reply::Number(Some(12))));
         check(count(Counting::Down), "decr a 2", "NOT_FOUND\r\n", Ok(Reply::Number(None)));

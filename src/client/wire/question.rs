@@ -96,6 +96,29 @@ impl Question {
         line.block(value).asks(Expected::Word(&[Word::NotStored, Word::Stored]))
     }
 
+    /// A store with tags, with the version of a row, or under the token of a lease.
+    pub(in crate::client) fn meta_store(
+        key: &Key,
+        value: &Value,
+        exptime: u64,
+        token: Option<u64>,
+        tags: &[Key],
+        version: Option<u64>,
+    ) -> Question {
+        let line = Line::new(b"ms").word(key.bytes()).number(value.data.len() as u64);
+        let line = line.flag(b'T', exptime).flag(b'F', value.flags.into());
+        let line = token.into_iter().fold(line, |line, token| line.flag(b'C', token));
+        let line = version.into_iter().fold(line, |line, version| line.flag(b'V', version));
+        let line = tags.iter().fold(line, |line, tag| line.word(&[b"G", tag.bytes()].concat()));
+        let words = &[Word::MetaDone, Word::MetaExists, Word::MetaNotFound, Word::MetaNotStored];
+        line.block(value).asks(Expected::Word(words))
+    }
+
+    pub(in crate::client) fn meta_delete(key: &Key, version: u64) -> Question {
+        let line = Line::new(b"md").word(key.bytes()).flag(b'V', version);
+        line.asks(Expected::Word(&[Word::MetaDone, Word::MetaNotFound, Word::MetaNotStored]))
+    }
+
     pub(in crate::client) fn cas(key: &Key, value: &Value, exptime: u64, unique: u64) -> Question {
         let line = Line::new(b"cas").word(key.bytes()).value(value, exptime).number(unique);
         line.block(value).asks(Expected::Word(&[Word::Exists, Word::NotFound, Word::Stored]))
@@ -175,6 +198,10 @@ impl Line {
 
     fn number(self, number: u64) -> Line {
         self.word(itoa::Buffer::new().format(number).as_bytes())
+    }
+
+    fn flag(self, letter: u8, number: u64) -> Line {
+        self.word(&[&[letter], itoa::Buffer::new().format(number).as_bytes()].concat())
     }
 
     /// Flags, expiry time and length.
