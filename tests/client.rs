@@ -1,7 +1,5 @@
 //! The client against real servers: its verbs, its leases, and servers that come and go.
 
-#![cfg(feature = "client")]
-
 mod served;
 
 use std::convert::Infallible;
@@ -145,6 +143,9 @@ async fn a_fetch_loads_once_and_for_everybody() {
     assert_eq!(client.get("k").await, Ok(Some("v".into())));
     let bad = client.fetch("a b", FOREVER, || loads("never")).await;
     assert_eq!(bad, Err(FetchError::Cache(Error::BadName)));
+    let crowded = Fetch { tags: &["tag"; 17], ..FOREVER.into() };
+    let bad = client.fetch("other", crowded, || loads("never")).await;
+    assert_eq!(bad, Err(FetchError::Cache(Error::TooManyTags)));
     server.stop();
 }
 

@@ -1,7 +1,5 @@
 //! The client and servers that misbehave: each is a script in the test's own hand, and answers when that says so.
 
-#![cfg(feature = "client")]
-
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Invalidations by name: what they cover, on every server, and who did not confirm them.
 
-#![cfg(feature = "client")]
-
 mod served;
 
 use std::convert::Infallible;

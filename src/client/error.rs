@@ -22,7 +22,8 @@ pub enum Error {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The connection ended before the answer came: the request may have been carried out.
+    /// The connection ended before the answer came: the request may have been carried out, or may yet be. (A plain `set`
+    /// can so arrive behind a later `delete`; a fill under a lease cannot.)
     Lost {
         /// The server, as the configuration names it.
         server: Arc<str>,

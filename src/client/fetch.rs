@@ -54,7 +54,8 @@ impl Client {
     /// invalidation that was confirmed before the fetch began, save for [`Stale::Serve`]. What was loaded is returned
     /// also where the cache refuses it: it is what the database said, though it may have changed since.
     ///
-    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads.
+    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where the server
+    /// knows nothing of leases, such as memcached.
     pub async fn fetch<'a, V, E, L>(
         &self,
         key: impl AsRef<[u8]>,
@@ -67,17 +68,16 @@ impl Client {
     {
         let how = how.into();
         let key = Key::new(key).map_err(FetchError::Cache)?;
+        let store = Store { tags: how.tags, ttl: how.ttl, version: None };
+        store.tags().map_err(FetchError::Cache)?;
         match self.find(&key, &how).await {
             Ok(Found::Value(value)) => Ok(value),
             Ok(Found::Nothing) => loaded(load()).await,
             Ok(Found::Lease(lease)) => {
                 let value = loaded(load()).await?;
                 // Stored or not, it is what the database said.
-                let store = Store { tags: how.tags, ttl: how.ttl, version: None };
-                match lease.fill(value.clone(), store).await {
-                    Err(error @ (Error::BadName | Error::TooManyTags)) => Err(FetchError::Cache(error)),
-                    Err(_) | Ok(_) => Ok(value),
-                }
+                let _ = lease.fill(value.clone(), store).await;
+                Ok(value)
             }
             Err(error) => match self.0.config.without_cache {
                 WithoutCache::Fail => Err(FetchError::Cache(error)),

@@ -121,7 +121,10 @@ impl Lease {
         let filled = match self.client.ask(&self.key, question).await?.word() {
             Word::MetaDone | Word::Stored => Filled::Stored,
             Word::StaleStored => Filled::StaleStored,
-            _ => Filled::NotStored,
+            Word::MetaExists | Word::MetaNotFound | Word::MetaNotStored | Word::NotStored => {
+                Filled::NotStored
+            }
+            word => unreachable!("its listener does not expect {word:?}"),
         };
         self.token = None;
         Ok(filled)

@@ -170,9 +170,10 @@ impl Client {
         let key = Key::new(key)?;
         let question = Question::cas(&key, &value.into(), self.exptime(ttl), unique);
         Ok(match self.ask(&key, question).await?.word() {
-            Word::Stored => Changed::Stored,
             Word::Exists => Changed::Meanwhile,
-            _ => Changed::Absent,
+            Word::NotFound => Changed::Absent,
+            Word::Stored => Changed::Stored,
+            word => unreachable!("its listener does not expect {word:?}"),
         })
     }
 
