@@ -4,8 +4,9 @@
 //! then stores the old row. Here a miss hands out a lease, every delete voids the leases before it, and a fill that
 //! comes too late is refused.
 //!
-//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary. The
-//! same cache can be embedded, without sockets and with the time as an argument (`default-features = false`):
+//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary;
+//! `client` is a client for one of them or many. The same cache can be embedded, without sockets and with the time as an
+//! argument (`default-features = false`):
 //!
 //! ```
 //! use leasehold::cache::{Draft, Fill, Leased, Refused};
@@ -28,6 +29,8 @@
 //! says which layer may name which.
 
 pub mod cache;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod metrics;

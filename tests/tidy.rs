@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 6] = [
+const LAYERS: [(&str, &[&str], Waits); 7] = [
     ("clock", &[], Waits::Never),
     ("protocol", &[], Waits::Never),
     ("cache", &["clock"], Waits::Never),
     ("metrics", &["cache"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
+    ("client", &["clock"], Waits::Often),
     ("server", &["cache", "clock", "command", "metrics", "protocol"], Waits::Often),
 ];
 

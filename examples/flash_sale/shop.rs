@@ -1,0 +1,59 @@
+//! The products in SQLite, and who counts how often they are read.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+/// A database in a folder of its own, which goes when this does.
+pub struct Shop {
+    connection: Mutex<Connection>,
+    folder: PathBuf,
+    /// For each product.
+    queries: Vec<AtomicU32>,
+}
+
+impl Shop {
+    /// A shop whose products all have this price.
+    pub fn open(products: u32, cents: u32) -> Shop {
+        let folder = std::env::temp_dir().join(format!("leasehold-flash-sale-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("there is a place for temporary files");
+        let connection = Connection::open(folder.join("shop.sqlite")).expect("SQLite opens its file");
+        let create = "PRAGMA journal_mode = WAL; DROP TABLE IF EXISTS product;
+                      CREATE TABLE product (id INTEGER PRIMARY KEY, cents INTEGER);";
+        connection.execute_batch(create).expect("a new file takes a new table");
+        let fill = "WITH RECURSIVE n(id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM n WHERE id + 1 < ?1)
+                    INSERT INTO product SELECT id, ?2 FROM n";
+        connection.execute(fill, [products, cents]).expect("an empty table takes rows");
+        let queries = (0..products).map(|_| AtomicU32::new(0)).collect();
+        Shop { connection: Mutex::new(connection), folder, queries }
+    }
+
+    pub fn price(&self, id: u32) -> rusqlite::Result<u32> {
+        self.queries[id as usize].fetch_add(1, Ordering::Relaxed);
+        let connection = self.connection.lock();
+        let mut statement = connection.prepare_cached("SELECT cents FROM product WHERE id = ?1")?;
+        statement.query_row([id], |row| row.get(0))
+    }
+
+    /// Changes all prices in one transaction, and forgets how often they were read before.
+    pub fn reprice(&self, cents: u32) -> rusqlite::Result<()> {
+        self.connection.lock().execute("UPDATE product SET cents = ?1", [cents])?;
+        self.queries.iter().for_each(|queries| queries.store(0, Ordering::Relaxed));
+        Ok(())
+    }
+
+    /// How often products were read since the last change: all together, and the one that was read most.
+    pub fn queries(&self) -> (u32, u32) {
+        let each = || self.queries.iter().map(|queries| queries.load(Ordering::Relaxed));
+        (each().sum(), each().max().unwrap_or(0))
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

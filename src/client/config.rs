@@ -1,0 +1,170 @@
+//! What a client is told before it begins: its servers, and how patient it is.
+
+use std::error;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Spread;
+
+/// How a [`Client`](super::Client) behaves; take the default and change what you must.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For how long a connection may take to open.
+    pub connect_timeout: Duration,
+    /// Connections to each server. A key always takes the same one.
+    pub connections: usize,
+    /// Said first on every connection, where the server asks for it (`-Y`).
+    pub login: Option<Login>,
+    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The real one
+    /// is between half and all of that, by chance.
+    pub retry_pause_max: Duration,
+    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for dead, and
+    /// everything under way on it is lost.
+    pub silence_max: Duration,
+    /// How keys are spread over the servers. All clients of a fleet must agree.
+    pub spread: Spread,
+    /// For how long one operation may take. A late answer is thrown away.
+    pub timeout: Duration,
+    /// Connections to each server on which fetches wait for what others load; each carries one wait at a time.
+    pub waits: usize,
+    /// What a fetch does when the cache cannot be asked.
+    pub without_cache: WithoutCache,
+}
+
+/// Name and password, for ASCII authentication.
+#[derive(Clone)]
+pub struct Login {
+    /// Without spaces.
+    pub user: String,
+    /// Without line ends.
+    pub password: String,
+}
+
+/// What a fetch does when the cache cannot be asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WithoutCache {
+    /// It tells the cache's error, so that an outage of the cache does not become one of the database.
+    Fail,
+    /// It loads, and stores nothing.
+    Load,
+}
+
+/// One server: `host`, `host:port`, or the path of a Unix socket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Server {
+    pub(super) place: Place,
+    /// Its share of the keys, beside the others' (ketama only); at least 1.
+    pub(super) weight: u32,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(String),
+}
+
+/// No server can be told from this text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadServer;
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            connect_timeout: Duration::from_secs(1),
+            connections: 2,
+            login: None,
+            retry_pause_max: Duration::from_secs(1),
+            silence_max: Duration::from_secs(3),
+            spread: Spread::Ketama,
+            timeout: Duration::from_secs(1),
+            waits: 16,
+            without_cache: WithoutCache::Load,
+        }
+    }
+}
+
+/// A password is not for logs.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// The same server with this weight; 0 counts as 1.
+    pub fn weighing(self, weight: u32) -> Server {
+        Server { weight: weight.max(1), ..self }
+    }
+
+    /// What libmemcached calls it on its ring.
+    pub(super) fn ketama_name(&self) -> String {
+        match &self.place {
+            Place::Tcp { host, port: PORT_DEFAULT } => host.clone(),
+            Place::Tcp { .. } => self.to_string(),
+            // libmemcached's Unix sockets have port 0.
+            Place::Unix(path) => format!("{path}:0"),
+        }
+    }
+}
+
+impl FromStr for Server {
+    type Err = BadServer;
+
+    fn from_str(text: &str) -> Result<Server, BadServer> {
+        let place = match text.rsplit_once(':') {
+            _ if text.starts_with('/') => Place::Unix(text.to_owned()),
+            Some((host, port)) if !host.is_empty() && !text.ends_with(']') => {
+                Place::Tcp { host: host.to_owned(), port: port.parse().map_err(|_| BadServer)? }
+            }
+            None if text.is_empty() => return Err(BadServer),
+            Some(("", _)) => return Err(BadServer),
+            Some(_) | None => Place::Tcp { host: text.to_owned(), port: PORT_DEFAULT },
+        };
+        Ok(Server { place, weight: 1 })
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.place {
+            Place::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Place::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+impl fmt::Display for BadServer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a server is host, host:port or the path of a Unix socket, from the root on")
+    }
+}
+
+impl error::Error for BadServer {}
+
+/// memcached's port.
+const PORT_DEFAULT: u16 = 11211;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_by_their_text() {
+        check("cache-1", Some("cache-1:11211"));
+        check("10.0.0.1:11212", Some("10.0.0.1:11212"));
+        check("[::1]:11212", Some("[::1]:11212"));
+        check("[::1]", Some("[::1]:11211"));
+        check("/run/leasehold.sock", Some("/run/leasehold.sock"));
+        check("", None);
+        check(":11211", None);
+        check("host:port", None);
+        check("host:65536", None);
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        let server = text.parse::<Server>().ok().map(|server| server.to_string());
+        assert_eq!(server.as_deref(), expected, "{text}");
+    }
+}

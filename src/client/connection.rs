@@ -1,0 +1,294 @@
+//! One connection to one server, shared by all who ask: questions go out as they come, and replies are matched to them
+//! in that order.
+//!
+//! A question that was sent keeps its place until its reply has come or the connection has ended, whether or not
+//! anybody still listens; so no reply is ever given to the next one who asks. A connection that ends takes what is under
+//! way with it, and is opened again when there is something to ask. While its server is down, questions are refused at
+//! once, and the server is tried again after longer and longer pauses.
+//!
+//! A question that only reads is asked once more if its connection ended under it: servers close idle connections, and
+//! it may have crossed the end. Deliberately absent: the same for changes, which may have been carried out.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use super::Error;
+use super::stream::{Stream, Target};
+use super::wire::{Garbled, Listener, Question, Reply};
+
+/// A handle: the connection lives in a task of its own until the last of them is gone.
+#[derive(Clone)]
+pub(super) struct Connection {
+    calls: mpsc::Sender<Call>,
+    target: Arc<Target>,
+}
+
+/// A question, and who wants the answer.
+struct Call {
+    question: Question,
+    asker: Option<Asker>,
+    /// For how long the server may be silent before it answers this one.
+    silence_max: Duration,
+}
+
+type Asker = oneshot::Sender<Result<Reply, Error>>;
+
+/// A reply that the server owes.
+struct Owed {
+    asker: Option<Asker>,
+    listener: Listener,
+    silence_max: Duration,
+}
+
+/// The connection is at its end.
+struct Over;
+
+/// The task behind a connection.
+struct Line {
+    calls: mpsc::Receiver<Call>,
+    /// In a row, each without a single reply.
+    failures: u32,
+    target: Arc<Target>,
+}
+
+impl Connection {
+    /// Opens nothing yet.
+    pub(super) fn new(target: Arc<Target>) -> Connection {
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        tokio::spawn(Line { calls, failures: 0, target: Arc::clone(&target) }.run());
+        Connection { calls: sender, target }
+    }
+
+    /// The answer, unless it takes longer than the configuration allows.
+    pub(super) async fn ask(&self, question: Question) -> Result<Reply, Error> {
+        let answer = self.hear_out(question, Duration::ZERO);
+        timeout(self.target.config.timeout, answer).await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    pub(super) fn timed_out(&self) -> Error {
+        Error::TimedOut { server: Arc::clone(&self.target.name) }
+    }
+
+    /// The answer, however long it takes as long as the connection lives; the server may think for so long.
+    pub(super) async fn hear_out(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
+        let again = question.listener.only_reads().then(|| question.clone());
+        match (self.hear(question, wait).await, again) {
+            (Err(Error::Lost { .. }), Some(question)) => self.hear(question, wait).await,
+            (answer, _) => answer,
+        }
+    }
+
+    /// Sends what nobody needs an answer to, unless too much waits to be sent already.
+    pub(super) fn tell(&self, question: Question) {
+        let silence_max = self.target.config.silence_max;
+        let _ = self.calls.try_send(Call { question, asker: None, silence_max });
+    }
+
+    async fn hear(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
+        let server = || Arc::clone(&self.target.name);
+        let (asker, answer) = oneshot::channel();
+        let silence_max = self.target.config.silence_max + wait;
+        let call = Call { question, asker: Some(asker), silence_max };
+        self.calls.send(call).await.map_err(|_| Error::Lost { server: server() })?;
+        match answer.await.unwrap_or_else(|_| Err(Error::Lost { server: server() }))? {
+            Reply::Refused(why) => Err(Error::Refused { server: server(), why }),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl AsRef<Connection> for Connection {
+    fn as_ref(&self) -> &Connection {
+        self
+    }
+}
+
+impl Line {
+    async fn run(mut self) {
+        while let Some(first) = self.calls.recv().await {
+            match self.target.open().await {
+                Ok(stream) => self.converse(stream, Some(first)).await,
+                Err(_) => {
+                    self.failures += 1;
+                    self.refuse(first);
+                }
+            }
+            while self.failures > 0 {
+                let target = Arc::clone(&self.target);
+                let pause = pause(self.failures, target.config.retry_pause_max);
+                let reopened = async {
+                    sleep(pause).await;
+                    target.open().await
+                };
+                match self.refusing_while(reopened).await {
+                    None => return,
+                    Some(Err(_)) => self.failures = self.failures.saturating_add(1),
+                    Some(Ok(stream)) => self.converse(stream, None).await,
+                }
+            }
+        }
+    }
+
+    /// Until the connection ends, or nobody can ask any more.
+    async fn converse(&mut self, stream: Box<dyn Stream>, first: Option<Call>) {
+        // Until a reply has come, a connection is worth no more than one that could not be opened.
+        self.failures = self.failures.saturating_add(1);
+        let (reading, writing) = split(stream);
+        let (owe, owed) = mpsc::channel(UNDER_WAY_MAX);
+        let heard = hear(reading, owed, &self.target.name, &mut self.failures);
+        // Whoever is owed a reply when this ends learns it by the drop of the other end.
+        let _ = tokio::try_join!(say(writing, first, &mut self.calls, owe), heard);
+    }
+
+    /// `None`: nobody can ask any more.
+    async fn refusing_while<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                call = self.calls.recv() => self.refuse(call?),
+            }
+        }
+    }
+
+    fn refuse(&self, call: Call) {
+        answer(call.asker, Err(Error::Down { server: Arc::clone(&self.target.name) }));
+    }
+}
+
+/// Sends questions, as many in one packet as there are.
+async fn say(
+    mut stream: WriteHalf<Box<dyn Stream>>,
+    first: Option<Call>,
+    calls: &mut mpsc::Receiver<Call>,
+    owe: mpsc::Sender<Owed>,
+) -> Result<(), Over> {
+    let mut packet = BytesMut::new();
+    let mut next = first;
+    loop {
+        let call = match next.take() {
+            Some(call) => call,
+            None => match calls.recv().await {
+                Some(call) => call,
+                None => return Ok(()),
+            },
+        };
+        let permit = owe.reserve().await.map_err(|_| Over)?;
+        call.put(&mut packet, permit);
+        // Nothing here may wait before the packet is sent: the room for more comes with the replies to it.
+        while packet.len() < PACKET_BYTES
+            && let Ok(permit) = owe.try_reserve()
+            && let Ok(call) = calls.try_recv()
+        {
+            call.put(&mut packet, permit);
+        }
+        stream.write_all_buf(&mut packet).await.map_err(|_| Over)?;
+    }
+}
+
+/// Gives each reply to the one who is owed it.
+async fn hear(
+    mut stream: ReadHalf<Box<dyn Stream>>,
+    mut owed: mpsc::Receiver<Owed>,
+    server: &Arc<str>,
+    failures: &mut u32,
+) -> Result<(), Over> {
+    let mut input = BytesMut::new();
+    loop {
+        // Replies are owed before their questions are sent: what comes while nothing is owed, nobody has asked for.
+        let mut next = if !input.is_empty() {
+            owed.try_recv().map_err(|_| Over)?
+        } else {
+            tokio::select! {
+                biased;
+                next = owed.recv() => match next {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
+                _ = read(&mut stream, &mut input) => return Err(Over),
+            }
+        };
+        let reply = loop {
+            match next.listener.feed(&mut input) {
+                Ok(Some(reply)) => break reply,
+                Ok(None) => match timeout(next.silence_max, read(&mut stream, &mut input)).await {
+                    Ok(Ok(1..)) => {}
+                    Ok(Ok(0) | Err(_)) | Err(_) => return Err(Over),
+                },
+                Err(Garbled) => {
+                    answer(next.asker, Err(Error::Garbled { server: Arc::clone(server) }));
+                    return Err(Over);
+                }
+            }
+        };
+        *failures = 0;
+        let is_trusted = next.listener.trusts(&reply);
+        answer(next.asker, Ok(reply));
+        if !is_trusted {
+            return Err(Over);
+        }
+    }
+}
+
+async fn read(stream: &mut ReadHalf<Box<dyn Stream>>, input: &mut BytesMut) -> io::Result<usize> {
+    // The buffer would otherwise grow by 64 bytes at a time.
+    input.reserve(READ_BYTES_MIN);
+    stream.read_buf(input).await
+}
+
+impl Call {
+    /// Puts it into the packet, unless its asker is gone already.
+    fn put(self, packet: &mut BytesMut, permit: mpsc::Permit<Owed>) {
+        if self.asker.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return;
+        }
+        packet.extend_from_slice(&self.question.bytes);
+        let Call { question, asker, silence_max } = self;
+        permit.send(Owed { asker, listener: question.listener, silence_max });
+    }
+}
+
+/// Whoever has stopped listening needs no answer.
+fn answer(asker: Option<Asker>, answer: Result<Reply, Error>) {
+    if let Some(asker) = asker {
+        let _ = asker.send(answer);
+    }
+}
+
+/// After so many failures in a row. By chance, so that the clients of a server that comes back do not all come at once.
+fn pause(failures: u32, max: Duration) -> Duration {
+    let longest = (max / 100).saturating_mul(2_u32.saturating_pow(failures - 1)).min(max);
+    let chance = getrandom::u32().unwrap_or(u32::MAX);
+    longest / 2 + longest.mul_f64(f64::from(chance) / f64::from(u32::MAX)) / 2
+}
+
+/// Questions that wait to be sent; who asks more waits himself.
+const CALLS_MAX: usize = 1024;
+/// Replies that the server owes at a time.
+const UNDER_WAY_MAX: usize = 1024;
+/// A packet that long is sent before it grows further.
+const PACKET_BYTES: usize = 64 * 1024;
+
+/// Room for each read.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let max = Duration::from_secs(1);
+        for (failures, longest_ms) in [(1, 10), (2, 20), (5, 160), (7, 640), (8, 1000), (u32::MAX, 1000)] {
+            let longest = Duration::from_millis(longest_ms);
+            let pause = pause(failures, max);
+            assert!(longest / 2 <= pause && pause <= longest, "{pause:?} after {failures} failures");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Invalidations: asked until every server that is concerned has confirmed, or the caller's time is up. They may be
+//! carried out more than once, which changes nothing.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connection::Connection;
+use super::pool::Pool;
+use super::wire::{Key, Names, Question};
+use super::{Client, Error, NotInvalidated};
+
+/// How to invalidate. A [`Duration`] is one that keeps nothing, with this long to succeed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Invalidate {
+    /// What stays of the values.
+    pub copies: Copies,
+    /// For how long to try.
+    pub within: Duration,
+}
+
+/// What an invalidation leaves behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Copies {
+    /// Nothing.
+    Drop,
+    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy says.
+    Keep,
+}
+
+impl From<Duration> for Invalidate {
+    fn from(within: Duration) -> Self {
+        Invalidate { copies: Copies::Drop, within }
+    }
+}
+
+/// Once one of these is Ok, nobody reads from the cache what was loaded before it began, and nobody can store that any
+/// more. On an error that may still be so for the servers that it names. Dropped half-way, it promises nothing.
+impl Client {
+    /// Invalidates single keys, each on its server.
+    pub async fn invalidate_keys<N: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = N>,
+        how: impl Into<Invalidate>,
+    ) -> Result<(), NotInvalidated> {
+        let Invalidate { copies, within } = how.into();
+        let mut shares = vec![Vec::new(); self.0.pools.len()];
+        for key in parsed(keys)? {
+            shares[self.0.ring.server_of(&key)].push(key);
+        }
+        let shares = self.0.pools.iter().zip(&shares);
+        let asked = shares.flat_map(|(pool, keys)| {
+            keys.chunks(NAMES_MAX).map(move |keys| (pool, Question::invalidate(Names::Keys(keys), copies)))
+        });
+        confirmed(asked, within).await
+    }
+
+    /// Invalidates everything that was filled with one of these tags.
+    pub async fn invalidate_tags<N: AsRef<[u8]>>(
+        &self,
+        tags: impl IntoIterator<Item = N>,
+        how: impl Into<Invalidate>,
+    ) -> Result<(), NotInvalidated> {
+        self.everywhere(&parsed(tags)?, |tags| Names::Tags(tags), how.into()).await
+    }
+
+    /// Invalidates every key that begins with one of these. A prefix ends in the server's delimiter: `product:7:`.
+    pub async fn invalidate_prefixes<N: AsRef<[u8]>>(
+        &self,
+        prefixes: impl IntoIterator<Item = N>,
+        how: impl Into<Invalidate>,
+    ) -> Result<(), NotInvalidated> {
+        self.everywhere(&parsed(prefixes)?, |prefixes| Names::Prefixes(prefixes), how.into()).await
+    }
+
+    /// Invalidates everything, for everybody.
+    pub async fn invalidate_all(&self, how: impl Into<Invalidate>) -> Result<(), NotInvalidated> {
+        let Invalidate { copies, within } = how.into();
+        confirmed(self.0.pools.iter().map(|pool| (pool, Question::invalidate(Names::All, copies))), within)
+            .await
+    }
+
+    /// Deletes a key as surely as [`invalidate_keys`](Client::invalidate_keys) does, in memcached's own words: any
+    /// server understands it.
+    pub async fn delete_surely(&self, key: impl AsRef<[u8]>, within: Duration) -> Result<(), NotInvalidated> {
+        let key = Key::new(key).map_err(|_| NotInvalidated::BadName)?;
+        confirmed([(self.pool_of(&key), Question::delete(&key))], within).await
+    }
+
+    /// Deletes everything on every server, in memcached's own words.
+    pub async fn flush_all(&self, within: Duration) -> Result<(), NotInvalidated> {
+        confirmed(self.0.pools.iter().map(|pool| (pool, Question::flush_all())), within).await
+    }
+
+    async fn everywhere(
+        &self,
+        names: &[Key],
+        of_kind: fn(&[Key]) -> Names<'_>,
+        how: Invalidate,
+    ) -> Result<(), NotInvalidated> {
+        let parts = names.chunks(NAMES_MAX).map(|names| Question::invalidate(of_kind(names), how.copies));
+        let asked = parts.flat_map(|part| self.0.pools.iter().map(move |pool| (pool, part.clone())));
+        confirmed(asked, how.within).await
+    }
+}
+
+fn parsed<N: AsRef<[u8]>>(names: impl IntoIterator<Item = N>) -> Result<Vec<Key>, NotInvalidated> {
+    names.into_iter().map(Key::new).collect::<Result<_, _>>().map_err(|_| NotInvalidated::BadName)
+}
+
+/// All at once, so that one server that is down does not hold up the others.
+async fn confirmed<'a>(
+    asked: impl IntoIterator<Item = (&'a Pool, Question)>,
+    within: Duration,
+) -> Result<(), NotInvalidated> {
+    let mut attempts = JoinSet::new();
+    for (pool, question) in asked {
+        attempts.spawn(persist(pool.any().clone(), question, within));
+    }
+    let mut servers: Vec<Error> = attempts.join_all().await.into_iter().filter_map(Result::err).collect();
+    servers.sort_by_key(|error| error.to_string());
+    servers.dedup();
+    if servers.is_empty() { Ok(()) } else { Err(NotInvalidated::Unconfirmed { servers }) }
+}
+
+/// Until the server has confirmed it, has refused, or time is up.
+async fn persist(connection: Connection, question: Question, within: Duration) -> Result<(), Error> {
+    let mut last = None;
+    let attempts = async {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match connection.ask(question.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(refused @ Error::Refused { .. }) => return Err(refused),
+                Err(error) => last = Some(error),
+            }
+            sleep(pause).await;
+            pause = PAUSE_MAX.min(pause * 2);
+        }
+    };
+    match timeout(within, attempts).await {
+        Ok(answer) => answer,
+        Err(_) => Err(last.unwrap_or_else(|| connection.timed_out())),
+    }
+}
+
+/// The server takes no more names in one line.
+const NAMES_MAX: usize = 1000;
+/// Between two attempts; the connection has pauses of its own.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(200);

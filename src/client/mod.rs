@@ -1,0 +1,165 @@
+//! A client for one server or many: leases for fills that are never stale, invalidations that are never lost.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use leasehold::client::{Client, Fetch};
+//!
+//! # async fn read_price(id: u64) -> Result<String, std::io::Error> { Ok(format!("{id}")) }
+//! # async fn write_price(id: u64, price: &str) -> Result<(), std::io::Error> { Ok(()) }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Client::of(&["cache-1", "cache-2:11212"])?;
+//!
+//! // From the cache; or by whoever is first to miss it, while all others wait for him.
+//! let minute = Duration::from_secs(60);
+//! let price = cache.fetch("product:7:price", minute, || read_price(7)).await?;
+//!
+//! // The same for a part of a page, which is to go when anything in its category does.
+//! let fetch = Fetch { tags: &["category:3"], ..Fetch::from(minute) };
+//! let part = cache.fetch("page:7:price", fetch, || read_price(7)).await?;
+//!
+//! // A writer commits, and then invalidates. Once this is Ok, nobody reads what was before.
+//! write_price(7, "79").await?;
+//! cache.invalidate_prefixes(["product:7:"], Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio runtime in which
+//! it was made.
+//!
+//! # `get` and `set`, or `fetch`?
+//!
+//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token, and a fill that came too late is refused.
+//! A plain `get` and `set` have no token. What the server then knows is which connection missed a key (its implicit
+//! leases), and here many tasks share a connection. A key always takes the same one, so with `--implicit-leases strict`,
+//! which is made for shared connections, the fence holds unless the connection breaks in between. With `on`, the default,
+//! a slow task can slip through behind a fast one that has missed the same key. So: fill by `fetch`, and `set` only what
+//! nobody deletes.
+
+mod config;
+mod connection;
+mod crowd;
+mod error;
+mod fetch;
+mod invalidate;
+mod lease;
+mod pool;
+mod ring;
+mod stream;
+mod value;
+mod verbs;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::config::{BadServer, Config, Login, Server, WithoutCache};
+use self::connection::Connection;
+use self::crowd::Crowd;
+pub use self::error::{Error, FetchError, NotInvalidated};
+pub use self::fetch::{Fetch, Stale};
+pub use self::invalidate::{Copies, Invalidate};
+pub use self::lease::{Filled, Lease, Leased};
+use self::pool::Pool;
+use self::ring::Ring;
+pub use self::ring::Spread;
+pub use self::value::Value;
+pub use self::verbs::{Changed, Store};
+use self::wire::{Key, Question, Reply};
+use crate::clock::Clock;
+
+/// A client of one or many servers.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    config: Config,
+    crowd: Crowd,
+    pools: Vec<Pool>,
+    ring: Ring,
+}
+
+impl Client {
+    /// A client of these servers, as patient as usual. Connections are opened when they are needed.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn of(servers: &[&str]) -> Result<Client, BadServer> {
+        let servers: Vec<Server> = servers.iter().map(|server| server.parse()).collect::<Result<_, _>>()?;
+        if servers.is_empty() { Err(BadServer) } else { Ok(Client::new(servers, Config::default())) }
+    }
+
+    /// A client of these servers. Their order matters as little as it does to libmemcached.
+    ///
+    /// # Panics
+    /// Without a server, or outside a tokio runtime.
+    pub fn new(servers: Vec<Server>, config: Config) -> Client {
+        assert!(!servers.is_empty(), "a client has a server");
+        Client(Arc::new(Inner {
+            clock: Clock::system(),
+            crowd: Crowd::default(),
+            ring: Ring::new(config.spread, &servers),
+            pools: servers.into_iter().map(|server| Pool::new(server, config.clone())).collect(),
+            config,
+        }))
+    }
+
+    /// The server that has this key, by its name.
+    pub fn server_of(&self, key: impl AsRef<[u8]>) -> Result<&str, Error> {
+        Ok(self.pool_of(&Key::new(key)?).name())
+    }
+
+    fn pool_of(&self, key: &Key) -> &Pool {
+        &self.0.pools[self.0.ring.server_of(key)]
+    }
+
+    fn connection_of(&self, key: &Key) -> &Connection {
+        self.pool_of(key).connection_of(key)
+    }
+
+    async fn ask(&self, key: &Key, question: Question) -> Result<Reply, Error> {
+        self.connection_of(key).ask(question).await
+    }
+
+    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole one.
+    fn exptime(&self, ttl: Duration) -> u64 {
+        let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
+        if seconds <= RELATIVE_SECONDS_MAX {
+            seconds
+        } else if seconds <= SECONDS_MAX {
+            self.0.clock.now().unix + seconds
+        } else {
+            0
+        }
+    }
+}
+
+/// Thirty days: beyond, the protocol takes a time for a date.
+const RELATIVE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// As long as makes no difference; dates that far do not yet look like negative ones.
+const SECONDS_MAX: u64 = 50 * 365 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MANUAL_UNIX;
+
+    #[tokio::test]
+    async fn times_to_live_are_never_cut() {
+        let mut client = Client::of(&["127.0.0.1"]).expect("a server");
+        Arc::get_mut(&mut client.0).expect("nobody else has it").clock = Clock::manual();
+        let month = Duration::from_secs(30 * 24 * 60 * 60);
+        for (ttl, exptime) in [
+            (Duration::ZERO, 0),
+            (Duration::from_millis(1), 1),
+            (Duration::from_millis(1000), 1),
+            (month, 2_592_000),
+            (month + Duration::from_millis(1), MANUAL_UNIX + 2_592_001),
+            (Duration::MAX, 0),
+        ] {
+            assert_eq!(client.exptime(ttl), exptime, "{ttl:?}");
+        }
+    }
+}

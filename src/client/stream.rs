@@ -1,0 +1,67 @@
+//! A socket to one server, opened and logged in.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::config::{Config, Place, Server};
+use super::wire::{Question, Reply, Word};
+
+/// Either kind of socket.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A server, and how to go about it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) config: Config,
+    pub(super) name: Arc<str>,
+    pub(super) server: Server,
+}
+
+impl Target {
+    /// A connection that is ready for questions.
+    pub(super) async fn open(&self) -> io::Result<Box<dyn Stream>> {
+        let opened = timeout(self.config.connect_timeout, async {
+            let mut stream = self.connect().await?;
+            if let Some(login) = &self.config.login {
+                log_in(&mut stream, Question::login(&login.user, &login.password)).await?;
+            }
+            Ok(stream)
+        });
+        opened.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.server.place {
+            Place::Tcp { host, port } => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let stream = TcpStream::connect((host, *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+async fn log_in(stream: &mut Box<dyn Stream>, question: Question) -> io::Result<()> {
+    let Question { bytes, mut listener } = question;
+    stream.write_all(&bytes).await?;
+    let mut input = BytesMut::new();
+    loop {
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        match listener.feed(&mut input) {
+            Ok(None) => {}
+            Ok(Some(Reply::Word(Word::Stored))) => return Ok(()),
+            _ => return Err(ErrorKind::PermissionDenied.into()),
+        }
+    }
+}

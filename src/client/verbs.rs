@@ -1,0 +1,264 @@
+//! memcached's verbs, each asked once.
+//!
+//! Deliberately absent: the lease verbs, which are in `lease`, and all that must not be lost, in `invalidate`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::wire::{Counting, Item, Key, Question, Reply, Storing, Word};
+use super::{Client, Error, Value};
+
+/// What came of a store on condition that nobody else has changed the value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Changed {
+    /// There is no value.
+    Absent,
+    /// It is no longer the one that was read.
+    Meanwhile,
+    /// It has been stored.
+    Stored,
+}
+
+/// How to store. A [`Duration`] is one that says how long the value lives, and nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Store<'a> {
+    /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
+    pub tags: &'a [&'a str],
+    /// For how long the value lives; zero leaves that to the server's policy, which mostly means without an end.
+    pub ttl: Duration,
+    /// The version of the row in the database, if it has one that only grows: what is older than what the server has
+    /// been told of the key is not stored.
+    pub version: Option<u64>,
+}
+
+impl From<Duration> for Store<'_> {
+    fn from(ttl: Duration) -> Self {
+        Store { ttl, ..Store::default() }
+    }
+}
+
+impl Store<'_> {
+    pub(super) fn tags(&self) -> Result<Vec<Key>, Error> {
+        if self.tags.len() > TAGS_MAX {
+            return Err(Error::TooManyTags);
+        }
+        self.tags.iter().map(Key::new).collect()
+    }
+}
+
+impl Client {
+    /// The value, or `None` if there is none.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
+        let key = Key::new(key)?;
+        let question = Question::get(vec![key.clone()]);
+        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
+    }
+
+    /// The values of many keys, in their order, and an error for each that could not be read: a server that is down does
+    /// not hide what the others have.
+    pub async fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Vec<Result<Option<Value>, Error>> {
+        let keys: Vec<_> = keys.into_iter().map(Key::new).collect();
+        let mut shares: HashMap<(usize, usize), Vec<(usize, Key)>> = HashMap::new();
+        for (place, key) in
+            keys.iter().enumerate().filter_map(|(place, key)| Some((place, key.clone().ok()?)))
+        {
+            let server = self.0.ring.server_of(&key);
+            let connection = self.0.pools[server].index_of(&key);
+            shares.entry((server, connection)).or_default().push((place, key));
+        }
+        let mut values: Vec<_> = keys.into_iter().map(|key| key.map(|_| None)).collect();
+        let mut asked = JoinSet::new();
+        for ((server, connection), share) in shares {
+            for part in share.chunks(KEYS_PER_GET) {
+                let (places, keys): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
+                let connection = self.0.pools[server].connection(connection).clone();
+                asked.spawn(async move {
+                    let answer = connection.ask(Question::get(keys)).await;
+                    (places, answer.map(Reply::items))
+                });
+            }
+        }
+        for (places, answer) in asked.join_all().await {
+            match answer {
+                Err(error) => places.into_iter().for_each(|place| values[place] = Err(error.clone())),
+                Ok(items) => {
+                    for (place, item) in places.into_iter().zip(items) {
+                        values[place] = Ok(item.map(|item| item.value));
+                    }
+                }
+            }
+        }
+        values
+    }
+
+    /// The value and its unique, which [`Client::cas`] asks for.
+    pub async fn gets(&self, key: impl AsRef<[u8]>) -> Result<Option<(Value, u64)>, Error> {
+        let key = Key::new(key)?;
+        let item = only(self.ask(&key, Question::gets(key.clone())).await?);
+        Ok(item.and_then(|item| Some((item.value, item.unique?))))
+    }
+
+    /// The value, which from now on lives for `ttl`.
+    pub async fn gat(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<Value>, Error> {
+        let key = Key::new(key)?;
+        let question = Question::gat(key.clone(), self.exptime(ttl));
+        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
+    }
+
+    /// Stores the value, whatever was there. False: the server says that it refused, for a newer version of the row or
+    /// for an implicit lease that was voided (which is told of plain values only with `--implicit-reply not-stored`).
+    pub async fn set<'a>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Value>,
+        how: impl Into<Store<'a>>,
+    ) -> Result<bool, Error> {
+        let (key, value, how) = (Key::new(key)?, value.into(), how.into());
+        let (exptime, tags) = (self.exptime(how.ttl), how.tags()?);
+        let question = if tags.is_empty() && how.version.is_none() {
+            Question::store(Storing::Set, &key, &value, exptime)
+        } else {
+            Question::meta_store(&key, &value, exptime, None, &tags, how.version)
+        };
+        Ok(matches!(self.ask(&key, question).await?.word(), Word::MetaDone | Word::Stored))
+    }
+
+    /// Stores the value if there is none; says whether it did.
+    pub async fn add(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Value>,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        self.store(Storing::Add, key, value.into(), ttl).await
+    }
+
+    /// Stores the value if there is one already; says whether it did.
+    pub async fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Value>,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        self.store(Storing::Replace, key, value.into(), ttl).await
+    }
+
+    /// Puts bytes behind a value that is there; says whether it did.
+    pub async fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Value>) -> Result<bool, Error> {
+        self.store(Storing::Append, key, value.into(), Duration::ZERO).await
+    }
+
+    /// Puts bytes before a value that is there; says whether it did.
+    pub async fn prepend(&self, key: impl AsRef<[u8]>, value: impl Into<Value>) -> Result<bool, Error> {
+        self.store(Storing::Prepend, key, value.into(), Duration::ZERO).await
+    }
+
+    /// Stores the value if the one that is there still has this unique.
+    pub async fn cas(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Value>,
+        ttl: Duration,
+        unique: u64,
+    ) -> Result<Changed, Error> {
+        let key = Key::new(key)?;
+        let question = Question::cas(&key, &value.into(), self.exptime(ttl), unique);
+        Ok(match self.ask(&key, question).await?.word() {
+            Word::Exists => Changed::Meanwhile,
+            Word::NotFound => Changed::Absent,
+            Word::Stored => Changed::Stored,
+            word => unreachable!("its listener does not expect {word:?}"),
+        })
+    }
+
+    /// Counts up from a number that is there; returns the new one.
+    pub async fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Counting::Up, key, delta).await
+    }
+
+    /// Counts down from a number that is there, to 0 at most; returns the new one.
+    pub async fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Counting::Down, key, delta).await
+    }
+
+    /// Lets a value that is there live for `ttl` from now; says whether there was one.
+    pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool, Error> {
+        let key = Key::new(key)?;
+        let question = Question::touch(&key, self.exptime(ttl));
+        Ok(self.ask(&key, question).await?.word() == Word::Touched)
+    }
+
+    /// Deletes a value; says whether there was one. On an error it may still be there:
+    /// [`Client::delete_surely`] does not let go that easily.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let key = Key::new(key)?;
+        Ok(self.ask(&key, Question::delete(&key)).await?.word() == Word::Deleted)
+    }
+
+    /// Deletes what is no newer than this version of the row, now and of what comes later. False: the server knows of a
+    /// newer one, and has done nothing.
+    pub async fn delete_version(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
+        let key = Key::new(key)?;
+        Ok(self.ask(&key, Question::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)
+    }
+
+    /// The statistics of each server, by its name.
+    pub async fn stats(&self) -> Vec<(Arc<str>, Result<BTreeMap<String, String>, Error>)> {
+        self.each(Question::stats, |reply| reply.stats().into_iter().collect()).await
+    }
+
+    /// The version that each server says it is.
+    pub async fn version(&self) -> Vec<(Arc<str>, Result<String, Error>)> {
+        self.each(Question::version, Reply::version).await
+    }
+
+    async fn store(
+        &self,
+        storing: Storing,
+        key: impl AsRef<[u8]>,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let key = Key::new(key)?;
+        let question = Question::store(storing, &key, &value, self.exptime(ttl));
+        Ok(self.ask(&key, question).await?.word() == Word::Stored)
+    }
+
+    async fn count(
+        &self,
+        counting: Counting,
+        key: impl AsRef<[u8]>,
+        delta: u64,
+    ) -> Result<Option<u64>, Error> {
+        let key = Key::new(key)?;
+        Ok(self.ask(&key, Question::count(counting, &key, delta)).await?.number())
+    }
+
+    async fn each<T>(
+        &self,
+        question: fn() -> Question,
+        understand: fn(Reply) -> T,
+    ) -> Vec<(Arc<str>, Result<T, Error>)> {
+        let mut answers = Vec::new();
+        for pool in &self.0.pools {
+            let answer = pool.any().ask(question()).await;
+            answers.push((Arc::clone(pool.name()), answer.map(understand)));
+        }
+        answers
+    }
+}
+
+fn only(reply: Reply) -> Option<Item> {
+    reply.items().pop().flatten()
+}
+
+/// The server refuses more.
+const TAGS_MAX: usize = 16;
+/// More keys of one server go in several lines, so that none is too long for any memcached.
+const KEYS_PER_GET: usize = 30;

@@ -1,0 +1,49 @@
+//! The wire as a client sees it: questions to bytes, bytes to replies. Pure and synchronous.
+//!
+//! A [`Question`] brings the [`Listener`] that understands its reply, so that the two cannot be confused, and whatever
+//! the listener does not expect is [`Garbled`]: on a connection that many share, a reply of the wrong kind is the
+//! reply to somebody else.
+
+mod listener;
+mod question;
+
+pub(super) use self::listener::{Answered, Garbled, Item, Listener, Reply, Word};
+pub(super) use self::question::{Counting, Names, Question, Storing};
+use super::Error;
+
+/// A name that is legal on the wire: of a key, a tag or a prefix.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct Key(bytes::Bytes);
+
+impl Key {
+    pub(super) fn new(name: impl AsRef<[u8]>) -> Result<Key, Error> {
+        let name = name.as_ref();
+        let is_legal = (1..=KEY_BYTES_MAX).contains(&name.len())
+            && !name.iter().any(|byte| *byte <= b' ' || *byte == DELETE)
+            // As a line's last word it would ask for silence.
+            && name != b"noreply";
+        if is_legal { Ok(Key(bytes::Bytes::copy_from_slice(name))) } else { Err(Error::BadName) }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+const KEY_BYTES_MAX: usize = 250;
+const DELETE: u8 = 0x7f;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_exists_is_legal() {
+        for legal in ["k", "product:7", &"x".repeat(250), "ключ", "noreply2"] {
+            assert_eq!(Key::new(legal).expect(legal).bytes(), legal.as_bytes());
+        }
+        for illegal in ["", "a b", "a\r\nflush_all", "\0", "\x7f", &"x".repeat(251), "noreply"] {
+            assert_eq!(Key::new(illegal), Err(Error::BadName), "{illegal:?}");
+        }
+    }
+}
