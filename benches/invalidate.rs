@@ -41,16 +41,17 @@ struct Fixture {
 impl Fixture {
     fn new(items: usize) -> Self {
         let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
-        let mut fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
+        let fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
         (0..items).for_each(|item| fixture.set(item));
         fixture
     }
 
-    fn set(&mut self, item: usize) {
+    fn set(&self, item: usize) {
         let (name, tags) = (name(item), TagList::new([TAG]).expect("it is short"));
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let draft = Draft { tags: tags.tags(), ..Draft::new(&[b'v'; 100]) };
-        self.cache.store(&key, Mode::Set, draft, &mut self.peer, self.now);
+        // Whoever reads has notes, and could not store again.
+        self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), self.now);
     }
 
     fn is_hit(&mut self, item: usize) -> bool {
@@ -88,9 +89,8 @@ fn hits(group: &mut Group, names: usize) {
 
 /// Hits while another thread voids other names, so many a second.
 fn hits_in_a_storm(group: &mut Group, per_second: u64) {
-    let mut fixture = Fixture::new(1);
-    let (cache, now, is_over) = (fixture.cache, fixture.now, AtomicBool::new(false));
-    let mut peer = cache.peer();
+    let Fixture { cache, now, mut peer } = Fixture::new(1);
+    let is_over = AtomicBool::new(false);
     let name = name(0);
     let key = cache.key(name.as_bytes()).expect("a legal key");
     let mut is_hit = || cache.get(&key, &mut peer, now, |value| black_box(value.bytes.len())).is_some();
@@ -101,7 +101,6 @@ fn hits_in_a_storm(group: &mut Group, per_second: u64) {
             .bench_function(format!("hit, {per_second} voids a second"), |bencher| bencher.iter(&mut is_hit));
         is_over.store(true, Ordering::Relaxed);
     });
-    cache.leave(&mut fixture.peer, now);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a storm has a pace")]
