@@ -3,7 +3,8 @@
 //! `cargo run --release --example flash_sale` tells it as a timeline, with a real SQLite database and real sockets: one
 //! transaction changes all prices, and one `invalidate prefix product:` takes all that is cached of them. It ends with an
 //! error if a reader who asked after that was shown an old price, if old prices were seen for longer than a second after
-//! the commit, or if the database was asked for one product more than once.
+//! the commit, or if the database was asked more often than once for each product. (Of some ten thousand good fills the
+//! server refuses one, because its memory of what is outdated is of fixed size; that product is asked for again.)
 //!
 //! All readers are tasks of one thread, and share one client.
 
@@ -126,7 +127,7 @@ impl Sale {
 
     fn tell(&self, committed: u64, invalidated: u64) -> bool {
         let course = self.course.lock();
-        let (queries, most) = self.shop.queries();
+        let queries = self.shop.queries();
         println!("{:>12} {:>9} {:>9} {:>9}", "ms", "reads", "old", "queries");
         let first = committed / TENTH_MS;
         for (index, tenth) in course.tenths.iter().enumerate().skip(first.saturating_sub(3) as usize).take(14)
@@ -139,8 +140,12 @@ impl Sale {
             "\ncommitted at 0 ms, invalidated at {} ms, last old price at {last_old} ms",
             invalidated - committed
         );
-        println!("{} stale reads after that; {queries} queries, at most {most} for a product", course.stale);
-        course.stale == 0 && last_old <= 1000 && most <= 1
+        println!(
+            "{} stale reads after that; {queries} queries for {} products",
+            course.stale, self.arguments.products
+        );
+        let queries_max = self.arguments.products + self.arguments.products.div_ceil(FILLS_PER_REFUSAL_MIN);
+        course.stale == 0 && last_old <= 1000 && queries <= queries_max
     }
 
     fn now(&self) -> u64 {
@@ -168,6 +173,8 @@ const NEW: u32 = 7900;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Readers are at it for so long before the sale.
 const BEFORE: Duration = Duration::from_millis(500);
+/// What is refused more often than that is a mistake.
+const FILLS_PER_REFUSAL_MIN: u32 = 1000;
 /// For how long the invalidation is tried.
 const WITHIN: Duration = Duration::from_secs(5);
 const TENTH_MS: u64 = 100;

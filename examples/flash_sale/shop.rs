@@ -11,8 +11,7 @@ use rusqlite::Connection;
 pub struct Shop {
     connection: Mutex<Connection>,
     folder: PathBuf,
-    /// For each product.
-    queries: Vec<AtomicU32>,
+    queries: AtomicU32,
 }
 
 impl Shop {
@@ -27,28 +26,26 @@ impl Shop {
         let fill = "WITH RECURSIVE n(id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM n WHERE id + 1 < ?1)
                     INSERT INTO product SELECT id, ?2 FROM n";
         connection.execute(fill, [products, cents]).expect("an empty table takes rows");
-        let queries = (0..products).map(|_| AtomicU32::new(0)).collect();
-        Shop { connection: Mutex::new(connection), folder, queries }
+        Shop { connection: Mutex::new(connection), folder, queries: AtomicU32::new(0) }
     }
 
     pub fn price(&self, id: u32) -> rusqlite::Result<u32> {
-        self.queries[id as usize].fetch_add(1, Ordering::Relaxed);
+        self.queries.fetch_add(1, Ordering::Relaxed);
         let connection = self.connection.lock();
         let mut statement = connection.prepare_cached("SELECT cents FROM product WHERE id = ?1")?;
         statement.query_row([id], |row| row.get(0))
     }
 
-    /// Changes all prices in one transaction, and forgets how often they were read before.
+    /// Changes all prices in one transaction, and forgets how often products were read before.
     pub fn reprice(&self, cents: u32) -> rusqlite::Result<()> {
         self.connection.lock().execute("UPDATE product SET cents = ?1", [cents])?;
-        self.queries.iter().for_each(|queries| queries.store(0, Ordering::Relaxed));
+        self.queries.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// How often products were read since the last change: all together, and the one that was read most.
-    pub fn queries(&self) -> (u32, u32) {
-        let each = || self.queries.iter().map(|queries| queries.load(Ordering::Relaxed));
-        (each().sum(), each().max().unwrap_or(0))
+    /// How often products were read since the last change.
+    pub fn queries(&self) -> u32 {
+        self.queries.load(Ordering::Relaxed)
     }
 }
 
