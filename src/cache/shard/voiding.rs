@@ -36,8 +36,9 @@ impl Shard {
         } else if meta.is_stale {
             State::Stale(slot)
         } else if let Cover::Soft(since) = cover
-            && (meta.expiry == 0 || since < meta.expiry)
+            && (meta.expiry == 0 || since.min(second) < meta.expiry)
         {
+            // `since` is rounded up; what has not expired yet was not over before the void, and must not be served.
             self.engine.met_flushed();
             let end = since.saturating_add(kept_seconds(at.policy));
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
