@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{At, Shard, State};
 use crate::cache::engine::{Item, Listed, Meta, Over, Slot};
-use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::peer::Peer;
@@ -212,7 +212,7 @@ impl Shard {
 
 /// For how many seconds what is voided softly stays as a copy.
 fn kept_seconds(policy: &Policy) -> u32 {
-    if policy.stale.is_zero() { SOFT_SECONDS } else { policy.stale.as_secs() as u32 }
+    if policy.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(policy.stale) }
 }
 
 /// For how long a soft void keeps copies where the policy keeps none of its own.
