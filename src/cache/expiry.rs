@@ -50,9 +50,13 @@ impl Expiry {
 
 /// The first whole second that is at least `span` away.
 pub(crate) fn seconds_after(now: Now, span: Duration) -> u32 {
-    let started = !now.millis.is_multiple_of(1000);
-    let seconds = u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-    now.seconds().saturating_add(seconds).saturating_add(u32::from(started))
+    let begun = Duration::from_millis(now.millis % 1000);
+    now.seconds().saturating_add(whole_seconds(span.saturating_add(begun)))
+}
+
+/// A span in seconds, none of which is lost.
+pub(crate) fn whole_seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// 30 days; what is longer is a date.
@@ -101,5 +105,7 @@ mod tests {
         let expiry = Expiry::after(Duration::from_secs(5), at(10_001));
         assert!(at(15_000).seconds() < expiry.0, "4.999 s");
         assert!(at(16_000).seconds() >= expiry.0, "5.999 s");
+        assert_eq!(Expiry::after(Duration::from_millis(1_500), at(10_500)), Expiry(at(12_000).seconds()));
+        assert_eq!(Expiry::after(Duration::from_millis(1_501), at(10_500)), Expiry(at(13_000).seconds()));
     }
 }

@@ -16,7 +16,9 @@ mod stats;
 mod watching;
 
 use crate::cache;
-use crate::cache::{Cache, Draft, Expiry, Fence, Got, Implicit, Key, Mode, NotCounted, Step, Tags, Value};
+use crate::cache::{
+    Cache, Conditions, Draft, Expiry, Fence, Got, Implicit, Key, Mode, NotCounted, Removal, Step, Tags, Value,
+};
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
 use crate::protocol::{Block, CasUnique, Keys, Output, Reply, Request, Shutdown, Store};
@@ -108,7 +110,9 @@ fn answer<'r>(request: &'r mut Request<'_>, command: &mut Command<'_>) -> Flow<'
         Request::Shutdown { how: None } => command.output.reply(Reply::BadShutdown),
         Request::Shutdown { how: Some(how) } => return Flow::Shutdown(*how),
         Request::Stats(what) => return command.stats(what),
-        Request::TooLarge { key, is_set, noreply } => command.too_large(key, *is_set, *noreply),
+        Request::TooLarge { key, is_set, noreply, version } => {
+            command.too_large(key, *is_set, *version, *noreply);
+        }
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),
         Request::Verbosity { level, noreply } => {
             command.reply(Reply::Ok, *noreply);
@@ -312,13 +316,14 @@ impl Command<'_> {
     }
 
     /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
-    fn too_large(&mut self, bytes: &[u8], is_set: bool, noreply: bool) {
+    fn too_large(&mut self, bytes: &[u8], is_set: bool, version: Option<u64>, noreply: bool) {
         let verb = if is_set { "set" } else { UNKNOWN_VERB };
         self.tell_stored(bytes, verb, "too_large", Expiry::NEVER, 0);
         if is_set {
             let key = legal(self.cache, bytes);
             self.look_up(bytes);
-            self.cache.delete(&key, None, &mut self.session.peer, self.now);
+            let only = Conditions { unique: None, version };
+            self.cache.meta_delete(&key, only, Removal::Drop, &mut self.session.peer, self.now);
         }
         self.session.counters.add(Count::StoreTooLarge);
         self.reply(Reply::TooLarge, noreply);

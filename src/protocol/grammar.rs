@@ -134,10 +134,13 @@ impl<'a> Header<'a> {
     pub(super) fn too_large(self) -> Request<'a> {
         match self.storing {
             Storing::Classic { verb, key, noreply, .. } => {
-                Request::TooLarge { key: key.into(), is_set: verb == Verb::Set, noreply }
+                Request::TooLarge { key: key.into(), is_set: verb == Verb::Set, noreply, version: None }
             }
             // memcached drops the old value whatever the mode, and is never quiet about it.
-            Storing::Meta(meta, _) => Request::TooLarge { key: meta.key, is_set: true, noreply: false },
+            Storing::Meta(meta, _) => {
+                let version = meta.flags.unsigned(b'V');
+                Request::TooLarge { key: meta.key, is_set: true, noreply: false, version }
+            }
         }
     }
 }

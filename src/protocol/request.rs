@@ -135,6 +135,8 @@ pub enum Request<'a> {
         is_set: bool,
         /// Answer nothing.
         noreply: bool,
+        /// Of the row that the value was made from.
+        version: Option<u64>,
     },
     /// `touch <key> <exptime>`
     Touch {

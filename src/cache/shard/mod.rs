@@ -21,7 +21,7 @@ use crate::cache::cells::Cells;
 use crate::cache::counts::Counts;
 use crate::cache::engine::{Engine, Item, Meta, NoRoom, Slot};
 use crate::cache::evicted::Evicted;
-use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
@@ -263,9 +263,14 @@ impl At<'_> {
         Age { horizon: self.horizon(), implicit: self.policy.implicit, max, now: self.now.seconds() }
     }
 
-    /// The same item with another expiry.
+    /// The same item with another expiry. What it may live at most counts from when it was stored.
     fn until(self, key: &Key, expiry: Expiry, meta: Meta) -> Meta {
-        let expiry = self.bounded(expiry, key.hash);
+        let Expiry(wanted) = self.bounded(expiry, key.hash);
+        let last = match self.policy.ttl_max {
+            Duration::ZERO => u32::MAX,
+            span => meta.stored.saturating_add(1).saturating_add(whole_seconds(span)),
+        };
+        let expiry = Expiry(wanted.min(last));
         Meta { expiry: expiry.0, gone: self.gone(expiry), ..meta }
     }
 
@@ -288,7 +293,7 @@ impl At<'_> {
     fn gone(self, expiry: Expiry) -> u32 {
         match expiry {
             Expiry::NEVER | Expiry::PAST => expiry.0,
-            Expiry(second) => second.saturating_add(self.policy.stale.as_secs() as u32),
+            Expiry(second) => second.saturating_add(whole_seconds(self.policy.stale)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{At, Shard, State};
 use crate::cache::engine::{Item, Listed, Meta, Over, Slot};
-use crate::cache::expiry::{Expiry, seconds_after};
+use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::peer::Peer;
@@ -38,8 +38,9 @@ impl Shard {
         } else if meta.is_stale {
             State::Stale(slot)
         } else if let Cover::Soft(since) = cover
-            && (meta.expiry == 0 || since < meta.expiry)
+            && (meta.expiry == 0 || since.min(second) < meta.expiry)
         {
+            // `since` is rounded up; what has not expired yet was not over before the void, and must not be served.
             self.engine.met_flushed();
             let end = since.saturating_add(kept_seconds(at.policy));
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
@@ -213,7 +214,7 @@ impl Shard {
 
 /// For how many seconds what is voided softly stays as a copy.
 fn kept_seconds(policy: &Policy) -> u32 {
-    if policy.stale.is_zero() { SOFT_SECONDS } else { policy.stale.as_secs() as u32 }
+    if policy.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(policy.stale) }
 }
 
 /// For how long a soft void keeps copies where the policy keeps none of its own.
