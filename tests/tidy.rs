@@ -30,13 +30,10 @@ struct Source {
 }
 
 impl Source {
-    /// The lines before the tests, numbered from 1.
+    /// The lines before the tests that stand in the same file, numbered from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .take_while(|line| *line != "#[cfg(test)]")
-            .enumerate()
-            .map(|(n, line)| (n + 1, line))
+        let code = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        code.lines().enumerate().map(|(n, line)| (n + 1, line))
     }
 
     /// The layer it belongs to; the roots belong to none.

@@ -12,11 +12,13 @@
 //! | `ghosts` | what was thrown away lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | expiry |
+//! | `exit` | how items leave |
 //! | `listing` | all items, step by step |
 //!
 //! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
 //! segment or table in one operation. `history` plays histories against `naive`, a map, for tests and fuzzers.
 
+mod exit;
 mod ghosts;
 #[cfg(any(test, fuzzing))]
 mod history;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::exit::Exit;
 use self::ghosts::Ghosts;
 use self::index::{Index, Place};
 use self::item::{HEADER_BYTES, Packed, PackedMut, Shape, UNIT};
@@ -48,7 +51,6 @@ use self::segment::Queue;
 use super::budget::Budget;
 use super::counts::{Counts, SizeCounts};
 use super::evicted::Evicted;
-use super::expiry::Expiry;
 use super::key::{Key, Keys};
 use super::policy::WhenFull;
 use super::seq::Seq;
@@ -126,22 +128,6 @@ pub(crate) struct Engine {
     sweep_segment: u16,
     sweep_large: usize,
     when_full: WhenFull,
-}
-
-/// What is counted of an item that goes.
-struct Departed {
-    accessed: u32,
-    bytes: usize,
-    is_fetched: bool,
-    is_stale: bool,
-}
-
-/// Why an item goes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Exit {
-    Evicted,
-    Expired,
-    Removed,
 }
 
 impl Engine {
@@ -304,19 +290,6 @@ impl Engine {
         self.counts.begin_again();
     }
 
-    /// Takes an item out that a client wants gone. What had been used is remembered: it will come back.
-    pub(crate) fn remove(&mut self, key: &Key, slot: Slot, second: u32) {
-        if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
-            self.ghosts.put(key.hash, self.bytes_of(slot));
-        }
-        self.exit(slot, Exit::Removed, second);
-    }
-
-    /// Throws away an item whose time has passed.
-    pub(crate) fn expired(&mut self, slot: Slot, second: u32) {
-        self.exit(slot, Exit::Expired, second);
-    }
-
     /// Everything was voided: the sweep shall look through all there is.
     pub(crate) fn flushed(&mut self) {
         self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
@@ -405,40 +378,6 @@ impl Engine {
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
     }
 
-    /// Takes an item out.
-    fn exit(&mut self, slot: Slot, why: Exit, second: u32) {
-        let departed = Departed::new(self.head(slot), self.bytes_of(slot));
-        if why == Exit::Evicted && self.collectors > 0 {
-            let Item { value, .. } = self.item(slot);
-            self.evicted.extend(Evicted::new(self.head(slot), value.len()));
-        }
-        self.count_exit(departed, why, second);
-        self.with_index(|index| index.remove(slot));
-        match slot.place() {
-            Place::Large(number) => self.garbage.push(self.large.remove(number).value),
-            Place::Log(number, offset) => self.log.kill(number, offset),
-        }
-    }
-
-    fn count_exit(&mut self, item: Departed, why: Exit, second: u32) {
-        let (counts, unfetched) = (&mut self.counts, u64::from(!item.is_fetched));
-        counts.bytes -= item.bytes as u64;
-        counts.items -= 1;
-        counts.stale -= u64::from(item.is_stale);
-        match why {
-            Exit::Evicted => {
-                counts.evictions += 1;
-                counts.evicted_unfetched += unfetched;
-                counts.evicted(second.saturating_sub(item.accessed));
-            }
-            Exit::Expired => {
-                counts.expired += 1;
-                counts.expired_unfetched += unfetched;
-            }
-            Exit::Removed => {}
-        }
-    }
-
     /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than that free.
     fn with_index<R>(&mut self, change: impl FnOnce(&mut Index) -> R) -> R {
         let before = self.index.bytes();
@@ -494,31 +433,6 @@ impl<'a> Item<'a> {
     fn new(head: Packed<'a>, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
         let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
         Item { accessed, is_fetched, meta: head.meta(), shared, tags: head.tags(), value }
-    }
-}
-
-impl Evicted {
-    /// `None` for a stale copy, which was gone for most already.
-    fn new(item: Packed, value_bytes: usize) -> Option<Evicted> {
-        let (accessed, expiry, is_fetched) = (item.accessed(), Expiry(item.meta().expiry), item.is_fetched());
-        (!item.is_stale()).then(|| Evicted {
-            accessed,
-            expiry,
-            is_fetched,
-            key: item.key().into(),
-            value_bytes,
-        })
-    }
-}
-
-impl Departed {
-    fn new(item: Packed, bytes: usize) -> Self {
-        Departed {
-            accessed: item.accessed(),
-            bytes,
-            is_fetched: item.is_fetched(),
-            is_stale: item.is_stale(),
-        }
     }
 }
 

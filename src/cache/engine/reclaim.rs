@@ -9,11 +9,12 @@
 
 use bytes::Bytes;
 
+use super::exit::{Departed, Exit};
 use super::index::{Place, Slot};
 use super::item::{Packed, USES_MAX};
 use super::large;
 use super::segment::{Queue, Segment};
-use super::{Departed, Engine, Exit, NoRoom, Over};
+use super::{Engine, NoRoom, Over};
 use crate::cache::evicted::Evicted;
 use crate::cache::policy::WhenFull;
 use crate::cache::tags::Tags;
