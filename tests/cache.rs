@@ -130,6 +130,45 @@ fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
     assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 3_334));
 }
 
+/// How many live values are left when as many others were voided one way or another, and new ones need their room.
+fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
+    let policy = Policy { stale: 300 * SECOND, ..Policy::default() };
+    let config = Config { memory_bytes: 8 << 20, policies: policy.into(), when_full, ..Config::default() };
+    let mut fixture = Fixture::new(config);
+    for n in 0..3_000 {
+        fixture.set(&format!("live:{n}"), &[1; 1_000], None);
+        fixture.set(&format!("void:{n}"), &[1; 1_000], (n % 2 == 0).then_some(30 * SECOND));
+    }
+    void(&mut fixture);
+    while fixture.cache.sweep(fixture.clock.now()) {}
+    for n in 0..2_500 {
+        let stored = fixture.set(&format!("new:{n}"), &[1; 1_000], None);
+        assert_ne!(stored, Store::NoRoom, "number {n}");
+    }
+    (0..3_000).filter(|n| fixture.get(&format!("live:{n}")).is_some()).count()
+}
+
+#[test]
+fn stale_copies_go_before_anything_that_is_live() {
+    let delete = |fixture: &mut Fixture| {
+        for n in 0..3_000 {
+            let name = format!("void:{n}");
+            let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+            assert!(fixture.cache.delete(&key, None, &mut fixture.peer, fixture.clock.now()));
+        }
+    };
+    let soften = |fixture: &mut Fixture| {
+        fixture.cache.invalidate([Name::Prefix(b"void:")], Depth::Soft, fixture.clock.now());
+    };
+    for when_full in [WhenFull::Evict, WhenFull::Refuse] {
+        assert_eq!(
+            (live_after(when_full, delete), live_after(when_full, soften)),
+            (3_000, 3_000),
+            "{when_full:?}"
+        );
+    }
+}
+
 #[test]
 fn names_that_are_voided_all_the_time_do_not_keep_the_sweep_from_its_rest() {
     let mut fixture = Fixture::new(Config::default());

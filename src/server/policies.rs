@@ -180,11 +180,15 @@ fn read(path: &Path) -> Result<File, String> {
 
 /// The file, or the line that is wrong and why.
 fn parse(text: &str) -> Result<File, (usize, String)> {
-    toml::from_str(text).map_err(|error| {
+    let file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         let line = text.as_bytes()[..start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
         (line, error.message().replace('\n', " "))
-    })
+    })?;
+    if file.prefix.len() > PREFIXES_MAX {
+        return Err((1, format!("more than {PREFIXES_MAX} prefixes")));
+    }
+    Ok(file)
 }
 
 /// Seconds on the command line, down to fractions.
@@ -245,6 +249,8 @@ impl Visitor<'_> for Number {
     }
 }
 
+/// Each request goes through them.
+const PREFIXES_MAX: usize = 1_000;
 /// Ten years.
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;
 const SPAN_MAX: Duration = Duration::from_secs(3_600);
@@ -314,5 +320,8 @@ mod tests {
         check_refused("[prefix.a]\nttl = 5\n[prefix.a]\n", 3, "duplicate");
         check_refused("[policy]", 1, "unknown field `policy`");
         check_refused("ttl", 1, "");
+        let prefixes = |count: usize| (0..count).map(|n| format!("[prefix.p{n}]\n")).collect::<String>();
+        assert!(parse(&prefixes(PREFIXES_MAX)).is_ok());
+        check_refused(&prefixes(PREFIXES_MAX + 1), 1, "more than 1000 prefixes");
     }
 }

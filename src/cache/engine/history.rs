@@ -73,7 +73,8 @@ impl Pair {
     /// An item found no room: the one that was there stays, or went to make some.
     fn refused(&mut self, key: &Key) {
         if self.find(key.bytes).is_none() {
-            let is_over = |(meta, _, _)| naive::is_over(&meta, self.over());
+            let is_copy = |meta: &Meta| meta.is_stale || (meta.expiry != 0 && meta.expiry <= self.second);
+            let is_over = |(meta, _, _)| naive::is_over(&meta, self.over()) || is_copy(&meta);
             let may_go = self.engine.when_full == WhenFull::Evict;
             assert!(may_go || self.naive.get(key.bytes).is_none_or(is_over), "it could have stayed");
             self.naive.remove(key.bytes);

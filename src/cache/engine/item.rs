@@ -110,6 +110,10 @@ impl<'a> Packed<'a> {
         if self.has(EXTRA) { self.word(28) } else { self.word(12) }
     }
 
+    pub(super) fn expiry(self) -> u32 {
+        self.word(12)
+    }
+
     pub(super) fn accessed(self) -> u32 {
         self.word(20)
     }

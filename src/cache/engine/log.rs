@@ -58,7 +58,9 @@ impl Log {
     pub(super) fn kill(&mut self, number: u16, offset: usize) {
         let segment = self.segment_mut(number);
         segment.item_mut(offset).kill();
-        segment.live -= segment.item(offset).tight();
+        let (tight, is_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
+        segment.live -= tight;
+        segment.stale = segment.stale.saturating_sub(if is_stale { tight } else { 0 });
         if segment.live > 0 {
             return;
         }

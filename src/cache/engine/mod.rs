@@ -242,11 +242,12 @@ impl Engine {
         }
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
         if let Place::Log(number, offset) = slot.place()
-            && gone != meta.gone
+            && (gone != meta.gone || was_stale != meta.is_stale)
         {
             let segment = self.log.segment_mut(number);
             let bytes = segment.item(offset).tight();
             segment.expiries.add(meta.gone, bytes, second);
+            segment.stale += if meta.is_stale && !was_stale { bytes } else { 0 };
         }
         Some(slot)
     }
@@ -349,6 +350,7 @@ impl Engine {
             let segment = self.log.segment_mut(number);
             segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
             segment.expiries.add(meta.gone, shape.place(), second);
+            segment.stale += if meta.is_stale { shape.place() } else { 0 };
             Place::Log(number, offset)
         };
         let slot = Slot::new(key.hash, place);

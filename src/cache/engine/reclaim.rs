@@ -26,8 +26,10 @@ impl Engine {
         if self.sweep_due(over) {
             return true;
         }
+        // They were gone for most readers already: they go before anything live, and where nothing live may.
+        let dropped = self.drop_copies(over);
         let is_rich = self.log.held() >= share;
-        if is_rich && self.pack(over.second) {
+        if (is_rich && self.pack(over.second)) || dropped {
             return true;
         }
         match self.victim() {
@@ -176,6 +178,7 @@ impl Engine {
         target.item_mut(at).tighten();
         target.live += tight;
         target.expiries.add(target.item(at).gone(), tight, second);
+        target.stale += if target.item(at).is_stale() { tight } else { 0 };
         self.index.relocate(Slot::new(hash, Place::Log(from, offset)), Slot::new(hash, Place::Log(into, at)));
         self.counts.copied_bytes += tight as u64;
         self.log.kill(from, offset);
@@ -301,6 +304,13 @@ impl Over<'_> {
     /// Why an item that is over goes.
     pub(super) fn exit(self, item: Packed) -> Option<Exit> {
         self.verdict(item).err()
+    }
+
+    /// Whether an item that stays until `end` is a stale copy, also one that nobody has met since: it will be over sooner
+    /// than it says, or is kept though its time has passed.
+    pub(super) fn is_copy(self, item: Packed, end: u32) -> bool {
+        let has_expired = item.expiry() != 0 && item.expiry() <= self.second;
+        item.is_stale() || end != item.gone() || has_expired
     }
 
     /// Until when an item stays (0 for ever), or why it goes.

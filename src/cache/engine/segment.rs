@@ -17,6 +17,8 @@ pub(super) struct Segment {
     /// Whether everything was voided since it was last looked through.
     pub(super) is_flushed: bool,
     pub(super) queue: Queue,
+    /// Bytes of stale copies, roughly: those that became one, and what was found when it was last looked through.
+    pub(super) stale: usize,
     /// When its first item was written, in monotonic seconds.
     pub(super) since: u32,
     /// When it was last looked through.
@@ -52,6 +54,7 @@ impl Segment {
             expiries: Expiries::default(),
             is_flushed: false,
             queue,
+            stale: 0,
             since: second,
             swept: second,
         }
@@ -93,7 +96,8 @@ impl Segment {
 
     /// Begins anew: nothing in it is live.
     pub(super) fn clear(&mut self) {
-        (self.used, self.live, self.expiries, self.is_flushed) = (0, 0, Expiries::default(), false);
+        (self.used, self.live, self.stale) = (0, 0, 0);
+        (self.expiries, self.is_flushed) = (Expiries::default(), false);
     }
 
     pub(super) fn into_memory(self) -> MmapMut {

@@ -3,6 +3,7 @@
 //! A step looks through one segment and some large items at most. Segments in which much has ended come first; others
 //! in which anything has get their turn one by one, so that in the end everything is found.
 
+use super::exit::Exit;
 use super::index::Place;
 use super::{Engine, Over, Slot};
 
@@ -19,7 +20,7 @@ impl Engine {
             (soonest != 0 && soonest <= over.second && segment.swept < over.second) || segment.live == 0
         };
         if let Some(number) = self.next_segment(is_trickle) {
-            self.look_through(number, over);
+            self.look_through(number, over, Copies::Stay);
         }
         is_more
     }
@@ -34,7 +35,17 @@ impl Engine {
         };
         let found = self.next_segment(is_due);
         if let Some(number) = found {
-            self.look_through(number, over);
+            self.look_through(number, over, Copies::Stay);
+        }
+        found.is_some()
+    }
+
+    /// Throws the stale copies of one segment away, if there are so many that it pays.
+    pub(super) fn drop_copies(&mut self, over: Over) -> bool {
+        let enough = (self.budget.segment_bytes / DUE_PART).max(1);
+        let found = self.next_segment(|engine, number| engine.log.segment(number).stale >= enough);
+        if let Some(number) = found {
+            self.look_through(number, over, Copies::Go);
         }
         found.is_some()
     }
@@ -50,15 +61,23 @@ impl Engine {
     }
 
     /// Throws away what is over in a segment, and the segment if nothing is left.
-    fn look_through(&mut self, number: u16, over: Over) {
+    fn look_through(&mut self, number: u16, over: Over, copies: Copies) {
         let mut segment = self.log.lift(number);
         (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, over.second);
+        segment.stale = 0;
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
             let (is_dead, tight) = (item.is_dead(), item.tight());
-            match over.verdict(item) {
+            let verdict = over.verdict(item).and_then(|end| match over.is_copy(item, end) {
+                true if copies == Copies::Go => Err(Exit::Removed),
+                is_copy => Ok((end, is_copy)),
+            });
+            match verdict {
                 _ if is_dead => {}
-                Ok(gone) => segment.expiries.add(gone, tight, over.second),
+                Ok((end, is_copy)) => {
+                    segment.expiries.add(end, tight, over.second);
+                    segment.stale += if is_copy { tight } else { 0 };
+                }
                 Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
                     self.gone(slot, item, why, over.second);
@@ -85,6 +104,13 @@ impl Engine {
         self.sweep_large = next;
         next != 0
     }
+}
+
+/// What becomes of stale copies that are met.
+#[derive(Clone, Copy, PartialEq)]
+enum Copies {
+    Go,
+    Stay,
 }
 
 /// A segment is looked through when this part of it has ended.

@@ -249,7 +249,7 @@ impl Shard {
 
 impl At<'_> {
     /// Until when a delete holds its key off that does not say so itself.
-    fn held_until(self) -> Option<u64> {
+    pub(super) fn held_until(self) -> Option<u64> {
         Some(self.policy.hold_off).filter(|span| !span.is_zero()).map(|span| self.now.after(span))
     }
 

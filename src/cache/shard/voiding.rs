@@ -65,6 +65,9 @@ impl Shard {
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: At) {
         let state = self.state(key, at);
         self.void(key, peer, at);
+        if let (Depth::Hard, Some(until)) = (depth, at.held_until()) {
+            self.holdoffs.add(key.hash, until, at.now.millis);
+        }
         match (depth, state) {
             (Depth::Soft, State::Live(slot)) => {
                 let kept = Duration::from_secs(kept_seconds(at.policy).into());
