@@ -418,3 +418,33 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
     // 500 of 524,288 cells are 1 in 1,049, so 19 are expected; the seed is fixed.
     assert!(refused <= 25, "{refused} of {FILLS}");
 }
+
+#[test]
+fn good_fills_are_not_refused_for_voids_of_other_names() {
+    // At 10,000 voids/s, too, for as long as the names of that time are remembered: far longer than any fill takes.
+    let mut fixture = Fixture::new(Config::default());
+    let remembered = fixture.cache.config().names_max();
+    assert!(remembered > 10 * 500, "ten times what comes between a lease and its fill");
+    let mut number = 0;
+    let mut storm = |fixture: &Fixture, voids: usize| {
+        for _ in 0..voids {
+            number += 1;
+            let other = format!("other:{number}");
+            fixture.cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, fixture.clock.now());
+        }
+    };
+    let fill = |fixture: &mut Fixture, name: &str, voids: &mut dyn FnMut(&Fixture)| {
+        let (token, tags) = (fixture.lease(name), TagList::new([&b"own"[..]]).expect("it is short"));
+        let token = token.expect("nobody else wants it");
+        voids(fixture);
+        let draft = Draft { tags: tags.tags(), ..Draft::new("filled") };
+        let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+        fixture.cache.lease_set(&key, token, Fill::Value(draft), &mut fixture.peer, fixture.clock.now())
+    };
+    for n in 0..2_000 {
+        let done = fill(&mut fixture, &format!("key:{n}"), &mut |fixture| storm(fixture, 500));
+        assert_eq!(done, Ok(Filled::Visible), "number {n}");
+    }
+    let done = fill(&mut fixture, "late:1", &mut |fixture| storm(fixture, 2 * remembered));
+    assert_eq!(done, Err(Refused::Voided), "what is no longer remembered counts as voided");
+}

@@ -15,8 +15,7 @@ use super::key::Keys;
 use super::seq::{Seq, SeqClock};
 use super::sync::{AtomicU64, DashMap, Mutex, Ordering};
 use super::tags::Tags;
-use super::voided::{Cover, Depth, Voided};
-use crate::clock::Now;
+use super::voided::{Cover, Void, Voided};
 
 /// The voids of names.
 pub(crate) struct Broad {
@@ -68,17 +67,11 @@ impl Broad {
     }
 
     /// Voids names, one after the other.
-    pub(crate) fn void<'a>(
-        &self,
-        names: impl Iterator<Item = Name<'a>>,
-        depth: Depth,
-        clock: &SeqClock,
-        now: Now,
-    ) {
+    pub(crate) fn void<'a>(&self, names: impl Iterator<Item = Name<'a>>, void: Void, clock: &SeqClock) {
         let mut order = self.order.lock();
         self.newest.fetch_or(PENDING, Ordering::SeqCst);
         for name in names {
-            let seq = self.void_one(self.hash(name), depth, &mut order, clock, now);
+            let seq = self.void_one(self.hash(name), void, &mut order, clock);
             self.newest.store(seq.number() << 1 | PENDING, Ordering::SeqCst);
         }
         self.newest.fetch_and(!PENDING, Ordering::SeqCst);
@@ -128,14 +121,7 @@ impl Broad {
         }
     }
 
-    fn void_one(
-        &self,
-        name: u64,
-        depth: Depth,
-        order: &mut VecDeque<u64>,
-        clock: &SeqClock,
-        now: Now,
-    ) -> Seq {
+    fn void_one(&self, name: u64, void: Void, order: &mut VecDeque<u64>, clock: &SeqClock) -> Seq {
         let is_known = self.names.contains_key(&name);
         if !is_known {
             if order.len() == self.names_max {
@@ -148,7 +134,7 @@ impl Broad {
         known.is_repeated |= is_known;
         // Taken while the name is locked: who has looked before has an older point.
         let seq = clock.fresh();
-        known.voided.void(seq, depth, now);
+        known.voided.void(seq, void);
         seq
     }
 
@@ -204,12 +190,17 @@ pub const PREFIXES_MAX: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::voided::Depth;
     use crate::clock::Clock;
 
     const NAMES: usize = 100;
 
-    fn broad() -> (Broad, SeqClock, Now) {
-        (Broad::new(NAMES, Keys::new(7)), SeqClock::new(7 << 20), Clock::manual().now())
+    fn broad() -> (Broad, SeqClock) {
+        (Broad::new(NAMES, Keys::new(7)), SeqClock::new(7 << 20))
+    }
+
+    fn by(depth: Depth) -> Void {
+        Void { depth, kept_seconds: 10, now: Clock::manual().now() }
     }
 
     #[test]
@@ -225,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_void_covers_what_is_older_and_nothing_else() {
-        let (broad, clock, now) = broad();
+        let (broad, clock) = broad();
         let old = clock.fresh();
-        broad.void([Name::Prefix(b"a:")].into_iter(), Depth::Hard, &clock, now);
+        broad.void([Name::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
         assert_eq!(broad.cover(b"a:1", Tags::NONE, old), Cover::Hard);
         assert_eq!(broad.cover(b"a:1", Tags::NONE, clock.fresh()), Cover::None);
         assert_eq!(broad.cover(b"b:a:1", Tags::NONE, old), Cover::None);
@@ -237,10 +228,10 @@ mod tests {
 
     #[test]
     fn a_name_that_was_dropped_counts_as_voided_when_it_was() {
-        let (broad, clock, now) = broad();
+        let (broad, clock) = broad();
         let void = |n: usize| {
             let name = format!("{n}:");
-            broad.void([Name::Prefix(name.as_bytes())].into_iter(), Depth::Soft, &clock, now);
+            broad.void([Name::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
         };
         let old = clock.fresh();
         void(0);

@@ -3,8 +3,9 @@
 //! What it costs does not depend on how many items that are. Their memory comes back when they are met, or swept.
 
 use super::broad::Name;
+use super::policies::Policies;
 use super::seq::Seq;
-use super::voided::Depth;
+use super::voided::{Depth, Void};
 use super::{Cache, Key, Peer};
 use crate::clock::Now;
 
@@ -27,7 +28,8 @@ impl Cache {
 
     /// Voids all that these names cover, one name after the other.
     pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Name<'a>> + Clone, depth: Depth, now: Now) {
-        self.broad.void(names.clone().into_iter(), depth, &self.clock, now);
+        let kept_seconds = self.policies.with(Policies::longest_kept);
+        self.broad.void(names.clone().into_iter(), Void { depth, kept_seconds, now }, &self.clock);
         for name in names {
             if let Name::Prefix(prefix) = name {
                 self.wake_below(prefix);

@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 use super::policy::Policy;
 
 /// The policies of a cache.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policies {
     /// Of keys that no prefix fits.
     default: Policy,
+    /// For how many seconds a soft void keeps copies at most.
+    longest_kept: u32,
     /// The longest first.
     prefixes: Vec<(Box<[u8]>, Policy)>,
 }
@@ -21,7 +23,13 @@ impl Policies {
     pub fn new(default: Policy, prefixes: impl IntoIterator<Item = (Box<[u8]>, Policy)>) -> Self {
         let mut prefixes: Vec<_> = prefixes.into_iter().collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Policies { default, prefixes }
+        let all = prefixes.iter().map(|(_, policy)| policy).chain([&default]);
+        let longest_kept = all.map(Policy::kept_seconds).max().unwrap_or_default();
+        Policies { default, longest_kept, prefixes }
+    }
+
+    pub(crate) fn longest_kept(&self) -> u32 {
+        self.longest_kept
     }
 
     /// The policy of a key.
@@ -78,9 +86,15 @@ impl Decided {
     }
 }
 
+impl Default for Policies {
+    fn default() -> Self {
+        Policy::default().into()
+    }
+}
+
 impl From<Policy> for Policies {
     fn from(policy: Policy) -> Self {
-        Policies { default: policy, prefixes: Vec::new() }
+        Policies::new(policy, [])
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::broad::Broad;
 use super::budget::Layout;
+use super::expiry::whole_seconds;
 use super::policies::Policies;
 use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
@@ -94,6 +95,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// For how many seconds what is voided softly stays as a copy.
+    pub(crate) fn kept_seconds(&self) -> u32 {
+        if self.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(self.stale) }
+    }
+
     /// Whether plain reads mind who else is loading a value.
     pub(crate) fn tames_herds(&self) -> bool {
         self.serve_stale || !self.herd_wait.is_zero()
@@ -143,6 +149,8 @@ impl Default for Config {
     }
 }
 
+/// For how long a soft void keeps copies where the policy keeps none of its own.
+const SOFT_SECONDS: u32 = 10;
 /// 6,553 names at `-m 64`, which take 0.4 MiB.
 #[cfg(not(shuttle))]
 const MEMORY_BYTES_PER_NAME: usize = 10 << 10;

@@ -1,8 +1,9 @@
 //! When something that covers many items was voided: a tag, a prefix, or all of a shard.
 //!
 //! A *hard* void leaves nothing. A *soft* one leaves stale copies, for a time that begins with the first void that
-//! covers them. Of soft voids that come one after the other only the first and the last are known: what lay between them
-//! counts from the last.
+//! covers them. Of soft voids that come one after the other only two are known: what lay between them counts from the
+//! later one. When the earlier one is so old that all its copies are over, it becomes a hard one, and the later one takes
+//! its place; so no copy lives for more than twice its time, however often it is voided.
 
 use std::time::Duration;
 
@@ -19,6 +20,15 @@ pub enum Depth {
     Soft,
 }
 
+/// How something is voided.
+#[derive(Clone, Copy)]
+pub(crate) struct Void {
+    pub(crate) depth: Depth,
+    /// After that all copies are over.
+    pub(crate) kept_seconds: u32,
+    pub(crate) now: Now,
+}
+
 /// What a void means for something that is as of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cover {
@@ -32,7 +42,7 @@ pub(crate) enum Cover {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Voided {
     hard: Seq,
-    /// The first and the last of the soft voids that follow one another.
+    /// One of the soft voids, whose copies may still be there, and the last.
     soft: [Seq; 2],
     /// When these were, in monotonic seconds.
     soft_seconds: [u32; 2],
@@ -44,15 +54,20 @@ impl Voided {
         Voided { hard, ..Voided::default() }
     }
 
-    pub(crate) fn void(&mut self, seq: Seq, depth: Depth, now: Now) {
-        let second = seconds_after(now, Duration::ZERO);
-        match depth {
-            Depth::Hard => self.hard = seq,
-            Depth::Soft if self.soft[0] > self.hard && second <= self.soft_seconds[1] + PAUSE_SECONDS => {
-                (self.soft[1], self.soft_seconds[1]) = (seq, second);
-            }
-            Depth::Soft => (self.soft, self.soft_seconds) = ([seq; 2], [second; 2]),
+    pub(crate) fn void(&mut self, seq: Seq, Void { depth, kept_seconds, now }: Void) {
+        if depth == Depth::Hard {
+            self.hard = seq;
+            return;
         }
+        let second = seconds_after(now, Duration::ZERO);
+        if second >= self.soft_seconds[0].saturating_add(kept_seconds) {
+            self.hard = self.hard.max(self.soft[0]);
+            (self.soft[0], self.soft_seconds[0]) = (self.soft[1], self.soft_seconds[1]);
+        }
+        if self.soft[0] <= self.hard {
+            (self.soft[0], self.soft_seconds[0]) = (seq, second);
+        }
+        (self.soft[1], self.soft_seconds[1]) = (seq, second);
     }
 
     #[inline]
@@ -89,13 +104,16 @@ impl Cover {
     }
 }
 
-/// After such a pause no copy is left of what a soft void covered, and the next one is a first one.
-const PAUSE_SECONDS: u32 = 3_600;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
+
+    const KEPT: u32 = 10;
+
+    fn soft(clock: &Clock) -> Void {
+        Void { depth: Depth::Soft, kept_seconds: KEPT, now: clock.now() }
+    }
 
     fn seq(number: u64) -> Seq {
         Seq::new(number).unwrap()
@@ -106,7 +124,7 @@ mod tests {
         let (clock, mut voided) = (Clock::manual(), Voided::default());
         let start = clock.now().seconds();
         for point in [10, 20, 30] {
-            voided.void(seq(point), Depth::Soft, clock.now());
+            voided.void(seq(point), soft(&clock));
             clock.advance(Duration::from_secs(4));
         }
         assert_eq!(voided.cover(seq(9)), Cover::Soft(start));
@@ -117,21 +135,33 @@ mod tests {
     #[test]
     fn a_hard_void_leaves_nothing_and_what_comes_later_begins_anew() {
         let (clock, mut voided) = (Clock::manual(), Voided::default());
-        voided.void(seq(10), Depth::Soft, clock.now());
-        voided.void(seq(20), Depth::Hard, clock.now());
+        voided.void(seq(10), soft(&clock));
+        voided.void(seq(20), Void { depth: Depth::Hard, ..soft(&clock) });
         assert_eq!((voided.cover(seq(9)), voided.cover(seq(19))), (Cover::Hard, Cover::Hard));
         clock.advance(Duration::from_secs(4));
-        voided.void(seq(30), Depth::Soft, clock.now());
+        voided.void(seq(30), soft(&clock));
         assert_eq!(voided.cover(seq(21)), Cover::Soft(clock.now().seconds()));
         assert_eq!((voided.cover(seq(19)), voided.newest()), (Cover::Hard, seq(30)));
     }
 
     #[test]
-    fn after_a_pause_a_soft_void_is_a_first_one() {
+    fn repeated_voids_do_not_keep_a_copy_for_ever() {
         let (clock, mut voided) = (Clock::manual(), Voided::default());
-        voided.void(seq(10), Depth::Soft, clock.now());
-        clock.advance(Duration::from_secs(PAUSE_SECONDS.into()) + Duration::from_secs(1));
-        voided.void(seq(20), Depth::Soft, clock.now());
-        assert_eq!(voided.cover(seq(9)), Cover::Soft(clock.now().seconds()));
+        let start = clock.now().seconds();
+        voided.void(seq(10), soft(&clock));
+        // As of 11, stored a moment later; voided every second since.
+        let mut longest = 0;
+        for point in 1..60 {
+            clock.advance(Duration::from_secs(1));
+            voided.void(seq(10 + 2 * point), soft(&clock));
+            match voided.cover(seq(11)) {
+                Cover::Hard => break,
+                Cover::Soft(since) => longest = since - start,
+                Cover::None => panic!("it was voided"),
+            }
+        }
+        assert!(longest <= KEPT, "{longest}");
+        assert_eq!((voided.cover(seq(9)), voided.cover(seq(11))), (Cover::Hard, Cover::Hard));
+        assert_ne!(voided.cover(seq(10 + 2 * 19)), Cover::Hard, "what came lately is a copy still");
     }
 }

@@ -1,6 +1,6 @@
 //! What the server keeps of one key, and the steps that the cells of the table are made of.
 
-use super::voids::{Cover, SOFT_S, Voids};
+use super::voids::{Cover, Voids};
 use super::{AGE_S, PEERS, Setting, TTL_S};
 
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Key {
             // What had expired before was a stale copy already.
             Cover::Soft { since_s } if !value.is_stale && since_s < value.ends_s => {
                 (value.is_stale, value.is_soft) = (true, true);
-                value.gone_s = value.gone_s.min(since_s + at.kept_s());
+                value.gone_s = value.gone_s.min(since_s + at.setting.kept_s());
                 self.value.take_if(|value| value.gone_s <= now_s);
             }
             Cover::None | Cover::Soft { .. } => {}
@@ -140,12 +140,5 @@ impl Value {
     pub fn touched(self, at: At) -> Self {
         let ends_s = at.now_s + TTL_S;
         Value { ends_s, gone_s: ends_s + at.setting.stale_s, ..self }
-    }
-}
-
-impl At<'_> {
-    /// For how long a soft void keeps a copy.
-    pub fn kept_s(&self) -> u64 {
-        if self.setting.stale_s == 0 { SOFT_S } else { self.setting.stale_s }
     }
 }

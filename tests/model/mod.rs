@@ -68,6 +68,13 @@ pub enum Act {
     Touch,
 }
 
+impl Setting {
+    /// For how long a soft void keeps a copy.
+    fn kept_s(&self) -> u64 {
+        if self.stale_s == 0 { voids::SOFT_S } else { self.stale_s }
+    }
+}
+
 impl Act {
     /// The version that it tells.
     fn version(self) -> Option<u64> {
@@ -199,10 +206,10 @@ impl Model {
             Act::Flush => self.void_all(peer, Depth::Hard),
             Act::Invalidate(Named::All, depth) => self.void_all(peer, depth),
             Act::Invalidate(Named::Prefix, depth) => {
-                self.voids.void(prefix(name), depth == Depth::Soft, seq, now_s);
+                self.voids.void(prefix(name), depth == Depth::Soft, seq, now_s, self.setting.kept_s());
             }
             Act::Invalidate(Named::Tag, depth) => {
-                self.voids.void(&tag(name), depth == Depth::Soft, seq, now_s)
+                self.voids.void(&tag(name), depth == Depth::Soft, seq, now_s, self.setting.kept_s())
             }
             Act::LeaseSet(_)
             | Act::LeaseSetTagged(_)
@@ -257,7 +264,7 @@ impl Model {
         let keys = &mut self.keys;
         self.notes[peer].own_void(own, |name| Some(keys[name].void.max(floor)));
         keys.values_mut().for_each(|key| key.lease.until_s = 0);
-        self.voids.void(voids::ALL, depth == Depth::Soft, own, self.now_s);
+        self.voids.void(voids::ALL, depth == Depth::Soft, own, self.now_s, self.setting.kept_s());
     }
 
     fn with<R>(&mut self, name: &str, seq: u64, peer: usize, act: impl FnOnce(&mut Key, At) -> R) -> R {

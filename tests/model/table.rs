@@ -131,7 +131,7 @@ impl Key {
         if depth == Depth::Hard {
             self.value = None;
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
-            let end_s = value.ends_s.min(at.now_s + at.kept_s());
+            let end_s = value.ends_s.min(at.now_s + at.setting.kept_s());
             (value.is_stale, value.is_soft, value.gone_s) = (true, true, end_s);
         }
     }

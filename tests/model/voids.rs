@@ -10,8 +10,8 @@ pub struct Voids(HashMap<String, Voided>);
 #[derive(Clone, Copy, Default)]
 struct Voided {
     hard: u64,
-    /// Of soft voids that follow one another the first and the last are known: what was stored between them counts from
-    /// the last, unless somebody has met it before.
+    /// Of soft voids two are known: what was stored between them counts from the last, unless somebody has met it before.
+    /// When the copies of the first are over, that is a hard one.
     first: (u64, u64),
     last: (u64, u64),
 }
@@ -25,11 +25,16 @@ pub enum Cover {
 }
 
 impl Voids {
-    pub fn void(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64) {
+    /// Copies are over after `kept_s`.
+    pub fn void(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64, kept_s: u64) {
         let voided = self.0.entry(name.to_owned()).or_default();
         if !is_soft {
             voided.hard = seq;
             return;
+        }
+        if now_s >= voided.first.1 + kept_s {
+            voided.hard = voided.hard.max(voided.first.0);
+            voided.first = voided.last;
         }
         if voided.first.0 <= voided.hard {
             voided.first = (seq, now_s);

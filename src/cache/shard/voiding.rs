@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use super::{At, Shard, State};
 use crate::cache::engine::{Item, Listed, Meta, Over, Slot};
-use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
+use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::peer::Peer;
-use crate::cache::policy::Policy;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
-use crate::cache::voided::{Cover, Depth};
+use crate::cache::voided::{Cover, Depth, Void};
 
 impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
@@ -42,7 +41,7 @@ impl Shard {
         {
             // `since` is rounded up; what has not expired yet was not over before the void, and must not be served.
             self.engine.met_flushed();
-            let end = since.saturating_add(kept_seconds(at.policy));
+            let end = since.saturating_add(at.policy.kept_seconds());
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
         } else if meta.expiry != 0 && meta.expiry <= second {
             self.expire_to_stale(key, slot, meta, at)
@@ -70,7 +69,7 @@ impl Shard {
         }
         match (depth, state) {
             (Depth::Soft, State::Live(slot)) => {
-                let kept = Duration::from_secs(kept_seconds(at.policy).into());
+                let kept = Duration::from_secs(at.policy.kept_seconds().into());
                 self.soften(key, slot, Some(Expiry::after(kept, at.now)), at);
             }
             (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
@@ -196,7 +195,8 @@ impl Shard {
 
     pub(super) fn flush(&mut self, depth: Depth, at: At) {
         self.flush_at = None;
-        self.floor.void(at.clock.fresh(), depth, at.now);
+        let kept_seconds = at.policies.longest_kept();
+        self.floor.void(at.clock.fresh(), Void { depth, kept_seconds, now: at.now });
         self.engine.flushed();
         self.woken.extend(self.leases.end_all());
     }
@@ -208,19 +208,12 @@ impl Shard {
             .and(at.broad.cover(key, tags, as_of))
         {
             Cover::None => None,
-            Cover::Soft(since) => Some(since.saturating_add(kept_seconds(at.policies.of(key)))),
+            Cover::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
             Cover::Hard => Some(0),
         };
         act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
     }
 }
 
-/// For how many seconds what is voided softly stays as a copy.
-fn kept_seconds(policy: &Policy) -> u32 {
-    if policy.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(policy.stale) }
-}
-
-/// For how long a soft void keeps copies where the policy keeps none of its own.
-const SOFT_SECONDS: u32 = 10;
 /// So often the sweep looks through everything for what voided names cover, if names are voided all the time.
 const ROUND_SECONDS: u32 = 10;
