@@ -147,6 +147,22 @@ fn an_idle_connection_is_closed() {
     server.stop();
 }
 
+/// What happened: a client said `quit` and left its socket open, as some pools do, and its lease made others wait until
+/// the server had given up on it.
+#[test]
+fn who_quits_holds_no_lease_any_more() {
+    let server = start("");
+    let (mut holder, mut next) = (Client::connect(server.address()), Client::connect(server.address()));
+    holder.send(b"lease-get k\r\n");
+    assert!(holder.line().starts_with("LVALUE k ") && holder.line() == "\r\n" && holder.line() == "END\r\n");
+    holder.send(b"quit\r\n");
+    holder.is_closed();
+    next.send(b"lease-get k\r\n");
+    let line = next.line();
+    assert!(line.starts_with("LVALUE k ") && !line.starts_with("LVALUE k 1 "), "{line}");
+    server.stop();
+}
+
 /// A request that was read got no answer if it waited for a lease when the server stopped.
 #[test]
 fn a_waiting_reader_is_answered_when_the_server_stops() {

@@ -160,6 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Hangs up so that what was said is heard: closing a socket with unread bytes in it would tear the last reply away.
     async fn hang_up(&mut self) -> io::Result<()> {
+        // Nobody waits for the leases of one who has gone, however slowly he goes.
+        self.session.close(&self.service.cache, self.service.now());
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(HANG_UP_BYTES_MAX);
         let mut nowhere = tokio::io::sink();
