@@ -448,3 +448,21 @@ fn good_fills_are_not_refused_for_voids_of_other_names() {
     let done = fill(&mut fixture, "late:1", &mut |fixture| storm(fixture, 2 * remembered));
     assert_eq!(done, Err(Refused::Voided), "what is no longer remembered counts as voided");
 }
+
+/// What happened: a client's date two years ahead was multiplied by the jitter and by the dice, which is more than 64 bits
+/// hold: a build with checks ended, and others cut too little.
+#[test]
+fn jitter_cuts_the_longest_life_too() {
+    let policy = Policy { ttl_jitter: 100, ..Policy::default() };
+    let mut fixture = Fixture::new(Config { policies: policy.into(), ..Config::default() });
+    let (name, longest) = ("key", Duration::from_secs(u32::MAX.into()));
+    let lives: Vec<u64> = (0..100)
+        .map(|_| {
+            fixture.set(name, b"v", Some(longest));
+            let (key, now) = (fixture.cache.key(name.as_bytes()).expect("a legal key"), fixture.clock.now());
+            fixture.cache.peek(&key, now, |value| value.expiry.to_unix(now) - now.unix).expect("it was stored")
+        })
+        .collect();
+    let half = u64::from(u32::MAX) / 2;
+    assert!(lives.iter().any(|life| *life < half) && lives.iter().any(|life| *life > half), "{lives:?}");
+}

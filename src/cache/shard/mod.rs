@@ -286,7 +286,8 @@ impl At<'_> {
         let life = u64::from(end.saturating_sub(self.now.seconds()));
         // Points differ from store to store, and hashes from key to key.
         let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let cut = (life * u64::from(ttl_jitter) * dice / 100) >> 32;
+        // Both factors have 32 bits.
+        let cut = (life * u64::from(ttl_jitter.min(100)) / 100 * dice) >> 32;
         Expiry(end - (cut.min(life.saturating_sub(1)) as u32))
     }
 
