@@ -139,12 +139,13 @@ fn announce(listeners: &Listeners, options: &Options) {
     for address in listeners.addresses() {
         tracing::info!("listening on {address}{why}");
     }
+    let config = options.cache();
     tracing::info!(
-        memory_mb = options.cache().memory_bytes >> 20,
-        fixed_tables_mb = options.cache().fixed_table_bytes() >> 20,
+        memory_mb = config.memory_bytes >> 20,
+        fixed_tables_mb = config.fixed_table_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
-        implicit_leases = ?options.policies.policies().general().implicit,
+        implicit_leases = ?config.policies.general().implicit,
         "leasehold {}",
         env!("CARGO_PKG_VERSION")
     );

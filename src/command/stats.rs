@@ -56,30 +56,31 @@ impl Command<'_> {
         let usage = (metrics.usage)();
         output.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
         output.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
-        metrics.each(self.cache.counts(), |name, value| output.stat(name, &value.to_string()));
+        let counts = self.cache.counts();
+        metrics.each(counts, |name, value| output.stat(name, &value.to_string()));
         if let Some(read) = &metrics.certificates_read {
             let since = u64::from(self.now.seconds()).saturating_sub(read.load(Ordering::Relaxed));
             output.stat("time_since_server_cert_refresh", &since.to_string());
         }
         output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
-        self.gauges();
+        self.gauges(&counts);
     }
 
     /// What is remembered of leases and voids now.
-    fn gauges(&mut self) {
+    fn gauges(&mut self, counts: &Counts) {
         let output = &mut *self.output;
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
         let (names, forgotten) = self.cache.voided_names();
         output.stat("voided_names", &names.to_string());
         output.stat("voided_names_forgotten", &forgotten.to_string());
-        output.stat("versions_forgotten", &self.cache.counts().versions_forgotten.to_string());
+        output.stat("versions_forgotten", &counts.versions_forgotten.to_string());
     }
 
     /// Of `stats`, what leases and voids did.
     fn leases(&mut self) {
         let output = &mut *self.output;
         self.session.metrics.each_of_leases(|name, value| output.stat(name, &value.to_string()));
-        self.gauges();
+        self.gauges(&self.cache.counts());
     }
 
     /// What is decided, and what leases did under each policy but the general one: that is number 0.
