@@ -460,7 +460,10 @@ fn jitter_cuts_the_longest_life_too() {
         .map(|_| {
             fixture.set(name, b"v", Some(longest));
             let (key, now) = (fixture.cache.key(name.as_bytes()).expect("a legal key"), fixture.clock.now());
-            fixture.cache.peek(&key, now, |value| value.expiry.to_unix(now) - now.unix).expect("it was stored")
+            fixture
+                .cache
+                .peek(&key, now, |value| value.expiry.to_unix(now) - now.unix)
+                .expect("it was stored")
         })
         .collect();
     let half = u64::from(u32::MAX) / 2;

@@ -35,14 +35,12 @@ impl Policies {
     /// The policy of a key.
     #[inline]
     pub fn of(&self, key: &[u8]) -> &Policy {
-        let found = self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix));
-        found.map_or(&self.default, |(_, policy)| policy)
+        self.find(key).map_or(&self.default, |(_, policy)| policy)
     }
 
     /// The prefix of the policy that a key is under, if it is not the general one.
     pub fn prefix_of(&self, key: &[u8]) -> Option<&[u8]> {
-        let found = self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix));
-        found.map(|(prefix, _)| &**prefix)
+        self.find(key).map(|(prefix, _)| &**prefix)
     }
 
     /// The policy of keys that no prefix fits.
@@ -53,6 +51,11 @@ impl Policies {
     /// The others, with their prefixes, the longest first.
     pub fn prefixes(&self) -> impl Iterator<Item = (&[u8], &Policy)> {
         self.prefixes.iter().map(|(prefix, policy)| (&**prefix, policy))
+    }
+
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<&(Box<[u8]>, Policy)> {
+        self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix))
     }
 }
 

@@ -108,6 +108,9 @@ pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     }
 }
 
+/// The layers do not name each other: here they meet.
+const _: () = assert!(crate::protocol::TAGS_MAX == crate::cache::TAGS_MAX);
+
 pub(super) fn tagged(words: TagWords) -> TagList {
     TagList::new(words).expect("the grammar lets only legal tags through")
 }

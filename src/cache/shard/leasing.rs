@@ -16,8 +16,7 @@ impl Shard {
     pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: At) -> LeaseGet<'_> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
-            peer.notes.clear(key.hash, at.age());
-            return LeaseGet::Hit(self.engine.hit(slot, at.now.seconds()));
+            return LeaseGet::Hit(self.hit(key, slot, peer, at));
         }
         if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
             return LeaseGet::Busy { is_own: false, stale: None, until };
@@ -52,8 +51,7 @@ impl Shard {
         let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
         match (lease, state) {
             (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
-                peer.notes.clear(key.hash, at.age());
-                return Got::Found(self.engine.hit(slot, at.now.seconds()));
+                return Got::Found(self.hit(key, slot, peer, at));
             }
             (Some(lease), _) if lease.holder != peer.id && may_wait && !at.policy.herd_wait.is_zero() => {
                 return Got::Busy { patience: at.policy.herd_wait, until: lease.until };

@@ -134,14 +134,16 @@ impl Shard {
         };
         let Some(slot) = found else {
             self.void_as_of(key, as_of, peer, at);
-            self.hold_off(key, &removal, at);
+            if removal == Removal::Drop {
+                self.hold_off(key, None, at);
+            }
             return Removed::NotFound;
         };
         if !self.matches(slot, only.unique) {
             return Removed::Exists;
         }
         self.void_as_of(key, as_of, peer, at);
-        let is_held_off = self.hold_off(key, &removal, at);
+        let is_held_off = removal == Removal::Drop && self.hold_off(key, None, at);
         match removal {
             Removal::Drop if is_held_off => self.remove(key, slot, at),
             Removal::Drop => self.make_stale(key, slot, at),
@@ -153,15 +155,6 @@ impl Shard {
             Removal::Soften(until) => self.soften(key, slot, until, at),
         }
         Removed::Done
-    }
-
-    /// A delete may hold its key off by policy; whether this one does.
-    fn hold_off(&mut self, key: &Key, removal: &Removal, at: At) -> bool {
-        let until = at.held_until().filter(|_| *removal == Removal::Drop);
-        if let Some(until) = until {
-            self.holdoffs.add(key.hash, until, at.now.millis);
-        }
-        until.is_some()
     }
 
     fn meta_hit(

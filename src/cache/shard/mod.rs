@@ -109,8 +109,7 @@ impl Shard {
     pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: At) -> Got<Item<'_>> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
-            peer.notes.clear(key.hash, at.age());
-            return Got::Found(self.engine.hit(slot, at.now.seconds()));
+            return Got::Found(self.hit(key, slot, peer, at));
         }
         if at.policy.tames_herds() {
             return self.get_in_herd(key, state, may_wait, peer, at);
@@ -140,8 +139,7 @@ impl Shard {
             self.note_miss(key, peer, at);
             return None;
         };
-        peer.notes.clear(key.hash, at.age());
-        self.engine.hit(slot, at.now.seconds());
+        self.hit(key, slot, peer, at);
         self.touch(key, expiry, at)
     }
 
@@ -157,16 +155,13 @@ impl Shard {
     pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: At) -> bool {
         let state = self.state(key, at);
         self.void(key, peer, at);
-        let held_until = held_until.or(at.held_until());
-        if let Some(until) = held_until {
-            self.holdoffs.add(key.hash, until, at.now.millis);
-        }
+        let is_held_off = self.hold_off(key, held_until, at);
         match state {
-            State::Live(slot) if held_until.is_none() => self.make_stale(key, slot, at),
-            State::Stale(slot) if held_until.is_none() && self.is_soft(slot) => {
+            State::Live(slot) if !is_held_off => self.make_stale(key, slot, at),
+            State::Stale(slot) if !is_held_off && self.is_soft(slot) => {
                 self.make_stale(key, slot, at);
             }
-            State::Stale(slot) | State::Live(slot) if held_until.is_some() => self.remove(key, slot, at),
+            State::Stale(slot) | State::Live(slot) if is_held_off => self.remove(key, slot, at),
             State::Absent | State::Live(_) | State::Stale(_) => {}
         }
         matches!(state, State::Live(_))
@@ -210,10 +205,27 @@ impl Shard {
         self.leases.outstanding(now.millis)
     }
 
+    /// A read that found this item: what its reader stores next is no fill.
+    fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: At) -> Item<'_> {
+        peer.notes.clear(key.hash, at.age());
+        self.engine.hit(slot, at.now.seconds())
+    }
+
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
         self.engine.missed();
+    }
+
+    /// A delete holds its key off until then, or for as long as the policy says; whether this one does.
+    fn hold_off(&mut self, key: &Key, until: Option<u64>, at: At) -> bool {
+        let by_policy =
+            Some(at.policy.hold_off).filter(|span| !span.is_zero()).map(|span| at.now.after(span));
+        let until = until.or(by_policy);
+        if let Some(until) = until {
+            self.holdoffs.add(key.hash, until, at.now.millis);
+        }
+        until.is_some()
     }
 
     fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
@@ -248,11 +260,6 @@ impl Shard {
 }
 
 impl At<'_> {
-    /// Until when a delete holds its key off that does not say so itself.
-    pub(super) fn held_until(self) -> Option<u64> {
-        Some(self.policy.hold_off).filter(|span| !span.is_zero()).map(|span| self.now.after(span))
-    }
-
     /// Points up to this one are too old for a token.
     fn horizon(self) -> Seq {
         self.ages.horizon(self.policy.lease_max_age, self.now)

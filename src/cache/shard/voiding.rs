@@ -13,7 +13,7 @@ use crate::cache::leases::Lease;
 use crate::cache::peer::Peer;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
-use crate::cache::voided::{Cover, Depth, Void};
+use crate::cache::voided::{Cover, Depth, Void, Voided};
 
 impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
@@ -64,8 +64,8 @@ impl Shard {
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: At) {
         let state = self.state(key, at);
         self.void(key, peer, at);
-        if let (Depth::Hard, Some(until)) = (depth, at.held_until()) {
-            self.holdoffs.add(key.hash, until, at.now.millis);
+        if depth == Depth::Hard {
+            self.hold_off(key, None, at);
         }
         match (depth, state) {
             (Depth::Soft, State::Live(slot)) => {
@@ -190,7 +190,7 @@ impl Shard {
     }
 
     fn cover(&self, key: &[u8], tags: Tags, as_of: Seq, at: At) -> Cover {
-        self.floor.cover(as_of).and(at.broad.cover(key, tags, as_of))
+        at.cover(&self.floor, key, tags, as_of)
     }
 
     pub(super) fn flush(&mut self, depth: Depth, at: At) {
@@ -212,6 +212,13 @@ impl Shard {
             Cover::Hard => Some(0),
         };
         act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
+    }
+}
+
+impl At<'_> {
+    /// What the voids of everything and those of names mean together.
+    fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+        floor.cover(as_of).and(self.broad.cover(key, tags, as_of))
     }
 }
 
