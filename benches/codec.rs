@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::{BufMut, Bytes};
 use criterion::{Criterion, Throughput};
-use leasehold::protocol::{Block, Decoder, Output, Reply, Request, Space};
+use leasehold::protocol::{Block, Decoder, Output, Reply, Request};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -37,10 +37,7 @@ fn decode(criterion: &mut Criterion) {
 /// Hands bytes over as a socket would, and shows the one request in them.
 fn with_request(decoder: &mut Decoder, mut bytes: &[u8], show: impl FnOnce(&Request)) {
     loop {
-        let taken = match decoder.space() {
-            Space::Apart(mut space) => put(&mut space, bytes),
-            Space::Buffer(mut space) => put(&mut space, bytes),
-        };
+        let taken = put(&mut decoder.space(), bytes);
         bytes = &bytes[taken..];
         if let Some(decoded) = decoder.decode() {
             return show(&decoded.expect("it is well-formed"));

@@ -10,7 +10,7 @@ use leasehold::cache::{
 };
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, Output, Space};
+use leasehold::protocol::{Decoder, Output};
 use leasehold::{Clock, Now};
 
 /// Keys one after the other, round and round.
@@ -132,8 +132,7 @@ impl Wire {
 
     /// Hands over one line, and leaves the reply in the output.
     pub fn get(&mut self) -> bool {
-        let Space::Buffer(mut space) = self.decoder.space() else { panic!("no large value is on its way") };
-        space.put_slice(self.lines.next());
+        self.decoder.space().put_slice(self.lines.next());
         let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
         execute(&mut request, &self.cache, &mut self.session, &mut self.output, self.now) == Flow::Next
     }

@@ -43,7 +43,7 @@ impl Cache {
 impl<'a> From<Listed<'a>> for Entry<'a> {
     fn from(listed: Listed<'a>) -> Self {
         let Listed { accessed, bytes, is_fetched, item, key } = listed;
-        let as_of = item.meta.as_of;
+        let as_of = item.meta().as_of;
         Entry { accessed, as_of, bytes, is_fetched, key, value: item.into() }
     }
 }

@@ -52,7 +52,7 @@ use self::outcome::LeaseGet;
 use self::policies::Decided;
 use self::seq::SeqClock;
 use self::shadow::Shadow;
-use self::shard::{At, Shard};
+use self::shard::{At, Left, Shard};
 use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
 use self::token::Mint;
 use self::waiting::Waiter;
@@ -201,6 +201,11 @@ impl Cache {
     /// What operators have decided, as of now.
     pub fn policies(&self) -> Arc<Policies> {
         self.policies.now()
+    }
+
+    /// Whether stores of a key by clients without leases are checked against their misses.
+    pub fn is_fenced(&self, key: &[u8]) -> bool {
+        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
     }
 
     /// Tells the prefix of the policy that a key is under, unless that is the general one.
@@ -389,33 +394,39 @@ impl Cache {
     }
 
     /// Does one thing with a key under the lock of its shard.
-    fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
-        self.policies
-            .with(|policies| self.locked_under(key.hash, self.at(policies.of(key.bytes), policies, now), act))
+    fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+        self.policies.with(|policies| {
+            self.locked_under(key.hash, &self.at(policies.of(key.bytes), policies, now), act)
+        })
     }
 
     /// Does one thing under the lock of the shard that a hash belongs to.
-    fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+    fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies
-            .with(|policies| self.locked_under(hash, self.at(policies.general(), policies, now), act))
+            .with(|policies| self.locked_under(hash, &self.at(policies.general(), policies, now), act))
     }
 
     /// As [`Cache::in_shard`], and wakes whoever must hear of it after.
-    fn locked_under<R>(&self, hash: u64, at: At, act: impl FnOnce(&mut Shard, At) -> R) -> R {
+    fn locked_under<R>(&self, hash: u64, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.ages.tick(&self.clock, at.now);
-        let (result, woken, evicted, _garbage) = {
+        let (result, left) = {
             let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
             let result = act(&mut shard, at);
-            (result, std::mem::take(&mut shard.woken), shard.evicted(), shard.garbage())
+            (result, shard.take_left())
         };
+        left.into_iter().for_each(|left| self.deal_with(left));
+        result
+    }
+
+    /// What a shard has left is dealt with once it is free.
+    #[inline(never)]
+    fn deal_with(&self, Left { evicted, garbage, woken }: Left) {
+        drop(garbage);
         if !evicted.is_empty() {
             self.collect(evicted);
         }
-        for hash in woken {
-            self.wake(hash);
-        }
-        result
+        woken.into_iter().for_each(|hash| self.wake(hash));
     }
 
     /// Lets the shadow know what a key holds now, if it has changed and is one that is followed.
@@ -452,18 +463,19 @@ impl Cache {
 }
 
 impl<'a> From<Item<'a>> for Value<'a> {
+    #[inline]
     fn from(item: Item<'a>) -> Self {
-        let meta = item.meta;
+        let meta = item.meta();
         Value {
             accessed: item.accessed,
-            bytes: item.value,
-            expiry: Expiry(if meta.is_stale { meta.gone } else { meta.expiry }),
+            bytes: item.value(),
+            expiry: Expiry(item.ends),
             flags: meta.flags,
             is_fetched: item.is_fetched,
             is_stale: meta.is_stale,
             shared: item.shared,
             stored: meta.stored,
-            tags: item.tags,
+            tags: item.tags(),
             unique: meta.unique(),
         }
     }

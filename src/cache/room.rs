@@ -62,14 +62,12 @@ impl Cache {
         let others =
             (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
-            let (gave, evicted, _garbage) = self.policies.with(|policies| {
+            let (gave, left) = self.policies.with(|policies| {
                 let mut shard = self.shards[shard].lock();
-                let gave = shard.reclaim(share, self.at(policies.general(), policies, now));
-                (gave, shard.evicted(), shard.garbage())
+                let gave = shard.reclaim(share, &self.at(policies.general(), policies, now));
+                (gave, shard.take_left())
             });
-            if !evicted.is_empty() {
-                self.collect(evicted);
-            }
+            left.into_iter().for_each(|left| self.deal_with(left));
             gave
         })
     }

@@ -17,7 +17,7 @@ mod watching;
 
 use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Draft, Expiry, Fence, Got, Implicit, Key, Mode, NotCounted, Removal, Step, Tags, Value,
+    Cache, Conditions, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags, Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -143,7 +143,8 @@ impl Command<'_> {
         mut answer: impl FnMut(&mut Self, &'a [u8]) -> Option<u64>,
     ) -> Flow<'a> {
         while !self.output.is_full() {
-            let Some(key) = keys.peek() else {
+            let mut rest = *keys;
+            let Some(key) = rest.next() else {
                 self.session.end_leases();
                 self.output.reply(Reply::End);
                 return Flow::Next;
@@ -151,7 +152,7 @@ impl Command<'_> {
             if let Some(until) = answer(self, key) {
                 return Flow::Wait { key, until };
             }
-            keys.next();
+            *keys = rest;
         }
         Flow::Pause
     }
@@ -367,7 +368,7 @@ impl Command<'_> {
                 self.count_of(key, Count::ImplicitObserved)
             }
             (Mode::Set, cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {
-                if self.cache.policies().of(key).implicit != Implicit::Off {
+                if self.cache.is_fenced(key) {
                     self.count_of(key, Count::UnfencedSets);
                 }
             }

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
+use bytes::BufMut;
 use bytes::buf::Limit;
-use bytes::{Buf, BufMut, BytesMut};
 
+use super::fast;
 use super::grammar::{self, Line};
 use super::refusal::Refusal;
 use super::request::Request;
@@ -16,12 +17,14 @@ use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
 /// Cuts a connection's bytes into requests.
 #[derive(Debug)]
 pub struct Decoder {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that are done with.
+    done: usize,
     read_line: fn(&[u8]) -> Line<'_>,
-    /// Bytes of the buffer in which no line ends; a long line that comes in drips is not searched again and again.
+    /// Bytes of the rest in which no line ends; a long line that comes in drips is not searched again and again.
     searched: usize,
     state: State,
-    /// Bytes of the buffer that the last request lies in.
+    /// Bytes of the rest that the last request lies in.
     used: usize,
     value_bytes_max: usize,
 }
@@ -46,8 +49,9 @@ enum State {
 impl Decoder {
     /// A decoder that refuses values above `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
-        let (buffer, read_line) = (BytesMut::new(), grammar::line as _);
-        Decoder { buffer, read_line, searched: 0, state: State::Line, used: 0, value_bytes_max }
+        let read_line = grammar::line as _;
+        let (buffer, state) = (Vec::new(), State::Line);
+        Decoder { buffer, done: 0, read_line, searched: 0, state, used: 0, value_bytes_max }
     }
 
     /// Whether somebody must come in first: then a `set` is good if its length and its data block are.
@@ -61,18 +65,35 @@ impl Decoder {
     }
 
     /// Where the next bytes go, never more than is good for now.
-    pub fn space(&mut self) -> Space<'_> {
+    pub fn space(&mut self) -> Limit<&mut Vec<u8>> {
         self.release();
         match &mut self.state {
             State::Receive { value, whole, .. } => {
                 let missing = *whole - value.len();
-                Space::Apart(value.limit(missing))
+                value.limit(missing)
             }
             State::Line | State::Received { .. } | State::Skip(_) => {
+                self.buffer.drain(..std::mem::take(&mut self.done));
                 self.buffer.reserve(READ_BYTES);
                 let free = self.buffer.capacity() - self.buffer.len();
-                Space::Buffer((&mut self.buffer).limit(free))
+                (&mut self.buffer).limit(free)
             }
+        }
+    }
+
+    /// Takes the buffer away if nothing is in it: a connection that says nothing needs none.
+    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
+        self.release();
+        (self.done == self.buffer.len()).then(|| {
+            self.done = 0;
+            std::mem::take(&mut self.buffer)
+        })
+    }
+
+    /// Gives it one to go on with, if it has none.
+    pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = make();
         }
     }
 
@@ -85,24 +106,25 @@ impl Decoder {
         if matches!(self.state, State::Receive { .. }) {
             return self.received();
         }
-        let (line, start) = match find_line(&self.buffer, self.searched) {
+        let rest = &self.buffer[self.done..];
+        let (line, start) = match read_line(rest, self.searched, self.read_line) {
             None => {
-                self.searched = self.buffer.len();
+                self.searched = rest.len();
                 return None;
             }
-            Some(Ok(found)) => found,
+            Some(Ok(read)) => read,
             Some(Err(refusal)) => {
-                self.used = self.buffer.len();
+                self.used = rest.len();
                 return Some(Err(refusal));
             }
         };
         self.searched = 0;
         self.used = start;
-        match (self.read_line)(&self.buffer[..line]) {
+        match line {
             Line::Alone(request) => Some(Ok(request)),
             Line::Refused(refusal, block) => {
                 if refusal.is_fatal() {
-                    self.used = self.buffer.len();
+                    self.used = rest.len();
                 }
                 if let Some(bytes) = block {
                     self.state = State::Skip(bytes + BLOCK_END.len());
@@ -115,13 +137,14 @@ impl Decoder {
                     self.state = State::Skip(whole);
                     return Some(Ok(header.too_large()));
                 }
-                let Some(block) = self.buffer.get(start..start + whole) else {
+                let Some(block) = rest.get(start..start + whole) else {
                     self.used = 0;
                     if header.value_bytes >= VALUE_APART_BYTES_MIN {
                         let mut value = Vec::with_capacity(whole);
-                        value.extend_from_slice(&self.buffer[start..]);
-                        self.used = self.buffer.len();
-                        self.state = State::Receive { line: self.buffer[..line].to_vec(), value, whole };
+                        value.extend_from_slice(&rest[start..]);
+                        self.used = rest.len();
+                        self.state =
+                            State::Receive { line: without_end(&rest[..start]).to_vec(), value, whole };
                     }
                     return None;
                 };
@@ -136,12 +159,13 @@ impl Decoder {
 
     /// Whether bytes of an unfinished request are here.
     pub fn is_midway(&self) -> bool {
-        self.buffer.len() > self.used || !matches!(self.state, State::Line | State::Received { .. })
+        self.buffer.len() - self.done > self.used
+            || !matches!(self.state, State::Line | State::Received { .. })
     }
 
     /// Gives up what the last request lay in.
     fn release(&mut self) {
-        self.buffer.advance(std::mem::take(&mut self.used));
+        self.done += std::mem::take(&mut self.used);
         if matches!(self.state, State::Received { .. }) {
             self.state = State::Line;
         }
@@ -149,8 +173,8 @@ impl Decoder {
 
     fn skip(&mut self) {
         if let State::Skip(left) = &mut self.state {
-            let here = self.buffer.len().min(*left);
-            self.buffer.advance(here);
+            let here = (self.buffer.len() - self.done).min(*left);
+            self.done += here;
             *left -= here;
             if *left == 0 {
                 self.state = State::Line;
@@ -178,8 +202,27 @@ impl Decoder {
     }
 }
 
-/// Where the first line ends, and where what follows it begins.
-fn find_line(buffer: &[u8], searched: usize) -> Option<Result<(usize, usize), Refusal>> {
+/// What the first line says, and where what follows it begins; `None` if it has not ended yet.
+fn read_line(
+    rest: &[u8],
+    searched: usize,
+    read: fn(&[u8]) -> Line<'_>,
+) -> Option<Result<(Line<'_>, usize), Refusal>> {
+    if searched == 0
+        && let Some(read) = fast::line(rest)
+    {
+        return Some(Ok(read));
+    }
+    Some(find_line(rest, searched)?.map(|start| (read(without_end(&rest[..start])), start)))
+}
+
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Where what follows the first line begins.
+fn find_line(buffer: &[u8], searched: usize) -> Option<Result<usize, Refusal>> {
     match *buffer.first()? {
         BINARY_MAGIC => return Some(Err(Refusal::Binary)),
         TLS_HANDSHAKE => return Some(Err(Refusal::Tls)),
@@ -191,17 +234,8 @@ fn find_line(buffer: &[u8], searched: usize) -> Option<Result<(usize, usize), Re
     let Some(newline) = memchr::memchr(b'\n', &within[searched..]).map(|at| searched + at) else {
         return (within.len() == most + LINE_END.len()).then_some(Err(Refusal::LineTooLong));
     };
-    let line = if within[..newline].ends_with(b"\r") { newline - 1 } else { newline };
-    Some(if line > most { Err(Refusal::LineTooLong) } else { Ok((line, newline + 1)) })
-}
-
-/// Room for bytes from the peer.
-#[derive(Debug)]
-pub enum Space<'a> {
-    /// A large data block of its own.
-    Apart(Limit<&'a mut Vec<u8>>),
-    /// The common buffer.
-    Buffer(Limit<&'a mut BytesMut>),
+    let start = newline + 1;
+    Some(if without_end(&within[..start]).len() > most { Err(Refusal::LineTooLong) } else { Ok(start) })
 }
 
 const BLOCK_END: &[u8] = b"\r\n";

@@ -56,7 +56,7 @@ enum Storing<'a> {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verb {
+pub(super) enum Verb {
     Add,
     Append,
     Cas(u64),
@@ -93,9 +93,7 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
 pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
     match line(text) {
         Line::Refused(Refusal::BadLine, Some(value_bytes)) if text.starts_with(b"set ") => {
-            let (verb, rest) = (Verb::Set, &b""[..]);
-            let storing = Storing::Classic { verb, key: b"", flags: 0, exptime: 0, rest, noreply: false };
-            Line::Before(Header { storing, value_bytes })
+            Line::Before(Header::classic(Verb::Set, b"", 0, 0, value_bytes, b"", false))
         }
         read => read,
     }
@@ -109,6 +107,19 @@ pub(super) fn takes_many_keys(start: &[u8]) -> bool {
 }
 
 impl<'a> Header<'a> {
+    /// Of a classic verb; `rest` are the words behind the length.
+    pub(super) fn classic(
+        verb: Verb,
+        key: &'a [u8],
+        flags: u32,
+        exptime: i64,
+        value_bytes: usize,
+        rest: &'a [u8],
+        noreply: bool,
+    ) -> Self {
+        Header { storing: Storing::Classic { verb, key, flags, exptime, rest, noreply }, value_bytes }
+    }
+
     /// The request, once its data block is there.
     pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
         let (verb, rest, store) = match self.storing {
@@ -189,8 +200,8 @@ fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
         Verb::LeaseSet(_) => return None,
         Verb::Add | Verb::Append | Verb::Prepend | Verb::Replace | Verb::Set => (args, verb),
     };
-    let storing = Storing::Classic { verb, key, flags, exptime, rest: args, noreply: ends_in_noreply(args) };
-    Some(Header { storing, value_bytes: value_bytes as usize })
+    let noreply = ends_in_noreply(args);
+    Some(Header::classic(verb, key, flags, exptime, value_bytes as usize, args, noreply))
 }
 
 fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
@@ -426,10 +437,10 @@ fn bad_line<E>(_: E) -> Refusal {
 
 /// What stands before a tag of a `lease-set`.
 const TAG: &[u8] = b"tag=";
-const KEY_BYTES_MAX: usize = 250;
+pub(super) const KEY_BYTES_MAX: usize = 250;
 /// memcached counts a block with its line end in a signed number of 32 bits.
-const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
+pub(super) const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 /// Words of a meta command, its verb included (memcached's `MFLAG_MAX_OPT_LENGTH`).
-const META_WORDS_MAX: usize = 20;
+pub(super) const META_WORDS_MAX: usize = 20;
 /// Keys that one line may name.
 pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -80,6 +80,11 @@ enum Argument {
 }
 
 impl<'a> Meta<'a> {
+    /// A legal key, and flags that are all [`bare`].
+    pub(super) fn bare(key: &'a [u8], letters: u64, words: &'a [u8]) -> Self {
+        Meta { key: Cow::Borrowed(key), flags: Flags { letters, words } }
+    }
+
     /// A key and its flags, of which there are at most `flags_max`. The first unknown or repeated flag is what is wrong
     /// with the line; else its last wrong argument, as in memcached.
     pub(super) fn new(key: &'a [u8], flags: &'a [u8], flags_max: usize) -> Result<Self, Refusal> {
@@ -252,6 +257,13 @@ fn graver(former: Option<Refusal>, latter: Option<Refusal>) -> Option<Refusal> {
 /// memcached looks no further at a line with a word that begins otherwise, not even for the length of a block.
 pub(super) fn may_begin_flags(text: &[u8]) -> bool {
     words(text).all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
+}
+
+/// The bit of a flag that is good without an argument, and does not change what the key is.
+pub(super) fn bare(letter: u8) -> Option<u64> {
+    let at = letter.checked_sub(b'A').filter(|_| letter != b'b')?;
+    let Some(Some(Argument::Any)) = ARGUMENTS.get(usize::from(at)) else { return None };
+    Some(bit(letter))
 }
 
 fn is_tag(word: &[u8]) -> bool {

@@ -1,22 +1,24 @@
 //! Bytes to messages and back: memcached's text protocol and the lease verbs.
 //!
-//! [`Decoder`] cuts the stream into lines and data blocks, `grammar` turns a line into a [`Request`], and [`Output`]
-//! writes the replies. protocol.md tells the same to a human.
+//! [`Decoder`] cuts the stream into lines and data blocks, `grammar` turns a line into a [`Request`] (`fast` does where
+//! there is nothing to ponder), and [`Output`] writes the replies. protocol.md tells the same to a human.
 //!
 //! Deliberately absent: meaning. Nothing here knows what a cache holds.
 
 mod admin;
 mod base64;
 mod decoder;
+mod fast;
 mod grammar;
 mod listed;
 mod meta;
 mod output;
 mod refusal;
 mod request;
+mod scan;
 
 pub use self::admin::{Dump, DumpForm, Statistics, Watched};
-pub use self::decoder::{Decoder, Space, VALUE_APART_BYTES_MIN};
+pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::listed::Listed;
 pub use self::meta::{CountMode, Flags, Meta, SetMode};

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::{VALUE_APART_BYTES_MIN, base64};
 
@@ -18,7 +18,9 @@ pub struct Output {
     /// What was finished, oldest first.
     chunks: VecDeque<Bytes>,
     chunked_bytes: usize,
-    tail: BytesMut,
+    tail: Vec<u8>,
+    /// Bytes of the tail that were sent.
+    tail_sent: usize,
 }
 
 /// A data block.
@@ -169,6 +171,7 @@ impl Output {
 
     /// `VALUE <key> <flags> <bytes> [<unique>]` and the data block.
     pub fn value(&mut self, key: &[u8], flags: u32, unique: Option<u64>, value: Block) {
+        self.tail.reserve(HEAD_BYTES + key.len() + value.bytes.len());
         self.raw(b"VALUE ");
         self.raw(key);
         self.field(flags.into());
@@ -232,7 +235,8 @@ impl Output {
         match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
             None => self.raw(value.bytes),
             Some(value) => {
-                let before = self.tail.split().freeze();
+                let mut before = Bytes::from(std::mem::take(&mut self.tail));
+                before.advance(std::mem::take(&mut self.tail_sent));
                 self.chunked_bytes += before.len() + value.len();
                 self.chunks.extend([before, value.clone()]);
             }
@@ -291,7 +295,7 @@ impl Output {
 
     /// Bytes that wait to be sent.
     pub fn len(&self) -> usize {
-        self.chunked_bytes + self.tail.len()
+        self.chunked_bytes + self.tail.len() - self.tail_sent
     }
 
     /// Forgets bytes that have been sent, oldest first.
@@ -309,12 +313,29 @@ impl Output {
             }
             self.chunks.pop_front();
         }
-        self.tail.advance(bytes);
+        self.tail_sent += bytes;
+        assert!(self.tail_sent <= self.tail.len(), "only what waits can be sent");
+        if self.tail_sent == self.tail.len() {
+            self.tail_sent = 0;
+            self.tail.clear();
+        }
+    }
+
+    /// Takes the buffer away if nothing waits in it.
+    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
+        self.tail.is_empty().then(|| std::mem::take(&mut self.tail))
+    }
+
+    /// Gives it one to go on with, if it has none.
+    pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
+        if self.tail.capacity() == 0 {
+            self.tail = make();
+        }
     }
 
     /// The waiting bytes as slices, as many as `slices` has room for; returns how many.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let chunks = self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]]);
+        let chunks = self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[self.tail_sent..]]);
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(chunks.filter(|chunk| !chunk.is_empty())) {
             *slice = IoSlice::new(chunk);
@@ -326,8 +347,8 @@ impl Output {
     /// All waiting bytes at once; for tests and callers without a socket.
     pub fn take(&mut self) -> Vec<u8> {
         let mut all: Vec<u8> = self.chunks.drain(..).flatten().collect();
-        all.extend_from_slice(&self.tail);
-        self.chunked_bytes = 0;
+        all.extend_from_slice(&self.tail[self.tail_sent..]);
+        (self.chunked_bytes, self.tail_sent) = (0, 0);
         self.tail.clear();
         all
     }
@@ -338,5 +359,7 @@ impl Output {
     }
 }
 
+/// What a line before a data block takes beyond its key, at most: three numbers of 20 digits, and the ends of both.
+const HEAD_BYTES: usize = 80;
 /// Unsent bytes after which a connection does nothing but send; one more reply may come on top.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::admin::{Dump, Statistics, Watched};
 use super::meta::{CountMode, Meta, SetMode};
+use super::scan;
 
 /// One request; it borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -238,11 +239,6 @@ impl<'a> Keys<'a> {
     pub(super) fn new(rest: &'a [u8]) -> Self {
         Keys { rest }
     }
-
-    /// The next key, which stays.
-    pub fn peek(&self) -> Option<&'a [u8]> {
-        self.clone().next()
-    }
 }
 
 impl<'a> TagWords<'a> {
@@ -267,8 +263,7 @@ impl<'a> Iterator for Keys<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         let start = self.rest.iter().position(|byte| *byte != b' ')?;
         let rest = &self.rest[start..];
-        let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
-        let (key, rest) = rest.split_at(end);
+        let (key, rest) = rest.split_at(scan::before_space(rest));
         self.rest = rest;
         Some(key)
     }

@@ -5,7 +5,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -15,12 +15,12 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
-use super::{Service, logging};
+use super::{Service, buffers, logging};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State};
-use crate::protocol::{Decoder, Output, Refusal, Request, Space};
+use crate::protocol::{Decoder, Output, Refusal, Request};
 
 /// What a connection consists of, beside what it has read.
 struct Peer<'s, S> {
@@ -97,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             while let Some(decoded) = decoder.decode() {
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
-                    Ok(request) => self.answer(request, &mut now).await?,
+                    Ok(mut request) => self.answer(&mut request, &mut now).await?,
                     Err(refusal) => {
                         tracing::trace!(?refusal, "refused");
                         if refusal == Refusal::Binary {
@@ -171,11 +171,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     }
 
     /// Answers one request, however long that takes.
-    async fn answer(&mut self, mut request: Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
+    async fn answer(&mut self, request: &mut Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
         loop {
             self.connection.is(State::Parse);
             let cache = &self.service.cache;
-            match execute(&mut request, cache, &mut self.session, &mut self.output, *now) {
+            match execute(request, cache, &mut self.session, &mut self.output, *now) {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Next => return Ok(None),
                 Flow::Pause => {
@@ -251,14 +251,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Reads once; `Some` if there is nothing more to come.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        let Peer { connection, early, stream, .. } = self;
+        let Peer { connection, early, output, stream, .. } = self;
         connection.is(State::Read);
-        let read = async {
-            match decoder.space() {
-                Space::Apart(mut space) => receive(stream, early, &mut space).await,
-                Space::Buffer(mut space) => receive(stream, early, &mut space).await,
+        let read = poll_fn(|context| {
+            buffers::lend(decoder, output);
+            let read = pin!(receive(stream, early, &mut decoder.space())).poll(context);
+            if read.is_pending() {
+                buffers::take_back(decoder, output);
             }
-        };
+            read
+        });
         match within(self.service.idle, read).await {
             None => Ok(Some(Closed::Idle)),
             Some(Ok(0)) => Ok(Some(Closed::Peer)),
@@ -276,7 +278,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         while !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
             let count = self.output.slices(&mut slices);
-            let write = self.stream.write_vectored(&slices[..count]);
+            let write = async {
+                match &slices[..count] {
+                    // The plain call costs the system less.
+                    [slice] => self.stream.write(slice).await,
+                    slices => self.stream.write_vectored(slices).await,
+                }
+            };
             match within(self.service.idle, write).await {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),

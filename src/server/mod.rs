@@ -6,6 +6,7 @@
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
 mod addresses;
+mod buffers;
 mod connection;
 mod keep;
 mod listener;

@@ -10,7 +10,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, LeaseSet, Output, Request, Space};
+use leasehold::protocol::{Decoder, LeaseSet, Output, Request};
 
 /// Holds the conversation in one piece, and in pieces as long as `cuts` say, over and over.
 pub fn check(bytes: &[u8], cuts: &[usize]) {
@@ -60,10 +60,7 @@ impl Conversation {
 
     fn hear(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() && !self.is_over {
-            let taken = match self.decoder.space() {
-                Space::Apart(mut space) => put(&mut space, piece),
-                Space::Buffer(mut space) => put(&mut space, piece),
-            };
+            let taken = put(&mut self.decoder.space(), piece);
             assert!(taken > 0, "there is always room for more");
             piece = &piece[taken..];
             self.answer();

@@ -1,7 +1,7 @@
 //! The body of the decoder's fuzz test: however bytes are cut, they are the same requests and the same refusals.
 
 use bytes::BufMut;
-use leasehold::protocol::{Decoder, Space};
+use leasehold::protocol::Decoder;
 
 /// Decodes the bytes in one piece, and in pieces of `cut`.
 pub fn check(bytes: &[u8], cut: usize) {
@@ -22,10 +22,7 @@ fn decoded(mut bytes: &[u8], cut: usize) -> Vec<String> {
             return said;
         }
         let piece = &bytes[..bytes.len().min(cut)];
-        let taken = match decoder.space() {
-            Space::Apart(mut space) => put(&mut space, piece),
-            Space::Buffer(mut space) => put(&mut space, piece),
-        };
+        let taken = put(&mut decoder.space(), piece);
         assert!(taken > 0, "a decoder that decodes no more has room");
         bytes = &bytes[taken..];
     }

@@ -12,7 +12,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
-use leasehold::protocol::{CasUnique, Decoder, Output, Request, Space};
+use leasehold::protocol::{CasUnique, Decoder, Output, Request};
 
 /// A cache, a clock that stands still, and what connections need.
 pub struct Wire {
@@ -104,10 +104,7 @@ impl Connection {
 
     fn feed(&mut self, wire: &Wire, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_closed() {
-            let taken = match self.decoder.space() {
-                Space::Apart(mut space) => put(&mut space, bytes),
-                Space::Buffer(mut space) => put(&mut space, bytes),
-            };
+            let taken = put(&mut self.decoder.space(), bytes);
             bytes = &bytes[taken..];
             self.work(wire);
         }
@@ -135,7 +132,7 @@ impl Connection {
                     let key = wire.cache.key(&key).expect("it was legal before");
                     wire.cache.stop_waiting(&key, self.session.peer());
                     let mut again = Decoder::new(0);
-                    let Space::Buffer(mut space) = again.space() else { panic!("a new decoder reads lines") };
+                    let mut space = again.space();
                     space.put_slice(&line);
                     let request = again.decode().expect("a whole line").expect("legal as before");
                     self.state = answer(request, wire, &mut self.session, &mut self.sent, &self.woken);

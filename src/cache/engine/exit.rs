@@ -1,9 +1,9 @@
 //! How items leave, and what is counted and remembered of them.
 
+use super::Engine;
 use super::index::{Place, Slot};
 use super::item::Packed;
 use super::segment::Queue;
-use super::{Engine, Item};
 use crate::cache::evicted::Evicted;
 use crate::cache::expiry::Expiry;
 use crate::cache::key::Key;
@@ -42,8 +42,8 @@ impl Engine {
     pub(super) fn exit(&mut self, slot: Slot, why: Exit, second: u32) {
         let departed = Departed::new(self.head(slot), self.bytes_of(slot));
         if why == Exit::Evicted && self.collectors > 0 {
-            let Item { value, .. } = self.item(slot);
-            self.evicted.extend(Evicted::new(self.head(slot), value.len()));
+            let value_bytes = self.item(slot).value().len();
+            self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
         self.count_exit(departed, why, second);
         self.with_index(|index| index.remove(slot));

@@ -87,7 +87,7 @@ impl Pair {
         let key = self.engine.keys.clone();
         let slot = self.engine.find(&key.key(name).expect("names are short"))?;
         let item = self.engine.item(slot);
-        assert_eq!(self.naive.get(name), Some((item.meta, item.tags, item.value)), "of {name:?}");
+        assert_eq!(self.naive.get(name), Some((item.meta(), item.tags(), item.value())), "of {name:?}");
         Some(slot)
     }
 
@@ -101,7 +101,7 @@ impl Pair {
         let key = keys.key(name).expect("names are short");
         let Some(slot) = self.find(name) else { return };
         let old = self.engine.item(slot);
-        let (meta, value) = (old.meta, old.value.to_vec());
+        let (meta, value) = (old.meta(), old.value().to_vec());
         match choices.below(6) {
             0 => {
                 let (ttl, flags) = (choices.below(9) as u32, meta.flags);

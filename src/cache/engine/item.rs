@@ -23,7 +23,7 @@ use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
 
 /// An item in a segment, or the head of one whose value lies apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Packed<'a>(pub(super) &'a [u8]);
 
 /// The same, to be changed.
@@ -94,20 +94,20 @@ impl<'a> Packed<'a> {
             as_of: self.as_of(),
             chosen: if self.has(CHOSEN) { self.long(CHOSEN_AT) } else { 0 },
             expiry,
-            flags: if is_extra { self.word(24) } else { 0 },
-            gone: if is_extra { self.word(28) } else { expiry },
+            flags: if is_extra { self.extra(24) } else { 0 },
+            gone: if is_extra { self.extra(28) } else { expiry },
             is_stale: self.has(STALE),
             stored: self.word(16),
         }
     }
 
     pub(super) fn as_of(self) -> Seq {
-        let [a, b, c, d, e, f, ..] = *self.0 else { unreachable!("a header is longer") };
+        let [a, b, c, d, e, f, ..] = *self.header();
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
     pub(super) fn gone(self) -> u32 {
-        if self.has(EXTRA) { self.word(28) } else { self.word(12) }
+        if self.has(EXTRA) { self.extra(28) } else { self.word(12) }
     }
 
     pub(super) fn expiry(self) -> u32 {
@@ -131,7 +131,7 @@ impl<'a> Packed<'a> {
     }
 
     pub(super) fn uses(self) -> u32 {
-        u32::from(self.0[STATE] & USES)
+        u32::from(self.header()[STATE] & USES)
     }
 
     /// Bytes from its header to the next item's.
@@ -146,7 +146,7 @@ impl<'a> Packed<'a> {
 
     fn shape(self) -> Shape {
         let value_len = (self.word(8) & VALUE_LEN_MASK) as usize;
-        let key_len = self.0[KEY_LEN].into();
+        let key_len = self.header()[KEY_LEN].into();
         let (is_chosen, is_extra) = (self.has(CHOSEN), self.has(EXTRA));
         let mut shape = Shape { is_chosen, is_extra, key_len, tags_len: 0, value_len };
         if self.is_tagged() {
@@ -161,7 +161,12 @@ impl<'a> Packed<'a> {
     }
 
     fn has(self, bit: u8) -> bool {
-        self.0[STATE] & bit != 0
+        self.header()[STATE] & bit != 0
+    }
+
+    /// What every item has: with its length known, nothing in it is looked for beyond its end.
+    fn header(self) -> &'a [u8; HEADER_BYTES] {
+        self.0.first_chunk().expect("an item begins with a header")
     }
 
     fn long(self, at: usize) -> u64 {
@@ -169,6 +174,11 @@ impl<'a> Packed<'a> {
     }
 
     fn word(self, at: usize) -> u32 {
+        u32::from_le_bytes(self.header()[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    /// A word behind the header, of those that have [`EXTRA`].
+    fn extra(self, at: usize) -> u32 {
         u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
     }
 }

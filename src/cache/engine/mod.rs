@@ -82,15 +82,16 @@ pub(crate) struct Meta {
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a> {
-    /// When it was last read or stored, in monotonic seconds.
+    /// When it was last read or stored before, in monotonic seconds.
     pub(crate) accessed: u32,
-    /// Whether anybody has read it.
+    /// When it ends, or ended before the command that found it changed that; of a stale copy, when it is thrown away.
+    pub(crate) ends: u32,
+    /// Whether it had been read before.
     pub(crate) is_fetched: bool,
-    pub(crate) meta: Meta,
-    /// The same bytes as `value` where they lie apart: a clone shares them.
+    /// Read bit by bit: few readers want all of it.
+    head: Packed<'a>,
+    /// The value where it lies apart.
     pub(crate) shared: Option<&'a Bytes>,
-    pub(crate) tags: Tags<'a>,
-    pub(crate) value: &'a [u8],
 }
 
 /// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.
@@ -231,7 +232,7 @@ impl Engine {
         let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
         if !self.head_mut(slot).set_meta(&meta) {
             let item = self.item(slot);
-            let (tags, value) = (item.tags.to_list(), item.value.to_vec());
+            let (tags, value) = (item.tags().to_list(), item.value().to_vec());
             let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), second);
             let slot = self.find(key)?;
             if replaced.is_err() {
@@ -263,12 +264,12 @@ impl Engine {
             Place::Large(number) => self.large.get_mut(number).parts_mut(),
             Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
         };
-        let (accessed, is_fetched) = (head.view().accessed(), head.view().is_fetched());
+        let before = Item::new(head.view(), None);
+        let Item { accessed, ends, is_fetched, .. } = before;
         head.read(second);
-        let head = head.into_view();
-        let value = shared.map_or_else(|| head.value(), Bytes::as_ref);
-        self.counts.sizes[SizeCounts::class(value.len())].hits += 1;
-        Item { accessed, is_fetched, meta: head.meta(), shared, tags: head.tags(), value }
+        let item = Item { accessed, ends, is_fetched, head: head.into_view(), shared };
+        self.counts.sizes[SizeCounts::class(item.value().len())].hits += 1;
+        item
     }
 
     /// A read that found nothing.
@@ -432,9 +433,27 @@ impl Meta {
 
 impl<'a> Item<'a> {
     #[inline]
-    fn new(head: Packed<'a>, shared: Option<&'a Bytes>, value: &'a [u8]) -> Self {
-        let (accessed, is_fetched) = (head.accessed(), head.is_fetched());
-        Item { accessed, is_fetched, meta: head.meta(), shared, tags: head.tags(), value }
+    fn new(head: Packed<'a>, shared: Option<&'a Bytes>) -> Self {
+        let ends = if head.is_stale() { head.gone() } else { head.expiry() };
+        Item { accessed: head.accessed(), ends, is_fetched: head.is_fetched(), head, shared }
+    }
+
+    /// All that is told of it.
+    #[inline]
+    pub(crate) fn meta(&self) -> Meta {
+        self.head.meta()
+    }
+
+    /// The names under which it can be voided together with others.
+    #[inline]
+    pub(crate) fn tags(&self) -> Tags<'a> {
+        self.head.tags()
+    }
+
+    /// The bytes themselves.
+    #[inline]
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.shared.map_or_else(|| self.head.value(), |shared| shared)
     }
 }
 
@@ -442,12 +461,9 @@ fn read<'a>(log: &'a Log, large: &'a Large, slot: Slot) -> Item<'a> {
     match slot.place() {
         Place::Large(number) => {
             let entry = large.get(number);
-            Item::new(entry.head(), Some(&entry.value), &entry.value)
+            Item::new(entry.head(), Some(&entry.value))
         }
-        Place::Log(number, offset) => {
-            let item = log.item(number, offset);
-            Item::new(item, None, item.value())
-        }
+        Place::Log(number, offset) => Item::new(log.item(number, offset), None),
     }
 }
 

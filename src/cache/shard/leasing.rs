@@ -13,7 +13,7 @@ use crate::cache::voided::Cover;
 
 impl Shard {
     /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
-    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: At) -> LeaseGet<'_> {
+    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: &At) -> LeaseGet<'_> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             return LeaseGet::Hit(self.hit(key, slot, peer, at));
@@ -46,7 +46,7 @@ impl Shard {
         state: State,
         may_wait: bool,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Got<Item<'_>> {
         let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
         match (lease, state) {
@@ -72,7 +72,7 @@ impl Shard {
         token: Token,
         fill: Fill<'_>,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Result<Filled, Refused> {
         peer.notes.clear(key.hash, at.age());
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
@@ -104,7 +104,7 @@ impl Shard {
     }
 
     /// Marks that somebody waits for the key; false if there is nothing to wait for any more.
-    pub(crate) fn await_lease(&mut self, key: &Key, at: At) -> bool {
+    pub(crate) fn await_lease(&mut self, key: &Key, at: &At) -> bool {
         if matches!(self.state(key, at), State::Live(_)) {
             return false;
         }
@@ -125,7 +125,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: At) -> Token {
+    pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Token {
         let seq = at.clock.fresh();
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
@@ -136,13 +136,13 @@ impl Shard {
     }
 
     /// The point of a token's grant, if it is genuine and young enough.
-    fn genuine(&self, key: &Key, token: Token, at: At) -> Option<Seq> {
+    fn genuine(&self, key: &Key, token: Token, at: &At) -> Option<Seq> {
         let seq = at.mint.open(key.bytes, token)?;
         (seq > at.clock.start() && seq <= at.clock.last() && seq > at.horizon()).then_some(seq)
     }
 
     /// Whether a genuine token may still fill its key.
-    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: At) -> Result<(), Refused> {
+    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<(), Refused> {
         let is_void = self.covering(key.hash) > seq || at.broad.covers(key.bytes, tags, seq);
         if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Err(Refused::Voided);
@@ -158,7 +158,7 @@ impl Shard {
     }
 
     /// A fill that came too late may still be a better stale copy than the one that is kept.
-    fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill<'_>, at: At) -> Option<Filled> {
+    fn fill_stale(&mut self, key: &Key, seq: Seq, fill: Fill<'_>, at: &At) -> Option<Filled> {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
         let meta = self.engine.meta(slot);
         let is_older = meta.as_of >= seq || self.superseded.read(key.hash) >= seq;
@@ -180,7 +180,7 @@ impl Shard {
 
 impl Lease {
     /// Until when nobody else is granted the key, if that is still to come.
-    pub(super) fn busy_until(&self, at: At) -> Option<u64> {
+    pub(super) fn busy_until(&self, at: &At) -> Option<u64> {
         let spaced = self.granted_at + at.policy.lease_min_interval.as_millis() as u64;
         Some(self.until.max(spaced)).filter(|until| at.now.millis < *until)
     }

@@ -4,7 +4,7 @@
 //! are seen by reads that take leases.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Meta, NoRoom, Slot};
+use crate::cache::engine::{Meta, NoRoom, Slot};
 use crate::cache::expiry::Expiry;
 use crate::cache::key::Key;
 use crate::cache::meta::{
@@ -23,7 +23,7 @@ impl Shard {
         reading: &Reading,
         since: Seq,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> (Option<LeaseGet<'_>>, Refresh) {
         let wants_lease = match self.state(key, at) {
             State::Live(slot) => return self.meta_hit(key, slot, reading, peer, at),
@@ -38,7 +38,7 @@ impl Shard {
             return (None, Refresh::Undue);
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let at = At { lease_window: reading.lease.unwrap_or(at.lease_window), ..at };
+        let at = &At { lease_window: reading.lease.unwrap_or(at.lease_window), ..*at };
         let found = self.lease_get(key, since, peer, at);
         if let LeaseGet::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
@@ -55,7 +55,7 @@ impl Shard {
         joining: Joining,
         draft: Draft,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> (Store, Option<Kept>) {
         let (chosen, sent_bytes) = (draft.unique, draft.value.len());
         let joins = matches!(mode, Mode::Append | Mode::Prepend);
@@ -70,8 +70,8 @@ impl Shard {
         let kept = is_stored.then(|| match self.state(key, at) {
             State::Live(slot) => {
                 let item = self.engine.item(slot);
-                let expiry = Expiry(item.meta.expiry);
-                Kept { expiry, unique: item.meta.unique(), value_bytes: item.value.len() }
+                let expiry = Expiry(item.meta().expiry);
+                Kept { expiry, unique: item.meta().unique(), value_bytes: item.value().len() }
             }
             // It was over before it began, and nobody will see this unique again.
             State::Absent | State::Stale(_) => {
@@ -88,24 +88,24 @@ impl Shard {
         key: &Key,
         counting: &Counting,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Result<Number, MetaNotCounted> {
         let as_of = at.clock.fresh();
         let State::Live(slot) = self.state(key, at) else {
             return self.begin_counting(key, counting, peer, at);
         };
         let item = self.engine.item(slot);
-        if item.value.is_empty() {
+        if item.value().is_empty() {
             return Err(MetaNotCounted::Other(NotCounted::NotANumber));
         }
-        if counting.expected.is_some_and(|unique| unique != item.meta.unique()) {
+        if counting.expected.is_some_and(|unique| unique != item.meta().unique()) {
             return Err(MetaNotCounted::Exists);
         }
-        let Some((number, text)) = value::step(item.value, counting.step) else {
+        let Some((number, text)) = value::step(item.value(), counting.step) else {
             return Err(MetaNotCounted::Other(NotCounted::NotANumber));
         };
-        let expiry = Expiry(item.meta.expiry);
-        let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta };
+        let expiry = Expiry(item.meta().expiry);
+        let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
         let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         self.alter(key, slot, meta, text, peer, at)
             .map_err(|NoRoom| MetaNotCounted::Other(NotCounted::NoRoom))?;
@@ -120,7 +120,7 @@ impl Shard {
         only: Conditions,
         removal: Removal,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Removed {
         if !self.admit(key, only.version, at) {
             return Removed::Outdated;
@@ -163,7 +163,7 @@ impl Shard {
         slot: Slot,
         reading: &Reading,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> (Option<LeaseGet<'_>>, Refresh) {
         peer.notes.clear(key.hash, at.age());
         let second = at.now.seconds();
@@ -171,7 +171,8 @@ impl Shard {
             let item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
             return (Some(LeaseGet::Hit(item)), Refresh::Undue);
         }
-        let Item { accessed, is_fetched, meta, .. } = self.engine.item(slot);
+        let before = self.engine.item(slot);
+        let (meta, was) = (before.meta(), (before.accessed, before.ends, before.is_fetched));
         let touched = reading.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
             self.engine.missed();
@@ -179,12 +180,13 @@ impl Shard {
         };
         let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
         let refresh = if is_due { self.refresh(key, peer, at) } else { Refresh::Undue };
-        let item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
-        (Some(LeaseGet::Hit(Item { accessed, is_fetched, meta, ..item })), refresh)
+        let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
+        (item.accessed, item.ends, item.is_fetched) = was;
+        (Some(LeaseGet::Hit(item)), refresh)
     }
 
     /// A lease beside a live value, if nobody else renews it.
-    fn refresh(&mut self, key: &Key, peer: &mut Peer, at: At) -> Refresh {
+    fn refresh(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Refresh {
         if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Refresh::Lost;
         }
@@ -196,7 +198,7 @@ impl Shard {
         key: &Key,
         counting: &Counting,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Result<Number, MetaNotCounted> {
         let Some((number, expiry)) = counting.initial else { return Err(MetaNotCounted::NotFound) };
         let mut text = itoa::Buffer::new();
@@ -216,7 +218,7 @@ impl Shard {
         self.engine.meta(slot).expiry == 0
     }
 
-    fn is_leased(&mut self, key: &Key, at: At) -> bool {
+    fn is_leased(&mut self, key: &Key, at: &At) -> bool {
         self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some())
     }
 

@@ -11,6 +11,7 @@ mod meta;
 mod storing;
 mod voiding;
 
+use std::mem::take;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,6 +71,16 @@ pub(crate) struct Shard {
     /// Newest void of each key.
     voids: Cells,
     /// Hashes of keys whose waiters must ask again.
+    woken: Vec<u64>,
+}
+
+/// What a shard leaves to whoever had its lock.
+pub(crate) struct Left {
+    /// What was evicted, if somebody wants to know.
+    pub(crate) evicted: Vec<Evicted>,
+    /// Large values that were thrown away, to be dropped.
+    pub(crate) garbage: Vec<Bytes>,
+    /// Hashes of keys whose waiters must ask again.
     pub(crate) woken: Vec<u64>,
 }
 
@@ -99,14 +110,14 @@ impl Shard {
     }
 
     /// Does what has become due: a delayed flush.
-    pub(crate) fn tick(&mut self, at: At) {
+    pub(crate) fn tick(&mut self, at: &At) {
         if self.flush_at.is_some_and(|due| at.now.millis >= due) {
             self.flush(Depth::Hard, at);
         }
     }
 
     /// The live item of a key; a miss is noted.
-    pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: At) -> Got<Item<'_>> {
+    pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: &At) -> Got<Item<'_>> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             return Got::Found(self.hit(key, slot, peer, at));
@@ -119,7 +130,7 @@ impl Shard {
     }
 
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
-    pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: At) -> Option<Item<'_>> {
+    pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: &At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
         let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), second)?;
@@ -133,7 +144,7 @@ impl Shard {
         key: &Key,
         expiry: Expiry,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else {
             self.note_miss(key, peer, at);
@@ -144,7 +155,7 @@ impl Shard {
     }
 
     /// The live item of a key, without counting as a read of it.
-    pub(crate) fn peek(&mut self, key: &Key, at: At) -> Option<Item<'_>> {
+    pub(crate) fn peek(&mut self, key: &Key, at: &At) -> Option<Item<'_>> {
         match self.state(key, at) {
             State::Live(slot) => Some(self.engine.item(slot)),
             State::Absent | State::Stale(_) => None,
@@ -152,7 +163,7 @@ impl Shard {
     }
 
     /// `delete`, with a hold-off until `held_until` if there is one; true if an item was deleted.
-    pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: At) -> bool {
+    pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: &At) -> bool {
         let state = self.state(key, at);
         self.void(key, peer, at);
         let is_held_off = self.hold_off(key, held_until, at);
@@ -168,7 +179,7 @@ impl Shard {
     }
 
     /// A value of a former process, as of the point that it had there; false if there is no room for it.
-    pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> bool {
+    pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
         self.put(key, as_of, draft, at).is_ok()
     }
 
@@ -177,14 +188,13 @@ impl Shard {
         self.flush_at
     }
 
-    /// Large values that were thrown away, to be dropped when the lock is free.
-    pub(crate) fn garbage(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.engine.garbage)
-    }
-
-    /// What was evicted since, if somebody wants to know.
-    pub(crate) fn evicted(&mut self) -> Vec<Evicted> {
-        std::mem::take(&mut self.engine.evicted)
+    /// What is to be dealt with when the lock is free, if anything is.
+    pub(crate) fn take_left(&mut self) -> Option<Left> {
+        let Engine { evicted, garbage, .. } = &mut self.engine;
+        if evicted.is_empty() && garbage.is_empty() && self.woken.is_empty() {
+            return None;
+        }
+        Some(Left { evicted: take(evicted), garbage: take(garbage), woken: take(&mut self.woken) })
     }
 
     /// So many more, or fewer, want to know what is evicted.
@@ -206,19 +216,19 @@ impl Shard {
     }
 
     /// A read that found this item: what its reader stores next is no fill.
-    fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: At) -> Item<'_> {
+    fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: &At) -> Item<'_> {
         peer.notes.clear(key.hash, at.age());
         self.engine.hit(slot, at.now.seconds())
     }
 
-    fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: At) {
+    fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
         self.engine.missed();
     }
 
     /// A delete holds its key off until then, or for as long as the policy says; whether this one does.
-    fn hold_off(&mut self, key: &Key, until: Option<u64>, at: At) -> bool {
+    fn hold_off(&mut self, key: &Key, until: Option<u64>, at: &At) -> bool {
         let by_policy =
             Some(at.policy.hold_off).filter(|span| !span.is_zero()).map(|span| at.now.after(span));
         let until = until.or(by_policy);
@@ -228,7 +238,7 @@ impl Shard {
         until.is_some()
     }
 
-    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
+    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
         let Draft { expiry, flags, tags, unique, value, .. } = draft;
         if expiry == Expiry::PAST {
             if let Some(slot) = self.engine.find(key) {
@@ -244,7 +254,7 @@ impl Shard {
     }
 
     /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
-    fn put_or_drop(&mut self, key: &Key, as_of: Seq, draft: Draft, at: At) -> Result<(), NoRoom> {
+    fn put_or_drop(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
         let put = self.put(key, as_of, draft, at);
         if put.is_err()
             && let Some(slot) = self.engine.find(key)
@@ -254,24 +264,24 @@ impl Shard {
         put
     }
 
-    fn remove(&mut self, key: &Key, slot: Slot, at: At) {
+    fn remove(&mut self, key: &Key, slot: Slot, at: &At) {
         self.engine.remove(key, slot, at.now.seconds());
     }
 }
 
 impl At<'_> {
     /// Points up to this one are too old for a token.
-    fn horizon(self) -> Seq {
+    fn horizon(&self) -> Seq {
         self.ages.horizon(self.policy.lease_max_age, self.now)
     }
 
-    fn age(self) -> Age {
+    fn age(&self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
         Age { horizon: self.horizon(), implicit: self.policy.implicit, max, now: self.now.seconds() }
     }
 
     /// The same item with another expiry. What it may live at most counts from when it was stored.
-    fn until(self, key: &Key, expiry: Expiry, meta: Meta) -> Meta {
+    fn until(&self, key: &Key, expiry: Expiry, meta: Meta) -> Meta {
         let Expiry(wanted) = self.bounded(expiry, key.hash);
         let last = match self.policy.ttl_max {
             Duration::ZERO => u32::MAX,
@@ -282,7 +292,7 @@ impl At<'_> {
     }
 
     /// When a value ends that its client wants to end then.
-    fn bounded(self, expiry: Expiry, hash: u64) -> Expiry {
+    fn bounded(&self, expiry: Expiry, hash: u64) -> Expiry {
         let Policy { ttl, ttl_jitter, ttl_max, .. } = *self.policy;
         if expiry == Expiry::PAST || (ttl.is_zero() && ttl_max.is_zero() && ttl_jitter == 0) {
             return expiry;
@@ -298,7 +308,7 @@ impl At<'_> {
         Expiry(end - (cut.min(life.saturating_sub(1)) as u32))
     }
 
-    fn gone(self, expiry: Expiry) -> u32 {
+    fn gone(&self, expiry: Expiry) -> u32 {
         match expiry {
             Expiry::NEVER | Expiry::PAST => expiry.0,
             Expiry(second) => second.saturating_add(whole_seconds(self.policy.stale)),

@@ -14,7 +14,7 @@ use crate::cache::value;
 
 impl Shard {
     /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
-    pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         if !self.admit(key, draft.version, at) {
             return Store::Outdated;
         }
@@ -59,27 +59,27 @@ impl Shard {
         key: &Key,
         step: value::Step,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Option<Result<u64, NotCounted>> {
         let as_of = at.clock.fresh();
         let State::Live(slot) = self.state(key, at) else { return None };
         let item = self.engine.item(slot);
-        let Some((number, text)) = value::step(item.value, step) else {
+        let Some((number, text)) = value::step(item.value(), step) else {
             return Some(Err(NotCounted::NotANumber));
         };
-        let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta }, text, peer, at);
+        let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta() }, text, peer, at);
         Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
     }
 
     /// Whether no newer version of a row was spoken of.
-    pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: At) -> bool {
+    pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: &At) -> bool {
         version.is_none_or(|version| {
             let until = seconds_after(at.now, at.policy.version_keep);
             self.versions.admit(key, version, at.now.seconds(), until)
         })
     }
 
-    fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         let Some(note) = peer.notes.take(key.hash, at.age()) else {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
@@ -100,7 +100,7 @@ impl Shard {
         stored(self.put_or_drop(key, as_of, draft, at), fence)
     }
 
-    fn add(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    fn add(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let fence = match peer.notes.take(key.hash, at.age()) {
             Some(note) => self.fence(key, note, as_of, draft.tags, at),
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// What the fence says of a store on a note. Whatever that is, the store outdates every token before it.
-    fn fence(&mut self, key: &Key, note: Note, as_of: Seq, tags: Tags, at: At) -> Fence {
+    fn fence(&mut self, key: &Key, note: Note, as_of: Seq, tags: Tags, at: &At) -> Fence {
         let is_void = note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, tags, note.seq());
         self.superseded.raise(key.hash, as_of);
         self.end_lease(key);
@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// A void, and a new value as of the same point; neither if there is no room.
-    fn change(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: At) -> Store {
+    fn change(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         let put = self.put(key, as_of, draft, at);
         if put.is_ok() {
             self.void_as_of(key, as_of, peer, at);
@@ -147,11 +147,11 @@ impl Shard {
         (as_of, unique): (Seq, Option<u64>),
         join: impl FnOnce(&[u8]) -> Vec<u8>,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Store {
         let item = self.engine.item(slot);
-        let meta = Meta { as_of, chosen: unique.unwrap_or(0), ..item.meta };
-        let joined = join(item.value);
+        let meta = Meta { as_of, chosen: unique.unwrap_or(0), ..item.meta() };
+        let joined = join(item.value());
         if joined.len() > at.value_bytes_max {
             return Store::TooLarge;
         }
@@ -166,7 +166,7 @@ impl Shard {
         meta: Meta,
         value: Vec<u8>,
         peer: &mut Peer,
-        at: At,
+        at: &At,
     ) -> Result<(), NoRoom> {
         let tags = self.engine.tags(slot).to_list();
         self.engine.replace(key, slot, meta, tags.tags(), value.into(), at.now.seconds())?;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Listed, Meta, Over, Slot};
+use crate::cache::engine::{Listed, Meta, Over, Slot};
 use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
@@ -17,10 +17,27 @@ use crate::cache::voided::{Cover, Depth, Void, Voided};
 
 impl Shard {
     /// Clears away what is over, and says what is left. Every command begins here.
-    pub(super) fn state(&mut self, key: &Key, at: At) -> State {
+    #[inline]
+    pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
+        let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
+        let is_live = !is_stale && (expiry == 0 || expiry > at.now.seconds());
+        match is_live && self.is_quiet_since(as_of, at) {
+            true => State::Live(slot),
+            false => self.settle(key, slot, at),
+        }
+    }
+
+    /// Whether nothing that covers many items was voided since.
+    fn is_quiet_since(&self, as_of: Seq, at: &At) -> bool {
+        as_of > self.floor.newest() && at.broad.is_quiet_since(as_of)
+    }
+
+    /// What is left of an item that is not plainly live.
+    #[inline(never)]
+    fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
-        let cover = match meta.as_of > self.floor.newest() && at.broad.is_quiet_since(meta.as_of) {
+        let cover = match self.is_quiet_since(meta.as_of, at) {
             true => Cover::None,
             false => self.cover(key.bytes, self.engine.tags(slot), meta.as_of, at),
         };
@@ -51,7 +68,7 @@ impl Shard {
     }
 
     /// `flush_all`: a void of everything, now or when `due`. Returns the newest such void before, and this one.
-    pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: At) -> (Seq, Seq) {
+    pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: &At) -> (Seq, Seq) {
         let before = self.floor.newest();
         self.flush_at = due;
         if due.is_none() {
@@ -61,7 +78,7 @@ impl Shard {
     }
 
     /// Voids a key, and leaves a stale copy or nothing, whatever the policy says.
-    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: At) {
+    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) {
         let state = self.state(key, at);
         self.void(key, peer, at);
         if depth == Depth::Hard {
@@ -83,10 +100,10 @@ impl Shard {
     }
 
     /// Shows the live items at this position; returns the position that comes next.
-    pub(crate) fn list(&self, position: u32, at: At, mut show: impl FnMut(Listed)) -> Option<u32> {
+    pub(crate) fn list(&self, position: u32, at: &At, mut show: impl FnMut(Listed)) -> Option<u32> {
         let second = at.now.seconds();
         self.engine.list(position, |listed| {
-            let Item { meta, tags, .. } = listed.item;
+            let (meta, tags) = (listed.item.meta(), listed.item.tags());
             let is_over = meta.is_stale || (meta.expiry != 0 && meta.expiry <= second);
             if !is_over && self.cover(listed.key, tags, meta.as_of, at) == Cover::None {
                 show(listed);
@@ -95,7 +112,7 @@ impl Shard {
     }
 
     /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
-    pub(crate) fn sweep(&mut self, at: At) -> bool {
+    pub(crate) fn sweep(&mut self, at: &At) -> bool {
         let (newest, second) = (at.broad.newest(), at.now.seconds());
         let (known, began) = self.looked_for;
         if newest > known && (known == Seq::ZERO || second >= began + ROUND_SECONDS) {
@@ -106,18 +123,18 @@ impl Shard {
     }
 
     /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
-    pub(crate) fn reclaim(&mut self, share: usize, at: At) -> bool {
+    pub(crate) fn reclaim(&mut self, share: usize, at: &At) -> bool {
         self.with_over(at, |shard, over| shard.engine.reclaim(share, over))
     }
 
     /// Voids one key: nothing older may be stored or served under it.
-    pub(super) fn void(&mut self, key: &Key, peer: &mut Peer, at: At) -> Seq {
+    pub(super) fn void(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Seq {
         let seq = at.clock.fresh();
         self.void_as_of(key, seq, peer, at);
         seq
     }
 
-    pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: At) {
+    pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
         let covering = self.covering(key.hash);
         peer.notes.own_void(key.hash, covering, seq, at.age());
         self.voids.raise(key.hash, seq);
@@ -136,7 +153,7 @@ impl Shard {
     }
 
     /// The lease of a key; a void of one of its prefixes has ended it. Tags come with the value alone.
-    pub(super) fn lease(&mut self, key: &Key, at: At) -> Option<Lease> {
+    pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
         let lease = *self.leases.find(key.hash)?;
         if lease.is_outstanding(at.now.millis) && at.broad.covers(key.bytes, Tags::NONE, lease.seq) {
             self.end_lease(key);
@@ -145,9 +162,10 @@ impl Shard {
     }
 
     /// A voided item stays as a stale copy where the policy wants that, from its first void on.
-    pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: At) {
-        let Item { meta, value, .. } = self.engine.item(slot);
-        if at.policy.stale.is_zero() || value.is_empty() {
+    pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: &At) {
+        let item = self.engine.item(slot);
+        let meta = item.meta();
+        if at.policy.stale.is_zero() || item.value().is_empty() {
             return self.remove(key, slot, at);
         }
         let kept = seconds_after(at.now, at.policy.stale);
@@ -158,7 +176,7 @@ impl Shard {
     }
 
     /// A value that was voided becomes a soft stale copy, until it ends, `until`, or as long as the policy says.
-    pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: At) {
+    pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
         let meta = self.engine.meta(slot);
         let end = if meta.is_stale { meta.gone } else { meta.expiry };
         let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
@@ -166,10 +184,11 @@ impl Shard {
     }
 
     /// A soft stale copy ends with the first of these seconds that is not 0.
-    fn keep_soft<const N: usize>(&mut self, key: &Key, slot: Slot, ends: [u32; N], at: At) -> Option<Slot> {
-        let (Item { meta, value, .. }, second) = (self.engine.item(slot), at.now.seconds());
+    fn keep_soft<const N: usize>(&mut self, key: &Key, slot: Slot, ends: [u32; N], at: &At) -> Option<Slot> {
+        let (item, second) = (self.engine.item(slot), at.now.seconds());
+        let meta = item.meta();
         let gone = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
-        if value.is_empty() || (gone != 0 && gone <= second) {
+        if item.value().is_empty() || (gone != 0 && gone <= second) {
             self.remove(key, slot, at);
             return None;
         }
@@ -178,10 +197,10 @@ impl Shard {
     }
 
     /// The time of a live item has passed, and the policy keeps stale copies.
-    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: At) -> State {
+    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: &At) -> State {
         let second = at.now.seconds();
         self.engine.met_expired();
-        if self.engine.item(slot).value.is_empty() {
+        if self.engine.item(slot).value().is_empty() {
             self.engine.expired(slot, second);
             return State::Absent;
         }
@@ -189,11 +208,11 @@ impl Shard {
         kept.map_or(State::Absent, State::Stale)
     }
 
-    fn cover(&self, key: &[u8], tags: Tags, as_of: Seq, at: At) -> Cover {
+    fn cover(&self, key: &[u8], tags: Tags, as_of: Seq, at: &At) -> Cover {
         at.cover(&self.floor, key, tags, as_of)
     }
 
-    pub(super) fn flush(&mut self, depth: Depth, at: At) {
+    pub(super) fn flush(&mut self, depth: Depth, at: &At) {
         self.flush_at = None;
         let kept_seconds = at.policies.longest_kept();
         self.floor.void(at.clock.fresh(), Void { depth, kept_seconds, now: at.now });
@@ -201,7 +220,7 @@ impl Shard {
         self.woken.extend(self.leases.end_all());
     }
 
-    fn with_over<R>(&mut self, at: At, act: impl FnOnce(&mut Self, Over) -> R) -> R {
+    fn with_over<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Over) -> R) -> R {
         let floor = self.floor;
         let otherwise = |as_of: Seq, key: &[u8], tags: Tags| match floor
             .cover(as_of)

@@ -1,0 +1,59 @@
+//! Where words end, looked for eight bytes at a time: most words are too short for wider steps to pay.
+//!
+//! The tests of eight bytes at once are those of "Bit Twiddling Hacks" (S. E. Anderson, Stanford, 1997-2005): the lowest
+//! byte that they mark is always one that was looked for.
+
+/// How many bytes stand before the first space.
+pub(super) fn before_space(bytes: &[u8]) -> usize {
+    before(bytes, |eight| zeros(eight ^ each(b' ')), |byte| byte == b' ')
+}
+
+/// How many bytes stand before the first space or control byte: what may stand in a key.
+pub(super) fn before_blank(bytes: &[u8]) -> usize {
+    let marks = |eight| below(eight, b' ' + 1) | zeros(eight ^ each(DELETE));
+    before(bytes, marks, |byte| byte <= b' ' || byte == DELETE)
+}
+
+#[inline]
+fn before(bytes: &[u8], marks: impl Fn(u64) -> u64, is_it: impl Fn(u8) -> bool) -> usize {
+    let (eights, few) = bytes.as_chunks();
+    for (nth, eight) in eights.iter().enumerate() {
+        let marks = marks(u64::from_le_bytes(*eight));
+        if marks != 0 {
+            return nth * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    bytes.len() - few.len() + few.iter().position(|byte| is_it(*byte)).unwrap_or(few.len())
+}
+
+/// Marks the bytes that are less than `limit`, which is at most 128.
+fn below(eight: u64, limit: u8) -> u64 {
+    eight.wrapping_sub(each(limit)) & !eight & each(0x80)
+}
+
+fn zeros(eight: u64) -> u64 {
+    below(eight, 1)
+}
+
+/// A byte eight times.
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+const DELETE: u8 = 0x7f;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_once_are_as_good_as_one(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let first = |is_it: fn(u8) -> bool| bytes.iter().position(|byte| is_it(*byte)).unwrap_or(bytes.len());
+            prop_assert_eq!(before_space(&bytes), first(|byte| byte == b' '));
+            prop_assert_eq!(before_blank(&bytes), first(|byte| byte == b' ' || byte.is_ascii_control()));
+        }
+    }
+}

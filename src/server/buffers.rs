@@ -1,0 +1,33 @@
+//! The buffers of the connections of one thread. A connection has them only while something is in them: one that waits
+//! for its peer holds nothing but its state, and the next one works in memory that is still in the processor's caches.
+
+use std::cell::RefCell;
+
+use crate::protocol::{Decoder, Output};
+
+thread_local! {
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives a connection buffers to work with.
+pub(super) fn lend(decoder: &mut Decoder, output: &mut Output) {
+    FREE.with_borrow_mut(|free| {
+        decoder.lend(|| free.pop().unwrap_or_default());
+        output.lend(|| free.pop().unwrap_or_default());
+    });
+}
+
+/// Takes back those that nothing is in.
+pub(super) fn take_back(decoder: &mut Decoder, output: &mut Output) {
+    let idle = [decoder.take_idle(), output.take_idle()].into_iter().flatten();
+    FREE.with_borrow_mut(|free| {
+        let room = BUFFERS_MAX.saturating_sub(free.len());
+        let is_useful = |buffer: &Vec<u8>| (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        free.extend(idle.filter(is_useful).take(room));
+    });
+}
+
+/// Buffers that a thread keeps at most, for connections to come: 4 MiB.
+const BUFFERS_MAX: usize = 64;
+/// Longer ones are given back to the system.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
