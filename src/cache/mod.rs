@@ -415,7 +415,9 @@ impl Cache {
             let result = act(&mut shard, at);
             (result, shard.take_left())
         };
-        left.into_iter().for_each(|left| self.deal_with(left));
+        if let Some(left) = left {
+            self.deal_with(left);
+        }
         result
     }
 

@@ -70,16 +70,23 @@ impl Shape {
 }
 
 impl<'a> Packed<'a> {
+    #[inline(always)]
     pub(super) fn key(self) -> &'a [u8] {
         let shape = self.shape();
         &self.0[shape.key_at()..shape.value_at()]
     }
 
+    #[inline(always)]
     pub(super) fn value(self) -> &'a [u8] {
         let shape = self.shape();
         &self.0[shape.value_at()..shape.value_at() + shape.value_len]
     }
 
+    pub(super) fn value_bytes(self) -> usize {
+        (self.word(8) & VALUE_LEN_MASK) as usize
+    }
+
+    #[inline(always)]
     pub(super) fn tags(self) -> Tags<'a> {
         if !self.is_tagged() {
             return Tags::NONE;
@@ -88,6 +95,7 @@ impl<'a> Packed<'a> {
         Tags::from_packed(&self.0[shape.tags_at() + TAGS_LEN_BYTES..shape.key_at()])
     }
 
+    #[inline(always)]
     pub(super) fn meta(self) -> Meta {
         let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
         Meta {
@@ -144,8 +152,9 @@ impl<'a> Packed<'a> {
         self.shape().place()
     }
 
+    #[inline(always)]
     fn shape(self) -> Shape {
-        let value_len = (self.word(8) & VALUE_LEN_MASK) as usize;
+        let value_len = self.value_bytes();
         let key_len = self.header()[KEY_LEN].into();
         let (is_chosen, is_extra) = (self.has(CHOSEN), self.has(EXTRA));
         let mut shape = Shape { is_chosen, is_extra, key_len, tags_len: 0, value_len };

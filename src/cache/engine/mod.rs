@@ -268,7 +268,7 @@ impl Engine {
         let Item { accessed, ends, is_fetched, .. } = before;
         head.read(second);
         let item = Item { accessed, ends, is_fetched, head: head.into_view(), shared };
-        self.counts.sizes[SizeCounts::class(item.value().len())].hits += 1;
+        self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
         item
     }
 
@@ -306,6 +306,7 @@ impl Engine {
     }
 
     /// What is stored beside the bytes.
+    #[inline(always)]
     pub(crate) fn meta(&self, slot: Slot) -> Meta {
         self.head(slot).meta()
     }
@@ -394,6 +395,7 @@ impl Engine {
         result
     }
 
+    #[inline(always)]
     fn head(&self, slot: Slot) -> Packed<'_> {
         match slot.place() {
             Place::Large(number) => self.large.get(number).head(),
@@ -438,20 +440,25 @@ impl<'a> Item<'a> {
         Item { accessed: head.accessed(), ends, is_fetched: head.is_fetched(), head, shared }
     }
 
+    /// The length of the value.
+    fn value_bytes(&self) -> usize {
+        self.shared.map_or_else(|| self.head.value_bytes(), Bytes::len)
+    }
+
     /// All that is told of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn meta(&self) -> Meta {
         self.head.meta()
     }
 
     /// The names under which it can be voided together with others.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tags(&self) -> Tags<'a> {
         self.head.tags()
     }
 
     /// The bytes themselves.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self) -> &'a [u8] {
         self.shared.map_or_else(|| self.head.value(), |shared| shared)
     }
