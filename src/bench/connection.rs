@@ -44,13 +44,13 @@ pub enum Failure {
 }
 
 impl<S: Read + Write> Connection<S> {
-    pub fn new(stream: S, dialect: Dialect) -> Connection<S> {
+    pub fn new(stream: S, dialect: Dialect, key_bytes: usize) -> Connection<S> {
         Connection {
             answered: 0,
             batch: Batch::default(),
             began: 0,
             fills: Batch::default(),
-            replies: Replies::new(dialect),
+            replies: Replies::new(dialect, key_bytes),
             rest: Vec::new(),
             stream,
             written: 0,

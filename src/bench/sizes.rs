@@ -75,7 +75,7 @@ fn log_normal(parameters: &str) -> Result<Sizes, &'static str> {
 }
 
 fn list(text: &str) -> Result<Sizes, &'static str> {
-    let entry = |entry: &str| {
+    let entry = |entry: &str| -> Result<(usize, u32), &'static str> {
         let (bytes, weight) = entry.split_once(':').unwrap_or((entry, "1"));
         Ok((size(bytes)?, weight.parse::<u32>().map_err(|_| "a weight is a number")?))
     };
