@@ -59,6 +59,14 @@ impl Clock {
         millis.fetch_add(span.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Nanoseconds of monotonic time since the clock was made, for measurements.
+    pub fn nanos(&self) -> u64 {
+        match self {
+            Clock::Manual(millis) => millis.load(Ordering::Relaxed) * 1_000_000,
+            Clock::System(origin) => origin.elapsed().as_nanos() as u64,
+        }
+    }
+
     /// Reads both clocks.
     #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
     pub fn now(&self) -> Now {
@@ -98,6 +106,7 @@ mod tests {
         let clock = Clock::manual();
         clock.advance(Duration::from_millis(2_500));
         assert_eq!(clock.now(), Now { millis: 2_500, unix: MANUAL_UNIX + 2 });
+        assert_eq!(clock.nanos(), 2_500_000_000);
         assert_eq!(clock.now().seconds(), 4);
         assert_eq!(clock.now().after(Duration::from_secs(1)), 3_500);
     }

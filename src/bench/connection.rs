@@ -1,0 +1,249 @@
+//! One connection: a batch on its way, and what of its replies has come.
+//!
+//! Deliberately absent: time and waiting. Whoever drives it says when a batch began, and calls when there is something.
+
+use std::fmt::{self, Display};
+use std::io::{self, Read, Write};
+
+use super::replies::{Replies, Reply, Unexpected};
+use super::server::Dialect;
+use super::source::{Asked, Batch, Source};
+use super::tally::{Outcome, Tally};
+
+/// A connection over a socket that does not block.
+pub struct Connection<S> {
+    /// Parts of the batch that are answered.
+    answered: usize,
+    batch: Batch,
+    /// When the batch was sent, or was due.
+    began: u64,
+    /// For the leases that the batch was granted.
+    fills: Batch,
+    replies: Replies,
+    /// What was read and is not yet a whole reply.
+    rest: Vec<u8>,
+    stream: S,
+    /// Bytes of the batch that are written.
+    written: usize,
+}
+
+/// Why a server cannot be measured.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server has closed a connection.
+    Closed,
+    /// The system has said no.
+    Io(io::Error),
+    /// Nothing was heard for so long.
+    Silent {
+        /// For how long.
+        seconds: u64,
+    },
+    /// The server said something that is no answer to what was asked.
+    Unexpected(String),
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub fn new(stream: S, dialect: Dialect, key_bytes: usize) -> Connection<S> {
+        Connection {
+            answered: 0,
+            batch: Batch::default(),
+            began: 0,
+            fills: Batch::default(),
+            replies: Replies::new(dialect, key_bytes),
+            rest: Vec::new(),
+            stream,
+            written: 0,
+        }
+    }
+
+    /// Sends the next batch.
+    pub fn ask(&mut self, source: &mut Source, tasks: usize, began: u64) -> Result<(), Failure> {
+        source.ask(&mut self.batch, tasks);
+        self.begin(began)
+    }
+
+    /// Sends the fills for what was leased.
+    pub fn fill(&mut self, began: u64) -> Result<(), Failure> {
+        std::mem::swap(&mut self.batch, &mut self.fills);
+        self.fills.clear();
+        self.begin(began)
+    }
+
+    fn begin(&mut self, began: u64) -> Result<(), Failure> {
+        (self.answered, self.written, self.began) = (0, 0, began);
+        self.push()
+    }
+
+    /// Writes as much of the batch as the socket takes.
+    pub fn push(&mut self) -> Result<(), Failure> {
+        while self.written < self.batch.bytes.len() {
+            match self.stream.write(&self.batch.bytes[self.written..]) {
+                Ok(bytes) => self.written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::Io(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; true if the batch is answered by now.
+    pub fn pull(
+        &mut self,
+        inbox: &mut [u8],
+        source: &mut Source,
+        tally: &mut Tally,
+    ) -> Result<bool, Failure> {
+        loop {
+            let kept = self.rest.len();
+            inbox[..kept].copy_from_slice(&self.rest);
+            let read = match self.stream.read(&mut inbox[kept..]) {
+                Ok(0) => return Err(Failure::Closed),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Failure::Io(error)),
+            };
+            tally.bytes_read += read as u64;
+            let input = &inbox[..kept + read];
+            let used = self.take(input, source, tally)?;
+            self.rest.clear();
+            self.rest.extend_from_slice(&input[used..]);
+            if self.is_answered() {
+                return if self.rest.is_empty() { Ok(true) } else { Err(unasked(&self.rest)) };
+            }
+            // The socket is empty: whatever comes next is told of.
+            if input.len() < inbox.len() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Looks at replies; returns how many bytes they were.
+    fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Failure> {
+        let mut at = 0;
+        while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
+            let Some(reply) = self.replies.next(input, &mut at)? else { break };
+            self.accept(reply, source, tally)?;
+        }
+        Ok(at)
+    }
+
+    /// Holds a reply against what was asked.
+    fn accept(&mut self, reply: Reply, source: &mut Source, tally: &mut Tally) -> Result<(), Failure> {
+        loop {
+            let asked = self.batch.asked[self.answered];
+            self.answered += 1;
+            let outcome = match (asked, reply) {
+                (Asked::Key { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
+                    seen(source, key, begin)
+                }
+                (Asked::Key { .. }, Reply::Block { .. } | Reply::End) => {
+                    tally.count(Outcome::Miss);
+                    continue;
+                }
+                (Asked::End, Reply::End) => return Ok(()),
+                (Asked::Array(keys), Reply::Array(count)) if keys == count => return Ok(()),
+                (Asked::Item { key }, Reply::Block { begin, .. }) => seen(source, key, begin),
+                (Asked::Item { .. }, Reply::Miss) => Outcome::Miss,
+                (Asked::Lease { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
+                    seen(source, key, begin)
+                }
+                (Asked::Lease { at, .. }, Reply::Lease { key: text, token: HOT })
+                    if self.is_key(at, text) =>
+                {
+                    Outcome::Busy
+                }
+                (Asked::Lease { key, at }, Reply::Lease { key: text, token }) if self.is_key(at, text) => {
+                    source.fill(&mut self.fills, key, token);
+                    Outcome::Granted
+                }
+                (Asked::Set, Reply::Stored | Reply::Done) => Outcome::Stored,
+                (Asked::Set, Reply::NotStored) => Outcome::NotStored,
+                (Asked::Fill, Reply::Stored) => Outcome::Filled,
+                (Asked::Fill, Reply::NotStored) => Outcome::RefusedFill,
+                (Asked::Delete, Reply::Deleted | Reply::Done) => Outcome::Deleted,
+                (Asked::Delete, Reply::NotFound) => Outcome::NotFound,
+                (asked, Reply::Error(kind)) => {
+                    self.pass_over(asked);
+                    kind
+                }
+                (asked, reply) => return Err(Failure::Unexpected(format!("{reply:?} to {asked:?}"))),
+            };
+            tally.count(outcome);
+            return Ok(());
+        }
+    }
+
+    /// An error is the whole answer to a command, however many parts of it are expected.
+    fn pass_over(&mut self, asked: Asked) {
+        let rest = &self.batch.asked[self.answered..];
+        self.answered += match asked {
+            Asked::Array(keys) => keys,
+            Asked::Key { .. } | Asked::Lease { .. } => {
+                1 + rest.iter().position(|asked| *asked == Asked::End).expect("a get ends")
+            }
+            Asked::Delete | Asked::End | Asked::Fill | Asked::Item { .. } | Asked::Set => 0,
+        };
+    }
+
+    fn is_key(&self, at: usize, text: &[u8]) -> bool {
+        let asked = &self.batch.bytes[at..];
+        asked.starts_with(text) && matches!(asked[text.len()], b' ' | b'\r')
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answered == self.batch.asked.len() && !self.replies.is_in_block()
+    }
+
+    /// Whether leases were granted that are to be filled.
+    pub fn owes_fills(&self) -> bool {
+        !self.fills.asked.is_empty()
+    }
+
+    /// When the batch was sent, or was due.
+    pub fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// What was sent last.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+fn seen(source: &Source, key: u64, begin: &[u8]) -> Outcome {
+    if source.value(key, begin.len()) == begin { Outcome::Hit } else { Outcome::WrongValue }
+}
+
+fn unasked(bytes: &[u8]) -> Failure {
+    let told = &bytes[..bytes.len().min(100)];
+    Failure::Unexpected(format!("{} behind all replies", told.escape_ascii()))
+}
+
+impl Display for Failure {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::Closed => write!(to, "the server has closed a connection"),
+            Failure::Io(error) => write!(to, "{error}"),
+            Failure::Silent { seconds } => write!(to, "the server has said nothing for {seconds} s"),
+            Failure::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
+        }
+    }
+}
+
+impl From<Unexpected> for Failure {
+    fn from(Unexpected(line): Unexpected) -> Failure {
+        Failure::Unexpected(line)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Io(error)
+    }
+}
+
+/// The token of whoever must wait for another's fill.
+const HOT: u64 = 1;

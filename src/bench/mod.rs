@@ -1,0 +1,102 @@
+//! The load generator, `leasehold bench`: what a server can do, and what its users would feel.
+//!
+//! A [`Plan`] says what is asked. `source` encodes requests, `connection` sends them batch by batch and holds the replies
+//! against what was asked, `worker` drives the connections of one thread, and [`Report`] tells what was seen.
+//!
+//! It must never be what is measured: requests are encoded into one buffer per connection and sent in one write, replies
+//! are read in place and values skipped, the clock is read once for each batch, and nothing is allocated for a request.
+//!
+//! Deliberately absent: Unix sockets, TLS, and everything of Redis but GET, MGET, SET and DEL.
+
+mod connection;
+mod mix;
+mod options;
+mod pace;
+mod popularity;
+mod replies;
+mod report;
+mod run;
+mod server;
+mod sizes;
+mod source;
+mod tally;
+mod worker;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+pub use self::connection::Failure;
+pub use self::options::{Options, Plan};
+pub use self::report::{Report, Round, median};
+pub use self::run::{preload, run};
+pub use self::server::{Dialect, Server};
+
+/// `leasehold bench`, from its name to its exit code.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Err(sentence) = options.plan.check(options.servers()) {
+        let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
+        return ExitCode::FAILURE;
+    }
+    let told = measure(&options).and_then(|report| {
+        tell(&report, options.json.as_deref())?;
+        Ok(report.errors())
+    });
+    match told {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(errors) => {
+            eprintln!("{errors} wrong answers");
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Loads all servers in turn, round after round.
+///
+/// # Errors
+/// If one of them cannot be measured.
+pub fn measure(options: &Options) -> Result<Report, Failure> {
+    let (plan, servers) = (&options.plan, options.servers());
+    if !plan.no_preload {
+        servers.iter().try_for_each(|server| preload(plan, server))?;
+    }
+    let tells = options.progress || io::stderr().is_terminal();
+    let mut rounds = vec![Vec::new(); servers.len()];
+    for _ in 0..if options.compare.is_empty() { 1 } else { options.rounds } {
+        for (server, rounds) in servers.iter().zip(&mut rounds) {
+            let measured = run(plan, server, &mut |progress| {
+                if tells {
+                    eprintln!("{server}: {} s, {} requests a second", progress.seconds, progress.requests);
+                }
+            })?;
+            rounds.push(Round::new(&measured));
+        }
+    }
+    Ok(Report::new(servers, rounds))
+}
+
+fn tell(report: &Report, json: Option<&Path>) -> io::Result<()> {
+    let Some(path) = json else { return Ok(print!("{report}")) };
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    if path == Path::new("-") {
+        return Ok(print!("{text}"));
+    }
+    print!("{report}");
+    fs::write(path, text)
+}

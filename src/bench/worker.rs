@@ -1,0 +1,209 @@
+//! One thread: its connections, and the loop that drives them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::connection::{Connection, Failure};
+use super::options::Plan;
+use super::pace::Pace;
+use super::server::Dialect;
+use super::source::{Source, Values};
+use super::tally::Tally;
+use crate::clock::Clock;
+
+/// What all threads of a run share.
+pub struct Run<'a> {
+    pub clock: Clock,
+    pub dialect: Dialect,
+    pub plan: &'a Plan,
+    /// Requests that are answered.
+    pub progress: AtomicU64,
+    pub times: Times,
+    pub values: Values,
+}
+
+/// Readings of the clock.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub start: u64,
+    /// What begins from here on counts.
+    pub from: u64,
+    /// Nothing begins from here on.
+    pub end: u64,
+}
+
+/// One thread's part of a run.
+pub struct Worker<'a> {
+    connections: Vec<Connection<TcpStream>>,
+    /// When something was heard last.
+    heard: u64,
+    inbox: Box<[u8]>,
+    /// When their batches are due, in an open loop.
+    paces: Option<Vec<Pace>>,
+    poll: Poll,
+    run: &'a Run<'a>,
+    source: Source,
+    tally: Tally,
+    /// Requests that may still begin.
+    tasks_left: usize,
+    /// When to go on with connections that wait for no reply.
+    timers: BinaryHeap<Reverse<(u64, usize)>>,
+    /// Connections that wait for replies.
+    waiting: usize,
+    /// What does not count.
+    warm_up: Tally,
+}
+
+impl<'a> Worker<'a> {
+    /// # Errors
+    /// If the system has no room for it.
+    pub fn new(run: &'a Run<'a>, thread: usize, streams: Vec<std::net::TcpStream>) -> io::Result<Worker<'a>> {
+        let (plan, poll) = (run.plan, Poll::new()?);
+        let paces = plan.rate.map(|rate| paces(plan, rate, run.times.start, streams.len()));
+        let mut connections = Vec::new();
+        for (index, stream) in streams.into_iter().enumerate() {
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+            connections.push(Connection::new(stream, run.dialect, plan.key_bytes));
+        }
+        Ok(Worker {
+            connections,
+            heard: run.times.start,
+            inbox: vec![0; INBOX_BYTES].into_boxed_slice(),
+            paces,
+            poll,
+            run,
+            source: Source::new(plan, run.dialect, run.values.clone(), thread),
+            tally: Tally::new(),
+            tasks_left: plan.requests.map_or(usize::MAX, |all| share(all, plan.threads, thread)),
+            timers: BinaryHeap::new(),
+            waiting: 0,
+            warm_up: Tally::new(),
+        })
+    }
+
+    /// Runs to the end, and tells what was seen.
+    ///
+    /// # Errors
+    /// If the server goes away, falls silent or talks nonsense.
+    pub fn work(mut self) -> Result<Tally, Failure> {
+        let mut events = Events::with_capacity(EVENTS);
+        for index in 0..self.connections.len() {
+            self.go_on(index, self.run.clock.nanos())?;
+        }
+        let mut now = self.run.clock.nanos();
+        while self.waiting > 0 || !self.timers.is_empty() {
+            match self.poll.poll(&mut events, Some(self.patience(now))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                let Token(index) = event.token();
+                if event.is_writable() {
+                    self.connections[index].push()?;
+                }
+                if event.is_readable() {
+                    self.pull(index)?;
+                }
+            }
+            now = self.run.clock.nanos();
+            self.listen(now, events.is_empty())?;
+            while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+                let Reverse((_, index)) = self.timers.pop().expect("it was seen");
+                self.go_on(index, now)?;
+            }
+        }
+        self.tally.unsent =
+            self.paces.iter().flatten().map(|pace| pace.untaken(self.run.times.end)).sum::<u64>();
+        Ok(self.tally)
+    }
+
+    fn pull(&mut self, index: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        let counts = connection.began() >= self.run.times.from;
+        let tally = if counts { &mut self.tally } else { &mut self.warm_up };
+        if !connection.pull(&mut self.inbox, &mut self.source, tally)? {
+            return Ok(());
+        }
+        let (now, batch) = (self.run.clock.nanos(), connection.batch());
+        tally.answered(&batch.requests, now - connection.began());
+        tally.bytes_written += batch.bytes.len() as u64;
+        tally.last_nanos = now;
+        self.waiting -= 1;
+        let requests: u32 = batch.requests.iter().sum();
+        self.run.progress.fetch_add(requests.into(), Ordering::Relaxed);
+        if self.run.plan.load_ms > 0 && connection.owes_fills() {
+            self.timers.push(Reverse((now + self.run.plan.load_ms * NANOS_PER_MS, index)));
+            return Ok(());
+        }
+        self.go_on(index, now)
+    }
+
+    /// Sends what comes next on a connection that waits for nothing, or sees to it that this is done in time.
+    fn go_on(&mut self, index: usize, now: u64) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        if connection.owes_fills() {
+            self.waiting += 1;
+            return connection.fill(now);
+        }
+        if now >= self.run.times.end || self.tasks_left == 0 {
+            return Ok(());
+        }
+        let mut began = now;
+        if let Some(paces) = &mut self.paces {
+            match paces[index].take(now) {
+                Ok(due) => began = due,
+                Err(due) if due < self.run.times.end => return Ok(self.timers.push(Reverse((due, index)))),
+                Err(_) => return Ok(()),
+            }
+        }
+        let tasks = self.run.plan.pipeline.min(self.tasks_left);
+        self.tasks_left -= tasks;
+        self.waiting += 1;
+        connection.ask(&mut self.source, tasks, began)
+    }
+
+    /// How long to wait for replies.
+    fn patience(&self, now: u64) -> Duration {
+        let Some(Reverse((due, _))) = self.timers.peek() else { return Duration::from_secs(1) };
+        let left = Duration::from_nanos(due.saturating_sub(now));
+        // The system wakes at whole milliseconds, up to two too late: the last ones are spent looking.
+        if left < TIMER_GRAIN * 2 { Duration::ZERO } else { left - TIMER_GRAIN }
+    }
+
+    fn listen(&mut self, now: u64, is_silent: bool) -> Result<(), Failure> {
+        if !is_silent || self.waiting == 0 {
+            self.heard = now;
+        }
+        let seconds = (now - self.heard) / NANOS_PER_SECOND;
+        if seconds < SILENCE_SECONDS_MAX { Ok(()) } else { Err(Failure::Silent { seconds }) }
+    }
+}
+
+/// The connections of a thread come in turn.
+fn paces(plan: &Plan, rate: usize, start: u64, connections: usize) -> Vec<Pace> {
+    let every = (plan.pipeline * plan.connections) as f64 / rate as f64 * NANOS_PER_SECOND as f64;
+    let every = (every as u64).max(1);
+    (0..connections)
+        .map(|index| Pace::new(start + every * index as u64 / connections as u64, every))
+        .collect()
+}
+
+/// One of so many parts, which differ by one at most.
+pub fn share(whole: usize, parts: usize, part: usize) -> usize {
+    whole / parts + usize::from(part < whole % parts)
+}
+
+/// Large values are read in pieces of this size.
+const INBOX_BYTES: usize = 256 * 1024;
+const EVENTS: usize = 1024;
+const NANOS_PER_MS: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const SILENCE_SECONDS_MAX: u64 = 10;
+const TIMER_GRAIN: Duration = Duration::from_millis(1);

@@ -1,0 +1,225 @@
+//! The server: what the binary is without a subcommand, with memcached's flags and exit codes.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use leasehold::protocol::Shutdown;
+use leasehold::server::process::{self, PidFile};
+use leasehold::server::{
+    Listeners, MEMORY_MIN, Options, PolicyOptions, Server, logging, probe_memory_file, read_users,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Serves until it is told to stop.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    if options.license {
+        print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let options = match options.checked() {
+        Ok(options) => options,
+        Err(sentence) => {
+            let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
+            return EX_USAGE.into();
+        }
+    };
+    if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
+        println!("{} is right", path.display());
+        return ExitCode::SUCCESS;
+    }
+    logging::init(options.verbose.into());
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            tracing::error!("{error}");
+            code.into()
+        }
+    }
+}
+
+/// Why the server did not come to its end.
+struct Failure {
+    /// What the process exits with.
+    code: u8,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure { code: EX_OSERR, error }
+    }
+}
+
+/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
+/// fails is seen by whoever started it.
+fn run(mut options: Options) -> Result<(), Failure> {
+    process::allow_descriptors(options.connections)?;
+    if options.enable_coredumps {
+        process::allow_cores()?;
+    }
+    if options.lock_memory {
+        process::allow_locked_memory()?;
+    }
+    let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
+    let listeners = Listeners::bind(&options)?;
+    if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
+        warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
+    }
+    if let Some(user) = &options.user {
+        process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
+    }
+    if options.daemon {
+        // A daemon's paths begin at the root.
+        options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
+        options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
+        options.policies.config = options.policies.config.map(std::path::absolute).transpose()?;
+        // Who started it hears of this only here.
+        options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+        // Core files are written to the folder that it runs in.
+        process::daemonize(options.enable_coredumps, options.verbose > 0)?;
+    }
+    // The memory of the process that went into the background would not be.
+    if options.lock_memory {
+        process::lock_memory()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that this process runs, so that no signal finds it unprepared.
+    let signals = runtime.block_on(async { Signals::catch() })?;
+    let pid_file = options.pidfile.as_deref().and_then(|path| warned(PidFile::write(path)));
+    announce(&listeners, &options);
+    let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
+    let server = Server::serve(listeners, users, options)?;
+    match runtime.block_on(told_to_stop(&server, signals, auth_file, policies)) {
+        Shutdown::AtOnce => server.stop(),
+        Shutdown::Graceful => server.stop_gracefully()?,
+    }
+    drop(pid_file);
+    Ok(())
+}
+
+/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+fn warned<T>(written: io::Result<T>) -> Option<T> {
+    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
+}
+
+fn announce(listeners: &Listeners, options: &Options) {
+    if options.udp_port != 0 {
+        tracing::warn!(
+            port = options.udp_port,
+            "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
+        );
+    }
+    let meaningless = options.meaningless();
+    if !meaningless.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
+    }
+    if options.is_frugal() {
+        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+    }
+    if options.allows_old_tls() {
+        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
+    }
+    if let Some(path) = &options.socket {
+        tracing::info!("listening on {}", path.display());
+    }
+    if options.socket.is_none() && listeners.addresses().is_empty() {
+        tracing::warn!("listening on nothing");
+    }
+    let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
+    for address in listeners.addresses() {
+        tracing::info!("listening on {address}{why}");
+    }
+    let config = options.cache();
+    tracing::info!(
+        memory_mb = config.memory_bytes >> 20,
+        fixed_tables_mb = config.fixed_table_bytes() >> 20,
+        threads = options.threads,
+        connections = options.connections,
+        implicit_leases = ?config.policies.general().implicit,
+        "leasehold {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+/// The signals that end the server.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+async fn told_to_stop(
+    server: &Server,
+    mut signals: Signals,
+    auth_file: Option<PathBuf>,
+    mut policies: PolicyOptions,
+) -> Shutdown {
+    let (how, why) = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref(), &mut policies),
+            _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
+            _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
+            _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
+            how = server.stopped() => break (how, "a client asked for it"),
+        }
+    };
+    tracing::info!("stopping: {why}");
+    how
+}
+
+/// SIGHUP: who may come in may have changed, and what is decided about keys.
+fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOptions) {
+    if auth_file.is_none() && policies.config.is_none() {
+        tracing::info!("SIGHUP: there is no file to read again");
+    }
+    match auth_file.map(read_users) {
+        None => {}
+        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old users stay"),
+        Some(Ok(users)) => {
+            server.admit(users);
+            tracing::info!("SIGHUP: the users are read again");
+        }
+    }
+    match policies.read() {
+        Err(why) => tracing::error!("SIGHUP: {why}; the old policies stay"),
+        Ok(()) if policies.config.is_none() => {}
+        Ok(()) => {
+            server.decide(policies.policies());
+            tracing::info!("SIGHUP: the policies are read again");
+        }
+    }
+}
+
+const LICENSE: &str = include_str!("../LICENSE");
+/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
+/// (`sysexits.h`); what cannot be read at all is a plain failure.
+const EXIT_FAILURE: u8 = 1;
+const EX_USAGE: u8 = 64;
+const EX_NOUSER: u8 = 67;
+const EX_OSERR: u8 = 71;
