@@ -159,8 +159,12 @@ impl<'a> Worker<'a> {
         if let Some(paces) = &mut self.paces {
             match paces[index].take(now) {
                 Ok(due) => began = due,
-                Err(due) if due < self.run.times.end => return Ok(self.timers.push(Reverse((due, index)))),
-                Err(_) => return Ok(()),
+                Err(due) => {
+                    if due < self.run.times.end {
+                        self.timers.push(Reverse((due, index)));
+                    }
+                    return Ok(());
+                }
             }
         }
         let tasks = self.run.plan.pipeline.min(self.tasks_left);
