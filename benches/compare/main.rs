@@ -121,8 +121,9 @@ fn measure(
         for (peer, plan) in &peers {
             let ticks = peer.cpu_ticks();
             let round = round(plan, &peer.server)?;
-            let busy = (peer.cpu_ticks() - ticks) as f64 / peers::TICKS_PER_SECOND;
-            line.add(peer.who, Sample::new(row, &round, Some(busy)));
+            let busy_seconds = (peer.cpu_ticks() - ticks) as f64 / peers::TICKS_PER_SECOND;
+            let seconds = round.seconds + plan.warm_up().as_secs_f64();
+            line.add(peer.who, Sample::new(row, &round, Some(busy_seconds / seconds)));
         }
         if let (Some(limit), Some(plan)) = (&limit, plan(Who::Limit)) {
             line.add(Who::Limit, Sample::new(row, &round(&plan, &limit.server)?, None));

@@ -27,14 +27,14 @@ pub struct Line {
 }
 
 impl Sample {
-    pub fn new(row: &Row, round: &Round, busy_seconds: Option<f64>) -> Sample {
+    pub fn new(row: &Row, round: &Round, busy: Option<f64>) -> Sample {
         let figure = match row.unit {
             Unit::Keys => round.keys_per_second,
             Unit::MegabytesRead => round.megabytes_read_per_second,
             Unit::P99 => round.latency.p99,
             Unit::Requests => round.requests_per_second,
         };
-        Sample { busy: busy_seconds.map(|busy| busy / round.seconds), figure }
+        Sample { busy, figure }
     }
 }
 

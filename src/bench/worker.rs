@@ -70,7 +70,7 @@ impl<'a> Worker<'a> {
         for (index, stream) in streams.into_iter().enumerate() {
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-            connections.push(Connection::new(stream, run.dialect, plan.key_bytes));
+            connections.push(Connection::new(stream, run.dialect));
         }
         Ok(Worker {
             connections,
