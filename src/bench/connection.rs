@@ -5,7 +5,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 
-use super::replies::{Replies, Reply, Unexpected};
+use super::replies::{Replies, Reply, SEEN_BYTES, Unexpected};
 use super::server::Dialect;
 use super::source::{Asked, Batch, Source};
 use super::tally::{Outcome, Tally};
@@ -44,13 +44,13 @@ pub enum Failure {
 }
 
 impl<S: Read + Write> Connection<S> {
-    pub fn new(stream: S, dialect: Dialect, key_bytes: usize) -> Connection<S> {
+    pub fn new(stream: S, dialect: Dialect) -> Connection<S> {
         Connection {
             answered: 0,
             batch: Batch::default(),
             began: 0,
             fills: Batch::default(),
-            replies: Replies::new(dialect, key_bytes),
+            replies: Replies::new(dialect),
             rest: Vec::new(),
             stream,
             written: 0,
@@ -124,10 +124,22 @@ impl<S: Read + Write> Connection<S> {
     fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Failure> {
         let mut at = 0;
         while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
+            if let Some(outcome) = self.hit(input, &mut at, source) {
+                self.answered += 1;
+                tally.count(outcome);
+                continue;
+            }
             let Some(reply) = self.replies.next(input, &mut at)? else { break };
             self.accept(reply, source, tally)?;
         }
         Ok(at)
+    }
+
+    fn hit(&self, input: &[u8], at: &mut usize, source: &Source) -> Option<Outcome> {
+        let Asked::Key { key, at: text } = self.batch.asked[self.answered] else { return None };
+        let text = self.batch.bytes.get(text..text + source.key_bytes())?;
+        let value = self.replies.hit(input, at, text)?;
+        Some(seen(source, key, &value[..value.len().min(SEEN_BYTES)]))
     }
 
     /// Holds a reply against what was asked.

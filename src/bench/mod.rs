@@ -92,11 +92,11 @@ pub fn measure(options: &Options) -> Result<Report, Failure> {
 }
 
 fn tell(report: &Report, json: Option<&Path>) -> io::Result<()> {
-    let Some(path) = json else { return Ok(print!("{report}")) };
+    let is_dash = json == Some(Path::new("-"));
     let text = serde_json::to_string_pretty(report)? + "\n";
-    if path == Path::new("-") {
-        return Ok(print!("{text}"));
+    print!("{}", if is_dash { text.clone() } else { report.to_string() });
+    match json {
+        Some(path) if !is_dash => fs::write(path, text),
+        _ => Ok(()),
     }
-    print!("{report}");
-    fs::write(path, text)
 }

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use rand::RngExt;
 use rand::rngs::SmallRng;
+use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Zipf};
 
 /// As it is written on the command line.
@@ -70,7 +70,8 @@ impl Draw {
                 *next = if key + 1 == count { 0 } else { key + 1 };
                 key
             }
-            Drawn::Uniform => random.random_range(0..count),
+            // Off by less than the count in 2^64, for a third of the instructions of a range.
+            Drawn::Uniform => ((u128::from(random.next_u64()) * u128::from(count)) >> 64) as u64,
             Drawn::Zipf(zipf) => zipf.sample(random) as u64 - 1,
         }
     }

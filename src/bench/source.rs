@@ -135,6 +135,10 @@ impl Source {
         batch.asked.push(Asked::Fill);
     }
 
+    pub fn key_bytes(&self) -> usize {
+        self.keys.zero.len()
+    }
+
     /// What a value of this key begins with.
     pub fn value(&self, key: u64, bytes: usize) -> &[u8] {
         self.values.of(key, bytes)
@@ -213,6 +217,7 @@ impl Source {
         batch.asked.extend([Asked::Lease { key, at }, Asked::End]);
     }
 
+    #[inline]
     fn put_drawn(&mut self, batch: &mut Batch, before: &[u8]) -> u64 {
         let key = self.draw.next(&mut self.random);
         batch.put(before);
@@ -295,10 +300,14 @@ impl Keys {
 
     fn put(&self, key: u64, batch: &mut Batch) {
         batch.put(&self.zero);
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(key).as_bytes();
-        let end = batch.bytes.len();
-        batch.bytes[end - digits.len()..].copy_from_slice(digits);
+        let mut left = key;
+        for digit in batch.bytes.iter_mut().rev() {
+            *digit = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl<'a> Worker<'a> {
         for (index, stream) in streams.into_iter().enumerate() {
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-            connections.push(Connection::new(stream, run.dialect, plan.key_bytes));
+            connections.push(Connection::new(stream, run.dialect));
         }
         Ok(Worker {
             connections,
@@ -159,8 +159,12 @@ impl<'a> Worker<'a> {
         if let Some(paces) = &mut self.paces {
             match paces[index].take(now) {
                 Ok(due) => began = due,
-                Err(due) if due < self.run.times.end => return Ok(self.timers.push(Reverse((due, index)))),
-                Err(_) => return Ok(()),
+                Err(due) => {
+                    if due < self.run.times.end {
+                        self.timers.push(Reverse((due, index)));
+                    }
+                    return Ok(());
+                }
             }
         }
         let tasks = self.run.plan.pipeline.min(self.tasks_left);

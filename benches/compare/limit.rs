@@ -1,0 +1,129 @@
+//! A server of fixed replies: what the kernel lets a server do that has nothing to do.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream as Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use leasehold::bench::{Dialect, Failure, Server};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::peers::{Cores, Fleet, Who};
+use crate::rows::Row;
+
+/// A thread that serves until this is dropped.
+pub struct Limit {
+    pub server: Server,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    waker: Waker,
+}
+
+/// What it knows of the protocol.
+struct Fixed {
+    /// Lines of a request.
+    lines: usize,
+    /// To each.
+    reply: Vec<u8>,
+}
+
+impl Limit {
+    /// `None` if it does not know such requests.
+    pub fn start(row: &Row, fleet: &Fleet) -> Result<Option<Limit>, Failure> {
+        let Some(flags) = row.flags(Who::Limit) else { return Ok(None) };
+        let Some(leasehold) = fleet.of(Who::Leasehold) else { return Ok(None) };
+        let fixed = Fixed::like(&leasehold.server, &flags)?;
+        let listener = TcpListener::bind("127.0.0.1:0".parse().expect("it is an address"))?;
+        let server = Server { address: listener.local_addr()?.to_string(), dialect: Dialect::Text };
+        let (poll, ending) = (Poll::new()?, Arc::new(AtomicBool::new(false)));
+        let (waker, cores, ends) = (Waker::new(poll.registry(), WAKER)?, fleet.cores, Arc::clone(&ending));
+        let serve = move || serve(poll, listener, &fixed, cores, &ends).expect("loopback works");
+        Ok(Some(Limit { server, ending, thread: Some(thread::spawn(serve)), waker }))
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake().expect("its thread polls");
+        self.thread.take().expect("it ends once").join().expect("it does not panic");
+    }
+}
+
+impl Fixed {
+    /// What leasehold says to the same.
+    fn like(leasehold: &Server, flags: &str) -> Result<Fixed, Failure> {
+        if flags.contains("-m set") {
+            return Ok(Fixed { lines: 2, reply: b"STORED\r\n".to_vec() });
+        }
+        let mut client = Client::connect(&leasehold.address)?;
+        client.write_all(b"get bench:000000000000000000\r\n")?;
+        let (mut reply, mut piece) = (Vec::new(), [0; 1024]);
+        while !reply.ends_with(b"END\r\n") {
+            let bytes = client.read(&mut piece)?;
+            reply.extend_from_slice(&piece[..bytes]);
+        }
+        Ok(Fixed { lines: 1, reply })
+    }
+}
+
+fn serve(
+    mut poll: Poll,
+    mut listener: TcpListener,
+    fixed: &Fixed,
+    cores: Cores,
+    ends: &AtomicBool,
+) -> io::Result<()> {
+    cores.be_server();
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut connections: Vec<(TcpStream, usize)> = Vec::new();
+    let replies = fixed.reply.repeat(REPLIES_MAX);
+    let (mut events, mut inbox) = (Events::with_capacity(1024), vec![0; INBOX_BYTES]);
+    while !ends.load(Ordering::Acquire) {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            match event.token() {
+                LISTENER => accept(&poll, &listener, &mut connections)?,
+                WAKER => {}
+                Token(index) => {
+                    let (stream, lines) = &mut connections[index];
+                    answer(stream, lines, fixed, &replies, &mut inbox);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<(TcpStream, usize)>) -> io::Result<()> {
+    loop {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                stream.set_nodelay(true)?;
+                poll.registry().register(&mut stream, Token(connections.len()), Interest::READABLE)?;
+                connections.push((stream, 0));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One read, one write.
+fn answer(stream: &mut TcpStream, lines: &mut usize, fixed: &Fixed, replies: &[u8], inbox: &mut [u8]) {
+    // Who closes his connection is not missed.
+    let bytes = stream.read(inbox).unwrap_or(0);
+    *lines += memchr::memchr_iter(b'\n', &inbox[..bytes]).count();
+    let requests = *lines / fixed.lines;
+    *lines %= fixed.lines;
+    let written = stream.write(&replies[..requests * fixed.reply.len()]).unwrap_or(0);
+    assert!(bytes == 0 || written == requests * fixed.reply.len(), "the socket has room for one batch");
+}
+
+/// More than are ever pipelined.
+const REPLIES_MAX: usize = 64;
+const INBOX_BYTES: usize = 16 * 1024;
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);

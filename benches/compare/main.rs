@@ -1,0 +1,152 @@
+//! leasehold beside memcached and Redis, in the same minute, on the same machine.
+//!
+//! `cargo bench --bench compare` starts each with one worker thread on loopback, loads them in turn, round after round,
+//! with the load generator of `leasehold bench`, and prints medians, ratios, and what we want to reach. Servers keep to
+//! one core and the generator to another, where there are two. The limit is a server that answers every request with the
+//! same bytes, from mio's epoll: nothing with sockets is faster.
+//!
+//! `-- --rows get/1,set/1 --rounds 5 --seconds 2`; `--out DIR` writes `compare.json` and `compare.svg` there; `--test`
+//! makes it a moment that shows no more than that it works. Who is not installed is left out.
+
+mod limit;
+mod peers;
+mod plot;
+mod results;
+mod rows;
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use leasehold::bench::{Failure, Options, Plan, Round, Server, preload, run};
+
+use crate::limit::Limit;
+use crate::peers::{Cores, Fleet, Peer, Who};
+use crate::results::{Line, Results, Sample};
+use crate::rows::{Machine, ROWS, Row};
+
+/// What may be asked of this bench.
+#[derive(Parser)]
+#[command(name = "compare")]
+struct Arguments {
+    /// Rounds of each row; an odd number
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+
+    /// Seconds of a round
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+
+    /// Only these rows, parted by commas
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+
+    /// Folder for compare.json and compare.svg
+    #[arg(long)]
+    out: Option<PathBuf>,
+
+    /// Another leasehold than the one that was built for this
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_leasehold"))]
+    leasehold: PathBuf,
+
+    /// Another memcached than the one that is installed
+    #[arg(long, default_value = "memcached")]
+    memcached: PathBuf,
+
+    /// Another redis-server than the one that is installed
+    #[arg(long, default_value = "redis-server")]
+    redis: PathBuf,
+
+    /// A moment of each row
+    #[arg(long)]
+    test: bool,
+
+    /// cargo says so
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = Arguments::parse();
+    // Like criterion, it is only a test unless cargo says that it is a benchmark.
+    if arguments.test || !arguments.bench {
+        (arguments.rounds, arguments.seconds) = (1, 0.05);
+    }
+    let cores = Cores::find();
+    if cores == Cores::Free {
+        println!("nothing is pinned: that takes two cores");
+    }
+    let mut results = Results::default();
+    for (machine, cores, threads) in [(Machine::OneCoreEach, cores, 1), (Machine::TwoThreads, Cores::Free, 2)]
+    {
+        let rows: Vec<&Row> =
+            ROWS.iter().filter(|row| row.machine == machine && arguments.wants(row)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let fleet = Fleet::start(&arguments, cores, threads);
+        for row in rows {
+            if let Some(line) = measure(row, &fleet, &arguments, &results)? {
+                println!("{line}");
+                results.0.push(line);
+            }
+        }
+    }
+    println!("\n{results}");
+    if let Some(folder) = &arguments.out {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("compare.json"), results.json())?;
+        fs::write(folder.join("compare.svg"), plot::svg(&results))?;
+    }
+    Ok(())
+}
+
+/// Loads all who know the row in turn; `None` if it needs a figure that is not there.
+fn measure(
+    row: &'static Row,
+    fleet: &Fleet,
+    arguments: &Arguments,
+    results: &Results,
+) -> Result<Option<Line>, Failure> {
+    let Some(rate) = results.rate(row) else { return Ok(None) };
+    let plan = |who| plan(row, who, arguments, &rate);
+    let peers: Vec<(&Peer, Plan)> =
+        fleet.peers.iter().filter_map(|peer| Some((peer, plan(peer.who)?))).collect();
+    for (peer, plan) in &peers {
+        preload(plan, &peer.server)?;
+    }
+    let limit = Limit::start(row, fleet)?;
+    let mut line = Line::new(row);
+    for _ in 0..arguments.rounds {
+        for (peer, plan) in &peers {
+            let ticks = peer.cpu_ticks();
+            let round = round(plan, &peer.server)?;
+            let busy_seconds = (peer.cpu_ticks() - ticks) as f64 / peers::TICKS_PER_SECOND;
+            let seconds = round.seconds + plan.warm_up().as_secs_f64();
+            line.add(peer.who, Sample::new(row, &round, Some(busy_seconds / seconds)));
+        }
+        if let (Some(limit), Some(plan)) = (&limit, plan(Who::Limit)) {
+            line.add(Who::Limit, Sample::new(row, &round(&plan, &limit.server)?, None));
+        }
+    }
+    Ok(Some(line))
+}
+
+fn round(plan: &Plan, server: &Server) -> Result<Round, Failure> {
+    let round = Round::new(&run(plan, server, &mut |_| ())?);
+    assert_eq!(round.errors, 0, "{server} answers wrongly: {round}");
+    Ok(round)
+}
+
+/// `None` if that server does not know such requests.
+fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan> {
+    let flags = row.flags(who)?;
+    let line = format!("bench {flags} {extra} -d {} -w {}", arguments.seconds, arguments.seconds / 10.0);
+    Some(Options::parse_from(line.split_whitespace()).plan)
+}
+
+impl Arguments {
+    fn wants(&self, row: &Row) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)
+    }
+}

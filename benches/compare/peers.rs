@@ -1,0 +1,175 @@
+//! The servers: processes on free ports of loopback, which end with their values.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use leasehold::Clock;
+use leasehold::bench::{Dialect, Server};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::Arguments;
+
+/// Whose figure it is, in the order of the columns.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Who {
+    Leasehold,
+    Memcached,
+    Redis,
+    Limit,
+}
+
+/// A server of its own process.
+pub struct Peer {
+    pub who: Who,
+    pub server: Server,
+    child: Child,
+}
+
+/// All who are installed.
+pub struct Fleet {
+    pub cores: Cores,
+    pub peers: Vec<Peer>,
+}
+
+/// Where servers and the generator run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cores {
+    /// Wherever the system likes.
+    Free,
+    Pinned {
+        server: usize,
+        client: usize,
+    },
+}
+
+impl Who {
+    pub const ALL: [Who; 4] = [Who::Leasehold, Who::Memcached, Who::Redis, Who::Limit];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Who::Leasehold => "leasehold",
+            Who::Memcached => "memcached",
+            Who::Redis => "redis",
+            Who::Limit => "limit",
+        }
+    }
+}
+
+impl Cores {
+    /// The first two that this process may use.
+    pub fn find() -> Cores {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
+        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+        match (cores.next(), cores.next()) {
+            (Some(server), Some(client)) => Cores::Pinned { server, client },
+            _ => Cores::Free,
+        }
+    }
+
+    /// From here on, this thread and what it starts are on the servers' core.
+    pub fn be_server(self) {
+        if let Cores::Pinned { server, .. } = self {
+            pin(&[server]);
+        }
+    }
+
+    /// From here on, this thread and what it starts are on the generator's core.
+    fn be_client(self) {
+        match (self, Cores::find_all()) {
+            (Cores::Pinned { client, .. }, _) => pin(&[client]),
+            (Cores::Free, all) => pin(&all),
+        }
+    }
+
+    fn find_all() -> Vec<usize> {
+        (0..thread::available_parallelism().map_or(1, usize::from)).collect()
+    }
+}
+
+fn pin(cores: &[usize]) {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core).expect("there is such a core"));
+    sched_setaffinity(Pid::from_raw(0), &set).expect("a thread may choose among its own cores");
+}
+
+impl Fleet {
+    pub fn start(arguments: &Arguments, cores: Cores, threads: usize) -> Fleet {
+        cores.be_server();
+        let threads = threads.to_string();
+        let peers = [
+            Peer::start(Who::Leasehold, &arguments.leasehold, &["-t", &threads, "-m", MEMORY_MB, "-p"]),
+            Peer::start(
+                Who::Memcached,
+                &arguments.memcached,
+                &["-t", &threads, "-m", MEMORY_MB, "-U", "0", "-u", "nobody", "-l", "127.0.0.1", "-p"],
+            ),
+            Peer::start(
+                Who::Redis,
+                &arguments.redis,
+                &["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"],
+            ),
+        ];
+        cores.be_client();
+        let peers: Vec<Peer> = peers.into_iter().flatten().collect();
+        peers.iter().for_each(Peer::wait);
+        Fleet { cores, peers }
+    }
+
+    pub fn of(&self, who: Who) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.who == who)
+    }
+}
+
+impl Peer {
+    /// `None` if it is not installed.
+    fn start(who: Who, program: &Path, flags: &[&str]) -> Option<Peer> {
+        let port = free_port().to_string();
+        let child =
+            Command::new(program).args(flags).arg(&port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(child) = child else {
+            println!("{} is not installed", who.name());
+            return None;
+        };
+        let dialect = if who == Who::Redis { Dialect::Redis } else { Dialect::Text };
+        Some(Peer { who, server: Server { address: format!("127.0.0.1:{port}"), dialect }, child })
+    }
+
+    /// Until it listens.
+    fn wait(&self) {
+        let clock = Clock::system();
+        while TcpStream::connect(&self.server.address).is_err() {
+            assert!(clock.now().millis < PATIENCE_MS, "{} does not listen", self.who.name());
+            thread::yield_now();
+        }
+    }
+
+    /// The processor time that the server has used (`man 5 proc`: utime and stime are fields 14 and 15).
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free now; nobody else here takes one in the moment until the server does.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Nothing is evicted.
+const MEMORY_MB: &str = "1024";
+const PATIENCE_MS: u64 = 10_000;
+/// Linux tells processor time to user space in these, whatever its timer does (`USER_HZ`).
+pub const TICKS_PER_SECOND: f64 = 100.0;

@@ -1,0 +1,173 @@
+//! What is measured, and what we want to reach.
+
+use crate::peers::Who;
+
+/// A line of the table.
+pub struct Row {
+    pub name: &'static str,
+    pub machine: Machine,
+    /// As for `leasehold bench`.
+    flags: &'static str,
+    /// Who is asked something else, and who nothing at all.
+    others: &'static [(Who, Option<&'static str>)],
+    pub unit: Unit,
+    pub goal: Goal,
+}
+
+/// How servers run.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Machine {
+    /// One worker thread on one core, the generator on another.
+    OneCoreEach,
+    /// Two worker threads, which share both cores with the generator.
+    TwoThreads,
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Unit {
+    Keys,
+    MegabytesRead,
+    /// Microseconds, at 70 % of the rate that memcached has reached in `get/1`: less is better.
+    P99,
+    Requests,
+}
+
+/// So many times another's figure.
+pub enum Goal {
+    All(&'static [(Who, f64)]),
+    Any(&'static [(Who, f64)]),
+}
+
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Keys => "keys/s",
+            Unit::MegabytesRead => "MB/s",
+            Unit::P99 => "us",
+            Unit::Requests => "1/s",
+        }
+    }
+}
+
+impl Row {
+    /// What this one is asked.
+    pub fn flags(&self, who: Who) -> Option<String> {
+        let of = |(other, flags): &(Who, Option<&'static str>)| (*other == who).then_some(*flags);
+        let flags = self.others.iter().find_map(of).unwrap_or(Some(self.flags))?;
+        // The limit has one answer, so it is asked for one key.
+        Some(if who == Who::Limit { format!("{flags} -K 1") } else { flags.to_owned() })
+    }
+}
+
+/// The limit, and Redis, know none of it.
+const MEMCACHED_ONLY: &[(Who, Option<&str>)] = &[(Who::Limit, None), (Who::Redis, None)];
+const NO_LIMIT: &[(Who, Option<&str>)] = &[(Who::Limit, None)];
+
+pub const ROWS: [Row; 15] = [
+    Row {
+        name: "get/1",
+        machine: Machine::OneCoreEach,
+        flags: "-m get",
+        others: &[],
+        unit: Unit::Requests,
+        goal: Goal::Any(&[(Who::Memcached, 1.25), (Who::Limit, 0.9)]),
+    },
+    Row {
+        name: "set/1",
+        machine: Machine::OneCoreEach,
+        flags: "-m set",
+        others: &[],
+        unit: Unit::Requests,
+        goal: Goal::Any(&[(Who::Memcached, 1.25), (Who::Limit, 0.9)]),
+    },
+    Row {
+        name: "get/16",
+        machine: Machine::OneCoreEach,
+        flags: "-m get -P 16",
+        others: &[],
+        unit: Unit::Requests,
+        goal: Goal::All(&[(Who::Redis, 2.0), (Who::Limit, 0.6)]),
+    },
+    Row {
+        name: "set/16",
+        machine: Machine::OneCoreEach,
+        flags: "-m set -P 16",
+        others: &[],
+        unit: Unit::Requests,
+        goal: Goal::All(&[(Who::Redis, 1.7)]),
+    },
+    Row {
+        name: "set+delete/16",
+        machine: Machine::OneCoreEach,
+        flags: "-m set,delete -P 16",
+        others: NO_LIMIT,
+        unit: Unit::Requests,
+        goal: Goal::All(&[]),
+    },
+    Row {
+        name: "mg/16",
+        machine: Machine::OneCoreEach,
+        flags: "-m mg -P 16",
+        others: MEMCACHED_ONLY,
+        unit: Unit::Requests,
+        goal: Goal::All(&[(Who::Memcached, 2.0)]),
+    },
+    Row {
+        name: "get-50",
+        machine: Machine::OneCoreEach,
+        flags: "-m get -k 50",
+        others: NO_LIMIT,
+        unit: Unit::Keys,
+        goal: Goal::All(&[(Who::Redis, 1.6)]),
+    },
+    // Delete, lease-get, lease-set; beside it, what Redis and memcached do without leases.
+    Row {
+        name: "lease/16",
+        machine: Machine::OneCoreEach,
+        flags: "-m set -P 16",
+        others: &[(Who::Leasehold, Some("-m cycle -P 16")), (Who::Limit, None)],
+        unit: Unit::Requests,
+        goal: Goal::All(&[(Who::Redis, 1.0)]),
+    },
+    Row {
+        name: "get-16k",
+        machine: Machine::OneCoreEach,
+        flags: "-m get -s 16384 -K 1000",
+        others: NO_LIMIT,
+        unit: Unit::MegabytesRead,
+        goal: Goal::All(&[(Who::Memcached, 1.2)]),
+    },
+    Row {
+        name: "get-512k",
+        machine: Machine::OneCoreEach,
+        flags: "-m get -s 524288 -K 64",
+        others: NO_LIMIT,
+        unit: Unit::MegabytesRead,
+        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+    },
+    Row {
+        name: "p99",
+        machine: Machine::OneCoreEach,
+        flags: "-m get",
+        others: NO_LIMIT,
+        unit: Unit::P99,
+        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+    },
+    two_threads("get/1-t2", "-m get"),
+    two_threads("set/1-t2", "-m set"),
+    two_threads("get/16-t2", "-m get -P 16"),
+    two_threads("set/16-t2", "-m set -P 16"),
+];
+
+const fn two_threads(name: &'static str, flags: &'static str) -> Row {
+    Row {
+        name,
+        machine: Machine::TwoThreads,
+        flags,
+        // Redis has no second one.
+        others: MEMCACHED_ONLY,
+        unit: Unit::Requests,
+        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+    }
+}
