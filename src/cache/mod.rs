@@ -198,26 +198,6 @@ impl Cache {
         &self.config
     }
 
-    /// What operators have decided, as of now.
-    pub fn policies(&self) -> Arc<Policies> {
-        self.policies.now()
-    }
-
-    /// Whether stores of a key by clients without leases are checked against their misses.
-    pub fn is_fenced(&self, key: &[u8]) -> bool {
-        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
-    }
-
-    /// Tells the prefix of the policy that a key is under, unless that is the general one.
-    pub fn tell_prefix(&self, key: &[u8], tell: impl FnMut(&[u8])) {
-        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(tell));
-    }
-
-    /// From now on they have decided otherwise. What is stored stays as it is.
-    pub fn set_policies(&self, policies: Policies) {
-        self.policies.decide(policies);
-    }
-
     /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
         self.keys.key(bytes)

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::policy::Policy;
+use super::Cache;
+use super::policy::{Implicit, Policy};
 
 /// The policies of a cache.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +87,28 @@ impl Decided {
             true => act(&self.first),
             false => act(&self.last.load()),
         }
+    }
+}
+
+impl Cache {
+    /// What operators have decided, as of now.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.now()
+    }
+
+    /// Whether stores of a key by clients without leases are checked against their misses.
+    pub fn is_fenced(&self, key: &[u8]) -> bool {
+        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
+    }
+
+    /// Tells the prefix of the policy that a key is under, unless that is the general one.
+    pub fn tell_prefix(&self, key: &[u8], tell: impl FnMut(&[u8])) {
+        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(tell));
+    }
+
+    /// From now on they have decided otherwise. What is stored stays as it is.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.decide(policies);
     }
 }
 

@@ -460,7 +460,7 @@ impl<'a> Item<'a> {
     /// The bytes themselves.
     #[inline(always)]
     pub(crate) fn value(&self) -> &'a [u8] {
-        self.shared.map_or_else(|| self.head.value(), |shared| shared)
+        self.shared.map_or_else(|| self.head.value(), Bytes::as_ref)
     }
 }
 
