@@ -86,6 +86,7 @@ impl Decoder {
         self.release();
         (self.done == self.buffer.len()).then(|| {
             self.done = 0;
+            self.buffer.clear();
             std::mem::take(&mut self.buffer)
         })
     }
