@@ -19,7 +19,7 @@ use super::{Service, logging};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
-use crate::metrics::{Connection, Count, State};
+use crate::metrics::{Connection, Count, State, Verb};
 use crate::protocol::{Decoder, Output, Refusal, Request, Space};
 
 /// What a connection consists of, beside what it has read.
@@ -97,7 +97,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             while let Some(decoded) = decoder.decode() {
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
-                    Ok(request) => self.answer(request, &mut now).await?,
+                    Ok(request) => match self.session.begin_sample(&request) {
+                        None => self.answer(request, &mut now).await?,
+                        Some(verb) => self.measure(verb, request, &mut now).await?,
+                    },
                     Err(refusal) => {
                         tracing::trace!(?refusal, "refused");
                         if refusal == Refusal::Binary {
@@ -168,6 +171,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         // Whatever ends the draining, the connection is over.
         let _ = time::timeout(HANG_UP_AFTER, tokio::io::copy(&mut unread, &mut nowhere)).await;
         Ok(())
+    }
+
+    /// Answers one request, and notes how long that took.
+    async fn measure(
+        &mut self,
+        verb: Verb,
+        request: Request<'_>,
+        now: &mut Now,
+    ) -> io::Result<Option<Closed>> {
+        let began = self.service.clock.elapsed();
+        let answered = self.answer(request, now).await;
+        self.session.end_sample(verb, self.service.clock.elapsed() - began);
+        answered
     }
 
     /// Answers one request, however long that takes.
