@@ -28,6 +28,8 @@
 //! [`protocol`] turns bytes into requests and answers into bytes, [`command`] answers one request; ARCHITECTURE.md
 //! says which layer may name which.
 
+#[cfg(feature = "server")]
+pub mod admin;
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;

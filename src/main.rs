@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use leasehold::admin::{self, Admin};
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
 use leasehold::server::{
@@ -72,6 +73,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let listeners = Listeners::bind(&options)?;
+    let admin = Admin::bind(&options.admin)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
@@ -97,9 +99,18 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let signals = runtime.block_on(async { Signals::catch() })?;
     let pid_file = options.pidfile.as_deref().and_then(|path| warned(PidFile::write(path)));
     announce(&listeners, &options);
+    if let Some(admin) = &admin {
+        tracing::info!("admin at http://{}/", admin.address());
+    }
     let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
     let server = Server::serve(listeners, users, options)?;
-    match runtime.block_on(told_to_stop(&server, signals, auth_file, policies)) {
+    let how = runtime.block_on(async {
+        tokio::select! {
+            how = told_to_stop(&server, signals, auth_file, policies) => how,
+            never = admin::serve(admin, server.view()) => match never {},
+        }
+    });
+    match how {
         Shutdown::AtOnce => server.stop(),
         Shutdown::Graceful => server.stop_gracefully()?,
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 7] = [
+const LAYERS: [(&str, &[&str], Waits); 8] = [
     ("clock", &[], Waits::Never),
     ("protocol", &[], Waits::Never),
     ("cache", &["clock"], Waits::Never),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&str], Waits); 7] = [
     ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
     ("client", &["clock"], Waits::Often),
     ("server", &["cache", "clock", "command", "metrics", "protocol"], Waits::Often),
+    ("admin", &["cache", "clock", "command", "metrics", "protocol", "server"], Waits::Often),
 ];
 
 const FILE_LINES_MAX: usize = 500;

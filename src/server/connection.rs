@@ -61,6 +61,7 @@ where
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let mut session = Session::new(&service.cache, metrics, counters, service.rules);
     session.set_number(connection.number);
+    connection.belongs_to(session.peer().number());
     if let Some(users) = &service.users {
         session.lock(Arc::clone(users));
     }

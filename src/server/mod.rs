@@ -6,6 +6,7 @@
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
 mod addresses;
+mod administration;
 mod connection;
 mod keep;
 mod listener;
@@ -16,6 +17,7 @@ pub mod process;
 mod settings;
 mod suboptions;
 mod tls;
+mod view;
 mod worker;
 
 use std::fs::File;
@@ -35,18 +37,20 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::cache::{Cache, Policies};
 use crate::clock::{self, Clock, Now};
 use crate::command::{self, Rules, Users};
-use crate::metrics::{Metrics, Prefixes, Watchers};
+use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::protocol::Shutdown;
 
 use self::keep::{Kept, Unfit};
 use self::tls::Tls;
 
+pub use self::administration::AdminOptions;
 pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
 pub use self::options::{MEMORY_MIN, Options, read_users};
 pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
+pub use self::view::View;
 
 /// A running server.
 pub struct Server {
@@ -102,6 +106,7 @@ impl Server {
         let (cache, memory_file) = resume(&options, clock.now())?;
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
+        metrics.samples = options.admin.address.map(|_| Samples::default());
         metrics.settings = settings::settings(&options);
         metrics.usage = process::usage;
         metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
@@ -142,6 +147,11 @@ impl Server {
     /// If it was started without TCP.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// What others see of it.
+    pub fn view(&self) -> View {
+        View::new(&self.service)
     }
 
     /// Waits until a client has asked it to stop, and how.
