@@ -35,10 +35,10 @@ impl AdminOptions {
 
 /// `address`, `address:port`, `[v6]:port`, or `localhost` in its place. No other names: what they stand for may change.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let text = text
-        .strip_prefix("localhost")
-        .map_or(text.to_owned(), |rest| format!("{}{rest}", Ipv4Addr::LOCALHOST));
-    let alone = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT));
+    let named = text.strip_prefix("localhost").map(|rest| format!("{}{rest}", Ipv4Addr::LOCALHOST));
+    let text = named.as_deref().unwrap_or(text);
+    let ip = text.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(text);
+    let alone = || ip.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT));
     text.parse().or_else(|_| alone()).map_err(|_| "not an address such as 127.0.0.1:8211".to_owned())
 }
 
@@ -54,6 +54,7 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:8211"),
             ("10.0.0.1:9", "10.0.0.1:9"),
             ("::1", "[::1]:8211"),
+            ("[::1]", "[::1]:8211"),
             ("[::]:0", "[::]:0"),
             ("localhost", "127.0.0.1:8211"),
             ("localhost:7", "127.0.0.1:7"),
