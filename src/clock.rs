@@ -75,7 +75,6 @@ impl Clock {
     }
 
     /// Monotonic time since the clock was made, as finely as the machine tells it; for measuring alone.
-    #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
     pub fn elapsed(&self) -> Duration {
         match self {
             Clock::Manual(millis) => Duration::from_millis(millis.load(Ordering::Relaxed)),
