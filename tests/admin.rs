@@ -22,7 +22,7 @@ struct TokenFile(PathBuf);
 impl TokenFile {
     fn new(name: &str) -> TokenFile {
         let path = scratch(name);
-        fs::write(&path, format!("{TOKEN}\n")).unwrap();
+        fs::write(&path, format!("{TOKEN}\n")).expect("it can be written");
         TokenFile(path)
     }
 }

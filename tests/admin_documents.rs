@@ -130,7 +130,7 @@ impl Metrics {
 
     fn sample(&mut self, line: &str, family: &str) {
         let (series, value) = line.rsplit_once(' ').expect("a series and a value");
-        let name = series.split('{').next().unwrap();
+        let name = name_of(series);
         let ending = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} stands under {family}"));
         let is_histogram = self.kinds[family] == "histogram";
         assert!(
@@ -143,16 +143,21 @@ impl Metrics {
 
     /// The names that a query may use.
     fn names(&self) -> BTreeSet<&str> {
-        self.samples.keys().map(|series| series.split('{').next().unwrap()).collect()
+        self.samples.keys().map(|series| name_of(series)).collect()
     }
+}
+
+/// Without its labels.
+fn name_of(series: &str) -> &str {
+    series.split_once('{').map_or(series, |(name, _)| name)
 }
 
 /// What a server tells that has a policy of its own, and has heard a few requests.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let path = served::scratch("documents.toml");
-    fs::write(&path, "[prefix.\"page:\\\"\"]\nttl = 5\n").unwrap();
+    fs::write(&path, "[prefix.\"page:\\\"\"]\nttl = 5\n").expect("it can be written");
     let watched = Watched::start(&format!("--config {}", path.display()));
-    fs::remove_file(path).unwrap();
+    fs::remove_file(path).expect("it was written");
     let mut client = watched.client();
     client.check("lease-get page:\"1", &[]);
     client.check("mn", &[]);

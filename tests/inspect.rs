@@ -32,7 +32,7 @@ impl Fixture {
     }
 
     fn look<R>(&self, key: &str, show: impl FnOnce(Known) -> R) -> R {
-        self.cache.inspect(&self.cache.key(key.as_bytes()).unwrap(), self.clock.now(), show)
+        self.cache.inspect(&self.cache.key(key.as_bytes()).expect("a legal key"), self.clock.now(), show)
     }
 
     fn held(&self, key: &str) -> Held {
@@ -45,7 +45,7 @@ impl Fixture {
 
     /// What a reader finds who asks for a lease.
     fn found(&mut self, key: &str) -> Held {
-        let key = self.cache.key(key.as_bytes()).unwrap();
+        let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
             Leased::Busy { stale, .. } | Leased::Granted { stale, .. } => {
                 stale.map_or(Held::Nothing, |_| Held::Stale)
@@ -58,16 +58,16 @@ impl Fixture {
         let now = self.clock.now();
         let expiry =
             if seconds == 0 { Expiry::NEVER } else { Expiry::after(Duration::from_secs(seconds), now) };
-        let tags = TagList::new([tag.as_bytes()]).unwrap();
+        let tags = TagList::new([tag.as_bytes()]).expect("a legal tag");
         let draft = Draft { expiry, tags: tags.tags(), ..Draft::new(value) };
-        let key = self.cache.key(key.as_bytes()).unwrap();
+        let key = self.cache.key(key.as_bytes()).expect("a legal key");
         // No miss of another command is to count against it.
         self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), now);
     }
 
     fn change_something(&mut self, random: &mut Random) {
         let (key, now) = (KEYS[random.below(3) as usize], self.clock.now());
-        let handle = self.cache.key(key.as_bytes()).unwrap();
+        let handle = self.cache.key(key.as_bytes()).expect("a legal key");
         let depth = if random.below(2) == 0 { Depth::Hard } else { Depth::Soft };
         match random.below(9) {
             0..4 => {

@@ -36,7 +36,7 @@ impl Watched {
         let bound = Admin::bind(&options.admin).expect("it can be bound").expect("it is asked for");
         let (address, server) = (bound.address(), Server::start(options).expect("the server starts"));
         let (view, (stop, stopped)) = (server.view(), oneshot::channel());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let desk = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
