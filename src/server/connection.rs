@@ -98,10 +98,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             while let Some(decoded) = decoder.decode() {
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
-                    Ok(request) => match self.session.begin_sample(&request) {
-                        None => self.answer(request, &mut now).await?,
-                        Some(verb) => self.measure(verb, request, &mut now).await?,
-                    },
+                    Ok(request) => {
+                        let measured = self.begin_measuring(&request);
+                        let closed = self.answer(request, &mut now).await?;
+                        self.end_measuring(measured);
+                        closed
+                    }
                     Err(refusal) => {
                         tracing::trace!(?refusal, "refused");
                         if refusal == Refusal::Binary {
@@ -174,17 +176,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         Ok(())
     }
 
-    /// Answers one request, and notes how long that took.
-    async fn measure(
-        &mut self,
-        verb: Verb,
-        request: Request<'_>,
-        now: &mut Now,
-    ) -> io::Result<Option<Closed>> {
-        let began = self.service.clock.elapsed();
-        let answered = self.answer(request, now).await;
-        self.session.end_sample(verb, self.service.clock.elapsed() - began);
-        answered
+    /// If this request is one of those that are measured: as what, and when it began.
+    #[inline]
+    fn begin_measuring(&mut self, request: &Request) -> Option<(Verb, Duration)> {
+        self.session.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
+    }
+
+    #[inline]
+    fn end_measuring(&mut self, measured: Option<(Verb, Duration)>) {
+        if let Some((verb, began)) = measured {
+            self.session.end_sample(verb, self.service.clock.elapsed() - began);
+        }
     }
 
     /// Answers one request, however long that takes.
