@@ -104,15 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         self.end_measuring(measured);
                         closed
                     }
-                    Err(refusal) => {
-                        tracing::trace!(?refusal, "refused");
-                        if refusal == Refusal::Binary {
-                            self.session.counters().add(Count::BinaryRefused);
-                            self.service.binary.call_once(warn_of_binary);
-                        }
-                        self.output.raw(refusal.reply());
-                        refusal.is_fatal().then_some(Closed::Refused)
-                    }
+                    Err(refusal) => self.refuse(refusal),
                 };
                 if let Some(closed) = closed {
                     self.flush().await?;
@@ -146,6 +138,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 return Ok(Closed::Stopping);
             }
         }
+    }
+
+    /// Says what is wrong with what cannot be understood.
+    fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
+        tracing::trace!(?refusal, "refused");
+        if refusal == Refusal::Binary {
+            self.session.counters().add(Count::BinaryRefused);
+            self.service.binary.call_once(warn_of_binary);
+        }
+        self.output.raw(refusal.reply());
+        refusal.is_fatal().then_some(Closed::Refused)
     }
 
     /// Lets the other connections of this thread have their turn.
