@@ -35,7 +35,12 @@ impl Options {
         parts.filter(|part| !part.is_empty()).map(Place::parse)
     }
 
-    fn security(&self, prefix: Option<&str>) -> Security {
+    /// Whether they name a place to listen at.
+    pub(super) fn names_places(&self) -> bool {
+        self.port.is_some() || self.socket.is_some() || !self.listen.is_empty()
+    }
+
+    pub(super) fn security(&self, prefix: Option<&str>) -> Security {
         match (self.tls(), prefix) {
             (None, _) | (Some(_), Some("notls")) => Security::Plain,
             (Some(_), Some("btls")) => Security::Tls(Verify::None),

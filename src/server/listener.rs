@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::inherited::Inherited;
 use super::tls::{Security, Tls};
 use super::{Options, Service};
 use crate::clock::Now;
@@ -23,7 +24,7 @@ pub struct Listeners {
     tcp: Vec<(TcpListener, Security)>,
     /// Read with the rights to bind sockets: a key may be root's alone.
     pub(super) tls: Option<Tls>,
-    unix: Option<UnixListener>,
+    unix: Vec<UnixListener>,
 }
 
 /// A connection on its way to a worker.
@@ -33,23 +34,46 @@ pub(super) enum Accepted {
 }
 
 impl Listeners {
-    /// Binds all that `options` name, and reads the certificates.
+    /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that is
+    /// inherited is served; else what is inherited and not named is closed.
     ///
     /// # Errors
     /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
-    pub fn bind(options: &Options) -> io::Result<Listeners> {
+    pub fn bind(options: &Options, mut inherited: Inherited) -> io::Result<Listeners> {
         let tls = options.tls().map(Tls::load).transpose()?;
-        if let Some(path) = &options.socket {
-            let unix = bind_unix(path, options.socket_mode)
-                .map_err(|error| named(error, &path.display().to_string()))?;
-            return Ok(Listeners { tcp: Vec::new(), tls, unix: Some(unix) });
+        if !inherited.is_empty() && !options.names_places() {
+            let security = options.security(None);
+            let (tcp, unix) = inherited.take_all();
+            let tcp = tcp.into_iter().map(|listener| (listener, security)).collect();
+            return Ok(Listeners { tcp, tls, unix });
         }
-        let bind = |(address, security): (SocketAddr, Security)| {
-            let bound = bind_tcp(address, options.backlog);
-            bound.map(|listener| (listener, security)).map_err(|error| named(error, &address.to_string()))
+        let listeners = match &options.socket {
+            Some(path) => {
+                let unix = inherited.take_unix(path).map_or_else(|| bind_unix(path, options.socket_mode), Ok);
+                let unix = unix.map_err(|error| named(error, &path.display().to_string()))?;
+                Listeners { tcp: Vec::new(), tls, unix: vec![unix] }
+            }
+            None => {
+                let bind = |(address, security): (SocketAddr, Security)| {
+                    let taken = inherited.take_tcp(address);
+                    let bound = taken.map_or_else(|| bind_tcp(address, options.backlog), Ok);
+                    let bound = bound.map_err(|error| named(error, &address.to_string()))?;
+                    Ok((bound, security))
+                };
+                let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
+                Listeners { tcp, tls, unix: Vec::new() }
+            }
         };
-        let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
-        Ok(Listeners { tcp, tls, unix: None })
+        for name in inherited.names() {
+            tracing::warn!("not listening on {name} any more, which no flag names");
+        }
+        Ok(listeners)
+    }
+
+    /// Copies of their descriptors, for whoever takes them over.
+    pub(super) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.tcp.iter().map(|(listener, _)| listener.as_fd().try_clone_to_owned());
+        tcp.chain(self.unix.iter().map(|listener| listener.as_fd().try_clone_to_owned())).collect()
     }
 
     /// The TCP addresses, with the ports that the system chose.
@@ -115,10 +139,10 @@ pub(super) async fn accept(
         .tcp
         .into_iter()
         .map(|(listener, security)| accept_tcp(listener, security, service, &hand_out));
-    let unix = listeners.unix.map(|listener| accept_unix(listener, service, &hand_out));
+    let unix = listeners.unix.into_iter().map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
-        () = async { match unix { Some(unix) => unix.await, None => std::future::pending().await } } => {}
+        () = all(unix.collect()) => {}
         () = service.stopping() => {}
     }
 }
@@ -193,7 +217,7 @@ async fn room(service: &Service) {
 }
 
 /// The system is out of descriptors, most likely: it will not help to ask again at once.
-async fn pause(error: io::Error) {
+pub(super) async fn pause(error: io::Error) {
     tracing::warn!(%error, "cannot accept");
     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
 }
@@ -230,7 +254,7 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     // A socket that a former server left behind, and nothing else.
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         std::fs::remove_file(path)?;
