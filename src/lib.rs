@@ -25,9 +25,13 @@
 //! assert_eq!(cache.lease_set(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
 //! ```
 //!
+//! The module `bench` is the load generator, `leasehold bench`.
+//!
 //! [`protocol`] turns bytes into requests and answers into bytes, [`command`] answers one request; ARCHITECTURE.md
 //! says which layer may name which.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;

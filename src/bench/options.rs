@@ -1,0 +1,175 @@
+//! The command line of `leasehold bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use super::mix::Mix;
+use super::popularity::Popularity;
+use super::server::Server;
+use super::sizes::Sizes;
+
+/// Load generator for memcached's text protocol, the lease verbs, and Redis.
+///
+/// In a closed loop (the default) each connection sends a batch when the last one is answered: it tells how much a server
+/// can do. With --rate the loop is open: requests are due at fixed times whether the server keeps up or not, and latency
+/// counts from when a request was due: it tells what users would feel. Exits with 1 if anything was answered wrongly.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "leasehold bench", bin_name = "leasehold bench", args_override_self = true)]
+pub struct Options {
+    /// Server to load: HOST:PORT, or redis://HOST:PORT
+    #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211")]
+    pub server: Server,
+
+    /// Servers to load in turn, round after round, parted by commas; medians and ratios to the first are told
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',', conflicts_with = "server")]
+    pub compare: Vec<Server>,
+
+    /// Rounds of --compare
+    #[arg(long, value_name = "NUM", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+
+    /// Also write the results as JSON; - for the standard output, where they replace the table
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Tell every second how far it is, also where the standard error is no terminal
+    #[arg(long)]
+    pub progress: bool,
+
+    /// What is asked of a server.
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// What is asked of a server, how often, and by how many.
+#[derive(Args, Clone, Debug)]
+pub struct Plan {
+    /// Connections, shared out among the threads
+    #[arg(short = 'c', long, value_name = "NUM", default_value_t = 50, value_parser = positive)]
+    pub connections: usize,
+
+    /// Threads that drive them
+    #[arg(short = 't', long, value_name = "NUM", default_value_t = 1, value_parser = positive)]
+    pub threads: usize,
+
+    /// Requests that a connection sends at once
+    #[arg(short = 'P', long, value_name = "NUM", default_value_t = 1, value_parser = positive)]
+    pub pipeline: usize,
+
+    /// Requests a second, all connections together: an open loop
+    #[arg(short = 'r', long, value_name = "NUM", value_parser = positive)]
+    pub rate: Option<usize>,
+
+    /// Seconds to measure
+    #[arg(short = 'd', long = "duration", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub duration: Duration,
+
+    /// Requests to send, instead of a duration; fills for granted leases come on top
+    #[arg(short = 'n', long, value_name = "NUM", value_parser = positive, conflicts_with = "duration")]
+    pub requests: Option<usize>,
+
+    /// Seconds before them that do not count [default: 1, or 0 with --requests]
+    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
+    pub warm_up: Option<Duration>,
+
+    /// What is asked, with weights: get, set, delete; not of Redis: mg, ms, md, lease (lease-get, and lease-set if the lease is
+    /// granted), cycle (delete, then lease)
+    #[arg(short = 'm', long, value_name = "MIX", default_value = "get=9,set=1")]
+    pub mix: Mix,
+
+    /// Keys of a get
+    #[arg(short = 'k', long, value_name = "NUM", default_value_t = 1, value_parser = positive)]
+    pub keys_per_get: usize,
+
+    /// Different keys
+    #[arg(short = 'K', long, value_name = "NUM", default_value_t = 10_000, value_parser = positive)]
+    pub keys: usize,
+
+    /// Length of a key
+    #[arg(long, value_name = "BYTES", default_value_t = 24, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=250))]
+    pub key_bytes: usize,
+
+    /// Length of values: BYTES, FROM-TO, BYTES:WEIGHT,BYTES:WEIGHT,… or lognormal:MEDIAN:SIGMA
+    #[arg(short = 's', long, value_name = "SIZES", default_value = "100")]
+    pub value_bytes: Sizes,
+
+    /// Which keys are asked for: uniform, sequential, zipf:EXPONENT, or hot:KEYS:REQUESTS (shares: hot:0.01:0.9)
+    #[arg(short = 'p', long, value_name = "POPULARITY", default_value = "uniform")]
+    pub popularity: Popularity,
+
+    /// Milliseconds between a granted lease and its fill, as a database would take; its connection waits
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub load_ms: u64,
+
+    /// Do not store every key beforehand
+    #[arg(long)]
+    pub no_preload: bool,
+
+    /// What the random numbers begin with
+    #[arg(long, value_name = "NUM", default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Options {
+    /// All that are to be loaded.
+    pub fn servers(&self) -> &[Server] {
+        if self.compare.is_empty() { std::slice::from_ref(&self.server) } else { &self.compare }
+    }
+}
+
+impl Plan {
+    /// # Errors
+    /// If parts do not fit each other, with a sentence that says so.
+    pub fn check(&self, servers: &[Server]) -> Result<(), String> {
+        let digits = (self.keys - 1).to_string().len();
+        if self.key_bytes < digits {
+            return Err(format!("{} keys take at least {digits} bytes each", self.keys));
+        }
+        if let (Some(task), Some(server)) =
+            (self.mix.beyond_redis(), servers.iter().find(|server| server.is_redis()))
+        {
+            return Err(format!("{server} does not know {}", task.name()));
+        }
+        Ok(())
+    }
+
+    /// The same keys, stored one after the other.
+    pub fn preload(&self) -> Plan {
+        let bytes = self.value_bytes.longest() + self.key_bytes;
+        Plan {
+            mix: Mix::sets(),
+            pipeline: (PRELOAD_BATCH_BYTES / bytes).clamp(1, PRELOAD_BATCH),
+            popularity: Popularity::Sequential,
+            rate: None,
+            requests: Some(self.keys),
+            threads: 1,
+            warm_up: None,
+            ..self.clone()
+        }
+    }
+
+    /// What passes before anything counts.
+    pub fn warm_up(&self) -> Duration {
+        let default = if self.requests.is_some() { Duration::ZERO } else { WARM_UP };
+        self.warm_up.unwrap_or(default)
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+const WARM_UP: Duration = Duration::from_secs(1);
+const PRELOAD_BATCH: usize = 32;
+const PRELOAD_BATCH_BYTES: usize = 64 * 1024;

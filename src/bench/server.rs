@@ -1,0 +1,80 @@
+//! A server to load, as it is named on the command line.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// Where it listens, and what it speaks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Server {
+    /// HOST:PORT
+    pub address: String,
+    /// What it speaks.
+    pub dialect: Dialect,
+}
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dialect {
+    /// RESP, as Redis and Valkey do.
+    Redis,
+    /// memcached's text protocol, with the meta commands and the lease verbs.
+    Text,
+}
+
+impl Server {
+    /// Whether it speaks RESP.
+    pub fn is_redis(&self) -> bool {
+        self.dialect == Dialect::Redis
+    }
+
+    /// # Errors
+    /// If the name is not known.
+    pub fn resolve(&self) -> io::Result<SocketAddr> {
+        let unknown = || io::Error::other(format!("{self} has no address"));
+        self.address.to_socket_addrs()?.next().ok_or_else(unknown)
+    }
+}
+
+impl FromStr for Server {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Server, &'static str> {
+        let (address, dialect) = match text.strip_prefix(REDIS) {
+            None => (text, Dialect::Text),
+            Some(address) => (address, Dialect::Redis),
+        };
+        let (host, port) = address.rsplit_once(':').ok_or("HOST:PORT, or redis://HOST:PORT")?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err("HOST:PORT, or redis://HOST:PORT");
+        }
+        Ok(Server { address: address.to_owned(), dialect })
+    }
+}
+
+impl Display for Server {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        let scheme = if self.is_redis() { REDIS } else { "" };
+        write!(to, "{scheme}{}", self.address)
+    }
+}
+
+const REDIS: &str = "redis://";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dialect_stands_before_the_address() {
+        let text = Server { address: "localhost:11211".to_owned(), dialect: Dialect::Text };
+        assert_eq!("localhost:11211".parse(), Ok(text));
+        let redis = Server { address: "[::1]:6379".to_owned(), dialect: Dialect::Redis };
+        assert_eq!("redis://[::1]:6379".parse(), Ok(redis.clone()));
+        assert_eq!(redis.to_string(), "redis://[::1]:6379");
+        for wrong in ["", "localhost", ":1", "a:65536", "redis://a"] {
+            assert!(wrong.parse::<Server>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and `handover`, which is
+//! a server that takes the place of another.
+
+use std::ffi::OsString;
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use leasehold::command::Users;
+use leasehold::protocol::Shutdown;
+use leasehold::server::process::{self, PidFile};
+use leasehold::server::{
+    Inherited, Listeners, MEMORY_MIN, Options, PolicyOptions, Predecessor, Server, Successor, logging,
+    notify, probe_memory_file, read_users,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Serves until it is told to stop.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    serve(arguments, Place::Free)
+}
+
+/// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
+pub fn handover(arguments: Vec<OsString>) -> ExitCode {
+    serve(arguments, Place::Taken)
+}
+
+fn serve(arguments: Vec<OsString>, place: Place) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    if options.license {
+        print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let options = match options.checked() {
+        Ok(options) => options,
+        Err(sentence) => {
+            let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
+            return EX_USAGE.into();
+        }
+    };
+    if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
+        println!("{} is right", path.display());
+        return ExitCode::SUCCESS;
+    }
+    logging::init(options.verbose.into());
+    match run(options, place) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            tracing::error!("{error}");
+            code.into()
+        }
+    }
+}
+
+/// Where a server is to serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    /// Nobody serves there.
+    Free,
+    /// Another one does, and is to go: `leasehold handover`.
+    Taken,
+}
+
+/// Why the server did not come to its end.
+struct Failure {
+    /// What the process exits with.
+    code: u8,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure { code: EX_OSERR, error }
+    }
+}
+
+/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
+/// fails is seen by whoever started it. A server whose place is taken stops last of all.
+fn run(mut options: Options, place: Place) -> Result<(), Failure> {
+    process::allow_descriptors(options.connections)?;
+    if options.enable_coredumps {
+        process::allow_cores()?;
+    }
+    if options.lock_memory {
+        process::allow_locked_memory()?;
+    }
+    let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
+    let (predecessor, inherited) = inherit(&options, place)?;
+    let listeners = Listeners::bind(&options, inherited)?;
+    if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
+        warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
+    }
+    if let Some(user) = &options.user {
+        process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
+    }
+    if options.daemon {
+        go_into_background(&mut options)?;
+    }
+    // The memory of the process that went into the background would not be.
+    if options.lock_memory {
+        process::lock_memory()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that this process runs, so that no signal finds it unprepared.
+    let signals = runtime.block_on(async { Signals::catch() })?;
+    let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
+    let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
+    let (server, pid_file) = begin(predecessor, listeners, users, options)?;
+    notify::ready();
+    match runtime.block_on(ended(&server, signals, auth_file, policies, watchdog)) {
+        End::Stop(how) => {
+            notify::stopping();
+            match how {
+                Shutdown::AtOnce => server.stop(),
+                Shutdown::Graceful => server.stop_gracefully()?,
+            }
+        }
+        End::HandOver(successor) => {
+            notify::main_pid(successor.pid);
+            let farewell = server.hand_over(successor);
+            drop(pid_file);
+            farewell.say();
+        }
+    }
+    Ok(())
+}
+
+/// Once this returns, connections are accepted.
+fn begin(
+    predecessor: Option<Predecessor>,
+    listeners: Listeners,
+    users: Option<Users>,
+    options: Options,
+) -> io::Result<(Server, Option<PidFile>)> {
+    let path = options.pidfile.clone();
+    let write = || path.as_deref().and_then(|path| warned(PidFile::write(path)));
+    match predecessor {
+        None => {
+            let pid_file = write();
+            announce(&listeners, &options);
+            Ok((Server::serve(listeners, users, options)?, pid_file))
+        }
+        Some(predecessor) => {
+            announce(&listeners, &options);
+            let server = Server::succeed(predecessor, listeners, users, options)?;
+            // The former one has removed its own by now.
+            Ok((server, write()))
+        }
+    }
+}
+
+/// The sockets that are there already, and who serves them.
+fn inherit(options: &Options, place: Place) -> io::Result<(Option<Predecessor>, Inherited)> {
+    match (place, &options.memory_file) {
+        (Place::Free, _) => Ok((None, Inherited::from_systemd()?)),
+        (Place::Taken, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
+        (Place::Taken, Some(file)) => {
+            let (predecessor, inherited) = Predecessor::ask(file, options.user.as_deref())?;
+            Ok((Some(predecessor), inherited))
+        }
+    }
+}
+
+fn go_into_background(options: &mut Options) -> io::Result<()> {
+    // A daemon's paths begin at the root.
+    for path in [&mut options.auth_file, &mut options.memory_file, &mut options.policies.config] {
+        *path = path.take().map(std::path::absolute).transpose()?;
+    }
+    // Who started it hears of this only here.
+    options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+    // Core files are written to the folder that it runs in.
+    process::daemonize(options.enable_coredumps, options.verbose > 0)
+}
+
+/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+fn warned<T>(written: io::Result<T>) -> Option<T> {
+    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
+}
+
+fn announce(listeners: &Listeners, options: &Options) {
+    if options.udp_port != 0 {
+        tracing::warn!(
+            port = options.udp_port,
+            "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
+        );
+    }
+    let meaningless = options.meaningless();
+    if !meaningless.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
+    }
+    if options.is_frugal() {
+        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+    }
+    if options.allows_old_tls() {
+        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
+    }
+    if let Some(path) = &options.socket {
+        tracing::info!("listening on {}", path.display());
+    }
+    if options.socket.is_none() && listeners.addresses().is_empty() {
+        tracing::warn!("listening on nothing");
+    }
+    let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
+    for address in listeners.addresses() {
+        tracing::info!("listening on {address}{why}");
+    }
+    let config = options.cache();
+    tracing::info!(
+        memory_mb = config.memory_bytes >> 20,
+        fixed_tables_mb = config.fixed_table_bytes() >> 20,
+        threads = options.threads,
+        connections = options.connections,
+        implicit_leases = ?config.policies.general().implicit,
+        "leasehold {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+/// The signals that end the server.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+/// How a server comes to its end.
+enum End {
+    HandOver(Successor),
+    Stop(Shutdown),
+}
+
+async fn ended(
+    server: &Server,
+    mut signals: Signals,
+    auth_file: Option<PathBuf>,
+    mut policies: PolicyOptions,
+    watchdog: Option<Duration>,
+) -> End {
+    let mut successor = pin!(server.successor(watchdog));
+    let mut alive = pin!(tell_alive(server, watchdog));
+    let (how, why) = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref(), &mut policies),
+            _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
+            _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
+            _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
+            how = server.stopped() => break (how, "a client asked for it"),
+            successor = &mut successor => {
+                tracing::info!("stopping: process {} takes over", successor.pid);
+                return End::HandOver(successor);
+            }
+            () = &mut alive => {}
+        }
+    };
+    tracing::info!("stopping: {why}");
+    End::Stop(how)
+}
+
+/// Tells systemd that the server is alive, as long as it is: its shards can be swept.
+async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
+    let Some(period) = watchdog else { return pending().await };
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(period / 3).await;
+        let heartbeats = server.heartbeats();
+        if heartbeats != told {
+            notify::alive();
+            told = heartbeats;
+        }
+    }
+}
+
+/// SIGHUP: who may come in may have changed, and what is decided about keys.
+fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOptions) {
+    if auth_file.is_none() && policies.config.is_none() {
+        tracing::info!("SIGHUP: there is no file to read again");
+    }
+    match auth_file.map(read_users) {
+        None => {}
+        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old users stay"),
+        Some(Ok(users)) => {
+            server.admit(users);
+            tracing::info!("SIGHUP: the users are read again");
+        }
+    }
+    match policies.read() {
+        Err(why) => tracing::error!("SIGHUP: {why}; the old policies stay"),
+        Ok(()) if policies.config.is_none() => {}
+        Ok(()) => {
+            server.decide(policies.policies());
+            tracing::info!("SIGHUP: the policies are read again");
+        }
+    }
+}
+
+const LICENSE: &str = include_str!("../LICENSE");
+/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
+/// (`sysexits.h`); what cannot be read at all is a plain failure.
+const EXIT_FAILURE: u8 = 1;
+const EX_USAGE: u8 = 64;
+const EX_NOUSER: u8 = 67;
+const EX_OSERR: u8 = 71;
