@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -98,6 +99,7 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
     let (predecessor, inherited) = inherit(&options, place)?;
+    beware(&options.exposed(&inherited)?, &options)?;
     let listeners = Listeners::bind(&options, inherited)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
@@ -135,6 +137,22 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Strangers may reach these, and nothing keeps them out.
+fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
+    let all = exposed.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    match (exposed.is_empty(), options.safety.require_secure) {
+        (true, _) => Ok(()),
+        (false, false) => {
+            tracing::warn!("whoever reaches {all} can read, change and delete everything: {REMEDIES}");
+            Ok(())
+        }
+        (false, true) => {
+            let why = format!("--require-secure: whoever reaches {all} could do everything: {REMEDIES}");
+            Err(Failure { code: EX_USAGE, error: io::Error::other(why) })
+        }
+    }
 }
 
 /// Once this returns, connections are accepted.
@@ -317,6 +335,7 @@ fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOp
     }
 }
 
+const REMEDIES: &str = "speak TLS there (-Z -o ssl_chain_cert=FILE), or let only users in (-Y FILE)";
 const LICENSE: &str = include_str!("../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";

@@ -70,9 +70,14 @@ impl Inherited {
         (tcp.collect(), self.unix.into_iter().map(|(_, listener)| listener).collect())
     }
 
+    /// The TCP addresses of those that are left.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.tcp.iter().map(|(address, _)| *address)
+    }
+
     /// The names of those that are left.
     pub(super) fn names(&self) -> Vec<String> {
-        let tcp = self.tcp.iter().map(|(address, _)| address.to_string());
+        let tcp = self.addresses().map(|address| address.to_string());
         tcp.chain(self.unix.iter().map(|(path, _)| path.display().to_string())).collect()
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::clients::Client;
 use super::inherited::Inherited;
 use super::tls::{Security, Tls};
 use super::{Options, Service};
@@ -33,6 +34,22 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
+/// A connection's place among those that may be open at once, until this is dropped.
+pub(super) struct Seat {
+    /// Who has it; `None` for those over Unix sockets.
+    client: Option<Client>,
+    service: Arc<Service>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.service.clients.lock().leave(client);
+        }
+        self.service.left();
+    }
+}
+
 impl Listeners {
     /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that is
     /// inherited is served; else what is inherited and not named is closed.
@@ -41,7 +58,7 @@ impl Listeners {
     /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
     pub fn bind(options: &Options, mut inherited: Inherited) -> io::Result<Listeners> {
         let tls = options.tls().map(Tls::load).transpose()?;
-        if !inherited.is_empty() && !options.names_places() {
+        if options.serves_all_of(&inherited) {
             let security = options.security(None);
             let (tcp, unix) = inherited.take_all();
             let tcp = tcp.into_iter().map(|listener| (listener, security)).collect();
@@ -97,6 +114,24 @@ impl Listeners {
 }
 
 impl Accepted {
+    /// Where it comes from. Of one that is gone already nobody knows.
+    fn client(&self) -> Option<Client> {
+        match self {
+            Accepted::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip().into()),
+            Accepted::Unix(_) => None,
+        }
+    }
+
+    /// Says why it is not let in. A new socket's buffer has room for a line; if not, the close tells enough.
+    fn turn_away(self, why: &[u8]) {
+        let _ = match self {
+            // Nor is a line in plain text understood where hands were to be shaken.
+            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
+            Accepted::Tcp(mut stream, Security::Plain) => stream.write(why),
+            Accepted::Unix(mut stream) => stream.write(why),
+        };
+    }
+
     /// What `stats conns` tells of it.
     pub(super) fn connection(&self, now: Now) -> io::Result<Connection> {
         let (fd, peer, own) = match self {
@@ -125,14 +160,14 @@ fn path(address: &net::SocketAddr) -> Address {
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
-    workers: Vec<UnboundedSender<Accepted>>,
+    workers: Vec<UnboundedSender<(Accepted, Seat)>>,
 ) {
     let turn = std::cell::Cell::new(0);
     let hand_out = |socket: Accepted| {
         turn.set((turn.get() + 1) % workers.len());
-        let Some(socket) = admit(service, socket) else { return };
-        if workers[turn.get()].send(socket).is_err() {
-            service.left();
+        if let Some(admitted) = admit(service, socket) {
+            // It only fails at the end, and then the connection closes here.
+            let _ = workers[turn.get()].send(admitted);
         }
     };
     let tcp = listeners
@@ -223,22 +258,23 @@ pub(super) async fn pause(error: io::Error) {
 }
 
 /// Counts a connection in, or tells it that there are too many.
-fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
+fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
     let metrics = &service.metrics;
+    let client = socket.client();
     if service.refuses_when_crowded && service.is_crowded() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
-        // A new socket's buffer has room for a line; if not, the close tells enough.
-        let _ = match socket {
-            // Nor is a line in plain text understood where hands were to be shaken.
-            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
-            Accepted::Tcp(mut stream, Security::Plain) => stream.write(TOO_MANY_CONNECTIONS),
-            Accepted::Unix(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
-        };
+        socket.turn_away(TOO_MANY_CONNECTIONS);
+        return None;
+    }
+    if client.is_some_and(|client| !service.clients.lock().enter(client)) {
+        metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
+        metrics.connections_rejected_per_client.fetch_add(1, Ordering::Relaxed);
+        socket.turn_away(TOO_MANY_FROM_THERE);
         return None;
     }
     metrics.connections.fetch_add(1, Ordering::Relaxed);
     metrics.connections_total.fetch_add(1, Ordering::Relaxed);
-    Some(socket)
+    Some((socket, Seat { client, service: Arc::clone(service) }))
 }
 
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
@@ -271,4 +307,5 @@ fn named(error: io::Error, name: &str) -> io::Error {
 
 /// memcached's line, with its `-o maxconns_fast`, which is its default.
 const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
+const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

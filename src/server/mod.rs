@@ -6,6 +6,7 @@
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
 mod addresses;
+mod clients;
 mod connection;
 mod handover;
 mod inherited;
@@ -44,6 +45,7 @@ use crate::command::{self, Rules, Users};
 use crate::metrics::{Metrics, Prefixes, Watchers};
 use crate::protocol::Shutdown;
 
+use self::clients::{Clients, WrongPasswords};
 use self::handover::Control;
 use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
@@ -75,6 +77,7 @@ struct Service {
     /// The first client that speaks the binary protocol is told of in the log.
     binary: Once,
     cache: Cache,
+    clients: Mutex<Clients>,
     clock: Clock,
     /// A connection has ended.
     freed: Notify,
@@ -92,6 +95,7 @@ struct Service {
     tls: Option<Tls>,
     /// Who may come in, if not everybody may.
     users: Option<Arc<Mutex<Users>>>,
+    wrong_passwords: Mutex<WrongPasswords>,
 }
 
 impl Server {
@@ -265,6 +269,7 @@ impl Service {
         Service {
             binary: Once::new(),
             cache,
+            clients: Mutex::new(Clients::new(options.safety.conn_limit_per_client)),
             clock,
             freed: Notify::new(),
             idle: options.idle(),
@@ -276,6 +281,7 @@ impl Service {
             sweeps: AtomicU64::new(0),
             tls: None,
             users: None,
+            wrong_passwords: Mutex::default(),
         }
     }
 

@@ -10,6 +10,14 @@ pub struct SafetyOptions {
     /// Seconds between the old server's last answer and this one's first (`leasehold handover`), beyond which it begins empty
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub handover_max_gap: u32,
+
+    /// Connections at once from one address (of IPv6: from one /64); 0 for as many as -c allows
+    #[arg(long, value_name = "NUM", default_value_t = 0)]
+    pub conn_limit_per_client: u32,
+
+    /// Refuse to start where a public address has neither TLS (-Z) nor users (-Y), instead of warning of it
+    #[arg(long)]
+    pub require_secure: bool,
 }
 
 impl SafetyOptions {
