@@ -9,6 +9,7 @@ mod addresses;
 mod clients;
 mod connection;
 mod handover;
+mod health;
 mod inherited;
 mod keep;
 mod listener;
@@ -51,6 +52,7 @@ use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
 
 pub use self::handover::{Farewell, Predecessor, Successor};
+pub use self::health::HealthCheck;
 pub use self::inherited::Inherited;
 pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
