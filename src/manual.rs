@@ -31,10 +31,7 @@ pub fn page(arguments: Vec<OsString>) -> ExitCode {
         match subcommand {
             None => write_page(whole, Some(REST)),
             Some(name) => match whole.find_subcommand(&name) {
-                Some(command) => {
-                    let name = format!("leasehold-{name}");
-                    write_page(command.clone().name(name.clone()).display_name(name), None)
-                }
+                Some(command) => write_page(command.clone().display_name(format!("leasehold-{name}")), None),
                 None => Err(io::Error::other(format!("there is no subcommand {name}"))),
             },
         }
@@ -72,10 +69,10 @@ fn told<A: FromArgMatches>(
 
 /// The server's command line with its subcommands, which the binary tells apart by itself.
 fn whole() -> Command {
-    let handover = Options::command().name("handover").display_name("handover");
-    Options::command()
+    let server = || Options::command().version(env!("CARGO_PKG_VERSION"));
+    let handover = server().name("handover").display_name("handover");
+    server()
         .display_name("leasehold")
-        .version(env!("CARGO_PKG_VERSION"))
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
         .subcommand(completer())
         .subcommand(
