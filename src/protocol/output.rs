@@ -171,7 +171,6 @@ impl Output {
 
     /// `VALUE <key> <flags> <bytes> [<unique>]` and the data block.
     pub fn value(&mut self, key: &[u8], flags: u32, unique: Option<u64>, value: Block) {
-        self.tail.reserve(HEAD_BYTES + key.len() + value.bytes.len());
         self.raw(b"VALUE ");
         self.raw(key);
         self.field(flags.into());
@@ -359,7 +358,5 @@ impl Output {
     }
 }
 
-/// What a line before a data block takes beyond its key, at most: three numbers of 20 digits, and the ends of both.
-const HEAD_BYTES: usize = 80;
 /// Unsent bytes after which a connection does nothing but send; one more reply may come on top.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;

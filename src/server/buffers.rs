@@ -31,3 +31,26 @@ pub(super) fn take_back(decoder: &mut Decoder, output: &mut Output) {
 const BUFFERS_MAX: usize = 64;
 /// Longer ones are given back to the system.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    /// Between two reads of a large value the buffer went round with the line of its command in it, and the next
+    /// connection read that as its own.
+    #[test]
+    fn what_is_lent_is_empty() {
+        let (mut one, mut other, mut output) =
+            (Decoder::new(1 << 20), Decoder::new(1 << 20), Output::default());
+        lend(&mut one, &mut output);
+        one.space().put_slice(b"set k 0 0 100000\r\nbegin");
+        assert!(one.decode().is_none());
+        take_back(&mut one, &mut output);
+        lend(&mut other, &mut output);
+        assert!(other.decode().is_none() && output.is_empty());
+        other.space().put_slice(b"quit\r\n");
+        assert_eq!(other.decode(), Some(Ok(crate::protocol::Request::Quit)));
+    }
+}
