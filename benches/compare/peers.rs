@@ -36,14 +36,10 @@ pub struct Fleet {
 }
 
 /// Where servers and the generator run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cores {
-    /// Wherever the system likes.
-    Free,
-    Pinned {
-        server: usize,
-        client: usize,
-    },
+#[derive(Clone, Copy)]
+pub struct Cores {
+    client: CpuSet,
+    server: CpuSet,
 }
 
 impl Who {
@@ -60,40 +56,37 @@ impl Who {
 }
 
 impl Cores {
-    /// The first two that this process may use.
-    pub fn find() -> Cores {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
-        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
-        match (cores.next(), cores.next()) {
-            (Some(server), Some(client)) => Cores::Pinned { server, client },
-            _ => Cores::Free,
-        }
+    /// All that this process may use, for everybody.
+    pub fn shared() -> Cores {
+        let all = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
+        Cores { client: all, server: all }
     }
 
-    /// From here on, this thread and what it starts are on the servers' core.
+    /// The first for servers and the second for the generator, where there are two.
+    pub fn apart(self) -> Option<Cores> {
+        let mut cores = (0..CpuSet::count()).filter(|core| self.server.is_set(*core).unwrap_or(false));
+        Some(Cores { server: only(cores.next()?), client: only(cores.next()?) })
+    }
+
+    /// From here on, this thread and what it starts are where servers run.
     pub fn be_server(self) {
-        if let Cores::Pinned { server, .. } = self {
-            pin(&[server]);
-        }
+        pin(&self.server);
     }
 
-    /// From here on, this thread and what it starts are on the generator's core.
+    /// From here on, this thread and what it starts are where the generator runs.
     fn be_client(self) {
-        match (self, Cores::find_all()) {
-            (Cores::Pinned { client, .. }, _) => pin(&[client]),
-            (Cores::Free, all) => pin(&all),
-        }
-    }
-
-    fn find_all() -> Vec<usize> {
-        (0..thread::available_parallelism().map_or(1, usize::from)).collect()
+        pin(&self.client);
     }
 }
 
-fn pin(cores: &[usize]) {
+fn only(core: usize) -> CpuSet {
     let mut set = CpuSet::new();
-    cores.iter().for_each(|core| set.set(*core).expect("there is such a core"));
-    sched_setaffinity(Pid::from_raw(0), &set).expect("a thread may choose among its own cores");
+    set.set(core).expect("there is such a core");
+    set
+}
+
+fn pin(cores: &CpuSet) {
+    sched_setaffinity(Pid::from_raw(0), cores).expect("a thread may choose among its own cores");
 }
 
 impl Fleet {
