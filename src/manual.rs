@@ -30,10 +30,12 @@ pub fn page(arguments: Vec<OsString>) -> ExitCode {
         let whole = whole();
         match subcommand {
             None => write_page(whole, Some(REST)),
-            Some(name) => match whole.find_subcommand(&name) {
-                Some(command) => write_page(command.clone().display_name(format!("leasehold-{name}")), None),
-                None => Err(io::Error::other(format!("there is no subcommand {name}"))),
-            },
+            Some(name) => {
+                let command = whole.find_subcommand(&name);
+                let unknown = || io::Error::other(format!("there is no subcommand {name}"));
+                let command = command.ok_or_else(unknown)?.clone().display_name(format!("leasehold-{name}"));
+                write_page(command.bin_name(format!("leasehold {name}")), None)
+            }
         }
     })
 }
@@ -69,7 +71,7 @@ fn told<A: FromArgMatches>(
 
 /// The server's command line with its subcommands, which the binary tells apart by itself.
 fn whole() -> Command {
-    let server = || Options::command().version(env!("CARGO_PKG_VERSION"));
+    let server = || Options::command().version(VERSION);
     let handover = server().name("handover").display_name("handover");
     server()
         .display_name("leasehold")
@@ -94,7 +96,7 @@ fn completer() -> Command {
 }
 
 fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
-    let man = Man::new(command.clone()).manual("leasehold manual").date("");
+    let man = Man::new(command.clone()).manual("leasehold manual").source(format!("leasehold {VERSION}"));
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -108,6 +110,7 @@ fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
     io::stdout().write_all(&page)
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve.
 
 The flags are those of the new server. The old one serves until the new one has all it needs, then answers what it has read, \
