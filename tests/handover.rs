@@ -50,7 +50,7 @@ impl Memory {
     /// Says what a successor would, up to `take`, and returns what it hears.
     fn talk(&self, hello: &str) -> BufReader<UnixStream> {
         let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
-        stream.write_all(hello.as_bytes()).unwrap();
+        stream.write_all(hello.as_bytes()).expect("it listens");
         BufReader::new(stream)
     }
 }
@@ -285,7 +285,7 @@ async fn load(address: SocketAddr, done: &Arc<Done>) {
     for number in 0..4 {
         let config =
             Config { timeout: PATIENCE, retry_pause_max: Duration::from_millis(50), ..Config::default() };
-        let client = client::Client::new(vec![address.to_string().parse().unwrap()], config);
+        let client = client::Client::new(vec![address.to_string().parse().expect("an address")], config);
         tasks.spawn(work(client, number, Arc::clone(done)));
     }
     tasks.join_all().await;
@@ -301,7 +301,7 @@ async fn work(client: client::Client, number: usize, done: Arc<Done>) {
         let (key, value) = (format!("{number}:{place}"), format!("value {round} of {number}"));
         let found = surely(&done, || client.get(&key)).await;
         assert_eq!(
-            found.map(|value| String::from_utf8(value.data.to_vec()).unwrap()),
+            found.map(|value| String::from_utf8(value.data.to_vec()).expect("it was text")),
             values[place],
             "{key}"
         );
