@@ -1,5 +1,6 @@
 //! The binary: which program it is, by the first word of its command line.
 
+mod manual;
 mod serve;
 
 use std::env;
@@ -7,12 +8,19 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use leasehold::bench;
+use leasehold::server::HealthCheck;
 
 /// A program, handed its command line; the first word stands for its own name.
 type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Whatever else comes first belongs to the server, which takes memcached's flags.
-const SUBCOMMANDS: [(&str, Program); 1] = [("bench", bench::main)];
+const SUBCOMMANDS: [(&str, Program); 5] = [
+    ("bench", bench::main),
+    ("completions", manual::completions),
+    ("handover", serve::handover),
+    ("healthcheck", HealthCheck::main),
+    ("man", manual::page),
+];
 
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = env::args_os().collect();

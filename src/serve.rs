@@ -1,21 +1,37 @@
-//! The server: what the binary is without a subcommand, with memcached's flags and exit codes.
+//! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and `handover`, which is
+//! a server that takes the place of another.
 
 use std::ffi::OsString;
+use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use leasehold::command::Users;
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
 use leasehold::server::{
-    Listeners, MEMORY_MIN, Options, PolicyOptions, Server, logging, probe_memory_file, read_users,
+    Inherited, Listeners, MEMORY_MIN, Options, PolicyOptions, Predecessor, Server, Successor, logging,
+    notify, probe_memory_file, read_users,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Serves until it is told to stop.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    serve(arguments, Place::Free)
+}
+
+/// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
+pub fn handover(arguments: Vec<OsString>) -> ExitCode {
+    serve(arguments, Place::Taken)
+}
+
+fn serve(arguments: Vec<OsString>, place: Place) -> ExitCode {
     let options = match Options::try_parse_from(arguments) {
         Ok(options) => options,
         Err(error) => {
@@ -40,13 +56,22 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::init(options.verbose.into());
-    match run(options) {
+    match run(options, place) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
             tracing::error!("{error}");
             code.into()
         }
     }
+}
+
+/// Where a server is to serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    /// Nobody serves there.
+    Free,
+    /// Another one does, and is to go: `leasehold handover`.
+    Taken,
 }
 
 /// Why the server did not come to its end.
@@ -63,8 +88,8 @@ impl From<io::Error> for Failure {
 }
 
 /// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
-/// fails is seen by whoever started it.
-fn run(mut options: Options) -> Result<(), Failure> {
+/// fails is seen by whoever started it. A server whose place is taken stops last of all.
+fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
     if options.enable_coredumps {
         process::allow_cores()?;
@@ -73,7 +98,9 @@ fn run(mut options: Options) -> Result<(), Failure> {
         process::allow_locked_memory()?;
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
-    let listeners = Listeners::bind(&options)?;
+    let (predecessor, inherited) = inherit(&options, place)?;
+    beware(&options.exposed(&inherited)?, &options)?;
+    let listeners = Listeners::bind(&options, inherited)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
@@ -81,14 +108,7 @@ fn run(mut options: Options) -> Result<(), Failure> {
         process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
     }
     if options.daemon {
-        // A daemon's paths begin at the root.
-        options.auth_file = options.auth_file.map(std::path::absolute).transpose()?;
-        options.memory_file = options.memory_file.map(std::path::absolute).transpose()?;
-        options.policies.config = options.policies.config.map(std::path::absolute).transpose()?;
-        // Who started it hears of this only here.
-        options.memory_file.as_deref().map(probe_memory_file).transpose()?;
-        // Core files are written to the folder that it runs in.
-        process::daemonize(options.enable_coredumps, options.verbose > 0)?;
+        go_into_background(&mut options)?;
     }
     // The memory of the process that went into the background would not be.
     if options.lock_memory {
@@ -97,16 +117,89 @@ fn run(mut options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let pid_file = options.pidfile.as_deref().and_then(|path| warned(PidFile::write(path)));
-    announce(&listeners, &options);
     let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
-    let server = Server::serve(listeners, users, options)?;
-    match runtime.block_on(told_to_stop(&server, signals, auth_file, policies)) {
-        Shutdown::AtOnce => server.stop(),
-        Shutdown::Graceful => server.stop_gracefully()?,
+    let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
+    let (server, pid_file) = begin(predecessor, listeners, users, options)?;
+    notify::ready();
+    match runtime.block_on(ended(&server, signals, auth_file, policies, watchdog)) {
+        End::Stop(how) => {
+            notify::stopping();
+            match how {
+                Shutdown::AtOnce => server.stop(),
+                Shutdown::Graceful => server.stop_gracefully()?,
+            }
+        }
+        End::HandOver(successor) => {
+            notify::main_pid(successor.pid);
+            let farewell = server.hand_over(successor);
+            drop(pid_file);
+            farewell.say();
+        }
     }
-    drop(pid_file);
     Ok(())
+}
+
+/// Strangers may reach these, and nothing keeps them out.
+fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
+    let all = exposed.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    match (exposed.is_empty(), options.safety.require_secure) {
+        (true, _) => Ok(()),
+        (false, false) => {
+            tracing::warn!("whoever reaches {all} can read, change and delete everything: {REMEDIES}");
+            Ok(())
+        }
+        (false, true) => {
+            let why = format!("--require-secure: whoever reaches {all} could do everything: {REMEDIES}");
+            Err(Failure { code: EX_USAGE, error: io::Error::other(why) })
+        }
+    }
+}
+
+/// Once this returns, connections are accepted.
+fn begin(
+    predecessor: Option<Predecessor>,
+    listeners: Listeners,
+    users: Option<Users>,
+    options: Options,
+) -> io::Result<(Server, Option<PidFile>)> {
+    let path = options.pidfile.clone();
+    let write = || path.as_deref().and_then(|path| warned(PidFile::write(path)));
+    match predecessor {
+        None => {
+            let pid_file = write();
+            announce(&listeners, &options);
+            Ok((Server::serve(listeners, users, options)?, pid_file))
+        }
+        Some(predecessor) => {
+            announce(&listeners, &options);
+            let server = Server::succeed(predecessor, listeners, users, options)?;
+            // The former one has removed its own by now.
+            Ok((server, write()))
+        }
+    }
+}
+
+/// The sockets that are there already, and who serves them.
+fn inherit(options: &Options, place: Place) -> io::Result<(Option<Predecessor>, Inherited)> {
+    match (place, &options.memory_file) {
+        (Place::Free, _) => Ok((None, Inherited::from_systemd()?)),
+        (Place::Taken, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
+        (Place::Taken, Some(file)) => {
+            let (predecessor, inherited) = Predecessor::ask(file, options.user.as_deref())?;
+            Ok((Some(predecessor), inherited))
+        }
+    }
+}
+
+fn go_into_background(options: &mut Options) -> io::Result<()> {
+    // A daemon's paths begin at the root.
+    for path in [&mut options.auth_file, &mut options.memory_file, &mut options.policies.config] {
+        *path = path.take().map(std::path::absolute).transpose()?;
+    }
+    // Who started it hears of this only here.
+    options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+    // Core files are written to the folder that it runs in.
+    process::daemonize(options.enable_coredumps, options.verbose > 0)
 }
 
 /// As in memcached, a file for others that cannot be written is no reason to serve nobody.
@@ -172,12 +265,21 @@ impl Signals {
     }
 }
 
-async fn told_to_stop(
+/// How a server comes to its end.
+enum End {
+    HandOver(Successor),
+    Stop(Shutdown),
+}
+
+async fn ended(
     server: &Server,
     mut signals: Signals,
     auth_file: Option<PathBuf>,
     mut policies: PolicyOptions,
-) -> Shutdown {
+    watchdog: Option<Duration>,
+) -> End {
+    let mut successor = pin!(server.successor(watchdog));
+    let mut alive = pin!(tell_alive(server, watchdog));
     let (how, why) = loop {
         tokio::select! {
             _ = signals.hangup.recv() => read_again(server, auth_file.as_deref(), &mut policies),
@@ -185,10 +287,29 @@ async fn told_to_stop(
             _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
             _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
             how = server.stopped() => break (how, "a client asked for it"),
+            successor = &mut successor => {
+                tracing::info!("stopping: process {} takes over", successor.pid);
+                return End::HandOver(successor);
+            }
+            () = &mut alive => {}
         }
     };
     tracing::info!("stopping: {why}");
-    how
+    End::Stop(how)
+}
+
+/// Tells systemd that the server is alive, as long as it is: its shards can be swept.
+async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
+    let Some(period) = watchdog else { return pending().await };
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(period / 3).await;
+        let heartbeats = server.heartbeats();
+        if heartbeats != told {
+            notify::alive();
+            told = heartbeats;
+        }
+    }
 }
 
 /// SIGHUP: who may come in may have changed, and what is decided about keys.
@@ -214,6 +335,7 @@ fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOp
     }
 }
 
+const REMEDIES: &str = "speak TLS there (-Z -o ssl_chain_cert=FILE), or let only users in (-Y FILE)";
 const LICENSE: &str = include_str!("../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";

@@ -77,7 +77,7 @@ pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Outp
     session.counters.add(Count::AuthErrors);
     output.reply(Reply::AuthFailure);
     locked.tries_left -= 1;
-    if locked.tries_left == 0 { Flow::Close } else { Flow::Next }
+    Flow::LoginFailed { is_last: locked.tries_left == 0 }
 }
 
 /// Wrong passwords after which a connection is closed.

@@ -32,6 +32,11 @@ pub use self::watching::tell_evicted;
 pub enum Flow<'a> {
     /// Send what is written and close.
     Close,
+    /// A password was wrong, and the answer is written: let the peer wait for it, then go on, or close.
+    LoginFailed {
+        /// Whether it has tried often enough.
+        is_last: bool,
+    },
     /// The next request, please.
     Next,
     /// Send what is written, then call again with the same request.

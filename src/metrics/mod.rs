@@ -28,6 +28,7 @@ pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 #[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
 pub enum Count {
     AuthCmds,
+    AuthDelayMs,
     AuthErrors,
     BinaryRefused,
     BytesRead,
@@ -85,6 +86,7 @@ const COUNTS: usize = Count::VoidsTag as usize + 1;
 /// The name of each [`Count`] in `stats`, in the order of the variants.
 const NAMES: [&str; COUNTS] = [
     "auth_cmds",
+    "auth_delay_ms",
     "auth_errors",
     "binary_refused",
     "bytes_read",
@@ -156,6 +158,8 @@ pub struct Metrics {
     pub connections_max: u64,
     /// Connections turned away because there were too many.
     pub connections_rejected: AtomicU64,
+    /// Those of them that were turned away because their address had too many.
+    pub connections_rejected_per_client: AtomicU64,
     /// How often accepting was stopped.
     pub listen_disabled: AtomicU64,
     /// For how long all in all, in microseconds.
@@ -223,6 +227,7 @@ impl Metrics {
             connections_total: AtomicU64::new(0),
             connections_max,
             connections_rejected: AtomicU64::new(0),
+            connections_rejected_per_client: AtomicU64::new(0),
             listen_disabled: AtomicU64::new(0),
             listen_disabled_us: AtomicU64::new(0),
             open: Connections::default(),
@@ -265,8 +270,14 @@ impl Metrics {
         for counter in self.threads.iter().flat_map(|counters| &counters.0) {
             counter.store(0, Ordering::Relaxed);
         }
-        let Metrics { connections_total, connections_rejected, listen_disabled, .. } = self;
-        for count in [connections_total, connections_rejected, listen_disabled, &self.listen_disabled_us] {
+        let counts = [
+            &self.connections_total,
+            &self.connections_rejected,
+            &self.connections_rejected_per_client,
+            &self.listen_disabled,
+            &self.listen_disabled_us,
+        ];
+        for count in counts {
             count.store(0, Ordering::Relaxed);
         }
         self.policies.reset();
@@ -280,6 +291,8 @@ impl Metrics {
         tell("curr_connections", self.connections.load(Ordering::Relaxed));
         tell("total_connections", self.connections_total.load(Ordering::Relaxed));
         tell("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
+        let per_client = self.connections_rejected_per_client.load(Ordering::Relaxed);
+        tell("rejected_connections_per_client", per_client);
         tell("connection_structures", self.open.count() as u64);
         tell("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
         tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use super::Options;
+use super::inherited::Inherited;
 use super::tls::{Security, Verify};
 
 impl Options {
@@ -29,13 +30,36 @@ impl Options {
         Ok(addresses)
     }
 
+    /// The addresses that other machines may reach, and where neither TLS nor a password keeps them out.
+    ///
+    /// # Errors
+    /// If a name cannot be resolved.
+    pub fn exposed(&self, inherited: &Inherited) -> io::Result<Vec<SocketAddr>> {
+        if self.auth_file.is_some() || self.socket.is_some() {
+            return Ok(Vec::new());
+        }
+        let addresses = if self.serves_all_of(inherited) {
+            inherited.addresses().map(|address| (address, self.security(None))).collect()
+        } else {
+            self.addresses()?
+        };
+        let plain = addresses.into_iter().filter(|(_, security)| *security == Security::Plain);
+        Ok(plain.map(|(address, _)| address).filter(|address| !is_loopback(*address)).collect())
+    }
+
+    /// Whether what was inherited is served as it is: no flag names a place.
+    pub(super) fn serves_all_of(&self, inherited: &Inherited) -> bool {
+        let names_places = self.port.is_some() || self.socket.is_some() || !self.listen.is_empty();
+        !names_places && !inherited.is_empty()
+    }
+
     /// The parts of the lists; empty ones are none.
     fn places(&self) -> impl Iterator<Item = Result<Place<'_>, String>> {
         let parts = self.listen.iter().flat_map(|list| list.split([',', ';']));
         parts.filter(|part| !part.is_empty()).map(Place::parse)
     }
 
-    fn security(&self, prefix: Option<&str>) -> Security {
+    pub(super) fn security(&self, prefix: Option<&str>) -> Security {
         match (self.tls(), prefix) {
             (None, _) | (Some(_), Some("notls")) => Security::Plain,
             (Some(_), Some("btls")) => Security::Tls(Verify::None),
@@ -59,6 +83,10 @@ impl Options {
             None
         }
     }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// `[notls:|btls:|mtls:][proto[ascii]:][tag[name]:]address`, in this order, as in memcached.
@@ -188,6 +216,24 @@ mod tests {
         ] {
             let error = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap_err().to_string();
             assert!(error.contains(why), "{flags}: {error}");
+        }
+    }
+
+    #[test]
+    fn plain_addresses_that_others_may_reach_are_exposed() {
+        const TLS: &str = "-Z -o ssl_chain_cert=x";
+        let all = "127.0.0.1:5,127.9.9.9:5,[::1]:5,[::ffff:127.0.0.1]:5,0.0.0.0:6,[::]:7,10.0.0.1:8";
+        let exposed: &[&str] = &["0.0.0.0:6", "[::]:7", "10.0.0.1:8"];
+        for (flags, expected) in [
+            (format!("-l {all}"), exposed),
+            ("-t 1".to_owned(), &[]),
+            (format!("-l {all} -s /run/x"), &[]),
+            (format!("-l {all} -Y users"), &[]),
+            (format!("-l {all} {TLS}"), &[]),
+            (format!("{TLS} -l notls:*:6,*:7"), &exposed[..1]),
+        ] {
+            let found = parse(&format!("leasehold {flags}")).unwrap().exposed(&Inherited::default()).unwrap();
+            assert_eq!(found.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), expected, "{flags}");
         }
     }
 

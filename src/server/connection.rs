@@ -15,6 +15,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
+use super::clients::Client;
 use super::{Service, buffers, logging};
 use crate::cache::Key;
 use crate::clock::Now;
@@ -178,6 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             match execute(request, cache, &mut self.session, &mut self.output, *now) {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Next => return Ok(None),
+                Flow::LoginFailed { is_last } => {
+                    self.slow_down(*now).await;
+                    return Ok(is_last.then_some(Closed::Peer));
+                }
                 Flow::Pause => {
                     if let Some(closed) = self.flush().await? {
                         return Ok(Some(closed));
@@ -221,6 +226,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             }
             *now = self.service.now();
         }
+    }
+
+    /// Lets one who gave a wrong password wait for the answer, the longer the more wrong ones came from where he is.
+    async fn slow_down(&self, now: Now) {
+        let client = Client::of(&self.connection.address);
+        let delay = self.service.wrong_passwords.lock().another(client, now);
+        self.session.counters().add_many(Count::AuthDelayMs, delay.as_millis() as u64);
+        tracing::debug!(address = %self.connection.address, ?delay, "a wrong password");
+        time::sleep(delay).await;
     }
 
     /// Tells what happens until the peer hangs up; what it says meanwhile is not listened to. However slowly it takes
@@ -381,11 +395,13 @@ const WRITE_SLICES: usize = 16;
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
     use crate::cache::Cache;
     use crate::clock::Clock;
+    use crate::command::Users;
     use crate::metrics::{Address, Metrics};
     use crate::protocol::Shutdown;
     use crate::server::Options;
@@ -428,6 +444,36 @@ mod tests {
         let stored: u64 =
             told.split("cmd_set ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
         assert!(stored < 1_000, "{stored} requests of another connection came first");
+    }
+
+    /// A wrong password is answered late, and later each time; who knows his is answered at once meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_wrong_passwords_waits_and_nobody_else() {
+        let users = Users::parse(b"ann:right\n").map(|users| Arc::new(Mutex::new(users)));
+        let service = Service { users, ..service() };
+        let (mut thief, thief_end) = duplex(1 << 20);
+        let (mut ann, ann_end) = duplex(1 << 20);
+        thief.write_all(&b"set k 0 0 9\r\nann wrong\r\n".repeat(2)).await.unwrap();
+        ann.write_all(b"set k 0 0 9\r\nann right\r\nversion\r\n").await.unwrap();
+        thief.shutdown().await.unwrap();
+        ann.shutdown().await.unwrap();
+        let (unknown, began) = (unknown(), time::Instant::now());
+        // Time moves on only when both wait for it.
+        let waited = async |end, peer: &mut tokio::io::DuplexStream, expected: &str| {
+            serve(&service, 0, end, &unknown).await.unwrap();
+            let waited = began.elapsed();
+            let mut told = String::new();
+            peer.read_to_string(&mut told).await.unwrap();
+            assert_eq!(told, expected);
+            waited.as_millis()
+        };
+        let failed = "CLIENT_ERROR authentication failure\r\n".repeat(2);
+        let waits = tokio::join!(
+            waited(thief_end, &mut thief, &failed),
+            waited(ann_end, &mut ann, "STORED\r\nVERSION 1.6.45\r\n"),
+        );
+        assert_eq!(waits, (300, 0));
+        assert_eq!(service.metrics.total(Count::AuthDelayMs), 300);
     }
 
     fn service() -> Service {

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
+use super::progress::{Late, Step};
 use crate::cache::{Cache, Config, Draft, Entry, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
@@ -47,8 +48,46 @@ pub enum Unfit {
     Late(Option<Duration>),
     /// There is none.
     Missing,
+    /// To load it takes longer than was allowed.
+    Slow,
     /// The system does not give it out.
     Unreadable(io::Error),
+}
+
+/// Why no file was written.
+#[derive(Debug)]
+pub enum Unsaved {
+    /// The system does not take it.
+    Failed(io::Error),
+    /// It takes longer than was allowed.
+    Slow,
+}
+
+impl From<Late> for Unfit {
+    fn from(Late: Late) -> Self {
+        Unfit::Slow
+    }
+}
+
+impl From<io::Error> for Unsaved {
+    fn from(error: io::Error) -> Self {
+        Unsaved::Failed(error)
+    }
+}
+
+impl From<Late> for Unsaved {
+    fn from(Late: Late) -> Self {
+        Unsaved::Slow
+    }
+}
+
+impl From<Unsaved> for io::Error {
+    fn from(unsaved: Unsaved) -> Self {
+        match unsaved {
+            Unsaved::Failed(error) => error,
+            Unsaved::Slow => io::Error::other("to write the items takes too long"),
+        }
+    }
 }
 
 impl From<io::Error> for Unfit {
@@ -61,20 +100,34 @@ impl From<io::Error> for Unfit {
     }
 }
 
-/// Writes all live items to a file, which is there at once and whole; returns how many.
+/// Writes all live items to a file, which is there at once and whole; returns how many. `watch` may end it.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn save(cache: &Cache, path: &Path, now: Now) -> io::Result<u64> {
+/// If it cannot be written, or not in time; then there is none.
+pub fn save(
+    cache: &Cache,
+    path: &Path,
+    now: Now,
+    watch: impl FnMut(Step) -> Result<(), Late>,
+) -> Result<u64, Unsaved> {
     let (file, unfinished) = create(path)?;
-    let saved = write(cache, file, now).and_then(|items| fs::rename(&unfinished, path).map(|()| items));
-    saved.map_err(|error| {
+    let written = write(cache, file, now, watch);
+    let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
+    saved.map_err(|unsaved| {
         let _ = fs::remove_file(&unfinished);
-        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+        match unsaved {
+            Unsaved::Failed(error) => Unsaved::Failed(named(&error, path)),
+            Unsaved::Slow => Unsaved::Slow,
+        }
     })
 }
 
-fn write(cache: &Cache, file: File, now: Now) -> io::Result<u64> {
+fn write(
+    cache: &Cache,
+    file: File,
+    now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), Late>,
+) -> Result<u64, Unsaved> {
     let mut file = Summed::new(BufWriter::new(file));
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
@@ -82,6 +135,7 @@ fn write(cache: &Cache, file: File, now: Now) -> io::Result<u64> {
     for number in [now.unix, cache.last_seq().number(), flush_unix] {
         file.write_all(&number.to_le_bytes())?;
     }
+    let total = cache.counts().items;
     let (mut items, mut next, mut piece) = (0, Some(0), Vec::new());
     while let Some(from) = next {
         next = cache.list(from, now, |entry| {
@@ -90,6 +144,7 @@ fn write(cache: &Cache, file: File, now: Now) -> io::Result<u64> {
         });
         file.write_all(&piece)?;
         piece.clear();
+        watch(Step { doing: "writing items", done: items, total, unit: "items" })?;
     }
     file.write_all(&[0])?;
     let sum = file.sum.finish();
@@ -113,9 +168,11 @@ fn create(path: &Path) -> io::Result<(File, PathBuf)> {
     // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
     let _ = fs::remove_file(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
-    Ok((file.map_err(named)?, name))
+    Ok((file.map_err(|error| named(&error, path))?, name))
+}
+
+fn named(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
 }
 
 /// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
@@ -167,7 +224,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.bytes);
 }
 
-/// A cache with the items of a file, which is removed, unless it is foreign.
+/// A cache with the items of a file, which is removed, unless it is foreign. `watch` may end it.
 ///
 /// # Errors
 /// If the file is not fit to be loaded; nothing of it is.
@@ -176,20 +233,21 @@ pub fn load(
     config: Config,
     max_gap: Option<Duration>,
     now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<(Cache, Kept), Unfit> {
     // Nor does a pipe or a device hold items; to open one might never end.
-    match fs::metadata(path)? {
+    let bytes = match fs::metadata(path)? {
         found if !found.is_file() => return Err(Unfit::Foreign),
         found if found.len() == 0 => return Err(Unfit::Missing),
-        _ => {}
-    }
+        found => found.len(),
+    };
     let mut file = BufReader::new(File::open(path)?);
     let mut magic = [0; MAGIC.len()];
     if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
         return Err(Unfit::Foreign);
     }
     fs::remove_file(path)?;
-    verify(&mut file)?;
+    verify(&mut file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
     let [saved_unix, last, flush_unix] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -197,8 +255,14 @@ pub fn load(
         return Err(Unfit::Late(gap));
     }
     let cache = Cache::above(config, Seq::new(last).ok_or(Unfit::Damaged)?);
-    let mut items = 0;
-    while read_item(&mut file, &cache, now, &mut items)? {}
+    let (mut items, mut done) = (0, 0);
+    while let Some(read) = read_item(&mut file, &cache, now, &mut items)? {
+        done += read;
+        if done % WATCH_EVERY < read {
+            watch(megabytes("loading items", done, bytes))?;
+        }
+    }
+    watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
         cache.flush_all(Some(due), &mut cache.peer(), now);
@@ -207,20 +271,32 @@ pub fn load(
 }
 
 /// Reads the whole file once, and believes its check sum alone.
-fn verify(file: &mut (impl Read + Seek)) -> Result<(), Unfit> {
-    let whole = file.seek(SeekFrom::End(0))?;
+fn verify(
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+    watch: &mut impl FnMut(Step) -> Result<(), Late>,
+) -> Result<(), Unfit> {
     file.seek(SeekFrom::Start(0))?;
-    let mut sum = Summed::new(io::sink());
-    io::copy(&mut file.by_ref().take(whole.saturating_sub(SUM_BYTES)), &mut sum)?;
+    let summed = bytes.saturating_sub(SUM_BYTES);
+    let (mut sum, mut done) = (Summed::new(io::sink()), 0);
+    while done < summed {
+        let piece = WATCH_EVERY.min(summed - done);
+        done += io::copy(&mut file.by_ref().take(piece), &mut sum)?;
+        watch(megabytes("checking items", done, bytes))?;
+    }
     let is_right = number(file)? == sum.sum.finish();
     is_right.then_some(()).ok_or(Unfit::Damaged)
 }
 
-/// Brings one item back; false behind the last one.
-fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> Result<bool, Unfit> {
+fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
+    Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
+}
+
+/// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
+fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> Result<Option<u64>, Unfit> {
     let [key_bytes] = array(file)?;
     if key_bytes == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let flags = u32::from_le_bytes(array(file)?);
     let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
@@ -240,7 +316,7 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
         ..draft
     });
     *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
-    Ok(true)
+    Ok(Some(ITEM_BYTES + u64::from(key_bytes) + value_bytes as u64))
 }
 
 /// Tags, each behind its length, up to a length of 0.
@@ -290,6 +366,10 @@ impl<W: Write> Write for Summed<W> {
 
 const MAGIC: &[u8; 16] = b"leasehold items3";
 const SUM_BYTES: u64 = 8;
+/// What an item takes beside its key, tags and value.
+const ITEM_BYTES: u64 = 34;
+/// Bytes between two looks at how long it takes.
+const WATCH_EVERY: u64 = 1 << 20;
 /// Behind the file's name: while it is written, and what is locked.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
@@ -309,6 +389,10 @@ mod tests {
 
     fn set(cache: &Cache, key: &[u8], draft: Draft, now: Now) {
         cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.peer(), now);
+    }
+
+    fn at_leisure(_: Step) -> Result<(), Late> {
+        Ok(())
     }
 
     /// Value, flags, unique and end of a key.
@@ -331,7 +415,7 @@ mod tests {
         set(&cache, b"gone", Draft::new("3"), now);
         cache.delete(&cache.key(b"gone").unwrap(), None, &mut cache.peer(), now);
         let path = scratch(name);
-        assert_eq!(save(&cache, &path, now).unwrap(), 3);
+        assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
         (cache, clock, path)
     }
 
@@ -340,7 +424,8 @@ mod tests {
         let (old, clock, path) = kept("back");
         // The next process's own time begins anew, thirty seconds later on the wall.
         let now = Now { millis: 5, unix: clock.now().unix + 30 };
-        let (cache, kept) = load(&path, Config::default(), Some(Duration::from_secs(30)), now).unwrap();
+        let (cache, kept) =
+            load(&path, Config::default(), Some(Duration::from_secs(30)), now, at_leisure).unwrap();
         assert_eq!((kept.items, kept.gap), (3, Some(Duration::from_secs(30))));
         for key in [&b"first"[..], b"any \0\xff", b"gone"] {
             assert_eq!(found(&cache, key, now), found(&old, key, clock.now()));
@@ -367,9 +452,9 @@ mod tests {
     fn what_ends_in_the_gap_or_is_flushed_after_it_does_not_come_back() {
         let (old, clock, path) = kept("gap");
         old.flush_all(Some(clock.now().after(Duration::from_secs(100))), &mut old.peer(), clock.now());
-        save(&old, &path, clock.now()).unwrap();
+        save(&old, &path, clock.now(), at_leisure).unwrap();
         let now = Now { millis: 0, unix: clock.now().unix + 61 };
-        let (cache, kept) = load(&path, Config::default(), None, now).unwrap();
+        let (cache, kept) = load(&path, Config::default(), None, now, at_leisure).unwrap();
         assert_eq!((kept.items, found(&cache, b"soon", now)), (2, None));
         assert!(found(&cache, b"first", now).is_some());
         assert!(found(&cache, b"first", Now { millis: 39_000, unix: now.unix + 39 }).is_none());
@@ -383,24 +468,58 @@ mod tests {
         {
             let (_, clock, path) = kept("late");
             let now = Now { millis: 0, unix: clock.now().unix + later };
-            assert_eq!(load(&path, Config::default(), max, now).is_ok(), is_fit, "{later} s");
+            assert_eq!(load(&path, Config::default(), max, now, at_leisure).is_ok(), is_fit, "{later} s");
             assert!(!path.exists());
         }
         let (_, clock, path) = kept("early");
         let before = Now { millis: 0, unix: clock.now().unix - 1 };
-        assert!(matches!(load(&path, Config::default(), Some(minute), before), Err(Unfit::Late(None))));
+        assert!(matches!(
+            load(&path, Config::default(), Some(minute), before, at_leisure),
+            Err(Unfit::Late(None))
+        ));
+    }
+
+    #[test]
+    fn what_takes_too_long_leaves_nothing() {
+        let (cache, clock, path) = kept("slow");
+        let until =
+            |doing: &'static str| move |step: Step| if step.doing == doing { Err(Late) } else { Ok(()) };
+        for doing in ["checking items", "loading items"] {
+            save(&cache, &path, clock.now(), at_leisure).unwrap();
+            let loaded = load(&path, Config::default(), None, clock.now(), until(doing));
+            assert!(matches!(loaded, Err(Unfit::Slow)) && !path.exists(), "{doing}");
+        }
+        assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(Unsaved::Slow)));
+        assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
+    }
+
+    #[test]
+    fn it_is_told_how_far_it_has_come() {
+        let (cache, clock, path) = kept("told");
+        let mut told = Vec::new();
+        let mut watch = |step: Step| {
+            told.push(step);
+            Ok(())
+        };
+        save(&cache, &path, clock.now(), &mut watch).unwrap();
+        load(&path, Config::default(), None, clock.now(), &mut watch).unwrap();
+        told.reverse();
+        told.dedup_by_key(|step| step.doing);
+        let ends: Vec<_> = told.iter().map(|step| (step.doing, step.done, step.total)).collect();
+        assert_eq!(ends, [("loading items", 0, 0), ("checking items", 0, 0), ("writing items", 3, 3)]);
     }
 
     #[test]
     fn a_damaged_file_is_refused_wherever_the_damage_is() {
         let (clock, cache, path) = (Clock::manual(), Cache::new(Config::default()), scratch("damaged"));
         set(&cache, b"key", Draft::new("value"), clock.now());
-        save(&cache, &path, clock.now()).unwrap();
+        save(&cache, &path, clock.now(), at_leisure).unwrap();
         let whole = fs::read(&path).unwrap();
         let check = |bytes: &[u8], what: &str| {
             fs::write(&path, bytes).unwrap();
-            let unfit =
-                load(&path, Config::default(), None, clock.now()).map(|(_, kept)| kept).expect_err(what);
+            let unfit = load(&path, Config::default(), None, clock.now(), at_leisure)
+                .map(|(_, kept)| kept)
+                .expect_err(what);
             let is_foreign = bytes.get(..MAGIC.len()) != Some(MAGIC);
             assert_eq!(matches!(unfit, Unfit::Foreign), is_foreign, "{what}: {unfit:?}");
             assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
@@ -412,10 +531,10 @@ mod tests {
             check(&whole[..at], &format!("the first {at}"));
         }
         fs::write(&path, b"").unwrap();
-        let empty = load(&path, Config::default(), None, clock.now()).map(|(_, kept)| kept);
+        let empty = load(&path, Config::default(), None, clock.now(), at_leisure).map(|(_, kept)| kept);
         assert!(matches!(empty, Err(Unfit::Missing)), "nobody's file");
         check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
         fs::remove_file(&path).unwrap();
-        assert!(matches!(load(&path, Config::default(), None, clock.now()), Err(Unfit::Missing)));
+        assert!(matches!(load(&path, Config::default(), None, clock.now(), at_leisure), Err(Unfit::Missing)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::Path;
@@ -13,6 +13,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::clients::Client;
+use super::inherited::Inherited;
 use super::tls::{Security, Tls};
 use super::{Options, Service};
 use crate::clock::Now;
@@ -23,7 +25,7 @@ pub struct Listeners {
     tcp: Vec<(TcpListener, Security)>,
     /// Read with the rights to bind sockets: a key may be root's alone.
     pub(super) tls: Option<Tls>,
-    unix: Option<UnixListener>,
+    unix: Vec<UnixListener>,
 }
 
 /// A connection on its way to a worker.
@@ -32,24 +34,63 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
+/// A connection's place among those that may be open at once, until this is dropped.
+pub(super) struct Seat {
+    /// Who has it; `None` for those over Unix sockets.
+    client: Option<Client>,
+    service: Arc<Service>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.service.clients.lock().leave(client);
+        }
+        self.service.left();
+    }
+}
+
 impl Listeners {
-    /// Binds all that `options` name, and reads the certificates.
+    /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that is
+    /// inherited is served; else what is inherited and not named is closed.
     ///
     /// # Errors
     /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
-    pub fn bind(options: &Options) -> io::Result<Listeners> {
+    pub fn bind(options: &Options, mut inherited: Inherited) -> io::Result<Listeners> {
         let tls = options.tls().map(Tls::load).transpose()?;
-        if let Some(path) = &options.socket {
-            let unix = bind_unix(path, options.socket_mode)
-                .map_err(|error| named(error, &path.display().to_string()))?;
-            return Ok(Listeners { tcp: Vec::new(), tls, unix: Some(unix) });
+        if options.serves_all_of(&inherited) {
+            let security = options.security(None);
+            let (tcp, unix) = inherited.take_all();
+            let tcp = tcp.into_iter().map(|listener| (listener, security)).collect();
+            return Ok(Listeners { tcp, tls, unix });
         }
-        let bind = |(address, security): (SocketAddr, Security)| {
-            let bound = bind_tcp(address, options.backlog);
-            bound.map(|listener| (listener, security)).map_err(|error| named(error, &address.to_string()))
+        let listeners = match &options.socket {
+            Some(path) => {
+                let unix = inherited.take_unix(path).map_or_else(|| bind_unix(path, options.socket_mode), Ok);
+                let unix = unix.map_err(|error| named(error, &path.display().to_string()))?;
+                Listeners { tcp: Vec::new(), tls, unix: vec![unix] }
+            }
+            None => {
+                let bind = |(address, security): (SocketAddr, Security)| {
+                    let taken = inherited.take_tcp(address);
+                    let bound = taken.map_or_else(|| bind_tcp(address, options.backlog), Ok);
+                    let bound = bound.map_err(|error| named(error, &address.to_string()))?;
+                    Ok((bound, security))
+                };
+                let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
+                Listeners { tcp, tls, unix: Vec::new() }
+            }
         };
-        let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
-        Ok(Listeners { tcp, tls, unix: None })
+        for name in inherited.names() {
+            tracing::warn!("not listening on {name} any more, which no flag names");
+        }
+        Ok(listeners)
+    }
+
+    /// Copies of their descriptors, for whoever takes them over.
+    pub(super) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let tcp = self.tcp.iter().map(|(listener, _)| listener.as_fd().try_clone_to_owned());
+        tcp.chain(self.unix.iter().map(|listener| listener.as_fd().try_clone_to_owned())).collect()
     }
 
     /// The TCP addresses, with the ports that the system chose.
@@ -73,6 +114,24 @@ impl Listeners {
 }
 
 impl Accepted {
+    /// Where it comes from. Of one that is gone already nobody knows.
+    fn client(&self) -> Option<Client> {
+        match self {
+            Accepted::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip().into()),
+            Accepted::Unix(_) => None,
+        }
+    }
+
+    /// Says why it is not let in. A new socket's buffer has room for a line; if not, the close tells enough.
+    fn turn_away(self, why: &[u8]) {
+        let _ = match self {
+            // Nor is a line in plain text understood where hands were to be shaken.
+            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
+            Accepted::Tcp(mut stream, Security::Plain) => stream.write(why),
+            Accepted::Unix(mut stream) => stream.write(why),
+        };
+    }
+
     /// What `stats conns` tells of it.
     pub(super) fn connection(&self, now: Now) -> io::Result<Connection> {
         let (fd, peer, own) = match self {
@@ -101,24 +160,24 @@ fn path(address: &net::SocketAddr) -> Address {
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
-    workers: Vec<UnboundedSender<Accepted>>,
+    workers: Vec<UnboundedSender<(Accepted, Seat)>>,
 ) {
     let turn = std::cell::Cell::new(0);
     let hand_out = |socket: Accepted| {
         turn.set((turn.get() + 1) % workers.len());
-        let Some(socket) = admit(service, socket) else { return };
-        if workers[turn.get()].send(socket).is_err() {
-            service.left();
+        if let Some(admitted) = admit(service, socket) {
+            // It only fails at the end, and then the connection closes here.
+            let _ = workers[turn.get()].send(admitted);
         }
     };
     let tcp = listeners
         .tcp
         .into_iter()
         .map(|(listener, security)| accept_tcp(listener, security, service, &hand_out));
-    let unix = listeners.unix.map(|listener| accept_unix(listener, service, &hand_out));
+    let unix = listeners.unix.into_iter().map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
-        () = async { match unix { Some(unix) => unix.await, None => std::future::pending().await } } => {}
+        () = all(unix.collect()) => {}
         () = service.stopping() => {}
     }
 }
@@ -193,28 +252,29 @@ async fn room(service: &Service) {
 }
 
 /// The system is out of descriptors, most likely: it will not help to ask again at once.
-async fn pause(error: io::Error) {
+pub(super) async fn pause(error: io::Error) {
     tracing::warn!(%error, "cannot accept");
     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
 }
 
 /// Counts a connection in, or tells it that there are too many.
-fn admit(service: &Service, socket: Accepted) -> Option<Accepted> {
+fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
     let metrics = &service.metrics;
+    let client = socket.client();
     if service.refuses_when_crowded && service.is_crowded() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
-        // A new socket's buffer has room for a line; if not, the close tells enough.
-        let _ = match socket {
-            // Nor is a line in plain text understood where hands were to be shaken.
-            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
-            Accepted::Tcp(mut stream, Security::Plain) => stream.write(TOO_MANY_CONNECTIONS),
-            Accepted::Unix(mut stream) => stream.write(TOO_MANY_CONNECTIONS),
-        };
+        socket.turn_away(TOO_MANY_CONNECTIONS);
+        return None;
+    }
+    if client.is_some_and(|client| !service.clients.lock().enter(client)) {
+        metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
+        metrics.connections_rejected_per_client.fetch_add(1, Ordering::Relaxed);
+        socket.turn_away(TOO_MANY_FROM_THERE);
         return None;
     }
     metrics.connections.fetch_add(1, Ordering::Relaxed);
     metrics.connections_total.fetch_add(1, Ordering::Relaxed);
-    Some(socket)
+    Some((socket, Seat { client, service: Arc::clone(service) }))
 }
 
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
@@ -230,7 +290,7 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     // A socket that a former server left behind, and nothing else.
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         std::fs::remove_file(path)?;
@@ -247,4 +307,5 @@ fn named(error: io::Error, name: &str) -> io::Error {
 
 /// memcached's line, with its `-o maxconns_fast`, which is its default.
 const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
+const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

@@ -7,22 +7,30 @@
 
 mod addresses;
 mod buffers;
+mod clients;
 mod connection;
+mod handover;
+mod health;
+mod inherited;
 mod keep;
 mod listener;
 pub mod logging;
+mod memory;
+pub mod notify;
 mod options;
 mod policies;
 pub mod process;
+mod progress;
+mod safety;
 mod settings;
 mod suboptions;
 mod tls;
 mod worker;
 
-use std::fs::File;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,24 +47,31 @@ use crate::command::{self, Rules, Users};
 use crate::metrics::{Metrics, Prefixes, Watchers};
 use crate::protocol::Shutdown;
 
-use self::keep::{Kept, Unfit};
+use self::clients::{Clients, WrongPasswords};
+use self::handover::Control;
+use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
 
+pub use self::handover::{Farewell, Predecessor, Successor};
+pub use self::health::HealthCheck;
+pub use self::inherited::Inherited;
 pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
 pub use self::options::{MEMORY_MIN, Options, read_users};
 pub use self::policies::{ImplicitLeases, PolicyOptions};
+pub use self::safety::SafetyOptions;
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    /// Where a graceful stop leaves the items.
-    memory_file: Option<PathBuf>,
-    /// Held until the process ends: whoever comes next waits until the file is whole.
-    _memory_lock: Option<File>,
+    /// Where the next server asks for the sockets.
+    control: Option<Control>,
+    memory_file: Option<MemoryFile>,
     service: Arc<Service>,
+    /// Copies for the next server.
+    sockets: Vec<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -65,6 +80,7 @@ struct Service {
     /// The first client that speaks the binary protocol is told of in the log.
     binary: Once,
     cache: Cache,
+    clients: Mutex<Clients>,
     clock: Clock,
     /// A connection has ended.
     freed: Notify,
@@ -77,9 +93,12 @@ struct Service {
     requests_per_turn: u32,
     rules: Rules,
     stop: watch::Sender<Option<Shutdown>>,
+    /// Rounds of keeping house.
+    sweeps: AtomicU64,
     tls: Option<Tls>,
     /// Who may come in, if not everybody may.
     users: Option<Arc<Mutex<Users>>>,
+    wrong_passwords: Mutex<WrongPasswords>,
 }
 
 impl Server {
@@ -89,18 +108,42 @@ impl Server {
     /// If a socket cannot be bound, a certificate not be used, or a thread or runtime not be made.
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
-        Server::serve(Listeners::bind(&options)?, users, options)
+        Server::serve(Listeners::bind(&options, Inherited::default())?, users, options)
     }
 
-    /// Serves listeners that are bound already.
+    /// Serves listeners that are bound already, with what a former server may have left in the memory file.
     ///
     /// # Errors
-    /// If a thread or runtime cannot be made.
-    pub fn serve(mut listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
-        let addresses = listeners.addresses();
+    /// If a thread or runtime cannot be made, or the memory file not be used.
+    pub fn serve(listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
         let clock = Clock::system();
-        let memory_lock = options.memory_file.as_deref().map(keep::hold).transpose()?;
-        let (cache, memory_file) = resume(&options, clock.now())?;
+        Server::with(Memory::resumed(&options, &clock)?, clock, listeners, users, options)
+    }
+
+    /// Stops the server whose sockets these are, and serves them, with what that one leaves in the memory file.
+    ///
+    /// # Errors
+    /// As [`Server::serve`], and if the former one does not stop.
+    pub fn succeed(
+        predecessor: Predecessor,
+        listeners: Listeners,
+        users: Option<Users>,
+        options: Options,
+    ) -> io::Result<Server> {
+        let clock = Clock::system();
+        Server::with(Memory::taken_over(predecessor, &options, &clock)?, clock, listeners, users, options)
+    }
+
+    fn with(
+        memory: Memory,
+        clock: Clock,
+        mut listeners: Listeners,
+        users: Option<Users>,
+        options: Options,
+    ) -> io::Result<Server> {
+        let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
+        let Memory { cache, file: memory_file } = memory;
+        let control = memory_file.as_ref().and_then(MemoryFile::control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.settings = settings::settings(&options);
@@ -134,7 +177,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, memory_file, _memory_lock: memory_lock, service, threads })
+        Ok(Server { addresses, control, memory_file, service, sockets, threads })
     }
 
     /// The first TCP address it listens on.
@@ -175,11 +218,44 @@ impl Server {
     /// If they cannot be written.
     pub fn stop_gracefully(mut self) -> io::Result<()> {
         self.join();
-        if let Some(path) = &self.memory_file {
-            let items = keep::save(&self.service.cache, path, self.service.now())?;
-            tracing::info!(items, "kept in {}", path.display());
+        match &self.memory_file {
+            Some(file) => file.save(&self.service.cache, &self.service.clock, None).map(|_| ()),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Resolves once another process is to take the place of this one, which is to be told to
+    /// [`Server::hand_over`] then.
+    pub async fn successor(&self, watchdog: Option<Duration>) -> Successor {
+        let Some(control) = &self.control else { return pending().await };
+        match control.successor(&self.sockets, watchdog).await {
+            Ok(successor) => successor,
+            Err(error) => {
+                tracing::error!("no other server can take over: {error}");
+                pending().await
+            }
+        }
+    }
+
+    /// As [`Server::stop_gracefully`], within the time that the successor allows. It serves as soon as it hears
+    /// what this returns.
+    pub fn hand_over(mut self, successor: Successor) -> Farewell {
+        let deadline = self.service.now().after(successor.max_gap);
+        self.join();
+        let file = self.memory_file.as_ref().expect("it was asked beside its memory file");
+        let line = match file.save(&self.service.cache, &self.service.clock, Some(deadline)) {
+            Ok(items) => format!("kept {items}\n"),
+            Err(error) => {
+                tracing::error!("nothing is handed over: {error}");
+                format!("empty {error}\n")
+            }
+        };
+        Farewell { line, successor }
+    }
+
+    /// Grows as long as the shards are swept, which takes all their locks in turn.
+    pub fn heartbeats(&self) -> u64 {
+        self.service.sweeps.load(Ordering::Relaxed)
     }
 
     fn join(&mut self) {
@@ -196,6 +272,7 @@ impl Service {
         Service {
             binary: Once::new(),
             cache,
+            clients: Mutex::new(Clients::new(options.safety.conn_limit_per_client)),
             clock,
             freed: Notify::new(),
             idle: options.idle(),
@@ -204,8 +281,10 @@ impl Service {
             requests_per_turn: options.requests_per_event,
             rules: options.rules(),
             stop: watch::Sender::new(None),
+            sweeps: AtomicU64::new(0),
             tls: None,
             users: None,
+            wrong_passwords: Mutex::default(),
         }
     }
 
@@ -244,45 +323,6 @@ impl Service {
     }
 }
 
-/// A cache with what a former server has left in the file of `-e`, and that file, if it may be written again.
-fn resume(options: &Options, now: Now) -> io::Result<(Cache, Option<PathBuf>)> {
-    let Some(path) = &options.memory_file else { return Ok((Cache::new(options.cache()), None)) };
-    keep::probe(path)?;
-    let unfit = match keep::load(path, options.cache(), options.restart_max_gap(), now) {
-        Ok((cache, kept)) => {
-            let Kept { gap, items } = kept;
-            let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
-            tracing::info!(items, gap, "loaded from {}; what was deleted meanwhile is not", path.display());
-            return Ok((cache, Some(path.clone())));
-        }
-        Err(unfit) => unfit,
-    };
-    tell_unfit(&unfit, path);
-    let is_anothers = matches!(unfit, Unfit::Foreign | Unfit::Unreadable(_));
-    Ok((Cache::new(options.cache()), (!is_anothers).then(|| path.clone())))
-}
-
-fn tell_unfit(unfit: &Unfit, path: &Path) {
-    let path = path.display();
-    match unfit {
-        Unfit::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
-        Unfit::Foreign => {
-            tracing::error!(
-                "{path} is no file of ours: beginning with an empty cache, and keeping nothing at the end"
-            );
-        }
-        Unfit::Late(gap) => {
-            tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
-        }
-        Unfit::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
-        Unfit::Unreadable(error) => {
-            tracing::error!(
-                "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
-            );
-        }
-    }
-}
-
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
 async fn keep_house(service: &Service) {
     let sweep = async {
@@ -292,6 +332,7 @@ async fn keep_house(service: &Service) {
             }
             // What a lower limit has thrown away has no command that would tell it.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
+            service.sweeps.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::policies::PolicyOptions;
+use super::safety::SafetyOptions;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{Config, WhenFull};
@@ -128,6 +129,10 @@ pub struct Options {
     /// What is decided about keys.
     #[command(flatten)]
     pub policies: PolicyOptions,
+
+    /// What keeps it from harm.
+    #[command(flatten)]
+    pub safety: SafetyOptions,
 
     /// User to run as, if started by root
     #[arg(short = 'u', long, value_name = "USER")]

@@ -9,17 +9,21 @@ use tokio::task::JoinSet;
 
 use super::Service;
 use super::connection::{self, Closed};
-use super::listener::Accepted;
+use super::listener::{Accepted, Seat};
 use super::tls::Security;
 use crate::metrics::{Connection, Count, Event, Reason, Topic};
 
 /// Serves connections until the server stops; each of them is a task.
-pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: UnboundedReceiver<Accepted>) {
+pub(super) async fn work(
+    service: Arc<Service>,
+    index: usize,
+    mut accepted: UnboundedReceiver<(Accepted, Seat)>,
+) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some(socket) => { tasks.spawn(serve(Arc::clone(&service), index, socket)); }
+                Some((socket, seat)) => { tasks.spawn(serve(Arc::clone(&service), index, socket, seat)); }
                 None => break,
             },
             Some(done) = tasks.join_next() => done.expect("connections do not panic"),
@@ -30,11 +34,10 @@ pub(super) async fn work(service: Arc<Service>, index: usize, mut accepted: Unbo
     }
 }
 
-async fn serve(service: Arc<Service>, index: usize, socket: Accepted) {
+async fn serve(service: Arc<Service>, index: usize, socket: Accepted, _seat: Seat) {
     if let Err(error) = converse(&service, index, socket).await {
         tracing::debug!(%error, "connection lost");
     }
-    service.left();
 }
 
 async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {

@@ -116,9 +116,15 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
         let flow = execute(&mut request, cache, session, &mut output, *now);
         reply.extend(output.take());
         match flow {
-            Flow::Close | Flow::Shutdown(_) => return (reply, Ended::Close),
+            Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => {
+                return (reply, Ended::Close);
+            }
             // Nor are those heard who watch: what they are told is not asked for.
-            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) | Flow::Watch(_) => {
+            Flow::LoginFailed { is_last: false }
+            | Flow::Next
+            | Flow::RefreshCertificates
+            | Flow::Verbosity(_)
+            | Flow::Watch(_) => {
                 return (reply, Ended::Next);
             }
             Flow::Pause => {}

@@ -103,12 +103,13 @@ impl Process {
     }
 
     pub fn start_with(flags: &str, environment: &[(&str, &str)]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
-            .args(flags.split_whitespace())
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        command.args(flags.split_whitespace()).envs(environment.iter().copied());
+        Process::of(command)
+    }
+
+    pub fn of(mut command: Command) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         Process { child, log }
     }

@@ -165,8 +165,11 @@ fn answer(
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}
-            Flow::Close | Flow::Shutdown(_) => return State::Closed,
-            Flow::Next | Flow::RefreshCertificates | Flow::Verbosity(_) => return State::Open,
+            Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => return State::Closed,
+            Flow::LoginFailed { is_last: false }
+            | Flow::Next
+            | Flow::RefreshCertificates
+            | Flow::Verbosity(_) => return State::Open,
             Flow::Watch(number) => return State::Watching(number),
             Flow::Wait { key, until } => {
                 let key = key.to_vec();

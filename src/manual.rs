@@ -1,0 +1,145 @@
+//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Command, CommandFactory, FromArgMatches};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use leasehold::bench;
+use leasehold::server::{HealthCheck, Options};
+
+/// What `leasehold man` is told.
+#[derive(Args)]
+struct Wanted {
+    /// Subcommand to tell of, instead of the server
+    subcommand: Option<String>,
+}
+
+/// What `leasehold completions` is told.
+#[derive(Args)]
+struct Script {
+    /// Shell to write for
+    shell: Shell,
+}
+
+/// Prints a manual page.
+pub fn page(arguments: Vec<OsString>) -> ExitCode {
+    told(man(), arguments, |Wanted { subcommand }| {
+        let whole = whole();
+        match subcommand {
+            None => write_page(whole, Some(REST)),
+            Some(name) => {
+                let command = whole.find_subcommand(&name);
+                let unknown = || io::Error::other(format!("there is no subcommand {name}"));
+                let command = command.ok_or_else(unknown)?.clone().display_name(format!("leasehold-{name}"));
+                write_page(command.bin_name(format!("leasehold {name}")), None)
+            }
+        }
+    })
+}
+
+/// Prints a script that completes the command line.
+pub fn completions(arguments: Vec<OsString>) -> ExitCode {
+    told(completer(), arguments, |Script { shell }| {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut whole(), "leasehold", &mut script);
+        io::stdout().write_all(&script)
+    })
+}
+
+/// Reads a command line and does what it says.
+fn told<A: FromArgMatches>(
+    command: Command,
+    arguments: Vec<OsString>,
+    print: impl FnOnce(A) -> io::Result<()>,
+) -> ExitCode {
+    let read = command.try_get_matches_from(arguments).and_then(|matches| A::from_arg_matches(&matches));
+    match read.map(print) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("leasehold: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+/// The server's command line with its subcommands, which the binary tells apart by itself.
+fn whole() -> Command {
+    let server = || Options::command().version(VERSION);
+    let handover = server().name("handover").display_name("handover");
+    server()
+        .display_name("leasehold")
+        .subcommand(bench::Options::command().name("bench").bin_name("bench"))
+        .subcommand(completer())
+        .subcommand(
+            handover
+                .about("Take the sockets and the values of the server over that uses the same -e, and serve")
+                .long_about(HANDOVER),
+        )
+        .subcommand(HealthCheck::command())
+        .subcommand(man())
+}
+
+fn man() -> Command {
+    Wanted::augment_args(Command::new("man")).about("Print the manual page, in roff")
+}
+
+fn completer() -> Command {
+    Script::augment_args(Command::new("completions"))
+        .about("Print a script by which a shell completes the command line")
+}
+
+fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
+    let man = Man::new(command.clone()).manual("leasehold manual").source(format!("leasehold {VERSION}"));
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    page.extend(rest.unwrap_or_default().as_bytes());
+    io::stdout().write_all(&page)
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve.
+
+The flags are those of the new server. The old one serves until the new one has all it needs, then answers what it has read, \
+writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
+
+/// What no flag tells.
+const REST: &str = r#".SH SIGNALS
+.TP
+SIGTERM, SIGINT
+Answer what was read, and end.
+.TP
+SIGUSR1
+The same, and leave the values in the file of \fB\-e\fR.
+.TP
+SIGHUP
+Read the users (\fB\-Y\fR) and the policies (\fB\-\-config\fR) again.
+.SH ENVIRONMENT
+.TP
+LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC
+As systemd sets them: sockets to serve, and where to tell of start, stop and health.
+.TP
+MEMCACHED_PORT_FILENAME
+A file to write the ports to.
+.SH "EXIT STATUS"
+0 after a stop, 1 for flags that cannot be read, 64 for flags that do not fit each other or \fB\-\-require\-secure\fR,
+67 for a user that does not exist, 71 when the system says no.
+.SH FILES
+Beside the file of \fB\-e\fR stand, with these endings, .leasehold\-lock (held by the server), .leasehold\-handover (the socket
+at which the next server asks) and, for a moment, .leasehold\-new.
+.SH "SEE ALSO"
+\fBmemcached\fR(1)
+"#;

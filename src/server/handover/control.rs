@@ -1,0 +1,125 @@
+//! The side of the server that is to go.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::descriptors::{self, LINE_BYTES_MAX};
+use super::{HELLO, PATIENCE, socket_beside};
+use crate::server::listener::{bind_unix, pause};
+
+/// Where a server is told that another one is to take its place.
+pub struct Control {
+    listener: net::UnixListener,
+    path: PathBuf,
+}
+
+/// The process that takes the place of this one, which must serve nobody from now on.
+pub struct Successor {
+    /// Its process.
+    pub pid: u32,
+    /// For how long nobody may be served if it is to take the items.
+    pub max_gap: Duration,
+    stream: net::UnixStream,
+}
+
+/// What the successor is to hear once nothing of this process is in its way.
+#[must_use]
+pub struct Farewell {
+    pub(in crate::server) line: String,
+    pub(in crate::server) successor: Successor,
+}
+
+impl Control {
+    /// # Errors
+    /// If there can be no socket beside that file.
+    pub fn bind(memory_file: &Path) -> io::Result<Control> {
+        let path = socket_beside(memory_file);
+        let listener = bind_unix(&path, 0o600).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+        })?;
+        Ok(Control { listener, path })
+    }
+
+    /// Gives copies of the sockets to whoever asks (who goes on to tell systemd of itself that often), until one of them takes the place of this server.
+    ///
+    /// # Errors
+    /// If the socket cannot be waited at.
+    pub async fn successor(&self, sockets: &[OwnedFd], watchdog: Option<Duration>) -> io::Result<Successor> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause(error).await;
+                    continue;
+                }
+            };
+            match negotiate(stream, sockets, watchdog).await {
+                Ok(successor) => return Ok(successor),
+                Err(error) => tracing::warn!("a handover was given up, serving on: {error}"),
+            }
+        }
+    }
+}
+
+/// Nobody is to find the socket of one that is gone.
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Farewell {
+    /// Tells it. That the successor does not hear it any more changes nothing: this process ends.
+    pub fn say(mut self) {
+        if let Err(error) = self.successor.stream.write_all(self.line.as_bytes()) {
+            tracing::warn!("process {} is gone: {error}", self.successor.pid);
+        }
+    }
+}
+
+async fn negotiate(
+    stream: UnixStream,
+    sockets: &[OwnedFd],
+    watchdog: Option<Duration>,
+) -> io::Result<Successor> {
+    let uid = stream.peer_cred()?.uid();
+    if uid != 0 && uid != geteuid().as_raw() {
+        return Err(io::Error::other(format!("user {uid} may not ask for it")));
+    }
+    let mut stream = BufReader::new(stream);
+    let hello = line(&mut stream).await?;
+    if hello != HELLO {
+        return Err(io::Error::other(format!("it speaks another language: {hello:?}")));
+    }
+    let copies: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    let offer = format!("sockets {}\n", watchdog.unwrap_or_default().as_micros());
+    let socket = stream.get_ref();
+    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &offer, &copies)).await?;
+    let take = line(&mut stream).await?;
+    let mut words = take.split(' ');
+    let (Some("take"), Some(Ok(pid)), Some(Ok(millis)), None) =
+        (words.next(), words.next().map(str::parse), words.next().map(str::parse), words.next())
+    else {
+        return Err(io::Error::other("it did not take them"));
+    };
+    let stream = stream.into_inner().into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(Successor { pid, max_gap: Duration::from_millis(millis), stream })
+}
+
+/// A line without its end; what it is cut from if there is none.
+async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
+    let mut text = String::new();
+    timeout(PATIENCE, stream.take(LINE_BYTES_MAX as u64).read_line(&mut text)).await??;
+    Ok(text.trim_end().to_owned())
+}

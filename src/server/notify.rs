@@ -1,0 +1,38 @@
+//! What systemd is told of this server, if it was started by it (`Type=notify`).
+//!
+//! A server that cannot tell it is served by it all the same: failures are only logged.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// Connections are accepted.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The server is about to end.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The server is alive.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// Another process takes the place of this one.
+pub fn main_pid(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
+/// How often it wants to hear that the server is alive. A successor is told by its predecessor.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+fn tell(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! How far something long has come: a line a second, and an end for what takes too long.
+
+use crate::clock::{Clock, Now};
+
+/// Part of something long that is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Step {
+    pub doing: &'static str,
+    pub done: u64,
+    pub total: u64,
+    pub unit: &'static str,
+}
+
+/// There is no time left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Late;
+
+/// Watches something long.
+pub(super) struct Progress {
+    clock: Clock,
+    /// In monotonic milliseconds.
+    deadline: Option<u64>,
+    reporter: Reporter,
+}
+
+/// Says what is to be told of it, and when.
+struct Reporter {
+    doing: &'static str,
+    next: u64,
+    since: u64,
+}
+
+impl Progress {
+    /// Something long begins now, and may last until the deadline (monotonic milliseconds).
+    pub(super) fn new(clock: &Clock, deadline: Option<u64>) -> Self {
+        Progress { clock: clock.clone(), deadline, reporter: Reporter::new(clock.now()) }
+    }
+
+    /// Logs a step if the last line is a second old.
+    pub(super) fn at(&mut self, step: Step) -> Result<(), Late> {
+        let now = self.clock.now();
+        if let Some(line) = self.reporter.line(step, now) {
+            tracing::info!("{line}");
+        }
+        if self.deadline.is_some_and(|deadline| now.millis > deadline) { Err(Late) } else { Ok(()) }
+    }
+}
+
+impl Reporter {
+    fn new(now: Now) -> Self {
+        Reporter { doing: "", next: 0, since: now.millis }
+    }
+
+    fn line(&mut self, step: Step, now: Now) -> Option<String> {
+        let Step { doing, done, total, unit } = step;
+        if doing != self.doing {
+            *self = Reporter { doing, next: now.millis + EVERY_MS, since: now.millis };
+        }
+        if now.millis < self.next {
+            return None;
+        }
+        self.next = now.millis + EVERY_MS;
+        let percent = (done * 100).checked_div(total).unwrap_or(100).min(100);
+        let rate = done * 1000 / (now.millis - self.since);
+        Some(format!("{doing}: {percent} %, {done} of {total} {unit}, {rate} {unit}/s"))
+    }
+}
+
+const EVERY_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_line_a_second_tells_how_far_it_has_come_and_how_fast() {
+        let mut reporter = Reporter::new(Now { millis: 5_000, unix: 0 });
+        let step = |doing, done| Step { doing, done, total: 4_000, unit: "items" };
+        for (millis, doing, done, expected) in [
+            (5_000, "saving", 0, None),
+            (5_999, "saving", 900, None),
+            (6_000, "saving", 1_000, Some("saving: 25 %, 1000 of 4000 items, 1000 items/s")),
+            (6_900, "saving", 1_900, None),
+            (7_500, "saving", 2_000, Some("saving: 50 %, 2000 of 4000 items, 800 items/s")),
+            // Items that came while it went on.
+            (8_500, "saving", 4_200, Some("saving: 100 %, 4200 of 4000 items, 1200 items/s")),
+            (9_600, "loading", 9, None),
+            (10_600, "loading", 10, Some("loading: 0 %, 10 of 4000 items, 10 items/s")),
+        ] {
+            let line = reporter.line(step(doing, done), Now { millis, unix: 0 });
+            assert_eq!(line.as_deref(), expected, "at {millis}");
+        }
+        let empty = Step { total: 0, ..step("loading", 0) };
+        assert!(reporter.line(empty, Now { millis: 20_000, unix: 0 }).unwrap().contains(" 100 %"));
+    }
+
+    #[test]
+    fn what_lasts_beyond_its_deadline_is_ended() {
+        let clock = Clock::manual();
+        let step = Step { doing: "loading", done: 1, total: 2, unit: "MB" };
+        let (mut bounded, mut endless) = (Progress::new(&clock, Some(3_000)), Progress::new(&clock, None));
+        clock.advance(Duration::from_millis(3_000));
+        assert_eq!((bounded.at(step), endless.at(step)), (Ok(()), Ok(())));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((bounded.at(step), endless.at(step)), (Err(Late), Ok(())));
+    }
+}

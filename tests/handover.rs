@@ -1,0 +1,415 @@
+//! One server after another on the same sockets: `leasehold handover`, and sockets that systemd holds.
+
+#![cfg(all(feature = "client", feature = "server"))]
+
+mod served;
+
+use std::future::Future;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use leasehold::client::{self, Config, Error};
+use nix::sys::signal::Signal;
+use served::{Client, PATIENCE, Process, scratch};
+use tokio::task::JoinSet;
+
+/// A memory file of its own for a test, which leaves nothing behind.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn new(name: &str) -> Memory {
+        Memory(scratch(name))
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut name = self.0.as_os_str().to_owned();
+        name.push(end);
+        name.into()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.beside(".leasehold-handover")
+    }
+
+    fn flags(&self) -> String {
+        format!("-p -1 -m 8 -t 2 -e {}", self.0.display())
+    }
+
+    fn successor(&self, more: &str) -> Process {
+        Process::start(&format!("handover {} {more}", self.flags()))
+    }
+
+    /// Says what a successor would, up to `take`, and returns what it hears.
+    fn talk(&self, hello: &str) -> BufReader<UnixStream> {
+        let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
+        stream.write_all(hello.as_bytes()).expect("it listens");
+        BufReader::new(stream)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for end in ["", ".leasehold-lock", ".leasehold-handover"] {
+            let _ = std::fs::remove_file(self.beside(end));
+        }
+    }
+}
+
+#[test]
+fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
+    let (memory, pid_file, socket) = (Memory::new("over"), scratch("over-pid"), scratch("over-socket"));
+    let mut former = Process::start(&format!("{} -P {}", memory.flags(), pid_file.display()));
+    let address = former.address();
+    let mut client = Client::connect(address);
+    client.check("set kept 7 0 5\r\nvalue", &["STORED"]);
+    client.check("set gone 0 0 1\r\nv", &["STORED"]);
+    client.check("delete gone", &["DELETED"]);
+    client.send(b"lease-get other\r\n");
+    let token = client.line().split(' ').nth(2).expect("a token").to_owned();
+    assert_eq!((client.line(), client.line()), ("\r\n".into(), "END\r\n".into()));
+    let mode = std::fs::metadata(memory.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut next = memory.successor(&format!("-P {}", pid_file.display()));
+    next.logged("has handed over");
+    former.logged("takes over");
+    assert_eq!(former.exit_code(), 0);
+    client.is_closed();
+    let mut client = Client::connect(address);
+    client.check("get kept gone", &["VALUE kept 7 5", "value", "END"]);
+    client.check(&format!("lease-set other {token} 0 0 1\r\nv"), &["NOT_STORED"]);
+    served::eventually("its own pid file", || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text == format!("{}\n", next.child.id()))
+    });
+    assert!(!memory.0.exists(), "what is deleted from now on must not come back after a crash");
+
+    // And once more, to other places: what no flag names is closed, what is new is bound.
+    let mut last =
+        Process::start(&format!("handover -m 8 -s {} -e {}", socket.display(), memory.0.display()));
+    assert!(last.logged("not listening on").contains(&address.to_string()));
+    last.logged("has handed over");
+    assert_eq!(next.exit_code(), 0);
+    let mut client = Client(BufReader::new(UnixStream::connect(&socket).unwrap()));
+    client.check("get kept", &["VALUE kept 7 5", "value", "END"]);
+    assert!(std::net::TcpStream::connect(address).is_err());
+    last.signal(Signal::SIGTERM);
+    assert_eq!(last.exit_code(), 0);
+    assert!(!memory.socket().exists(), "nobody listens there any more");
+    std::fs::remove_file(socket).unwrap();
+}
+
+#[test]
+fn whatever_goes_wrong_before_the_end_leaves_the_former_server_serving() {
+    let memory = Memory::new("wrong");
+    let mut nobody = memory.successor("");
+    nobody.logged("cannot take over from the server that uses");
+    assert_eq!(nobody.exit_code(), 71);
+    let mut former = Process::start(&memory.flags());
+    let address = former.address();
+    let mut client = Client::connect(address);
+    client.check("set k 0 0 1\r\nv", &["STORED"]);
+
+    for (flags, code) in [("-c 0", 1), ("-I 1000", 64), ("-Y /no/such/file", 1), ("-l 999.1.1.1", 71)] {
+        assert_eq!(memory.successor(flags).exit_code(), code, "{flags}");
+    }
+    let mut without = Process::start("handover -p -1");
+    without.logged("needs the -e");
+    assert_eq!(without.exit_code(), 71);
+
+    // It takes the sockets and cannot bind one more.
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!("-l 127.0.0.1,127.0.0.1:{}", occupied.local_addr().unwrap().port());
+    assert_eq!(memory.successor(&more).exit_code(), 71);
+    former.logged("a handover was given up, serving on: it did not take them");
+
+    drop(memory.talk("leasehold handover 1\n"));
+    former.logged("a handover was given up");
+    let mut heard = String::new();
+    memory.talk("leasehold handover 999\n").read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "");
+    former.logged("it speaks another language");
+    let mut endless = memory.talk(&"x".repeat(100_000));
+    let _ = endless.read_to_string(&mut heard);
+    former.logged("it speaks another language");
+
+    client.check("get k", &["VALUE k 0 1", "v", "END"]);
+    let mut next = memory.successor("");
+    next.logged("has handed over");
+    assert_eq!(former.exit_code(), 0);
+    Client::connect(address).check("get k", &["VALUE k 0 1", "v", "END"]);
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.exit_code(), 0);
+}
+
+#[test]
+fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
+    let memory = Memory::new("dies");
+    let mut former = Process::start(&memory.flags());
+    let address = former.address();
+    Client::connect(address).check("set k 0 0 1\r\nv", &["STORED"]);
+    let mut talk = memory.talk("leasehold handover 1\n");
+    let mut offer = String::new();
+    talk.read_line(&mut offer).unwrap();
+    assert_eq!(offer, "sockets 0\n");
+    talk.get_mut().write_all(b"take 1 60000\n").unwrap();
+    drop(talk);
+    former.logged("kept in");
+    assert_eq!(former.exit_code(), 0);
+    let mut next = Process::start(&memory.flags());
+    Client::connect(next.address()).check("get k", &["VALUE k 0 1", "v", "END"]);
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.exit_code(), 0);
+}
+
+/// Here the test is the former server.
+#[test]
+fn a_handover_that_takes_too_long_begins_with_an_empty_cache() {
+    let memory = Memory::new("long");
+    for (said, is_late, told) in [
+        ("kept 1\n", false, "loaded from"),
+        ("kept 1\n", true, "took longer than --handover-max-gap"),
+        ("", true, "took longer than --handover-max-gap"),
+        ("empty the disk is full\n", false, "left nothing: the disk is full"),
+    ] {
+        let mut writer = Process::start(&memory.flags());
+        Client::connect(writer.address()).check("set k 0 0 1\r\nv", &["STORED"]);
+        writer.signal(Signal::SIGUSR1);
+        assert_eq!(writer.exit_code(), 0);
+
+        let listener = UnixListener::bind(memory.socket()).unwrap();
+        let max_gap = if is_late { 0 } else { 600 };
+        let mut next = memory.successor(&format!("--handover-max-gap {max_gap}"));
+        let mut talk = BufReader::new(listener.accept().unwrap().0);
+        let mut line = String::new();
+        talk.read_line(&mut line).unwrap();
+        // Without a socket: then it binds one.
+        talk.get_mut().write_all(b"sockets 0\n").unwrap();
+        line.clear();
+        talk.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("take {} {}\n", next.child.id(), max_gap * 1000));
+        if is_late {
+            a_moment();
+        }
+        talk.get_mut().write_all(said.as_bytes()).unwrap();
+        drop((talk, listener));
+        let address = next.address();
+        next.logged(told);
+        let expected: &[&str] = if told == "loaded from" { &["VALUE k 0 1", "v", "END"] } else { &["END"] };
+        Client::connect(address).check("get k", expected);
+        next.signal(Signal::SIGTERM);
+        assert_eq!(next.exit_code(), 0);
+        let _ = std::fs::remove_file(&memory.0);
+    }
+}
+
+/// Longer than no time at all.
+#[expect(clippy::disallowed_methods, reason = "the time that is measured is another process's")]
+fn a_moment() {
+    let start = std::time::Instant::now();
+    served::eventually("time passes", || start.elapsed() > Duration::from_millis(3));
+}
+
+#[test]
+fn a_server_that_cannot_write_in_time_leaves_nothing() {
+    let memory = Memory::new("unwritten");
+    let mut former = Process::start(&memory.flags());
+    Client::connect(former.address()).check("set k 0 0 1\r\nv", &["STORED"]);
+    // Nobody can write there.
+    std::fs::create_dir(memory.beside(".leasehold-new")).unwrap();
+    let mut talk = memory.talk("leasehold handover 1\n");
+    let mut line = String::new();
+    talk.read_line(&mut line).unwrap();
+    talk.get_mut().write_all(b"take 1 60000\n").unwrap();
+    line.clear();
+    talk.read_line(&mut line).unwrap();
+    assert!(line.starts_with("empty cannot write "), "{line}");
+    assert_eq!(former.exit_code(), 0);
+    std::fs::remove_dir(memory.beside(".leasehold-new")).unwrap();
+}
+
+/// Clients that reconnect and repeat, through one handover after the other: no operation fails, no value is lost that
+/// was stored, and none comes back that was deleted.
+#[test]
+fn under_load_nothing_fails_nothing_is_lost_and_nothing_comes_back() {
+    let memory = Memory::new("load");
+    let mut server = Process::start(&memory.flags());
+    let address = server.address();
+    let done = Arc::new(Done::default());
+    let clients = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || load(address, &done)
+    });
+    for _ in 0..HANDOVERS {
+        done.go_on();
+        let mut next = memory.successor("");
+        next.logged("has handed over");
+        let former = std::mem::replace(&mut server, next);
+        assert_eq!(former.exit_code(), 0);
+    }
+    done.go_on();
+    done.is_over.store(true, Ordering::Relaxed);
+    clients.join().expect("no operation failed");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
+}
+
+/// What the clients have done.
+#[derive(Default)]
+struct Done {
+    is_over: AtomicBool,
+    operations: AtomicU64,
+}
+
+impl Done {
+    /// Waits until some more is done.
+    fn go_on(&self) {
+        let before = self.operations.load(Ordering::Relaxed);
+        served::eventually("clients go on", || self.operations.load(Ordering::Relaxed) > before + 500);
+    }
+}
+
+const HANDOVERS: usize = 5;
+
+/// Some clients at work.
+#[tokio::main(flavor = "current_thread")]
+async fn load(address: SocketAddr, done: &Arc<Done>) {
+    let mut tasks = JoinSet::new();
+    for number in 0..4 {
+        let config =
+            Config { timeout: PATIENCE, retry_pause_max: Duration::from_millis(50), ..Config::default() };
+        let client = client::Client::new(vec![address.to_string().parse().expect("an address")], config);
+        tasks.spawn(work(client, number, Arc::clone(done)));
+    }
+    tasks.join_all().await;
+}
+
+/// Stores, reads and deletes values that are this task's alone.
+async fn work(client: client::Client, number: usize, done: Arc<Done>) {
+    let mut values: Vec<Option<String>> = vec![None; 40];
+    let mut round: u64 = 0;
+    while !done.is_over.load(Ordering::Relaxed) {
+        round += 1;
+        let place = (round * 7 % 40) as usize;
+        let (key, value) = (format!("{number}:{place}"), format!("value {round} of {number}"));
+        let found = surely(&done, || client.get(&key)).await;
+        assert_eq!(
+            found.map(|value| String::from_utf8(value.data.to_vec()).expect("it was text")),
+            values[place],
+            "{key}"
+        );
+        if round.is_multiple_of(3) {
+            surely(&done, || client.delete(&key)).await;
+            values[place] = None;
+        } else {
+            assert!(surely(&done, || client.set(&key, value.clone(), Duration::ZERO)).await);
+            values[place] = Some(value);
+        }
+    }
+}
+
+/// Repeats what a lost connection has left open; anything else would be a failure.
+async fn surely<T, F: Future<Output = Result<T, Error>>>(done: &Done, ask: impl Fn() -> F) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => {
+                done.operations.fetch_add(1, Ordering::Relaxed);
+                return answer;
+            }
+            Err(Error::Down { .. } | Error::Lost { .. }) => {}
+            Err(failed) => panic!("{failed}"),
+        }
+    }
+}
+
+/// Starts the server with sockets of ours as systemd would: from descriptor 3 on.
+fn activated(flags: &str, listener: OwnedFd, environment: &[(&str, &str)]) -> Process {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null",
+            env!("CARGO_BIN_EXE_leasehold"),
+        ])
+        .args(flags.split_whitespace())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::from(listener));
+    Process::of(command)
+}
+
+#[test]
+fn sockets_of_systemd_are_served_and_outlive_a_restart() {
+    let memory = Memory::new("activated");
+    let flags = format!("-m 8 -e {}", memory.0.display());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut server = activated(&flags, listener.try_clone().unwrap().into(), &[]);
+    assert_eq!(server.address(), address);
+    Client::connect(address).check("set k 0 0 1\r\nv", &["STORED"]);
+    server.signal(Signal::SIGUSR1);
+    assert_eq!(server.exit_code(), 0);
+    // Who comes in between waits.
+    let mut early = Client::connect(address);
+    early.send(b"get k\r\n");
+    let next = activated(&flags, listener.into(), &[]);
+    assert_eq!([early.line(), early.line(), early.line()], ["VALUE k 0 1\r\n", "v\r\n", "END\r\n"]);
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.exit_code(), 0);
+
+    let path = scratch("activated-socket");
+    let server = activated("-m 8", UnixListener::bind(&path).unwrap().into(), &[]);
+    Client(BufReader::new(UnixStream::connect(&path).unwrap())).check("version", &["VERSION 1.6.45"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
+    std::fs::remove_file(path).unwrap();
+
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert_eq!(activated("-m 8", file.into(), &[]).exit_code(), 71);
+}
+
+#[test]
+fn systemd_hears_of_the_start_the_end_and_every_handover() {
+    let (memory, path) = (Memory::new("notified"), scratch("notify"));
+    let notifications = UnixDatagram::bind(&path).unwrap();
+    notifications.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut bytes = [0; 100];
+        let length = notifications.recv(&mut bytes).expect("it is told in time");
+        String::from_utf8(bytes[..length].to_vec()).unwrap().trim_end().to_owned()
+    };
+    let until = |what: &str| while heard() != what {};
+    let name = path.to_str().unwrap();
+    let watched = [("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "900000")];
+    let mut former = Process::start_with(&memory.flags(), &watched);
+    assert_eq!(heard(), "READY=1");
+    assert_eq!(heard(), "WATCHDOG=1");
+    former.address();
+    let next = Process::start_with(&format!("handover {}", memory.flags()), &watched[..1]);
+    until(&format!("MAINPID={}", next.child.id()));
+    until("READY=1");
+    assert_eq!(heard(), "WATCHDOG=1", "it has been told by the former server how often");
+    assert_eq!(former.exit_code(), 0);
+    next.signal(Signal::SIGTERM);
+    until("STOPPING=1");
+    assert_eq!(next.exit_code(), 0);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_path_that_is_too_long_for_a_socket_is_warned_of() {
+    let name = "x".repeat(100);
+    let memory = Memory::new(&name);
+    let mut server = Process::start(&memory.flags());
+    server.address();
+    server.logged("no other server can take over");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
+    assert!(!Path::new(&memory.socket()).exists());
+}

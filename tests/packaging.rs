@@ -1,0 +1,97 @@
+//! What is shipped beside the server: its manual, completions and health check, and files that name its flags.
+
+#![cfg(all(feature = "bench", feature = "server"))]
+
+mod served;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use clap::{CommandFactory, Parser};
+use leasehold::server::Options;
+use served::{scratch, start};
+
+fn run(line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+    command.args(line.split_whitespace()).output().expect("the binary starts")
+}
+
+fn printed(line: &str) -> String {
+    let output = run(line);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+const SUBCOMMANDS: [&str; 5] = ["bench", "completions", "handover", "healthcheck", "man"];
+
+#[test]
+fn the_manual_tells_every_flag_and_every_subcommand() {
+    let page = printed("man").replace("\\-", "-");
+    assert!(page.contains(".TH leasehold 1"));
+    for flag in Options::command().get_arguments().filter_map(|flag| flag.get_long()) {
+        assert!(page.contains(&format!("--{flag}")), "{flag}");
+    }
+    for subcommand in SUBCOMMANDS {
+        assert!(page.contains(&format!("leasehold-{subcommand}(1)")), "{subcommand}");
+        let own = printed(&format!("man {subcommand}"));
+        assert!(own.contains(&format!(".TH leasehold-{subcommand} 1")), "{subcommand}");
+        assert!(own.contains(&format!("\\fBleasehold {subcommand}\\fR")), "{subcommand}");
+    }
+    let unknown = run("man nonsense");
+    assert!(unknown.status.code() == Some(1) && unknown.stdout.is_empty());
+}
+
+#[test]
+fn shells_complete_subcommands_and_flags() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&format!("completions {shell}"));
+        for word in SUBCOMMANDS.into_iter().chain(["require-secure", "implicit-leases"]) {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(run("completions").status.code(), Some(1));
+}
+
+#[test]
+fn the_health_check_tells_whether_anybody_answers() {
+    let users = scratch("health-users");
+    fs::write(&users, "ann:secret\n").unwrap();
+    let server = start(&format!("-Y {}", users.display()));
+    let address = server.address();
+    printed(&format!("healthcheck {address}"));
+    server.stop();
+    assert_eq!(run(&format!("healthcheck {address}")).status.code(), Some(1));
+    // Somebody listens, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let check = format!("healthcheck --timeout 1 {}", silent.local_addr().unwrap());
+    assert_eq!(run(&check).status.code(), Some(1));
+
+    let socket = scratch("health-socket");
+    let mut process = served::Process::start(&format!("-s {}", socket.display()));
+    process.logged("listening on");
+    printed(&format!("healthcheck {}", socket.display()));
+    process.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    fs::remove_file(socket).unwrap();
+    fs::remove_file(users).unwrap();
+}
+
+#[test]
+fn the_flags_that_are_shipped_are_known() {
+    let file = |name: &str| {
+        let path = format!("{}/packaging/{name}", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(path).expect("it is shipped")
+    };
+    let value = |name: &str, key: &str| {
+        let text = file(name);
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("the line is there");
+        line.trim_matches('"').to_owned()
+    };
+    let flags = value("leasehold.default", "LEASEHOLD_FLAGS=");
+    let unit = value("leasehold.service", "ExecStart=").replace("$LEASEHOLD_FLAGS", &flags);
+    let image = value("Dockerfile", "CMD ").replace(['[', ']', '"', ','], " ");
+    for line in [unit, format!("leasehold {image}")] {
+        let options = Options::try_parse_from(line.split_whitespace()).expect("known flags");
+        options.checked().expect("flags that fit each other");
+    }
+}
