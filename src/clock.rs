@@ -81,6 +81,14 @@ impl Clock {
             }
         }
     }
+
+    /// Monotonic time since the clock was made, as finely as the machine tells it; for measuring alone.
+    pub fn elapsed(&self) -> Duration {
+        match self {
+            Clock::Manual(millis) => Duration::from_millis(millis.load(Ordering::Relaxed)),
+            Clock::System(origin) => origin.elapsed(),
+        }
+    }
 }
 
 /// When the second of the wall began that it shows now.

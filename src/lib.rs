@@ -30,6 +30,8 @@
 //! [`protocol`] turns bytes into requests and answers into bytes, [`command`] answers one request; ARCHITECTURE.md
 //! says which layer may name which.
 
+#[cfg(feature = "server")]
+pub mod admin;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod cache;

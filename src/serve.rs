@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
@@ -101,6 +102,7 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     let (predecessor, inherited) = inherit(&options, place)?;
     beware(&options.exposed(&inherited)?, &options)?;
     let listeners = Listeners::bind(&options, inherited)?;
+    let admin = Admin::bind(&options.admin)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
@@ -121,7 +123,16 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
     let (server, pid_file) = begin(predecessor, listeners, users, options)?;
     notify::ready();
-    match runtime.block_on(ended(&server, signals, auth_file, policies, watchdog)) {
+    if let Some(admin) = &admin {
+        tracing::info!("admin at http://{}/", admin.address());
+    }
+    let end = runtime.block_on(async {
+        tokio::select! {
+            end = ended(&server, signals, auth_file, policies, watchdog) => end,
+            never = admin::serve(admin, server.view()) => match never {},
+        }
+    });
+    match end {
         End::Stop(how) => {
             notify::stopping();
             match how {

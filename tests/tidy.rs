@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 8] = [
+const LAYERS: [(&str, &[&str], Waits); 9] = [
     ("clock", &[], Waits::Never),
     ("protocol", &[], Waits::Never),
     ("cache", &["clock"], Waits::Never),
@@ -14,6 +14,7 @@ const LAYERS: [(&str, &[&str], Waits); 8] = [
     ("bench", &["clock"], Waits::Often),
     ("client", &["clock"], Waits::Often),
     ("server", &["cache", "clock", "command", "metrics", "protocol"], Waits::Often),
+    ("admin", &["cache", "clock", "command", "metrics", "protocol", "server"], Waits::Often),
 ];
 
 const FILE_LINES_MAX: usize = 500;

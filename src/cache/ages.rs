@@ -47,6 +47,21 @@ impl Ages {
         Seq::new(reading).expect("a reading has no other bits")
     }
 
+    /// How many seconds ago a point was taken, or one less; `None` if that was before all that is known.
+    pub(crate) fn age(&self, seq: Seq, clock: &SeqClock, now: Now) -> Option<u32> {
+        let is_older = |seconds| self.horizon(Duration::from_secs(seconds), now) >= seq;
+        let oldest = u64::from(AGE_SECONDS_MAX.min(now.seconds()));
+        if seq <= clock.start() || is_older(oldest) {
+            return None;
+        }
+        let (mut younger, mut seconds) = (0, oldest);
+        while younger < seconds {
+            let middle = (younger + seconds) / 2;
+            if is_older(middle) { younger = middle + 1 } else { seconds = middle }
+        }
+        Some(seconds as u32)
+    }
+
     /// The first reading of a second stands. That of a thread which was held up since would age what others took
     /// meanwhile before its time.
     fn write(&self, second: u32, reading: Seq) {
@@ -87,6 +102,24 @@ mod tests {
     use crate::clock::Clock;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_age_of_a_point_is_told_as_long_as_it_is_known() {
+        let (time, clock) = (Clock::manual(), SeqClock::new(7 << 20));
+        let ages = Ages::new(&clock);
+        ages.tick(&clock, time.now());
+        let (before, seq) = (clock.last(), clock.fresh());
+        for seconds in [0, 1, 59, AGE_SECONDS_MAX - 1] {
+            time.advance(Duration::from_secs(seconds.into()) - Duration::from_millis(time.now().millis));
+            ages.tick(&clock, time.now());
+            let age = ages.age(seq, &clock, time.now()).unwrap();
+            assert!(age == seconds || age == seconds + 1, "{age} instead of {seconds}");
+            assert_eq!(ages.age(before, &clock, time.now()), None, "it was given by nobody");
+        }
+        time.advance(Duration::from_secs(9));
+        ages.tick(&clock, time.now());
+        assert_eq!(ages.age(seq, &clock, time.now()), None);
+    }
 
     #[test]
     fn a_point_is_old_after_its_age_and_at_most_a_second_late() {

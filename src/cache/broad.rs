@@ -100,6 +100,11 @@ impl Broad {
         Seq::new(self.newest.load(Ordering::SeqCst) >> 1).expect("it was a point")
     }
 
+    /// The newest void of a name, if it is known; otherwise it counts as voided at the floor.
+    pub(crate) fn newest_of(&self, name: Name) -> Option<Seq> {
+        self.names.get(&self.hash(name)).map(|known| known.voided.newest())
+    }
+
     /// Names that are known, and how many were dropped.
     pub(crate) fn counts(&self) -> (usize, u64) {
         (self.names.len(), self.forgotten.load(Ordering::Relaxed))
@@ -107,8 +112,7 @@ impl Broad {
 
     #[cold]
     fn look_up(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
-        let prefixes = prefixes(key).map(Name::Prefix);
-        let covers = prefixes.chain(tags.map(Name::Tag)).map(|name| self.cover_of(self.hash(name), as_of));
+        let covers = names(key, tags).map(|name| self.cover_of(self.hash(name), as_of));
         covers.fold(Cover::None, Cover::and)
     }
 
@@ -155,7 +159,7 @@ impl Broad {
         }
     }
 
-    fn floor(&self) -> Seq {
+    pub(crate) fn floor(&self) -> Seq {
         Seq::new(self.floor.load(Ordering::SeqCst)).expect("it was a point")
     }
 
@@ -172,6 +176,11 @@ impl<'a> Name<'a> {
     pub fn prefix(prefix: &'a [u8]) -> Option<Self> {
         (prefixes(prefix).last() == Some(prefix)).then_some(Name::Prefix(prefix))
     }
+}
+
+/// The names by which a key with these tags is voided together with others.
+pub(crate) fn names<'a>(key: &'a [u8], tags: Tags<'a>) -> impl Iterator<Item = Name<'a>> {
+    prefixes(key).map(Name::Prefix).chain(tags.map(Name::Tag))
 }
 
 /// The parts of a key that end in the delimiter, shortest first.

@@ -33,6 +33,11 @@ impl Holdoffs {
         self.keys.len() < before
     }
 
+    /// Keys that are held off one by one.
+    pub(crate) fn count(&self, now_ms: u64) -> usize {
+        self.keys.iter().filter(|(_, until)| now_ms < *until).count()
+    }
+
     /// Until when the key is held off, if it is.
     pub(crate) fn until(&self, hash: u64, now_ms: u64) -> Option<u64> {
         if self.keys.is_empty() && now_ms >= self.all_until {
@@ -56,6 +61,7 @@ mod tests {
         holdoffs.add(1, 9_000, 0);
         holdoffs.add(1, 5_000, 0);
         assert_eq!((holdoffs.until(1, 8_999), holdoffs.until(1, 9_000)), (Some(9_000), None));
+        assert_eq!((holdoffs.count(8_999), holdoffs.count(9_000)), (1, 0));
         assert_eq!(holdoffs.until(2, 0), None);
         assert!(holdoffs.end(1) && !holdoffs.end(1));
         assert_eq!(holdoffs.until(1, 0), None);

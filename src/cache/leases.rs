@@ -58,6 +58,10 @@ impl Leases {
         self.set(hash).iter_mut().find(|lease| lease.hash == hash && lease.seq != Seq::ZERO)
     }
 
+    pub(crate) fn read(&self, hash: u64) -> Option<&Lease> {
+        self.0[self.place(hash)].iter().find(|lease| lease.hash == hash && lease.seq != Seq::ZERO)
+    }
+
     /// Ends the lease of a key, whoever holds it; true if somebody waits for that.
     pub(crate) fn end(&mut self, hash: u64) -> bool {
         self.find(hash).is_some_and(|lease| {
@@ -88,8 +92,12 @@ impl Leases {
     }
 
     fn set(&mut self, hash: u64) -> &mut [Lease; WAYS] {
-        let sets = self.0.len();
-        &mut self.0[(hash >> SET_SHIFT) as usize % sets]
+        let place = self.place(hash);
+        &mut self.0[place]
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        (hash >> SET_SHIFT) as usize % self.0.len()
     }
 }
 

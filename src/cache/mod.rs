@@ -16,6 +16,7 @@ mod expiry;
 mod holdoffs;
 mod invalidate;
 mod key;
+mod known;
 mod leases;
 mod listing;
 mod meta;
@@ -68,6 +69,7 @@ pub use self::evicted::{EVICTED_MAX, Evicted};
 pub use self::expiry::Expiry;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
+pub use self::known::{Known, KnownLease, KnownVoid, VoidOf};
 pub use self::listing::Entry;
 pub use self::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,

@@ -18,6 +18,11 @@ impl Peer {
         Peer { id, notes: Notes::new(), held: Vec::new() }
     }
 
+    /// Its number, which no other peer of this cache has.
+    pub fn number(&self) -> u64 {
+        self.id
+    }
+
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.
     pub(crate) fn hold(&mut self, hash: u64, seq: Seq) {
         if self.held.len() == HELD_MAX {

@@ -36,6 +36,12 @@ impl Cache {
         self.waiters.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }
 
+    /// How many sleep until the lease of a key has ended.
+    pub(super) fn waiting_for(&self, key: &Key) -> usize {
+        let is_it = |waiter: &&Waiter| *waiter.key == *key.bytes;
+        self.waiters.get(&key.hash).map_or(0, |waiters| waiters.iter().filter(is_it).count())
+    }
+
     pub(super) fn wake(&self, hash: u64) {
         if let Some((_, waiters)) = self.waiters.remove(&hash) {
             waiters.into_iter().for_each(|waiter| waiter.waker.wake());

@@ -1,9 +1,65 @@
 //! `invalidate`: keys, tags, prefixes, or everything.
 
-use super::{Command, legal};
-use crate::cache::{Depth, Name};
-use crate::metrics::{Count, Use};
-use crate::protocol::{Invalidated, Keys, Reply};
+use super::{Command, Session, legal};
+use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
+use crate::clock::Now;
+use crate::metrics::{Count, Topics, Use};
+use crate::protocol::{Invalidated, Output, Reply};
+
+/// What is voided at once by somebody who speaks no lines.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Voids<'a> {
+    /// What they leave.
+    pub depth: Depth,
+    /// Whether everything is voided, whatever else is named.
+    pub is_all: bool,
+    /// Keys.
+    pub keys: Vec<&'a [u8]>,
+    /// Prefixes of keys, with the delimiter that they end in.
+    pub prefixes: Vec<&'a [u8]>,
+    /// Tags.
+    pub tags: Vec<&'a [u8]>,
+}
+
+/// Why nothing was voided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotVoided<'a> {
+    /// That is no key, no prefix or no tag.
+    BadName(&'a [u8]),
+    /// Nobody may void everything (`-F`).
+    Forbidden,
+}
+
+/// Voids all that is named, or nothing if a name is wrong.
+///
+/// # Errors
+/// [`NotVoided`] says why.
+pub fn void<'a>(
+    voids: &Voids<'a>,
+    cache: &Cache,
+    session: &mut Session,
+    now: Now,
+) -> Result<(), NotVoided<'a>> {
+    let is_legal = |name: &&[u8]| (1..=KEY_BYTES_MAX).contains(&name.len());
+    let is_prefix = |name: &&[u8]| is_legal(name) && Name::prefix(name).is_some();
+    let bad_name = voids.keys.iter().chain(&voids.tags).find(|name| !is_legal(name));
+    if let Some(name) = bad_name.or_else(|| voids.prefixes.iter().find(|name| !is_prefix(name))) {
+        return Err(NotVoided::BadName(name));
+    }
+    if voids.is_all && !session.rules.may_flush {
+        return Err(NotVoided::Forbidden);
+    }
+    let mut output = Output::default();
+    let watched = Topics::default();
+    let mut command = Command { cache, session, output: &mut output, now, watched };
+    if voids.is_all {
+        command.invalidate_all(voids.depth);
+    }
+    command.invalidate_keys(voids.keys.iter().copied(), voids.depth);
+    command.invalidate_names(voids.tags.iter().map(|tag| Name::Tag(tag)), voids.depth);
+    command.invalidate_names(voids.prefixes.iter().map(|prefix| Name::Prefix(prefix)), voids.depth);
+    Ok(())
+}
 
 impl Command<'_> {
     /// Nothing is voided if a name is wrong.
@@ -11,14 +67,13 @@ impl Command<'_> {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
         let voided = match *what {
             Invalidated::All if !self.session.rules.may_flush => Err(Reply::FlushNotAllowed),
-            Invalidated::All => {
-                self.cache.invalidate_all(depth, &mut self.session.peer, self.now);
-                self.session.counters.add(Count::VoidsAll);
-                Ok(1)
-            }
+            Invalidated::All => Ok(self.invalidate_all(depth)),
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
-            Invalidated::Prefixes(prefixes) => self.invalidate_names(prefixes, depth, Name::prefix),
-            Invalidated::Tags(tags) => self.invalidate_names(tags, depth, |tag| Some(Name::Tag(tag))),
+            Invalidated::Prefixes(prefixes) => {
+                let names: Option<Vec<Name>> = prefixes.map(Name::prefix).collect();
+                names.map(|names| self.invalidate_names(names, depth)).ok_or(Reply::BadPrefix)
+            }
+            Invalidated::Tags(tags) => Ok(self.invalidate_names(tags.map(Name::Tag), depth)),
         };
         match voided {
             Ok(names) => {
@@ -30,7 +85,13 @@ impl Command<'_> {
         }
     }
 
-    fn invalidate_keys(&mut self, keys: Keys, depth: Depth) -> u64 {
+    fn invalidate_all(&mut self, depth: Depth) -> u64 {
+        self.cache.invalidate_all(depth, &mut self.session.peer, self.now);
+        self.session.counters.add(Count::VoidsAll);
+        1
+    }
+
+    fn invalidate_keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>, depth: Depth) -> u64 {
         let keys = distinct(keys);
         for bytes in &keys {
             self.used(bytes, Use::Delete);
@@ -41,24 +102,18 @@ impl Command<'_> {
         keys.len() as u64
     }
 
-    fn invalidate_names<'a>(
-        &mut self,
-        names: Keys<'a>,
-        depth: Depth,
-        name: impl Fn(&'a [u8]) -> Option<Name<'a>>,
-    ) -> Result<u64, Reply> {
-        let names: Option<Vec<Name>> = distinct(names).into_iter().map(name).collect();
-        let names = names.ok_or(Reply::BadPrefix)?;
+    fn invalidate_names<'a>(&mut self, names: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
+        let names = distinct(names);
         self.cache.invalidate(names.iter().copied(), depth, self.now);
         let count = if let [Name::Prefix(_), ..] = names[..] { Count::VoidsPrefix } else { Count::VoidsTag };
         self.session.counters.add_many(count, names.len() as u64);
-        Ok(names.len() as u64)
+        names.len() as u64
     }
 }
 
 /// Each name once.
-fn distinct(names: Keys<'_>) -> Vec<&[u8]> {
-    let mut names: Vec<&[u8]> = names.collect();
+fn distinct<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut names: Vec<T> = names.into_iter().collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -1,5 +1,6 @@
 //! `lease-get`, `lease-wait` and `lease-set`, and what becomes of a fill.
 
+use super::watching::STORED;
 use super::{Command, Flow, Session, block, draft, legal};
 use crate::cache::{Draft, Expiry, Fill, Filled, Leased, Refused, Seq, TagList};
 use crate::metrics::{Count, Use};
@@ -102,7 +103,7 @@ pub(super) fn filled(done: Result<Filled, Refused>) -> Count {
 /// How the end of a fill is told to those who watch.
 pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     match done {
-        Ok(Filled::Released | Filled::Stale | Filled::Visible) => "stored",
+        Ok(Filled::Released | Filled::Stale | Filled::Visible) => STORED,
         Err(Refused::NoRoom) => "no_memory",
         Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
     }

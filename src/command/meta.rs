@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::leasing::{LOST_TOKEN, fill_status, filled, tagged};
-use super::watching::Found;
+use super::watching::{Found, STORED};
 use super::{Command, Flow, block, legal};
 use crate::cache;
 use crate::cache::{
@@ -228,7 +228,7 @@ impl Command<'_> {
         // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
         if done == Removed::Done && !is_copy {
             if let Some(expiry) = emptied {
-                self.tell_stored(&meta.key, "set", "stored", expiry, 0);
+                self.tell_stored(&meta.key, "set", STORED, expiry, 0);
             }
             self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
         }
@@ -281,7 +281,7 @@ impl Command<'_> {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(number.number).as_bytes();
         if number.is_new {
-            self.tell_stored(&meta.key, "add", "stored", number.expiry, digits.len());
+            self.tell_stored(&meta.key, "add", STORED, number.expiry, digits.len());
         } else {
             self.session.counters.add(hits);
         }

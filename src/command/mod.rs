@@ -24,6 +24,7 @@ use crate::metrics::{Count, Topic, Topics, Use};
 use crate::protocol::{Block, CasUnique, Keys, Output, Reply, Request, Shutdown, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
+pub use self::invalidate::{NotVoided, Voids, void};
 pub use self::session::{ImplicitReply, Rules, Session};
 pub use self::watching::tell_evicted;
 

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Peer, Seq};
 use crate::clock::Now;
-use crate::metrics::{Count, Counters, Metrics, Topic, Topics};
+use crate::metrics::{Count, Counters, Metrics, Samples, Topic, Topics, Verb};
+use crate::protocol::Request;
 
 /// What a plain `set` hears that the fence refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -45,6 +47,8 @@ impl Default for Rules {
 /// One connection, as the commands see it.
 pub struct Session {
     pub(super) counters: Arc<Counters>,
+    /// Whether the request at hand is looked at closely.
+    pub(super) is_sample: bool,
     /// Until a user has come in, if only users may.
     pub(super) locked: Option<Locked>,
     pub(super) metrics: Arc<Metrics>,
@@ -69,6 +73,7 @@ impl Session {
         let peer = cache.peer();
         Session {
             counters,
+            is_sample: false,
             locked: None,
             metrics,
             number: 0,
@@ -108,6 +113,26 @@ impl Session {
     /// The counters of this connection's thread.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether the next request is to be looked at closely, and as what; to be asked once for each.
+    #[inline]
+    pub fn begin_sample(&mut self, request: &Request) -> Option<Verb> {
+        self.is_sample = self.metrics.samples.is_some() && self.counters.is_sample();
+        self.is_sample.then(|| verb(request))
+    }
+
+    /// The request that was looked at took so long.
+    pub fn end_sample(&mut self, verb: Verb, took: Duration) {
+        if let Some(samples) = self.samples() {
+            samples.latencies.add(verb, took);
+        }
+    }
+
+    /// Where to tell of the request at hand, if it is looked at closely.
+    #[inline]
+    pub(super) fn samples(&self) -> Option<&Samples> {
+        if self.is_sample { self.metrics.samples.as_ref() } else { None }
     }
 
     /// The connection is gone: its leases are free again, and it watches nothing.
@@ -186,6 +211,42 @@ impl Waited {
             (true, false) => counters.add(Count::LeaseWaitFilled),
             (false, false) | (true, true) => {}
         }
+    }
+}
+
+/// What a request is measured as.
+fn verb(request: &Request) -> Verb {
+    match request {
+        Request::Delete { .. } | Request::MetaDelete(_) => Verb::Delete,
+        Request::Get { .. } | Request::GetAndTouch { .. } | Request::MetaRead(_) => Verb::Get,
+        Request::FlushAll { .. } | Request::Invalidate { .. } => Verb::Invalidate,
+        Request::LeaseGet { .. } => Verb::LeaseGet,
+        Request::LeaseSet(_) => Verb::LeaseSet,
+        Request::Add(_)
+        | Request::Append(_)
+        | Request::Cas(..)
+        | Request::Decr { .. }
+        | Request::Incr { .. }
+        | Request::MetaCount(..)
+        | Request::MetaSet(..)
+        | Request::Prepend(_)
+        | Request::Replace(_)
+        | Request::Set(_)
+        | Request::TooLarge { .. }
+        | Request::Touch { .. } => Verb::Set,
+        Request::CacheMemlimit { .. }
+        | Request::Dump(_)
+        | Request::Ignored
+        | Request::MetaDebug(_)
+        | Request::MetaGet { .. }
+        | Request::Noop
+        | Request::Quit
+        | Request::RefreshCertificates
+        | Request::Shutdown { .. }
+        | Request::Stats(_)
+        | Request::Verbosity { .. }
+        | Request::Version
+        | Request::Watch { .. } => Verb::Other,
     }
 }
 

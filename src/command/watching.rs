@@ -46,12 +46,20 @@ impl Command<'_> {
         let found =
             self.cache.peek(&legal(self.cache, key), self.now, |value| (value.expiry, value.bytes.len()));
         let (expiry, value_bytes) = found.unzip();
-        self.tell_fetched(key, value_bytes);
+        self.tell_found(key, value_bytes);
         Found { expiry, value_bytes: value_bytes.unwrap_or(0) }
     }
 
-    /// A command has found a value of that length, or none.
+    /// A read has found a value of that length, or none.
     pub(super) fn tell_fetched(&self, key: &[u8], value_bytes: Option<usize>) {
+        if let Some(samples) = self.session.samples() {
+            samples.read(key, value_bytes, self.now.seconds());
+        }
+        self.tell_found(key, value_bytes);
+    }
+
+    /// A command has found a value of that length, or none.
+    fn tell_found(&self, key: &[u8], value_bytes: Option<usize>) {
         self.tell(Topic::Fetches, || Event::Fetched { key, connection: self.session.number, value_bytes });
     }
 
@@ -86,6 +94,9 @@ impl Command<'_> {
         expiry: Expiry,
         value_bytes: usize,
     ) {
+        if let Some(samples) = self.session.samples().filter(|_| status == STORED) {
+            samples.stored(key, value_bytes, self.now.seconds());
+        }
         let connection = self.session.number;
         self.tell(Topic::Mutations, || {
             let ttl = if expiry == Expiry::NEVER { 0 } else { seconds_left(expiry, self.now) };
@@ -122,6 +133,9 @@ fn seconds_left(expiry: Expiry, now: Now) -> i64 {
     }
 }
 
+/// The status of what is kept now.
+pub(super) const STORED: &str = "stored";
+
 fn topic(watched: Watched) -> Option<Topic> {
     match watched {
         Watched::Connections => Some(Topic::Connections),
@@ -150,7 +164,7 @@ fn status(done: Store) -> &'static str {
         Store::NoRoom => "no_memory",
         Store::NotFound => "not_found",
         Store::NotStored | Store::Outdated | Store::Refused => "not_stored",
-        Store::Stored { .. } => "stored",
+        Store::Stored { .. } => STORED,
         Store::TooLarge => "too_large",
     }
 }

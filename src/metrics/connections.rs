@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub struct Connection {
     pub number: u32,
     /// When its last command came, in monotonic seconds.
     last_command: AtomicU32,
+    /// The party that the cache knows it as.
+    peer: OnceLock<u64>,
     state: AtomicU8,
 }
 
@@ -73,6 +76,12 @@ impl Connections {
         }
     }
 
+    /// The connection that the cache knows as the peer of this number.
+    pub fn of_peer(&self, peer: u64) -> Option<Arc<Connection>> {
+        let connections = self.0.lock();
+        connections.values().find(|connection| connection.peer.get() == Some(&peer)).cloned()
+    }
+
     /// How many there are, listening sockets included.
     pub fn count(&self) -> usize {
         self.0.lock().len()
@@ -95,8 +104,14 @@ impl Connection {
             listen_address,
             number,
             last_command: AtomicU32::new(second),
+            peer: OnceLock::new(),
             state: AtomicU8::new(state as u8),
         }
+    }
+
+    /// The cache knows it as the peer of this number, and never as another.
+    pub fn belongs_to(&self, peer: u64) {
+        let _ = self.peer.set(peer);
     }
 
     /// Says what it does from now on.
@@ -156,6 +171,10 @@ mod tests {
         first[1].1.is(State::Write);
         first[1].1.commanded(8);
         assert_eq!((first[1].1.state(), first[1].1.last_command()), ("conn_mwrite", 8));
+        first[1].1.belongs_to(5);
+        assert!(
+            Arc::ptr_eq(&connections.of_peer(5).unwrap(), &first[1].1) && connections.of_peer(6).is_none()
+        );
         assert_eq!(first[1].1.address.to_string(), "tcp:127.0.0.1:9");
         assert_eq!(first[1].1.listen_address.as_ref().unwrap().to_string(), "unix:/run/cache");
         assert_eq!(Address::Tcp("[::1]:9".parse().unwrap()).to_string(), "tcp6:[::1]:9");

@@ -7,8 +7,11 @@
 
 mod connections;
 mod events;
+mod latencies;
 mod policies;
 mod prefixes;
+mod samples;
+mod top;
 mod watchers;
 
 use std::sync::Arc;
@@ -19,8 +22,11 @@ use crate::cache::Counts;
 
 pub use self::connections::{Address, Connection, Connections, State};
 pub use self::events::{Event, Reason, Topic, Topics};
+pub use self::latencies::{BUCKETS, Latencies, Latency, Verb, bucket_end};
 pub use self::policies::{ByPolicy, TOLD};
 pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
+pub use self::samples::{Large, REQUESTS_PER_SAMPLE, Samples, Standouts};
+pub use self::top::{Met, TOP, Top};
 pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
 /// One thing that is counted.
@@ -141,7 +147,11 @@ const NAMES: [&str; COUNTS] = [
 
 /// The counts of one worker thread.
 #[derive(Debug)]
-pub struct Counters([AtomicU64; COUNTS]);
+pub struct Counters {
+    counts: [AtomicU64; COUNTS],
+    /// Requests that it has seen since the last one that was looked at closely.
+    unsampled: AtomicU64,
+}
 
 /// What is known of the whole server.
 #[derive(Debug)]
@@ -170,6 +180,8 @@ pub struct Metrics {
     pub policies: ByPolicy,
     /// Uses of keys by their prefixes, if anybody wants to know.
     pub prefixes: Prefixes,
+    /// What is looked at closely, if anybody wants to know.
+    pub samples: Option<Samples>,
     /// What the server was started with, under memcached's names.
     pub settings: Vec<(&'static str, String)>,
     /// Asks the system what the process has used.
@@ -178,6 +190,8 @@ pub struct Metrics {
     pub verbosity: AtomicU32,
     /// Who watches what happens.
     pub watchers: Watchers,
+    /// What somebody counts who is no worker thread.
+    beside: Arc<Counters>,
     threads: Vec<Arc<Counters>>,
 }
 
@@ -199,7 +213,7 @@ impl Count {
 
 impl Default for Counters {
     fn default() -> Self {
-        Counters([const { AtomicU64::new(0) }; COUNTS])
+        Counters { counts: [const { AtomicU64::new(0) }; COUNTS], unsampled: AtomicU64::new(0) }
     }
 }
 
@@ -212,8 +226,16 @@ impl Counters {
     /// Some more. Only the thread that these counters belong to may call this: it loads and stores, so that the hot
     /// path has no locked instruction.
     pub fn add_many(&self, count: Count, more: u64) {
-        let counter = &self.0[count as usize];
+        let counter = &self.counts[count as usize];
         counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    /// Whether a request is one of those that are looked at closely; called once for each, by the same thread alone.
+    pub fn is_sample(&self) -> bool {
+        let before = self.unsampled.load(Ordering::Relaxed);
+        let is_due = before + 1 == REQUESTS_PER_SAMPLE;
+        self.unsampled.store(if is_due { 0 } else { before + 1 }, Ordering::Relaxed);
+        is_due
     }
 }
 
@@ -233,10 +255,12 @@ impl Metrics {
             open: Connections::default(),
             policies: ByPolicy::default(),
             prefixes: Prefixes::new(b':', false),
+            samples: None,
             settings: Vec::new(),
             usage: Usage::default,
             verbosity: AtomicU32::new(0),
             watchers: Watchers::new(WATCHER_BYTES_DEFAULT, Duration::default),
+            beside: Arc::default(),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -244,6 +268,11 @@ impl Metrics {
     /// The counters of a worker thread.
     pub fn of_thread(&self, thread: usize) -> Arc<Counters> {
         Arc::clone(&self.threads[thread])
+    }
+
+    /// The counters of the one thread beside the workers that executes commands.
+    pub fn beside(&self) -> Arc<Counters> {
+        Arc::clone(&self.beside)
     }
 
     /// What leases and voids did, under its names.
@@ -262,12 +291,16 @@ impl Metrics {
     }
 
     fn sum(&self, index: usize) -> u64 {
-        self.threads.iter().map(|counters| counters.0[index].load(Ordering::Relaxed)).sum()
+        self.counters().map(|counters| counters.counts[index].load(Ordering::Relaxed)).sum()
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.threads.iter().chain([&self.beside]).map(|counters| &**counters)
     }
 
     /// `stats reset`: all counts begin again.
     pub fn reset(&self) {
-        for counter in self.threads.iter().flat_map(|counters| &counters.0) {
+        for counter in self.counters().flat_map(|counters| &counters.counts) {
             counter.store(0, Ordering::Relaxed);
         }
         let counts = [
@@ -282,6 +315,7 @@ impl Metrics {
         }
         self.policies.reset();
         self.prefixes.reset();
+        self.samples.iter().for_each(Samples::reset);
         self.watchers.reset();
     }
 
@@ -333,7 +367,16 @@ mod tests {
             told.contains(&("voids_key".to_owned(), 3)) && told.contains(&("lease_hot_miss".to_owned(), 1))
         );
         assert!(NAMES.is_sorted(), "the order of the variants is that of the names");
+        metrics.beside().add(Count::VoidsKey);
+        assert_eq!(metrics.total(Count::VoidsKey), 4);
         metrics.reset();
         assert_eq!(metrics.total(Count::VoidsKey), 0);
+    }
+
+    #[test]
+    fn one_request_in_so_many_is_looked_at() {
+        let counters = Counters::default();
+        let samples = (0..REQUESTS_PER_SAMPLE * 3).filter(|_| counters.is_sample());
+        assert_eq!(samples.collect::<Vec<_>>(), [63, 127, 191]);
     }
 }

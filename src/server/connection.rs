@@ -20,7 +20,7 @@ use super::{Service, buffers, logging};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
-use crate::metrics::{Connection, Count, State};
+use crate::metrics::{Connection, Count, State, Verb};
 use crate::protocol::{Decoder, Output, Refusal, Request};
 
 /// What a connection consists of, beside what it has read.
@@ -62,6 +62,7 @@ where
     let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
     let mut session = Session::new(&service.cache, metrics, counters, service.rules);
     session.set_number(connection.number);
+    connection.belongs_to(session.peer().number());
     if let Some(users) = &service.users {
         session.lock(Arc::clone(users));
     }
@@ -98,16 +99,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             while let Some(decoded) = decoder.decode() {
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
-                    Ok(mut request) => self.answer(&mut request, &mut now).await?,
-                    Err(refusal) => {
-                        tracing::trace!(?refusal, "refused");
-                        if refusal == Refusal::Binary {
-                            self.session.counters().add(Count::BinaryRefused);
-                            self.service.binary.call_once(warn_of_binary);
-                        }
-                        self.output.raw(refusal.reply());
-                        refusal.is_fatal().then_some(Closed::Refused)
+                    Ok(mut request) => {
+                        let measured = self.begin_measuring(&request);
+                        let closed = self.answer(&mut request, &mut now).await?;
+                        self.end_measuring(measured);
+                        closed
                     }
+                    Err(refusal) => self.refuse(refusal),
                 };
                 if let Some(closed) = closed {
                     self.flush().await?;
@@ -143,6 +141,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         }
     }
 
+    /// Says what is wrong with what cannot be understood.
+    fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
+        tracing::trace!(?refusal, "refused");
+        if refusal == Refusal::Binary {
+            self.session.counters().add(Count::BinaryRefused);
+            self.service.binary.call_once(warn_of_binary);
+        }
+        self.output.raw(refusal.reply());
+        refusal.is_fatal().then_some(Closed::Refused)
+    }
+
     /// Lets the other connections of this thread have their turn.
     async fn give_way(&self) {
         self.gives_way.store(true, Ordering::Relaxed);
@@ -169,6 +178,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         // Whatever ends the draining, the connection is over.
         let _ = time::timeout(HANG_UP_AFTER, tokio::io::copy(&mut unread, &mut nowhere)).await;
         Ok(())
+    }
+
+    /// If this request is one of those that are measured: as what, and when it began.
+    #[inline]
+    fn begin_measuring(&mut self, request: &Request) -> Option<(Verb, Duration)> {
+        self.session.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
+    }
+
+    #[inline]
+    fn end_measuring(&mut self, measured: Option<(Verb, Duration)>) {
+        if let Some((verb, began)) = measured {
+            self.session.end_sample(verb, self.service.clock.elapsed() - began);
+        }
     }
 
     /// Answers one request, however long that takes.

@@ -6,6 +6,7 @@
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
 mod addresses;
+mod administration;
 mod buffers;
 mod clients;
 mod connection;
@@ -25,6 +26,7 @@ mod safety;
 mod settings;
 mod suboptions;
 mod tls;
+mod view;
 mod worker;
 
 use std::future::pending;
@@ -44,7 +46,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::cache::{Cache, Policies};
 use crate::clock::{self, Clock, Now};
 use crate::command::{self, Rules, Users};
-use crate::metrics::{Metrics, Prefixes, Watchers};
+use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::protocol::Shutdown;
 
 use self::clients::{Clients, WrongPasswords};
@@ -52,6 +54,7 @@ use self::handover::Control;
 use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
 
+pub use self::administration::AdminOptions;
 pub use self::handover::{Farewell, Predecessor, Successor};
 pub use self::health::HealthCheck;
 pub use self::inherited::Inherited;
@@ -62,6 +65,7 @@ pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::safety::SafetyOptions;
 pub use self::suboptions::Suboption;
 pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
+pub use self::view::View;
 
 /// A running server.
 pub struct Server {
@@ -146,6 +150,7 @@ impl Server {
         let control = memory_file.as_ref().and_then(MemoryFile::control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
+        metrics.samples = options.admin.address.map(|_| Samples::default());
         metrics.settings = settings::settings(&options);
         metrics.usage = process::usage;
         metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
@@ -186,6 +191,11 @@ impl Server {
     /// If it was started without TCP.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// What others see of it.
+    pub fn view(&self) -> View {
+        View::new(&self.service)
     }
 
     /// Waits until a client has asked it to stop, and how.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use super::administration::AdminOptions;
 use super::policies::PolicyOptions;
 use super::safety::SafetyOptions;
 use super::suboptions::{Extended, Suboption, suboption};
@@ -133,6 +134,9 @@ pub struct Options {
     /// What keeps it from harm.
     #[command(flatten)]
     pub safety: SafetyOptions,
+    /// Where the server is looked at over HTTP.
+    #[command(flatten)]
+    pub admin: AdminOptions,
 
     /// User to run as, if started by root
     #[arg(short = 'u', long, value_name = "USER")]
@@ -329,7 +333,7 @@ impl Options {
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
-            None => self.tls_mistake().map_or(Ok(self), Err),
+            None => self.tls_mistake().or_else(|| self.admin.mistake()).map_or(Ok(self), Err),
         }
     }
 

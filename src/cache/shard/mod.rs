@@ -6,6 +6,7 @@
 //! Deliberately absent: waiting and waking. A change that ends a lease says so in `woken`, and the cache does the rest
 //! once the lock is free.
 
+mod inspecting;
 mod leasing;
 mod meta;
 mod storing;

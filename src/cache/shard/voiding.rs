@@ -236,7 +236,7 @@ impl Shard {
 
 impl At<'_> {
     /// What the voids of everything and those of names mean together.
-    fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+    pub(super) fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
         floor.cover(as_of).and(self.broad.cover(key, tags, as_of))
     }
 }

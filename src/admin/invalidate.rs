@@ -1,0 +1,100 @@
+//! `POST /invalidate`: what `invalidate` does, for many names of all kinds at once.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::Problem;
+use super::keys;
+use crate::cache::Depth;
+use crate::command::{self, NotVoided, Voids};
+use crate::protocol::NAMES_PER_INVALIDATE_MAX;
+use crate::server::View;
+
+/// What is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Asked {
+    all: bool,
+    keys: Vec<String>,
+    prefixes: Vec<String>,
+    soft: bool,
+    tags: Vec<String>,
+}
+
+/// Does it, and says what was done.
+pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
+    let asked = Asked::read(headers, body)?;
+    let now = view.now();
+    let states: Vec<Value> = asked
+        .keys
+        .iter()
+        .map(|key| json!({ "key": key, "held": keys::state(view, key.as_bytes(), now) }))
+        .collect();
+    command::void(&asked.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
+    tracing::info!(
+        all = asked.all,
+        soft = asked.soft,
+        keys = asked.keys.len(),
+        prefixes = asked.prefixes.len(),
+        tags = asked.tags.len(),
+        "voided over HTTP"
+    );
+    Ok(json!({
+        "all": asked.all,
+        "keys": states,
+        "prefixes": asked.prefixes,
+        "soft": asked.soft,
+        "tags": asked.tags,
+    }))
+}
+
+impl Asked {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
+        // No form of a foreign page can say that it sends JSON without asking first.
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        if kind.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) != Some(b"application/json") {
+            let why = "send it with Content-Type: application/json";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        }
+        let asked: Asked =
+            serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
+        let lists = [&asked.keys, &asked.prefixes, &asked.tags];
+        if !asked.all && lists.iter().all(|names| names.is_empty()) {
+            return Err(Problem::bad("name keys, tags or prefixes, or say \"all\": true"));
+        }
+        if lists.iter().any(|names| names.len() > NAMES_PER_INVALIDATE_MAX) {
+            return Err(Problem::bad(format!("a list has at most {NAMES_PER_INVALIDATE_MAX} names")));
+        }
+        Ok(asked)
+    }
+
+    fn voids(&self) -> Voids<'_> {
+        Voids {
+            depth: if self.soft { Depth::Soft } else { Depth::Hard },
+            is_all: self.all,
+            keys: bytes(&self.keys),
+            prefixes: bytes(&self.prefixes),
+            tags: bytes(&self.tags),
+        }
+    }
+}
+
+fn bytes(names: &[String]) -> Vec<&[u8]> {
+    names.iter().map(|name| name.as_bytes()).collect()
+}
+
+impl From<NotVoided<'_>> for Problem {
+    fn from(why: NotVoided<'_>) -> Problem {
+        match why {
+            NotVoided::BadName(name) => Problem::bad(format!(
+                "{:?} is wrong: names have 1 to 250 bytes, prefixes end in ':' and have at most 16 of them",
+                String::from_utf8_lossy(name)
+            )),
+            NotVoided::Forbidden => Problem::new(
+                StatusCode::FORBIDDEN,
+                "the server was started with -F: nobody may void everything",
+            ),
+        }
+    }
+}

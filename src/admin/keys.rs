@@ -1,0 +1,95 @@
+//! `GET /keys/{key}`: what the server knows of a key. Asking is no read.
+
+use axum::http::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::answer::Problem;
+use crate::cache::{self, Expiry, Key, Known, KnownLease, KnownVoid, Name, Seq, VoidOf};
+use crate::clock::Now;
+use crate::server::View;
+
+/// The key is what follows in the path, percent-encoded where it must be.
+pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
+    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    let key = view.cache().key(&bytes);
+    let key = key.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a key has 1 to 250 bytes"))?;
+    let now = view.now();
+    let mut told = view.cache().inspect(&key, now, |known| describe(view, &known, now));
+    told["key"] = text(&bytes);
+    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, text);
+    Ok(told)
+}
+
+/// What a key holds, in a word; nothing if it is none.
+pub(super) fn state(view: &View, bytes: &[u8], now: Now) -> &'static str {
+    let of = |key: &Key| view.cache().inspect(key, now, |known| word(&known));
+    view.cache().key(bytes).as_ref().map_or(NOTHING, of)
+}
+
+/// Keys are bytes, and mostly text.
+pub(super) fn text(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).into()
+}
+
+fn word(known: &Known) -> &'static str {
+    match known.value {
+        None => NOTHING,
+        Some((value, _)) if value.is_stale => "stale",
+        Some(_) => "live",
+    }
+}
+
+fn describe(view: &View, known: &Known, now: Now) -> Value {
+    json!({
+        "held": word(known),
+        "held_off_ms": known.held_off_until.map(|until| until.saturating_sub(now.millis)),
+        "last_void": known.void.map(|void| last_void(view, void, now)),
+        "lease": known.lease.map(|lease| outstanding(view, lease, known.waiting, now)),
+        "value": known.value.map(|(value, as_of)| value_told(view, value, as_of, now)),
+    })
+}
+
+fn value_told(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
+    let ago = |second: u32| now.seconds().saturating_sub(second);
+    let ttl = (value.expiry != Expiry::NEVER).then(|| value.expiry.delay_ms(now) / 1000);
+    json!({
+        "age_seconds": ago(value.stored),
+        "as_of": as_of.number(),
+        "as_of_seconds_ago": view.cache().age_of(as_of, now),
+        "bytes": value.bytes.len(),
+        "flags": value.flags,
+        "idle_seconds": ago(value.accessed),
+        "is_fetched": value.is_fetched,
+        "tags": value.tags.map(text).collect::<Vec<_>>(),
+        "ttl_seconds": ttl,
+    })
+}
+
+fn outstanding(view: &View, lease: KnownLease, waiting: usize, now: Now) -> Value {
+    let holder = view.metrics().open.of_peer(lease.holder);
+    json!({
+        "ends_in_ms": lease.until.saturating_sub(now.millis),
+        "granted_ms_ago": now.millis.saturating_sub(lease.granted_at),
+        "holder": holder.map(|connection| connection.address.to_string()),
+        "waiting": waiting,
+    })
+}
+
+fn last_void(view: &View, void: KnownVoid, now: Now) -> Value {
+    let (of, name) = match void.of {
+        VoidOf::All => ("all", Value::Null),
+        VoidOf::Forgotten => ("forgotten", Value::Null),
+        VoidOf::Key => ("key", Value::Null),
+        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", text(prefix)),
+        VoidOf::Name(Name::Tag(tag)) => ("tag", text(tag)),
+    };
+    json!({
+        "name": name,
+        "of": of,
+        "seconds_ago": view.cache().age_of(void.seq, now),
+        "seq": void.seq.number(),
+    })
+}
+
+const NOTHING: &str = "nothing";

@@ -1,0 +1,205 @@
+//! The server looked at, and told what to void, over HTTP: metrics, health, statistics, keys, and a page for people.
+//!
+//! It runs on one thread beside the workers, and asks the cache as any other party does.
+//!
+//! Deliberately absent: TLS, which a tunnel or a proxy brings; and changing what the server was told to do.
+
+mod access;
+mod answer;
+mod families;
+mod invalidate;
+mod keys;
+mod prometheus;
+mod stats;
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use self::access::{Access, Token};
+use self::answer::{Problem, document, told};
+use crate::metrics::Count;
+use crate::server::{AdminOptions, View};
+
+/// A bound socket that nobody accepts from yet.
+pub struct Admin {
+    access: Access,
+    listener: TcpListener,
+}
+
+/// What every answer is made from.
+struct Desk {
+    access: Access,
+    view: View,
+}
+
+type Asked = State<Arc<Desk>>;
+
+impl Admin {
+    /// Binds what `options` ask for, and reads the token.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or the socket not be bound.
+    pub fn bind(options: &AdminOptions) -> io::Result<Option<Admin>> {
+        let Some(address) = options.address else { return Ok(None) };
+        let token = options.token_file.as_deref().map(Token::read).transpose()?;
+        let named = |error| io::Error::other(format!("cannot serve --admin {address}: {error}"));
+        let listener = TcpListener::bind(address).map_err(named)?;
+        listener.set_nonblocking(true)?;
+        Ok(Some(Admin { access: Access { address: listener.local_addr()?, token }, listener }))
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.access.address
+    }
+}
+
+/// Answers for a server until this is dropped; without a socket nobody asks.
+pub async fn serve(admin: Option<Admin>, view: View) -> Infallible {
+    let Some(Admin { access, listener }) = admin else { return pending().await };
+    let listener = tokio::net::TcpListener::from_std(listener).expect("it is a socket that does not block");
+    let router = router(Arc::new(Desk { access, view }));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept at --admin");
+                sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+            Ok((stream, _)) => {
+                let router = router.clone();
+                connections.spawn(async move {
+                    converse(stream, router).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+/// One connection, which is over after a while whatever its peer does.
+async fn converse(stream: TcpStream, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(HEADER_BYTES_MAX);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    // What goes wrong with one of them is its peer's affair.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = sleep(CONNECTION_MAX) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(REQUEST_MAX, connection).await;
+}
+
+fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/config", get(async |State(desk): Asked| told(&stats::config(&desk.view))))
+        .route("/healthz", get(async || PLAIN_OK))
+        .route("/invalidate", post(invalidate))
+        .route("/keys/{*key}", get(key))
+        .route("/metrics", get(metrics))
+        .route("/readyz", get(ready))
+        .route("/stats.json", get(async |State(desk): Asked| told(&stats::stats(&desk.view))))
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "there is nothing here; docs/admin.md tells what is")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this is asked for by another method")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&desk), admit))
+        .with_state(desk)
+}
+
+/// Lets a request in, or says why not; and answers for what takes too long.
+async fn admit(State(desk): Asked, request: Request, next: Next) -> Response {
+    if let Err(problem) = desk.access.check(request.uri().path(), request.headers()) {
+        if problem.status == StatusCode::UNAUTHORIZED {
+            desk.view.session().counters().add(Count::AuthErrors);
+        }
+        return problem.into_response();
+    }
+    let late =
+        |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request did not come in time").into_response();
+    timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(late)
+}
+
+async fn invalidate(
+    State(desk): Asked,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|why| Problem::new(why.status(), format!("the body cannot be read: {why}")))?;
+    invalidate::invalidate(&desk.view, &headers, &body).map(|done| told(&done))
+}
+
+/// The path as it came: a key need not be text.
+async fn key(State(desk): Asked, uri: Uri) -> Result<Response, Problem> {
+    let encoded = uri.path().strip_prefix("/keys/").unwrap_or_default();
+    keys::key(&desk.view, encoded).map(|known| told(&known))
+}
+
+async fn metrics(State(desk): Asked) -> Response {
+    document(StatusCode::OK, prometheus::KIND, prometheus::metrics(&desk.view))
+}
+
+async fn ready(State(desk): Asked) -> Result<&'static str, Problem> {
+    if desk.view.is_stopping() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+    }
+    Ok(PLAIN_OK)
+}
+
+/// The page, whose script and style alone may run: they carry a number that nobody can know beforehand.
+async fn page() -> Response {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the system has randomness");
+    let nonce = format!("{:032x}", u128::from_ne_bytes(random));
+    let policy = format!(
+        "default-src 'none'; base-uri 'none'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; \
+         img-src data:; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+    );
+    let page = Body::from(PAGE.replace("{nonce}", &nonce));
+    let mut response = document(StatusCode::OK, "text/html; charset=utf-8", page);
+    let name = HeaderName::from_static("content-security-policy");
+    response.headers_mut().insert(name, policy.parse().expect("it is text"));
+    response
+}
+
+const PAGE: &str = include_str!("page.html");
+const PLAIN_OK: &str = "ok\n";
+/// A thousand names of each kind fit, unless all of them are long.
+const BODY_BYTES_MAX: usize = 1 << 20;
+const HEADER_BYTES_MAX: usize = 16 << 10;
+/// People and their tools; who comes later waits.
+const CONNECTIONS_MAX: usize = 64;
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+/// For a request to come, and to be answered.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

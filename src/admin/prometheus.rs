@@ -1,0 +1,134 @@
+//! `GET /metrics`: Prometheus' text format 0.0.4.
+//!
+//! By hand, for it is a line for each number; nothing is registered, and numbers are asked for when they are told.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display, Write};
+
+use serde_json::Value;
+
+use super::families::{Family, Kind, LEASEHOLD, MEMCACHED};
+use super::stats;
+use crate::metrics::{BUCKETS, Samples, TOLD, Verb, bucket_end};
+use crate::protocol::Statistics;
+use crate::server::View;
+
+/// All metrics of a server.
+pub(super) fn metrics(view: &View) -> String {
+    let kinds = [Statistics::General, Statistics::Memory, Statistics::Mrc];
+    let known: HashMap<String, String> =
+        kinds.into_iter().flat_map(|kind| stats::table(view, kind)).collect();
+    let mut page = Page::default();
+    page.begin("memcached_up", "gauge", "Whether the server answers; it does.");
+    page.sample("memcached_up", "", 1);
+    page.begin("memcached_version", "gauge", "The memcached that it answers like.");
+    page.sample("memcached_version", &label("version", &known["version"]), 1);
+    MEMCACHED.iter().chain(LEASEHOLD).for_each(|family| page.family(family, &known));
+    page.begin("leasehold_build_info", "gauge", "The version of the server.");
+    page.sample("leasehold_build_info", &label("version", &known["leasehold_version"]), 1);
+    page.begin("leasehold_keys_held_off", "gauge", "Keys that may not be filled yet.");
+    page.sample("leasehold_keys_held_off", "", view.cache().held_off(view.now()));
+    page.curve(&known);
+    page.policies(view);
+    if let Some(samples) = &view.metrics().samples {
+        page.latencies(samples);
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn begin(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        match labels {
+            "" => self.line(format_args!("{name} {value}")),
+            labels => self.line(format_args!("{name}{{{labels}}} {value}")),
+        }
+    }
+
+    fn family(&mut self, family: &Family, known: &HashMap<String, String>) {
+        let Family { help, kind, name, samples } = *family;
+        self.begin(name, kind.name(), help);
+        for (labels, source) in samples {
+            self.sample(name, labels, value(source, known));
+        }
+    }
+
+    /// What other sizes of the cache would give.
+    fn curve(&mut self, known: &HashMap<String, String>) {
+        const NAME: &str = "leasehold_hit_ratio_estimate";
+        self.begin(NAME, "gauge", "The part of reads that would be hits with so many times the memory.");
+        for factor in crate::cache::FACTORS {
+            self.sample(NAME, &label("factor", &factor.to_string()), &known[&format!("mrc:{factor}")]);
+        }
+    }
+
+    /// What leases did under each policy, of which the first few are told.
+    fn policies(&mut self, view: &View) {
+        const NAME: &str = "leasehold_policy_events_total";
+        self.begin(NAME, "counter", "What leases did for the keys of a policy with a prefix.");
+        for policy in stats::policies(view).iter().skip(1).take(POLICIES_TOLD) {
+            let prefix = label("policy", policy["prefix"].as_str().unwrap_or_default());
+            for event in TOLD.map(|count| count.name()) {
+                let value = policy.get(event).and_then(Value::as_u64).unwrap_or_default();
+                self.sample(NAME, &format!("{prefix},{}", label("event", event)), value);
+            }
+        }
+    }
+
+    fn latencies(&mut self, samples: &Samples) {
+        const NAME: &str = "leasehold_command_duration_seconds";
+        self.begin(NAME, "histogram", "How long requests took without the network, of one in 64 of them.");
+        for verb in Verb::ALL {
+            let (latency, mut count) = (samples.latencies.of(verb), 0);
+            let command = label("command", verb.name());
+            for nth in 0..BUCKETS {
+                count += latency.buckets[nth];
+                let end = bucket_end(nth).map_or("+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+                self.sample(&format!("{NAME}_bucket"), &format!("{command},{}", label("le", &end)), count);
+            }
+            self.sample(&format!("{NAME}_sum"), &command, latency.sum.as_secs_f64());
+            self.sample(&format!("{NAME}_count"), &command, count);
+        }
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a string takes everything");
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
+/// A statistic as it is told, or one less others: `a-b-c`. Threads count on meanwhile, so that may be below 0 for a moment.
+fn value(source: &str, known: &HashMap<String, String>) -> String {
+    let of = |name: &str| known.get(name).expect("stats tells what the table names").as_str();
+    let mut parts = source.split('-').map(of);
+    let first = parts.next().expect("there is one");
+    let number = |text: &str| text.parse::<u64>().expect("counts are numbers");
+    match parts.map(number).reduce(|sum, more| sum + more) {
+        None => first.to_owned(),
+        Some(rest) => number(first).saturating_sub(rest).to_string(),
+    }
+}
+
+/// A label with its value, of which quotes, backslashes and ends of lines are escaped.
+fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+/// The type of the document.
+pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Policies that are told; `stats policies` and `/stats.json` tell all of them.
+const POLICIES_TOLD: usize = 100;

@@ -1,0 +1,109 @@
+//! `GET /stats.json` and `/config`: what `stats` and its kinds tell, and what was looked at closely, as JSON.
+//!
+//! Deliberately absent: counting. The commands say it, and here it is put in another form.
+
+use serde_json::{Map, Value, json};
+
+use super::keys;
+use crate::command::execute;
+use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb, bucket_end};
+use crate::protocol::{Output, Request, Statistics};
+use crate::server::View;
+
+/// Everything that changes.
+pub(super) fn stats(view: &View) -> Value {
+    let samples = view.metrics().samples.as_ref();
+    json!({
+        "keys": samples.filter(|_| view.rules().may_dump).map(|samples| standouts(view, samples)),
+        "latency": samples.map(latency),
+        "memory": object(&table(view, Statistics::Memory)),
+        "mrc": object(&table(view, Statistics::Mrc)),
+        "policies": policies(view),
+        "ratio": object(&table(view, Statistics::Ratio)),
+        "stats": object(&table(view, Statistics::General)),
+    })
+}
+
+/// What the server was told to do, and what it decides about keys. Passwords, tokens and keys of certificates are in
+/// files, of which only the names are known here.
+pub(super) fn config(view: &View) -> Value {
+    let decided = |mut policy: Map<String, Value>| {
+        let is_counted = |name: &str| crate::metrics::TOLD.iter().any(|count| count.name() == name);
+        policy.retain(|name, _| !is_counted(name));
+        policy
+    };
+    let policies: Vec<_> = policies(view).into_iter().map(decided).collect();
+    json!({
+        "leasehold_version": env!("CARGO_PKG_VERSION"),
+        "policies": policies,
+        "settings": object(&table(view, Statistics::Settings)),
+    })
+}
+
+/// What a kind of `stats` tells.
+pub(super) fn table(view: &View, what: Statistics) -> Vec<(String, String)> {
+    let mut output = Output::default();
+    let mut request = Request::Stats(what);
+    // It is told at once: only lists of connections are cut into pieces.
+    execute(&mut request, view.cache(), &mut view.session(), &mut output, view.now());
+    String::from_utf8_lossy(&output.take())
+        .lines()
+        .filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Of each policy what is decided and what came of it; the first is that of keys that no prefix fits.
+pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
+    let mut policies: Vec<Map<String, Value>> = Vec::new();
+    for (name, value) in table(view, Statistics::Policies) {
+        let Some((nth, name)) = name.split_once(':') else { continue };
+        let nth: usize = nth.parse().expect("stats policies numbers them");
+        policies.resize(policies.len().max(nth + 1), Map::new());
+        let value = if name == "prefix" { Value::String(value) } else { parsed(&value) };
+        policies[nth].insert(name.to_owned(), value);
+    }
+    policies
+}
+
+fn object(table: &[(String, String)]) -> Map<String, Value> {
+    table.iter().map(|(name, value)| (name.clone(), parsed(value))).collect()
+}
+
+/// A number where it is one.
+fn parsed(value: &str) -> Value {
+    let whole = value.parse::<u64>().map(Value::from);
+    whole.or_else(|_| value.parse::<f64>().map(Value::from)).unwrap_or_else(|_| value.into())
+}
+
+/// How long requests took: how many of those that were measured ended in each bucket.
+fn latency(samples: &Samples) -> Value {
+    let ends: Vec<f64> = (0..BUCKETS).filter_map(bucket_end).map(|end| end.as_secs_f64()).collect();
+    let verbs = Verb::ALL.map(|verb| {
+        let latency = samples.latencies.of(verb);
+        let told = json!({ "buckets": latency.buckets, "seconds": latency.sum.as_secs_f64() });
+        (verb.name().to_owned(), told)
+    });
+    json!({
+        "bucket_ends_seconds": ends,
+        "one_request_in": REQUESTS_PER_SAMPLE,
+        "verbs": Map::from_iter(verbs),
+    })
+}
+
+fn standouts(view: &View, samples: &Samples) -> Value {
+    let Standouts { hot, large, missing } = samples.standouts(KEYS_TOLD, view.now().seconds());
+    let met = |(keys, seen): (Vec<Met>, u64)| {
+        let keys: Vec<_> =
+            keys.iter().map(|met| json!({ "key": keys::text(&met.key), "seen": met.count })).collect();
+        json!({ "keys": keys, "seen": seen })
+    };
+    let large: Vec<_> = large
+        .iter()
+        .map(|large| json!({ "bytes": large.value_bytes, "key": keys::text(&large.key) }))
+        .collect();
+    json!({ "hot": met(hot), "large": large, "missing": met(missing) })
+}
+
+/// Keys of each kind that stand out.
+const KEYS_TOLD: usize = 20;

@@ -1,0 +1,74 @@
+//! What a shard knows of a key, told without touching it.
+
+use super::{At, Shard};
+use crate::cache::Value;
+use crate::cache::broad::names;
+use crate::cache::engine::Slot;
+use crate::cache::key::Key;
+use crate::cache::known::{Known, KnownLease, KnownVoid, VoidOf};
+use crate::cache::seq::Seq;
+use crate::cache::tags::Tags;
+use crate::cache::voided::Cover;
+use crate::clock::Now;
+
+impl Shard {
+    /// All but who waits.
+    pub(crate) fn inspect<'s>(&'s self, key: &Key<'s>, at: &At) -> Known<'s> {
+        let value = self.engine.find(key).and_then(|slot| self.looked_at(key, slot, at));
+        let tags = value.map_or(Tags::NONE, |(value, _)| value.tags);
+        let lease = self.leases.read(key.hash).filter(|lease| lease.is_outstanding(at.now.millis));
+        let lease = lease.filter(|lease| !at.broad.covers(key.bytes, Tags::NONE, lease.seq));
+        Known {
+            held_off_until: self.holdoffs.until(key.hash, at.now.millis),
+            lease: lease.map(|lease| KnownLease {
+                granted_at: lease.granted_at,
+                holder: lease.holder,
+                seq: lease.seq,
+                until: lease.until,
+            }),
+            value,
+            void: self.newest_known(key, tags, at),
+            waiting: 0,
+        }
+    }
+
+    /// Keys that are held off now.
+    pub(crate) fn held_off(&self, now: Now) -> usize {
+        self.holdoffs.count(now.millis)
+    }
+
+    /// What `state` would find here, and would clear away if it is over.
+    fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
+        let (item, second) = (self.engine.item(slot), at.now.seconds());
+        let meta = item.meta();
+        let cover = at.cover(&self.floor, key.bytes, item.tags(), meta.as_of);
+        if cover == Cover::Hard || (meta.gone != 0 && meta.gone <= second) {
+            return None;
+        }
+        let softly_since = match cover {
+            Cover::Soft(since) if meta.expiry == 0 || since.min(second) < meta.expiry => Some(since),
+            Cover::Hard | Cover::None | Cover::Soft(_) => None,
+        };
+        let has_expired = meta.expiry != 0 && meta.expiry <= second;
+        let is_late =
+            softly_since.is_some_and(|since| since.saturating_add(at.policy.kept_seconds()) <= second);
+        let becomes_stale = softly_since.is_some() || has_expired;
+        if !meta.is_stale && (is_late || (becomes_stale && item.value().is_empty())) {
+            return None;
+        }
+        Some((Value { is_stale: meta.is_stale || becomes_stale, ..item.into() }, meta.as_of))
+    }
+
+    fn newest_known<'k>(&self, key: &Key<'k>, tags: Tags<'k>, at: &At) -> Option<KnownVoid<'k>> {
+        let of_name = |name| match at.broad.newest_of(name) {
+            None => KnownVoid { of: VoidOf::Forgotten, seq: at.broad.floor() },
+            Some(seq) => KnownVoid { of: VoidOf::Name(name), seq },
+        };
+        let own = [
+            KnownVoid { of: VoidOf::All, seq: self.floor.newest() },
+            KnownVoid { of: VoidOf::Key, seq: self.newest_void(key.hash) },
+        ];
+        let all = own.into_iter().chain(names(key.bytes, tags).map(of_name));
+        all.filter(|void| void.seq != Seq::ZERO).max_by_key(|void| void.seq)
+    }
+}

@@ -1,0 +1,137 @@
+//! How long commands took, as histograms whose buckets end at powers of two.
+//!
+//! Deliberately absent: time itself. Whoever measures brings what he measured.
+
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Commands that are measured together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    /// `delete`, `md`
+    Delete,
+    /// `get`, `gets`, `gat`, `gats`, `mg`
+    Get,
+    /// `invalidate`, `flush_all`
+    Invalidate,
+    /// `lease-get`, `lease-wait`, and the time that these wait
+    LeaseGet,
+    /// `lease-set`
+    LeaseSet,
+    /// What is none of the others.
+    Other,
+    /// `set` and the other stores, `ms`, `incr`, `decr`, `ma`, `touch`
+    Set,
+}
+
+impl Verb {
+    /// All of them, in the order of the variants.
+    pub const ALL: [Verb; VERBS] =
+        [Verb::Delete, Verb::Get, Verb::Invalidate, Verb::LeaseGet, Verb::LeaseSet, Verb::Other, Verb::Set];
+
+    /// How it is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Delete => "delete",
+            Verb::Get => "get",
+            Verb::Invalidate => "invalidate",
+            Verb::LeaseGet => "lease_get",
+            Verb::LeaseSet => "lease_set",
+            Verb::Other => "other",
+            Verb::Set => "set",
+        }
+    }
+}
+
+/// How long the commands of each kind took.
+#[derive(Debug, Default)]
+pub struct Latencies([Histogram; VERBS]);
+
+/// How many took how long.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Latency {
+    /// How many took at most as long as their bucket, which ends at [`bucket_end`]; the last one has no end.
+    pub buckets: [u64; BUCKETS],
+    /// How long all of them took together.
+    pub sum: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_ns: AtomicU64,
+}
+
+impl Latencies {
+    /// A command took so long.
+    pub fn add(&self, verb: Verb, took: Duration) {
+        let histogram = &self.0[verb as usize];
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        histogram.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
+        histogram.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What is known of one kind.
+    pub fn of(&self, verb: Verb) -> Latency {
+        let histogram = &self.0[verb as usize];
+        Latency {
+            buckets: array::from_fn(|nth| histogram.buckets[nth].load(Ordering::Relaxed)),
+            sum: Duration::from_nanos(histogram.sum_ns.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Begins again.
+    pub fn reset(&self) {
+        for histogram in &self.0 {
+            histogram
+                .buckets
+                .iter()
+                .chain([&histogram.sum_ns])
+                .for_each(|count| count.store(0, Ordering::Relaxed));
+        }
+    }
+}
+
+/// Where a bucket ends; `None` for the last one.
+pub fn bucket_end(nth: usize) -> Option<Duration> {
+    (nth < BUCKETS - 1).then(|| Duration::from_nanos(FIRST_END_NS << nth))
+}
+
+fn bucket(nanos: u64) -> usize {
+    let first = FIRST_END_NS.ilog2();
+    (nanos.saturating_sub(1) >> first).checked_ilog2().map_or(0, |more| more as usize + 1).min(BUCKETS - 1)
+}
+
+const VERBS: usize = Verb::Set as usize + 1;
+/// The first one ends at half a microsecond, the last but one at 4.3 seconds.
+pub const BUCKETS: usize = 25;
+const FIRST_END_NS: u64 = 1 << 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_what_its_end_says() {
+        for nth in 0..BUCKETS - 1 {
+            let end = bucket_end(nth).unwrap().as_nanos() as u64;
+            assert_eq!((bucket(end), bucket(end + 1)), (nth, nth + 1), "{end}");
+        }
+        assert_eq!((bucket(0), bucket(u64::MAX), bucket_end(BUCKETS - 1)), (0, BUCKETS - 1, None));
+    }
+
+    #[test]
+    fn every_kind_is_counted_for_itself() {
+        assert!(Verb::ALL.iter().enumerate().all(|(nth, verb)| *verb as usize == nth));
+        let latencies = Latencies::default();
+        latencies.add(Verb::Get, Duration::from_nanos(500));
+        latencies.add(Verb::Get, Duration::from_secs(9));
+        let of_get = latencies.of(Verb::Get);
+        assert_eq!((of_get.buckets[0], of_get.buckets[BUCKETS - 1]), (1, 1));
+        assert_eq!(of_get.sum, Duration::from_nanos(9_000_000_500));
+        assert_eq!(latencies.of(Verb::Set), Latency::default());
+        latencies.reset();
+        assert_eq!(latencies.of(Verb::Get), Latency::default());
+    }
+}

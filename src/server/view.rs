@@ -1,0 +1,53 @@
+//! A running server as layers above see it: what it holds, counts, allows, and whether it serves.
+//!
+//! Deliberately absent: connections. Whoever looks at a server speaks to its cache as one more party.
+
+use std::sync::Arc;
+
+use super::Service;
+use crate::cache::Cache;
+use crate::clock::Now;
+use crate::command::{Rules, Session};
+use crate::metrics::Metrics;
+
+/// A server that is looked at.
+#[derive(Clone)]
+pub struct View(Arc<Service>);
+
+impl View {
+    pub(super) fn new(service: &Arc<Service>) -> View {
+        View(Arc::clone(service))
+    }
+
+    /// The cache that it serves.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// What it allows to everybody.
+    pub fn rules(&self) -> Rules {
+        self.0.rules
+    }
+
+    /// The time by its clock.
+    pub fn now(&self) -> Now {
+        self.0.now()
+    }
+
+    /// Whether it is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
+    }
+
+    /// One more party, which commands can be executed for; its counters belong to whoever looks, one thread at a time.
+    pub fn session(&self) -> Session {
+        let metrics = Arc::clone(&self.0.metrics);
+        let counters = metrics.beside();
+        Session::new(&self.0.cache, metrics, counters, self.0.rules)
+    }
+}

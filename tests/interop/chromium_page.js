@@ -1,0 +1,167 @@
+// The page at --admin, in a browser without a window: what it shows, its forms, the token, dark, on a phone, by keyboard.
+//
+//   node chromium_page.js <server> <its admin> <admin of a server with a token> <that token>
+//
+// SCREENSHOTS=<folder> keeps pictures, after LOAD_SECONDS (3) of traffic.
+
+const assert = require("node:assert/strict");
+const net = require("node:net");
+const puppeteer = require("puppeteer-core");
+
+const [server, admin, guarded, token] = process.argv.slice(2);
+const seconds = Number(process.env.LOAD_SECONDS ?? 3);
+const PATIENCE = { timeout: 60_000 };
+
+// Plain and leasing clients that race with a writer, so that each chart has something to tell.
+class Traffic {
+  constructor() {
+    const [host, port] = server.split(":");
+    this.connections = Array.from({ length: 4 }, () => net.connect(port, host));
+    this.connections.forEach((connection, nth) => connection.on("data", data => this.heard(nth, data.toString())));
+    this.round = 0;
+    this.timer = setInterval(() => this.some(), 10);
+  }
+
+  some() {
+    const [one, two, leasing, other] = this.connections;
+    const load = Math.round(12 + 8 * Math.sin(this.round++ / 60));
+    for (let nth = 0; nth < load; nth++) {
+      const key = `page:${Math.floor(40 * Math.random() ** 3)}`;
+      one.write(`get ${key}\r\n`.repeat(10) + (nth % 3 ? "" : `set ${key} 0 60 100\r\n${"x".repeat(100)}\r\n`));
+      if (this.round % 5 === 0) two.write(`get user:${nth}\r\nget gone\r\nget missing:${nth % 3}\r\n`);
+    }
+    if (this.round % 7 === 0) {
+      // A reader misses, a writer changes the row, and the reader comes too late.
+      one.write("delete user:1\r\nget user:1\r\n");
+      setTimeout(() => two.write("delete user:1\r\n"), 3);
+      setTimeout(() => one.write("set user:1 0 0 3\r\nold\r\n"), 6);
+    }
+    if (this.round % 11 === 0) {
+      leasing.write("delete product:1\r\nlease-get product:1\r\n");
+      setTimeout(() => other.write("lease-get product:1\r\nlease-get product:1\r\n"), 2);
+      if (this.round % 3 === 0) setTimeout(() => two.write("delete product:1\r\ninvalidate prefix page:7:\r\n"), 4);
+    }
+    if (this.round % 100 === 0) two.write(`set report:${this.round % 700} 0 0 60000\r\n${"r".repeat(60_000)}\r\n`);
+    if (this.round % 3 === 0) two.write("get report:100\r\n");
+  }
+
+  heard(nth, text) {
+    const leased = /LVALUE (\S+) (\d+)/.exec(text);
+    if (leased && leased[2] !== "1") setTimeout(() => this.connections[nth].write(`lease-set ${leased[1]} ${leased[2]} 0 0 1\r\nx\r\n`), 8);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.connections.forEach(connection => connection.destroy());
+  }
+}
+
+async function opened(browser, address, complaints) {
+  const page = await browser.newPage();
+  page.on("console", message => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", error => complaints.push(String(error)));
+  page.on("request", request => assert(request.url().startsWith(`http://${address}/`) || request.url().startsWith("data:"), request.url()));
+  await page.goto(`http://${address}/`);
+  return page;
+}
+
+const text = (page, id) => page.$eval(`#${id}`, element => element.innerText);
+const until = (page, id, pattern) =>
+  page.waitForFunction((id, pattern) => new RegExp(pattern).test(document.getElementById(id).innerText), PATIENCE, id, pattern);
+
+async function picture(page, name) {
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage: true });
+}
+
+async function showsWhatHappens(page) {
+  await until(page, "state", "live");
+  // Charts have a line once there are two samples, and tables keys once a request in 64 was about one.
+  await page.waitForFunction(() => [...document.querySelectorAll("[data-chart=throughput] path")].some(path => path.getAttribute("d").includes("L")), PATIENCE);
+  await until(page, "tiles", "hit ratio");
+  await until(page, "hot", "page:");
+  await until(page, "missing", "gone|missing:");
+  await until(page, "stopped", "[1-9]");
+  await until(page, "policies", "page:[\\s\\S]*all keys");
+}
+
+async function looksAKeyUp(page) {
+  // By keyboard alone.
+  await page.focus("#key");
+  await page.keyboard.type("<b>looked up</b>/ä");
+  await page.keyboard.press("Enter");
+  await until(page, "known", "holds\\s+nothing");
+  assert.match(await text(page, "known"), /<b>looked up<\/b>\/ä/, "a key is text, whatever is in it");
+  await page.$eval("#hot button", button => button.click());
+  await until(page, "known", "holds\\s+a live value");
+}
+
+async function voids(page) {
+  await page.select("#kind", "prefixes");
+  await page.type("#names", "page:\nno-delimiter");
+  await page.click("#void .danger");
+  await until(page, "voided", "no-delimiter");
+  await page.$eval("#names", names => names.value = "page:");
+  await page.click("#void .danger");
+  await until(page, "voided", "page:\\s+void");
+  await page.select("#kind", "all");
+  await page.click("#void .danger");
+  await page.waitForSelector("#ask[open]", PATIENCE);
+  await picture(page, "confirm");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#ask:not([open])", PATIENCE);
+  assert.match(await text(page, "voided"), /page:/, "who says no has voided nothing");
+  await page.click("#void .danger");
+  await page.waitForSelector("#ask[open]", PATIENCE);
+  await page.click("#ask-yes");
+  await until(page, "voided", "Everything is void");
+}
+
+async function isReadableEverywhere(page) {
+  for (const [name, width, scheme] of [["light", 1280, "light"], ["dark", 1280, "dark"], ["phone", 390, "light"], ["phone-dark", 390, "dark"]]) {
+    await page.setViewport({ width, height: 900 });
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+    await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await picture(page, name);
+    const [whole, shown] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+    assert(whole <= shown, `${name}: ${whole} pixels in ${shown}`);
+  }
+}
+
+async function asksForTheTokenOnce(browser, complaints) {
+  const page = await opened(browser, guarded, complaints);
+  await page.waitForSelector("#ask[open]", PATIENCE);
+  await page.type("#ask-token", "wrong");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("#ask[open]") && document.querySelector("#ask-token").value === "", PATIENCE);
+  await picture(page, "token");
+  await page.type("#ask-token", token);
+  await page.keyboard.press("Enter");
+  await until(page, "state", "live");
+  await page.reload();
+  await until(page, "state", "live");
+}
+
+async function main() {
+  const options = { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] };
+  const [browser, traffic] = [await puppeteer.launch(options), new Traffic()];
+  try {
+    const complaints = [];
+    const page = await opened(browser, admin, complaints);
+    await showsWhatHappens(page);
+    await new Promise(done => setTimeout(done, seconds * 1000));
+    await looksAKeyUp(page);
+    await isReadableEverywhere(page);
+    await voids(page);
+    assert.deepEqual(complaints.splice(0).filter(line => !/status of 400/.test(line)), []);
+    await asksForTheTokenOnce(browser, complaints);
+    assert.deepEqual(complaints.filter(line => !/status of 401/.test(line)), []);
+  } finally {
+    traffic.stop();
+    await browser.close();
+  }
+}
+
+main().catch(error => {
+  console.error(error);
+  process.exit(1);
+});
