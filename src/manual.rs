@@ -126,7 +126,7 @@ SIGUSR1
 The same, and leave the values in the file of \fB\-e\fR.
 .TP
 SIGHUP
-Read the users (\fB\-Y\fR) and the policies (\fB\-\-config\fR) again.
+Read the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token (\fB\-\-admin\-token\-file\fR) again.
 .SH ENVIRONMENT
 .TP
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC

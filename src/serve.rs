@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -99,10 +99,10 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
         process::allow_locked_memory()?;
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
-    let (predecessor, inherited) = inherit(&options, place)?;
+    let (predecessor, mut inherited) = inherit(&options, place)?;
+    let admin = Admin::bind(&options.admin, &mut inherited)?;
     beware(&options.exposed(&inherited)?, &options)?;
     let listeners = Listeners::bind(&options, inherited)?;
-    let admin = Admin::bind(&options.admin)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
         warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
     }
@@ -119,7 +119,11 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let (auth_file, policies) = (options.auth_file.clone(), options.policies.clone());
+    let files = Files {
+        admin: admin.as_ref(),
+        auth_file: options.auth_file.clone(),
+        policies: options.policies.clone(),
+    };
     let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
     let (server, pid_file) = begin(predecessor, listeners, users, options)?;
     notify::ready();
@@ -128,10 +132,14 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     }
     let end = runtime.block_on(async {
         tokio::select! {
-            end = ended(&server, signals, auth_file, policies, watchdog) => end,
-            never = admin::serve(admin, server.view()) => match never {},
+            end = ended(&server, signals, files, watchdog) => Ok(end),
+            failed = admin::serve(admin.as_ref(), server.view()) => failed.map(|never| match never {}),
         }
     });
+    Ok(stop(server, end?, pid_file)?)
+}
+
+fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
     match end {
         End::Stop(how) => {
             notify::stopping();
@@ -204,7 +212,8 @@ fn inherit(options: &Options, place: Place) -> io::Result<(Option<Predecessor>, 
 
 fn go_into_background(options: &mut Options) -> io::Result<()> {
     // A daemon's paths begin at the root.
-    for path in [&mut options.auth_file, &mut options.memory_file, &mut options.policies.config] {
+    let Options { admin, auth_file, memory_file, policies, .. } = &mut *options;
+    for path in [&mut admin.token_file, auth_file, memory_file, &mut policies.config] {
         *path = path.take().map(std::path::absolute).transpose()?;
     }
     // Who started it hears of this only here.
@@ -285,15 +294,14 @@ enum End {
 async fn ended(
     server: &Server,
     mut signals: Signals,
-    auth_file: Option<PathBuf>,
-    mut policies: PolicyOptions,
+    mut files: Files<'_>,
     watchdog: Option<Duration>,
 ) -> End {
-    let mut successor = pin!(server.successor(watchdog));
+    let mut successor = pin!(server.successor(files.admin.map(Admin::socket), watchdog));
     let mut alive = pin!(tell_alive(server, watchdog));
     let (how, why) = loop {
         tokio::select! {
-            _ = signals.hangup.recv() => read_again(server, auth_file.as_deref(), &mut policies),
+            _ = signals.hangup.recv() => files.read_again(server),
             _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
             _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
             _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
@@ -323,25 +331,33 @@ async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
     }
 }
 
-/// SIGHUP: who may come in may have changed, and what is decided about keys.
-fn read_again(server: &Server, auth_file: Option<&Path>, policies: &mut PolicyOptions) {
-    if auth_file.is_none() && policies.config.is_none() {
-        tracing::info!("SIGHUP: there is no file to read again");
-    }
-    match auth_file.map(read_users) {
-        None => {}
-        Some(Err(error)) => tracing::error!("SIGHUP: {error}; the old users stay"),
-        Some(Ok(users)) => {
-            server.admit(users);
-            tracing::info!("SIGHUP: the users are read again");
+/// What is read again at a SIGHUP.
+struct Files<'s> {
+    admin: Option<&'s Admin>,
+    auth_file: Option<PathBuf>,
+    policies: PolicyOptions,
+}
+
+impl Files<'_> {
+    /// Who may come in may have changed, and what is decided about keys.
+    fn read_again(&mut self, server: &Server) {
+        let users = self.auth_file.as_deref().map(|path| Ok(server.admit(read_users(path)?)));
+        let policies = self.policies.config.is_some().then(|| {
+            self.policies.read().map_err(io::Error::other)?;
+            server.decide(self.policies.policies());
+            Ok(())
+        });
+        let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);
+        let all = [("policies", policies), ("token", token), ("users", users)];
+        if all.iter().all(|(_, read)| read.is_none()) {
+            tracing::info!("SIGHUP: there is no file to read again");
         }
-    }
-    match policies.read() {
-        Err(why) => tracing::error!("SIGHUP: {why}; the old policies stay"),
-        Ok(()) if policies.config.is_none() => {}
-        Ok(()) => {
-            server.decide(policies.policies());
-            tracing::info!("SIGHUP: the policies are read again");
+        for (what, read) in all {
+            match read {
+                None => {}
+                Some(Err(error)) => tracing::error!("SIGHUP: {error}; keeping the old {what}"),
+                Some(Ok(())) => tracing::info!("SIGHUP: read again: {what}"),
+            }
         }
     }
 }

@@ -36,8 +36,7 @@ impl Drop for TokenFile {
 #[test]
 fn a_process_tells_where_it_is_looked_at() {
     let mut process = Process::start("-p -1 --admin 127.0.0.1:0");
-    let line = process.logged("admin at http://");
-    let address = line.trim().rsplit("http://").next().unwrap().trim_end_matches('/').parse().unwrap();
+    let address = process.admin();
     let health = ask(address, "GET", "/healthz", "", "");
     assert_eq!((health.status, &*health.body), (200, "ok\n"));
     process.signal(Signal::SIGTERM);
@@ -182,6 +181,33 @@ fn the_token_opens_what_is_not_open_to_all_and_is_told_nowhere() {
     let told = told.concat();
     assert!(!told.contains(TOKEN) && !told.contains("a-password-of-hers"));
     assert!(told.contains("leasehold_auth_errors_total 2\n"), "metrics were asked for after two refusals");
+}
+
+/// A token that was stolen is of no use once the operator has written another one and sent a SIGHUP; whoever guesses waits.
+#[test]
+fn a_hangup_reads_the_token_again_and_wrong_ones_are_slowed() {
+    let token = TokenFile::new("hangup-token");
+    let flags = format!("-p -1 --admin 127.0.0.1:0 --admin-token-file {}", token.0.display());
+    let mut process = Process::start(&flags);
+    let address = process.admin();
+    let ask_with =
+        |token: &str| ask(address, "GET", "/metrics", &format!("Authorization: Bearer {token}\r\n"), "");
+    ask_with(TOKEN).has(200);
+    fs::write(&token.0, "short").unwrap();
+    process.signal(Signal::SIGHUP);
+    assert!(!process.logged("keeping the old token").contains("short"));
+    ask_with(TOKEN).has(200);
+    fs::write(&token.0, "another-token-of-theirs").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("read again: token");
+    ask_with(TOKEN).is_refused(401, "token");
+    ask(address, "GET", "/metrics", "", "").is_refused(401, "token");
+    let metrics = ask_with("another-token-of-theirs").has(200).body.clone();
+    for metric in ["leasehold_auth_errors_total 2\n", "leasehold_auth_delay_milliseconds_total 100\n"] {
+        assert!(metrics.contains(metric), "{metrics}");
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod served;
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -99,11 +99,40 @@ fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
     assert_eq!(next.exit_code(), 0);
     let mut client = Client(BufReader::new(UnixStream::connect(&socket).unwrap()));
     client.check("get kept", &["VALUE kept 7 5", "value", "END"]);
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(TcpStream::connect(address).is_err());
     last.signal(Signal::SIGTERM);
     assert_eq!(last.exit_code(), 0);
     assert!(!memory.socket().exists(), "nobody listens there any more");
     std::fs::remove_file(socket).unwrap();
+}
+
+/// The admin address was in use for as long as the former server lived, and the next one could not begin.
+#[test]
+fn the_admin_socket_is_handed_over_and_is_never_served_as_another() {
+    let memory = Memory::new("over-admin");
+    let mut former = Process::start(&format!("{} --admin 127.0.0.1:0", memory.flags()));
+    let (address, admin) = (former.address(), former.admin());
+    let healthy = |admin: SocketAddr| {
+        let mut stream = TcpStream::connect(admin).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    };
+    healthy(admin);
+    let mut next = memory.successor(&format!("--admin {admin}"));
+    next.logged("has handed over");
+    assert_eq!(former.exit_code(), 0);
+    healthy(admin);
+
+    // All that it listens on is served; with --admin gone, that is not.
+    let mut last = Process::start(&format!("handover -m 8 -e {}", memory.0.display()));
+    last.logged("has handed over");
+    assert_eq!(next.exit_code(), 0);
+    Client::connect(address).check("version", &["VERSION 1.6.45"]);
+    assert!(TcpStream::connect(admin).is_err());
+    last.signal(Signal::SIGTERM);
+    assert_eq!(last.exit_code(), 0);
 }
 
 #[test]
@@ -158,7 +187,7 @@ fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
     let mut talk = memory.talk("leasehold handover 1\n");
     let mut offer = String::new();
     talk.read_line(&mut offer).unwrap();
-    assert_eq!(offer, "sockets 0\n");
+    assert_eq!(offer, "sockets 0 -\n");
     talk.get_mut().write_all(b"take 1 60000\n").unwrap();
     drop(talk);
     former.logged("kept in");
@@ -191,7 +220,7 @@ fn a_handover_that_takes_too_long_begins_with_an_empty_cache() {
         let mut line = String::new();
         talk.read_line(&mut line).unwrap();
         // Without a socket: then it binds one.
-        talk.get_mut().write_all(b"sockets 0\n").unwrap();
+        talk.get_mut().write_all(b"sockets 0 -\n").unwrap();
         line.clear();
         talk.read_line(&mut line).unwrap();
         assert_eq!(line, format!("take {} {}\n", next.child.id(), max_gap * 1000));

@@ -327,7 +327,7 @@ fn a_hangup_reads_the_users_again_and_ends_nothing() {
     before.check("get k", &["CLIENT_ERROR unauthenticated"]);
     std::fs::write(&file, "ann:new\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("users are read again");
+    process.logged("read again: users");
     client.check("version", &["VERSION 1.6.45"]);
     before.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
     before.check("set k 0 0 7\r\nann new", &["STORED"]);
@@ -369,12 +369,12 @@ fn policies_are_read_from_a_file_and_again_at_a_hangup() {
     client.check("mg k t", &["HD t50"]);
     std::fs::write(&file, "[default]\nttl = soon\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("the old policies stay");
+    process.logged("keeping the old policies");
     client.check("ms k 1\r\nv", &["HD"]);
     client.check("mg k t", &["HD t50"]);
     std::fs::write(&file, "[prefix.k]\nttl = 500\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("the policies are read again");
+    process.logged("read again: policies");
     client.check("ms k 1\r\nv", &["HD"]);
     client.check("mg k t", &["HD t500"]);
     process.signal(Signal::SIGTERM);

@@ -5,8 +5,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use subtle::ConstantTimeEq;
 
@@ -17,7 +19,9 @@ pub(super) struct Access {
     /// Where he has come in.
     pub(super) address: SocketAddr,
     /// What he must know, if anything.
-    pub(super) token: Option<Token>,
+    pub(super) token: ArcSwapOption<Token>,
+    /// Where that is read.
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// What one must know to be let in. It is never told, neither in logs nor in errors.
@@ -28,7 +32,7 @@ impl Token {
     ///
     /// # Errors
     /// If it cannot be read, or has no token in it.
-    pub(super) fn read(path: &Path) -> io::Result<Token> {
+    fn read(path: &Path) -> io::Result<Token> {
         let named =
             |why: &str| io::Error::other(format!("cannot read a token from {}: {why}", path.display()));
         let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
@@ -46,6 +50,26 @@ impl Token {
 }
 
 impl Access {
+    /// For an address, with the token that is in the file.
+    ///
+    /// # Errors
+    /// As [`Access::read_token`].
+    pub(super) fn new(address: SocketAddr, token_file: Option<PathBuf>) -> io::Result<Access> {
+        let access = Access { address, token: ArcSwapOption::empty(), token_file };
+        access.read_token()?;
+        Ok(access)
+    }
+
+    /// From now on what is in the file is asked for, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has no token in it; then the old token stays.
+    pub(super) fn read_token(&self) -> io::Result<()> {
+        let token = self.token_file.as_deref().map(Token::read).transpose()?;
+        self.token.store(token.map(Arc::new));
+        Ok(())
+    }
+
     /// Whether a request may be answered.
     pub(super) fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let forbidden = |why: &str| Err(Problem::new(StatusCode::FORBIDDEN, why));
@@ -53,7 +77,8 @@ impl Access {
             return Err(Problem::bad("a request names its host"));
         };
         // Who has the token need not be afraid of names: pages of others do not have it.
-        if self.token.is_none() && !self.is_own_name(name_of(host)) {
+        let token = self.token.load();
+        if token.is_none() && !self.is_own_name(name_of(host)) {
             return forbidden("without a token this server answers to localhost and its own address alone");
         }
         if headers.contains_key(header::ORIGIN)
@@ -61,7 +86,7 @@ impl Access {
         {
             return forbidden("pages of another origin may not ask here");
         }
-        match &self.token {
+        match &*token {
             Some(token) if !OPEN.contains(&path) && !bearer(headers).is_some_and(|given| token.is(given)) => {
                 Err(Problem::new(
                     StatusCode::UNAUTHORIZED,
@@ -114,7 +139,11 @@ mod tests {
 
     fn check(token: Option<&str>, path: &str, headers: &[(&'static str, &str)], expected: Option<u16>) {
         let token = token.map(|token| Token(token.as_bytes().into()));
-        let access = Access { address: "192.0.2.7:8211".parse().unwrap(), token };
+        let access = Access {
+            address: "192.0.2.7:8211".parse().unwrap(),
+            token: token.map(Arc::new).into(),
+            token_file: None,
+        };
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))

@@ -221,6 +221,16 @@ pub(super) const LEASEHOLD: &[Family] = &[
         "Items that came back soon after they were evicted.",
         &[("", "ghost_hits")],
     ),
+    counter(
+        "leasehold_auth_delay_milliseconds_total",
+        "How long answers to wrong passwords and tokens were kept back, all in all.",
+        &[("", "auth_delay_ms")],
+    ),
+    counter(
+        "leasehold_connections_rejected_per_client_total",
+        "Connections turned away because their address had too many (--conn-limit-per-client).",
+        &[("", "rejected_connections_per_client")],
+    ),
     counter("leasehold_auth_errors_total", "Wrong passwords and tokens.", &[("", "auth_errors")]),
     counter("leasehold_idle_kicks_total", "Connections closed for being idle.", &[("", "idle_kicks")]),
     counter(

@@ -15,19 +15,19 @@ mod stats;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -36,37 +36,56 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use self::access::{Access, Token};
+use self::access::Access;
 use self::answer::{Problem, document, told};
 use crate::metrics::Count;
-use crate::server::{AdminOptions, View};
+use crate::server::{AdminOptions, Inherited, View};
 
 /// A bound socket that nobody accepts from yet.
 pub struct Admin {
-    access: Access,
+    access: Arc<Access>,
     listener: TcpListener,
 }
 
 /// What every answer is made from.
 struct Desk {
-    access: Access,
+    access: Arc<Access>,
     view: View,
 }
 
 type Asked = State<Arc<Desk>>;
 
 impl Admin {
-    /// Binds what `options` ask for, and reads the token.
+    /// Takes or binds what `options` ask for, and reads the token.
     ///
     /// # Errors
     /// If the file cannot be used, or the socket not be bound.
-    pub fn bind(options: &AdminOptions) -> io::Result<Option<Admin>> {
+    pub fn bind(options: &AdminOptions, inherited: &mut Inherited) -> io::Result<Option<Admin>> {
         let Some(address) = options.address else { return Ok(None) };
-        let token = options.token_file.as_deref().map(Token::read).transpose()?;
         let named = |error| io::Error::other(format!("cannot serve --admin {address}: {error}"));
-        let listener = TcpListener::bind(address).map_err(named)?;
+        let bound = inherited.take_admin(address).map_or_else(|| TcpListener::bind(address), Ok);
+        let listener = bound.map_err(named)?;
         listener.set_nonblocking(true)?;
-        Ok(Some(Admin { access: Access { address: listener.local_addr()?, token }, listener }))
+        let access = Access::new(listener.local_addr()?, options.token_file.clone())?;
+        Ok(Some(Admin { access: access.into(), listener }))
+    }
+
+    /// The socket, for whoever serves there next.
+    pub fn socket(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Whether who asks must have a token.
+    pub fn has_token(&self) -> bool {
+        self.access.token_file.is_some()
+    }
+
+    /// Reads the token again, if there is a file with one.
+    ///
+    /// # Errors
+    /// If it cannot be used: then the old token stays.
+    pub fn read_token(&self) -> io::Result<()> {
+        self.access.read_token()
     }
 
     /// Where it listens, with the port that the system chose.
@@ -76,10 +95,13 @@ impl Admin {
 }
 
 /// Answers for a server until this is dropped; without a socket nobody asks.
-pub async fn serve(admin: Option<Admin>, view: View) -> Infallible {
+///
+/// # Errors
+/// If the socket cannot be waited at.
+pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> {
     let Some(Admin { access, listener }) = admin else { return pending().await };
-    let listener = tokio::net::TcpListener::from_std(listener).expect("it is a socket that does not block");
-    let router = router(Arc::new(Desk { access, view }));
+    let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+    let router = router(Arc::new(Desk { access: Arc::clone(access), view }));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -90,8 +112,8 @@ pub async fn serve(admin: Option<Admin>, view: View) -> Infallible {
                 tracing::warn!(%error, "cannot accept at --admin");
                 sleep(ACCEPT_AGAIN_AFTER).await;
             }
-            Ok((stream, _)) => {
-                let router = router.clone();
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(peer.ip()));
                 connections.spawn(async move {
                     converse(stream, router).await;
                     drop(place);
@@ -138,10 +160,19 @@ fn router(desk: Arc<Desk>) -> Router {
 }
 
 /// Lets a request in, or says why not; and answers for what takes too long.
-async fn admit(State(desk): Asked, request: Request, next: Next) -> Response {
+async fn admit(
+    State(desk): Asked,
+    Extension(peer): Extension<IpAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let Err(problem) = desk.access.check(request.uri().path(), request.headers()) {
         if problem.status == StatusCode::UNAUTHORIZED {
             desk.view.session().counters().add(Count::AuthErrors);
+            // Who gives none does not guess: a browser asks so before it knows that one is wanted.
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                sleep(desk.view.wrong_password(peer)).await;
+            }
         }
         return problem.into_response();
     }

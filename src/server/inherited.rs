@@ -14,6 +14,8 @@ use socket2::Socket;
 /// Sockets that listen already. Those that nobody takes are closed.
 #[derive(Debug, Default)]
 pub struct Inherited {
+    /// That of `--admin`, where the one who gave it says so: keys and values are never served there.
+    admin: Option<(SocketAddr, TcpListener)>,
     tcp: Vec<(SocketAddr, TcpListener)>,
     unix: Vec<(PathBuf, UnixListener)>,
 }
@@ -36,13 +38,18 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Sockets that came as descriptors.
+    /// Sockets that came as descriptors, perhaps that of `--admin` among them.
     ///
     /// # Errors
     /// If one of them does not listen.
-    pub(super) fn from_descriptors(descriptors: Vec<OwnedFd>) -> io::Result<Inherited> {
+    pub(super) fn from_descriptors(
+        descriptors: Vec<OwnedFd>,
+        admin: Option<SocketAddr>,
+    ) -> io::Result<Inherited> {
         let mut inherited = Inherited::default();
         descriptors.into_iter().try_for_each(|descriptor| inherited.add(descriptor))?;
+        inherited.admin =
+            admin.and_then(|address| inherited.take_tcp(address).map(|listener| (address, listener)));
         Ok(inherited)
     }
 
@@ -53,9 +60,14 @@ impl Inherited {
 
     /// Takes the one that listens there; at port 0, one of that address.
     pub(super) fn take_tcp(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
-        let is_it = |found: SocketAddr| found == wanted || (wanted.port() == 0 && found.ip() == wanted.ip());
-        let index = self.tcp.iter().position(|(found, _)| is_it(*found))?;
+        let index = self.tcp.iter().position(|(found, _)| is_there(*found, wanted))?;
         Some(self.tcp.remove(index).1)
+    }
+
+    /// As [`Inherited::take_tcp`], for `--admin`.
+    pub fn take_admin(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+        let former = self.admin.take_if(|(found, _)| is_there(*found, wanted));
+        former.map(|(_, listener)| listener).or_else(|| self.take_tcp(wanted))
     }
 
     /// Takes the one that listens there.
@@ -95,4 +107,8 @@ impl Inherited {
         }
         Ok(())
     }
+}
+
+fn is_there(found: SocketAddr, wanted: SocketAddr) -> bool {
+    found == wanted || (wanted.port() == 0 && found.ip() == wanted.ip())
 }

@@ -31,8 +31,8 @@ mod worker;
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +50,7 @@ use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::protocol::Shutdown;
 
 use self::clients::{Clients, WrongPasswords};
-use self::handover::Control;
+use self::handover::{Control, Offer};
 use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
 
@@ -235,10 +235,12 @@ impl Server {
     }
 
     /// Resolves once another process is to take the place of this one, which is to be told to
-    /// [`Server::hand_over`] then.
-    pub async fn successor(&self, watchdog: Option<Duration>) -> Successor {
+    /// [`Server::hand_over`] then. Whoever asks is given all sockets, that of `--admin` with them, and is told how often
+    /// systemd wants to hear from whoever serves.
+    pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
-        match control.successor(&self.sockets, watchdog).await {
+        let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
+        match control.successor(&Offer { admin, sockets, watchdog }).await {
             Ok(successor) => successor,
             Err(error) => {
                 tracing::error!("no other server can take over: {error}");

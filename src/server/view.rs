@@ -2,13 +2,15 @@
 //!
 //! Deliberately absent: connections. Whoever looks at a server speaks to its cache as one more party.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Service;
 use crate::cache::Cache;
 use crate::clock::Now;
 use crate::command::{Rules, Session};
-use crate::metrics::Metrics;
+use crate::metrics::{Count, Metrics};
 
 /// A server that is looked at.
 #[derive(Clone)]
@@ -37,6 +39,13 @@ impl View {
     /// The time by its clock.
     pub fn now(&self) -> Now {
         self.0.now()
+    }
+
+    /// Somebody there gave a wrong password: for how long the answer is to wait.
+    pub fn wrong_password(&self, address: IpAddr) -> Duration {
+        let delay = self.0.wrong_passwords.lock().another(Some(address.into()), self.now());
+        self.0.metrics.beside().add_many(Count::AuthDelayMs, delay.as_millis() as u64);
+        delay
     }
 
     /// Whether it is about to end.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use clap::Parser;
 use leasehold::admin::{self, Admin};
-use leasehold::server::{Options, Server};
+use leasehold::server::{Inherited, Options, Server};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -33,14 +33,15 @@ impl Watched {
         let line = format!("leasehold -p -1 -t 2 --admin 127.0.0.1:0 {flags}");
         let options = Options::try_parse_from(line.split_whitespace()).expect("legal flags");
         let options = options.checked().expect("they fit each other");
-        let bound = Admin::bind(&options.admin).expect("it can be bound").expect("it is asked for");
+        let bound = Admin::bind(&options.admin, &mut Inherited::default());
+        let bound = bound.expect("it can be bound").expect("it is asked for");
         let (address, server) = (bound.address(), Server::start(options).expect("the server starts"));
         let (view, (stop, stopped)) = (server.view(), oneshot::channel());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let desk = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    never = admin::serve(Some(bound), view) => match never {},
+                    _ = admin::serve(Some(&bound), view) => {}
                     _ = stopped => {}
                 }
             });

@@ -137,6 +137,13 @@ impl Process {
         name.parse().expect("an address")
     }
 
+    /// Where it is looked at over HTTP.
+    pub fn admin(&mut self) -> SocketAddr {
+        let line = self.logged("admin at http://");
+        let name = line.trim_end().trim_end_matches('/').rsplit('/').next().expect("its address");
+        name.parse().expect("an address")
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }

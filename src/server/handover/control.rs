@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,24 @@ pub struct Farewell {
     pub(in crate::server) successor: Successor,
 }
 
+/// What a successor is given: it may use it if it likes.
+pub struct Offer<'s> {
+    /// That of `--admin`, which is one of the sockets, too.
+    pub admin: Option<&'s TcpListener>,
+    /// All that this server listens on.
+    pub sockets: Vec<BorrowedFd<'s>>,
+    /// How often systemd wants to hear from whoever serves.
+    pub watchdog: Option<Duration>,
+}
+
+impl Offer<'_> {
+    fn line(&self) -> io::Result<String> {
+        let admin = self.admin.map(TcpListener::local_addr).transpose()?;
+        let admin = admin.map_or("-".to_owned(), |address| address.to_string());
+        Ok(format!("sockets {} {admin}\n", self.watchdog.unwrap_or_default().as_micros()))
+    }
+}
+
 impl Control {
     /// # Errors
     /// If there can be no socket beside that file.
@@ -49,11 +68,11 @@ impl Control {
         Ok(Control { listener, path })
     }
 
-    /// Gives copies of the sockets to whoever asks (who goes on to tell systemd of itself that often), until one of them takes the place of this server.
+    /// Makes the offer to whoever asks, until one of them takes the place of this server.
     ///
     /// # Errors
     /// If the socket cannot be waited at.
-    pub async fn successor(&self, sockets: &[OwnedFd], watchdog: Option<Duration>) -> io::Result<Successor> {
+    pub async fn successor(&self, offer: &Offer<'_>) -> io::Result<Successor> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         loop {
             let stream = match listener.accept().await {
@@ -63,7 +82,7 @@ impl Control {
                     continue;
                 }
             };
-            match negotiate(stream, sockets, watchdog).await {
+            match negotiate(stream, offer).await {
                 Ok(successor) => return Ok(successor),
                 Err(error) => tracing::warn!("a handover was given up, serving on: {error}"),
             }
@@ -87,11 +106,7 @@ impl Farewell {
     }
 }
 
-async fn negotiate(
-    stream: UnixStream,
-    sockets: &[OwnedFd],
-    watchdog: Option<Duration>,
-) -> io::Result<Successor> {
+async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successor> {
     let uid = stream.peer_cred()?.uid();
     if uid != 0 && uid != geteuid().as_raw() {
         return Err(io::Error::other(format!("user {uid} may not ask for it")));
@@ -101,10 +116,8 @@ async fn negotiate(
     if hello != HELLO {
         return Err(io::Error::other(format!("it speaks another language: {hello:?}")));
     }
-    let copies: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    let offer = format!("sockets {}\n", watchdog.unwrap_or_default().as_micros());
-    let socket = stream.get_ref();
-    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &offer, &copies)).await?;
+    let (socket, told) = (stream.get_ref(), offer.line()?);
+    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &told, &offer.sockets)).await?;
     let take = line(&mut stream).await?;
     let mut words = take.split(' ');
     let (Some("take"), Some(Ok(pid)), Some(Ok(millis)), None) =

@@ -6,7 +6,7 @@
 //! | who | line | and means |
 //! |---|---|---|
 //! | next | `leasehold handover 1` | give me what you listen on |
-//! | former | `sockets <microseconds>` | here they are, as descriptors; systemd wants to hear from us that often (0: never) |
+//! | former | `sockets <microseconds> <address>` | here they are, as descriptors; systemd wants to hear from us that often (0: never); `--admin` is there (`-`: nowhere) |
 //! | next | `take <pid> <milliseconds>` | I have all I need: stop, and write your items within that time |
 //! | former | `kept <items>` or `empty <why>` | nothing of mine is in your way any more |
 //!
@@ -23,7 +23,7 @@ mod predecessor;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) use self::control::Control;
+pub(super) use self::control::{Control, Offer};
 pub use self::control::{Farewell, Successor};
 pub(super) use self::predecessor::Left;
 pub use self::predecessor::Predecessor;

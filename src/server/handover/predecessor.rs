@@ -1,6 +1,7 @@
 //! The side of the server that comes next. Nothing else runs in it yet: it waits where it stands.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -63,11 +64,10 @@ impl Predecessor {
             (&mut stream).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         }
         let line = String::from_utf8_lossy(&line);
-        let micros = line.trim_end().strip_prefix("sockets ").and_then(|micros| micros.parse().ok());
-        let micros = micros.ok_or_else(|| io::Error::other("it refuses; its log says why"))?;
-        let watchdog = (micros > 0).then(|| Duration::from_micros(micros));
+        let (watchdog, admin) =
+            read_offer(line.trim_end()).ok_or_else(|| io::Error::other("it refuses; its log says why"))?;
         let pid = peer.pid.as_raw_nonzero().get();
-        Ok((Predecessor { pid, watchdog, stream }, Inherited::from_descriptors(descriptors)?))
+        Ok((Predecessor { pid, watchdog, stream }, Inherited::from_descriptors(descriptors, admin)?))
     }
 
     /// Has it stop and leave its items; returns when it serves nobody any more and is out of the way.
@@ -94,6 +94,13 @@ impl Predecessor {
             _ => Left::Unsaid,
         })
     }
+}
+
+/// How often systemd wants to hear from the server, and where `--admin` is.
+fn read_offer(line: &str) -> Option<(Option<Duration>, Option<SocketAddr>)> {
+    let (micros, admin) = line.strip_prefix("sockets ")?.split_once(' ')?;
+    let micros = micros.parse().ok()?;
+    Some(((micros > 0).then(|| Duration::from_micros(micros)), admin.parse().ok()))
 }
 
 /// Whether what that user says is to be believed: who can write beside the file could listen there, too.
