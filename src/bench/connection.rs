@@ -125,7 +125,6 @@ impl<S: Read + Write> Connection<S> {
         let mut at = 0;
         while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
             if let Some(outcome) = self.hit(input, &mut at, source) {
-                self.answered += 1;
                 tally.count(outcome);
                 continue;
             }
@@ -135,10 +134,16 @@ impl<S: Read + Write> Connection<S> {
         Ok(at)
     }
 
-    fn hit(&self, input: &[u8], at: &mut usize, source: &Source) -> Option<Outcome> {
+    /// Takes a hit in one go, with the end of the get.
+    fn hit(&mut self, input: &[u8], at: &mut usize, source: &Source) -> Option<Outcome> {
         let Asked::Key { key, at: text } = self.batch.asked[self.answered] else { return None };
-        let text = self.batch.bytes.get(text..text + source.key_bytes())?;
+        let text = &self.batch.bytes[text..text + source.key_bytes()];
         let value = self.replies.hit(input, at, text)?;
+        self.answered += 1;
+        if self.batch.asked[self.answered] == Asked::End && input[*at..].starts_with(b"END\r\n") {
+            self.answered += 1;
+            *at += b"END\r\n".len();
+        }
         Some(seen(source, key, &value[..value.len().min(SEEN_BYTES)]))
     }
 

@@ -73,6 +73,7 @@ impl Mix {
     }
 
     /// The next thing to ask.
+    #[inline]
     pub fn draw(&self, random: &mut SmallRng) -> Task {
         if let [(task, _)] = self.tasks[..] {
             return task;

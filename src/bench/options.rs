@@ -127,6 +127,9 @@ impl Plan {
         if self.key_bytes < digits {
             return Err(format!("{} keys take at least {digits} bytes each", self.keys));
         }
+        if self.connections < self.threads {
+            return Err(format!("{0} threads take at least {0} connections", self.threads));
+        }
         if let (Some(task), Some(server)) =
             (self.mix.beyond_redis(), servers.iter().find(|server| server.is_redis()))
         {

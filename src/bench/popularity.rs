@@ -58,6 +58,7 @@ impl Popularity {
 
 impl Draw {
     /// The next key.
+    #[inline]
     pub fn next(&mut self, random: &mut SmallRng) -> u64 {
         let count = self.count;
         match &mut self.popularity {

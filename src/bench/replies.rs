@@ -189,6 +189,7 @@ fn last_number(line: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 /// A line's first word, which is a number, and what follows.
+#[inline]
 fn first_number(line: &[u8]) -> Option<(u64, &[u8])> {
     let (mut sum, mut digits) = (0, 0);
     while let Some(byte @ b'0'..=b'9') = line.get(digits) {

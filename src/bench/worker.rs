@@ -119,8 +119,10 @@ impl<'a> Worker<'a> {
                 self.go_on(index, now)?;
             }
         }
-        self.tally.unsent =
-            self.paces.iter().flatten().map(|pace| pace.untaken(self.run.times.end)).sum::<u64>();
+        if self.run.plan.requests.is_none() {
+            self.tally.unsent =
+                self.paces.iter().flatten().map(|pace| pace.untaken(self.run.times.end)).sum();
+        }
         Ok(self.tally)
     }
 
