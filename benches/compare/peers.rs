@@ -36,14 +36,12 @@ pub struct Fleet {
 }
 
 /// Where servers and the generator run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cores {
-    /// Wherever the system likes.
-    Free,
-    Pinned {
-        server: usize,
-        client: usize,
-    },
+#[derive(Clone, Copy)]
+pub struct Cores {
+    /// All that this process was given.
+    all: CpuSet,
+    /// The servers' and the generator's; without them all run wherever the system likes.
+    pinned: Option<[CpuSet; 2]>,
 }
 
 impl Who {
@@ -60,40 +58,40 @@ impl Who {
 }
 
 impl Cores {
-    /// The first two that this process may use.
+    /// To be called before this thread is pinned.
     pub fn find() -> Cores {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
-        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
-        match (cores.next(), cores.next()) {
-            (Some(server), Some(client)) => Cores::Pinned { server, client },
-            _ => Cores::Free,
-        }
+        let all = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
+        let mut cores = (0..CpuSet::count()).filter(|core| all.is_set(*core).unwrap_or(false)).map(|core| {
+            let mut set = CpuSet::new();
+            set.set(core).expect("there is such a core");
+            set
+        });
+        let pinned = cores.next().zip(cores.next()).map(|(server, client)| [server, client]);
+        Cores { all, pinned }
     }
 
-    /// From here on, this thread and what it starts are on the servers' core.
+    /// All for everybody.
+    pub fn free(self) -> Cores {
+        Cores { pinned: None, ..self }
+    }
+
+    pub fn are_pinned(self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// From here on, this thread and what it starts run where servers do.
     pub fn be_server(self) {
-        if let Cores::Pinned { server, .. } = self {
-            pin(&[server]);
-        }
+        pin(self.pinned.map_or(self.all, |[server, _]| server));
     }
 
-    /// From here on, this thread and what it starts are on the generator's core.
+    /// From here on, this thread and what it starts run where the generator does.
     fn be_client(self) {
-        match (self, Cores::find_all()) {
-            (Cores::Pinned { client, .. }, _) => pin(&[client]),
-            (Cores::Free, all) => pin(&all),
-        }
-    }
-
-    fn find_all() -> Vec<usize> {
-        (0..thread::available_parallelism().map_or(1, usize::from)).collect()
+        pin(self.pinned.map_or(self.all, |[_, client]| client));
     }
 }
 
-fn pin(cores: &[usize]) {
-    let mut set = CpuSet::new();
-    cores.iter().for_each(|core| set.set(*core).expect("there is such a core"));
-    sched_setaffinity(Pid::from_raw(0), &set).expect("a thread may choose among its own cores");
+fn pin(cores: CpuSet) {
+    sched_setaffinity(Pid::from_raw(0), &cores).expect("a thread may choose among its own cores");
 }
 
 impl Fleet {
@@ -101,16 +99,44 @@ impl Fleet {
         cores.be_server();
         let threads = threads.to_string();
         let peers = [
-            Peer::start(Who::Leasehold, &arguments.leasehold, &["-t", &threads, "-m", MEMORY_MB, "-p"]),
+            Peer::start(
+                Who::Leasehold,
+                &arguments.leasehold,
+                &["-t", &threads, "-m", MEMORY_MB, "-c", CONNECTIONS, "-p"],
+            ),
             Peer::start(
                 Who::Memcached,
                 &arguments.memcached,
-                &["-t", &threads, "-m", MEMORY_MB, "-U", "0", "-u", "nobody", "-l", "127.0.0.1", "-p"],
+                &[
+                    "-t",
+                    &threads,
+                    "-m",
+                    MEMORY_MB,
+                    "-c",
+                    CONNECTIONS,
+                    "-U",
+                    "0",
+                    "-u",
+                    "nobody",
+                    "-l",
+                    "127.0.0.1",
+                    "-p",
+                ],
             ),
             Peer::start(
                 Who::Redis,
                 &arguments.redis,
-                &["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"],
+                &[
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                    "--maxclients",
+                    CONNECTIONS,
+                    "--port",
+                ],
             ),
         ];
         cores.be_client();
@@ -147,6 +173,15 @@ impl Peer {
         }
     }
 
+    /// Memory that is resident (`man 5 proc`: `VmRSS`).
+    pub fn resident_bytes(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is always told");
+        let kilobytes = line.trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().expect("a number") * 1024
+    }
+
     /// The processor time that the server has used (`man 5 proc`: utime and stime are fields 14 and 15).
     pub fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
@@ -170,6 +205,8 @@ fn free_port() -> u16 {
 
 /// Nothing is evicted.
 const MEMORY_MB: &str = "1024";
+/// More than idle ones are opened.
+const CONNECTIONS: &str = "12000";
 const PATIENCE_MS: u64 = 10_000;
 /// Linux tells processor time to user space in these, whatever its timer does (`USER_HZ`).
 pub const TICKS_PER_SECOND: f64 = 100.0;
