@@ -132,14 +132,10 @@ fn measure(
     let mut line = Line::new(row);
     for _ in 0..arguments.rounds {
         for (peer, plan) in &peers {
-            let ticks = peer.cpu_ticks();
-            let round = round(plan, &peer.server)?;
-            let busy_seconds = (peer.cpu_ticks() - ticks) as f64 / peers::TICKS_PER_SECOND;
-            let seconds = round.seconds + plan.warm_up().as_secs_f64();
-            line.add(peer.who, Sample::new(row, &round, Some(busy_seconds / seconds)));
+            line.add(peer.who, round(row, plan, &peer.server, || peer.busy_seconds())?);
         }
         if let (Some(limit), Some(plan)) = (&limit, plan(Who::Limit)) {
-            line.add(Who::Limit, Sample::new(row, &round(&plan, &limit.server)?, None));
+            line.add(Who::Limit, round(row, &plan, &limit.server, || limit.busy_seconds())?);
         }
     }
     Ok(Some(line))
@@ -154,10 +150,12 @@ fn idle(row: &'static Row, fleet: &Fleet, connections: usize) -> Result<Line, Fa
     Ok(line)
 }
 
-fn round(plan: &Plan, server: &Server) -> Result<Round, Failure> {
+fn round(row: &Row, plan: &Plan, server: &Server, busy_seconds: impl Fn() -> f64) -> Result<Sample, Failure> {
+    let before = busy_seconds();
     let round = Round::new(&run(plan, server, &mut |_| ())?);
     assert_eq!(round.errors, 0, "{server} answers wrongly: {round}");
-    Ok(round)
+    let seconds = round.seconds + plan.warm_up().as_secs_f64();
+    Ok(Sample::new(row, &round, (busy_seconds() - before) / seconds))
 }
 
 /// `None` if that server does not know such requests.

@@ -182,12 +182,18 @@ impl Peer {
         kilobytes.parse::<u64>().expect("a number") * 1024
     }
 
-    /// The processor time that the server has used (`man 5 proc`: utime and stime are fields 14 and 15).
-    pub fn cpu_ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
-        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    /// Seconds of processor time that the server has used.
+    pub fn busy_seconds(&self) -> f64 {
+        busy_seconds(&format!("/proc/{}/stat", self.child.id()))
     }
+}
+
+/// As a process or a thread is told of (`man 5 proc`: utime and stime are fields 14 and 15).
+pub fn busy_seconds(stat: &str) -> f64 {
+    let stat = fs::read_to_string(stat).expect("the server runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+    ticks.sum::<u64>() as f64 / TICKS_PER_SECOND
 }
 
 impl Drop for Peer {
@@ -209,4 +215,4 @@ const MEMORY_MB: &str = "1024";
 const CONNECTIONS: &str = "12000";
 const PATIENCE_MS: u64 = 10_000;
 /// Linux tells processor time to user space in these, whatever its timer does (`USER_HZ`).
-pub const TICKS_PER_SECOND: f64 = 100.0;
+const TICKS_PER_SECOND: f64 = 100.0;

@@ -10,7 +10,7 @@ use crate::rows::{Goal, Row, Unit};
 
 /// One round of one server.
 pub struct Sample {
-    /// Share of one core that the server used, if it is a process.
+    /// Share of one core that the server used, if it was asked anything. Far below 1 it was the generator that was measured.
     pub busy: Option<f64>,
     /// In the row's unit.
     pub figure: f64,
@@ -27,7 +27,7 @@ pub struct Line {
 }
 
 impl Sample {
-    pub fn new(row: &Row, round: &Round, busy: Option<f64>) -> Sample {
+    pub fn new(row: &Row, round: &Round, busy: f64) -> Sample {
         let figure = match row.unit {
             Unit::BytesEach(_) => unreachable!("nothing is asked in such a row"),
             Unit::Keys => round.keys_per_second,
@@ -35,7 +35,7 @@ impl Sample {
             Unit::P99 => round.latency.p99,
             Unit::Requests => round.requests_per_second,
         };
-        Sample { busy, figure }
+        Sample { busy: Some(busy), figure }
     }
 }
 
