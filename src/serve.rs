@@ -341,7 +341,10 @@ struct Files<'s> {
 impl Files<'_> {
     /// Who may come in may have changed, and what is decided about keys.
     fn read_again(&mut self, server: &Server) {
-        let users = self.auth_file.as_deref().map(|path| Ok(server.admit(read_users(path)?)));
+        let users = self.auth_file.as_deref().map(|path| {
+            server.admit(read_users(path)?);
+            Ok(())
+        });
         let policies = self.policies.config.is_some().then(|| {
             self.policies.read().map_err(io::Error::other)?;
             server.decide(self.policies.policies());

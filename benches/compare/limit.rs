@@ -2,21 +2,24 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream as Client;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use leasehold::bench::{Dialect, Failure, Server};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::unistd::{Pid, gettid};
 
-use crate::peers::{Cores, Fleet, Who};
+use crate::peers::{Cores, Fleet, Who, busy_seconds};
 use crate::rows::Row;
 
 /// A thread that serves until this is dropped.
 pub struct Limit {
     pub server: Server,
     ending: Arc<AtomicBool>,
+    /// Of its thread.
+    id: Pid,
     thread: Option<JoinHandle<()>>,
     waker: Waker,
 }
@@ -39,8 +42,19 @@ impl Limit {
         let server = Server { address: listener.local_addr()?.to_string(), dialect: Dialect::Text };
         let (poll, ending) = (Poll::new()?, Arc::new(AtomicBool::new(false)));
         let (waker, cores, ends) = (Waker::new(poll.registry(), WAKER)?, fleet.cores, Arc::clone(&ending));
-        let serve = move || serve(poll, listener, &fixed, cores, &ends).expect("loopback works");
-        Ok(Some(Limit { server, ending, thread: Some(thread::spawn(serve)), waker }))
+        let (sender, begun) = mpsc::channel();
+        let serve = move || {
+            sender.send(gettid()).expect("it is waited for");
+            serve(poll, listener, &fixed, cores, &ends).expect("loopback works");
+        };
+        let thread = Some(thread::spawn(serve));
+        let id = begun.recv().expect("the thread begins with it");
+        Ok(Some(Limit { server, ending, id, thread, waker }))
+    }
+
+    /// Seconds of processor time that it has used.
+    pub fn busy_seconds(&self) -> f64 {
+        busy_seconds(&format!("/proc/self/task/{}/stat", self.id))
     }
 }
 

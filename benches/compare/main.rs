@@ -5,9 +5,11 @@
 //! one core and the generator to another, where there are two. The limit is a server that answers every request with the
 //! same bytes, from mio's epoll: nothing with sockets is faster.
 //!
-//! `-- --rows get/1,set/1 --rounds 5 --seconds 2`; `--out DIR` writes `compare.json` and `compare.svg` there; `--test`
-//! makes it a moment that shows no more than that it works. Who is not installed is left out.
+//! `-- --rows get/1,set/1 --rounds 5 --seconds 2`; `--growth` for other rows: more items, more connections; `--out DIR`
+//! writes `compare.json` and `compare.svg` there; `--test` makes it a moment that shows no more than that it works. Who is
+//! not installed is left out.
 
+mod idle;
 mod limit;
 mod peers;
 mod plot;
@@ -23,7 +25,7 @@ use leasehold::bench::{Failure, Options, Plan, Round, Server, preload, run};
 use crate::limit::Limit;
 use crate::peers::{Cores, Fleet, Peer, Who};
 use crate::results::{Line, Results, Sample};
-use crate::rows::{Machine, ROWS, Row};
+use crate::rows::{GROWTH, Machine, ROWS, Row, Unit};
 
 /// What may be asked of this bench.
 #[derive(Parser)]
@@ -57,6 +59,10 @@ struct Arguments {
     #[arg(long, default_value = "redis-server")]
     redis: PathBuf,
 
+    /// Instead: one hot key, more and more items, more and more connections
+    #[arg(long)]
+    growth: bool,
+
     /// A moment of each row
     #[arg(long)]
     test: bool,
@@ -70,17 +76,20 @@ fn main() -> Result<(), Failure> {
     let mut arguments = Arguments::parse();
     // Like criterion, it is only a test unless cargo says that it is a benchmark.
     if arguments.test || !arguments.bench {
-        (arguments.rounds, arguments.seconds) = (1, 0.05);
+        (arguments.rounds, arguments.seconds, arguments.test) = (1, 0.05, true);
     }
-    let shared = Cores::shared();
-    let apart = shared.apart().unwrap_or_else(|| {
+    idle::allow_connections()?;
+    let cores = Cores::find();
+    if !cores.are_pinned() {
         println!("nothing is pinned: that takes two cores");
-        shared
-    });
+    }
     let mut results = Results::default();
-    for (machine, cores, threads) in [(Machine::OneCoreEach, apart, 1), (Machine::TwoThreads, shared, 2)] {
-        let rows: Vec<&Row> =
-            ROWS.iter().filter(|row| row.machine == machine && arguments.wants(row)).collect();
+    for (machine, cores, threads) in
+        [(Machine::OneCoreEach, cores, 1), (Machine::TwoThreads, cores.free(), 2)]
+    {
+        let rows =
+            ROWS.iter().filter(|_| !arguments.growth).chain(GROWTH.iter().filter(|_| arguments.grows()));
+        let rows: Vec<&Row> = rows.filter(|row| row.machine == machine && arguments.wants(row)).collect();
         if rows.is_empty() {
             continue;
         }
@@ -108,8 +117,13 @@ fn measure(
     arguments: &Arguments,
     results: &Results,
 ) -> Result<Option<Line>, Failure> {
+    if let Unit::BytesEach(connections) = row.unit {
+        return idle(row, fleet, connections).map(Some);
+    }
     let Some(rate) = results.rate(row) else { return Ok(None) };
-    let plan = |who| plan(row, who, arguments, &rate);
+    // Who has a core of his own need not be woken; on another machine it would not be the server that pays for that.
+    let extra = if fleet.cores.are_pinned() { rate + " --spin" } else { rate };
+    let plan = |who| plan(row, who, arguments, &extra);
     let peers: Vec<(&Peer, Plan)> =
         fleet.peers.iter().filter_map(|peer| Some((peer, plan(peer.who)?))).collect();
     for (peer, plan) in &peers {
@@ -119,33 +133,49 @@ fn measure(
     let mut line = Line::new(row);
     for _ in 0..arguments.rounds {
         for (peer, plan) in &peers {
-            let ticks = peer.cpu_ticks();
-            let round = round(plan, &peer.server)?;
-            let busy_seconds = (peer.cpu_ticks() - ticks) as f64 / peers::TICKS_PER_SECOND;
-            let seconds = round.seconds + plan.warm_up().as_secs_f64();
-            line.add(peer.who, Sample::new(row, &round, Some(busy_seconds / seconds)));
+            line.add(peer.who, round(row, plan, &peer.server, || peer.busy_seconds())?);
         }
         if let (Some(limit), Some(plan)) = (&limit, plan(Who::Limit)) {
-            line.add(Who::Limit, Sample::new(row, &round(&plan, &limit.server)?, None));
+            line.add(Who::Limit, round(row, &plan, &limit.server, || limit.busy_seconds())?);
         }
     }
     Ok(Some(line))
 }
 
-fn round(plan: &Plan, server: &Server) -> Result<Round, Failure> {
+/// Once: what memory is kept for connections that have gone would be had for nothing.
+fn idle(row: &'static Row, fleet: &Fleet, connections: usize) -> Result<Line, Failure> {
+    let mut line = Line::new(row);
+    for peer in &fleet.peers {
+        line.add(peer.who, Sample { busy: None, figure: idle::bytes_each(peer, connections)? });
+    }
+    Ok(line)
+}
+
+fn round(row: &Row, plan: &Plan, server: &Server, busy_seconds: impl Fn() -> f64) -> Result<Sample, Failure> {
+    let before = busy_seconds();
     let round = Round::new(&run(plan, server, &mut |_| ())?);
     assert_eq!(round.errors, 0, "{server} answers wrongly: {round}");
-    Ok(round)
+    let seconds = round.seconds + plan.warm_up().as_secs_f64();
+    Ok(Sample::new(row, &round, (busy_seconds() - before) / seconds))
 }
 
 /// `None` if that server does not know such requests.
 fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan> {
     let flags = row.flags(who)?;
     let line = format!("bench {flags} {extra} -d {} -w {}", arguments.seconds, arguments.seconds / 10.0);
-    Some(Options::parse_from(line.split_whitespace()).plan)
+    let mut plan = Options::parse_from(line.split_whitespace()).plan;
+    if arguments.test {
+        plan.keys = plan.keys.min(10_000);
+    }
+    Some(plan)
 }
 
 impl Arguments {
+    /// A test shows all.
+    fn grows(&self) -> bool {
+        self.growth || self.test
+    }
+
     fn wants(&self, row: &Row) -> bool {
         self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)
     }

@@ -38,8 +38,10 @@ pub struct Fleet {
 /// Where servers and the generator run.
 #[derive(Clone, Copy)]
 pub struct Cores {
-    client: CpuSet,
-    server: CpuSet,
+    /// All that this process was given.
+    all: CpuSet,
+    /// The servers' and the generator's; without them all run wherever the system likes.
+    pinned: Option<[CpuSet; 2]>,
 }
 
 impl Who {
@@ -56,37 +58,40 @@ impl Who {
 }
 
 impl Cores {
-    /// All that this process may use, for everybody.
-    pub fn shared() -> Cores {
+    /// To be called before this thread is pinned.
+    pub fn find() -> Cores {
         let all = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
-        Cores { client: all, server: all }
+        let mut cores = (0..CpuSet::count()).filter(|core| all.is_set(*core).unwrap_or(false)).map(|core| {
+            let mut set = CpuSet::new();
+            set.set(core).expect("there is such a core");
+            set
+        });
+        let pinned = cores.next().zip(cores.next()).map(|(server, client)| [server, client]);
+        Cores { all, pinned }
     }
 
-    /// The first for servers and the second for the generator, where there are two.
-    pub fn apart(self) -> Option<Cores> {
-        let mut cores = (0..CpuSet::count()).filter(|core| self.server.is_set(*core).unwrap_or(false));
-        Some(Cores { server: only(cores.next()?), client: only(cores.next()?) })
+    /// All for everybody.
+    pub fn free(self) -> Cores {
+        Cores { pinned: None, ..self }
     }
 
-    /// From here on, this thread and what it starts are where servers run.
+    pub fn are_pinned(self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// From here on, this thread and what it starts run where servers do.
     pub fn be_server(self) {
-        pin(&self.server);
+        pin(self.pinned.map_or(self.all, |[server, _]| server));
     }
 
-    /// From here on, this thread and what it starts are where the generator runs.
+    /// From here on, this thread and what it starts run where the generator does.
     fn be_client(self) {
-        pin(&self.client);
+        pin(self.pinned.map_or(self.all, |[_, client]| client));
     }
 }
 
-fn only(core: usize) -> CpuSet {
-    let mut set = CpuSet::new();
-    set.set(core).expect("there is such a core");
-    set
-}
-
-fn pin(cores: &CpuSet) {
-    sched_setaffinity(Pid::from_raw(0), cores).expect("a thread may choose among its own cores");
+fn pin(cores: CpuSet) {
+    sched_setaffinity(Pid::from_raw(0), &cores).expect("a thread may choose among its own cores");
 }
 
 impl Fleet {
@@ -94,16 +99,44 @@ impl Fleet {
         cores.be_server();
         let threads = threads.to_string();
         let peers = [
-            Peer::start(Who::Leasehold, &arguments.leasehold, &["-t", &threads, "-m", MEMORY_MB, "-p"]),
+            Peer::start(
+                Who::Leasehold,
+                &arguments.leasehold,
+                &["-t", &threads, "-m", MEMORY_MB, "-c", CONNECTIONS, "-p"],
+            ),
             Peer::start(
                 Who::Memcached,
                 &arguments.memcached,
-                &["-t", &threads, "-m", MEMORY_MB, "-U", "0", "-u", "nobody", "-l", "127.0.0.1", "-p"],
+                &[
+                    "-t",
+                    &threads,
+                    "-m",
+                    MEMORY_MB,
+                    "-c",
+                    CONNECTIONS,
+                    "-U",
+                    "0",
+                    "-u",
+                    "nobody",
+                    "-l",
+                    "127.0.0.1",
+                    "-p",
+                ],
             ),
             Peer::start(
                 Who::Redis,
                 &arguments.redis,
-                &["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"],
+                &[
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                    "--maxclients",
+                    CONNECTIONS,
+                    "--port",
+                ],
             ),
         ];
         cores.be_client();
@@ -140,12 +173,27 @@ impl Peer {
         }
     }
 
-    /// The processor time that the server has used (`man 5 proc`: utime and stime are fields 14 and 15).
-    pub fn cpu_ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the server runs");
-        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    /// Memory that is resident (`man 5 proc`: `VmRSS`).
+    pub fn resident_bytes(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is always told");
+        let kilobytes = line.trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().expect("a number") * 1024
     }
+
+    /// Seconds of processor time that the server has used.
+    pub fn busy_seconds(&self) -> f64 {
+        busy_seconds(&format!("/proc/{}/stat", self.child.id()))
+    }
+}
+
+/// As a process or a thread is told of (`man 5 proc`: utime and stime are fields 14 and 15).
+pub fn busy_seconds(stat: &str) -> f64 {
+    let stat = fs::read_to_string(stat).expect("the server runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+    ticks.sum::<u64>() as f64 / TICKS_PER_SECOND
 }
 
 impl Drop for Peer {
@@ -163,6 +211,8 @@ fn free_port() -> u16 {
 
 /// Nothing is evicted.
 const MEMORY_MB: &str = "1024";
+/// More than idle ones are opened.
+const CONNECTIONS: &str = "12000";
 const PATIENCE_MS: u64 = 10_000;
 /// Linux tells processor time to user space in these, whatever its timer does (`USER_HZ`).
-pub const TICKS_PER_SECOND: f64 = 100.0;
+const TICKS_PER_SECOND: f64 = 100.0;

@@ -27,6 +27,9 @@ pub fn svg(results: &Results) -> String {
 fn row(svg: &mut String, top: usize, line: &Line) {
     text(svg, [8, top + BAR_HEIGHT], line.row.name);
     text(svg, [8, top + 2 * BAR_HEIGHT + 2], line.row.unit.name());
+    if line.row.unit.less_is_better() {
+        text(svg, [8, top + 3 * BAR_HEIGHT + 4], "(less is better)");
+    }
     let figures = Who::ALL.into_iter().filter_map(|who| Some((who, line.figure(who)?)));
     let longest = figures.clone().map(|(_, figure)| figure).fold(0.0, f64::max);
     for (index, (who, figure)) in figures.enumerate() {

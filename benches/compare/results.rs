@@ -10,10 +10,10 @@ use crate::rows::{Goal, Row, Unit};
 
 /// One round of one server.
 pub struct Sample {
-    /// Share of one core that the server used, if it is a process.
-    busy: Option<f64>,
+    /// Share of one core that the server used, if it was asked anything. Far below 1 it was the generator that was measured.
+    pub busy: Option<f64>,
     /// In the row's unit.
-    figure: f64,
+    pub figure: f64,
 }
 
 /// All rows that were measured.
@@ -27,14 +27,15 @@ pub struct Line {
 }
 
 impl Sample {
-    pub fn new(row: &Row, round: &Round, busy: Option<f64>) -> Sample {
+    pub fn new(row: &Row, round: &Round, busy: f64) -> Sample {
         let figure = match row.unit {
+            Unit::BytesEach(_) => unreachable!("nothing is asked in such a row"),
             Unit::Keys => round.keys_per_second,
             Unit::MegabytesRead => round.megabytes_read_per_second,
             Unit::P99 => round.latency.p99,
             Unit::Requests => round.requests_per_second,
         };
-        Sample { busy, figure }
+        Sample { busy: Some(busy), figure }
     }
 }
 
@@ -98,7 +99,7 @@ impl Line {
     fn is_reached(&self) -> Option<bool> {
         let reached = |(who, times): &(Who, f64)| {
             let ratio = self.ratio(*who)?;
-            Some(if self.row.unit == Unit::P99 { ratio <= *times } else { ratio >= *times })
+            Some(if self.row.unit.less_is_better() { ratio <= *times } else { ratio >= *times })
         };
         let (Goal::All(goals) | Goal::Any(goals)) = &self.row.goal;
         let mut each = goals.iter().filter_map(reached).peekable();

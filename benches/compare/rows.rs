@@ -26,6 +26,8 @@ pub enum Machine {
 /// What a figure counts.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Unit {
+    /// Resident memory of so many idle connections, divided by their number: less is better.
+    BytesEach(usize),
     Keys,
     MegabytesRead,
     /// Microseconds, at 70 % of the rate that memcached has reached in `get/1`: less is better.
@@ -40,8 +42,16 @@ pub enum Goal {
 }
 
 impl Unit {
+    pub fn less_is_better(self) -> bool {
+        match self {
+            Unit::BytesEach(_) | Unit::P99 => true,
+            Unit::Keys | Unit::MegabytesRead | Unit::Requests => false,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
+            Unit::BytesEach(_) => "bytes",
             Unit::Keys => "keys/s",
             Unit::MegabytesRead => "MB/s",
             Unit::P99 => "us",
@@ -159,6 +169,35 @@ pub const ROWS: [Row; 15] = [
     two_threads("get/16-t2", "-m get -P 16"),
     two_threads("set/16-t2", "-m set -P 16"),
 ];
+
+/// What becomes of a get as there is more of everything, or only one key.
+pub const GROWTH: [Row; 9] = [
+    // Each ten times as many, so that memory that the ones before have left hardly counts.
+    idle("idle-100", 100),
+    idle("idle-1000", 1_000),
+    idle("idle-10000", 10_000),
+    growth("hot-key", "-m get -P 16 -K 1"),
+    growth("items-10k", "-m get -P 16 -K 10000"),
+    growth("items-100k", "-m get -P 16 -K 100000"),
+    growth("items-1m", "-m get -P 16 -K 1000000"),
+    growth("items-4m", "-m get -P 16 -K 4000000"),
+    growth("connections", "-m get -P 16 -c 1000"),
+];
+
+const fn growth(name: &'static str, flags: &'static str) -> Row {
+    Row {
+        name,
+        machine: Machine::OneCoreEach,
+        flags,
+        others: NO_LIMIT,
+        unit: Unit::Requests,
+        goal: Goal::All(&[]),
+    }
+}
+
+const fn idle(name: &'static str, connections: usize) -> Row {
+    Row { unit: Unit::BytesEach(connections), ..growth(name, "") }
+}
 
 const fn two_threads(name: &'static str, flags: &'static str) -> Row {
     Row {

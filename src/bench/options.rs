@@ -103,6 +103,11 @@ pub struct Plan {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub load_ms: u64,
 
+    /// Look for replies without ever sleeping, if it has cores of its own on the server's machine: there the server pays for
+    /// waking it
+    #[arg(long)]
+    pub spin: bool,
+
     /// Do not store every key beforehand
     #[arg(long)]
     pub no_preload: bool,

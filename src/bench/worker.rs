@@ -177,6 +177,9 @@ impl<'a> Worker<'a> {
 
     /// How long to wait for replies.
     fn patience(&self, now: u64) -> Duration {
+        if self.run.plan.spin {
+            return Duration::ZERO;
+        }
         let Some(Reverse((due, _))) = self.timers.peek() else { return Duration::from_secs(1) };
         let left = Duration::from_nanos(due.saturating_sub(now));
         // The system wakes at whole milliseconds, up to two too late: the last ones are spent looking.

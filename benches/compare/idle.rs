@@ -1,0 +1,34 @@
+//! What connections cost that have nothing to do.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use leasehold::bench::Failure;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::peers::Peer;
+
+/// Resident bytes of a server for each of so many idle connections, after one request on each.
+pub fn bytes_each(peer: &Peer, connections: usize) -> Result<f64, Failure> {
+    let before = peer.resident_bytes();
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let mut stream = TcpStream::connect(&peer.server.address)?;
+        let (asked, answer): (&[u8], &[u8]) = match peer.server.is_redis() {
+            false => (b"get none\r\n", b"END\r\n"),
+            true => (b"GET none\r\n", b"$-1\r\n"),
+        };
+        stream.write_all(asked)?;
+        let mut heard = vec![0; answer.len()];
+        stream.read_exact(&mut heard)?;
+        assert_eq!(heard, answer);
+        open.push(stream);
+    }
+    Ok(peer.resident_bytes().saturating_sub(before) as f64 / connections as f64)
+}
+
+/// As many descriptors as the system lets this process have.
+pub fn allow_connections() -> Result<(), Failure> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(io::Error::from)?)
+}
