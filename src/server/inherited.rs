@@ -64,7 +64,7 @@ impl Inherited {
         Some(self.tcp.remove(index).1)
     }
 
-    /// As [`Inherited::take_tcp`], for `--admin`.
+    /// Takes the one that listens there, for `--admin`; at port 0, one of that address.
     pub fn take_admin(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
         let former = self.admin.take_if(|(found, _)| is_there(*found, wanted));
         former.map(|(_, listener)| listener).or_else(|| self.take_tcp(wanted))
