@@ -222,11 +222,6 @@ pub(super) const LEASEHOLD: &[Family] = &[
         &[("", "ghost_hits")],
     ),
     counter(
-        "leasehold_auth_delay_milliseconds_total",
-        "How long answers to wrong passwords and tokens were kept back, all in all.",
-        &[("", "auth_delay_ms")],
-    ),
-    counter(
         "leasehold_connections_rejected_per_client_total",
         "Connections turned away because their address had too many (--conn-limit-per-client).",
         &[("", "rejected_connections_per_client")],
