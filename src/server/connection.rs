@@ -24,6 +24,9 @@ use crate::metrics::{Connection, Count, State, Verb};
 use crate::protocol::{Decoder, Output, Refusal, Request};
 
 /// What a connection consists of, beside what it has read.
+///
+/// All that it may ever wait for has room in its task from the beginning. What is rare is boxed, so that ten thousand idle
+/// connections do not pay for it.
 struct Peer<'s, S> {
     connection: &'s Connection,
     /// What arrived while a request waited for a lease.
@@ -110,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 if let Some(closed) = closed {
                     self.flush().await?;
                     if matches!(closed, Closed::Peer | Closed::Refused) {
-                        self.hang_up().await?;
+                        Box::pin(self.hang_up()).await?;
                     }
                     return Ok(closed);
                 }
@@ -202,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Next => return Ok(None),
                 Flow::LoginFailed { is_last } => {
-                    self.slow_down(*now).await;
+                    Box::pin(self.slow_down(*now)).await;
                     return Ok(is_last.then_some(Closed::Peer));
                 }
                 Flow::Pause => {
@@ -236,17 +239,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                         return Ok(Some(closed));
                     }
                     let key = cache.key(key).expect("it was a key a moment ago");
-                    let Peer { early, service, session, stream, .. } = self;
-                    self.connection.is(State::Waiting);
-                    tokio::select! {
-                        () = lease_ends(service, session, &key, until, *now) => {}
-                        () = hang_up(stream, early) => session.stop_waiting(),
-                        () = service.stopping() => session.stop_waiting(),
-                    }
+                    Box::pin(self.wait(&key, until, *now)).await;
                 }
-                Flow::Watch(number) => return self.watch(number).await.map(Some),
+                Flow::Watch(number) => return Box::pin(self.watch(number)).await.map(Some),
             }
             *now = self.service.now();
+        }
+    }
+
+    /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.
+    async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
+        let Peer { early, service, session, stream, .. } = self;
+        self.connection.is(State::Waiting);
+        tokio::select! {
+            () = lease_ends(service, session, key, until, now) => {}
+            () = hang_up(stream, early) => session.stop_waiting(),
+            () = service.stopping() => session.stop_waiting(),
         }
     }
 
@@ -312,15 +320,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     async fn flush(&mut self) -> io::Result<Option<Closed>> {
         self.connection.is(State::Write);
         while !self.output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let count = self.output.slices(&mut slices);
-            let write = async {
+            let Peer { output, stream, .. } = self;
+            let write = poll_fn(|context| {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = output.slices(&mut slices);
                 match &slices[..count] {
                     // The plain call costs the system less.
-                    [slice] => self.stream.write(slice).await,
-                    slices => self.stream.write_vectored(slices).await,
+                    [slice] => Pin::new(&mut *stream).poll_write(context, slice),
+                    slices => Pin::new(&mut *stream).poll_write_vectored(context, slices),
                 }
-            };
+            });
             match within(self.service.idle, write).await {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -398,11 +407,11 @@ async fn receive(
     Ok(bytes)
 }
 
-/// `None` if the limit, if there is one, passed first.
+/// `None` if the limit, if there is one, passed first. Only who has one has room for its timer.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         None => Some(work.await),
-        Some(limit) => time::timeout(limit, work).await.ok(),
+        Some(limit) => Box::pin(time::timeout(limit, work)).await.ok(),
     }
 }
 
