@@ -128,8 +128,8 @@ impl Shard {
     pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Token {
         let seq = at.clock.fresh();
         let until = at.now.after(at.lease_window);
-        let lease = Lease::new(key.hash, seq, peer.id, at.now.millis, until);
-        self.woken.extend(self.leases.insert(lease));
+        let lease = Lease::new(seq, peer.id, at.now.millis, until);
+        self.woken.extend(self.leases.insert(key.hash, lease));
         peer.notes.miss(key.hash, seq, false, at.age());
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
