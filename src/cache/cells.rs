@@ -3,6 +3,8 @@
 //! Keys that share a cell share their voids. So a good fill may be refused, about once in `len / voids in flight`
 //! times, and a bad one is never let in.
 
+use prefetch_index::prefetch_index;
+
 use super::seq::Seq;
 
 /// An array of points, 6 bytes each, that only ever rise.
@@ -29,6 +31,11 @@ impl Cells {
     pub(crate) fn read(&self, hash: u64) -> Seq {
         let [a, b, c, d, e, f] = self.0[self.index(hash)];
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
+    }
+
+    /// Has the processor fetch the cell.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch_index(&self.0[..], self.index(hash));
     }
 
     fn index(&self, hash: u64) -> usize {

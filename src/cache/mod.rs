@@ -25,6 +25,7 @@ mod outcome;
 mod peer;
 mod policies;
 mod policy;
+mod prefetch;
 mod recency;
 mod restart;
 mod room;

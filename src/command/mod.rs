@@ -148,7 +148,11 @@ impl Command<'_> {
         keys: &mut Keys<'a>,
         mut answer: impl FnMut(&mut Self, &'a [u8]) -> Option<u64>,
     ) -> Flow<'a> {
+        let mut fetched = 0;
         while !self.output.is_full() {
+            if fetched == 0 {
+                fetched = self.cache.prefetch(*keys);
+            }
             let mut rest = *keys;
             let Some(key) = rest.next() else {
                 self.session.end_leases();
@@ -158,6 +162,7 @@ impl Command<'_> {
             if let Some(until) = answer(self, key) {
                 return Flow::Wait { key, until };
             }
+            fetched -= 1;
             *keys = rest;
         }
         Flow::Pause

@@ -4,6 +4,7 @@
 //! large one is received into memory of its own, allocated once, so that the cache can keep it without a copy.
 
 use std::borrow::Cow;
+use std::iter;
 
 use bytes::BufMut;
 use bytes::buf::Limit;
@@ -156,6 +157,18 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// The first keys of the requests that are here, for whoever wants to prepare for them. Of what is wrong it may say
+    /// something wrong.
+    pub fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+        let is_line = matches!(self.state, State::Line);
+        let mut rest = if is_line { &self.buffer[self.done + self.used..] } else { &[] };
+        iter::from_fn(move || {
+            let (key, length) = fast::ahead(rest)?;
+            rest = rest.get(length..).unwrap_or_default();
+            Some(key)
+        })
     }
 
     /// Whether bytes of an unfinished request are here.

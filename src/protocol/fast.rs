@@ -38,6 +38,24 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
     }
 }
 
+/// The first key of the request that the buffer begins with, and where the next request begins, if it is there.
+///
+/// It looks no closer than that takes: what it says of a request that is wrong may be wrong.
+pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
+    let (verb, rest) = buffer.split_at(scan::before_blank(buffer));
+    let mut words = Words { rest };
+    let key = words.key()?;
+    let block = match verb {
+        b"get" | b"gets" | b"mg" | b"delete" | b"md" | b"lease-get" => 0,
+        b"set" => words.after(2)? + BLOCK_END_BYTES,
+        b"lease-set" => words.after(3)? + BLOCK_END_BYTES,
+        b"ms" => words.after(0)? + BLOCK_END_BYTES,
+        _ => return None,
+    };
+    let line = memchr::memchr(b'\n', words.rest)? + 1;
+    Some((key, buffer.len() - words.rest.len() + line + block))
+}
+
 /// What is left of a line, and all that follows it.
 struct Words<'a> {
     rest: &'a [u8],
@@ -79,6 +97,12 @@ impl<'a> Words<'a> {
         })
     }
 
+    /// The number behind so many words.
+    fn after(&mut self, count: usize) -> Option<usize> {
+        (0..count).try_for_each(|_| self.next().map(|_| ()))?;
+        self.number()?.try_into().ok()
+    }
+
     /// A key, and flags of one letter each.
     fn meta(&mut self) -> Option<Meta<'a>> {
         let (key, all) = (self.key()?, self.rest);
@@ -111,6 +135,7 @@ impl<'a> Words<'a> {
 }
 
 const NOREPLY: &[u8] = b"noreply";
+const BLOCK_END_BYTES: usize = 2;
 /// Numbers of so many digits fit 64 bits.
 const DIGITS_MAX: usize = 19;
 
@@ -217,6 +242,25 @@ mod tests {
         ];
         for text in lines {
             assert!(check(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_what_follows_are_known_before_it_is_read() {
+        for request in [
+            "get k\r\n",
+            "gets k other\n",
+            "mg k v f\r\n",
+            "delete k noreply\r\n",
+            "set k 0 0 5 noreply\r\nv\nget\r\n",
+            "lease-set k 12345 0 0 1\r\nv\r\n",
+            "ms k 1 T0\r\nv\r\n",
+        ] {
+            let text = [request, "get next\r\n"].concat();
+            assert_eq!(ahead(text.as_bytes()), Some((&b"k"[..], request.len())), "{request}");
+        }
+        for text in ["", "get", "get k", "stats\r\n", "set k 0 0 x\r\n", "set k 0 0\r\n"] {
+            assert_eq!(ahead(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -98,8 +98,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             }
             let mut now = self.service.now();
             self.connection.commanded(now.seconds());
-            let mut in_turn = 0;
-            while let Some(decoded) = decoder.decode() {
+            let (mut in_turn, mut fetched) = (0, 0);
+            loop {
+                if fetched == 0 {
+                    fetched = self.service.cache.prefetch(decoder.upcoming());
+                }
+                fetched -= 1;
+                let Some(decoded) = decoder.decode() else { break };
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
                     Ok(mut request) => {

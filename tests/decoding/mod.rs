@@ -12,6 +12,8 @@ pub fn check(bytes: &[u8], cut: usize) {
 fn decoded(mut bytes: &[u8], cut: usize) -> Vec<String> {
     let (mut decoder, mut said) = (Decoder::new(VALUE_BYTES_MAX), Vec::new());
     loop {
+        // Who prepares for what is to come reads on, and changes nothing.
+        let _ = decoder.upcoming().count();
         while let Some(decoded) = decoder.decode() {
             said.push(format!("{decoded:?}"));
             if decoded.is_err_and(|refusal| refusal.is_fatal()) {

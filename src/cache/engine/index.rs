@@ -83,6 +83,12 @@ impl Index {
         self.part(self.number(tag)).table.find(tag, is_it)
     }
 
+    /// Has the processor fetch what [`Index::find`] looks at first.
+    pub(super) fn prefetch(&self, hash: u64) {
+        let tag = hash & TAG_MASK;
+        self.part(self.number(tag)).table.prefetch(tag);
+    }
+
     /// Makes room for one more slot of this hash.
     ///
     /// # Errors

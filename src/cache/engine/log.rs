@@ -120,6 +120,11 @@ impl Log {
         self.segment(number).item(offset)
     }
 
+    /// Has the processor fetch an item that lies there.
+    pub(super) fn prefetch(&self, number: u16, offset: usize) {
+        self.segment(number).prefetch(offset);
+    }
+
     pub(super) fn item_mut(&mut self, number: u16, offset: usize) -> PackedMut<'_> {
         self.segment_mut(number).item_mut(offset)
     }

@@ -156,6 +156,18 @@ impl Engine {
         self.index.find(key.hash, |slot| self.head(slot).key() == key.bytes)
     }
 
+    /// Has the processor fetch where an item with this hash is told to lie.
+    pub(crate) fn prefetch_slot(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the processor fetch the item with this hash, most likely.
+    pub(crate) fn prefetch_item(&self, hash: u64) {
+        if let Some(Place::Log(number, offset)) = self.index.find(hash, |_| true).map(Slot::place) {
+            self.log.prefetch(number, offset);
+        }
+    }
+
     /// Stores an item, over the one that was there.
     ///
     /// # Errors

@@ -110,6 +110,19 @@ impl Shard {
         }
     }
 
+    /// Has the processor fetch all that a key has a place of its own in, but for its item.
+    pub(crate) fn prefetch_places(&self, hash: u64) {
+        self.engine.prefetch_slot(hash);
+        self.voids.prefetch(hash);
+        self.superseded.prefetch(hash);
+        self.leases.prefetch(hash);
+    }
+
+    /// Has the processor fetch the item of a key, most likely.
+    pub(crate) fn prefetch_item(&self, hash: u64) {
+        self.engine.prefetch_item(hash);
+    }
+
     /// Does what has become due: a delayed flush.
     pub(crate) fn tick(&mut self, at: &At) {
         if self.flush_at.is_some_and(|due| at.now.millis >= due) {
