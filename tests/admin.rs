@@ -248,10 +248,10 @@ fn voids_are_told_to_who_watches() {
     watched.post("/invalidate", r#"{"all": true}"#).has(200);
     for expected in [
         "type=deleted key=k cmd=invalidate clsid=1 size=3",
-        "type=void_key key=k cmd=invalidate depth=hard cfd=0 seq=",
-        "type=void_prefix prefix=page%3A cmd=invalidate depth=hard cfd=0 seq=",
-        "type=void_tag tag=t cmd=invalidate depth=soft cfd=0 seq=",
-        "type=void_all cmd=invalidate depth=hard cfd=0 delay=0",
+        "type=void_key key=k cmd=invalidate cfd=0 depth=hard seq=",
+        "type=void_prefix prefix=page%3A cmd=invalidate cfd=0 depth=hard seq=",
+        "type=void_tag tag=t cmd=invalidate cfd=0 depth=soft seq=",
+        "type=void_all cmd=invalidate cfd=0 depth=hard delay=0",
     ] {
         let line = watcher.line();
         assert!(line.contains(expected), "{line} instead of {expected}");

@@ -6,18 +6,17 @@ use super::Command;
 use super::session::Turn;
 use super::watching::{Found, STORED};
 use crate::cache::{Depth, Fence, Filled, Name, Refused, Seq, Store, Token};
-use crate::metrics::{Count, Event, Topic};
+use crate::metrics::{By, Count, Event, Loading, Topic, Voided};
 
 impl Command<'_> {
     /// A reader was given a lease.
     pub(super) fn tell_granted(&self, key: &[u8], verb: &'static str, token: Token) {
-        let (connection, lease) = (self.session.number, token.seq());
-        self.tell(Topic::Leases, || Event::Granted { key, connection, lease, verb });
+        self.tell_loading(key, verb, || Loading::Granted { lease: token.seq() });
     }
 
     /// A reader was told that somebody else loads the value.
     pub(super) fn tell_busy(&self, key: &[u8], verb: &'static str) {
-        self.tell(Topic::Leases, || Event::Busy { key, connection: self.session.number, verb });
+        self.tell_loading(key, verb, || Loading::Busy);
     }
 
     /// What became of a fill with a token.
@@ -29,33 +28,24 @@ impl Command<'_> {
         done: Result<Filled, Refused>,
         value_bytes: usize,
     ) {
-        let (connection, lease) = (self.session.number, Some(token.seq()));
-        self.tell(Topic::Leases, || {
-            let status = outcome(done);
-            Event::Filled { key, connection, lease, status, value_bytes, verb }
+        self.tell_loading(key, verb, || Loading::Filled {
+            lease: Some(token.seq()),
+            status: outcome(done),
+            value_bytes,
         });
     }
 
     /// What the fence made of a store without a token, if it had to do with it.
     pub(super) fn tell_fenced(&self, key: &[u8], verb: &'static str, done: Store, value_bytes: usize) {
-        let connection = self.session.number;
         if let Some(status) = fenced(done) {
-            self.tell(Topic::Leases, || Event::Filled {
-                key,
-                connection,
-                lease: None,
-                status,
-                value_bytes,
-                verb,
-            });
+            self.tell_loading(key, verb, || Loading::Filled { lease: None, status, value_bytes });
         }
     }
 
     /// Counts and tells a stale copy that was served.
     pub(super) fn stale_served(&self, key: &[u8], verb: &'static str, value_bytes: usize) {
         self.count_of(key, Count::StaleServed);
-        let connection = self.session.number;
-        self.tell(Topic::Leases, || Event::StaleServed { key, connection, value_bytes, verb });
+        self.tell_loading(key, verb, || Loading::StaleServed { value_bytes });
     }
 
     /// Counts and tells the beginning and the end of waiting for a key.
@@ -75,32 +65,40 @@ impl Command<'_> {
             Turn::Wait => (Count::LeaseWaits, "begun"),
         };
         self.session.counters.add(count);
-        let connection = self.session.number;
-        self.tell(Topic::Leases, || Event::Waited { key, connection, status, verb });
+        self.tell_loading(key, verb, || Loading::Waited { status });
     }
 
     /// A command has voided its key, if the connection has made a void since it looked.
     pub(super) fn tell_void(&self, key: &[u8], verb: &'static str, depth: Depth, found: Found) {
-        let (connection, seq) = (self.session.number, self.session.peer.newest_void());
+        let seq = self.session.peer.newest_void();
         if seq != found.void {
-            self.tell(Topic::Voids, || Event::VoidedKey { key, connection, depth, seq, verb });
+            self.tell_voided(verb, depth, || Voided::Key(key, seq));
         }
     }
 
     /// A tag or a prefix was voided.
     pub(super) fn tell_voided_name(&self, name: Name, verb: &'static str, depth: Depth) {
-        let connection = self.session.number;
-        self.tell(Topic::Voids, || {
-            // Another one may have voided it once more; then both tell the point of the later.
-            let seq = self.cache.newest_void(name).unwrap_or(Seq::ZERO);
-            Event::VoidedName { name, connection, depth, seq, verb }
+        // Another one may have voided it once more; then both tell the point of the later.
+        self.tell_voided(verb, depth, || {
+            Voided::Name(name, self.cache.newest_void(name).unwrap_or(Seq::ZERO))
         });
     }
 
     /// Everything was voided, or will be.
     pub(super) fn tell_voided_all(&self, verb: &'static str, depth: Depth, delay_ms: u64) {
-        let (connection, delay_seconds) = (self.session.number, delay_ms.div_ceil(1000));
-        self.tell(Topic::Voids, || Event::VoidedAll { connection, delay_seconds, depth, verb });
+        self.tell_voided(verb, depth, || Voided::All { delay_seconds: delay_ms.div_ceil(1000) });
+    }
+
+    fn tell_loading(&self, key: &[u8], verb: &'static str, what: impl FnOnce() -> Loading) {
+        self.tell(Topic::Leases, || Event::Loading { key, by: self.by(verb), what: what() });
+    }
+
+    fn tell_voided<'v>(&self, verb: &'static str, depth: Depth, what: impl FnOnce() -> Voided<'v>) {
+        self.tell(Topic::Voids, || Event::Voided { by: self.by(verb), depth, what: what() });
+    }
+
+    fn by(&self, verb: &'static str) -> By {
+        By { connection: self.session.number, verb }
     }
 }
 

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::connections::{Address, Connection};
-use crate::cache::{Depth, Name, Seq};
+use super::races::{By, Loading, Voided};
+use crate::cache::Depth;
 
 /// What may be watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,8 +37,6 @@ pub struct Topics(pub(super) u8);
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields have the names of the line, or those of what they come from")]
 pub enum Event<'a> {
-    /// A reader was told that somebody else loads the value.
-    Busy { key: &'a [u8], connection: u32, verb: &'static str },
     /// A connection has ended.
     Closed { connection: &'a Connection, reason: Reason },
     /// A command has deleted a value.
@@ -46,23 +45,12 @@ pub enum Event<'a> {
     Evicted { key: &'a [u8], idle_seconds: u32, is_fetched: bool, ttl: i64, value_bytes: usize },
     /// A command has looked for a value; without a length it found none.
     Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
-    /// A loaded value came, and that became of it; it has no lease if its connection has only missed it.
-    Filled {
-        key: &'a [u8],
-        connection: u32,
-        lease: Option<Seq>,
-        status: &'static str,
-        value_bytes: usize,
-        verb: &'static str,
-    },
-    /// A reader was given the lease of that point.
-    Granted { key: &'a [u8], connection: u32, lease: Seq, verb: &'static str },
     /// A connection has not got through the handshake of TLS.
     HandshakeFailed { connection: u32, why: &'a str },
+    /// A key is loaded, and that is how far it is.
+    Loading { key: &'a [u8], by: By, what: Loading },
     /// A connection has begun.
     Opened { connection: &'a Connection },
-    /// A stale copy was served.
-    StaleServed { key: &'a [u8], connection: u32, value_bytes: usize, verb: &'static str },
     /// A command wanted a value stored, and that became of it; its time to live is 0 if it stays for ever.
     Stored {
         key: &'a [u8],
@@ -72,14 +60,8 @@ pub enum Event<'a> {
         value_bytes: usize,
         verb: &'static str,
     },
-    /// Everything was voided, or will be when the delay is over.
-    VoidedAll { connection: u32, delay_seconds: u64, depth: Depth, verb: &'static str },
-    /// A key was voided at that point.
-    VoidedKey { key: &'a [u8], connection: u32, depth: Depth, seq: Seq, verb: &'static str },
-    /// A tag or prefix was voided at that point.
-    VoidedName { name: Name<'a>, connection: u32, depth: Depth, seq: Seq, verb: &'static str },
-    /// A reader begins to wait for a value, or has waited.
-    Waited { key: &'a [u8], connection: u32, status: &'static str, verb: &'static str },
+    /// That must not be served or stored any more.
+    Voided { by: By, depth: Depth, what: Voided<'a> },
 }
 
 /// Why a connection was closed.
@@ -121,13 +103,9 @@ impl Event<'_> {
             Event::Deleted { .. } => Topic::Deletions,
             Event::Evicted { .. } => Topic::Evictions,
             Event::Fetched { .. } => Topic::Fetches,
-            Event::Busy { .. }
-            | Event::Filled { .. }
-            | Event::Granted { .. }
-            | Event::StaleServed { .. }
-            | Event::Waited { .. } => Topic::Leases,
+            Event::Loading { .. } => Topic::Leases,
             Event::Stored { .. } => Topic::Mutations,
-            Event::VoidedAll { .. } | Event::VoidedKey { .. } | Event::VoidedName { .. } => Topic::Voids,
+            Event::Voided { .. } => Topic::Voids,
         }
     }
 }
@@ -135,9 +113,6 @@ impl Event<'_> {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Event::Busy { key, connection, verb } => {
-                write!(f, "type=lease_busy key={} cmd={verb} cfd={connection}", Encoded(key))
-            }
             Event::Closed { connection, reason } => {
                 let number = connection.number;
                 write!(f, "type=conn_close {} reason={} cfd={number}", Peer(connection), reason.name())
@@ -160,56 +135,19 @@ impl fmt::Display for Event<'_> {
                     "type=item_get key={key} status={status} clsid={class} cfd={connection} size={size}"
                 )
             }
-            Event::Filled { key, connection, lease, status, value_bytes, verb } => {
-                let (key, lease) = (Encoded(key), lease.unwrap_or(Seq::ZERO));
-                write!(f, "type=lease_fill key={key} status={status} cmd={verb} ")?;
-                write!(f, "cfd={connection} lease={lease} size={value_bytes}")
-            }
-            Event::Granted { key, connection, lease, verb } => {
-                write!(f, "type=lease_grant key={} cmd={verb} cfd={connection} lease={lease}", Encoded(key))
-            }
             Event::HandshakeFailed { connection, why } => {
                 write!(f, "type=conntlserr fd={connection} msg={}", why.escape_debug())
             }
+            Event::Loading { key, by, what } => what.tell(Encoded(key), by, f),
             Event::Opened { connection } => {
                 write!(f, "type=conn_new {} cfd={}", Peer(connection), connection.number)
-            }
-            Event::StaleServed { key, connection, value_bytes, verb } => {
-                let key = Encoded(key);
-                write!(f, "type=stale_served key={key} cmd={verb} cfd={connection} size={value_bytes}")
             }
             Event::Stored { key, connection, status, ttl, value_bytes, verb } => {
                 write!(f, "type=item_store key={} status={status} cmd={verb} ttl={ttl} ", Encoded(key))?;
                 write!(f, "clsid=1 cfd={connection} size={value_bytes}")
             }
-            Event::VoidedAll { connection, delay_seconds, depth, verb } => {
-                let depth = name_of(depth);
-                write!(f, "type=void_all cmd={verb} depth={depth} cfd={connection} delay={delay_seconds}")
-            }
-            Event::VoidedKey { key, connection, depth, seq, verb } => {
-                let (key, depth) = (Encoded(key), name_of(depth));
-                write!(f, "type=void_key key={key} cmd={verb} depth={depth} cfd={connection} seq={seq}")
-            }
-            Event::VoidedName { name, connection, depth, seq, verb } => {
-                let (kind, name) = match name {
-                    Name::Prefix(prefix) => ("prefix", prefix),
-                    Name::Tag(tag) => ("tag", tag),
-                };
-                write!(f, "type=void_{kind} {kind}={} cmd={verb} ", Encoded(name))?;
-                write!(f, "depth={} cfd={connection} seq={seq}", name_of(depth))
-            }
-            Event::Waited { key, connection, status, verb } => {
-                let key = Encoded(key);
-                write!(f, "type=lease_wait key={key} status={status} cmd={verb} cfd={connection}")
-            }
+            Event::Voided { by, depth, what } => what.tell(depth, by, f),
         }
-    }
-}
-
-fn name_of(depth: Depth) -> &'static str {
-    match depth {
-        Depth::Hard => "hard",
-        Depth::Soft => "soft",
     }
 }
 
@@ -237,7 +175,7 @@ impl fmt::Display for Peer<'_> {
 }
 
 /// A key as in a URI: all but letters, digits and `-._~` is told in hex, so that no key can break a line.
-struct Encoded<'a>(&'a [u8]);
+pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Encoded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
