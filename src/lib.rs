@@ -47,7 +47,8 @@ pub mod server;
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};
 
-/// Its example in Rust is tested with those of the documentation.
+/// Their examples in Rust are tested with those of the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/operating.md")]
+struct Documents;

@@ -263,3 +263,25 @@ fn the_page_runs_nothing_but_its_own() {
         assert!(!namespaces.contains(foreign), "the page asks somebody else: {foreign}");
     }
 }
+
+#[test]
+fn voids_are_told_to_who_watches() {
+    let watched = Watched::start("");
+    watched.client().check("set k 0 0 3\r\nabc", &["STORED"]);
+    let mut watcher = watched.client();
+    watcher.check("watch voids deletions", &["OK"]);
+    let body = r#"{"keys": ["k"], "prefixes": ["page:"], "soft": false}"#;
+    watched.post("/invalidate", body).has(200);
+    watched.post("/invalidate", r#"{"tags": ["t"], "soft": true}"#).has(200);
+    watched.post("/invalidate", r#"{"all": true}"#).has(200);
+    for expected in [
+        "type=deleted key=k cmd=invalidate clsid=1 size=3",
+        "type=void_key key=k cmd=invalidate cfd=0 depth=hard seq=",
+        "type=void_prefix prefix=page%3A cmd=invalidate cfd=0 depth=hard seq=",
+        "type=void_tag tag=t cmd=invalidate cfd=0 depth=soft seq=",
+        "type=void_all cmd=invalidate cfd=0 depth=hard delay=0",
+    ] {
+        let line = watcher.line();
+        assert!(line.contains(expected), "{line} instead of {expected}");
+    }
+}

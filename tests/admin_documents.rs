@@ -1,4 +1,4 @@
-//! docs/admin.md says what the server answers, and operating.md, the dashboard and the alerts name the metrics that
+//! docs/admin.md and operating.md say what the server answers, and the latter, the dashboard and the alerts name the metrics that
 //! it really tells.
 
 #![cfg(feature = "server")]
@@ -17,14 +17,16 @@ use http::{Answer, Watched};
 use served::Client;
 
 #[test]
-fn the_server_answers_as_its_document_says() {
-    let text = document("docs/admin.md");
-    let examples: Vec<&str> =
-        text.split("```http\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(examples.len() >= 5, "only {} examples were found", examples.len());
-    let watched = Watched::start("");
-    let mut client = watched.client();
-    examples.into_iter().for_each(|example| play(&watched, &mut client, example));
+fn the_server_answers_as_its_documents_say() {
+    for (path, at_least) in [("docs/admin.md", 5), ("docs/operating.md", 3)] {
+        let text = document(path);
+        let examples: Vec<&str> =
+            text.split("```http\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(examples.len() >= at_least, "{path} has only {} examples", examples.len());
+        let watched = Watched::start("");
+        let mut client = watched.client();
+        examples.into_iter().for_each(|example| play(&watched, &mut client, example));
+    }
 }
 
 /// Asks what an example asks, and checks what it says of the answers.

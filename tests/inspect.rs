@@ -75,7 +75,7 @@ impl Fixture {
                 self.set(key, value, random.below(12), "tag");
             }
             4 => _ = self.cache.delete(&handle, None, &mut self.peer, now),
-            5 => self.cache.invalidate_key(&handle, depth, &mut self.peer, now),
+            5 => _ = self.cache.invalidate_key(&handle, depth, &mut self.peer, now),
             6 => self.cache.invalidate([Name::Prefix(b"a:")], depth, now),
             7 => self.cache.invalidate([Name::Tag(b"tag")], depth, now),
             _ => self.cache.invalidate_all(depth, &mut self.peer, now),

@@ -1,4 +1,4 @@
-//! Every conversation in protocol.md, README.md and tests/scripts/ is played, in pieces of every size.
+//! Every conversation in protocol.md, README.md, docs/operating.md and tests/scripts/ is played, in pieces of every size.
 
 #![cfg(feature = "server")]
 
@@ -71,6 +71,31 @@ fn the_protocol_is_as_its_document_says() {
 fn the_race_of_the_readme_is_refused() {
     let played = check(&root("README.md"));
     assert!(played >= 2, "only {played} transcripts were found");
+}
+
+#[test]
+fn the_recipes_for_operators_work() {
+    let played = check(&root("docs/operating.md"));
+    assert!(played >= 8, "only {played} transcripts were found");
+}
+
+#[test]
+fn the_policies_in_documents_are_legal() {
+    for document in ["docs/operating.md", "protocol.md"] {
+        let text = fs::read_to_string(root(document)).expect("a document is text");
+        let policies: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(!policies.is_empty(), "{document} shows none");
+        for policy in policies {
+            let name = format!("leasehold-{}-{}.toml", std::process::id(), policy.len());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, policy).expect("it can be written");
+            let options = Options::try_parse_from(["leasehold", "--config", path.to_str().expect("text")]);
+            let read = options.map_err(|error| error.to_string()).and_then(Options::checked);
+            fs::remove_file(&path).expect("it was written");
+            assert!(read.is_ok(), "{document}: {policy}{read:?}");
+        }
+    }
 }
 
 #[test]

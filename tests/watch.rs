@@ -79,6 +79,30 @@ fn a_watcher_is_told_what_another_client_does() {
 }
 
 #[test]
+fn a_watcher_is_told_who_races_with_whom() {
+    let server = start("");
+    let mut watcher = watcher(&server, "leases voids");
+    let [mut reader, mut writer, mut asker] = [(); 3].map(|()| Client::connect(server.address()));
+    reader.send(b"lease-get k\r\n");
+    let granted = reader.line();
+    let token = granted.split(' ').nth(2).expect("a token").to_owned();
+    assert_eq!([reader.line(), reader.line()], ["\r\n", "END\r\n"]);
+    writer.check("delete k", &["NOT_FOUND"]);
+    reader.check(&format!("lease-set k {token} 0 0 1\r\nv"), &["NOT_STORED"]);
+    let [reads, writes] = [&reader, &writer].map(|client| number(&mut asker, client));
+    let point = |line: &str| line.split(['=', ' ']).next_back().unwrap().parse::<u64>().expect("a point");
+    let (grant, void, fill) = (told(&mut watcher), told(&mut watcher), told(&mut watcher));
+    let lease = token.parse::<u64>().expect("a number") & 0xffff_ffff_ffff;
+    assert_eq!(grant, format!("type=lease_grant key=k cmd=lease-get cfd={reads} lease={lease}"));
+    assert!(void.starts_with(&format!("type=void_key key=k cmd=delete cfd={writes} depth=hard seq=")));
+    assert!(point(&void) > lease, "{void} came after {grant}");
+    let refused =
+        format!("type=lease_fill key=k status=voided cmd=lease-set cfd={reads} lease={lease} size=1");
+    assert_eq!(fill, refused);
+    server.stop();
+}
+
+#[test]
 fn why_a_connection_ended_is_told() {
     let server = start("");
     let mut watcher = watcher(&server, "connevents");

@@ -20,10 +20,11 @@ impl Cache {
         self.flush(None, depth, peer, now);
     }
 
-    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says.
-    pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) {
-        self.locked(key, now, |shard, at| shard.invalidate(key, depth, peer, at));
+    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
+    pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) -> bool {
+        let was_live = self.locked(key, now, |shard, at| shard.invalidate(key, depth, peer, at));
         self.follow(key, true, now);
+        was_live
     }
 
     /// Voids all that these names cover, one name after the other.

@@ -64,6 +64,11 @@ impl Cache {
         self.locked(key, now, |shard, at| show(Known { waiting, ..shard.inspect(key, at) }))
     }
 
+    /// The newest void of a tag or prefix, if it is remembered.
+    pub fn newest_void(&self, name: Name) -> Option<Seq> {
+        self.broad.newest_of(name)
+    }
+
     /// How many seconds ago a point was taken, if that was not too long ago: a second more or less.
     pub fn age_of(&self, seq: Seq, now: Now) -> Option<u32> {
         self.ages.age(seq, &self.clock, now)

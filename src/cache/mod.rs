@@ -221,7 +221,7 @@ impl Cache {
     /// The live value of a key, read under the shard's lock: `read` must be short.
     pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
         match self.get_or_wait(key, false, peer, now, read) {
-            Got::Busy { .. } | Got::Missed => None,
+            Got::Busy { .. } | Got::Granted(_) | Got::Missed => None,
             Got::Found(found) => Some(found),
         }
     }

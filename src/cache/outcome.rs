@@ -116,6 +116,8 @@ pub enum Got<R> {
     },
     /// A value, live or one that the policy serves stale.
     Found(R),
+    /// Nothing, and the policy lets others wait for the caller: the lease is his.
+    Granted(Token),
     /// Nothing.
     Missed,
 }
@@ -125,6 +127,7 @@ impl<R> Got<R> {
         match self {
             Got::Busy { patience, until } => Got::Busy { patience, until },
             Got::Found(found) => Got::Found(map(found)),
+            Got::Granted(token) => Got::Granted(token),
             Got::Missed => Got::Missed,
         }
     }

@@ -8,6 +8,8 @@ use super::seq::Seq;
 /// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it is gone.
 pub struct Peer {
     pub(crate) id: u64,
+    /// The last void of a key that it has made.
+    pub(crate) newest_void: Seq,
     pub(crate) notes: Notes,
     /// Hash and point of the leases it was granted lately, oldest first.
     held: Vec<(u64, Seq)>,
@@ -15,12 +17,17 @@ pub struct Peer {
 
 impl Peer {
     pub(crate) fn new(id: u64) -> Self {
-        Peer { id, notes: Notes::new(), held: Vec::new() }
+        Peer { id, newest_void: Seq::ZERO, notes: Notes::new(), held: Vec::new() }
     }
 
     /// Its number, which no other peer of this cache has.
     pub fn number(&self) -> u64 {
         self.id
+    }
+
+    /// The point at which it has last voided a key, by whatever command; of names and of everything it does not know.
+    pub fn newest_void(&self) -> Seq {
+        self.newest_void
     }
 
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.

@@ -30,9 +30,9 @@ impl Token {
         number >> 62 == 1
     }
 
-    /// The CAS unique of a value that was stored with it.
-    pub fn unique(self) -> u64 {
-        self.0 & ((1 << SEQ_BITS) - 1)
+    /// The point of its grant, which certifies nothing, and is the CAS unique of a value that is stored with it.
+    pub fn seq(self) -> Seq {
+        Seq::new(self.0 & ((1 << SEQ_BITS) - 1)).expect("so many bits are a point")
     }
 }
 
@@ -60,7 +60,7 @@ impl Mint {
 
     /// The point of the grant, if this mint made the token for this key.
     pub(crate) fn open(&self, key: &[u8], token: Token) -> Option<Seq> {
-        let seq = Seq::new(token.0 & ((1 << SEQ_BITS) - 1))?;
+        let seq = token.seq();
         (self.token(key, seq) == token).then_some(seq)
     }
 

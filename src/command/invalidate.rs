@@ -3,7 +3,7 @@
 use super::{Command, Session, legal};
 use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
 use crate::clock::Now;
-use crate::metrics::{Count, Topics, Use};
+use crate::metrics::{Count, Use};
 use crate::protocol::{Invalidated, Output, Reply};
 
 /// What is voided at once by somebody who speaks no lines.
@@ -50,7 +50,7 @@ pub fn void<'a>(
         return Err(NotVoided::Forbidden);
     }
     let mut output = Output::default();
-    let watched = Topics::default();
+    let watched = session.metrics.watchers.topics();
     let mut command = Command { cache, session, output: &mut output, now, watched };
     if voids.is_all {
         command.invalidate_all(voids.depth);
@@ -88,6 +88,7 @@ impl Command<'_> {
     fn invalidate_all(&mut self, depth: Depth) -> u64 {
         self.cache.invalidate_all(depth, &mut self.session.peer, self.now);
         self.session.counters.add(Count::VoidsAll);
+        self.tell_voided_all(INVALIDATE, depth, 0);
         1
     }
 
@@ -96,8 +97,13 @@ impl Command<'_> {
         for bytes in &keys {
             self.used(bytes, Use::Delete);
             self.count_of(bytes, Count::VoidsKey);
-            let key = legal(self.cache, bytes);
-            self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
+            let (key, found) = (legal(self.cache, bytes), self.look_up(bytes));
+            let was_live = self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
+            // What stays as a copy is not deleted.
+            if was_live && depth == Depth::Hard {
+                self.tell_deleted(bytes, INVALIDATE, found);
+            }
+            self.tell_void(bytes, INVALIDATE, depth, found);
         }
         keys.len() as u64
     }
@@ -107,9 +113,12 @@ impl Command<'_> {
         self.cache.invalidate(names.iter().copied(), depth, self.now);
         let count = if let [Name::Prefix(_), ..] = names[..] { Count::VoidsPrefix } else { Count::VoidsTag };
         self.session.counters.add_many(count, names.len() as u64);
+        names.iter().for_each(|name| self.tell_voided_name(*name, INVALIDATE, depth));
         names.len() as u64
     }
 }
+
+const INVALIDATE: &str = "invalidate";
 
 /// Each name once.
 fn distinct<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {

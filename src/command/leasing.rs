@@ -1,8 +1,9 @@
 //! `lease-get`, `lease-wait` and `lease-set`, and what becomes of a fill.
 
+use super::session::Turn;
 use super::watching::STORED;
 use super::{Command, Flow, Session, block, draft, legal};
-use crate::cache::{Draft, Expiry, Fill, Filled, Leased, Refused, Seq, TagList};
+use crate::cache::{Draft, Expiry, Fill, Filled, Leased, Refused, Seq, TagList, Token};
 use crate::metrics::{Count, Use};
 use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
 
@@ -17,19 +18,16 @@ impl Command<'_> {
     fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
         let key = legal(self.cache, bytes);
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
-        let Session { metrics, peer, counters, waited, .. } = session;
-        let (mut of_key, mut value_bytes) = ([None; 2], None);
+        let Session { metrics, peer, counters, .. } = session;
+        let (mut lease, mut stale_bytes, mut value_bytes) = (None, None, None);
         let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
             let (token, stale) = match leased {
                 Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Some(until.min(deadline));
                 }
-                Leased::Busy { stale, .. } => {
-                    of_key[0] = Some(Count::LeaseHotMiss);
-                    (LOST_TOKEN, stale)
-                }
+                Leased::Busy { stale, .. } => (LOST_TOKEN, stale),
                 Leased::Granted { stale, token } => {
-                    of_key[0] = Some(Count::LeaseGranted);
+                    lease = Some(token);
                     (token.number(), stale)
                 }
                 Leased::Hit(value) => {
@@ -42,20 +40,45 @@ impl Command<'_> {
             };
             counters.add(Count::GetMisses);
             metrics.prefixes.count(bytes, Use::Get { is_hit: false });
-            of_key[1] = stale.map(|_| Count::StaleServed);
+            stale_bytes = stale.map(|stale| stale.bytes.len());
             let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
             output.leased_value(bytes, token, flags, copy);
             None
         });
-        waited.count(waits.is_some(), now.millis >= deadline, counters);
+        let turn = match (waits, value_bytes) {
+            (Some(_), _) => Turn::Wait,
+            (None, _) if now.millis >= deadline => Turn::Late,
+            (None, Some(_)) => Turn::Filled,
+            (None, None) => Turn::Free,
+        };
+        self.take_turn(bytes, LEASE_GET, turn);
         if waits.is_none() {
             // It is a get, too, so that hits and misses add up to the gets.
-            counters.add(Count::CmdGet);
-            counters.add(Count::CmdLeaseGet);
+            self.session.counters.add(Count::CmdGet);
+            self.session.counters.add(Count::CmdLeaseGet);
             self.tell_fetched(bytes, value_bytes);
-            of_key.into_iter().flatten().for_each(|count| self.count_of(bytes, count));
+            if value_bytes.is_none() {
+                self.leased(bytes, LEASE_GET, lease);
+            }
+            if let Some(stale_bytes) = stale_bytes {
+                self.stale_served(bytes, LEASE_GET, stale_bytes);
+            }
         }
         waits
+    }
+
+    /// A reader that found no value has this lease, or none.
+    pub(super) fn leased(&self, key: &[u8], verb: &'static str, lease: Option<Token>) {
+        match lease {
+            None => {
+                self.count_of(key, Count::LeaseHotMiss);
+                self.tell_busy(key, verb);
+            }
+            Some(token) => {
+                self.count_of(key, Count::LeaseGranted);
+                self.tell_granted(key, verb, token);
+            }
+        }
     }
 
     pub(super) fn lease_set(&mut self, LeaseSet { token, store, tags }: &mut LeaseSet) {
@@ -79,8 +102,9 @@ impl Command<'_> {
             }
         };
         if done != Ok(Filled::Released) {
-            self.tell_stored(store.key, "lease-set", fill_status(done), expiry, value_bytes);
+            self.tell_stored(store.key, LEASE_SET, fill_status(done), expiry, value_bytes);
         }
+        self.tell_filled(store.key, LEASE_SET, (*token).into(), done, value_bytes);
         self.session.counters.add(Count::CmdLeaseSet);
         self.count_of(store.key, filled(done));
         self.reply(reply, store.noreply);
@@ -116,6 +140,8 @@ pub(super) fn tagged(words: TagWords) -> TagList {
     TagList::new(words).expect("the grammar lets only legal tags through")
 }
 
+const LEASE_GET: &str = "lease-get";
+const LEASE_SET: &str = "lease-set";
 const EMPTY: Block = Block { bytes: &[], shared: None };
 
 /// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").

@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::leasing::{LOST_TOKEN, fill_status, filled, tagged};
+use super::session::Turn;
 use super::watching::{Found, STORED};
 use super::{Command, Flow, block, legal};
 use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Counting, Draft, Expiry, Fill, Filled, Joining, Leased, MetaNotCounted, Mode,
+    Cache, Conditions, Counting, Depth, Draft, Expiry, Fill, Filled, Joining, Leased, MetaNotCounted, Mode,
     NotCounted, Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
 };
 use crate::clock::Now;
@@ -42,7 +43,7 @@ struct Told {
 /// How a read ended.
 enum Read {
     Busy,
-    Granted,
+    Granted(Token),
     Hit(Refresh),
     Miss,
     /// A lease is to be waited for until then.
@@ -61,7 +62,7 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let output = &mut *self.output;
         let peer = &mut self.session.peer;
-        let (mut is_stale, mut value_bytes) = (false, None);
+        let (mut stale_bytes, mut value_bytes) = (None, None);
         let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
             let (read, value, new_expiry, marks) = match found {
                 None => return Read::Miss,
@@ -76,7 +77,7 @@ impl Command<'_> {
                 Some(Leased::Granted { stale, token }) => {
                     let window_ms = reading.lease.map_or(0, |window| window.as_millis() as u64);
                     let marks = if stale.is_some() { "XW" } else { "W" };
-                    (Read::Granted, unfilled(stale, token.number(), window_ms, now), None, marks)
+                    (Read::Granted(token), unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
                 Some(Leased::Hit(value)) => {
                     value_bytes = Some(value.bytes.len());
@@ -88,37 +89,40 @@ impl Command<'_> {
                     (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, marks)
                 }
             };
-            is_stale = marks.contains('X');
+            stale_bytes = marks.contains('X').then_some(value.bytes.len());
             show(output, meta, value, new_expiry, marks, now);
             read
         });
         if !matches!(read, Read::Wait(_)) {
             self.tell_fetched(&meta.key, value_bytes);
         }
-        if is_stale {
-            self.count_of(&meta.key, Count::StaleServed);
+        if let Some(stale_bytes) = stale_bytes {
+            self.stale_served(&meta.key, META_GET, stale_bytes);
         }
         self.end_read(meta, read, deadline)
     }
 
     /// Counts a read, and answers it if it found nothing.
     fn end_read<'r>(&mut self, meta: &'r Meta, read: Read, deadline: u64) -> Flow<'r> {
-        let (flags, waits) = (meta.flags, matches!(read, Read::Wait(_)));
-        let is_late = self.now.millis >= deadline;
-        self.session.waited.count(waits, is_late, &self.session.counters);
-        let (count, is_hit) = match read {
-            Read::Busy => (Some(Count::LeaseHotMiss), false),
-            Read::Granted => (Some(Count::LeaseGranted), false),
-            Read::Hit(Refresh::Won(_)) => (Some(Count::LeaseGranted), true),
-            Read::Hit(Refresh::Lost | Refresh::Undue) => (None, true),
-            Read::Miss => {
-                self.answer(meta, b"EN", flags.has(b'q'), Told::default());
-                (None, false)
+        let flags = meta.flags;
+        let turn = match read {
+            Read::Wait(_) => Turn::Wait,
+            Read::Busy | Read::Granted(_) | Read::Hit(_) | Read::Miss if self.now.millis >= deadline => {
+                Turn::Late
             }
-            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
+            Read::Hit(_) => Turn::Filled,
+            Read::Busy | Read::Granted(_) | Read::Miss => Turn::Free,
         };
-        if let Some(count) = count {
-            self.count_of(&meta.key, count);
+        self.take_turn(&meta.key, META_GET, turn);
+        let is_hit = matches!(read, Read::Hit(_));
+        match read {
+            Read::Busy => self.leased(&meta.key, META_GET, None),
+            Read::Granted(token) | Read::Hit(Refresh::Won(token)) => {
+                self.leased(&meta.key, META_GET, Some(token));
+            }
+            Read::Hit(Refresh::Lost | Refresh::Undue) => {}
+            Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
+            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
         }
         self.used(&meta.key, Use::Get { is_hit });
         if is_hit && flags.has(b'T') {
@@ -190,12 +194,14 @@ impl Command<'_> {
         if done != Ok(Filled::Released) {
             self.tell_stored(&meta.key, "set", fill_status(done), expiry, sent_bytes);
         }
+        self.tell_filled(&meta.key, "set", token, done, sent_bytes);
         self.session.counters.add(Count::CmdSet);
         self.count_of(&meta.key, filled(done));
         let (status, unique) = match done {
-            Ok(Filled::Visible) => {
-                (b"HD", meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.unique()))
-            }
+            Ok(Filled::Visible) => (
+                b"HD",
+                meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.seq().number()),
+            ),
             Ok(Filled::Released | Filled::Stale) => (b"HD", 0),
             Err(Refused::NoRoom) => return self.output.reply(Reply::NoRoom),
             Err(Refused::Outdated) => (b"NS", 0),
@@ -222,16 +228,21 @@ impl Command<'_> {
         let key = legal(self.cache, &meta.key);
         let only = Conditions { unique: flags.unsigned(b'C'), version: flags.unsigned(b'V') };
         let found = self.look_up(&meta.key);
-        let is_copy = matches!(removal, Removal::Soften(_));
+        let depth = if let Removal::Soften(_) = removal { Depth::Soft } else { Depth::Hard };
         let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
         let done = self.cache.meta_delete(&key, only, removal, &mut self.session.peer, now);
         // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
-        if done == Removed::Done && !is_copy {
+        if done == Removed::Done && depth == Depth::Hard {
             if let Some(expiry) = emptied {
                 self.tell_stored(&meta.key, "set", STORED, expiry, 0);
             }
-            self.tell_deleted(&meta.key, "md", if emptied.is_some() { Found::default() } else { found });
+            self.tell_deleted(
+                &meta.key,
+                META_DELETE,
+                if emptied.is_some() { Found::default() } else { found },
+            );
         }
+        self.tell_void(&meta.key, META_DELETE, depth, found);
         if !matches!(done, Removed::Exists | Removed::Outdated) {
             self.count_of(&meta.key, Count::VoidsKey);
         }
@@ -263,9 +274,10 @@ impl Command<'_> {
             step,
             unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         };
-        let key = legal(self.cache, &meta.key);
-        self.look_up(&meta.key);
-        let number = match self.cache.meta_count(&key, &counting, &mut self.session.peer, now) {
+        let (key, found) = (legal(self.cache, &meta.key), self.look_up(&meta.key));
+        let counted = self.cache.meta_count(&key, &counting, &mut self.session.peer, now);
+        self.tell_void(&meta.key, "ma", Depth::Hard, found);
+        let number = match counted {
             Ok(number) => number,
             Err(MetaNotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
             Err(MetaNotCounted::NotFound) => {
@@ -443,3 +455,6 @@ fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
         value: Cow::Borrowed(&[]),
     }
 }
+
+const META_DELETE: &str = "md";
+const META_GET: &str = "mg";

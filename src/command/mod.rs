@@ -11,13 +11,15 @@ mod invalidate;
 mod leasing;
 mod listing;
 mod meta;
+mod racing;
 mod session;
 mod stats;
 mod watching;
 
+use self::session::Turn;
 use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags, Value,
+    Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags, Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -177,17 +179,22 @@ impl Command<'_> {
             output.value(bytes, value.flags, shown(unique, value), block(value));
             (value.bytes.len(), value.is_stale)
         });
-        session.waited.count(matches!(got, Got::Busy { .. }), !may_wait, &session.counters);
+        self.take_turn(bytes, GET, turn(&got, may_wait));
         let found = match got {
             Got::Busy { patience, until } => {
+                let session = &mut *self.session;
                 session.begin_leases(self.cache.last_seq());
                 return Some(until.min(session.begin_waiting(patience.as_millis() as u32, now)));
             }
             Got::Found(found) => Some(found),
+            Got::Granted(token) => {
+                self.tell_granted(bytes, GET, token);
+                None
+            }
             Got::Missed => None,
         };
-        if let Some((_, true)) = found {
-            self.count_of(bytes, Count::StaleServed);
+        if let Some((value_bytes, true)) = found {
+            self.stale_served(bytes, GET, value_bytes);
         }
         self.tell_fetched(bytes, found.map(|(value_bytes, _)| value_bytes));
         self.tally(Count::CmdGet, found.is_some(), Count::GetHits, Count::GetMisses);
@@ -258,12 +265,13 @@ impl Command<'_> {
 
     fn count(&mut self, bytes: &[u8], step: Step, noreply: bool) {
         let key = legal(self.cache, bytes);
-        self.look_up(bytes);
+        let found = self.look_up(bytes);
         let done = self.cache.count(&key, step, &mut self.session.peer, self.now);
-        let (hits, misses) = match step {
-            Step::Decr(_) => (Count::DecrHits, Count::DecrMisses),
-            Step::Incr(_) => (Count::IncrHits, Count::IncrMisses),
+        let (verb, hits, misses) = match step {
+            Step::Decr(_) => ("decr", Count::DecrHits, Count::DecrMisses),
+            Step::Incr(_) => ("incr", Count::IncrHits, Count::IncrMisses),
         };
+        self.tell_void(bytes, verb, Depth::Hard, found);
         match done {
             None => {
                 self.session.counters.add(misses);
@@ -288,8 +296,9 @@ impl Command<'_> {
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
         if was_live {
-            self.tell_deleted(bytes, "delete", found);
+            self.tell_deleted(bytes, DELETE, found);
         }
+        self.tell_void(bytes, DELETE, Depth::Hard, found);
         self.count_of(bytes, Count::VoidsKey);
         self.session.counters.add(if was_live { Count::DeleteHits } else { Count::DeleteMisses });
         self.reply(if was_live { Reply::Deleted } else { Reply::NotFound }, noreply);
@@ -308,10 +317,12 @@ impl Command<'_> {
         if !self.session.rules.may_flush {
             return self.reply(Reply::FlushNotAllowed, noreply);
         }
-        let due = (exptime > 0).then(|| Expiry::from_exptime(exptime, self.now).delay_ms(self.now));
-        let due = due.filter(|delay| *delay > 0).map(|delay| self.now.millis + delay);
+        let delay_ms =
+            if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
+        let due = (delay_ms > 0).then(|| self.now.millis + delay_ms);
         self.cache.flush_all(due, &mut self.session.peer, self.now);
         self.session.counters.add(Count::VoidsAll);
+        self.tell_voided_all("flush_all", Depth::Hard, delay_ms);
         self.reply(Reply::Ok, noreply);
     }
 
@@ -333,9 +344,10 @@ impl Command<'_> {
         self.tell_stored(bytes, verb, "too_large", Expiry::NEVER, 0);
         if is_set {
             let key = legal(self.cache, bytes);
-            self.look_up(bytes);
+            let found = self.look_up(bytes);
             let only = Conditions { unique: None, version };
             self.cache.meta_delete(&key, only, Removal::Drop, &mut self.session.peer, self.now);
+            self.tell_void(bytes, verb, Depth::Hard, found);
         }
         self.session.counters.add(Count::StoreTooLarge);
         self.reply(Reply::TooLarge, noreply);
@@ -399,6 +411,16 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
     }
 }
 
+/// What a plain read means for who may have waited.
+fn turn<R>(got: &Got<R>, may_wait: bool) -> Turn {
+    match got {
+        Got::Busy { .. } => Turn::Wait,
+        Got::Found(_) | Got::Granted(_) | Got::Missed if !may_wait => Turn::Late,
+        Got::Found(_) => Turn::Filled,
+        Got::Granted(_) | Got::Missed => Turn::Free,
+    }
+}
+
 fn draft<'a>(store: &mut Store<'a>, now: Now) -> Draft<'a> {
     let value = std::mem::take(&mut store.value);
     let expiry = Expiry::from_exptime(store.exptime, now);
@@ -409,6 +431,8 @@ fn block(value: Value<'_>) -> Block<'_> {
     Block { bytes: value.bytes, shared: value.shared }
 }
 
+const DELETE: &str = "delete";
+const GET: &str = "get";
 /// What `cache_memlimit` takes for a number of megabytes.
 const MEGABYTES_MIN: u64 = 8;
 /// No replica lags for longer; and old clients may mean a date.

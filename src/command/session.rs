@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Peer, Seq};
 use crate::clock::Now;
-use crate::metrics::{Count, Counters, Metrics, Samples, Topic, Topics, Verb};
+use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
 use crate::protocol::Request;
 
 /// What a plain `set` hears that the fence refused.
@@ -66,6 +66,19 @@ pub struct Session {
 /// Whether the key at hand has been waited for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Waited(bool);
+
+/// What a read has come to, for who may have waited.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// The value is there.
+    Filled,
+    /// It is not, but nothing is to be waited for.
+    Free,
+    /// The time for waiting is up.
+    Late,
+    /// Wait, or wait on.
+    Wait,
+}
 
 impl Session {
     /// A fresh connection on the worker thread that `counters` belong to.
@@ -203,14 +216,10 @@ impl Session {
 }
 
 impl Waited {
-    /// Counts the beginning and the end of waiting for a key.
-    pub(super) fn count(&mut self, must_wait: bool, is_late: bool, counters: &Counters) {
-        match (std::mem::replace(&mut self.0, must_wait), must_wait) {
-            (false, true) => counters.add(Count::LeaseWaits),
-            (true, false) if is_late => counters.add(Count::LeaseWaitTimeouts),
-            (true, false) => counters.add(Count::LeaseWaitFilled),
-            (false, false) | (true, true) => {}
-        }
+    /// Whether waiting for a key begins or ends with this.
+    pub(super) fn changes(&mut self, turn: Turn) -> bool {
+        let waits = turn == Turn::Wait;
+        std::mem::replace(&mut self.0, waits) != waits
     }
 }
 

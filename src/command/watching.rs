@@ -1,20 +1,23 @@
-//! `watch`, and what commands tell those who watch.
+//! `watch`, and what commands tell those who watch of values. (`racing.rs` is the same for leases and voids.)
 //!
 //! A command tells what it did after it is done, and nothing at all while nobody watches. Reads tell what they found;
 //! other commands look first at what is there, as memcached does, and another client may change that before they are
 //! done.
 
 use super::{Command, Flow, legal};
-use crate::cache::{Cache, Evicted, Expiry, Mode, Store};
+use crate::cache::{Cache, Depth, Evicted, Expiry, Mode, Seq, Store};
 use crate::clock::Now;
 use crate::metrics::{Event, Metrics, Topic, Topics};
 use crate::protocol::{Reply, Watched};
 
-/// What a command that is no read finds, if somebody watches.
+/// What a command that is no read finds.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
+    /// Nothing unless somebody watches.
     expiry: Option<Expiry>,
     value_bytes: usize,
+    /// The last void of the connection.
+    pub(super) void: Seq,
 }
 
 impl Command<'_> {
@@ -40,14 +43,15 @@ impl Command<'_> {
     /// Looks what is there before a command that will not say, and tells it.
     pub(super) fn look_up(&self, key: &[u8]) -> Found {
         const LOOKING: [Topic; 3] = [Topic::Deletions, Topic::Fetches, Topic::Mutations];
+        let void = self.session.peer.newest_void();
         if !LOOKING.iter().any(|topic| self.watched.has(*topic)) {
-            return Found::default();
+            return Found { void, ..Found::default() };
         }
         let found =
             self.cache.peek(&legal(self.cache, key), self.now, |value| (value.expiry, value.bytes.len()));
         let (expiry, value_bytes) = found.unzip();
         self.tell_found(key, value_bytes);
-        Found { expiry, value_bytes: value_bytes.unwrap_or(0) }
+        Found { expiry, value_bytes: value_bytes.unwrap_or(0), void }
     }
 
     /// A read has found a value of that length, or none.
@@ -84,6 +88,8 @@ impl Command<'_> {
             _ => (expiry, bytes),
         };
         self.tell_stored(key, verb(mode), status(done), expiry, value_bytes);
+        self.tell_fenced(key, verb(mode), done, bytes);
+        self.tell_void(key, verb(mode), Depth::Hard, found);
     }
 
     pub(super) fn tell_stored(
@@ -104,7 +110,7 @@ impl Command<'_> {
         });
     }
 
-    fn tell<'e>(&self, topic: Topic, event: impl FnOnce() -> Event<'e>) {
+    pub(super) fn tell<'e>(&self, topic: Topic, event: impl FnOnce() -> Event<'e>) {
         if self.watched.has(topic) {
             self.session.metrics.watchers.tell(&event());
         }
@@ -142,8 +148,10 @@ fn topic(watched: Watched) -> Option<Topic> {
         Watched::Deletions => Some(Topic::Deletions),
         Watched::Evictions => Some(Topic::Evictions),
         Watched::Fetches => Some(Topic::Fetches),
+        Watched::Leases => Some(Topic::Leases),
         Watched::Mutations => Some(Topic::Mutations),
         Watched::Nothing => None,
+        Watched::Voids => Some(Topic::Voids),
     }
 }
 

@@ -7,6 +7,8 @@
 use std::fmt;
 
 use super::connections::{Address, Connection};
+use super::races::{By, Loading, Voided};
+use crate::cache::Depth;
 
 /// What may be watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,8 +21,12 @@ pub enum Topic {
     Evictions,
     /// Commands look for values.
     Fetches,
+    /// Keys are loaded: leases, fills, and who waits.
+    Leases,
     /// Commands store values, or try to.
     Mutations,
+    /// What must not be served or stored any more.
+    Voids,
 }
 
 /// Some of all topics.
@@ -41,6 +47,8 @@ pub enum Event<'a> {
     Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
     /// A connection has not got through the handshake of TLS.
     HandshakeFailed { connection: u32, why: &'a str },
+    /// A key is loaded, and that is how far it is.
+    Loading { key: &'a [u8], by: By, what: Loading },
     /// A connection has begun.
     Opened { connection: &'a Connection },
     /// A command wanted a value stored, and that became of it; its time to live is 0 if it stays for ever.
@@ -52,6 +60,8 @@ pub enum Event<'a> {
         value_bytes: usize,
         verb: &'static str,
     },
+    /// That must not be served or stored any more.
+    Voided { by: By, depth: Depth, what: Voided<'a> },
 }
 
 /// Why a connection was closed.
@@ -93,7 +103,9 @@ impl Event<'_> {
             Event::Deleted { .. } => Topic::Deletions,
             Event::Evicted { .. } => Topic::Evictions,
             Event::Fetched { .. } => Topic::Fetches,
+            Event::Loading { .. } => Topic::Leases,
             Event::Stored { .. } => Topic::Mutations,
+            Event::Voided { .. } => Topic::Voids,
         }
     }
 }
@@ -126,6 +138,7 @@ impl fmt::Display for Event<'_> {
             Event::HandshakeFailed { connection, why } => {
                 write!(f, "type=conntlserr fd={connection} msg={}", why.escape_debug())
             }
+            Event::Loading { key, by, what } => what.tell(Encoded(key), by, f),
             Event::Opened { connection } => {
                 write!(f, "type=conn_new {} cfd={}", Peer(connection), connection.number)
             }
@@ -133,6 +146,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "type=item_store key={} status={status} cmd={verb} ttl={ttl} ", Encoded(key))?;
                 write!(f, "clsid=1 cfd={connection} size={value_bytes}")
             }
+            Event::Voided { by, depth, what } => what.tell(depth, by, f),
         }
     }
 }
@@ -161,7 +175,7 @@ impl fmt::Display for Peer<'_> {
 }
 
 /// A key as in a URI: all but letters, digits and `-._~` is told in hex, so that no key can break a line.
-struct Encoded<'a>(&'a [u8]);
+pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Encoded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -82,10 +82,14 @@ pub enum Watched {
     Evictions,
     /// `fetchers`
     Fetches,
+    /// `leases`
+    Leases,
     /// `mutations`
     Mutations,
     /// What memcached has, and nothing here is told of.
     Nothing,
+    /// `voids`
+    Voids,
 }
 
 /// `watch [<topic>*]`
@@ -101,8 +105,10 @@ fn watched(word: &[u8]) -> Option<Watched> {
         b"deletions" => Some(Watched::Deletions),
         b"evictions" => Some(Watched::Evictions),
         b"fetchers" => Some(Watched::Fetches),
+        b"leases" => Some(Watched::Leases),
         b"mutations" => Some(Watched::Mutations),
         b"proxyevents" | b"proxyreqs" | b"proxyuser" | b"rawcmds" | b"sysevents" => Some(Watched::Nothing),
+        b"voids" => Some(Watched::Voids),
         _ => None,
     }
 }

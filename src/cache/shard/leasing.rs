@@ -51,18 +51,20 @@ impl Shard {
         let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
         match (lease, state) {
             (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
-                return Got::Found(self.hit(key, slot, peer, at));
+                Got::Found(self.hit(key, slot, peer, at))
             }
             (Some(lease), _) if lease.holder != peer.id && may_wait && !at.policy.herd_wait.is_zero() => {
-                return Got::Busy { patience: at.policy.herd_wait, until: lease.until };
+                Got::Busy { patience: at.policy.herd_wait, until: lease.until }
             }
             (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
-                self.grant(key, peer, at);
                 self.engine.missed();
+                Got::Granted(self.grant(key, peer, at))
             }
-            (None | Some(_), _) => self.note_miss(key, peer, at),
+            (None | Some(_), _) => {
+                self.note_miss(key, peer, at);
+                Got::Missed
+            }
         }
-        Got::Missed
     }
 
     /// `lease-set`: stores the value if the token is valid.

@@ -77,8 +77,8 @@ impl Shard {
         (before, self.floor.newest())
     }
 
-    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says.
-    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) {
+    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says; whether it had a live value.
+    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) -> bool {
         let state = self.state(key, at);
         self.void(key, peer, at);
         if depth == Depth::Hard {
@@ -92,6 +92,7 @@ impl Shard {
             (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
             (Depth::Soft, State::Absent | State::Stale(_)) | (Depth::Hard, State::Absent) => {}
         }
+        matches!(state, State::Live(_))
     }
 
     /// The newest void of a key alone.
@@ -137,6 +138,7 @@ impl Shard {
     pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
         let covering = self.covering(key.hash);
         peer.notes.own_void(key.hash, covering, seq, at.age());
+        peer.newest_void = seq;
         self.voids.raise(key.hash, seq);
         self.end_lease(key);
     }

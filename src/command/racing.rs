@@ -1,0 +1,134 @@
+//! What commands tell those who watch the race for a key: leases, fills, who waits, and voids.
+//!
+//! Of a token only its point is told: it says which grant and which fill belong together, and is no token.
+
+use super::Command;
+use super::session::Turn;
+use super::watching::{Found, STORED};
+use crate::cache::{Depth, Fence, Filled, Name, Refused, Seq, Store, Token};
+use crate::metrics::{By, Count, Event, Loading, Topic, Voided};
+
+impl Command<'_> {
+    /// A reader was given a lease.
+    pub(super) fn tell_granted(&self, key: &[u8], verb: &'static str, token: Token) {
+        self.tell_loading(key, verb, || Loading::Granted { lease: token.seq() });
+    }
+
+    /// A reader was told that somebody else loads the value.
+    pub(super) fn tell_busy(&self, key: &[u8], verb: &'static str) {
+        self.tell_loading(key, verb, || Loading::Busy);
+    }
+
+    /// What became of a fill with a token.
+    pub(super) fn tell_filled(
+        &self,
+        key: &[u8],
+        verb: &'static str,
+        token: Token,
+        done: Result<Filled, Refused>,
+        value_bytes: usize,
+    ) {
+        self.tell_loading(key, verb, || Loading::Filled {
+            lease: Some(token.seq()),
+            status: outcome(done),
+            value_bytes,
+        });
+    }
+
+    /// What the fence made of a store without a token, if it had to do with it.
+    pub(super) fn tell_fenced(&self, key: &[u8], verb: &'static str, done: Store, value_bytes: usize) {
+        if let Some(status) = fenced(done) {
+            self.tell_loading(key, verb, || Loading::Filled { lease: None, status, value_bytes });
+        }
+    }
+
+    /// Counts and tells a stale copy that was served.
+    pub(super) fn stale_served(&self, key: &[u8], verb: &'static str, value_bytes: usize) {
+        self.count_of(key, Count::StaleServed);
+        self.tell_loading(key, verb, || Loading::StaleServed { value_bytes });
+    }
+
+    /// Counts and tells the beginning and the end of waiting for a key.
+    #[inline]
+    pub(super) fn take_turn(&mut self, key: &[u8], verb: &'static str, turn: Turn) {
+        if self.session.waited.changes(turn) {
+            self.has_waited(key, verb, turn);
+        }
+    }
+
+    #[cold]
+    fn has_waited(&self, key: &[u8], verb: &'static str, turn: Turn) {
+        let (count, status) = match turn {
+            Turn::Filled => (Count::LeaseWaitFilled, "filled"),
+            Turn::Free => (Count::LeaseWaitFilled, "free"),
+            Turn::Late => (Count::LeaseWaitTimeouts, "timeout"),
+            Turn::Wait => (Count::LeaseWaits, "begun"),
+        };
+        self.session.counters.add(count);
+        self.tell_loading(key, verb, || Loading::Waited { status });
+    }
+
+    /// A command has voided its key, if the connection has made a void since it looked.
+    pub(super) fn tell_void(&self, key: &[u8], verb: &'static str, depth: Depth, found: Found) {
+        let seq = self.session.peer.newest_void();
+        if seq != found.void {
+            self.tell_voided(verb, depth, || Voided::Key(key, seq));
+        }
+    }
+
+    /// A tag or a prefix was voided.
+    pub(super) fn tell_voided_name(&self, name: Name, verb: &'static str, depth: Depth) {
+        // Another one may have voided it once more; then both tell the point of the later.
+        self.tell_voided(verb, depth, || {
+            Voided::Name(name, self.cache.newest_void(name).unwrap_or(Seq::ZERO))
+        });
+    }
+
+    /// Everything was voided, or will be.
+    pub(super) fn tell_voided_all(&self, verb: &'static str, depth: Depth, delay_ms: u64) {
+        self.tell_voided(verb, depth, || Voided::All { delay_seconds: delay_ms.div_ceil(1000) });
+    }
+
+    fn tell_loading(&self, key: &[u8], verb: &'static str, what: impl FnOnce() -> Loading) {
+        self.tell(Topic::Leases, || Event::Loading { key, by: self.by(verb), what: what() });
+    }
+
+    fn tell_voided<'v>(&self, verb: &'static str, depth: Depth, what: impl FnOnce() -> Voided<'v>) {
+        self.tell(Topic::Voids, || Event::Voided { by: self.by(verb), depth, what: what() });
+    }
+
+    fn by(&self, verb: &'static str) -> By {
+        By { connection: self.session.number, verb }
+    }
+}
+
+fn outcome(done: Result<Filled, Refused>) -> &'static str {
+    match done {
+        Ok(Filled::Released) => "released",
+        Ok(Filled::Stale) => "stale_stored",
+        Ok(Filled::Visible) => STORED,
+        Err(Refused::NoRoom) => "no_memory",
+        Err(Refused::Outdated) => OUTDATED,
+        Err(Refused::Superseded) => "superseded",
+        Err(Refused::Unknown) => "unknown",
+        Err(Refused::Voided) => VOIDED,
+    }
+}
+
+fn fenced(done: Store) -> Option<&'static str> {
+    match done {
+        Store::Outdated => Some(OUTDATED),
+        Store::Refused => Some(VOIDED),
+        Store::Stored { fence: Fence::Observed } => Some("observed"),
+        Store::Stored { fence: Fence::Passed } => Some(STORED),
+        Store::Exists
+        | Store::NoRoom
+        | Store::NotFound
+        | Store::NotStored
+        | Store::Stored { fence: Fence::None | Fence::Refused }
+        | Store::TooLarge => None,
+    }
+}
+
+const OUTDATED: &str = "outdated";
+const VOIDED: &str = "voided";
