@@ -12,16 +12,15 @@ use super::Cache;
 impl Cache {
     /// Has the processor fetch what requests for the next of these keys will look at, and says for how many.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
-        let mut keys = keys.take(KEYS_MAX);
-        let (Some(first), Some(second)) = (keys.next(), keys.next()) else { return 1 };
         let (mut hashes, mut count) = ([0; KEYS_MAX], 0);
-        for (hash, key) in hashes.iter_mut().zip([first, second].into_iter().chain(keys)) {
+        for (hash, key) in hashes.iter_mut().zip(keys) {
             *hash = self.keys.hash(key);
             count += 1;
         }
-        let hashes = &hashes[..count];
-        hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_places(*hash));
-        hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_item(*hash));
+        if let hashes @ [_, _, ..] = &hashes[..count] {
+            hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_places(*hash));
+            hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_item(*hash));
+        }
         count
     }
 }

