@@ -171,7 +171,7 @@ pub const ROWS: [Row; 15] = [
 ];
 
 /// What becomes of a get as there is more of everything, or only one key.
-pub const GROWTH: [Row; 9] = [
+pub const GROWTH: [Row; 12] = [
     // Each ten times as many, so that memory that the ones before have left hardly counts.
     idle("idle-100", 100),
     idle("idle-1000", 1_000),
@@ -181,6 +181,9 @@ pub const GROWTH: [Row; 9] = [
     growth("items-100k", "-m get -P 16 -K 100000"),
     growth("items-1m", "-m get -P 16 -K 1000000"),
     growth("items-4m", "-m get -P 16 -K 4000000"),
+    growth("set-1m", "-m set -P 16 -K 1000000"),
+    Row { others: MEMCACHED_ONLY, ..growth("mg-1m", "-m mg -P 16 -K 1000000") },
+    Row { unit: Unit::Keys, ..growth("get-50-1m", "-m get -k 50 -K 1000000") },
     growth("connections", "-m get -P 16 -c 1000"),
 ];
 

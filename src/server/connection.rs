@@ -117,11 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     Err(refusal) => self.refuse(refusal),
                 };
                 if let Some(closed) = closed {
-                    self.flush().await?;
-                    if matches!(closed, Closed::Peer | Closed::Refused) {
-                        Box::pin(self.hang_up()).await?;
-                    }
-                    return Ok(closed);
+                    return Box::pin(self.part(closed)).await;
                 }
                 if was_locked {
                     decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
@@ -177,6 +173,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// What was answered is sent before the connection is closed.
+    async fn part(&mut self, closed: Closed) -> io::Result<Closed> {
+        self.flush().await?;
+        if matches!(closed, Closed::Peer | Closed::Refused) {
+            self.hang_up().await?;
+        }
+        Ok(closed)
     }
 
     /// Hangs up so that what was said is heard: closing a socket with unread bytes in it would tear the last reply away.
