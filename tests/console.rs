@@ -4,13 +4,18 @@
 
 mod served;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use leasehold::server::Server;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use served::{scratch, start};
 
@@ -158,7 +163,7 @@ fn sockets_have_paths() {
     process.logged("listening on");
     let told = told("cli", &[&socket.display().to_string(), "mn"], b"");
     assert_eq!((&told.text[..], told.code), ("MN\n", 0), "{}", told.errors);
-    process.signal(nix::sys::signal::Signal::SIGTERM);
+    process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
     fs::remove_file(socket).unwrap();
 }
@@ -180,4 +185,201 @@ fn a_server_that_hangs_up_is_told_of() {
     let garbled = told("cli", &[&address, "get", "a"], b"");
     assert!(garbled.code == 2 && garbled.errors.contains("does not speak"), "{garbled:?}");
     server.join().unwrap();
+}
+
+#[test]
+fn top_prints_two_looks_where_there_is_no_terminal() {
+    let server = start("");
+    check(&server, &["set", "k", "0", "0", "v"], "STORED\n", 0);
+    let address = server.address().to_string();
+    let table = told("top", &[&address, "--interval", "0.1"], b"");
+    assert_eq!(table.code, 0, "{}", table.errors);
+    assert!(
+        table.text.starts_with(&format!("{address}  leasehold {}, up ", env!("CARGO_PKG_VERSION"))),
+        "{}",
+        table.text
+    );
+    let line = |name: &str| table.text.lines().find(|line| line.starts_with(name)).expect(name);
+    assert_eq!(
+        line("traffic stores").split_whitespace().collect::<Vec<_>>(),
+        ["traffic", "stores", "0", "1"]
+    );
+    assert!(
+        line("leases stale not served").ends_with(" 0") && line("server memory limit").ends_with("64 MiB")
+    );
+
+    let json = told("top", &[&address, "--interval", "0.1", "--json"], b"");
+    let json: Value = serde_json::from_str(&json.text).unwrap();
+    assert_eq!(json["figures"]["stores"], json!({"per_second": 0.0, "total": 1}));
+    assert!(json["seconds"].as_f64().unwrap() >= 0.1);
+    server.stop();
+    let gone = told("top", &[&address], b"");
+    assert!(gone.code == 2 && gone.errors.starts_with("leasehold top: no connection: "), "{gone:?}");
+    assert_eq!(told("top", &["--interval", "0"], b"").code, 2);
+}
+
+#[test]
+fn a_conversation_at_a_terminal() {
+    let server = start("");
+    let address = server.address();
+    let state = scratch("console-state");
+    let mut terminal =
+        Terminal::start(&format!("cli {address}"), &[("XDG_STATE_HOME", &state.display().to_string())]);
+    let prompt = format!("{address}> ");
+    terminal.shows(&prompt);
+    terminal.types("set page:1 0 60 \"{\\\"a\\\":[1]}\"\r");
+    terminal.shows("STORED");
+    // The key is known now, and so are the commands.
+    terminal.types("get pa\t\r");
+    terminal.shows("{\r\n  \"a\": [\r\n    1\r\n  ]\r\n}\r\n");
+    terminal.types("set two 0 0 7\r");
+    terminal.shows("value> ");
+    terminal.types("one\r");
+    terminal.shows("value> ");
+    terminal.types("two\r");
+    terminal.shows("STORED");
+    terminal.types("lease-get user:7\r");
+    terminal.shows("yours to load, then lease-set user:7");
+    terminal.types("watch mutations\r");
+    terminal.shows("OK");
+    check(&server, &["set", "seen", "0", "0", "v"], "STORED\n", 0);
+    terminal.shows("key=seen status=stored");
+    terminal.signal(Signal::SIGINT);
+    terminal.shows("cancelled");
+    terminal.shows(&prompt);
+    terminal.types("help touch\r");
+    terminal.shows("give a new expiry time");
+    terminal.types("set page:1 0 60\r");
+    terminal.shows("the value in quotes, or its length");
+    // Ctrl-C gives the line up, Ctrl-D leaves.
+    terminal.types("get nonsense\x03");
+    terminal.shows(&prompt);
+    terminal.types("\x04");
+    assert_eq!(terminal.exit_code(), 0);
+    let history = fs::read_to_string(state.join("leasehold/history")).unwrap();
+    let lines: Vec<_> = history.lines().collect();
+    let typed =
+        ["set page:1 0 60 \"\"", "get page:1", "set two 0 0 7", "lease-get user:7", "watch mutations"];
+    assert_eq!(lines, typed);
+    fs::remove_dir_all(state).unwrap();
+    server.stop();
+}
+
+#[test]
+fn a_server_that_comes_back_is_called_again() {
+    let mut first = served::Process::start("-p 0");
+    let address = first.address();
+    let state = scratch("console-again").display().to_string();
+    let mut terminal = Terminal::start(&format!("cli {address}"), &[("XDG_STATE_HOME", &state)]);
+    terminal.types("mn\r");
+    terminal.shows("MN");
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.exit_code(), 0);
+    terminal.types("get a\r");
+    terminal.shows("no connection");
+    let mut second = served::Process::start(&format!("-p {}", address.port()));
+    second.logged("listening on");
+    terminal.types("get a\r");
+    terminal.shows("no value");
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.exit_code(), 0);
+    let mut third = served::Process::start(&format!("-p {}", address.port()));
+    third.logged("listening on");
+    terminal.types("get a\r");
+    terminal.shows("the server had hung up; connected again");
+    terminal.shows("no value");
+    terminal.types("quit\r");
+    assert_eq!(terminal.exit_code(), 0);
+    fs::remove_dir_all(state).unwrap();
+}
+
+#[test]
+fn top_is_watched_at_a_terminal() {
+    let server = start("");
+    let address = server.address();
+    let start = || Terminal::start(&format!("top {address} --interval 0.1"), &[]);
+    let mut terminal = start();
+    terminal.shows(ENTER);
+    terminal.shows("stale");
+    terminal.types("\t");
+    terminal.shows("no policies");
+    terminal.types("p");
+    terminal.shows("paused");
+    terminal.types("q");
+    terminal.shows(LEAVE);
+    assert_eq!(terminal.exit_code(), 0);
+
+    let mut terminal = start();
+    terminal.shows("stale");
+    server.stop();
+    terminal.shows("trying");
+    terminal.signal(Signal::SIGTERM);
+    terminal.shows(LEAVE);
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+/// What a terminal hears when a program takes all of it, and when it gives it back.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// A program at a terminal of 80 by 24.
+struct Terminal {
+    child: Child,
+    master: File,
+    /// What it has shown and nobody has asked for yet.
+    shown: String,
+}
+
+impl Terminal {
+    fn start(line: &str, environment: &[(&str, &str)]) -> Terminal {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).expect("there are terminals");
+        let end = || Stdio::from(pty.slave.try_clone().expect("it is open"));
+        let child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+            .args(line.split_whitespace())
+            .env("TERM", "xterm")
+            .envs(environment.iter().copied())
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .expect("the binary starts");
+        Terminal { child, master: File::from(pty.master), shown: String::new() }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("somebody listens");
+    }
+
+    /// Reads until it shows `text`, and forgets all up to its end.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        while !self.shown.contains(text) {
+            let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            let patience = PollTimeout::try_from(served::PATIENCE).expect("it is short");
+            let is_ready = poll(&mut ready, patience).expect("it can be waited for") > 0;
+            let mut bytes = [0; 4096];
+            let read = if is_ready { self.master.read(&mut bytes).unwrap_or(0) } else { 0 };
+            assert!(read > 0, "it does not show {text:?}, but {:?}", self.shown);
+            self.shown += &String::from_utf8_lossy(&bytes[..read]);
+        }
+        let end = self.shown.find(text).expect("it is there") + text.len();
+        self.shown.drain(..end);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    fn exit_code(&mut self) -> i32 {
+        self.child.wait().expect("it is ours").code().expect("it ended by itself")
+    }
+}
+
+/// Also where a test fails before it has ended.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

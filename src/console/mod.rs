@@ -15,7 +15,9 @@ mod prompt;
 mod question;
 mod reply;
 mod teller;
+mod top;
 mod verbs;
 mod verdict;
 
 pub use self::cli::Cli;
+pub use self::top::Top;

@@ -42,6 +42,11 @@ pub(super) enum Mistake {
 }
 
 impl Question {
+    /// A line of our own, without a value.
+    pub(super) fn plain(line: &str) -> Question {
+        Question { line: line.into(), value: Value::Absent }
+    }
+
     /// Reads a line as it was typed.
     pub(super) fn typed(line: &[u8]) -> Result<Question, Mistake> {
         let line = line.trim_ascii();
