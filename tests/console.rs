@@ -267,7 +267,7 @@ fn a_conversation_at_a_terminal() {
 
 #[test]
 fn a_server_that_comes_back_is_called_again() {
-    let mut first = served::Process::start("-p 0");
+    let mut first = served::Process::start("-p -1");
     let address = first.address();
     let state = scratch("console-again").display().to_string();
     let mut terminal = Terminal::start(&format!("cli {address}"), &[("XDG_STATE_HOME", &state)]);
