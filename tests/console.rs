@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "bench", feature = "console", feature = "server"))]
 
+mod memcached;
 mod served;
 
 use std::fs::{self, File};
@@ -216,6 +217,56 @@ fn top_prints_two_looks_where_there_is_no_terminal() {
     let gone = told("top", &[&address], b"");
     assert!(gone.code == 2 && gone.errors.starts_with("leasehold top: no connection: "), "{gone:?}");
     assert_eq!(told("top", &["--interval", "0"], b"").code, 2);
+}
+
+/// What it does not tell is left out.
+#[test]
+fn memcached_will_do() {
+    let Some(mut memcached) = memcached::Memcached::start("") else { return };
+    let address = memcached.connect().peer_addr().unwrap().to_string();
+    let asked = |words: &[&str]| told("cli", &[&[&address[..]], words].concat(), b"").text;
+    assert_eq!(asked(&["set", "k", "0", "0", "v"]), "STORED\n");
+    assert_eq!(asked(&["get", "k"]), "v\n");
+    assert_eq!(asked(&["lease-get", "k"]), "ERROR\n");
+    let table = told("top", &[&address, "--interval", "0.1"], b"").text;
+    assert!(table.starts_with(&format!("{address}  memcached 1.")), "{table}");
+    assert!(table.contains("traffic stores") && !table.contains("leases"), "{table}");
+}
+
+#[test]
+fn a_reader_may_have_enough() {
+    let server = start("");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["cli", &server.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    child.stdin.take().expect("it is piped").write_all(b"stats\n").expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+    server.stop();
+}
+
+/// The examples in docs/terminal.md: what a shell shows behind `$`.
+#[test]
+fn the_documents_examples_are_true() {
+    let server = start("");
+    let programs = format!("{} cli {}", env!("CARGO_BIN_EXE_leasehold"), server.address());
+    let text = include_str!("../docs/terminal.md");
+    let blocks = text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let mut played = 0;
+    for example in blocks.flat_map(|block| block.split("$ ").skip(1)) {
+        let (line, expected) = example.split_once('\n').expect("a line");
+        let line = line.replace("leasehold cli", &programs);
+        let output = Command::new("sh").args(["-c", &line]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{line}");
+        played += 1;
+    }
+    assert!(played >= 8, "{played}");
+    server.stop();
 }
 
 #[test]

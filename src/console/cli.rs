@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::future;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,9 +67,15 @@ impl Cli {
                 return if error.use_stderr() { Verdict::Failed.code().into() } else { ExitCode::SUCCESS };
             }
         };
-        let told = cli.run().unwrap_or_else(|failure| {
-            eprintln!("leasehold cli: {failure}");
-            Verdict::Failed
+        let told = cli.run().unwrap_or_else(|failure| match failure {
+            // Who reads it has enough, as `head` has.
+            Failure::Trouble(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Verdict::Done
+            }
+            failure => {
+                eprintln!("leasehold cli: {failure}");
+                Verdict::Failed
+            }
         });
         told.code().into()
     }
@@ -88,9 +94,9 @@ impl Cli {
             (false, false) => Form::Plain,
             (false, true) => Form::Pretty,
         };
-        let target = self.connect.target(server.as_deref()).map_err(Trouble::Unreachable)?;
+        let target = self.connect.target(server.as_deref())?;
         let name = target.server.to_string();
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Unreachable)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Setup)?;
         let mut talk = Talk { form, link: Link::new(target), may_cancel: is_typed, runtime };
         if is_typed {
             talk.converse(&name)
@@ -103,25 +109,30 @@ impl Cli {
 }
 
 impl Talk {
-    /// Asks, and tells the answer.
+    /// Asks, and tells the answer. What is cancelled is missed.
     fn ask(&mut self, question: &Question) -> Result<Verdict, Trouble> {
-        let (form, link) = (self.form, &mut self.link);
-        let mut teller = Teller::new(form, question);
+        let (link, may_cancel) = (&mut self.link, self.may_cancel);
+        let mut teller = Teller::new(self.form, question);
         let mut hear = |entry| teller.hear(entry, &mut io::stdout());
-        self.runtime.block_on(async {
-            tokio::select! {
-                answered = async {
-                    if link.ready().await? == Ready::Again {
-                        eprintln!("the server had hung up; connected again");
-                    }
-                    link.ask(question, &mut hear).await
-                } => answered,
-                () = cancelled(self.may_cancel) => {
-                    eprintln!("cancelled; the connection is closed, and its leases are given back");
-                    Ok(())
-                }
+        let answered = async {
+            if link.ready().await? == Ready::Again {
+                eprintln!("the server had hung up; connected again");
             }
-        })?;
+            link.ask(question, &mut hear).await
+        };
+        let answered = self.runtime.block_on(async {
+            tokio::select! {
+                answered = answered => Some(answered),
+                () = cancelled(may_cancel) => None,
+            }
+        });
+        match answered {
+            Some(answered) => answered?,
+            None => {
+                eprintln!("cancelled; the connection is closed, and its leases are given back");
+                return Ok(Verdict::Missed);
+            }
+        }
         teller.end(&mut io::stdout()).map_err(Trouble::Output)
     }
 

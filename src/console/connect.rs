@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::link::{Target, tls};
+use super::link::{Target, Trouble, tls};
 use crate::client::Login;
 
 /// How to be let in.
@@ -29,7 +29,11 @@ pub struct Connect {
 impl Connect {
     /// # Errors
     /// If a file cannot be read, with its name, or if the server's name is none.
-    pub(super) fn target(&self, server: Option<&OsStr>) -> io::Result<Target> {
+    pub(super) fn target(&self, server: Option<&OsStr>) -> Result<Target, Trouble> {
+        self.read(server).map_err(Trouble::Setup)
+    }
+
+    fn read(&self, server: Option<&OsStr>) -> io::Result<Target> {
         let server = server.map_or(SERVER_DEFAULT.into(), OsStr::to_string_lossy);
         // A path that begins here is a path, too.
         let server = if server.contains('/') {

@@ -58,6 +58,8 @@ pub(super) enum Trouble {
     Login(String),
     /// What was heard cannot be told.
     Output(io::Error),
+    /// What was asked for on the command line cannot be had.
+    Setup(io::Error),
     /// There is no connection.
     Unreachable(io::Error),
 }
@@ -88,7 +90,11 @@ impl Link {
     ) -> Result<(), Trouble> {
         let mut stream = self.stream.take().ok_or(Trouble::Closed)?;
         let ends = question.ends();
-        stream.write_all(&question.bytes()).await.map_err(|_| Trouble::Closed)?;
+        let sent = match stream.write_all(&question.bytes()).await {
+            Ok(()) => stream.flush().await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|_| Trouble::Closed)?;
         loop {
             while let Some(entry) = Entry::read(&mut self.input)? {
                 let is_last = if ends == Ends::Silent { entry.line == b"MN" } else { entry.is_last(ends) };
@@ -157,6 +163,7 @@ impl fmt::Display for Trouble {
             Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
             Trouble::Login(answer) => write!(f, "not let in: {answer}"),
             Trouble::Output(error) => write!(f, "the answer cannot be written: {error}"),
+            Trouble::Setup(error) => error.fmt(f),
             Trouble::Unreachable(error) => write!(f, "no connection: {error}"),
         }
     }

@@ -71,10 +71,9 @@ impl Top {
     }
 
     fn run(&self) -> Result<(), Trouble> {
-        let target = self.connect.target(self.server.as_ref().map(|path| OsStr::new(path)));
-        let target = target.map_err(Trouble::Unreachable)?;
+        let target = self.connect.target(self.server.as_deref().map(OsStr::new))?;
         let (name, link) = (target.server.to_string(), Link::new(target));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Unreachable)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Setup)?;
         if self.once || self.json || !io::stdout().is_terminal() {
             return runtime.block_on(self.once(link, &name));
         }
