@@ -7,9 +7,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, Paragraph, RenderDirection, Row, Sparkline, Table};
 
-use super::view::{Panel, Reading, Unit, View};
+use super::view::{Panel, Policy, Reading, Unit, View};
 
 /// What a terminal shows.
 pub(super) struct Screen {
@@ -130,18 +130,20 @@ impl Screen {
     }
 
     fn policies(&self, view: &View, frame: &mut Frame, area: Rect) {
-        let names =
-            view.policies.first().map(|policy| policy.readings.iter().map(|reading| reading.figure.name));
-        let Some(names) = names else {
+        let Some(first) = view.policies.first() else {
             let block = Block::bordered().title(" policies ");
             return frame.render_widget(Paragraph::new(NO_POLICIES).block(block), area);
         };
-        let head = Row::new(["prefix"].into_iter().chain(names).map(Cell::from)).dim();
-        let row = |policy: &super::view::Policy| {
-            let rates = policy.readings.iter().map(|reading| Line::from(rate(reading)).right_aligned());
+        let names = || first.readings.iter().map(|reading| reading.figure.name);
+        let right = |text: String| Line::from(text).right_aligned();
+        let head = [Line::from("prefix")].into_iter().chain(names().map(|name| right(name.to_owned())));
+        let head = Row::new(head).dim();
+        let row = |policy: &Policy| {
+            let rates = policy.readings.iter().map(|reading| right(rate(reading)));
             Row::new([Line::from(policy.prefix.clone())].into_iter().chain(rates))
         };
-        let widths = [Constraint::Fill(2)].into_iter().chain([Constraint::Fill(1); 5]);
+        let width = |name: &str| Constraint::Length(name.len().max(RATE_WIDTH) as u16);
+        let widths = [Constraint::Fill(1)].into_iter().chain(names().map(width));
         let rows = view.policies.iter().skip(self.scrolled).map(row);
         let block = Block::bordered().title(" policies, a second ");
         frame.render_widget(Table::new(rows, widths).header(head).block(block), area);
@@ -204,7 +206,7 @@ fn table<'a>(title: &'a str, readings: &[&Reading]) -> Table<'a> {
 
 fn past(title: &str, values: Vec<Option<u64>>, most: Option<u64>) -> Sparkline<'static> {
     let line = Sparkline::default().data(values).block(Block::bordered().title(title.to_owned())).cyan();
-    let line = line.direction(ratatui::widgets::RenderDirection::RightToLeft);
+    let line = line.direction(RenderDirection::RightToLeft);
     match most {
         None => line,
         Some(most) => line.max(most),
@@ -263,6 +265,7 @@ fn span(seconds: u64) -> String {
 const STOPPED: &str = "stale not served";
 const KEYS: &str = "q quit  p pause  tab policies and back  up, down scroll";
 const NO_POLICIES: &str = "this server has no policies for prefixes";
+const RATE_WIDTH: usize = 9;
 /// Wider than most terminals.
 const PAST_MAX: usize = 512;
 
@@ -341,7 +344,7 @@ mod tests {
         let mut screen = Screen::new("here:1".to_owned());
         screen.show(view());
         screen.turn();
-        check(&drawn(&screen, 80, 24), &["page:", "user:", "granted"]);
+        check(&drawn(&screen, 80, 24), &["page:", "user:", "granted", "told to wait"]);
         screen.scroll(5);
         let text = drawn(&screen, 80, 24);
         assert!(text.contains("user:") && !text.contains("page:"), "{text}");
