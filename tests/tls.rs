@@ -146,7 +146,7 @@ fn the_terminals_programs_ask_for_an_authority() {
     assert_eq!((&trusted.stdout[..], trusted.status.code()), (&b"MN\n"[..], Some(0)), "{trusted:?}");
     let refused = ask("other.pem");
     let why = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(2) && why.contains("UnknownIssuer"), "{why}");
+    assert!(refused.status.code() == Some(2) && why.contains("certificate"), "{why}");
     server.stop();
 }
 

@@ -296,6 +296,7 @@ mod tests {
                 ("curr_items", "12345"),
                 ("1:prefix", "page:"),
                 ("1:lease_granted", "3"),
+                ("1:lease_hot_miss", "0"),
                 ("2:prefix", "user:"),
                 ("2:lease_granted", "4"),
             ];
