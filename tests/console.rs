@@ -93,7 +93,7 @@ fn what_cannot_be_asked_is_told() {
         assert!(told.code == 2 && told.text.is_empty() && told.errors.contains(why), "{told:?}");
     };
     complains(&[&address, "set", "k", "0", "0"], "set <key> <flags> <exptime> <value>");
-    complains(&[&address, "get", "a\r\nflush_all"], "no word");
+    complains(&[&address, "get", "a\r\nflush_all"], "only a value");
     complains(&["--user", "ann", "get", "a"], "--password-file");
     complains(&["--ca", "/nowhere/ca.pem", "get", "a"], "/nowhere/ca.pem");
     complains(&["nowhere:port", "get", "a"], "host:port");
@@ -302,15 +302,20 @@ fn a_conversation_at_a_terminal() {
     terminal.shows("give a new expiry time");
     terminal.types("set page:1 0 60\r");
     terminal.shows("the value in quotes, or its length");
-    // Ctrl-C gives the line up, Ctrl-D leaves.
+    // Ctrl-C gives the line up. Until the next prompt is there, what is typed would be the line discipline's.
     terminal.types("get nonsense\x03");
+    terminal.shows(LEFT_LINE);
     terminal.shows(&prompt);
+    terminal.types("mn\r");
+    terminal.shows("MN");
+    terminal.shows(&prompt);
+    // Ctrl-D leaves.
     terminal.types("\x04");
     assert_eq!(terminal.exit_code(), 0);
     let history = fs::read_to_string(state.join("leasehold/history")).unwrap();
     let lines: Vec<_> = history.lines().collect();
     let typed =
-        ["set page:1 0 60 \"\"", "get page:1", "set two 0 0 7", "lease-get user:7", "watch mutations"];
+        ["set page:1 0 60 \"\"", "get page:1", "set two 0 0 7", "lease-get user:7", "watch mutations", "mn"];
     assert_eq!(lines, typed);
     fs::remove_dir_all(state).unwrap();
     server.stop();
@@ -370,6 +375,8 @@ fn top_is_watched_at_a_terminal() {
 }
 
 /// What a terminal hears when a program takes all of it, and when it gives it back.
+/// A line was taken or given up (the end of bracketed paste).
+const LEFT_LINE: &str = "\x1b[?2004l";
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
@@ -406,23 +413,35 @@ impl Terminal {
     #[track_caller]
     fn shows(&mut self, text: &str) {
         while !self.shown.contains(text) {
-            let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            let patience = PollTimeout::try_from(served::PATIENCE).expect("it is short");
-            let is_ready = poll(&mut ready, patience).expect("it can be waited for") > 0;
-            let mut bytes = [0; 4096];
-            let read = if is_ready { self.master.read(&mut bytes).unwrap_or(0) } else { 0 };
-            assert!(read > 0, "it does not show {text:?}, but {:?}", self.shown);
-            self.shown += &String::from_utf8_lossy(&bytes[..read]);
+            assert!(self.read(), "it does not show {text:?}, but {:?}", self.shown);
         }
         let end = self.shown.find(text).expect("it is there") + text.len();
         self.shown.drain(..end);
+    }
+
+    /// Waits for what it shows next; `false` if it has ended.
+    #[track_caller]
+    fn read(&mut self) -> bool {
+        let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(served::PATIENCE).expect("it is short");
+        assert!(
+            poll(&mut ready, patience).expect("it can be waited for") > 0,
+            "nothing after {:?}",
+            self.shown
+        );
+        let mut bytes = [0; 4096];
+        let read = self.master.read(&mut bytes).unwrap_or(0);
+        self.shown += &String::from_utf8_lossy(&bytes[..read]);
+        read > 0
     }
 
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
     }
 
+    #[track_caller]
     fn exit_code(&mut self) -> i32 {
+        while self.read() {}
         self.child.wait().expect("it is ours").code().expect("it ended by itself")
     }
 }

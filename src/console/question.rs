@@ -29,7 +29,7 @@ pub(super) enum Value {
 /// Why nothing can be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Mistake {
-    /// A key or another word of a command line has a space or a control byte in it, or nothing.
+    /// A key or another word has a space or a control byte in it, or nothing.
     BadWord,
     /// A command that stores, of another form.
     Form(&'static Verb),
@@ -49,7 +49,12 @@ impl Question {
 
     /// Reads a line as it was typed.
     pub(super) fn typed(line: &[u8]) -> Result<Question, Mistake> {
-        let line = line.trim_ascii();
+        let question = Question::read(line.trim_ascii())?;
+        // What was pasted may have more than one line.
+        if question.line.contains(&b'\n') { Err(Mistake::BadWord) } else { Ok(question) }
+    }
+
+    fn read(line: &[u8]) -> Result<Question, Mistake> {
         let Some((verb, place)) = storing(words(line).next().unwrap_or_default()) else {
             return Ok(Question { line: line.to_vec(), value: Value::Absent });
         };
@@ -121,13 +126,18 @@ impl Question {
         Ends::of(&self.words())
     }
 
+    /// The name of the command; empty if there is none.
+    pub(super) fn name(&self) -> &[u8] {
+        words(&self.line).next().unwrap_or_default()
+    }
+
     pub(super) fn words(&self) -> Vec<&[u8]> {
         words(&self.line).collect()
     }
 
     /// The keys that it is about.
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        let verb = words(&self.line).next().and_then(Verb::find);
+        let verb = Verb::find(self.name());
         let first = verb.and_then(Verb::first_key).unwrap_or(usize::MAX);
         let most = if verb.is_some_and(|verb| matches!(verb.takes, Takes::Keys(_))) { usize::MAX } else { 1 };
         words(&self.line).skip(first).take(most)
@@ -136,8 +146,8 @@ impl Question {
     /// The line for the history. A value that was typed may be a secret: its quotes are empty there.
     pub(super) fn told(&self) -> String {
         let mut words = self.words();
-        let place = words.first().and_then(|name| storing(name)).map(|(_, place)| place);
-        if let (Value::Given(_), Some(length)) = (&self.value, place.and_then(|place| words.get_mut(place))) {
+        let length = storing(self.name()).and_then(|(_, place)| words.get_mut(place));
+        if let (Value::Given(_), Some(length)) = (&self.value, length) {
             *length = b"\"\"";
         }
         String::from_utf8_lossy(&words.join(&b' ')).into_owned()
@@ -147,7 +157,7 @@ impl Question {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Mistake::BadWord => f.write_str("no word but the value may be empty or have spaces in it"),
+            Mistake::BadWord => f.write_str("only a value may be empty, or hold spaces and line ends"),
             Mistake::Form(verb) => {
                 write!(f, "{} {}: the value in quotes, or its length", verb.name, verb.form)
             }
@@ -251,6 +261,9 @@ mod tests {
         check("  get a  b ", Ok("get a  b\r\n"));
         check("get \"a\"", Ok("get \"a\"\r\n"));
         check("nonsense \"x", Ok("nonsense \"x\r\n"));
+        check("get a\nflush_all", Err(Mistake::BadWord));
+        check("set a 0 0 \"x\" noreply\nflush_all", Err(Mistake::BadWord));
+        check("set a 0 0 \"x\ny\"", Ok("set a 0 0 3\r\nx\ny\r\n"));
         check("mg k v q", Ok("mg k v q\r\nmn\r\n"));
     }
 

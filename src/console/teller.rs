@@ -71,7 +71,7 @@ impl<'a> Teller<'a> {
     fn pretty(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
         let word = |nth| harmless(entry.words().nth(nth).unwrap_or_default());
         match entry.word(0) {
-            "END" | "EN" if !is_reading(self.question) && self.question.words()[0] != b"mg" => Ok(()),
+            "END" | "EN" if !is_reading(self.question) && self.question.name() != b"mg" => Ok(()),
             "END" if self.told > 0 => Ok(()),
             "END" | "EN" => writeln!(to, "{}", "no value".dim()),
             "LVALUE" => {
@@ -102,7 +102,7 @@ impl<'a> Teller<'a> {
         if !entry.is_last(self.question.ends()) {
             return writeln!(to, "{line}");
         }
-        let remark = remark(self.question.words()[0], entry);
+        let remark = remark(self.question.name(), entry);
         let line = if entry.word(0) == "HD" { "HD".to_owned() } else { line };
         let gap = if remark.is_empty() { "" } else { "  " };
         writeln!(to, "{}{gap}{}", coloured(line, self.verdict), remark.dim())
@@ -143,7 +143,7 @@ fn lease(key: &str, entry: &Entry) -> String {
         Some(_) => format!("; a stale copy, {}", bytes(entry)),
     };
     match entry.word(2) {
-        json::BUSY => format!("wait: somebody else loads it{copy}"),
+        json::BUSY => format!("wait: it is being loaded{copy}"),
         token => {
             format!(
                 "token {token}: yours to load, then lease-set {key} {token} <flags> <exptime> <value>{copy}"
@@ -164,7 +164,7 @@ fn flags(entry: &Entry, from: usize) -> String {
     let words = entry.words().skip(from).map(|word| match word {
         b"W" => "W: yours to load, then ms … C<token>".to_owned(),
         b"X" => "X: a stale copy".to_owned(),
-        b"Z" => "Z: somebody else loads it".to_owned(),
+        b"Z" => "Z: it is being loaded".to_owned(),
         _ => harmless(word),
     });
     words.collect::<Vec<_>>().join("  ")
@@ -173,7 +173,7 @@ fn flags(entry: &Entry, from: usize) -> String {
 /// What an answer means, where that is easily misread.
 fn remark(verb: &[u8], entry: &Entry) -> String {
     match (verb, entry.word(0)) {
-        (b"lease-set", "NOT_STORED") => "the token is not valid any more: nothing was kept".to_owned(),
+        (b"lease-set", "NOT_STORED") => "the token is not valid: nothing was kept".to_owned(),
         (b"lease-set", "STALE_STORED") => "voided meanwhile: kept as a stale copy".to_owned(),
         (b"delete", "NOT_FOUND") => "leases on it are void all the same".to_owned(),
         (_, "HD") => flags(entry, 1),
@@ -219,13 +219,13 @@ mod tests {
         check(
             "lease-get a",
             "LVALUE a 1 0 3\r\nold\r\nEND\r\n",
-            "a  wait: somebody else loads it; a stale copy, 3 bytes\nold\n",
+            "a  wait: it is being loaded; a stale copy, 3 bytes\nold\n",
         );
         check("set a 0 0 \"x\"", "STORED\r\n", "STORED\n");
         check(
             "lease-set a 9 0 0 \"x\"",
             "NOT_STORED\r\n",
-            "NOT_STORED  the token is not valid any more: nothing was kept\n",
+            "NOT_STORED  the token is not valid: nothing was kept\n",
         );
         check("mg a c N0", "HD c9 W\r\n", "HD  c9  W: yours to load, then ms … C<token>\n");
         check("mg a v t", "VA 2 t-1 X\r\nhi\r\n", "2 bytes  t-1  X: a stale copy\nhi\n");

@@ -30,7 +30,7 @@ impl Verdict {
         match last.word(0) {
             "END" if is_reading(question) && hits < question.keys().count() => Verdict::Missed,
             "HD" | "VA" if has_no_value(last) => Verdict::Missed,
-            "EN" if Verb::find(question.words()[0]).is_some_and(|verb| verb.takes == Takes::Nothing) => {
+            "EN" if Verb::find(question.name()).is_some_and(|verb| verb.takes == Takes::Nothing) => {
                 Verdict::Done
             }
             "EN" | "EX" | "EXISTS" | "NF" | "NOT_FOUND" | "NOT_STORED" | "NS" | "STALE_STORED" => {
@@ -45,8 +45,7 @@ impl Verdict {
 }
 
 pub(super) fn is_reading(question: &Question) -> bool {
-    let verb = question.words().first().and_then(|name| Verb::find(name));
-    verb.is_some_and(|verb| matches!(verb.takes, Takes::Keys(_)))
+    Verb::find(question.name()).is_some_and(|verb| matches!(verb.takes, Takes::Keys(_)))
 }
 
 pub(super) fn is_number(word: &str) -> bool {
