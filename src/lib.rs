@@ -25,7 +25,8 @@
 //! assert_eq!(cache.lease_set(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
 //! ```
 //!
-//! The module `bench` is the load generator, `leasehold bench`.
+//! The module `bench` is the load generator, `leasehold bench`, and `console` what a person has of a server in a
+//! terminal, `leasehold cli` and `leasehold top`.
 //!
 //! [`protocol`] turns bytes into requests and answers into bytes, [`command`] answers one request; ARCHITECTURE.md
 //! says which layer may name which.
@@ -39,6 +40,8 @@ pub mod cache;
 pub mod client;
 pub mod clock;
 pub mod command;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod metrics;
 pub mod protocol;
 #[cfg(feature = "server")]

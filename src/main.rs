@@ -8,18 +8,21 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use leasehold::bench;
+use leasehold::console::{Cli, Top};
 use leasehold::server::HealthCheck;
 
 /// A program, handed its command line; the first word stands for its own name.
 type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Whatever else comes first belongs to the server, which takes memcached's flags.
-const SUBCOMMANDS: [(&str, Program); 5] = [
+const SUBCOMMANDS: [(&str, Program); 7] = [
     ("bench", bench::main),
+    ("cli", Cli::main),
     ("completions", manual::completions),
     ("handover", serve::handover),
     ("healthcheck", HealthCheck::main),
     ("man", manual::page),
+    ("top", Top::main),
 ];
 
 fn main() -> ExitCode {

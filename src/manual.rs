@@ -8,6 +8,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use leasehold::bench;
+use leasehold::console::{Cli, Top};
 use leasehold::server::{HealthCheck, Options};
 
 /// What `leasehold man` is told.
@@ -76,6 +77,7 @@ fn whole() -> Command {
     server()
         .display_name("leasehold")
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
+        .subcommand(Cli::command())
         .subcommand(completer())
         .subcommand(
             handover
@@ -84,6 +86,7 @@ fn whole() -> Command {
         )
         .subcommand(HealthCheck::command())
         .subcommand(man())
+        .subcommand(Top::command())
 }
 
 fn man() -> Command {

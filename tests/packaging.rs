@@ -1,6 +1,6 @@
 //! What is shipped beside the server: its manual, completions and health check, and files that name its flags.
 
-#![cfg(all(feature = "bench", feature = "server"))]
+#![cfg(all(feature = "bench", feature = "console", feature = "server"))]
 
 mod served;
 
@@ -22,7 +22,7 @@ fn printed(line: &str) -> String {
     String::from_utf8(output.stdout).expect("it is text")
 }
 
-const SUBCOMMANDS: [&str; 5] = ["bench", "completions", "handover", "healthcheck", "man"];
+const SUBCOMMANDS: [&str; 7] = ["bench", "cli", "completions", "handover", "healthcheck", "man", "top"];
 
 #[test]
 fn the_manual_tells_every_flag_and_every_subcommand() {

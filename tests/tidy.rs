@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 9] = [
+const LAYERS: [(&str, &[&str], Waits); 10] = [
     ("clock", &[], Waits::Never),
     ("protocol", &[], Waits::Never),
     ("cache", &["clock"], Waits::Never),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&str], Waits); 9] = [
     ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
     ("bench", &["clock"], Waits::Often),
     ("client", &["clock"], Waits::Often),
+    ("console", &["client", "clock", "protocol"], Waits::Often),
     ("server", &["cache", "clock", "command", "metrics", "protocol"], Waits::Often),
     ("admin", &["cache", "clock", "command", "metrics", "protocol", "server"], Waits::Often),
 ];

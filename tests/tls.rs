@@ -131,6 +131,25 @@ fn values_of_all_sizes_go_through() {
     server.stop();
 }
 
+#[cfg(feature = "console")]
+#[test]
+fn the_terminals_programs_ask_for_an_authority() {
+    let authority = Authority::new("console");
+    authority.write("other.pem", &Authority::new("console-other").issuer.pem());
+    let server = authority.start("");
+    let ask = |file: &str| {
+        let line = format!("cli localhost:{} --ca {} mn", server.address().port(), authority.path(file));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        command.args(line.split(' ')).output().expect("the binary starts")
+    };
+    let trusted = ask("ca.pem");
+    assert_eq!((&trusted.stdout[..], trusted.status.code()), (&b"MN\n"[..], Some(0)), "{trusted:?}");
+    let refused = ask("other.pem");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && why.contains("certificate"), "{why}");
+    server.stop();
+}
+
 #[test]
 fn whoever_must_show_a_certificate_is_asked_for_it() {
     let authority = Authority::new("verify");

@@ -97,6 +97,14 @@ impl Server {
         Server { weight: weight.max(1), ..self }
     }
 
+    /// Its name or address alone; nothing for a Unix socket.
+    pub(crate) fn host(&self) -> &str {
+        match &self.place {
+            Place::Tcp { host, .. } => host.trim_start_matches('[').trim_end_matches(']'),
+            Place::Unix(_) => "",
+        }
+    }
+
     /// What libmemcached calls it on its ring.
     pub(super) fn ketama_name(&self) -> String {
         match &self.place {

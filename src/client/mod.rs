@@ -64,6 +64,8 @@ pub use self::lease::{Filled, Lease, Leased};
 use self::pool::Pool;
 use self::ring::Ring;
 pub use self::ring::Spread;
+#[cfg(feature = "console")]
+pub(crate) use self::stream::Stream;
 pub use self::value::Value;
 pub use self::verbs::{Changed, Store};
 use self::wire::{Key, Question, Reply};

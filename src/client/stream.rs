@@ -12,7 +12,7 @@ use super::config::{Config, Place, Server};
 use super::wire::{Question, Reply, Word};
 
 /// Either kind of socket.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -28,7 +28,7 @@ impl Target {
     /// A connection that is ready for questions.
     pub(super) async fn open(&self) -> io::Result<Box<dyn Stream>> {
         let opened = timeout(self.config.connect_timeout, async {
-            let mut stream = self.connect().await?;
+            let mut stream = self.server.connect().await?;
             if let Some(login) = &self.config.login {
                 log_in(&mut stream, Question::login(&login.user, &login.password)).await?;
             }
@@ -36,12 +36,14 @@ impl Target {
         });
         opened.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
     }
+}
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        match &self.server.place {
-            Place::Tcp { host, port } => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let stream = TcpStream::connect((host, *port)).await?;
+impl Server {
+    /// A socket to it, of which nothing is known yet.
+    pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.place {
+            Place::Tcp { port, .. } => {
+                let stream = TcpStream::connect((self.host(), *port)).await?;
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }

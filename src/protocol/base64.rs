@@ -25,7 +25,7 @@ pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The text of these bytes, padded, handed out four digits at a time.
-pub(super) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
+pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
     for group in bytes.chunks(3) {
         let mut padded = [0; 4];
         padded[1..=group.len()].copy_from_slice(group);

@@ -6,7 +6,7 @@
 //! Deliberately absent: meaning. Nothing here knows what a cache holds.
 
 mod admin;
-mod base64;
+pub(crate) mod base64;
 mod decoder;
 mod fast;
 mod grammar;

@@ -1,5 +1,7 @@
 //! A real memcached, where one is installed: `memcached`, or the program that the environment's `MEMCACHED` names.
 
+#![allow(dead_code, reason = "each test uses its own part")]
+
 use std::env;
 use std::ffi::OsString;
 use std::net::{TcpListener, TcpStream};

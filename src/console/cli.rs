@@ -1,0 +1,259 @@
+//! `leasehold cli`: one command, a file of them, or a conversation.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::future;
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use super::connect::Connect;
+use super::history::History;
+use super::link::{Link, Ready, Trouble};
+use super::prompt::{Input, Prompt};
+use super::question::{Mistake, Question, Value, help};
+use super::teller::{Form, Teller};
+use super::verdict::Verdict;
+
+/// Talk to a server: one command, those on the standard input, or a prompt.
+///
+/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in quotes; as an
+/// argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0 for what was found or done, 1 for
+/// a miss or a refused store, 2 for errors. docs/terminal.md tells the rest.
+#[derive(Debug, Parser)]
+#[command(name = "cli", bin_name = "leasehold cli")]
+pub struct Cli {
+    /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
+    server: Option<OsString>,
+
+    /// What to ask, and then end
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+
+    /// One JSON object for each answer
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// A conversation.
+struct Talk {
+    form: Form,
+    link: Link,
+    /// Whether Ctrl-C ends what is under way rather than the program.
+    may_cancel: bool,
+    runtime: Runtime,
+}
+
+/// Why a program ends early.
+enum Failure {
+    Mistake(Mistake),
+    Trouble(Trouble),
+}
+
+impl Cli {
+    /// The subcommand, from its name to its exit code.
+    pub fn main(arguments: Vec<OsString>) -> ExitCode {
+        let cli = match Cli::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => {
+                let _ = error.print();
+                return if error.use_stderr() { Verdict::Failed.code().into() } else { ExitCode::SUCCESS };
+            }
+        };
+        let told = cli.run().unwrap_or_else(|failure| match failure {
+            // Who reads it has enough, as `head` has.
+            Failure::Trouble(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                Verdict::Done
+            }
+            failure => {
+                eprintln!("leasehold cli: {failure}");
+                Verdict::Failed
+            }
+        });
+        told.code().into()
+    }
+
+    fn run(mut self) -> Result<Verdict, Failure> {
+        // The first word is a server if it can be no command.
+        let is_server = |word: &OsStr| word.as_encoded_bytes().iter().any(|byte| matches!(byte, b':' | b'/'));
+        let (server, first) = match self.server.take() {
+            Some(word) if is_server(&word) => (Some(word), None),
+            first => (None, first),
+        };
+        let words: Vec<_> = first.into_iter().chain(self.command).map(OsString::into_vec).collect();
+        let is_typed = words.is_empty() && io::stdin().is_terminal();
+        let form = match (self.json, io::stdout().is_terminal()) {
+            (true, _) => Form::Json,
+            (false, false) => Form::Plain,
+            (false, true) => Form::Pretty,
+        };
+        let target = self.connect.target(server.as_deref())?;
+        let name = target.server.to_string();
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Setup)?;
+        let mut talk = Talk { form, link: Link::new(target), may_cancel: is_typed, runtime };
+        if is_typed {
+            talk.converse(&name)
+        } else if words.is_empty() {
+            talk.play(&mut io::stdin().lock())
+        } else {
+            talk.ask(&Question::argued(&words, standard_input)?).map_err(Failure::from)
+        }
+    }
+}
+
+impl Talk {
+    /// Asks, and tells the answer. What is cancelled is missed.
+    fn ask(&mut self, question: &Question) -> Result<Verdict, Trouble> {
+        let (link, may_cancel) = (&mut self.link, self.may_cancel);
+        let mut teller = Teller::new(self.form, question);
+        let mut hear = |entry| teller.hear(entry, &mut io::stdout());
+        let answered = async {
+            if link.ready().await? == Ready::Again {
+                eprintln!("the server had hung up; connected again");
+            }
+            link.ask(question, &mut hear).await
+        };
+        let answered = self.runtime.block_on(async {
+            tokio::select! {
+                answered = answered => Some(answered),
+                () = cancelled(may_cancel) => None,
+            }
+        });
+        match answered {
+            Some(answered) => answered?,
+            None => {
+                eprintln!("cancelled; the connection is closed, and its leases are given back");
+                return Ok(Verdict::Missed);
+            }
+        }
+        teller.end(&mut io::stdout()).map_err(Trouble::Output)
+    }
+
+    /// Asks all that is written there; how the worst of it went.
+    fn play(&mut self, script: &mut dyn BufRead) -> Result<Verdict, Failure> {
+        let (mut worst, mut line) = (Verdict::Done, Vec::new());
+        while read_line(script, &mut line)? {
+            match &line[..] {
+                b"" => continue,
+                b"quit" => break,
+                _ => {}
+            }
+            let mut question = Question::typed(&line)?;
+            if let Value::Announced(bytes) = question.value {
+                question.give(block(script, bytes)?)?;
+            }
+            worst = worst.max(self.ask(&question)?);
+        }
+        Ok(worst)
+    }
+
+    /// Asks what is typed, until Ctrl-D.
+    fn converse(&mut self, server: &str) -> Result<Verdict, Failure> {
+        self.runtime.block_on(self.link.ready())?;
+        let path = |name| env::var_os(name).map(PathBuf::from);
+        let prompt = Prompt::new(History::new(path("XDG_STATE_HOME"), path("HOME")));
+        let mut prompt = prompt.map_err(|error| Trouble::Output(io::Error::other(error)))?;
+        loop {
+            let line = match prompt.read(&format!("{server}> ")) {
+                Input::Cancelled => continue,
+                Input::Left => return Ok(Verdict::Done),
+                Input::Line(line) => line,
+            };
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [] => {}
+                ["help"] => print!("{}", help(None)),
+                ["help", name, ..] => print!("{}", help(Some(name))),
+                ["exit" | "quit"] => return Ok(Verdict::Done),
+                _ => self.answer(&line, &mut prompt),
+            }
+        }
+    }
+
+    fn answer(&mut self, line: &str, prompt: &mut Prompt) {
+        let asked = Question::typed(line.as_bytes()).map_err(Failure::from).and_then(|mut question| {
+            prompt.remember(&question);
+            if let Value::Announced(bytes) = question.value {
+                let Some(value) = typed_value(prompt, bytes) else { return Ok(()) };
+                question.give(value)?;
+            }
+            self.ask(&question)?;
+            Ok(())
+        });
+        if let Err(failure) = asked {
+            eprintln!("{failure}");
+        }
+    }
+}
+
+/// Never, if it may not be.
+async fn cancelled(may_cancel: bool) {
+    if !may_cancel || tokio::signal::ctrl_c().await.is_err() {
+        future::pending().await
+    }
+}
+
+/// Lines until they make so many bytes; `None` if the user gives up.
+fn typed_value(prompt: &mut Prompt, bytes: usize) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    while value.len() < bytes {
+        let Input::Line(line) = prompt.read("value> ") else { return None };
+        if !value.is_empty() {
+            value.push(b'\n');
+        }
+        value.extend_from_slice(line.as_bytes());
+    }
+    Some(value)
+}
+
+/// The next line without its end; `false` where there is none.
+fn read_line(script: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool, Mistake> {
+    line.clear();
+    let bytes = script.read_until(b'\n', line).map_err(|_| Mistake::Input)?;
+    line.truncate(line.trim_ascii_end().len());
+    Ok(bytes > 0)
+}
+
+/// A data block of a script, which ends with a line's end.
+fn block(script: &mut dyn BufRead, bytes: usize) -> Result<Vec<u8>, Mistake> {
+    let (mut value, mut rest) = (Vec::new(), Vec::new());
+    script.take(bytes as u64).read_to_end(&mut value).map_err(|_| Mistake::Input)?;
+    script.read_until(b'\n', &mut rest).map_err(|_| Mistake::Input)?;
+    let over = rest.strip_suffix(b"\n").unwrap_or(&rest);
+    let over = over.strip_suffix(b"\r").unwrap_or(over);
+    value.extend_from_slice(over);
+    Ok(value)
+}
+
+fn standard_input() -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    io::stdin().lock().read_to_end(&mut value)?;
+    Ok(value)
+}
+
+impl From<Mistake> for Failure {
+    fn from(mistake: Mistake) -> Failure {
+        Failure::Mistake(mistake)
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        Failure::Trouble(trouble)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::Mistake(mistake) => mistake.fmt(f),
+            Failure::Trouble(trouble) => trouble.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What both programs are told of their server.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::link::{Target, Trouble, tls};
+use crate::client::Login;
+
+/// How to be let in.
+#[derive(Args, Debug)]
+pub struct Connect {
+    /// Who asks, where the server wants to know (-Y)
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+
+    /// File with the password of --user in its first line
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+
+    /// Speak TLS, with a server that an authority in this file vouches for
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Connect {
+    /// # Errors
+    /// If a file cannot be read, with its name, or if the server's name is none.
+    pub(super) fn target(&self, server: Option<&OsStr>) -> Result<Target, Trouble> {
+        self.read(server).map_err(Trouble::Setup)
+    }
+
+    fn read(&self, server: Option<&OsStr>) -> io::Result<Target> {
+        let server = server.map_or(SERVER_DEFAULT.into(), OsStr::to_string_lossy);
+        // A path that begins here is a path, too.
+        let server = if server.contains('/') {
+            std::path::absolute(&*server)?.to_string_lossy().into_owned()
+        } else {
+            server.into_owned()
+        };
+        let login = match (&self.user, &self.password_file) {
+            (Some(user), Some(file)) => Some(Login { user: user.clone(), password: password(file)? }),
+            _ => None,
+        };
+        let tls = self.ca.as_ref().map(|file| tls(file).map_err(|error| named(error, file))).transpose()?;
+        Ok(Target { login, server: server.parse().map_err(io::Error::other)?, tls })
+    }
+}
+
+fn password(file: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(file).map_err(|error| named(error, file))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn named(error: io::Error, file: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+}
+
+const SERVER_DEFAULT: &str = "127.0.0.1:11211";

@@ -1,0 +1,86 @@
+//! What was typed, kept from one session to the next: in `$XDG_STATE_HOME/leasehold/history`, for its owner's eyes only.
+//!
+//! Each line is appended at once, so that sessions side by side lose nothing. A history that cannot be read or written
+//! is none: nobody was promised one.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// A file of lines.
+pub(super) struct History(Option<PathBuf>);
+
+impl History {
+    /// Where it belongs, by the values of `XDG_STATE_HOME` and `HOME`.
+    pub(super) fn new(state: Option<PathBuf>, home: Option<PathBuf>) -> History {
+        let state = state.filter(|path| path.is_absolute());
+        let state = state.or_else(|| Some(home.filter(|path| path.is_absolute())?.join(".local/state")));
+        History(state.map(|state| state.join("leasehold/history")))
+    }
+
+    /// The newest lines, oldest first. A file that has grown too long is cut to them.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let Some(path) = &self.0 else { return Vec::new() };
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let newest = lines[lines.len().saturating_sub(LINES_KEPT)..].to_vec();
+        if lines.len() > LINES_MAX {
+            // A hard link or another's open file stays what it was; ours begins anew.
+            let _ = fs::remove_file(path);
+            self.append(&newest.join("\n"));
+        }
+        newest
+    }
+
+    pub(super) fn append(&self, line: &str) {
+        let Some(path) = &self.0 else { return };
+        if let Some(folder) = path.parent() {
+            let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        }
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    }
+}
+
+const LINES_KEPT: usize = 1_000;
+/// So far it may grow until the next start.
+const LINES_MAX: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_kept_for_their_owner_alone() {
+        let state = std::env::temp_dir().join(format!("leasehold-history-{}", std::process::id()));
+        let history = History::new(Some(state.clone()), None);
+        assert!(history.lines().is_empty());
+        history.append("get a");
+        history.append("get b");
+        assert_eq!(history.lines(), ["get a", "get b"]);
+        let path = state.join("leasehold/history");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        (0..LINES_MAX).for_each(|nth| history.append(&format!("get {nth}")));
+        assert_eq!(history.lines().len(), LINES_KEPT);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), LINES_KEPT);
+        assert_eq!(history.lines()[LINES_KEPT - 1], "get 1999");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    #[test]
+    fn it_has_its_place() {
+        let place = |state: Option<&str>, home: Option<&str>| {
+            History::new(state.map(PathBuf::from), home.map(PathBuf::from)).0
+        };
+        assert_eq!(place(Some("/state"), Some("/home/ann")), Some("/state/leasehold/history".into()));
+        let home = Some("/home/ann/.local/state/leasehold/history".into());
+        assert_eq!(place(None, Some("/home/ann")), home);
+        assert_eq!(place(Some("relative"), Some("/home/ann")), home);
+        assert_eq!(place(None, None), None);
+    }
+}

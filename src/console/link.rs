@@ -1,0 +1,189 @@
+//! The connection to one server: opened when it is needed, by TLS and with a name where these are wanted.
+//!
+//! Nothing is asked twice. A connection that turns out to be closed before anything was sent is opened again; who loses
+//! one with a question under way is told that nobody knows whether it was done.
+
+use std::fmt;
+use std::future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::question::Question;
+use super::reply::{Entry, Garbled};
+use super::verbs::Ends;
+use crate::client::{Login, Server, Stream};
+
+/// Whom to connect to, and how.
+pub(super) struct Target {
+    pub(super) login: Option<Login>,
+    pub(super) server: Server,
+    pub(super) tls: Option<TlsConnector>,
+}
+
+/// One connection after the other.
+pub(super) struct Link {
+    input: BytesMut,
+    stream: Option<Box<dyn Stream>>,
+    target: Target,
+}
+
+/// Whether a question can be sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ready {
+    /// The server had hung up since the last answer, and was called again.
+    Again,
+    /// For the first time, or still.
+    Yes,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server hung up with a question under way.
+    Closed,
+    /// It does not speak the protocol.
+    Garbled,
+    /// It does not let this user in; what it says.
+    Login(String),
+    /// What was heard cannot be told.
+    Output(io::Error),
+    /// What was asked for on the command line cannot be had.
+    Setup(io::Error),
+    /// There is no connection.
+    Unreachable(io::Error),
+}
+
+impl Link {
+    pub(super) fn new(target: Target) -> Link {
+        Link { input: BytesMut::new(), stream: None, target }
+    }
+
+    /// Sees to it that there is a connection.
+    pub(super) async fn ready(&mut self) -> Result<Ready, Trouble> {
+        let was_open = self.stream.is_some();
+        if was_open && self.is_open().await {
+            return Ok(Ready::Yes);
+        }
+        self.input.clear();
+        self.stream = None;
+        let opened = timeout(CONNECT_WITHIN, self.open()).await;
+        opened.unwrap_or_else(|_| Err(Trouble::Unreachable(io::ErrorKind::TimedOut.into())))?;
+        Ok(if was_open { Ready::Again } else { Ready::Yes })
+    }
+
+    /// Asks, and hands over what is answered, line by line. If it fails, or is given up, the connection is closed.
+    pub(super) async fn ask(
+        &mut self,
+        question: &Question,
+        hear: &mut dyn FnMut(Entry) -> io::Result<()>,
+    ) -> Result<(), Trouble> {
+        let mut stream = self.stream.take().ok_or(Trouble::Closed)?;
+        let ends = question.ends();
+        let sent = match stream.write_all(&question.bytes()).await {
+            Ok(()) => stream.flush().await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|_| Trouble::Closed)?;
+        loop {
+            while let Some(entry) = Entry::read(&mut self.input)? {
+                let is_last = if ends == Ends::Silent { entry.line == b"MN" } else { entry.is_last(ends) };
+                if !(is_last && ends == Ends::Silent) {
+                    hear(entry).map_err(Trouble::Output)?;
+                }
+                if is_last {
+                    self.stream = Some(stream);
+                    return Ok(());
+                }
+            }
+            match stream.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) if matches!(ends, Ends::Closing | Ends::Never) => return Ok(()),
+                Ok(0) | Err(_) => return Err(Trouble::Closed),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the server has neither hung up nor said what nobody asked for.
+    async fn is_open(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        // What the socket knows is asked for while others have their turn.
+        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            _ = stream.read_buf(&mut self.input) => false,
+            () = future::ready(()) => true,
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Trouble> {
+        let Target { login, server, tls } = &self.target;
+        let stream = server.connect().await.map_err(Trouble::Unreachable)?;
+        self.stream = Some(match tls {
+            None => stream,
+            Some(connector) => {
+                let name = ServerName::try_from(server.host().to_owned());
+                let name = name.map_err(|error| Trouble::Unreachable(io::Error::other(error)))?;
+                Box::new(connector.connect(name, stream).await.map_err(Trouble::Unreachable)?)
+            }
+        });
+        let Some(question) = login.as_ref().map(log_in) else { return Ok(()) };
+        let mut heard = Vec::new();
+        let mut hear = |entry: Entry| {
+            heard = entry.line;
+            Ok(())
+        };
+        self.ask(&question, &mut hear).await?;
+        if heard == b"STORED" { Ok(()) } else { Err(Trouble::Login(super::body::harmless(&heard))) }
+    }
+}
+
+impl From<Garbled> for Trouble {
+    fn from(_: Garbled) -> Trouble {
+        Trouble::Garbled
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Trouble::Closed => {
+                f.write_str("the server hung up before it answered: whether it was done is not known")
+            }
+            Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
+            Trouble::Login(answer) => write!(f, "not let in: {answer}"),
+            Trouble::Output(error) => write!(f, "the answer cannot be written: {error}"),
+            Trouble::Setup(error) => error.fmt(f),
+            Trouble::Unreachable(error) => write!(f, "no connection: {error}"),
+        }
+    }
+}
+
+/// TLS with servers that one of the authorities in a file vouches for.
+pub(super) fn tls(authorities: &Path) -> io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authorities).map_err(io::Error::other)? {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()).into())
+}
+
+fn log_in(login: &Login) -> Question {
+    let words = format!("{} {}", login.user, login.password);
+    let line = format!("set login 0 0 {}", words.len());
+    Question { line: line.into(), value: super::question::Value::Given(words.into()) }
+}
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,259 @@
+//! Answers told while they come: to a person, to a program, or as they are.
+
+use std::io::{self, Write};
+
+use ratatui::crossterm::style::{StyledContent, Stylize};
+
+use super::body::{harmless, shown};
+use super::json;
+use super::question::Question;
+use super::reply::Entry;
+use super::verbs::Ends;
+use super::verdict::{Verdict, is_reading};
+
+/// How answers are told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Form {
+    /// One JSON object on a line.
+    Json,
+    /// What the server says, less what only frames a value.
+    Plain,
+    /// For a terminal.
+    Pretty,
+}
+
+/// One answer on its way.
+pub(super) struct Teller<'a> {
+    form: Form,
+    question: &'a Question,
+    /// Values that came.
+    hits: usize,
+    /// Keys of which anything was told.
+    told: usize,
+    /// What a JSON object will be made of.
+    kept: Vec<Entry>,
+    verdict: Verdict,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(form: Form, question: &'a Question) -> Self {
+        Teller { form, question, hits: 0, told: 0, kept: Vec::new(), verdict: Verdict::Done }
+    }
+
+    /// Tells the next line of it.
+    pub(super) fn hear(&mut self, entry: Entry, to: &mut dyn Write) -> io::Result<()> {
+        self.hits += usize::from(matches!(entry.word(0), "META" | "VALUE"));
+        self.told += usize::from(matches!(entry.word(0), "LVALUE" | "META" | "VALUE"));
+        if entry.is_last(self.question.ends()) {
+            self.verdict = Verdict::of(self.question, self.hits, &entry);
+        }
+        match self.form {
+            Form::Json if entry.is_event() => writeln!(to, "{}", json::event(&entry)),
+            Form::Json => {
+                self.kept.push(entry);
+                Ok(())
+            }
+            Form::Plain => plain(&entry, to),
+            Form::Pretty => self.pretty(&entry, to),
+        }
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(self, to: &mut dyn Write) -> io::Result<Verdict> {
+        // A watcher's OK is no news once events have been told.
+        let is_news = self.question.ends() != Ends::Never || self.verdict == Verdict::Failed;
+        if self.form == Form::Json && is_news {
+            writeln!(to, "{}", json::answer(self.question, &self.kept))?;
+        }
+        Ok(self.verdict)
+    }
+
+    fn pretty(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
+        let word = |nth| harmless(entry.words().nth(nth).unwrap_or_default());
+        match entry.word(0) {
+            "END" | "EN" if !is_reading(self.question) && self.question.name() != b"mg" => Ok(()),
+            "END" if self.told > 0 => Ok(()),
+            "END" | "EN" => writeln!(to, "{}", "no value".dim()),
+            "LVALUE" => {
+                let told = lease(&word(1), entry);
+                writeln!(to, "{}  {}", word(1).bold(), told.dim())
+            }
+            "META" => {
+                let rest = harmless(&entry.words().skip(2).collect::<Vec<_>>().join(&b' '));
+                writeln!(to, "{}  {}", word(1).bold(), rest.dim())
+            }
+            "STAT" => {
+                let rest = harmless(&entry.words().skip(2).collect::<Vec<_>>().join(&b' '));
+                writeln!(to, "{:<32} {rest}", word(1))
+            }
+            "VALUE" => {
+                let unique = if word(4).is_empty() { String::new() } else { format!(", unique {}", word(4)) };
+                let told = format!("{}, flags {}{unique}", bytes(entry), word(2));
+                writeln!(to, "{}  {}", word(1).bold(), told.dim())
+            }
+            "VA" => writeln!(to, "{}", [bytes(entry), flags(entry, 2)].join("  ").trim_end().dim()),
+            _ => self.status(entry, to),
+        }?;
+        to.write_all(entry.data.as_deref().map(shown).unwrap_or_default().as_bytes())
+    }
+
+    fn status(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
+        let line = harmless(&entry.line);
+        if !entry.is_last(self.question.ends()) {
+            return writeln!(to, "{line}");
+        }
+        let remark = remark(self.question.name(), entry);
+        let line = if entry.word(0) == "HD" { "HD".to_owned() } else { line };
+        let gap = if remark.is_empty() { "" } else { "  " };
+        writeln!(to, "{}{gap}{}", coloured(line, self.verdict), remark.dim())
+    }
+}
+
+fn plain(entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
+    match entry.word(0) {
+        "END" | "EN" => return Ok(()),
+        "VALUE" => {}
+        "LVALUE" if entry.data.as_ref().is_some_and(Vec::is_empty) => {
+            to.write_all(&entry.line)?;
+            return to.write_all(b"\n");
+        }
+        _ => {
+            to.write_all(&entry.line)?;
+            to.write_all(b"\n")?;
+        }
+    }
+    if let Some(data) = &entry.data {
+        to.write_all(data)?;
+        to.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn coloured(line: String, verdict: Verdict) -> StyledContent<String> {
+    match verdict {
+        Verdict::Done => line.green(),
+        Verdict::Failed => line.red(),
+        Verdict::Missed => line.yellow(),
+    }
+}
+
+fn lease(key: &str, entry: &Entry) -> String {
+    let copy = match entry.data.as_deref() {
+        None | Some([]) => String::new(),
+        Some(_) => format!("; a stale copy, {}", bytes(entry)),
+    };
+    match entry.word(2) {
+        json::BUSY => format!("wait: it is being loaded{copy}"),
+        token => {
+            format!(
+                "token {token}: yours to load, then lease-set {key} {token} <flags> <exptime> <value>{copy}"
+            )
+        }
+    }
+}
+
+fn bytes(entry: &Entry) -> String {
+    match entry.data.as_deref().unwrap_or_default().len() {
+        1 => "1 byte".to_owned(),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// The flags of a meta answer, those of leases in words.
+fn flags(entry: &Entry, from: usize) -> String {
+    let words = entry.words().skip(from).map(|word| match word {
+        b"W" => "W: yours to load, then ms … C<token>".to_owned(),
+        b"X" => "X: a stale copy".to_owned(),
+        b"Z" => "Z: it is being loaded".to_owned(),
+        _ => harmless(word),
+    });
+    words.collect::<Vec<_>>().join("  ")
+}
+
+/// What an answer means, where that is easily misread.
+fn remark(verb: &[u8], entry: &Entry) -> String {
+    match (verb, entry.word(0)) {
+        (b"lease-set", "NOT_STORED") => "the token is not valid: nothing was kept".to_owned(),
+        (b"lease-set", "STALE_STORED") => "voided meanwhile: kept as a stale copy".to_owned(),
+        (b"delete", "NOT_FOUND") => "leases on it are void all the same".to_owned(),
+        (_, "HD") => flags(entry, 1),
+        (_, "ERROR") => "the server does not know that".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    fn told(form: Form, line: &str, heard: &str) -> (String, Verdict) {
+        let question = Question::typed(line.as_bytes()).unwrap();
+        let (mut teller, mut text) = (Teller::new(form, &question), Vec::new());
+        let mut input = BytesMut::from(heard);
+        while let Some(entry) = Entry::read(&mut input).unwrap() {
+            teller.hear(entry, &mut text).unwrap();
+        }
+        let verdict = teller.end(&mut text).unwrap();
+        (String::from_utf8(text).unwrap(), verdict)
+    }
+
+    /// Without its colours.
+    #[track_caller]
+    fn check(line: &str, heard: &str, expected: &str) {
+        let mut text = told(Form::Pretty, line, heard).0;
+        while let Some(start) = text.find("\x1b[") {
+            let end = start + text[start..].find('m').unwrap();
+            text.replace_range(start..=end, "");
+        }
+        assert_eq!(text, expected, "{line}");
+    }
+
+    #[test]
+    fn a_person_is_told_what_it_means() {
+        check("get a", "VALUE a 7 5\r\nhello\r\nEND\r\n", "a  5 bytes, flags 7\nhello\n");
+        check("gets a", "VALUE a 7 1 99\r\n1\r\nEND\r\n", "a  1 byte, flags 7, unique 99\n1\n");
+        check("get a", "END\r\n", "no value\n");
+        check("mg a v", "EN\r\n", "no value\n");
+        check(
+            "lease-get a",
+            "LVALUE a 1 0 3\r\nold\r\nEND\r\n",
+            "a  wait: it is being loaded; a stale copy, 3 bytes\nold\n",
+        );
+        check("set a 0 0 \"x\"", "STORED\r\n", "STORED\n");
+        check(
+            "lease-set a 9 0 0 \"x\"",
+            "NOT_STORED\r\n",
+            "NOT_STORED  the token is not valid: nothing was kept\n",
+        );
+        check("mg a c N0", "HD c9 W\r\n", "HD  c9  W: yours to load, then ms … C<token>\n");
+        check("mg a v t", "VA 2 t-1 X\r\nhi\r\n", "2 bytes  t-1  X: a stale copy\nhi\n");
+        check("stats", "STAT uptime 5\r\nEND\r\n", "uptime                           5\n");
+        check("watch", "OK\r\nts=1.0 gid=1 type=x\r\n", "OK\nts=1.0 gid=1 type=x\n");
+        check("get a", "CLIENT_ERROR \x1b[2J\r\n", "CLIENT_ERROR \\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn a_pipe_hears_values_without_their_frames() {
+        let plain = |line, heard| told(Form::Plain, line, heard);
+        assert_eq!(
+            plain("get a", "VALUE a 7 3\r\n\x1b\n!\r\nEND\r\n"),
+            ("\x1b\n!\n".to_owned(), Verdict::Done)
+        );
+        assert_eq!(plain("get a", "END\r\n"), (String::new(), Verdict::Missed));
+        assert_eq!(plain("mg a v t", "VA 2 t5\r\nhi\r\n"), ("VA 2 t5\nhi\n".to_owned(), Verdict::Done));
+        let granted = "LVALUE a 99 0 0\r\n\r\nEND\r\n";
+        assert_eq!(plain("lease-get a", granted), ("LVALUE a 99 0 0\n".to_owned(), Verdict::Missed));
+        assert_eq!(plain("stats", "STAT a 1\r\nEND\r\n").0, "STAT a 1\n");
+    }
+
+    #[test]
+    fn a_program_hears_one_object() {
+        let json = |line, heard| told(Form::Json, line, heard).0;
+        assert_eq!(json("delete a", "DELETED\r\n"), "{\"command\":\"delete a\",\"status\":\"DELETED\"}\n");
+        let events = "OK\r\nts=1.5 gid=1 type=x\r\n";
+        assert_eq!(json("watch", events), "{\"gid\":1,\"ts\":1.5,\"type\":\"x\"}\n");
+        assert_eq!(json("watch x", "ERROR\r\n"), "{\"command\":\"watch x\",\"status\":\"ERROR\"}\n");
+    }
+}

@@ -1,0 +1,137 @@
+//! The loop of the live view: samples, keys and signals come in, and the screen is drawn.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::super::link::{Link, Trouble};
+use super::sample::Sample;
+use super::screen::Screen;
+use super::view::View;
+use crate::clock::Clock;
+
+/// Whether it goes on.
+#[derive(Debug, Eq, PartialEq)]
+enum Wish {
+    Quit,
+    Stay,
+}
+
+/// Shows what the server does until the user has seen enough, or a signal says so.
+pub(super) async fn run(
+    terminal: &mut DefaultTerminal,
+    link: Link,
+    every: Duration,
+    server: String,
+) -> io::Result<()> {
+    let (tell, samples) = unbounded_channel();
+    tokio::select! {
+        () = follow(link, every, tell) => Ok(()),
+        ended = show(terminal, Screen::new(server), samples, events()) => ended,
+    }
+}
+
+/// Takes samples, one an interval. A server that does not answer is called again at the next.
+async fn follow(mut link: Link, every: Duration, tell: UnboundedSender<Result<Sample, Trouble>>) {
+    let (clock, mut ticks) = (Clock::system(), interval(every));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let taken = timeout(SILENCE_MAX, Sample::take(&mut link, &clock)).await;
+        let taken = taken.unwrap_or_else(|_| Err(Trouble::Unreachable(io::ErrorKind::TimedOut.into())));
+        if tell.send(taken).is_err() {
+            return;
+        }
+    }
+}
+
+async fn show(
+    terminal: &mut DefaultTerminal,
+    mut screen: Screen,
+    mut samples: UnboundedReceiver<Result<Sample, Trouble>>,
+    mut events: UnboundedReceiver<Event>,
+) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut last: Option<Sample> = None;
+    loop {
+        terminal.draw(|frame| screen.draw(frame))?;
+        tokio::select! {
+            Some(taken) = samples.recv() => match taken {
+                Ok(sample) => {
+                    screen.show(View::new(last.as_ref(), &sample));
+                    last = Some(sample);
+                }
+                Err(trouble) => {
+                    screen.trouble = Some(trouble.to_string());
+                    last = None;
+                }
+            },
+            // Without events there is no terminal any more.
+            event = events.recv() => match event {
+                Some(Event::Key(key)) if press(&mut screen, key) == Wish::Quit => return Ok(()),
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            _ = hangup.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+        }
+    }
+}
+
+fn press(screen: &mut Screen, key: KeyEvent) -> Wish {
+    match key.code {
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Wish::Quit,
+        KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
+        KeyCode::Char('p' | ' ') => screen.is_paused = !screen.is_paused,
+        KeyCode::Down => screen.scroll(1),
+        KeyCode::Left | KeyCode::Right | KeyCode::Tab => screen.turn(),
+        KeyCode::PageDown => screen.scroll(LINES_PER_PAGE),
+        KeyCode::PageUp => screen.scroll(-LINES_PER_PAGE),
+        KeyCode::Up => screen.scroll(-1),
+        _ => {}
+    }
+    Wish::Stay
+}
+
+/// What the terminal tells. To read it is to wait, so a thread does; it ends with the program.
+fn events() -> UnboundedReceiver<Event> {
+    let (tell, events) = unbounded_channel();
+    thread::spawn(move || {
+        while let Ok(event) = event::read()
+            && tell.send(event).is_ok()
+        {}
+    });
+    events
+}
+
+/// A server that says nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+const LINES_PER_PAGE: isize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::super::screen::Page;
+    use super::*;
+
+    #[test]
+    fn keys_do_what_the_last_line_says() {
+        let mut screen = Screen::new(String::new());
+        let mut press = |code: KeyCode| super::press(&mut screen, KeyEvent::from(code));
+        assert_eq!(press(KeyCode::Char('x')), Wish::Stay);
+        assert_eq!(press(KeyCode::Char('q')), Wish::Quit);
+        assert_eq!(press(KeyCode::Char('p')), Wish::Stay);
+        assert_eq!(press(KeyCode::Tab), Wish::Stay);
+        assert_eq!((screen.is_paused, screen.page), (true, Page::Policies));
+        let cancel = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(super::press(&mut screen, cancel), Wish::Quit);
+    }
+}

@@ -1,0 +1,103 @@
+//! `leasehold top`: what a server does, as it does it.
+//!
+//! A `sample` is what the server tells of itself, `view` what happened between two of them, `screen` how that looks, and
+//! `live` the loop around it.
+
+mod live;
+mod sample;
+mod screen;
+mod view;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::runtime::Builder;
+use tokio::time;
+
+use self::sample::Sample;
+use self::view::View;
+use super::connect::Connect;
+use super::link::{Link, Trouble};
+use super::verdict::Verdict;
+use crate::clock::Clock;
+
+/// Watch what a server does: commands, hits, leases, stale fills that were stopped, memory.
+///
+/// Any server that speaks memcached's protocol will do; what it does not tell is left out. Keys: q quits, p pauses, tab shows
+/// the policies, up and down move through them.
+#[derive(Debug, Parser)]
+#[command(name = "top", bin_name = "leasehold top")]
+pub struct Top {
+    /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
+    server: Option<PathBuf>,
+
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    interval: Duration,
+
+    /// Look twice, print what happened between, and end; also where the output is no terminal
+    #[arg(long)]
+    once: bool,
+
+    /// The same as one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Top {
+    /// The subcommand, from its name to its exit code.
+    pub fn main(arguments: Vec<OsString>) -> ExitCode {
+        let top = match Top::try_parse_from(arguments) {
+            Ok(top) => top,
+            Err(error) => {
+                let _ = error.print();
+                return if error.use_stderr() { Verdict::Failed.code().into() } else { ExitCode::SUCCESS };
+            }
+        };
+        match top.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(trouble) => {
+                eprintln!("leasehold top: {trouble}");
+                Verdict::Failed.code().into()
+            }
+        }
+    }
+
+    fn run(&self) -> Result<(), Trouble> {
+        let target = self.connect.target(self.server.as_deref().map(OsStr::new))?;
+        let (name, link) = (target.server.to_string(), Link::new(target));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Setup)?;
+        if self.once || self.json || !io::stdout().is_terminal() {
+            return runtime.block_on(self.once(link, &name));
+        }
+        let mut terminal = ratatui::try_init().map_err(Trouble::Output)?;
+        let shown = runtime.block_on(live::run(&mut terminal, link, self.interval, name));
+        ratatui::restore();
+        shown.map_err(Trouble::Output)
+    }
+
+    async fn once(&self, mut link: Link, server: &str) -> Result<(), Trouble> {
+        let clock = Clock::system();
+        let before = Sample::take(&mut link, &clock).await?;
+        time::sleep(self.interval).await;
+        let view = View::new(Some(&before), &Sample::take(&mut link, &clock).await?);
+        let text = if self.json { format!("{}\n", view.json(server)) } else { screen::text(server, &view) };
+        io::stdout().write_all(text.as_bytes()).map_err(Trouble::Output)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    let interval = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if interval < INTERVAL_MIN { Err("at least 0.1".to_owned()) } else { Ok(interval) }
+}
+
+/// To look is work for the server, too.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);

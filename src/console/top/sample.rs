@@ -1,0 +1,55 @@
+//! What a server tells of itself at one moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::link::{Link, Trouble};
+use super::super::question::Question;
+use super::super::reply::Entry;
+use crate::clock::Clock;
+
+/// The answers to `stats`, `stats memory` and `stats policies`, of which memcached knows the first alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sample {
+    /// When, on the clock of whoever asks.
+    pub(super) at: Duration,
+    stats: BTreeMap<String, String>,
+}
+
+impl Sample {
+    /// Asks for all of it.
+    pub(super) async fn take(link: &mut Link, clock: &Clock) -> Result<Sample, Trouble> {
+        link.ready().await?;
+        let mut sample = Sample { at: clock.elapsed(), stats: BTreeMap::new() };
+        for line in ["stats", "stats memory", "stats policies"] {
+            let mut hear = |entry| {
+                sample.hear(&entry);
+                Ok(())
+            };
+            link.ask(&Question::plain(line), &mut hear).await?;
+        }
+        Ok(sample)
+    }
+
+    fn hear(&mut self, entry: &Entry) {
+        if entry.word(0) == "STAT" {
+            self.stats.insert(entry.word(1).to_owned(), entry.word(2).to_owned());
+        }
+    }
+
+    /// Empty if it was not told.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.stats.get(name).map_or("", String::as_str)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name).parse().ok()
+    }
+
+    /// One of a test's making.
+    #[cfg(test)]
+    pub(super) fn of(at: Duration, stats: &[(&str, &str)]) -> Sample {
+        let stats = stats.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Sample { at, stats: stats.collect() }
+    }
+}

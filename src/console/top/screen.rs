@@ -1,0 +1,388 @@
+//! The view, drawn: on a terminal of at least 80 by 24, or as text.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Style, Stylize};
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Paragraph, RenderDirection, Row, Sparkline, Table};
+
+use super::view::{Panel, Policy, Reading, Unit, View};
+
+/// What a terminal shows.
+pub(super) struct Screen {
+    pub(super) server: String,
+    pub(super) view: Option<View>,
+    /// Why nothing new comes.
+    pub(super) trouble: Option<String>,
+    pub(super) is_paused: bool,
+    pub(super) page: Page,
+    /// Policies above the first one that is shown.
+    pub(super) scrolled: usize,
+    /// Throughput, and hits in a thousand reads; the newest first.
+    past: VecDeque<(u64, Option<u64>)>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Page {
+    Overview,
+    Policies,
+}
+
+impl Screen {
+    pub(super) fn new(server: String) -> Screen {
+        Screen {
+            server,
+            view: None,
+            trouble: None,
+            is_paused: false,
+            page: Page::Overview,
+            scrolled: 0,
+            past: VecDeque::new(),
+        }
+    }
+
+    /// Shows what is new, unless it is paused.
+    pub(super) fn show(&mut self, view: View) {
+        self.trouble = None;
+        if self.is_paused {
+            return;
+        }
+        if view.seconds > 0.0 {
+            let ratio = view.hit_ratio.map(|ratio| (ratio * 1000.0) as u64);
+            self.past.push_front((view.throughput() as u64, ratio));
+            self.past.truncate(PAST_MAX);
+        }
+        self.view = Some(view);
+    }
+
+    pub(super) fn turn(&mut self) {
+        self.page = match self.page {
+            Page::Overview => Page::Policies,
+            Page::Policies => Page::Overview,
+        };
+    }
+
+    /// Moves through the policies.
+    pub(super) fn scroll(&mut self, lines: isize) {
+        let last = self.view.as_ref().map_or(0, |view| view.policies.len().saturating_sub(1));
+        self.scrolled = self.scrolled.saturating_add_signed(lines).min(last);
+    }
+
+    pub(super) fn draw(&self, frame: &mut Frame) {
+        let rows = [Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)];
+        let [title, body, foot] = Layout::vertical(rows).areas(frame.area());
+        frame.render_widget(self.title(), title);
+        match (&self.view, self.page) {
+            (None, _) => {}
+            (Some(view), Page::Overview) => self.overview(view, frame, body),
+            (Some(view), Page::Policies) => self.policies(view, frame, body),
+        }
+        let last = match &self.trouble {
+            None => Line::from(KEYS).dim(),
+            Some(trouble) => Line::from(format!("{trouble}; trying again")).red(),
+        };
+        frame.render_widget(last, foot);
+    }
+
+    fn title(&self) -> Paragraph<'_> {
+        let mut line = Line::from(self.server.clone().bold());
+        if let Some(view) = &self.view {
+            line.push_span(format!("  {}, up {}", view.version, span(view.uptime_seconds)));
+        }
+        if self.is_paused {
+            line.push_span("  paused".yellow());
+        }
+        Paragraph::new(line)
+    }
+
+    fn overview(&self, view: &View, frame: &mut Frame, area: Rect) {
+        let rows = [Constraint::Length(10), Constraint::Length(8), Constraint::Min(0)];
+        let [above, middle, below] = Layout::vertical(rows).areas(area);
+        let halves = |area| -> [Rect; 2] {
+            Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(area)
+        };
+        let ([traffic, leases], [server, voids], [rate, ratio]) =
+            (halves(above), halves(middle), halves(below));
+        let places = [
+            (Panel::Traffic, traffic),
+            (Panel::Leases, leases),
+            (Panel::Server, server),
+            (Panel::Voids, voids),
+        ];
+        for (panel, place) in places {
+            let readings: Vec<_> = view.panel(panel).collect();
+            if !readings.is_empty() {
+                frame.render_widget(table(panel.title(), &readings), place);
+            }
+        }
+        let commands = self.past.iter().map(|(throughput, _)| Some(*throughput)).collect();
+        frame.render_widget(past(" commands a second ", commands, None), rate);
+        let told = view
+            .hit_ratio
+            .map_or(" hit ratio ".to_owned(), |ratio| format!(" hit ratio {:.1} % ", ratio * 100.0));
+        frame.render_widget(
+            past(&told, self.past.iter().map(|(_, ratio)| *ratio).collect(), Some(1000)),
+            ratio,
+        );
+    }
+
+    fn policies(&self, view: &View, frame: &mut Frame, area: Rect) {
+        let Some(first) = view.policies.first() else {
+            let block = Block::bordered().title(" policies ");
+            return frame.render_widget(Paragraph::new(NO_POLICIES).block(block), area);
+        };
+        let names = || first.readings.iter().map(|reading| reading.figure.name);
+        let right = |text: String| Line::from(text).right_aligned();
+        let head = [Line::from("prefix")].into_iter().chain(names().map(|name| right(name.to_owned())));
+        let head = Row::new(head).dim();
+        let row = |policy: &Policy| {
+            let rates = policy.readings.iter().map(|reading| right(rate(reading)));
+            Row::new([Line::from(policy.prefix.clone())].into_iter().chain(rates))
+        };
+        let width = |name: &str| Constraint::Length(name.len().max(RATE_WIDTH) as u16);
+        let widths = [Constraint::Fill(1)].into_iter().chain(names().map(width));
+        let rows = view.policies.iter().skip(self.scrolled).map(row);
+        let block = Block::bordered().title(" policies, a second ");
+        frame.render_widget(Table::new(rows, widths).header(head).block(block), area);
+    }
+}
+
+impl Panel {
+    fn title(self) -> &'static str {
+        match self {
+            Panel::Leases => "leases",
+            Panel::Server => "server",
+            Panel::Traffic => "traffic",
+            Panel::Voids => "voids",
+        }
+    }
+}
+
+/// All of it as plain text.
+pub(super) fn text(server: &str, view: &View) -> String {
+    let mut text = format!("{server}  {}, up {}\n", view.version, span(view.uptime_seconds));
+    let ratio = view.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
+    let mut line = |name: &str, rate: &str, total: &str| {
+        writeln!(text, "{name:<28} {rate:>12} {total:>12}").expect("a string takes all");
+    };
+    line("", "a second", "in all");
+    line("hit ratio", &ratio, "");
+    for panel in [Panel::Traffic, Panel::Leases, Panel::Voids, Panel::Server] {
+        for reading in view.panel(panel) {
+            let name = format!("{} {}", panel.title(), reading.figure.name);
+            line(&name, &rate(reading), &total(reading));
+        }
+    }
+    for policy in &view.policies {
+        for reading in &policy.readings {
+            line(&format!("{} {}", policy.prefix, reading.figure.name), &rate(reading), &total(reading));
+        }
+    }
+    text
+}
+
+fn table<'a>(title: &'a str, readings: &[&Reading]) -> Table<'a> {
+    let rows = readings.iter().map(|reading| {
+        let numbers = [rate(reading), total(reading)].map(|number| Line::from(number).right_aligned());
+        let [rate, total] = numbers;
+        let row = Row::new([Line::from(reading.figure.name), rate, total]);
+        if reading.figure.name == STOPPED && reading.total > 0 {
+            row.style(Style::new().green().bold())
+        } else {
+            row
+        }
+    });
+    let head = Row::new([
+        Line::from(""),
+        Line::from("a second").right_aligned(),
+        Line::from("in all").right_aligned(),
+    ]);
+    let widths = [Constraint::Length(16), Constraint::Fill(1), Constraint::Fill(1)];
+    Table::new(rows, widths).header(head.dim()).block(Block::bordered().title(format!(" {title} ")))
+}
+
+fn past(title: &str, values: Vec<Option<u64>>, most: Option<u64>) -> Sparkline<'static> {
+    let line = Sparkline::default().data(values).block(Block::bordered().title(title.to_owned())).cyan();
+    let line = line.direction(RenderDirection::RightToLeft);
+    match most {
+        None => line,
+        Some(most) => line.max(most),
+    }
+}
+
+fn rate(reading: &Reading) -> String {
+    match reading.per_second {
+        None => String::new(),
+        Some(rate) if reading.figure.unit == Unit::Bytes => bytes(rate),
+        Some(rate) => count(rate),
+    }
+}
+
+fn total(reading: &Reading) -> String {
+    let total = reading.total as f64;
+    match reading.figure.unit {
+        Unit::Bytes | Unit::BytesNow => bytes(total),
+        Unit::Events | Unit::Things => count(total),
+    }
+}
+
+/// With three or four digits.
+fn count(number: f64) -> String {
+    scaled(number, 1000.0, &["", " k", " M", " G", " T"])
+}
+
+fn bytes(number: f64) -> String {
+    scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+fn scaled(number: f64, step: f64, units: &[&str]) -> String {
+    let (mut number, mut units) = (number, units);
+    while let [_, rest @ ..] = units
+        && !rest.is_empty()
+        && number >= step * 10.0
+    {
+        (number, units) = (number / step, rest);
+    }
+    let is_small = number < 10.0 && number.fract() > 0.0;
+    let digits = usize::from(is_small);
+    format!("{number:.digits$}{}", units.first().unwrap_or(&""))
+}
+
+fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        (_, _, _) => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// What the whole of it is for.
+const STOPPED: &str = "stale not served";
+const KEYS: &str = "q quit  p pause  tab policies and back  up, down scroll";
+const NO_POLICIES: &str = "this server has no policies for prefixes";
+const RATE_WIDTH: usize = 9;
+/// Wider than most terminals.
+const PAST_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::super::sample::Sample;
+    use super::*;
+
+    fn view() -> View {
+        let sample = |at, hits: &str, refused: &str| {
+            let stats = [
+                ("pid", "1"),
+                ("uptime", "90061"),
+                ("leasehold_version", "0.1.0"),
+                ("cmd_get", hits),
+                ("get_hits", hits),
+                ("get_misses", "50"),
+                ("bytes_read", "104857600"),
+                ("lease_refused_voided", refused),
+                ("voids_key", "3"),
+                ("charged_bytes", "33554432"),
+                ("limit_maxbytes", "67108864"),
+                ("curr_items", "12345"),
+                ("1:prefix", "page:"),
+                ("1:lease_granted", "3"),
+                ("1:lease_hot_miss", "0"),
+                ("2:prefix", "user:"),
+                ("2:lease_granted", "4"),
+            ];
+            Sample::of(Duration::from_secs(at), &stats)
+        };
+        View::new(Some(&sample(0, "1000", "0")), &sample(2, "31000", "7"))
+    }
+
+    /// What stands on a terminal of this size.
+    fn drawn(screen: &Screen, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| screen.draw(frame)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        for part in expected {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn everything_fits_on_a_small_terminal_and_a_large_one() {
+        let mut screen = Screen::new("cache-1:11211".to_owned());
+        screen.show(view());
+        for (width, height) in [(80, 24), (200, 50)] {
+            let text = drawn(&screen, width, height);
+            check(
+                &text,
+                &["cache-1:11211  leasehold 0.1.0, up 1 d 1 h", "traffic", "leases", "server", "voids"],
+            );
+            check(
+                &text,
+                &["stale not served", "3.5", "15 k", "32 MiB", "64 MiB", "12 k", "100.0 %", "█", "q quit"],
+            );
+        }
+        // Smaller ones show what they can.
+        for (width, height) in [(40, 10), (10, 3), (1, 1)] {
+            drawn(&screen, width, height);
+        }
+    }
+
+    #[test]
+    fn policies_have_a_page_of_their_own() {
+        let mut screen = Screen::new("here:1".to_owned());
+        screen.show(view());
+        screen.turn();
+        check(&drawn(&screen, 80, 24), &["page:", "user:", "granted", "told to wait"]);
+        screen.scroll(5);
+        let text = drawn(&screen, 80, 24);
+        assert!(text.contains("user:") && !text.contains("page:"), "{text}");
+        screen.scroll(-9);
+        check(&drawn(&screen, 80, 24), &["page:"]);
+        screen.show(View::new(None, &Sample::default()));
+        check(&drawn(&screen, 80, 24), &["no policies"]);
+    }
+
+    #[test]
+    fn trouble_and_pauses_are_told() {
+        let mut screen = Screen::new("here:1".to_owned());
+        screen.trouble = Some("no connection".to_owned());
+        check(&drawn(&screen, 80, 24), &["no connection; trying again"]);
+        screen.show(view());
+        assert!(!drawn(&screen, 80, 24).contains("no connection"));
+        screen.is_paused = true;
+        screen.show(View::new(None, &Sample::default()));
+        check(&drawn(&screen, 80, 24), &["paused", "15 k"]);
+    }
+
+    #[test]
+    fn text_tells_the_same() {
+        let text = text("here:1", &view());
+        check(&text, &["here:1  leasehold 0.1.0, up 1 d 1 h\n", "leases stale not served"]);
+        check(&text, &["page: granted", "server memory used"]);
+        assert!(text.lines().skip(1).all(|line| line.chars().count() <= 54), "{text}");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, text) in
+            [(0.0, "0"), (0.25, "0.2"), (9.94, "9.9"), (9999.0, "9999"), (10_000.0, "10 k"), (2.5e7, "25 M")]
+        {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(bytes(10.0 * 1024.0), "10 KiB");
+        assert_eq!([59, 60, 3600, 90_000].map(span), ["59 s", "1 min", "1 h 0 min", "1 d 1 h"]);
+    }
+}

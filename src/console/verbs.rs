@@ -1,0 +1,239 @@
+//! What can be said, for who types it: its form, what it is for, and how its answer ends.
+//!
+//! protocol.md tells all of it; here stands what fits on a line.
+
+/// A command.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Verb {
+    pub(super) name: &'static str,
+    /// What follows the name.
+    pub(super) form: &'static str,
+    pub(super) about: &'static str,
+    pub(super) takes: Takes,
+    /// What may come first behind the name, where that is not up to the user.
+    pub(super) choices: &'static [&'static str],
+}
+
+/// What the words behind a name are, as far as it matters here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Takes {
+    /// One key, at this place; the name has place 0.
+    Key(usize),
+    /// As many keys as one likes, from this place on.
+    Keys(usize),
+    /// No keys.
+    Nothing,
+    /// A key, and a value whose length stands at this place.
+    Value(usize),
+}
+
+/// How the answer to a command ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Ends {
+    /// The server hangs up.
+    Closing,
+    /// With a line that says so, after an `OK` that does not.
+    Dump,
+    /// With a line that tells it.
+    Itself,
+    /// Not at all.
+    Never,
+    /// There is none, unless something is wrong.
+    Silent,
+}
+
+impl Verb {
+    pub(super) fn find(name: &[u8]) -> Option<&'static Verb> {
+        VERBS.iter().find(|verb| verb.name.as_bytes() == name)
+    }
+
+    /// The place of the first key; `None` if it has no keys.
+    pub(super) fn first_key(&self) -> Option<usize> {
+        match self.takes {
+            Takes::Key(place) | Takes::Keys(place) => Some(place),
+            Takes::Nothing => None,
+            Takes::Value(_) => Some(1),
+        }
+    }
+
+    fn is_meta(&self) -> bool {
+        matches!(self.name, "ma" | "md" | "me" | "mg" | "ms")
+    }
+}
+
+impl Ends {
+    /// How the answer to these words ends.
+    pub(super) fn of(words: &[&[u8]]) -> Ends {
+        let is_quiet = |verb: &Verb| {
+            let flags = words.get(2..).unwrap_or_default();
+            match verb.takes {
+                Takes::Keys(_) => false,
+                _ if verb.is_meta() => flags.contains(&&b"q"[..]),
+                Takes::Key(_) | Takes::Nothing | Takes::Value(_) => words.last() == Some(&&b"noreply"[..]),
+            }
+        };
+        match words {
+            [b"watch", ..] => Ends::Never,
+            [b"lru_crawler", b"metadump" | b"mgdump", ..] => Ends::Dump,
+            [b"shutdown", ..] => Ends::Closing,
+            [name, ..] if Verb::find(name).is_some_and(is_quiet) => Ends::Silent,
+            _ => Ends::Itself,
+        }
+    }
+}
+
+const fn verb(name: &'static str, form: &'static str, takes: Takes, about: &'static str) -> Verb {
+    Verb { name, form, about, takes, choices: &[] }
+}
+
+const fn choice(
+    name: &'static str,
+    form: &'static str,
+    choices: &'static [&'static str],
+    about: &'static str,
+) -> Verb {
+    Verb { name, form, about, takes: Takes::Nothing, choices }
+}
+
+/// By their names; `quit` is not among them, for nothing is asked by it.
+pub(super) const VERBS: [Verb; 36] = [
+    verb("add", STORE, Takes::Value(4), "store a value if the key has none"),
+    verb("append", STORE, Takes::Value(4), "put a value behind the one that is there"),
+    verb("cache_memlimit", "<megabytes>", Takes::Nothing, "change the memory for items"),
+    verb(
+        "cas",
+        "<key> <flags> <exptime> <value> <unique>",
+        Takes::Value(4),
+        "store if the unique is still this one",
+    ),
+    verb("decr", "<key> <delta>", Takes::Key(1), "count down, to 0 at most"),
+    verb(
+        "delete",
+        "<key> [<seconds>]",
+        Takes::Key(1),
+        "delete, void all leases, and hold the key off for so long",
+    ),
+    verb("flush_all", "[<exptime>]", Takes::Nothing, "delete everything, now or then"),
+    verb("gat", "<exptime> <key>*", Takes::Keys(2), "read, and give a new expiry time"),
+    verb("gats", "<exptime> <key>*", Takes::Keys(2), "the same, with uniques"),
+    verb("get", "<key>*", Takes::Keys(1), "read values"),
+    verb("gets", "<key>*", Takes::Keys(1), "read values and their uniques"),
+    verb("incr", "<key> <delta>", Takes::Key(1), "count up"),
+    choice(
+        "invalidate",
+        "[soft] key|tag|prefix|all <name>*",
+        VOIDS,
+        "void many values and their leases at once",
+    ),
+    verb("lease-get", "<key>*", Takes::Keys(1), "read values, or get leases to load them"),
+    verb(
+        "lease-set",
+        "<key> <token> <flags> <exptime> <value> [tag=<tag>]*",
+        Takes::Value(5),
+        "store what was loaded under a lease; exptime -1 gives it back",
+    ),
+    verb("lease-wait", "<milliseconds> <key>*", Takes::Keys(2), "as lease-get, and wait for who loads"),
+    choice("lru", "mode|temp_ttl|tune …", &["mode", "temp_ttl", "tune"], "nothing: advice to memcached"),
+    choice("lru_crawler", "metadump|mgdump all", &["metadump", "mgdump"], "list all keys"),
+    verb(
+        "ma",
+        META,
+        Takes::Key(1),
+        "count by flags: N<exptime> to begin at J<number>, D<delta>, MD counts down",
+    ),
+    verb("md", META, Takes::Key(1), "delete by flags: I keeps a stale copy, V<version> of the row"),
+    verb("me", "<key>", Takes::Key(1), "tell what is known of a value"),
+    verb("metaget", "<key>*", Takes::Keys(1), "tell age and expiry without reading"),
+    verb(
+        "mg",
+        META,
+        Takes::Key(1),
+        "read by flags: v value, c unique or token, t seconds left, N<seconds> asks for a lease",
+    ),
+    verb("mn", "", Takes::Nothing, "ask for an answer, MN"),
+    verb(
+        "ms",
+        "<key> <value> <flag>*",
+        Takes::Value(2),
+        "store by flags: T<exptime> F<flags> C<unique or token> G<tag>",
+    ),
+    verb("prepend", STORE, Takes::Value(4), "put a value before the one that is there"),
+    verb("refresh_certs", "", Takes::Nothing, "have TLS read its certificates again"),
+    verb("replace", STORE, Takes::Value(4), "store a value if the key has one"),
+    verb("set", STORE, Takes::Value(4), "store a value"),
+    choice("shutdown", "[graceful]", &["graceful"], "stop the server, if it was started with -A"),
+    choice("slabs", "automove|reassign …", &["automove", "reassign"], "nothing: advice to memcached"),
+    choice("stats", "[<what>]", STATISTICS, "tell counts: stats leases, stats memory, stats policies …"),
+    verb("touch", "<key> <exptime>", Takes::Key(1), "give a new expiry time"),
+    verb("verbosity", "<level>", Takes::Nothing, "change what the server logs"),
+    verb("version", "", Takes::Nothing, "tell the version of memcached that is followed"),
+    choice("watch", "<topic>*", TOPICS, "tell what happens, until Ctrl-C"),
+];
+
+const META: &str = "<key> <flag>*";
+const STATISTICS: &[&str] = &[
+    "cachedump",
+    "conns",
+    "detail",
+    "items",
+    "leases",
+    "memory",
+    "mrc",
+    "policies",
+    "ratio",
+    "reset",
+    "settings",
+    "sizes",
+    "slabs",
+];
+const STORE: &str = "<key> <flags> <exptime> <value>";
+const TOPICS: &[&str] = &["connevents", "deletions", "evictions", "fetchers", "mutations"];
+const VOIDS: &[&str] = &["all", "key", "prefix", "soft", "tag"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Decoder, Refusal};
+
+    /// What the server makes of a line.
+    fn is_known(line: &str) -> bool {
+        let mut decoder = Decoder::new(1 << 20);
+        bytes::BufMut::put(&mut decoder.space(), format!("{line}\r\n").as_bytes());
+        !matches!(decoder.decode(), Some(Err(Refusal::Unknown)))
+    }
+
+    #[test]
+    fn the_server_knows_what_can_be_said() {
+        assert!(!is_known("nonsense"));
+        // Some say that they do not know what lacks its words.
+        let rests = ["", " 64", " automove 1", " metadump all", " mode flat"];
+        for Verb { name, .. } in &VERBS {
+            assert!(rests.iter().any(|rest| is_known(&format!("{name}{rest}"))), "{name}");
+        }
+        for (name, choices) in [("stats", STATISTICS), ("watch", TOPICS)] {
+            for choice in choices {
+                assert!(is_known(&format!("{name} {choice}")), "{name} {choice}");
+            }
+        }
+        assert!(VERBS.is_sorted_by_key(|verb| verb.name));
+    }
+
+    #[track_caller]
+    fn check(line: &str, expected: Ends) {
+        let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+        assert_eq!(Ends::of(&words), expected, "{line}");
+    }
+
+    #[test]
+    fn answers_end_in_different_ways() {
+        check("get noreply", Ends::Itself);
+        check("delete k noreply", Ends::Silent);
+        check("mg q v", Ends::Itself);
+        check("mg k v q", Ends::Silent);
+        check("watch", Ends::Never);
+        check("lru_crawler mgdump all", Ends::Dump);
+        check("lru_crawler enable", Ends::Itself);
+        check("shutdown", Ends::Closing);
+        check("hello", Ends::Itself);
+    }
+}
