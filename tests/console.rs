@@ -281,6 +281,7 @@ fn a_conversation_at_a_terminal() {
     terminal.types("set page:1 0 60 \"{\\\"a\\\":[1]}\"\r");
     terminal.shows("STORED");
     // The key is known now, and so are the commands.
+    terminal.shows(&prompt);
     terminal.types("get pa\t\r");
     terminal.shows("{\r\n  \"a\": [\r\n    1\r\n  ]\r\n}\r\n");
     terminal.types("set two 0 0 7\r");
@@ -302,7 +303,8 @@ fn a_conversation_at_a_terminal() {
     terminal.shows("give a new expiry time");
     terminal.types("set page:1 0 60\r");
     terminal.shows("the value in quotes, or its length");
-    // Ctrl-C gives the line up. Until the next prompt is there, what is typed would be the line discipline's.
+    // Ctrl-C gives the line up; until a prompt is there, it would be the line discipline's.
+    terminal.shows(&prompt);
     terminal.types("get nonsense\x03");
     terminal.shows(LEFT_LINE);
     terminal.shows(&prompt);
