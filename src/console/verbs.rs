@@ -187,7 +187,7 @@ const STATISTICS: &[&str] = &[
     "slabs",
 ];
 const STORE: &str = "<key> <flags> <exptime> <value>";
-const TOPICS: &[&str] = &["connevents", "deletions", "evictions", "fetchers", "mutations"];
+const TOPICS: &[&str] = &["connevents", "deletions", "evictions", "fetchers", "leases", "mutations", "voids"];
 const VOIDS: &[&str] = &["all", "key", "prefix", "soft", "tag"];
 
 #[cfg(test)]
