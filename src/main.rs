@@ -7,8 +7,9 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::Parser;
 use leasehold::bench;
-use leasehold::console::{Cli, Top};
+use leasehold::console::{self, Cli, Top};
 use leasehold::server::HealthCheck;
 
 /// A program, handed its command line; the first word stands for its own name.
@@ -16,20 +17,33 @@ type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Whatever else comes first belongs to the server, which takes memcached's flags.
 const SUBCOMMANDS: [(&str, Program); 7] = [
-    ("bench", bench::main),
-    ("cli", Cli::main),
-    ("completions", manual::completions),
-    ("handover", serve::handover),
-    ("healthcheck", HealthCheck::main),
-    ("man", manual::page),
-    ("top", Top::main),
+    ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
+    ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
+    ("completions", |arguments| read(arguments, EXIT_FAILURE, manual::completions)),
+    ("handover", |arguments| read(arguments, EXIT_FAILURE, serve::handover)),
+    ("healthcheck", |arguments| read(arguments, EXIT_FAILURE, HealthCheck::main)),
+    ("man", |arguments| read(arguments, EXIT_FAILURE, manual::page)),
+    ("top", |arguments| read(arguments, console::FAILED, Top::main)),
 ];
 
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = env::args_os().collect();
     let wanted = |(name, _): &(&str, Program)| arguments.get(1).is_some_and(|word| word == name);
     match SUBCOMMANDS.into_iter().find(wanted) {
-        None => serve::main(arguments),
+        None => read(arguments, EXIT_FAILURE, serve::main),
         Some((_, program)) => program(arguments.split_off(1)),
     }
 }
+
+/// Reads a command line and runs what it asks for; one that cannot be read exits with `failure`.
+fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) -> ExitCode) -> ExitCode {
+    match P::try_parse_from(arguments) {
+        Ok(options) => run(options),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { failure.into() } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+const EXIT_FAILURE: u8 = 1;

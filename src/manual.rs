@@ -1,71 +1,60 @@
 //! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want it.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Command, CommandFactory, FromArgMatches};
+use clap::{Command, CommandFactory, Parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use leasehold::bench;
 use leasehold::console::{Cli, Top};
 use leasehold::server::{HealthCheck, Options};
 
-/// What `leasehold man` is told.
-#[derive(Args)]
-struct Wanted {
+/// Print the manual page, in roff
+#[derive(Parser)]
+#[command(name = "man")]
+pub struct Wanted {
     /// Subcommand to tell of, instead of the server
     subcommand: Option<String>,
 }
 
-/// What `leasehold completions` is told.
-#[derive(Args)]
-struct Script {
+/// Print a script by which a shell completes the command line
+#[derive(Parser)]
+#[command(name = "completions")]
+pub struct Script {
     /// Shell to write for
     shell: Shell,
 }
 
 /// Prints a manual page.
-pub fn page(arguments: Vec<OsString>) -> ExitCode {
-    told(man(), arguments, |Wanted { subcommand }| {
-        let whole = whole();
-        match subcommand {
-            None => write_page(whole, Some(REST)),
-            Some(name) => {
-                let command = whole.find_subcommand(&name);
-                let unknown = || io::Error::other(format!("there is no subcommand {name}"));
-                let command = command.ok_or_else(unknown)?.clone().display_name(format!("leasehold-{name}"));
+pub fn page(Wanted { subcommand }: Wanted) -> ExitCode {
+    let whole = whole();
+    told(match subcommand {
+        None => write_page(whole, Some(REST)),
+        Some(name) => match whole.find_subcommand(&name) {
+            None => Err(io::Error::other(format!("there is no subcommand {name}"))),
+            Some(command) => {
+                let command = command.clone().display_name(format!("leasehold-{name}"));
                 write_page(command.bin_name(format!("leasehold {name}")), None)
             }
-        }
+        },
     })
 }
 
 /// Prints a script that completes the command line.
-pub fn completions(arguments: Vec<OsString>) -> ExitCode {
-    told(completer(), arguments, |Script { shell }| {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut whole(), "leasehold", &mut script);
-        io::stdout().write_all(&script)
-    })
+pub fn completions(Script { shell }: Script) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut whole(), "leasehold", &mut script);
+    told(io::stdout().write_all(&script))
 }
 
-/// Reads a command line and does what it says.
-fn told<A: FromArgMatches>(
-    command: Command,
-    arguments: Vec<OsString>,
-    print: impl FnOnce(A) -> io::Result<()>,
-) -> ExitCode {
-    let read = command.try_get_matches_from(arguments).and_then(|matches| A::from_arg_matches(&matches));
-    match read.map(print) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => {
+/// The exit code of what was printed.
+fn told(printed: io::Result<()>) -> ExitCode {
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             eprintln!("leasehold: {error}");
             ExitCode::FAILURE
-        }
-        Err(error) => {
-            let _ = error.print();
-            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
     }
 }
@@ -78,24 +67,15 @@ fn whole() -> Command {
         .display_name("leasehold")
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
         .subcommand(Cli::command())
-        .subcommand(completer())
+        .subcommand(Script::command())
         .subcommand(
             handover
                 .about("Take the sockets and the values of the server over that uses the same -e, and serve")
                 .long_about(HANDOVER),
         )
         .subcommand(HealthCheck::command())
-        .subcommand(man())
+        .subcommand(Wanted::command())
         .subcommand(Top::command())
-}
-
-fn man() -> Command {
-    Wanted::augment_args(Command::new("man")).about("Print the manual page, in roff")
-}
-
-fn completer() -> Command {
-    Script::augment_args(Command::new("completions"))
-        .about("Print a script by which a shell completes the command line")
 }
 
 fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {

@@ -1,7 +1,6 @@
 //! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and `handover`, which is
 //! a server that takes the place of another.
 
-use std::ffi::OsString;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +9,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::protocol::Shutdown;
@@ -22,25 +21,19 @@ use leasehold::server::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::EXIT_FAILURE;
+
 /// Serves until it is told to stop.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    serve(arguments, Place::Free)
+pub fn main(options: Options) -> ExitCode {
+    serve(options, Place::Free)
 }
 
 /// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
-pub fn handover(arguments: Vec<OsString>) -> ExitCode {
-    serve(arguments, Place::Taken)
+pub fn handover(options: Options) -> ExitCode {
+    serve(options, Place::Taken)
 }
 
-fn serve(arguments: Vec<OsString>, place: Place) -> ExitCode {
-    let options = match Options::try_parse_from(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            let _ = error.print();
-            let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
-    };
+fn serve(options: Options, place: Place) -> ExitCode {
     if options.license {
         print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
@@ -371,7 +364,6 @@ const LICENSE: &str = include_str!("../LICENSE");
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 /// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
 /// (`sysexits.h`); what cannot be read at all is a plain failure.
-const EXIT_FAILURE: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

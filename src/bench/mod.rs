@@ -22,14 +22,13 @@ mod source;
 mod tally;
 mod worker;
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 
 pub use self::connection::Failure;
 pub use self::options::{Options, Plan};
@@ -37,15 +36,8 @@ pub use self::report::{Report, Round, median};
 pub use self::run::{preload, run};
 pub use self::server::{Dialect, Server};
 
-/// `leasehold bench`, from its name to its exit code.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let options = match Options::try_parse_from(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
+/// `leasehold bench`, from its flags to its exit code.
+pub fn main(options: Options) -> ExitCode {
     if let Err(sentence) = options.plan.check(options.servers()) {
         let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
         return ExitCode::FAILURE;

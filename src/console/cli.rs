@@ -58,16 +58,9 @@ enum Failure {
 }
 
 impl Cli {
-    /// The subcommand, from its name to its exit code.
-    pub fn main(arguments: Vec<OsString>) -> ExitCode {
-        let cli = match Cli::try_parse_from(arguments) {
-            Ok(cli) => cli,
-            Err(error) => {
-                let _ = error.print();
-                return if error.use_stderr() { Verdict::Failed.code().into() } else { ExitCode::SUCCESS };
-            }
-        };
-        let told = cli.run().unwrap_or_else(|failure| match failure {
+    /// The subcommand, from its flags to its exit code.
+    pub fn main(self) -> ExitCode {
+        let told = self.run().unwrap_or_else(|failure| match failure {
             // Who reads it has enough, as `head` has.
             Failure::Trouble(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Verdict::Done

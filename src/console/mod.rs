@@ -21,3 +21,4 @@ mod verdict;
 
 pub use self::cli::Cli;
 pub use self::top::Top;
+pub use self::verdict::FAILED;

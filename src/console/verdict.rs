@@ -21,7 +21,7 @@ impl Verdict {
         match self {
             Verdict::Done => 0,
             Verdict::Missed => 1,
-            Verdict::Failed => 2,
+            Verdict::Failed => FAILED,
         }
     }
 
@@ -43,6 +43,9 @@ impl Verdict {
         }
     }
 }
+
+/// What a program exits with that could not ask, or was told of an error.
+pub const FAILED: u8 = 2;
 
 pub(super) fn is_reading(question: &Question) -> bool {
     Verb::find(question.name()).is_some_and(|verb| matches!(verb.takes, Takes::Keys(_)))

@@ -1,6 +1,5 @@
 //! `leasehold healthcheck`: whether a server answers, for those who start containers.
 
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
@@ -26,19 +25,12 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// The subcommand, from its name to its exit code.
-    pub fn main(arguments: Vec<OsString>) -> ExitCode {
-        let check = match HealthCheck::try_parse_from(arguments) {
-            Ok(check) => check,
-            Err(error) => {
-                let _ = error.print();
-                return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-            }
-        };
-        match check.answer() {
+    /// The subcommand, from its flags to its exit code.
+    pub fn main(self) -> ExitCode {
+        match self.answer() {
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("leasehold healthcheck: {}: {error}", check.place);
+                eprintln!("leasehold healthcheck: {}: {error}", self.place);
                 ExitCode::FAILURE
             }
         }

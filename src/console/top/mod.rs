@@ -8,7 +8,7 @@ mod sample;
 mod screen;
 mod view;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,16 +52,9 @@ pub struct Top {
 }
 
 impl Top {
-    /// The subcommand, from its name to its exit code.
-    pub fn main(arguments: Vec<OsString>) -> ExitCode {
-        let top = match Top::try_parse_from(arguments) {
-            Ok(top) => top,
-            Err(error) => {
-                let _ = error.print();
-                return if error.use_stderr() { Verdict::Failed.code().into() } else { ExitCode::SUCCESS };
-            }
-        };
-        match top.run() {
+    /// The subcommand, from its flags to its exit code.
+    pub fn main(self) -> ExitCode {
+        match self.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(trouble) => {
                 eprintln!("leasehold top: {trouble}");
