@@ -168,7 +168,7 @@ async fn admit(
 ) -> Response {
     if let Err(problem) = desk.access.check(request.uri().path(), request.headers()) {
         if problem.status == StatusCode::UNAUTHORIZED {
-            desk.view.session().counters().add(Count::AuthErrors);
+            desk.view.counters().add(Count::AuthErrors);
             // Who gives none does not guess: a browser asks so before it knows that one is wanted.
             if request.headers().contains_key(header::AUTHORIZATION) {
                 sleep(desk.view.wrong_password(peer)).await;

@@ -274,8 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Lets one who gave a wrong password wait for the answer, the longer the more wrong ones came from where he is.
     async fn slow_down(&self, now: Now) {
         let client = Client::of(&self.connection.address);
-        let delay = self.service.wrong_passwords.lock().another(client, now);
-        self.session.counters().add_many(Count::AuthDelayMs, delay.as_millis() as u64);
+        let delay = self.service.wrong_password(client, self.session.counters(), now);
         tracing::debug!(address = %self.connection.address, ?delay, "a wrong password");
         time::sleep(delay).await;
     }

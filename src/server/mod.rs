@@ -46,10 +46,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::cache::{Cache, Policies};
 use crate::clock::{self, Clock, Now};
 use crate::command::{self, Rules, Users};
-use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
+use crate::metrics::{Count, Counters, Metrics, Prefixes, Samples, Watchers};
 use crate::protocol::Shutdown;
 
-use self::clients::{Clients, WrongPasswords};
+use self::clients::{Client, Clients, WrongPasswords};
 use self::handover::{Control, Offer};
 use self::memory::{Memory, MemoryFile};
 use self::tls::Tls;
@@ -323,6 +323,13 @@ impl Service {
             read.store(self.now().seconds().into(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
+    fn wrong_password(&self, client: Option<Client>, counters: &Counters, now: Now) -> Duration {
+        let delay = self.wrong_passwords.lock().another(client, now);
+        counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
+        delay
     }
 
     fn is_stopping(&self) -> bool {

@@ -10,7 +10,7 @@ use super::Service;
 use crate::cache::Cache;
 use crate::clock::Now;
 use crate::command::{Rules, Session};
-use crate::metrics::{Count, Metrics};
+use crate::metrics::{Counters, Metrics};
 
 /// A server that is looked at.
 #[derive(Clone)]
@@ -43,9 +43,7 @@ impl View {
 
     /// Somebody there gave a wrong password: for how long the answer is to wait.
     pub fn wrong_password(&self, address: IpAddr) -> Duration {
-        let delay = self.0.wrong_passwords.lock().another(Some(address.into()), self.now());
-        self.0.metrics.beside().add_many(Count::AuthDelayMs, delay.as_millis() as u64);
-        delay
+        self.0.wrong_password(Some(address.into()), &self.counters(), self.now())
     }
 
     /// Whether it is about to end.
@@ -53,10 +51,13 @@ impl View {
         self.0.is_stopping()
     }
 
-    /// One more party, which commands can be executed for; its counters belong to whoever looks, one thread at a time.
+    /// The counters of whoever looks, one thread at a time.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.0.metrics.beside()
+    }
+
+    /// One more party, which commands can be executed for.
     pub fn session(&self) -> Session {
-        let metrics = Arc::clone(&self.0.metrics);
-        let counters = metrics.beside();
-        Session::new(&self.0.cache, metrics, counters, self.0.rules)
+        Session::new(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
     }
 }
