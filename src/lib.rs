@@ -43,6 +43,8 @@ pub mod command;
 #[cfg(feature = "console")]
 pub mod console;
 pub mod metrics;
+#[cfg(any(feature = "console", feature = "server"))]
+mod pem;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;

@@ -12,7 +12,7 @@ use leasehold::bench;
 use leasehold::console::{self, Cli, Top};
 use leasehold::server::HealthCheck;
 
-/// A program, handed its command line; the first word stands for its own name.
+/// A program, handed its command line; the first word is what it is called by, as usage lines tell it.
 type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Whatever else comes first belongs to the server, which takes memcached's flags.
@@ -31,7 +31,11 @@ fn main() -> ExitCode {
     let wanted = |(name, _): &(&str, Program)| arguments.get(1).is_some_and(|word| word == name);
     match SUBCOMMANDS.into_iter().find(wanted) {
         None => read(arguments, EXIT_FAILURE, serve::main),
-        Some((_, program)) => program(arguments.split_off(1)),
+        Some((name, program)) => {
+            let mut arguments = arguments.split_off(1);
+            arguments[0] = format!("leasehold {name}").into();
+            program(arguments)
+        }
     }
 }
 

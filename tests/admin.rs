@@ -6,6 +6,8 @@ mod http;
 mod served;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -52,6 +54,7 @@ fn what_would_be_open_to_all_is_refused_at_the_start() {
     fs::write(&token.0, "short").unwrap();
     let flags = format!("-p -1 --admin 127.0.0.1:0 --admin-token-file {}", token.0.display());
     let mut process = Process::start(&flags);
+    process.logged(&format!("every user of this machine can read {}", token.0.display()));
     let log = process.rest_of_log();
     assert!(log.contains("at least 16") && !log.contains("short\n"), "{log}");
     assert_eq!(process.exit_code(), 71);
@@ -93,7 +96,10 @@ fn a_key_is_known_without_being_read() {
 
     assert_eq!((client.stat("get_hits"), client.stat("get_misses")), (0, 1), "looking is no read");
     let odd = watched.get("/keys/a/b%20%FF").json();
-    assert_eq!(odd["key"], "a/b \u{fffd}");
+    assert_eq!(odd["key"], json!({"base64": "YS9iIP8="}), "no other key has this name");
+    for wrong in ["%", "k%2", "%zz", "%%41", "%4\u{b5}"] {
+        watched.get(&format!("/keys/{wrong}")).is_refused(400, "%25");
+    }
     watched.get(&format!("/keys/{}", "k".repeat(251))).is_refused(400, "1 to 250 bytes");
 }
 
@@ -109,13 +115,17 @@ fn names_of_all_kinds_are_voided_at_once() {
     let keys = json!([{ "held": "live", "key": "user:7" }, { "held": "nothing", "key": "absent" }]);
     assert_eq!(done, json!({ "all": false, "keys": keys, "prefixes": ["page:"], "soft": false, "tags": [] }));
     client.check("get user:7 page:1 other", &["VALUE other 0 1", "x", "END"]);
+    client.send(b"set \xff 0 0 1\r\nx\r\n");
+    assert_eq!(client.line(), "STORED\r\n");
+    let done = watched.post("/invalidate", r#"{"keys":[{"base64":"/w=="}]}"#).has(200).json();
+    assert_eq!(done["keys"], json!([{ "held": "live", "key": {"base64": "/w=="} }]));
     watched.post("/invalidate", r#"{"tags":["staff"],"soft":true}"#).has(200);
     client.check("mg other v", &["VA 1 X W", "x"]);
     watched.post("/invalidate", r#"{"all":true}"#).has(200);
     let stats = watched.get("/stats.json").json()["stats"].clone();
     let voids =
         ["voids_key", "voids_tag", "voids_prefix", "voids_all"].map(|name| stats[name].as_u64().unwrap());
-    assert_eq!(voids, [2, 1, 1, 1]);
+    assert_eq!(voids, [3, 1, 1, 1]);
 }
 
 #[test]
@@ -130,11 +140,16 @@ fn nothing_is_voided_if_anything_is_wrong() {
     refused(r#"{"keys":"k"}"#, "a sequence");
     refused(r#"{"keys":["k"]"#, "EOF");
     refused("{}", "name keys, tags or prefixes");
+    // By the order of the fields this would be all.
+    for body in ["[true]", "[]", "7", "null", "\"all\"", ""] {
+        refused(body, "a JSON object");
+    }
+    refused(r#"{"keys":["k",7]}"#, "a name is text");
     let many: Vec<String> = (0..1_001).map(|n| n.to_string()).collect();
     refused(&json!({ "keys": many }).to_string(), "at most 1000 names");
     watched.post("/invalidate", r#"{"keys":["k"],"all":true}"#).is_refused(403, "-F");
     let long = format!(r#"{{"keys":["{}"]}}"#, "k".repeat(1 << 20));
-    watched.post("/invalidate", &long).is_refused(413, "body");
+    watched.post("/invalidate", &long).is_refused(413, "1 MiB");
     let form = ask(watched.admin, "POST", "/invalidate", "Content-Type: text/plain\r\n", r#"{"keys":["k"]}"#);
     form.is_refused(415, "application/json");
     client.check("get k", &["VALUE k 0 1", "x", "END"]);
@@ -178,6 +193,10 @@ fn the_token_opens_what_is_not_open_to_all_and_is_told_nowhere() {
             .clone()
     });
     watched.post("/invalidate", r#"{"all":true}"#).is_refused(401, "token");
+    let settings = serde_json::from_str::<Value>(&told[0]).unwrap()["settings"].clone();
+    let address = watched.admin.to_string().replace(&watched.admin.port().to_string(), "0");
+    assert_eq!(settings["admin"], address, "as it was asked for");
+    assert_eq!(settings["admin_token_file"], token.0.display().to_string());
     let told = told.concat();
     assert!(!told.contains(TOKEN) && !told.contains("a-password-of-hers"));
     assert!(told.contains("leasehold_auth_errors_total 2\n"), "metrics were asked for after two refusals");
@@ -210,6 +229,26 @@ fn a_hangup_reads_the_token_again_and_wrong_ones_are_slowed() {
     assert_eq!(stats.json()["stats"]["auth_delay_ms"], json!(100), "only a guess is slowed");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
+}
+
+/// Sixty-four connections that sent half a request each kept the health check waiting for ten seconds, and the supervisor
+/// killed a healthy server.
+#[test]
+fn who_keeps_all_places_loses_the_oldest() {
+    let watched = Watched::start("");
+    let mut slow: Vec<TcpStream> = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(watched.admin).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        slow.push(stream);
+    }
+    watched.get("/healthz").has(200);
+    assert_eq!(slow[0].read(&mut [0]).unwrap_or(0), 0, "the oldest is closed");
+    let mut newest = slow.pop().unwrap();
+    newest.write_all(format!("Host: {}\r\nConnection: close\r\n\r\n", watched.admin).as_bytes()).unwrap();
+    let mut answer = String::new();
+    newest.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "the others go on: {answer}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use leasehold::server::Server;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use served::{scratch, start};
@@ -80,6 +81,7 @@ fn a_command_is_asked_and_its_exit_code_tells() {
     check(&server, &["delete", "k"], "NOT_FOUND\n", 1);
     check(&server, &["invalidate", "prefix", "product:"], "INVALIDATED 1\n", 0);
     check(&server, &["nonsense"], "ERROR\n", 2);
+    check(&server, &["quit"], "", 0);
     check(&server, &["stats", "nonsense"], "ERROR\n", 2);
     server.stop();
 }
@@ -93,6 +95,7 @@ fn what_cannot_be_asked_is_told() {
         assert!(told.code == 2 && told.text.is_empty() && told.errors.contains(why), "{told:?}");
     };
     complains(&[&address, "set", "k", "0", "0"], "set <key> <flags> <exptime> <value>");
+    complains(&[&address, "set", "k", "0", "60", "hello", "world"], "set <key> <flags> <exptime> <value>");
     complains(&[&address, "get", "a\r\nflush_all"], "only a value");
     complains(&["--user", "ann", "get", "a"], "--password-file");
     complains(&["--ca", "/nowhere/ca.pem", "get", "a"], "/nowhere/ca.pem");
@@ -153,6 +156,12 @@ fn users_are_let_in_by_a_file() {
     assert_eq!(refused.code, 2);
     assert_eq!(refused.errors, "leasehold cli: not let in: CLIENT_ERROR authentication failure\n");
     check(&server, &["mn"], "CLIENT_ERROR unauthenticated\n", 2);
+    // It had printed a table of nothing, as if all were well.
+    for form in ["--once", "--json"] {
+        let refused = told("top", &[&address, "--interval", "0.1", form], b"");
+        assert_eq!((refused.code, &refused.text[..]), (2, ""));
+        assert_eq!(refused.errors, "leasehold top: not let in: CLIENT_ERROR unauthenticated\n");
+    }
     server.stop();
     [users, right, wrong].iter().for_each(|file| fs::remove_file(file).unwrap());
 }
@@ -183,6 +192,7 @@ fn a_server_that_hangs_up_is_told_of() {
     });
     let closed = told("cli", &[&address, "get", "a"], b"");
     assert!(closed.code == 2 && closed.errors.contains("hung up before it answered"), "{closed:?}");
+    assert!(closed.errors.contains("whether it was done is not known"), "{closed:?}");
     let garbled = told("cli", &[&address, "get", "a"], b"");
     assert!(garbled.code == 2 && garbled.errors.contains("does not speak"), "{garbled:?}");
     server.join().unwrap();
@@ -216,7 +226,10 @@ fn top_prints_two_looks_where_there_is_no_terminal() {
     server.stop();
     let gone = told("top", &[&address], b"");
     assert!(gone.code == 2 && gone.errors.starts_with("leasehold top: no connection: "), "{gone:?}");
-    assert_eq!(told("top", &["--interval", "0"], b"").code, 2);
+    for interval in ["0", "nan", "1e300", "soon"] {
+        let told = told("top", &["--interval", interval], b"");
+        assert!(told.code == 2 && told.errors.contains("a number from 0.1 to 86400"), "{told:?}");
+    }
 }
 
 /// What it does not tell is left out.
@@ -320,6 +333,23 @@ fn a_conversation_at_a_terminal() {
         ["set page:1 0 60 \"\"", "get page:1", "set two 0 0 7", "lease-get user:7", "watch mutations", "mn"];
     assert_eq!(lines, typed);
     fs::remove_dir_all(state).unwrap();
+    server.stop();
+}
+
+/// The shell behind it was left without an echo.
+#[test]
+fn who_is_told_to_go_leaves_the_terminal_as_it_was() {
+    let server = start("");
+    let state = scratch("console-told").display().to_string();
+    let line = format!("cli {}", server.address());
+    let mut terminal = Terminal::start(&line, &[("XDG_STATE_HOME", &state)]);
+    terminal.shows("> ");
+    terminal.types("z");
+    terminal.shows("z");
+    assert!(!terminal.echoes(), "the editor does it");
+    terminal.signal(Signal::SIGTERM);
+    assert_eq!(terminal.exit_code(), 143);
+    assert!(terminal.echoes());
     server.stop();
 }
 
@@ -435,6 +465,10 @@ impl Terminal {
         let read = self.master.read(&mut bytes).unwrap_or(0);
         self.shown += &String::from_utf8_lossy(&bytes[..read]);
         read > 0
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.master).expect("it is a terminal").local_flags.contains(LocalFlags::ECHO)
     }
 
     fn signal(&self, signal: Signal) {

@@ -5,6 +5,7 @@
 mod served;
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Output};
 
 use clap::{CommandFactory, Parser};
@@ -65,6 +66,15 @@ fn the_health_check_tells_whether_anybody_answers() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let check = format!("healthcheck --timeout 1 {}", silent.local_addr().unwrap());
     assert_eq!(run(&check).status.code(), Some(1));
+
+    // A server, but of another kind: the admin port, for one.
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = web.local_addr().unwrap();
+    let answering = std::thread::spawn(move || {
+        web.accept().unwrap().0.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    assert_eq!(run(&format!("healthcheck {address}")).status.code(), Some(1));
+    answering.join().unwrap();
 
     let socket = scratch("health-socket");
     let mut process = served::Process::start(&format!("-s {}", socket.display()));

@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 10] = [
+const LAYERS: [(&str, &[&str], Waits); 11] = [
     ("clock", &[], Waits::Never),
     ("protocol", &[], Waits::Never),
+    ("pem", &[], Waits::Often),
     ("cache", &["clock"], Waits::Never),
     ("metrics", &["cache"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
     ("bench", &["clock"], Waits::Often),
     ("client", &["clock"], Waits::Often),
-    ("console", &["client", "clock", "protocol"], Waits::Often),
-    ("server", &["cache", "clock", "command", "metrics", "protocol"], Waits::Often),
+    ("console", &["client", "clock", "pem", "protocol"], Waits::Often),
+    ("server", &["cache", "clock", "command", "metrics", "pem", "protocol"], Waits::Often),
     ("admin", &["cache", "clock", "command", "metrics", "protocol", "server"], Waits::Often),
 ];
 

@@ -136,12 +136,20 @@ fn values_of_all_sizes_go_through() {
 fn the_terminals_programs_ask_for_an_authority() {
     let authority = Authority::new("console");
     authority.write("other.pem", &Authority::new("console-other").issuer.pem());
-    let server = authority.start("");
-    let ask = |file: &str| {
-        let line = format!("cli localhost:{} --ca {} mn", server.address().port(), authority.path(file));
+    let server = authority.start("-o ssl_verify_mode=1");
+    let strict = authority.start("-o ssl_verify_mode=2");
+    let ask_at = |server: &Server, file: &str, own: &str| {
+        let (port, file) = (server.address().port(), authority.path(file));
+        let line = format!("cli localhost:{port} --ca {file} {own}mn");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold"));
         command.args(line.split(' ')).output().expect("the binary starts")
     };
+    let ask = |file: &str| ask_at(&server, file, "");
+    let own = format!("--cert {} --key {} ", authority.path("client.pem"), authority.path("client.key"));
+    let shown = ask_at(&strict, "ca.pem", &own);
+    assert_eq!((&shown.stdout[..], shown.status.code()), (&b"MN\n"[..], Some(0)), "{shown:?}");
+    assert_eq!(ask_at(&strict, "ca.pem", "").status.code(), Some(2));
+    strict.stop();
     let trusted = ask("ca.pem");
     assert_eq!((&trusted.stdout[..], trusted.status.code()), (&b"MN\n"[..], Some(0)), "{trusted:?}");
     let refused = ask("other.pem");

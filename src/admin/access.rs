@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use subtle::ConstantTimeEq;
 
 use super::answer::Problem;
+use crate::server::secret;
 
 /// What is asked of who asks.
 pub(super) struct Access {
@@ -35,7 +36,7 @@ impl Token {
     fn read(path: &Path) -> io::Result<Token> {
         let named =
             |why: &str| io::Error::other(format!("cannot read a token from {}: {why}", path.display()));
-        let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
+        let text = secret::read(path).map_err(|error| named(&error.to_string()))?;
         let token = text.trim_ascii();
         if token.len() < TOKEN_BYTES_MIN || !token.iter().all(u8::is_ascii_graphic) {
             return Err(named("a token is one word of at least 16 letters, digits and signs"));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::Problem;
 use super::keys;
+use super::name::{Name, name};
 use crate::cache::Depth;
 use crate::command::{self, NotVoided, Voids};
 use crate::protocol::NAMES_PER_INVALIDATE_MAX;
@@ -16,10 +17,10 @@ use crate::server::View;
 #[serde(default, deny_unknown_fields)]
 struct Asked {
     all: bool,
-    keys: Vec<String>,
-    prefixes: Vec<String>,
+    keys: Vec<Name>,
+    prefixes: Vec<Name>,
     soft: bool,
-    tags: Vec<String>,
+    tags: Vec<Name>,
 }
 
 /// Does it, and says what was done.
@@ -29,7 +30,7 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
     let states: Vec<Value> = asked
         .keys
         .iter()
-        .map(|key| json!({ "key": key, "held": keys::state(view, key.as_bytes(), now) }))
+        .map(|Name(key)| json!({ "key": name(key), "held": keys::state(view, key, now) }))
         .collect();
     command::void(&asked.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
     tracing::info!(
@@ -43,9 +44,9 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
     Ok(json!({
         "all": asked.all,
         "keys": states,
-        "prefixes": asked.prefixes,
+        "prefixes": told(&asked.prefixes),
         "soft": asked.soft,
-        "tags": asked.tags,
+        "tags": told(&asked.tags),
     }))
 }
 
@@ -56,6 +57,10 @@ impl Asked {
         if kind.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) != Some(b"application/json") {
             let why = "send it with Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        }
+        // A list would be taken as well, by the order of the fields.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::bad("the body: send a JSON object"));
         }
         let asked: Asked =
             serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
@@ -80,8 +85,12 @@ impl Asked {
     }
 }
 
-fn bytes(names: &[String]) -> Vec<&[u8]> {
-    names.iter().map(|name| name.as_bytes()).collect()
+fn bytes(names: &[Name]) -> Vec<&[u8]> {
+    names.iter().map(|Name(bytes)| &bytes[..]).collect()
+}
+
+fn told(names: &[Name]) -> Vec<Value> {
+    names.iter().map(|Name(bytes)| name(bytes)).collect()
 }
 
 impl From<NotVoided<'_>> for Problem {

@@ -1,23 +1,25 @@
 //! `GET /keys/{key}`: what the server knows of a key. Asking is no read.
 
-use axum::http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::answer::Problem;
+use super::name::name;
 use crate::cache::{self, Expiry, Key, Known, KnownLease, KnownVoid, Name, Seq, VoidOf};
 use crate::clock::Now;
 use crate::server::View;
 
 /// The key is what follows in the path, percent-encoded where it must be.
 pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
+    if !is_encoded(encoded) {
+        return Err(Problem::bad("behind a % stand two hexadecimal digits; a % of its own is %25"));
+    }
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
-    let key = view.cache().key(&bytes);
-    let key = key.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "a key has 1 to 250 bytes"))?;
+    let key = view.cache().key(&bytes).ok_or_else(|| Problem::bad("a key has 1 to 250 bytes"))?;
     let now = view.now();
     let mut told = view.cache().inspect(&key, now, |known| describe(view, &known, now));
-    told["key"] = text(&bytes);
-    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, text);
+    told["key"] = name(&bytes);
+    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, name);
     Ok(told)
 }
 
@@ -27,9 +29,10 @@ pub(super) fn state(view: &View, bytes: &[u8], now: Now) -> &'static str {
     view.cache().key(bytes).as_ref().map_or(NOTHING, of)
 }
 
-/// Keys are bytes, and mostly text.
-pub(super) fn text(bytes: &[u8]) -> Value {
-    String::from_utf8_lossy(bytes).into()
+/// Whether each `%` is followed by two hexadecimal digits.
+fn is_encoded(path: &str) -> bool {
+    let is_code = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    path.split('%').skip(1).all(is_code)
 }
 
 fn word(known: &Known) -> &'static str {
@@ -61,7 +64,7 @@ fn value_told(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
         "flags": value.flags,
         "idle_seconds": ago(value.accessed),
         "is_fetched": value.is_fetched,
-        "tags": value.tags.map(text).collect::<Vec<_>>(),
+        "tags": value.tags.map(name).collect::<Vec<_>>(),
         "ttl_seconds": ttl,
     })
 }
@@ -77,15 +80,15 @@ fn outstanding(view: &View, lease: KnownLease, waiting: usize, now: Now) -> Valu
 }
 
 fn last_void(view: &View, void: KnownVoid, now: Now) -> Value {
-    let (of, name) = match void.of {
+    let (of, named) = match void.of {
         VoidOf::All => ("all", Value::Null),
         VoidOf::Forgotten => ("forgotten", Value::Null),
         VoidOf::Key => ("key", Value::Null),
-        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", text(prefix)),
-        VoidOf::Name(Name::Tag(tag)) => ("tag", text(tag)),
+        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", name(prefix)),
+        VoidOf::Name(Name::Tag(tag)) => ("tag", name(tag)),
     };
     json!({
-        "name": name,
+        "name": named,
         "of": of,
         "seconds_ago": view.cache().age_of(void.seq, now),
         "seq": void.seq.number(),

@@ -9,9 +9,11 @@ mod answer;
 mod families;
 mod invalidate;
 mod keys;
+mod name;
 mod prometheus;
 mod stats;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -32,8 +34,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use self::access::Access;
@@ -102,24 +103,39 @@ pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> 
     let Some(Admin { access, listener }) = admin else { return pending().await };
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     let router = router(Arc::new(Desk { access: Arc::clone(access), view }));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Err(error) => {
                 tracing::warn!(%error, "cannot accept at --admin");
                 sleep(ACCEPT_AGAIN_AFTER).await;
             }
             Ok((stream, peer)) => {
-                let router = router.clone().layer(Extension(peer.ip()));
-                connections.spawn(async move {
-                    converse(stream, router).await;
-                    drop(place);
-                });
+                connections.add(converse(stream, router.clone().layer(Extension(peer.ip()))));
             }
         }
+    }
+}
+
+/// Those that are open. Where all places are taken the oldest gives its own up: who keeps many for long, or sends
+/// slowly, must not keep a health check waiting.
+#[derive(Default)]
+struct Connections {
+    /// From the oldest to the newest.
+    places: VecDeque<AbortHandle>,
+    tasks: JoinSet<()>,
+}
+
+impl Connections {
+    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        self.places.retain(|place| !place.is_finished());
+        if self.places.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = self.places.pop_front()
+        {
+            oldest.abort();
+        }
+        self.places.push_back(self.tasks.spawn(connection));
     }
 }
 
@@ -186,7 +202,10 @@ async fn invalidate(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|why| Problem::new(why.status(), format!("the body cannot be read: {why}")))?;
+    let body = body.map_err(|why| match why.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body has more than 1 MiB"),
+        status => Problem::new(status, format!("the body cannot be read: {why}")),
+    })?;
     invalidate::invalidate(&desk.view, &headers, &body).map(|done| told(&done))
 }
 
@@ -228,7 +247,7 @@ const PLAIN_OK: &str = "ok\n";
 /// A thousand names of each kind fit, unless all of them are long.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// People and their tools; who comes later waits.
+/// People and their tools.
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// For a request to come, and to be answered.

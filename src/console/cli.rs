@@ -25,7 +25,7 @@ use super::verdict::Verdict;
 /// argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0 for what was found or done, 1 for
 /// a miss or a refused store, 2 for errors. docs/terminal.md tells the rest.
 #[derive(Debug, Parser)]
-#[command(name = "cli", bin_name = "leasehold cli")]
+#[command(name = "cli")]
 pub struct Cli {
     /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
     server: Option<OsString>,
@@ -246,6 +246,9 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Failure::Mistake(mistake) => mistake.fmt(f),
+            Failure::Trouble(Trouble::Closed) => {
+                write!(f, "{}: whether it was done is not known", Trouble::Closed)
+            }
             Failure::Trouble(trouble) => trouble.fmt(f),
         }
     }

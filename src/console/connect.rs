@@ -24,6 +24,14 @@ pub struct Connect {
     /// Speak TLS, with a server that an authority in this file vouches for
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+
+    /// The certificate to show to a server that asks for one (mtls), with those between it and its authority
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    cert: Option<PathBuf>,
+
+    /// The key of --cert, if it stands in a file of its own
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
 }
 
 impl Connect {
@@ -45,7 +53,8 @@ impl Connect {
             (Some(user), Some(file)) => Some(Login { user: user.clone(), password: password(file)? }),
             _ => None,
         };
-        let tls = self.ca.as_ref().map(|file| tls(file).map_err(|error| named(error, file))).transpose()?;
+        let own = self.cert.as_deref().map(|cert| (cert, self.key.as_deref().unwrap_or(cert)));
+        let tls = self.ca.as_deref().map(|authorities| tls(authorities, own)).transpose()?;
         Ok(Target { login, server: server.parse().map_err(io::Error::other)?, tls })
     }
 }

@@ -142,11 +142,7 @@ fn data(told: &mut Map<String, Value>, entry: &Entry) {
 fn text(told: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match str::from_utf8(bytes) {
         Ok(text) => told.insert(name.to_owned(), text.into()),
-        Err(_) => {
-            let mut digits = Vec::new();
-            base64::encode(bytes, |more| digits.extend_from_slice(more));
-            told.insert(format!("{name}_base64"), lossy(&digits).into())
-        }
+        Err(_) => told.insert(format!("{name}_base64"), base64::text(bytes).into()),
     };
 }
 

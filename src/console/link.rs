@@ -14,15 +14,15 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::question::Question;
 use super::reply::{Entry, Garbled};
 use super::verbs::Ends;
 use crate::client::{Login, Server, Stream};
+use crate::pem;
 
 /// Whom to connect to, and how.
 pub(super) struct Target {
@@ -157,9 +157,7 @@ impl From<Garbled> for Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Trouble::Closed => {
-                f.write_str("the server hung up before it answered: whether it was done is not known")
-            }
+            Trouble::Closed => f.write_str("the server hung up before it answered"),
             Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
             Trouble::Login(answer) => write!(f, "not let in: {answer}"),
             Trouble::Output(error) => write!(f, "the answer cannot be written: {error}"),
@@ -169,15 +167,23 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// TLS with servers that one of the authorities in a file vouches for.
-pub(super) fn tls(authorities: &Path) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(authorities).map_err(io::Error::other)? {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-    }
+/// TLS with servers that one of the authorities in a file vouches for. `own` is what to show them: the files of a
+/// certificate and its key.
+///
+/// # Errors
+/// If a file cannot be read, with its name.
+pub(super) fn tls(authorities: &Path, own: Option<(&Path, &Path)>) -> io::Result<TlsConnector> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()).into())
+    let builder = builder.with_root_certificates(pem::authorities(authorities)?);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let shown = builder.with_client_auth_cert(pem::certificates(certificate)?, pem::key(key)?);
+            shown.map_err(|error| pem::named(error, certificate))?
+        }
+    };
+    Ok(Arc::new(config).into())
 }
 
 fn log_in(login: &Login) -> Question {

@@ -3,7 +3,7 @@
 //! A [`Cli`] makes `question`s of what is typed, `link` asks them, `reply` cuts the answers into lines, and `teller` tells
 //! them. Neither program is particular about its server: any that speaks memcached's text protocol will do.
 //!
-//! Deliberately absent: rings of servers, certificates of one's own, and pipelines. Who needs these writes a program.
+//! Deliberately absent: rings of servers, and pipelines. Who needs these writes a program.
 
 mod body;
 mod cli;

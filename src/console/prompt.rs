@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io;
+use std::process;
+use std::thread;
 
 use ratatui::crossterm::style::Stylize;
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -11,6 +15,8 @@ use rustyline::hint::{Hint, Hinter};
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::history::History;
 use super::question::Question;
@@ -44,6 +50,7 @@ struct Form(String);
 
 impl Prompt {
     pub(super) fn new(history: History) -> Result<Prompt, ReadlineError> {
+        leave_as_found()?;
         let config = Config::builder().completion_type(CompletionType::List).max_history_size(HISTORY_MAX)?;
         let config = config.history_ignore_dups(true)?.build();
         let typed = MemHistory::with_config(&config);
@@ -76,6 +83,20 @@ impl Prompt {
             }
         }
     }
+}
+
+/// While a line is typed the terminal is the editor's. Who is told to go then gives it back first.
+fn leave_as_found() -> io::Result<()> {
+    let found = tcgetattr(io::stdin())?;
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let mut told = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    thread::spawn(move || {
+        runtime.block_on(told.recv());
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
+        println!("{PASTE_AS_USUAL}");
+        process::exit(EXIT_TOLD)
+    });
+    Ok(())
 }
 
 impl Known {
@@ -149,6 +170,10 @@ impl Validator for Known {}
 
 impl Helper for Known {}
 
+/// As a shell tells of a program that SIGTERM has ended.
+const EXIT_TOLD: i32 = 128 + 15;
+/// Ends xterm's bracketed paste, which the editor begins.
+const PASTE_AS_USUAL: &str = "\x1b[?2004l";
 /// What the prompt itself understands.
 const LOCAL: [&str; 2] = ["help", "quit"];
 const HISTORY_MAX: usize = 1_000;

@@ -62,11 +62,16 @@ impl Question {
         let before = line[..line.len() - rest.len()].trim_ascii_end();
         if let Some(quote @ (b'"' | b'\'')) = rest.first() {
             let (value, rest) = unquoted(*quote, &rest[1..]).ok_or(Mistake::Quotes)?;
-            return Ok(Question::storing(before, value, rest));
+            return Question::storing(verb, before, value, rest);
         }
-        let length = words(rest).next().and_then(|word| str::from_utf8(word).ok());
-        let length = length.and_then(|word| word.parse().ok()).ok_or(Mistake::Form(verb))?;
-        Ok(Question { line: line.to_vec(), value: Value::Announced(length) })
+        let mut rest = words(rest);
+        let length = rest.next().and_then(|word| str::from_utf8(word).ok()?.parse().ok());
+        match length {
+            Some(length) if verb.may_end_in(&rest.collect::<Vec<_>>()) => {
+                Ok(Question { line: line.to_vec(), value: Value::Announced(length) })
+            }
+            _ => Err(Mistake::Form(verb)),
+        }
     }
 
     /// Reads the words of a command line. The value is `-` where it stands on the standard input, which `read` gives.
@@ -86,16 +91,19 @@ impl Question {
         let value = words.get(place).ok_or(Mistake::Form(verb))?;
         let value = if value == b"-" { read().map_err(|_| Mistake::Input)? } else { value.clone() };
         let rest = words[place + 1..].join(&b' ');
-        Ok(Question::storing(&words[..place].join(&b' '), value, &rest))
+        Question::storing(verb, &words[..place].join(&b' '), value, &rest)
     }
 
-    fn storing(before: &[u8], value: Vec<u8>, rest: &[u8]) -> Question {
+    fn storing(verb: &'static Verb, before: &[u8], value: Vec<u8>, rest: &[u8]) -> Result<Question, Mistake> {
+        if !verb.may_end_in(&words(rest).collect::<Vec<_>>()) {
+            return Err(Mistake::Form(verb));
+        }
         let mut line = [before, value.len().to_string().as_bytes()].join(&b' ');
         if !rest.trim_ascii().is_empty() {
             line.push(b' ');
             line.extend_from_slice(rest.trim_ascii());
         }
-        Question { line, value: Value::Given(value) }
+        Ok(Question { line, value: Value::Given(value) })
     }
 
     /// Gives it the value that it still lacks.
@@ -262,7 +270,7 @@ mod tests {
         check("get \"a\"", Ok("get \"a\"\r\n"));
         check("nonsense \"x", Ok("nonsense \"x\r\n"));
         check("get a\nflush_all", Err(Mistake::BadWord));
-        check("set a 0 0 \"x\" noreply\nflush_all", Err(Mistake::BadWord));
+        check("ms a \"x\" T0\nflush_all", Err(Mistake::BadWord));
         check("set a 0 0 \"x\ny\"", Ok("set a 0 0 3\r\nx\ny\r\n"));
         check("mg k v q", Ok("mg k v q\r\nmn\r\n"));
     }
@@ -280,6 +288,10 @@ mod tests {
         }
         check("set k 0 0 hello", Err(form("set")));
         check("set k hello", Err(form("set")));
+        // What is not in the form would be taken for something, or be lost.
+        check("set k 0 0 5 world", Err(form("set")));
+        check("set k 0 0 \"hello\" world", Err(form("set")));
+        check("cas k 0 0 \"hello\" noreply", Err(form("cas")));
         check("lease-set k 1 0 0", Err(form("lease-set")));
     }
 
@@ -311,6 +323,8 @@ mod tests {
         check_argued(&["set", "k", "0", "60", "-"], Ok("set k 0 60 6\r\n<page>\r\n"));
         check_argued(&["ms", "k", "\"a b\"", "T60"], Ok("ms k 5 T60\r\n\"a b\"\r\n"));
         check_argued(&["set", "k", "0", "60"], Err(form("set")));
+        check_argued(&["set", "k", "0", "60", "hello", "world"], Err(form("set")));
+        check_argued(&["cas", "k", "0", "60", "hello"], Err(form("cas")));
         // A key from elsewhere must not become a command of its own.
         for word in ["", "a b", "a\r\nflush_all", "a\u{7f}"] {
             check_argued(&["get", word], Err(Mistake::BadWord));

@@ -56,6 +56,13 @@ impl Verb {
         }
     }
 
+    /// Whether so many words may stand behind the value; what a list of them means, the server knows.
+    pub(super) fn may_end_in(&self, words: &[&[u8]]) -> bool {
+        let (_, behind) = self.form.split_once("<value>").unwrap_or_default();
+        let words = words.strip_suffix(&[&b"noreply"[..]]).unwrap_or(words);
+        behind.ends_with('*') || words.len() == behind.split_whitespace().count()
+    }
+
     fn is_meta(&self) -> bool {
         matches!(self.name, "ma" | "md" | "me" | "mg" | "ms")
     }
@@ -75,7 +82,7 @@ impl Ends {
         match words {
             [b"watch", ..] => Ends::Never,
             [b"lru_crawler", b"metadump" | b"mgdump", ..] => Ends::Dump,
-            [b"shutdown", ..] => Ends::Closing,
+            [b"quit" | b"shutdown", ..] => Ends::Closing,
             [name, ..] if Verb::find(name).is_some_and(is_quiet) => Ends::Silent,
             _ => Ends::Itself,
         }

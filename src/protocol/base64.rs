@@ -3,7 +3,7 @@
 //! Reading is generous: bytes outside the alphabet are skipped, and what follows the padding is not looked at.
 
 /// The bytes that a text stands for; `None` if it stands for none.
-pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let digits = || text.iter().copied().filter(|byte| *byte == PADDING || value(*byte).is_some());
     if !digits().count().is_multiple_of(4) {
         return None;
@@ -34,6 +34,13 @@ pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
         digits[group.len() + 1..].fill(PADDING);
         write(&digits);
     }
+}
+
+/// The text of these bytes, padded.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let mut digits = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    encode(bytes, |more| digits.extend_from_slice(more));
+    digits.into_iter().map(char::from).collect()
 }
 
 fn value(digit: u8) -> Option<u32> {

@@ -10,10 +10,10 @@ use clap::Parser;
 
 /// Exit with 0 if a server answers, and with 1 if none does.
 ///
-/// Any answer will do: that only users are let in is no sickness. Where the server speaks TLS, ask at an address that
+/// Errors are answers, too: that only users are let in is no sickness. Where the server speaks TLS, ask at an address that
 /// begins with notls:, or at a Unix socket.
 #[derive(Debug, Parser)]
-#[command(name = "healthcheck", bin_name = "leasehold healthcheck")]
+#[command(name = "healthcheck")]
 pub struct HealthCheck {
     /// Where it listens: an address with its port, or the path of a Unix socket
     #[arg(default_value = "127.0.0.1:11211")]
@@ -28,7 +28,7 @@ impl HealthCheck {
     /// The subcommand, from its flags to its exit code.
     pub fn main(self) -> ExitCode {
         match self.answer() {
-            Ok(_) => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("leasehold healthcheck: {}: {error}", self.place);
                 ExitCode::FAILURE
@@ -36,8 +36,8 @@ impl HealthCheck {
         }
     }
 
-    /// The first byte of its answer.
-    fn answer(&self) -> io::Result<u8> {
+    /// Whether there is one that memcached's protocol has.
+    fn answer(&self) -> io::Result<()> {
         let patience = Duration::from_secs(self.timeout.into());
         if self.place.contains('/') {
             let stream = UnixStream::connect(&self.place)?;
@@ -52,9 +52,12 @@ impl HealthCheck {
     }
 }
 
-fn ask(mut stream: impl Read + Write) -> io::Result<u8> {
-    let mut first = [0];
+fn ask(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut first = [0; 2];
     stream.write_all(b"mn\r\n")?;
     stream.read_exact(&mut first)?;
-    Ok(first[0])
+    if ANSWERS.contains(&&first) { Ok(()) } else { Err(io::Error::other("what answers is no such server")) }
 }
+
+/// How `MN` and the errors begin.
+const ANSWERS: [&[u8; 2]; 4] = [b"CL", b"ER", b"MN", b"SE"];

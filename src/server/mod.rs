@@ -23,6 +23,7 @@ mod policies;
 pub mod process;
 mod progress;
 mod safety;
+pub mod secret;
 mod settings;
 mod suboptions;
 mod tls;

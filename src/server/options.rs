@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use super::administration::AdminOptions;
 use super::policies::PolicyOptions;
 use super::safety::SafetyOptions;
+use super::secret;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{Config, WhenFull};
@@ -357,7 +358,7 @@ impl Options {
 /// If it cannot be read, or is no such file.
 pub fn read_users(path: &Path) -> io::Result<Users> {
     let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
-    let text = std::fs::read(path).map_err(|error| named(&error.to_string()))?;
+    let text = secret::read(path).map_err(|error| named(&error.to_string()))?;
     Users::parse(&text).ok_or_else(|| named("a line is user:password"))
 }
 

@@ -13,7 +13,10 @@ pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         path.as_ref().map_or(none.to_owned(), |path| path.display().to_string())
     };
     let protocol = if options.protocol == "ascii" { "ascii" } else { "auto-negotiate" };
+    let admin = options.admin.address.map_or("no".to_owned(), |address| address.to_string());
     let mut settings = vec![
+        ("admin", admin),
+        ("admin_token_file", path(&options.admin.token_file, "NULL")),
         ("tcpport", if is_on_tcp { options.tcp_port() } else { 0 }.to_string()),
         ("udpport", "0".to_owned()),
         ("inter", inter),

@@ -14,13 +14,14 @@ use parking_lot::RwLock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{HandshakeKind, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 use tokio_rustls::server::TlsStream;
+
+use super::secret;
+use crate::pem;
 
 /// What `-o ssl_*` says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,6 +99,10 @@ struct Verifying {
 }
 
 impl TlsSettings {
+    fn key_file(&self) -> &Path {
+        self.key.as_ref().unwrap_or(&self.chain)
+    }
+
     /// What the options say together; the later of two like ones counts.
     pub(super) fn new(options: &[&TlsOption]) -> TlsSettings {
         let mut settings = TlsSettings {
@@ -201,12 +206,13 @@ impl Tls {
 
 impl Configs {
     fn load(settings: &TlsSettings) -> io::Result<Configs> {
+        secret::beware(settings.key_file());
         let provider = Arc::new(ring::default_provider());
         let open = config(settings, &provider, None)?;
         let verifying = match &settings.authorities {
             None => None,
             Some(path) => {
-                let roots = authorities(path)?;
+                let roots = Arc::new(pem::authorities(path)?);
                 let asks =
                     || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
                 let request = asks().allow_unauthenticated().build().map_err(io::Error::other)?;
@@ -243,12 +249,9 @@ fn config(
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let key = settings.key.as_ref().unwrap_or(&settings.chain);
-    let made = builder.with_single_cert(
-        certificates(&settings.chain)?,
-        PrivateKeyDer::from_pem_file(key).map_err(|error| named(error, key))?,
-    );
-    let mut config = made.map_err(|error| named(error, &settings.chain))?;
+    let (chain, key) = (pem::certificates(&settings.chain)?, pem::key(settings.key_file())?);
+    let made = builder.with_single_cert(chain, key);
+    let mut config = made.map_err(|error| pem::named(error, &settings.chain))?;
     if settings.resumes {
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     } else {
@@ -256,27 +259,6 @@ fn config(
         config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))
-}
-
-fn authorities(path: &Path) -> io::Result<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| named(error, path))?;
-    }
-    Ok(Arc::new(roots))
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found: Vec<_> = found.map_err(|error| named(error, path))?;
-    if found.is_empty() {
-        return Err(named("there is no certificate in it", path));
-    }
-    Ok(found)
-}
-
-fn named(error: impl std::fmt::Display, path: &Path) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
 }
 
 /// A peer that says nothing would hold its place for ever.

@@ -10,6 +10,7 @@ mod view;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::clock::Clock;
 /// Any server that speaks memcached's protocol will do; what it does not tell is left out. Keys: q quits, p pauses, tab shows
 /// the policies, up and down move through them.
 #[derive(Debug, Parser)]
-#[command(name = "top", bin_name = "leasehold top")]
+#[command(name = "top")]
 pub struct Top {
     /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
     server: Option<PathBuf>,
@@ -86,11 +87,12 @@ impl Top {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    let interval = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if interval < INTERVAL_MIN { Err("at least 0.1".to_owned()) } else { Ok(interval) }
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    match text.parse() {
+        Ok(seconds) if INTERVALS.contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number from 0.1 to 86400"),
+    }
 }
 
-/// To look is work for the server, too.
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// In seconds. To look is work for the server, too.
+const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::body::harmless;
 use super::super::link::{Link, Trouble};
 use super::super::question::Question;
 use super::super::reply::Entry;
@@ -21,20 +22,29 @@ impl Sample {
     pub(super) async fn take(link: &mut Link, clock: &Clock) -> Result<Sample, Trouble> {
         link.ready().await?;
         let mut sample = Sample { at: clock.elapsed(), stats: BTreeMap::new() };
-        for line in ["stats", "stats memory", "stats policies"] {
-            let mut hear = |entry| {
-                sample.hear(&entry);
-                Ok(())
-            };
-            link.ask(&Question::plain(line), &mut hear).await?;
+        sample.ask(link, "stats").await?.map_err(Trouble::Login)?;
+        for line in ["stats memory", "stats policies"] {
+            // Who does not know these tells less.
+            let _ = sample.ask(link, line).await?;
         }
         Ok(sample)
     }
 
-    fn hear(&mut self, entry: &Entry) {
-        if entry.word(0) == "STAT" {
-            self.stats.insert(entry.word(1).to_owned(), entry.word(2).to_owned());
-        }
+    /// Notes what is answered; or returns what the server says instead.
+    async fn ask(&mut self, link: &mut Link, line: &str) -> Result<Result<(), String>, Trouble> {
+        let mut refusal = Ok(());
+        let mut hear = |entry: Entry| {
+            match entry.word(0) {
+                "END" => {}
+                "STAT" => {
+                    self.stats.insert(entry.word(1).to_owned(), entry.word(2).to_owned());
+                }
+                _ => refusal = Err(harmless(&entry.line)),
+            }
+            Ok(())
+        };
+        link.ask(&Question::plain(line), &mut hear).await?;
+        Ok(refusal)
     }
 
     /// Empty if it was not told.

@@ -1,0 +1,56 @@
+//! Keys, tags and prefixes in JSON: text, or `{"base64": "/w=="}` where they are none.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::protocol::base64;
+
+/// One that a client sent.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct Name(pub(super) Vec<u8>);
+
+impl TryFrom<Value> for Name {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Name, Self::Error> {
+        let bytes = match value {
+            Value::Object(form) if form.len() == 1 => {
+                form.get("base64").and_then(Value::as_str).and_then(|text| base64::decode(text.as_bytes()))
+            }
+            Value::String(text) => Some(text.into_bytes()),
+            _ => None,
+        };
+        bytes.map(Name).ok_or("a name is text, or {\"base64\": \"…\"}")
+    }
+}
+
+/// One that is told.
+pub(super) fn name(bytes: &[u8]) -> Value {
+    str::from_utf8(bytes).map_or_else(|_| json!({ "base64": base64::text(bytes) }), Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bytes: &[u8], told: Value) {
+        assert_eq!(name(bytes), told);
+        assert_eq!(Name::try_from(told).unwrap().0, bytes);
+    }
+
+    #[test]
+    fn what_is_told_can_be_sent() {
+        check(b"user:7", json!("user:7"));
+        check("größe".as_bytes(), json!("größe"));
+        check(b"\xff", json!({"base64": "/w=="}));
+    }
+
+    #[test]
+    fn nothing_else_is_a_name() {
+        for wrong in [json!(7), json!(["k"]), json!({"base64": "/w"}), json!({"base64": "/w==", "x": 1})] {
+            assert!(Name::try_from(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+}
