@@ -310,17 +310,13 @@ async fn ended(
     End::Stop(how)
 }
 
-/// Tells systemd that the server is alive, as long as it is: its shards can be swept.
+/// Tells systemd that the server is alive, as long as all its threads are.
 async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
     let Some(period) = watchdog else { return pending().await };
-    let mut told = 0;
     loop {
         tokio::time::sleep(period / 3).await;
-        let heartbeats = server.heartbeats();
-        if heartbeats != told {
-            notify::alive();
-            told = heartbeats;
-        }
+        server.roll_call().await;
+        notify::alive();
     }
 }
 

@@ -22,6 +22,7 @@ mod options;
 mod policies;
 pub mod process;
 mod progress;
+mod roll;
 mod safety;
 pub mod secret;
 mod settings;
@@ -53,6 +54,7 @@ use crate::protocol::Shutdown;
 use self::clients::{Client, Clients, WrongPasswords};
 use self::handover::{Control, Offer};
 use self::memory::{Memory, MemoryFile};
+use self::roll::Roll;
 use self::tls::Tls;
 
 pub use self::administration::AdminOptions;
@@ -96,10 +98,10 @@ struct Service {
     refuses_when_crowded: bool,
     /// After so many requests in one go a connection lets others have their turn.
     requests_per_turn: u32,
+    /// Asked of all threads.
+    roll: Roll,
     rules: Rules,
     stop: watch::Sender<Option<Shutdown>>,
-    /// Rounds of keeping house.
-    sweeps: AtomicU64,
     tls: Option<Tls>,
     /// Who may come in, if not everybody may.
     users: Option<Arc<Mutex<Users>>>,
@@ -266,9 +268,9 @@ impl Server {
         Farewell { line, successor }
     }
 
-    /// Grows as long as the shards are swept, which takes all their locks in turn.
-    pub fn heartbeats(&self) -> u64 {
-        self.service.sweeps.load(Ordering::Relaxed)
+    /// Resolves once each worker has taken a turn, and every shard was swept, which takes all their locks.
+    pub async fn roll_call(&self) {
+        self.service.roll.call(self.threads.len()).await;
     }
 
     fn join(&mut self) {
@@ -292,9 +294,9 @@ impl Service {
             metrics: Arc::new(metrics),
             refuses_when_crowded: options.refuses_when_crowded(),
             requests_per_turn: options.requests_per_event,
+            roll: Roll::default(),
             rules: options.rules(),
             stop: watch::Sender::new(None),
-            sweeps: AtomicU64::new(0),
             tls: None,
             users: None,
             wrong_passwords: Mutex::default(),
@@ -345,6 +347,7 @@ impl Service {
 
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
 async fn keep_house(service: &Service) {
+    let mut roll = service.roll.thread();
     let sweep = async {
         loop {
             while service.cache.sweep(service.now()) {
@@ -352,7 +355,7 @@ async fn keep_house(service: &Service) {
             }
             // What a lower limit has thrown away has no command that would tell it.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
-            service.sweeps.fetch_add(1, Ordering::Relaxed);
+            roll.answer();
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };

@@ -19,7 +19,7 @@ pub(super) async fn work(
     index: usize,
     mut accepted: UnboundedReceiver<(Accepted, Seat)>,
 ) {
-    let mut tasks = JoinSet::new();
+    let (mut roll, mut tasks) = (service.roll.thread(), JoinSet::new());
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
@@ -27,6 +27,7 @@ pub(super) async fn work(
                 None => break,
             },
             Some(done) = tasks.join_next() => done.expect("connections do not panic"),
+            () = roll.called() => roll.answer(),
         }
     }
     while let Some(done) = tasks.join_next().await {
