@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 return Ok(closed);
             }
             // Whoever waits for the stop is not asked while a peer that never pauses uses up all of tokio's budget.
-            if self.service.is_stopping() {
+            if self.service.stop.is_told() {
                 return Ok(Closed::Stopping);
             }
         }
@@ -239,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     return Ok(None);
                 }
                 Flow::Shutdown(how) => {
-                    self.service.stop.send_replace(Some(how));
+                    self.service.stop.tell(how);
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {
@@ -267,7 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         tokio::select! {
             () = lease_ends(service, session, key, until, now) => {}
             () = hang_up(stream, early) => session.stop_waiting(),
-            () = service.stopping() => session.stop_waiting(),
+            _ = service.stop.told() => session.stop_waiting(),
         }
     }
 
@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         let (mut read, mut write) = tokio::io::split(&mut self.stream);
         let (session, service) = (&self.session, self.service);
         let tell = async {
-            while !service.is_stopping() {
+            while !service.stop.is_told() {
                 let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
                 let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
                 write.write_all(&lines).await?;
@@ -362,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
 /// Resolves once the server is to stop, and nothing that was read could be answered without waiting for the peer.
 async fn stops(service: &Service, gives_way: &AtomicBool) {
-    service.stopping().await;
+    service.stop.told().await;
     while gives_way.load(Ordering::Relaxed) {
         tokio::task::yield_now().await;
     }
@@ -454,7 +454,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
         let service = service();
-        service.stop.send_replace(Some(Shutdown::AtOnce));
+        service.stop.tell(Shutdown::AtOnce);
         let (mut busy, busy_end) = duplex(1 << 20);
         busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
         serve(&service, 0, busy_end, &unknown()).await.unwrap();

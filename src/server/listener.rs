@@ -178,7 +178,7 @@ pub(super) async fn accept(
     tokio::select! {
         () = all(tcp.collect()) => {}
         () = all(unix.collect()) => {}
-        () = service.stopping() => {}
+        _ = service.stop.told() => {}
     }
 }
 

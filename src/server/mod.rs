@@ -26,6 +26,7 @@ mod roll;
 mod safety;
 pub mod secret;
 mod settings;
+mod stop;
 mod suboptions;
 mod tls;
 mod view;
@@ -43,7 +44,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use crate::cache::{Cache, Policies};
 use crate::clock::{self, Clock, Now};
@@ -55,6 +56,7 @@ use self::clients::{Client, Clients, WrongPasswords};
 use self::handover::{Control, Offer};
 use self::memory::{Memory, MemoryFile};
 use self::roll::Roll;
+use self::stop::Stop;
 use self::tls::Tls;
 
 pub use self::administration::AdminOptions;
@@ -101,7 +103,7 @@ struct Service {
     /// Asked of all threads.
     roll: Roll,
     rules: Rules,
-    stop: watch::Sender<Option<Shutdown>>,
+    stop: Stop,
     tls: Option<Tls>,
     /// Who may come in, if not everybody may.
     users: Option<Arc<Mutex<Users>>>,
@@ -203,9 +205,7 @@ impl Server {
 
     /// Waits until a client has asked it to stop, and how.
     pub async fn stopped(&self) -> Shutdown {
-        let mut stop = self.service.stop.subscribe();
-        let asked = stop.wait_for(Option::is_some).await.expect("the sender lives in this server");
-        asked.expect("that is what was waited for")
+        self.service.stop.told().await
     }
 
     /// Lets others in from now on, if not everybody may come in. Who is in stays.
@@ -274,7 +274,7 @@ impl Server {
     }
 
     fn join(&mut self) {
-        self.service.stop.send_replace(Some(Shutdown::AtOnce));
+        self.service.stop.tell(Shutdown::AtOnce);
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
@@ -296,7 +296,7 @@ impl Service {
             requests_per_turn: options.requests_per_event,
             roll: Roll::default(),
             rules: options.rules(),
-            stop: watch::Sender::new(None),
+            stop: Stop::default(),
             tls: None,
             users: None,
             wrong_passwords: Mutex::default(),
@@ -334,15 +334,6 @@ impl Service {
         counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
         delay
     }
-
-    fn is_stopping(&self) -> bool {
-        self.stop.borrow().is_some()
-    }
-
-    /// Resolves once the server is to stop.
-    async fn stopping(&self) {
-        let _ = self.stop.subscribe().wait_for(Option::is_some).await;
-    }
 }
 
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
@@ -361,7 +352,7 @@ async fn keep_house(service: &Service) {
     };
     tokio::select! {
         () = sweep => {}
-        () = service.stopping() => {}
+        _ = service.stop.told() => {}
     }
 }
 

@@ -48,7 +48,7 @@ impl View {
 
     /// Whether it is about to end.
     pub fn is_stopping(&self) -> bool {
-        self.0.is_stopping()
+        self.0.stop.is_told()
     }
 
     /// The counters of whoever looks, one thread at a time.

@@ -97,7 +97,7 @@ async fn secured(
     let counters = service.metrics.of_thread(index);
     let shaken = tokio::select! {
         shaken = tls.accept(stream, verify) => shaken,
-        () = service.stopping() => return Ok(Closed::Stopping),
+        _ = service.stop.told() => return Ok(Closed::Stopping),
     };
     match shaken {
         Ok((stream, is_new)) => {
