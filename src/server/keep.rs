@@ -110,7 +110,7 @@ pub fn save(
     now: Now,
     watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<u64, Unsaved> {
-    let (file, unfinished) = create(path)?;
+    let (file, unfinished) = create(path, UNFINISHED)?;
     let written = write(cache, file, now, watch);
     let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
     saved.map_err(|unsaved| {
@@ -153,18 +153,19 @@ fn write(
     Ok(items)
 }
 
-/// Makes sure that a file can be written there: better to know it at the start than at the end.
+/// Makes sure that a file can be written there: better to know it at the start than at the end. Another process may
+/// write the file meanwhile.
 ///
 /// # Errors
 /// If it cannot.
 pub fn probe(path: &Path) -> io::Result<()> {
-    let (_, unfinished) = create(path)?;
-    fs::remove_file(unfinished)
+    let (_, probed) = create(path, PROBED)?;
+    fs::remove_file(probed)
 }
 
-/// The file while it is written, for its owner's eyes only, and its name.
-fn create(path: &Path) -> io::Result<(File, PathBuf)> {
-    let name = beside(path, UNFINISHED);
+/// A file beside that one, for its owner's eyes only, and its name.
+fn create(path: &Path, end: &str) -> io::Result<(File, PathBuf)> {
+    let name = beside(path, end);
     // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
     let _ = fs::remove_file(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
@@ -176,7 +177,7 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
 }
 
 /// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
-/// bring back what was deleted since.
+/// bring back what was deleted since. What one that was killed has written is thrown away.
 ///
 /// # Errors
 /// If the other one does not end, or there can be no lock.
@@ -189,7 +190,10 @@ pub fn hold(path: &Path) -> io::Result<File> {
     let file = file.map_err(named)?;
     for round in 0..HOLD_ROUNDS {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => {
+                let _ = fs::remove_file(beside(path, UNFINISHED));
+                return Ok(file);
+            }
             Err(TryLockError::Error(error)) => return Err(named(error)),
             Err(TryLockError::WouldBlock) if round == 0 => {
                 tracing::info!("waiting for the process that uses {}", path.display());
@@ -299,7 +303,7 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
         return Ok(None);
     }
     let flags = u32::from_le_bytes(array(file)?);
-    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
+    let [exptime, as_of, unique] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
     let value_bytes = u32::from_le_bytes(array(file)?) as usize;
     let mut key = [0; KEY_BYTES_MAX];
     let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
@@ -373,6 +377,8 @@ const WATCH_EVERY: u64 = 1 << 20;
 /// Behind the file's name: while it is written, and what is locked.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
+/// And while it is tried whether it could be.
+const PROBED: &str = ".leasehold-probe";
 /// For how long another process may take to write it.
 const HOLD_ROUNDS: u32 = 1_200;
 const HOLD_ROUND: Duration = Duration::from_millis(50);
@@ -491,6 +497,18 @@ mod tests {
         }
         assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(Unsaved::Slow)));
         assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
+    }
+
+    /// A daemon that was started while its forerunner still wrote removed what that one had written: all items were lost.
+    #[test]
+    fn what_another_process_writes_stays_until_that_one_is_gone() {
+        let path = scratch("written");
+        let (_, unfinished) = create(&path, UNFINISHED).unwrap();
+        probe(&path).unwrap();
+        assert!(unfinished.exists());
+        hold(&path).unwrap();
+        assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
+        fs::remove_file(beside(&path, LOCK)).unwrap();
     }
 
     #[test]
