@@ -228,7 +228,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.bytes);
 }
 
-/// A cache with the items of a file, which is removed, unless it is foreign. `watch` may end it.
+/// A cache with the items of a file, which is removed then, unless it is foreign. `watch` may end it.
 ///
 /// # Errors
 /// If the file is not fit to be loaded; nothing of it is.
@@ -237,7 +237,7 @@ pub fn load(
     config: Config,
     max_gap: Option<Duration>,
     now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
+    watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<(Cache, Kept), Unfit> {
     // Nor does a pipe or a device hold items; to open one might never end.
     let bytes = match fs::metadata(path)? {
@@ -250,17 +250,31 @@ pub fn load(
     if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
         return Err(Unfit::Foreign);
     }
+    let loaded = read(&mut file, bytes, config, max_gap, now, watch);
+    // Last, so that a process that is killed meanwhile leaves everything to the next.
     fs::remove_file(path)?;
-    verify(&mut file, bytes, &mut watch)?;
+    loaded
+}
+
+/// A cache with the items of a file of so many bytes.
+fn read(
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+    config: Config,
+    max_gap: Option<Duration>,
+    now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), Late>,
+) -> Result<(Cache, Kept), Unfit> {
+    verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-    let [saved_unix, last, flush_unix] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
+    let [saved_unix, last, flush_unix] = [number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
     if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
         return Err(Unfit::Late(gap));
     }
     let cache = Cache::above(config, Seq::new(last).ok_or(Unfit::Damaged)?);
     let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(&mut file, &cache, now, &mut items)? {
+    while let Some(read) = read_item(file, &cache, now, &mut items)? {
         done += read;
         if done % WATCH_EVERY < read {
             watch(megabytes("loading items", done, bytes))?;
@@ -303,7 +317,7 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
         return Ok(None);
     }
     let flags = u32::from_le_bytes(array(file)?);
-    let [exptime, as_of, unique] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
+    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
     let value_bytes = u32::from_le_bytes(array(file)?) as usize;
     let mut key = [0; KEY_BYTES_MAX];
     let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
@@ -509,6 +523,18 @@ mod tests {
         hold(&path).unwrap();
         assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
         fs::remove_file(beside(&path, LOCK)).unwrap();
+    }
+
+    /// A process that was killed while it loaded had removed the file first: all items were lost.
+    #[test]
+    fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
+        let (_, clock, path) = kept("killed");
+        let watch = |_| {
+            assert!(path.exists());
+            Ok(())
+        };
+        load(&path, Config::default(), None, clock.now(), watch).unwrap();
+        assert!(!path.exists(), "before anything of it can be deleted");
     }
 
     #[test]
