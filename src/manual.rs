@@ -10,6 +10,8 @@ use leasehold::bench;
 use leasehold::console::{Cli, Top};
 use leasehold::server::{HealthCheck, Options};
 
+use crate::serve::Handover;
+
 /// Print the manual page, in roff
 #[derive(Parser)]
 #[command(name = "man")]
@@ -61,18 +63,13 @@ fn told(printed: io::Result<()>) -> ExitCode {
 
 /// The server's command line with its subcommands, which the binary tells apart by itself.
 fn whole() -> Command {
-    let server = || Options::command().version(VERSION);
-    let handover = server().name("handover").display_name("handover");
-    server()
+    Options::command()
+        .version(VERSION)
         .display_name("leasehold")
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
         .subcommand(Cli::command())
         .subcommand(Script::command())
-        .subcommand(
-            handover
-                .about("Take the sockets and the values of the server over that uses the same -e, and serve")
-                .long_about(HANDOVER),
-        )
+        .subcommand(Handover::command().version(VERSION).display_name("handover").bin_name("handover"))
         .subcommand(HealthCheck::command())
         .subcommand(Wanted::command())
         .subcommand(Top::command())
@@ -94,10 +91,6 @@ fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve.
-
-The flags are those of the new server. The old one serves until the new one has all it needs, then answers what it has read, \
-writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
 
 /// What no flag tells.
 const REST: &str = r#".SH SIGNALS
@@ -122,7 +115,7 @@ A file to write the ports to.
 67 for a user that does not exist, 71 when the system says no.
 .SH FILES
 Beside the file of \fB\-e\fR stand, with these endings, .leasehold\-lock (held by the server), .leasehold\-handover (the socket
-at which the next server asks) and, for a moment, .leasehold\-new.
+at which the next server asks) and, for a moment, .leasehold\-new and .leasehold\-probe.
 .SH "SEE ALSO"
 \fBmemcached\fR(1)
 "#;

@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::protocol::Shutdown;
@@ -23,13 +23,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::EXIT_FAILURE;
 
+/// The command line of `leasehold handover`.
+// What it says of itself stands in attributes, for those of the server would have the last word over a comment.
+#[derive(Parser)]
+#[command(name = "handover", bin_name = "leasehold handover", help_template = HELP, after_help = "", about = HANDOVER, long_about = format!("{HANDOVER}.\n\n{HANDED_OVER}"))]
+pub struct Handover {
+    #[command(flatten)]
+    options: Options,
+}
+
 /// Serves until it is told to stop.
 pub fn main(options: Options) -> ExitCode {
     serve(options, Place::Free)
 }
 
 /// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
-pub fn handover(options: Options) -> ExitCode {
+pub fn handover(Handover { options }: Handover) -> ExitCode {
     serve(options, Place::Taken)
 }
 
@@ -355,6 +364,10 @@ impl Files<'_> {
 }
 
 const REMEDIES: &str = "speak TLS there (-Z -o ssl_chain_cert=FILE), or let only users in (-Y FILE)";
+const HELP: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}";
+const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve";
+const HANDED_OVER: &str = "The flags are those of the new server. The old one serves until the new one has all it needs, then \
+answers what it has read, writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
 const LICENSE: &str = include_str!("../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";

@@ -158,6 +158,10 @@ fn wrong_answers_are_told_by_the_exit_code() {
     let told = bench(server.address(), "-n 10 -K 1 -m get --no-preload");
     assert_eq!((told.code, told.outcome("wrong values")), (1, 10));
     assert!(told.errors.contains("10 wrong answers"), "{}", told.errors);
+    // Else all of them would be missed, and nobody would know why.
+    let told = bench(server.address(), "-n 10 -K 7 -m get -s 5000");
+    assert_eq!(told.code, 1);
+    assert!(told.errors.contains("refused to store 7 of 7 values"), "{}", told.errors);
     server.stop();
 }
 

@@ -38,6 +38,14 @@ fn the_manual_tells_every_flag_and_every_subcommand() {
         assert!(own.contains(&format!(".TH leasehold-{subcommand} 1")), "{subcommand}");
         assert!(own.contains(&format!("\\fBleasehold {subcommand}\\fR")), "{subcommand}");
     }
+    let help = printed("--help");
+    let own = help.lines().find(|line| line.starts_with("Subcommands: ")).expect("a stranger starts there");
+    assert!(SUBCOMMANDS.iter().all(|subcommand| own.contains(subcommand)), "{own}");
+    let handover = printed("handover --help");
+    assert!(
+        handover.contains("Take the sockets") && handover.contains("Usage: leasehold handover"),
+        "{handover}"
+    );
     let unknown = run("man nonsense");
     assert!(unknown.status.code() == Some(1) && unknown.stdout.is_empty());
 }

@@ -20,6 +20,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use leasehold::bench::{Failure, Options, Plan, Round, Server, preload, run};
 
 use crate::limit::Limit;
@@ -32,15 +33,15 @@ use crate::rows::{GROWTH, Machine, ROWS, Row, Unit};
 #[command(name = "compare")]
 struct Arguments {
     /// Rounds of each row; an odd number
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: usize,
 
     /// Seconds of a round
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
 
     /// Only these rows, parted by commas
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(ROWS.iter().chain(&GROWTH).map(|row| row.name)))]
     rows: Vec<String>,
 
     /// Folder for compare.json and compare.svg
@@ -127,7 +128,7 @@ fn measure(
     let peers: Vec<(&Peer, Plan)> =
         fleet.peers.iter().filter_map(|peer| Some((peer, plan(peer.who)?))).collect();
     for (peer, plan) in &peers {
-        preload(plan, &peer.server)?;
+        preload(plan, &peer.server, &mut |_| ())?;
     }
     let limit = Limit::start(row, fleet)?;
     let mut line = Line::new(row);
@@ -168,6 +169,14 @@ fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan>
         plan.keys = plan.keys.min(10_000);
     }
     Some(plan)
+}
+
+/// What is no time at all would be found out only once the servers run.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("a time between 0.001 and 3600".to_owned()),
+    }
 }
 
 impl Arguments {

@@ -41,6 +41,13 @@ pub enum Failure {
     },
     /// The server said something that is no answer to what was asked.
     Unexpected(String),
+    /// The server refused to store what is to be there beforehand.
+    Unstored {
+        /// So many values.
+        refused: u64,
+        /// Of so many.
+        keys: usize,
+    },
 }
 
 impl<S: Read + Write> Connection<S> {
@@ -246,6 +253,9 @@ impl Display for Failure {
             Failure::Io(error) => write!(to, "{error}"),
             Failure::Silent { seconds } => write!(to, "the server has said nothing for {seconds} s"),
             Failure::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
+            Failure::Unstored { refused, keys } => {
+                write!(to, "the server refused to store {refused} of {keys} values beforehand (--no-preload)")
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ use clap::error::ErrorKind;
 pub use self::connection::Failure;
 pub use self::options::{Options, Plan};
 pub use self::report::{Report, Round, median};
-pub use self::run::{preload, run};
+pub use self::run::{Progress, preload, run};
 pub use self::server::{Dialect, Server};
 
 /// `leasehold bench`, from its flags to its exit code.
@@ -65,18 +65,21 @@ pub fn main(options: Options) -> ExitCode {
 /// If one of them cannot be measured.
 pub fn measure(options: &Options) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());
-    if !plan.no_preload {
-        servers.iter().try_for_each(|server| preload(plan, server))?;
-    }
     let tells = options.progress || io::stderr().is_terminal();
+    let tell = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
+        if tells {
+            eprintln!("{server}: {doing}{seconds} s, {requests} requests a second");
+        }
+    };
+    if !plan.no_preload {
+        for server in servers {
+            preload(plan, server, &mut |progress| tell(server, "storing every key, ", progress))?;
+        }
+    }
     let mut rounds = vec![Vec::new(); servers.len()];
     for _ in 0..if options.compare.is_empty() { 1 } else { options.rounds } {
         for (server, rounds) in servers.iter().zip(&mut rounds) {
-            let measured = run(plan, server, &mut |progress| {
-                if tells {
-                    eprintln!("{server}: {} s, {} requests a second", progress.seconds, progress.requests);
-                }
-            })?;
+            let measured = run(plan, server, &mut |progress| tell(server, "", progress))?;
             rounds.push(Round::new(&measured));
         }
     }

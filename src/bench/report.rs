@@ -110,7 +110,6 @@ impl Round {
         };
         let requests = Verb::ALL.map(|verb| tally.requests(verb)).iter().sum();
         let outcomes = Outcome::ALL.map(count);
-        let errors = Outcome::ALL.into_iter().filter(|outcome| outcome.is_error());
         Round {
             seconds,
             requests,
@@ -122,7 +121,7 @@ impl Round {
             verbs: Verb::ALL.map(verb).into_iter().filter(|verb| verb.requests > 0).collect(),
             outcomes: outcomes.into_iter().filter(|count| count.count > 0).collect(),
             fills_refused: fills_refused(tally),
-            errors: errors.map(|outcome| tally.of(outcome)).sum(),
+            errors: tally.errors(),
             unsent_batches: tally.unsent,
         }
     }

@@ -33,9 +33,12 @@ pub struct Progress {
 /// Stores every key.
 ///
 /// # Errors
-/// As [`run`].
-pub fn preload(plan: &Plan, server: &Server) -> Result<(), Failure> {
-    run(&plan.preload(), server, &mut |_| ()).map(drop)
+/// As [`run`], and if the server refuses to store some.
+pub fn preload(plan: &Plan, server: &Server, tell: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    match run(&plan.preload(), server, tell)?.tally.errors() {
+        0 => Ok(()),
+        refused => Err(Failure::Unstored { refused, keys: plan.keys }),
+    }
 }
 
 /// Loads a server as the plan says.

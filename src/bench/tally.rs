@@ -116,7 +116,7 @@ impl Outcome {
         }
     }
 
-    pub fn is_error(self) -> bool {
+    fn is_error(self) -> bool {
         matches!(self, Outcome::ClientError | Outcome::ServerError | Outcome::WrongValue)
     }
 }
@@ -158,6 +158,11 @@ impl Tally {
         }
         self.outcomes.iter_mut().zip(outcomes).for_each(|(sum, part)| *sum += part);
         self.requests.iter_mut().zip(requests).for_each(|(sum, part)| *sum += part);
+    }
+
+    /// Answers that no server should give.
+    pub fn errors(&self) -> u64 {
+        Outcome::ALL.into_iter().filter(|outcome| outcome.is_error()).map(|outcome| self.of(outcome)).sum()
     }
 
     pub fn of(&self, outcome: Outcome) -> u64 {

@@ -110,7 +110,7 @@ pub fn save(
     now: Now,
     watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<u64, Unsaved> {
-    let (file, unfinished) = create(path)?;
+    let (file, unfinished) = create(path, UNFINISHED)?;
     let written = write(cache, file, now, watch);
     let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
     saved.map_err(|unsaved| {
@@ -153,18 +153,19 @@ fn write(
     Ok(items)
 }
 
-/// Makes sure that a file can be written there: better to know it at the start than at the end.
+/// Makes sure that a file can be written there: better to know it at the start than at the end. Another process may
+/// write the file meanwhile.
 ///
 /// # Errors
 /// If it cannot.
 pub fn probe(path: &Path) -> io::Result<()> {
-    let (_, unfinished) = create(path)?;
-    fs::remove_file(unfinished)
+    let (_, probed) = create(path, PROBED)?;
+    fs::remove_file(probed)
 }
 
-/// The file while it is written, for its owner's eyes only, and its name.
-fn create(path: &Path) -> io::Result<(File, PathBuf)> {
-    let name = beside(path, UNFINISHED);
+/// A file beside that one, for its owner's eyes only, and its name.
+fn create(path: &Path, end: &str) -> io::Result<(File, PathBuf)> {
+    let name = beside(path, end);
     // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
     let _ = fs::remove_file(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
@@ -176,7 +177,7 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
 }
 
 /// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
-/// bring back what was deleted since.
+/// bring back what was deleted since. What one that was killed has written is thrown away.
 ///
 /// # Errors
 /// If the other one does not end, or there can be no lock.
@@ -189,7 +190,10 @@ pub fn hold(path: &Path) -> io::Result<File> {
     let file = file.map_err(named)?;
     for round in 0..HOLD_ROUNDS {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => {
+                let _ = fs::remove_file(beside(path, UNFINISHED));
+                return Ok(file);
+            }
             Err(TryLockError::Error(error)) => return Err(named(error)),
             Err(TryLockError::WouldBlock) if round == 0 => {
                 tracing::info!("waiting for the process that uses {}", path.display());
@@ -224,7 +228,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.bytes);
 }
 
-/// A cache with the items of a file, which is removed, unless it is foreign. `watch` may end it.
+/// A cache with the items of a file, which is removed then, unless it is foreign. `watch` may end it.
 ///
 /// # Errors
 /// If the file is not fit to be loaded; nothing of it is.
@@ -233,7 +237,7 @@ pub fn load(
     config: Config,
     max_gap: Option<Duration>,
     now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
+    watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<(Cache, Kept), Unfit> {
     // Nor does a pipe or a device hold items; to open one might never end.
     let bytes = match fs::metadata(path)? {
@@ -246,17 +250,31 @@ pub fn load(
     if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
         return Err(Unfit::Foreign);
     }
+    let loaded = read(&mut file, bytes, config, max_gap, now, watch);
+    // Last, so that a process that is killed meanwhile leaves everything to the next.
     fs::remove_file(path)?;
-    verify(&mut file, bytes, &mut watch)?;
+    loaded
+}
+
+/// A cache with the items of a file of so many bytes.
+fn read(
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+    config: Config,
+    max_gap: Option<Duration>,
+    now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), Late>,
+) -> Result<(Cache, Kept), Unfit> {
+    verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-    let [saved_unix, last, flush_unix] = [number(&mut file)?, number(&mut file)?, number(&mut file)?];
+    let [saved_unix, last, flush_unix] = [number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
     if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
         return Err(Unfit::Late(gap));
     }
     let cache = Cache::above(config, Seq::new(last).ok_or(Unfit::Damaged)?);
     let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(&mut file, &cache, now, &mut items)? {
+    while let Some(read) = read_item(file, &cache, now, &mut items)? {
         done += read;
         if done % WATCH_EVERY < read {
             watch(megabytes("loading items", done, bytes))?;
@@ -373,6 +391,8 @@ const WATCH_EVERY: u64 = 1 << 20;
 /// Behind the file's name: while it is written, and what is locked.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
+/// And while it is tried whether it could be.
+const PROBED: &str = ".leasehold-probe";
 /// For how long another process may take to write it.
 const HOLD_ROUNDS: u32 = 1_200;
 const HOLD_ROUND: Duration = Duration::from_millis(50);
@@ -491,6 +511,30 @@ mod tests {
         }
         assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(Unsaved::Slow)));
         assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
+    }
+
+    /// A daemon that was started while its forerunner still wrote removed what that one had written: all items were lost.
+    #[test]
+    fn what_another_process_writes_stays_until_that_one_is_gone() {
+        let path = scratch("written");
+        let (_, unfinished) = create(&path, UNFINISHED).unwrap();
+        probe(&path).unwrap();
+        assert!(unfinished.exists());
+        hold(&path).unwrap();
+        assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
+        fs::remove_file(beside(&path, LOCK)).unwrap();
+    }
+
+    /// A process that was killed while it loaded had removed the file first: all items were lost.
+    #[test]
+    fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
+        let (_, clock, path) = kept("killed");
+        let watch = |_| {
+            assert!(path.exists());
+            Ok(())
+        };
+        load(&path, Config::default(), None, clock.now(), watch).unwrap();
+        assert!(!path.exists(), "before anything of it can be deleted");
     }
 
     #[test]

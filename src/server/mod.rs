@@ -278,6 +278,8 @@ impl Server {
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
+        // Whoever comes while the values are written is refused, or waits for the next server, which may bind them.
+        self.sockets.clear();
     }
 }
 
@@ -361,3 +363,22 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use clap::Parser;
+
+    use super::*;
+
+    /// The copies kept them open until the values were written: who connected meanwhile waited for nobody, and the next
+    /// server could not listen.
+    #[test]
+    fn a_server_that_is_down_listens_no_more() {
+        let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).unwrap();
+        let mut server = Server::start(options).unwrap();
+        server.join();
+        assert!(TcpStream::connect(server.address()).is_err());
+    }
+}

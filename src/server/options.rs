@@ -22,7 +22,7 @@ use crate::metrics::WATCHER_BYTES_DEFAULT;
 /// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
-#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
     /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else 11211]
     #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
@@ -400,6 +400,8 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
+const SUBCOMMANDS: &str =
+    "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has a --help of its own";
 /// What the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
