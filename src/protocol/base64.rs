@@ -37,6 +37,7 @@ pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
 }
 
 /// The text of these bytes, padded.
+#[cfg(any(feature = "console", feature = "server"))]
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut digits = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     encode(bytes, |more| digits.extend_from_slice(more));
