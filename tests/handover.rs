@@ -63,6 +63,27 @@ impl Drop for Memory {
     }
 }
 
+/// It was learned only when nobody served any more that there was nowhere to leave the values, and all were lost.
+#[test]
+fn who_cannot_leave_its_values_serves_on() {
+    let (folder, moved) = (scratch("room"), scratch("room-moved"));
+    std::fs::create_dir(&folder).unwrap();
+    let flags = |folder: &Path| format!("-p -1 -m 8 -t 2 -e {}", folder.join("items").display());
+    let mut former = Process::start(&flags(&folder));
+    let mut client = Client::connect(former.address());
+    client.check("set kept 0 0 5\r\nvalue", &["STORED"]);
+    std::fs::rename(&folder, &moved).unwrap();
+    let mut successor = Process::start(&format!("handover {}", flags(&moved)));
+    assert!(successor.rest_of_log().contains("it refuses; its log says why"));
+    assert_eq!(successor.exit_code(), 71);
+    former.logged("a handover was given up, serving on");
+    client.check("get kept", &["VALUE kept 0 5", "value", "END"]);
+    std::fs::rename(&moved, &folder).unwrap();
+    former.signal(Signal::SIGTERM);
+    assert_eq!(former.exit_code(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
     let (memory, pid_file, socket) = (Memory::new("over"), scratch("over-pid"), scratch("over-socket"));

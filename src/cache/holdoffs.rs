@@ -22,8 +22,18 @@ impl Holdoffs {
             self.keys.push((hash, until));
         } else {
             let last = self.keys.drain(..).map(|(_, until)| until).max().unwrap_or(0);
-            self.all_until = self.all_until.max(last).max(until);
+            self.add_all(last.max(until));
         }
+    }
+
+    /// Holds every key off until `until`.
+    pub(crate) fn add_all(&mut self, until: u64) {
+        self.all_until = self.all_until.max(until);
+    }
+
+    /// Until when every key is held off, and which ones are, by their hashes; those that have ended among them.
+    pub(crate) fn told(&self) -> (u64, impl Iterator<Item = (u64, u64)>) {
+        (self.all_until, self.keys.iter().copied())
     }
 
     /// Ends a key's own hold-off; true if it had one.

@@ -13,11 +13,18 @@ pub struct Key<'a> {
 
 /// Hashes keys with the boot's own seed, so that nobody outside can choose keys that collide.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys(FixedState);
+pub(crate) struct Keys {
+    seed: u64,
+    state: FixedState,
+}
 
 impl Keys {
     pub(crate) fn new(seed: u64) -> Self {
-        Keys(FixedState::with_seed(seed))
+        Keys { seed, state: FixedState::with_seed(seed) }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
@@ -28,7 +35,7 @@ impl Keys {
     }
 
     pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.0.build_hasher();
+        let mut hasher = self.state.build_hasher();
         hasher.write(bytes);
         hasher.finish()
     }

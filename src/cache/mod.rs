@@ -40,6 +40,7 @@ mod versions;
 mod voided;
 mod waiting;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -80,6 +81,7 @@ pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Refus
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::Policies;
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
+pub use self::restart::{Former, Guard};
 pub use self::seq::{SEQ_BITS, Seq};
 pub use self::shadow::{Curve, FACTORS};
 pub use self::tags::{TAGS_MAX, TagList, Tags};
@@ -170,7 +172,7 @@ impl Cache {
     }
 
     fn with_clock(config: Config, seed: [u8; 32], clock: SeqClock) -> Self {
-        let keys = Keys::new(word(&seed, 8));
+        let keys = Keys::new(word(&seed, HASH_SEED.start));
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
         let shard = |_| {
@@ -488,5 +490,7 @@ fn word(seed: &[u8; 32], at: usize) -> u64 {
     u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"))
 }
 
+/// The part of the secrets that keys are hashed with.
+const HASH_SEED: Range<usize> = 8..16;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;

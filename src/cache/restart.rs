@@ -1,28 +1,86 @@
-//! What outlives a process: live values, each as of its point, and a flush that is not due yet.
+//! What outlives a process: live values, each as of its point, and what keeps stale ones out: a flush that is not due
+//! yet, hold-offs, and versions of rows. Hold-offs know the hash of their key alone, so its seed goes with them.
 //!
-//! Deliberately absent: voids, leases, tokens, notes and hold-offs. No connection outlives its process, and no token of
-//! one is genuine in the next.
+//! Deliberately absent: voids, leases, tokens and notes. No connection outlives its process, and no token of one is
+//! genuine in the next.
 
 use std::borrow::Cow;
 
 use super::seq::SeqClock;
-use super::{Cache, Config, Draft, Expiry, Key, Seq, Tags, random_seed};
+use super::{Cache, Config, Draft, Expiry, HASH_SEED, Key, Seq, Tags, random_seed};
 use crate::clock::Now;
 
+/// What a cache must know of the one before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Former {
+    /// What keys were hashed with; a secret of whoever has the values.
+    pub hash_seed: u64,
+    /// The last point of its void clock.
+    pub last: Seq,
+}
+
+/// What keeps a key from being filled.
+#[derive(Clone, Copy, Debug)]
+pub enum Guard<'a> {
+    /// Every key is held off.
+    AllHeldOff {
+        /// Until then, in monotonic milliseconds.
+        until: u64,
+    },
+    /// One key is.
+    HeldOff {
+        /// Its hash.
+        hash: u64,
+        /// Until then, in monotonic milliseconds.
+        until: u64,
+    },
+    /// No version of its row below this one may be stored.
+    Version {
+        /// The key.
+        key: Key<'a>,
+        /// Until then, in monotonic seconds.
+        until: u32,
+        /// The newest that was told.
+        version: u64,
+    },
+}
+
 impl Cache {
-    /// An empty cache whose void clock goes on above `last`, the last point of a former one, so that
-    /// [`Cache::restore`] can bring the values of that back.
+    /// An empty cache whose void clock goes on above that of a former one, so that [`Cache::restore`] can bring the values
+    /// of that back, and [`Cache::guard`] what kept others out.
     ///
     /// # Panics
     /// If the system has no randomness to give.
-    pub fn above(config: Config, last: Seq) -> Self {
-        Cache::with_clock(config, random_seed(), SeqClock::above(last))
+    pub fn after(config: Config, former: Former) -> Self {
+        let mut seed = random_seed();
+        seed[HASH_SEED].copy_from_slice(&former.hash_seed.to_le_bytes());
+        Cache::with_clock(config, seed, SeqClock::above(former.last))
+    }
+
+    /// What the next one must know.
+    pub fn former(&self) -> Former {
+        Former { hash_seed: self.keys.seed(), last: self.last_seq() }
+    }
+
+    /// Tells all that keeps keys from being filled.
+    pub fn guards(&self, now: Now, mut tell: impl FnMut(Guard)) {
+        self.shards.iter().for_each(|shard| shard.lock().guards(now, &mut tell));
+    }
+
+    /// From now on this keeps keys from being filled. A hash is one of a cache that hashes as this one does.
+    pub fn guard(&self, guard: Guard, now: Now) {
+        let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
+        match guard {
+            Guard::AllHeldOff { .. } => self.hashes().for_each(set),
+            Guard::HeldOff { hash, .. } => set(hash),
+            Guard::Version { key, .. } => set(key.hash),
+        }
     }
 
     /// Brings a value of a former cache back, as of the point that it had there; false if there is no room for it.
     ///
     /// # Panics
-    /// If that point is above those that [`Cache::above`] was made for.
+    /// If that point is above those that [`Cache::after`] was made for.
     pub fn restore(&self, key: &Key, draft: Draft, as_of: Seq, now: Now) -> bool {
         assert!(as_of <= self.clock.start(), "what this cache does comes after all that it brings back");
         let _room = self.make_room(key.hash, draft.value.len(), now);

@@ -60,6 +60,13 @@ impl Versions {
         true
     }
 
+    /// What is remembered: key, version, and until when.
+    pub(crate) fn told(&self) -> impl Iterator<Item = (Key<'_>, u64, u32)> {
+        self.table
+            .iter()
+            .map(|entry| (Key { bytes: &entry.key, hash: entry.hash }, entry.version, entry.until))
+    }
+
     fn drop_ended(&mut self, now: u32) {
         while self.order.front().is_some_and(|(_, until)| *until <= now) {
             self.drop_oldest(now);

@@ -2,10 +2,13 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 16 | `leasehold items3` |
+//! | 16 | `leasehold items4` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last point of the void clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
+//! | 8 | what keys were hashed with |
+//! | guards | 1, hash (8), end (8) of a hold-off; 2, end (8) of a hold-off of all; 3, length of a key (1), key, version (8), end (8) of a version's memory |
+//! | 1 | 0, where a guard would begin |
 //! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
 //! | 1 | 0, where a key's length would be |
 //! | 8 | check sum of all that, by SipHash |
@@ -25,7 +28,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::progress::{Late, Step};
-use crate::cache::{Cache, Config, Draft, Entry, KEY_BYTES_MAX, Seq, TagList};
+use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
 /// What was in a file.
@@ -132,11 +135,15 @@ fn write(
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
     file.write_all(MAGIC)?;
-    for number in [now.unix, cache.last_seq().number(), flush_unix] {
+    let Former { hash_seed, last } = cache.former();
+    for number in [now.unix, last.number(), flush_unix, hash_seed] {
         file.write_all(&number.to_le_bytes())?;
     }
+    let mut piece = Vec::new();
+    cache.guards(now, |guard| write_guard(&mut piece, &guard, now));
+    piece.push(0);
     let total = cache.counts().items;
-    let (mut items, mut next, mut piece) = (0, Some(0), Vec::new());
+    let (mut items, mut next) = (0, Some(0));
     while let Some(from) = next {
         next = cache.list(from, now, |entry| {
             write_item(&mut piece, &entry, now);
@@ -161,6 +168,22 @@ fn write(
 pub fn probe(path: &Path) -> io::Result<()> {
     let (_, probed) = create(path, PROBED)?;
     fs::remove_file(probed)
+}
+
+/// As [`probe`], and whether so many bytes find room there.
+///
+/// # Errors
+/// If they do not.
+pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
+    let (file, probed) = create(path, PROBED)?;
+    fs::remove_file(probed)?;
+    let folder = rustix::fs::fstatvfs(file)?;
+    let free = folder.f_bavail.saturating_mul(folder.f_frsize);
+    if bytes <= free {
+        return Ok(());
+    }
+    let why = format!("the items take {bytes} bytes, and {free} are free");
+    Err(named(&io::Error::new(io::ErrorKind::StorageFull, why), path))
 }
 
 /// A file beside that one, for its owner's eyes only, and its name.
@@ -209,6 +232,30 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
+}
+
+/// Ends are rounded up: nobody's stale value comes in for a part of a second.
+fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
+    let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
+    let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
+    match guard {
+        Guard::AllHeldOff { until } => {
+            piece.push(ALL_HELD_OFF);
+            piece.extend(end_ms(*until));
+        }
+        Guard::HeldOff { hash, until } => {
+            piece.push(HELD_OFF);
+            piece.extend(hash.to_le_bytes());
+            piece.extend(end_ms(*until));
+        }
+        Guard::Version { key, until, version } => {
+            piece.push(VERSION);
+            piece.push(u8::try_from(key.bytes.len()).expect("a key has at most 250 bytes"));
+            piece.extend(key.bytes);
+            piece.extend(version.to_le_bytes());
+            piece.extend(end(until.saturating_sub(now.seconds()).into()));
+        }
+    }
 }
 
 fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
@@ -267,12 +314,14 @@ fn read(
 ) -> Result<(Cache, Kept), Unfit> {
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-    let [saved_unix, last, flush_unix] = [number(file)?, number(file)?, number(file)?];
+    let [saved_unix, last, flush_unix, hash_seed] =
+        [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
     if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
         return Err(Unfit::Late(gap));
     }
-    let cache = Cache::above(config, Seq::new(last).ok_or(Unfit::Damaged)?);
+    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(Unfit::Damaged)? });
+    while read_guard(file, &cache, now)? {}
     let (mut items, mut done) = (0, 0);
     while let Some(read) = read_item(file, &cache, now, &mut items)? {
         done += read;
@@ -308,6 +357,35 @@ fn verify(
 
 fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
     Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
+}
+
+/// Brings one guard back; `false` behind the last one.
+fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Unfit> {
+    let [kind] = array(file)?;
+    let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
+    let mut bytes = [0; KEY_BYTES_MAX];
+    let guard = match kind {
+        0 => return Ok(false),
+        ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
+        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
+        VERSION => {
+            let key = cache.key(read_key(file, &mut bytes)?).ok_or(Unfit::Damaged)?;
+            let (version, left) = (number(file)?, left(number(file)?).as_secs());
+            let until = u64::from(now.seconds()) + left;
+            Guard::Version { key, until: u32::try_from(until).unwrap_or(u32::MAX), version }
+        }
+        _ => return Err(Unfit::Damaged),
+    };
+    cache.guard(guard, now);
+    Ok(true)
+}
+
+/// A key behind its length.
+fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], Unfit> {
+    let [length] = array(file)?;
+    let key = bytes.get_mut(..length.into()).ok_or(Unfit::Damaged)?;
+    file.read_exact(key)?;
+    Ok(key)
 }
 
 /// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
@@ -382,7 +460,11 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-const MAGIC: &[u8; 16] = b"leasehold items3";
+const MAGIC: &[u8; 16] = b"leasehold items4";
+/// What guards begin with.
+const HELD_OFF: u8 = 1;
+const ALL_HELD_OFF: u8 = 2;
+const VERSION: u8 = 3;
 const SUM_BYTES: u64 = 8;
 /// What an item takes beside its key, tags and value.
 const ITEM_BYTES: u64 = 34;
@@ -400,7 +482,7 @@ const HOLD_ROUND: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Expiry, Mode};
+    use crate::cache::{Expiry, HOLDOFFS_MAX, Leased, Mode, Store};
     use crate::clock::Clock;
 
     fn scratch(name: &str) -> PathBuf {
@@ -413,6 +495,50 @@ mod tests {
 
     fn at_leisure(_: Step) -> Result<(), Late> {
         Ok(())
+    }
+
+    /// A delete that held its key off until the replicas had followed, and the versions of rows, were forgotten: for that time
+    /// stale values came in.
+    #[test]
+    fn what_kept_stale_values_out_still_does() {
+        let (old, clock, path) = kept("guards");
+        let (now, mut peer) = (clock.now(), old.peer());
+        let held = |cache: &Cache, key: &[u8], now| {
+            let key = cache.key(key).unwrap();
+            cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. }))
+        };
+        let newer = |cache: &Cache, version, now| {
+            let draft = Draft { version: Some(version), ..Draft::new("row") };
+            let key = cache.key(b"row").unwrap();
+            cache.store(&key, Mode::Set, draft, &mut cache.peer(), now)
+        };
+        old.delete(&old.key(b"gone").unwrap(), Some(now.after(Duration::from_secs(60))), &mut peer, now);
+        assert!(matches!(newer(&old, 5, now), Store::Stored { .. }));
+        assert_eq!(newer(&old, 4, now), Store::Outdated);
+        save(&old, &path, now, at_leisure).unwrap();
+
+        let next = Now { millis: 0, unix: now.unix + 10 };
+        let (cache, _) = load(&path, Config::default(), None, next, at_leisure).unwrap();
+        assert!(held(&cache, b"gone", next) && !held(&cache, b"other", next));
+        let (last, over) = (next.after(Duration::from_millis(49_999)), next.after(Duration::from_secs(52)));
+        let at = |millis| Now { millis, unix: next.unix + millis / 1000 };
+        assert!(held(&cache, b"gone", at(last)) && !held(&cache, b"gone", at(over)));
+        assert_eq!(newer(&cache, 4, next), Store::Outdated);
+        assert!(matches!(newer(&cache, 5, next), Store::Stored { .. }));
+    }
+
+    #[test]
+    fn a_whole_part_that_is_held_off_holds_all_off() {
+        let (old, clock, path) = kept("all-guards");
+        let now = clock.now();
+        for n in 0..HOLDOFFS_MAX as u64 * 256 {
+            let key = n.to_le_bytes();
+            old.delete(&old.key(&key).unwrap(), Some(now.millis + 5_000), &mut old.peer(), now);
+        }
+        save(&old, &path, now, at_leisure).unwrap();
+        let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
+        let key = cache.key(b"any").unwrap();
+        assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. })));
     }
 
     /// Value, flags, unique and end of a key.

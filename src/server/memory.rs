@@ -102,6 +102,11 @@ impl MemoryFile {
         Ok(items)
     }
 
+    /// Whether all items could be written: better known before nobody serves any more than after.
+    pub(super) fn has_room(&self, cache: &Cache) -> io::Result<()> {
+        if self.is_ours { keep::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
+    }
+
     /// Where the next server may ask for this one's place. It can do without.
     pub(super) fn control(&self) -> Option<Control> {
         let control = Control::bind(&self.path);

@@ -243,7 +243,9 @@ impl Server {
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
-        match control.successor(&Offer { admin, sockets, watchdog }).await {
+        let file = self.memory_file.as_ref().expect("it is asked beside its memory file");
+        let may = || file.has_room(&self.service.cache);
+        match control.successor(&Offer { admin, may: &may, sockets, watchdog }).await {
             Ok(successor) => successor,
             Err(error) => {
                 tracing::error!("no other server can take over: {error}");

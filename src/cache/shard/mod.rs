@@ -32,6 +32,7 @@ use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
 use crate::cache::policies::Policies;
 use crate::cache::policy::Policy;
+use crate::cache::restart::Guard;
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::token::Mint;
 use crate::cache::versions::Versions;
@@ -195,6 +196,32 @@ impl Shard {
     /// A value of a former process, as of the point that it had there; false if there is no room for it.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
         self.put(key, as_of, draft, at).is_ok()
+    }
+
+    /// Tells all that keeps keys from being filled.
+    pub(crate) fn guards(&self, now: Now, tell: &mut impl FnMut(Guard)) {
+        let (until, held_off) = self.holdoffs.told();
+        if now.millis < until {
+            tell(Guard::AllHeldOff { until });
+        }
+        held_off
+            .filter(|(_, until)| now.millis < *until)
+            .for_each(|(hash, until)| tell(Guard::HeldOff { hash, until }));
+        self.versions
+            .told()
+            .filter(|(.., until)| now.seconds() < *until)
+            .for_each(|(key, version, until)| tell(Guard::Version { key, until, version }));
+    }
+
+    /// From now on this keeps keys from being filled.
+    pub(crate) fn guard(&mut self, guard: Guard, at: &At) {
+        match guard {
+            Guard::AllHeldOff { until } => self.holdoffs.add_all(until),
+            Guard::HeldOff { hash, until } => self.holdoffs.add(hash, until, at.now.millis),
+            Guard::Version { key, until, version } => {
+                self.versions.admit(&key, version, at.now.seconds(), until);
+            }
+        }
     }
 
     /// When a delayed flush is due, in monotonic milliseconds.

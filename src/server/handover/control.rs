@@ -43,6 +43,8 @@ pub struct Farewell {
 pub struct Offer<'s> {
     /// That of `--admin`, which is one of the sockets, too.
     pub admin: Option<&'s TcpListener>,
+    /// Whether this server could leave its items.
+    pub may: &'s (dyn Fn() -> io::Result<()> + Sync),
     /// All that this server listens on.
     pub sockets: Vec<BorrowedFd<'s>>,
     /// How often systemd wants to hear from whoever serves.
@@ -116,6 +118,7 @@ async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successo
     if hello != HELLO {
         return Err(io::Error::other(format!("it speaks another language: {hello:?}")));
     }
+    (offer.may)()?;
     let (socket, told) = (stream.get_ref(), offer.line()?);
     socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &told, &offer.sockets)).await?;
     let take = line(&mut stream).await?;

@@ -58,7 +58,8 @@ impl Predecessor {
         stream.set_read_timeout(Some(PATIENCE))?;
         (&stream).write_all(format!("{HELLO}\n").as_bytes())?;
         let mut line = Vec::new();
-        let descriptors = descriptors::receive(&stream, &mut line)?;
+        let descriptors =
+            descriptors::receive(&stream, &mut line).map_err(|error| silent(error, PATIENCE))?;
         let mut stream = BufReader::new(stream);
         if !line.ends_with(b"\n") {
             (&mut stream).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
@@ -82,8 +83,11 @@ impl Predecessor {
         let mut line = String::new();
         match stream.take(LINE_BYTES_MAX as u64).read_line(&mut line) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
-                let why = format!("process {} neither ends nor says why: {error}", self.pid);
-                return Err(io::Error::new(error.kind(), why));
+                let why = silent(error, max_gap + PATIENCE);
+                return Err(io::Error::new(
+                    why.kind(),
+                    format!("process {} neither ends nor says why: {why}", self.pid),
+                ));
             }
             Ok(_) | Err(_) => {}
         }
@@ -93,6 +97,16 @@ impl Predecessor {
             "empty" => Left::Empty(rest.to_owned()),
             _ => Left::Unsaid,
         })
+    }
+}
+
+/// What the system calls temporarily unavailable is a peer that did not speak in time.
+fn silent(error: io::Error, patience: Duration) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::WouldBlock => {
+            io::Error::new(kind, format!("it says nothing for {} s", patience.as_secs()))
+        }
+        _ => error,
     }
 }
 
