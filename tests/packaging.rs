@@ -28,7 +28,10 @@ const SUBCOMMANDS: [&str; 7] = ["bench", "cli", "completions", "handover", "heal
 #[test]
 fn the_manual_tells_every_flag_and_every_subcommand() {
     let page = printed("man").replace("\\-", "-");
-    assert!(page.contains(".TH leasehold 1"));
+    // No date, but a place for it: else the version would stand there.
+    let title = format!(r#".TH leasehold 1 "" "leasehold {}" "leasehold manual""#, env!("CARGO_PKG_VERSION"));
+    assert!(page.contains(&title), "{}", page.lines().nth(2).unwrap_or_default());
+    assert!(!page.contains("leasehold-help(1)"), "there is no such subcommand");
     for flag in Options::command().get_arguments().filter_map(|flag| flag.get_long()) {
         assert!(page.contains(&format!("--{flag}")), "{flag}");
     }
@@ -49,6 +52,8 @@ fn shells_complete_subcommands_and_flags() {
         for word in SUBCOMMANDS.into_iter().chain(["require-secure", "implicit-leases"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
+        // A word before the subcommand, even one that is not shown, and zsh completes the server's flags behind each.
+        assert!(shell != "zsh" || script.contains("case $line[1] in\n            (bench)"), "{script}");
     }
     assert_eq!(run("completions").status.code(), Some(1));
 }
