@@ -6,6 +6,7 @@ mod served;
 
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::{CommandFactory, Parser};
@@ -89,6 +90,41 @@ fn the_health_check_tells_whether_anybody_answers() {
     assert_eq!(process.exit_code(), 0);
     fs::remove_file(socket).unwrap();
     fs::remove_file(users).unwrap();
+}
+
+#[test]
+fn the_package_holds_whatever_its_documents_lead_to() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let documents = assets.iter().filter_map(|asset| {
+        let folder = asset[1].as_str().unwrap().strip_prefix("usr/share/doc/leasehold/")?;
+        Some((folder, asset[0].as_str().unwrap()))
+    });
+    let mut shipped = Vec::new();
+    for (folder, source) in documents {
+        match source.strip_suffix('*') {
+            Some(all) => {
+                shipped.extend(fs::read_dir(root.join(all)).unwrap().map(|file| file.unwrap().path()))
+            }
+            None => shipped.push(root.join(source)),
+        }
+        assert_eq!(Path::new(source).parent(), Some(Path::new(folder.trim_end_matches('/'))), "links break");
+    }
+    // The readme leads to the sources, too.
+    let is_for_operators =
+        |path: &&PathBuf| path.extension().is_some_and(|end| end == "md") && !path.ends_with("README.md");
+    for document in shipped.iter().filter(is_for_operators) {
+        let text = fs::read_to_string(document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let target = fs::canonicalize(document.parent().unwrap().join(link));
+            let is_elsewhere = link.is_empty() || link.contains("://");
+            assert!(
+                is_elsewhere || target.is_ok_and(|target| shipped.contains(&target)),
+                "{document:?}: {link}"
+            );
+        }
+    }
 }
 
 #[test]
