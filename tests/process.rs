@@ -147,7 +147,8 @@ fn ends_with_a_word(mut process: Process, pid_file: &Path) {
     eventually("it tells its id", || {
         std::fs::read_to_string(pid_file).is_ok_and(|text| text.ends_with('\n'))
     });
-    let pid: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    let pid = std::fs::read_to_string(pid_file).expect("it is there");
+    let pid = pid.trim().parse().expect("a number");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
     process.logged("stopping: SIGTERM");
     assert_eq!(process.exit_code(), 0);
