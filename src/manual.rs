@@ -63,9 +63,17 @@ fn told(printed: io::Result<()>) -> ExitCode {
 
 /// The server's command line with its subcommands, which the binary tells apart by itself.
 fn whole() -> Command {
-    Options::command()
+    let server = Options::command().version(VERSION);
+    // Not the words that memcached takes for nothing: zsh would count the subcommand as one of them.
+    let flags = server.get_arguments().filter(|argument| !argument.is_positional()).cloned();
+    Command::new("leasehold")
         .version(VERSION)
-        .display_name("leasehold")
+        .about(server.get_about().cloned().unwrap_or_default())
+        .long_about(server.get_long_about().cloned().unwrap_or_default())
+        .args(flags)
+        .disable_version_flag(true)
+        // The binary has no `help` among them; `--help` it has.
+        .disable_help_subcommand(true)
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
         .subcommand(Cli::command())
         .subcommand(Script::command())
@@ -76,7 +84,9 @@ fn whole() -> Command {
 }
 
 fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
-    let man = Man::new(command.clone()).manual("leasehold manual").source(format!("leasehold {VERSION}"));
+    // The title's fields stand in a row, and the date's would be missing: an empty one is written as quotes.
+    let man = Man::new(command.clone()).date("\"\"").manual("leasehold manual");
+    let man = man.source(format!("leasehold {VERSION}"));
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

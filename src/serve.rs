@@ -221,7 +221,7 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
     // Who started it hears of this only here.
     options.memory_file.as_deref().map(probe_memory_file).transpose()?;
     // Core files are written to the folder that it runs in.
-    process::daemonize(options.enable_coredumps, options.verbose > 0)
+    process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())
 }
 
 /// As in memcached, a file for others that cannot be written is no reason to serve nobody.

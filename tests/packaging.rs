@@ -6,6 +6,7 @@ mod served;
 
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::{CommandFactory, Parser};
@@ -28,7 +29,10 @@ const SUBCOMMANDS: [&str; 7] = ["bench", "cli", "completions", "handover", "heal
 #[test]
 fn the_manual_tells_every_flag_and_every_subcommand() {
     let page = printed("man").replace("\\-", "-");
-    assert!(page.contains(".TH leasehold 1"));
+    // No date, but a place for it: else the version would stand there.
+    let title = format!(r#".TH leasehold 1 "" "leasehold {}" "leasehold manual""#, env!("CARGO_PKG_VERSION"));
+    assert!(page.contains(&title), "{}", page.lines().nth(2).unwrap_or_default());
+    assert!(!page.contains("leasehold-help(1)"), "there is no such subcommand");
     for flag in Options::command().get_arguments().filter_map(|flag| flag.get_long()) {
         assert!(page.contains(&format!("--{flag}")), "{flag}");
     }
@@ -57,6 +61,8 @@ fn shells_complete_subcommands_and_flags() {
         for word in SUBCOMMANDS.into_iter().chain(["require-secure", "implicit-leases"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
+        // A word before the subcommand, even one that is not shown, and zsh completes the server's flags behind each.
+        assert!(shell != "zsh" || script.contains("case $line[1] in\n            (bench)"), "{script}");
     }
     assert_eq!(run("completions").status.code(), Some(1));
 }
@@ -92,6 +98,41 @@ fn the_health_check_tells_whether_anybody_answers() {
     assert_eq!(process.exit_code(), 0);
     fs::remove_file(socket).unwrap();
     fs::remove_file(users).unwrap();
+}
+
+#[test]
+fn the_package_holds_whatever_its_documents_lead_to() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let documents = assets.iter().filter_map(|asset| {
+        let folder = asset[1].as_str().unwrap().strip_prefix("usr/share/doc/leasehold/")?;
+        Some((folder, asset[0].as_str().unwrap()))
+    });
+    let mut shipped = Vec::new();
+    for (folder, source) in documents {
+        match source.strip_suffix('*') {
+            Some(all) => {
+                shipped.extend(fs::read_dir(root.join(all)).unwrap().map(|file| file.unwrap().path()))
+            }
+            None => shipped.push(root.join(source)),
+        }
+        assert_eq!(Path::new(source).parent(), Some(Path::new(folder.trim_end_matches('/'))), "links break");
+    }
+    // The readme leads to the sources, too.
+    let is_for_operators =
+        |path: &&PathBuf| path.extension().is_some_and(|end| end == "md") && !path.ends_with("README.md");
+    for document in shipped.iter().filter(is_for_operators) {
+        let text = fs::read_to_string(document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let target = fs::canonicalize(document.parent().unwrap().join(link));
+            let is_elsewhere = link.is_empty() || link.contains("://");
+            assert!(
+                is_elsewhere || target.is_ok_and(|target| shipped.contains(&target)),
+                "{document:?}: {link}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod served;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -120,9 +121,34 @@ fn a_daemon_goes_on_in_the_background_as_its_user() {
 fn a_daemon_goes_on_logging_if_it_was_told_to_log() {
     let pid_file = scratch("logging-daemon-pid");
     let mut process = Process::start(&format!("-d -v -p -1 -P {}", pid_file.display()));
-    let address = process.address();
-    let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-    Client::connect(address).check("version", &["VERSION 1.6.45"]);
+    assert!(process.logged("listening on").contains("Z  INFO listening on"));
+    ends_with_a_word(process, &pid_file);
+}
+
+#[test]
+fn a_daemon_goes_on_logging_to_the_journal_which_knows_the_time() {
+    let pid_file = scratch("journal-daemon-pid");
+    let mut command = Command::new("sh");
+    // As systemd names the stream that it gives.
+    command.args([
+        "-c",
+        "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_leasehold"),
+    ]);
+    command.args(["-d", "-p", "-1", "-P"]).arg(&pid_file);
+    let mut process = Process::of(command);
+    assert!(process.logged("listening on").starts_with(" INFO listening on"));
+    ends_with_a_word(process, &pid_file);
+}
+
+/// Ends a daemon whose log is heard.
+fn ends_with_a_word(mut process: Process, pid_file: &Path) {
+    process.logged("leasehold 0");
+    eventually("it tells its id", || {
+        std::fs::read_to_string(pid_file).is_ok_and(|text| text.ends_with('\n'))
+    });
+    let pid = std::fs::read_to_string(pid_file).expect("it is there");
+    let pid = pid.trim().parse().expect("a number");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
     process.logged("stopping: SIGTERM");
     assert_eq!(process.exit_code(), 0);

@@ -2,20 +2,23 @@
 //!
 //! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] does nothing.
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal, stderr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// Starts logging with as much as so many `-v` flags ask for.
 pub fn init(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(level(verbosity));
-    let is_terminal = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(is_terminal);
+    let lines = fmt::layer().with_writer(stderr).with_target(false).with_ansi(stderr().is_terminal());
+    let lines = if is_journal() { lines.without_time().boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(filter).with(lines).init();
     HANDLE.set(handle).expect("init is called once");
 }
@@ -25,6 +28,16 @@ pub fn set(verbosity: u32) {
     if let Some(handle) = HANDLE.get() {
         handle.reload(level(verbosity)).expect("the subscriber lives as long as the process");
     }
+}
+
+/// Whether the log goes to systemd's journal, which hears a daemon, too, and knows when it was told something.
+pub fn is_journal() -> bool {
+    let own = || -> io::Result<String> {
+        let metadata = File::from(stderr().as_fd().try_clone_to_owned()?).metadata()?;
+        Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
+    };
+    // Whoever was started with its errors sent elsewhere inherits the name all the same.
+    std::env::var("JOURNAL_STREAM").is_ok_and(|journal| own().is_ok_and(|own| own == journal))
 }
 
 fn level(verbosity: u32) -> LevelFilter {
