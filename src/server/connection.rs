@@ -362,7 +362,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
 /// Resolves once the server is to stop, and nothing that was read could be answered without waiting for the peer.
 async fn stops(service: &Service, gives_way: &AtomicBool) {
-    service.stop.told().await;
+    let mut told = pin!(service.stop.told());
+    let mut is_listening = false;
+    // This is asked with each request, by a task that has one waker for its life: it listens once, then a look is enough.
+    poll_fn(|context| {
+        if is_listening && !service.stop.is_told() {
+            return Poll::Pending;
+        }
+        is_listening = true;
+        told.as_mut().poll(context)
+    })
+    .await;
     while gives_way.load(Ordering::Relaxed) {
         tokio::task::yield_now().await;
     }

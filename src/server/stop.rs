@@ -1,9 +1,6 @@
 //! Whether the server is to stop, and how: told once, heard by everybody.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::OnceLock;
-use std::task::Poll;
 
 use tokio::sync::Notify;
 
@@ -27,29 +24,26 @@ impl Stop {
         self.how.get().is_some()
     }
 
-    /// Resolves once it is told. Whoever waits beside something else that makes progress all the time is asked again each
-    /// time; after the first it costs a look.
+    /// Resolves once it is told.
     pub(super) async fn told(&self) -> Shutdown {
-        // It hears what is told from now on.
-        let mut told = pin!(self.told.notified());
-        let mut is_listening = false;
-        std::future::poll_fn(|context| {
+        loop {
+            // It hears what is told from now on, so that nothing is missed between the look and the wait.
+            let told = self.told.notified();
             if let Some(how) = self.how.get() {
-                return Poll::Ready(*how);
+                return *how;
             }
-            // A task has one waker for its life.
-            if !is_listening {
-                is_listening = true;
-                let _ = told.as_mut().poll(context);
-            }
-            Poll::Pending
-        })
-        .await
+            told.await;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -60,5 +54,28 @@ mod tests {
         stop.tell(Shutdown::AtOnce);
         assert_eq!([first, second, stop.told().await], [Shutdown::Graceful; 3]);
         assert!(stop.is_told());
+    }
+
+    /// An embedder may look at the same future from one task, then from another: the last one is woken.
+    #[test]
+    fn it_is_the_last_that_asked_who_is_woken() {
+        let stop = Stop::default();
+        let mut told = pin!(stop.told());
+        let (first, last) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        for bell in [&first, &last] {
+            let waker = Waker::from(Arc::clone(bell));
+            assert!(told.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        stop.tell(Shutdown::Graceful);
+        assert_eq!([&first, &last].map(|bell| bell.0.load(Ordering::Relaxed)), [false, true]);
+    }
+
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 }
