@@ -203,23 +203,27 @@ impl<'a> PackedMut<'a> {
 
     /// Writes an item anew into a place of that many bytes.
     pub(super) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
-        self.write_head(place, meta, tags, key, value.len());
-        let at = self.shape().value_at();
-        self.0[at..at + value.len()].copy_from_slice(value);
+        let shape = self.write_head(place, meta, tags, key.len(), value.len());
+        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+        self.write_value(shape, value);
     }
 
     /// As [`PackedMut::write`], for a value that lies apart.
     pub(super) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
-        self.write_head(0, meta, tags, key, 0);
+        let shape = self.write_head(0, meta, tags, key.len(), 0);
+        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
     }
 
     /// New bytes and a new description in the same place, which must have the room. It counts as a use.
     pub(super) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
-        let (place, uses) = (self.view().place(), self.view().uses());
-        let mut key = [0; u8::MAX as usize];
-        let key_len = usize::from(self.0[KEY_LEN]);
-        key[..key_len].copy_from_slice(self.view().key());
-        self.write(place, meta, tags, &key[..key_len], value);
+        let (place, uses, old) = (self.view().place(), self.view().uses(), self.shape());
+        // The key goes where it belongs before anything is written over it.
+        let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
+        if key_at != old.key_at() {
+            self.0.copy_within(old.key_at()..old.value_at(), key_at);
+        }
+        let shape = self.write_head(place, meta, tags, old.key_len, value.len());
+        self.write_value(shape, value);
         self.set_uses(uses + 1);
     }
 
@@ -265,9 +269,17 @@ impl<'a> PackedMut<'a> {
         self.set_lengths(tight, self.shape());
     }
 
-    fn write_head(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value_len: usize) {
-        let shape = Shape::new(meta, tags, key.len(), value_len);
-        self.0[KEY_LEN] = u8::try_from(key.len()).expect("a key has at most 250 bytes");
+    /// All that stands before the key.
+    fn write_head(
+        &mut self,
+        place: usize,
+        meta: &Meta,
+        tags: Tags,
+        key_len: usize,
+        value_len: usize,
+    ) -> Shape {
+        let shape = Shape::new(meta, tags, key_len, value_len);
+        self.0[KEY_LEN] = u8::try_from(key_len).expect("a key has at most 250 bytes");
         self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
         self.set_lengths(place, shape);
         self.set_word(20, meta.stored);
@@ -278,7 +290,11 @@ impl<'a> PackedMut<'a> {
             self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
             self.0[at + TAGS_LEN_BYTES..shape.key_at()].copy_from_slice(tags.packed());
         }
-        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+        shape
+    }
+
+    fn write_value(&mut self, shape: Shape, value: &[u8]) {
+        self.0[shape.value_at()..shape.value_at() + value.len()].copy_from_slice(value);
     }
 
     fn set_lengths(&mut self, place: usize, shape: Shape) {
