@@ -62,7 +62,8 @@ impl Pair {
         let key = self.engine.keys.clone();
         let key = key.key(name).expect("names are short");
         let tags = tags_of(value);
-        let stored = self.engine.insert(&key, meta, tags.tags(), value.into(), self.second);
+        let stored =
+            self.engine.insert(&key, self.engine.find(&key), meta, tags.tags(), value.into(), self.second);
         match stored {
             Ok(()) => self.naive.insert(name, meta, tags, value),
             Err(NoRoom) => self.refused(&key),

@@ -168,20 +168,20 @@ impl Engine {
         }
     }
 
-    /// Stores an item, over the one that was there.
+    /// Stores an item, over the one that was found there.
     ///
     /// # Errors
     /// If there is no room.
     pub(crate) fn insert(
         &mut self,
         key: &Key,
+        found: Option<Slot>,
         meta: Meta,
         tags: Tags,
         value: Cow<'_, [u8]>,
         second: u32,
     ) -> Result<(), NoRoom> {
         self.counts.total_items += 1;
-        let found = self.find(key);
         if found.is_none_or(|slot| self.head(slot).is_stale()) {
             self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
         }

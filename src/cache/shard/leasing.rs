@@ -86,16 +86,15 @@ impl Shard {
             self.end_lease_of(key, seq);
             return Err(Refused::Outdated);
         }
-        let refused = self.validity(key, seq, tags, at);
-        match (refused, fill) {
-            (Ok(()), Fill::Release) => {
+        match (self.validity(key, seq, tags, at), fill) {
+            (Ok(_), Fill::Release) => {
                 self.end_lease_of(key, seq);
                 Ok(Filled::Released)
             }
-            (Ok(()), Fill::Fresh(draft) | Fill::Value(draft)) => {
+            (Ok(state), Fill::Fresh(draft) | Fill::Value(draft)) => {
                 self.superseded.raise(key.hash, seq);
                 self.end_lease(key);
-                self.put(key, seq, draft, at).map_err(|NoRoom| Refused::NoRoom)?;
+                self.put(key, state, seq, draft, at).map_err(|NoRoom| Refused::NoRoom)?;
                 Ok(Filled::Visible)
             }
             (Err(refused), fill) => {
@@ -143,20 +142,21 @@ impl Shard {
         (seq > at.clock.start() && seq <= at.clock.last() && seq > at.horizon()).then_some(seq)
     }
 
-    /// Whether a genuine token may still fill its key.
-    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<(), Refused> {
+    /// What a key holds that a genuine token may still fill.
+    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
         let is_void = self.covering(key.hash) > seq || at.broad.covers(key.bytes, tags, seq);
         if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Err(Refused::Voided);
         }
-        let newer_value = match self.state(key, at) {
+        let state = self.state(key, at);
+        let newer_value = match state {
             State::Live(slot) => self.engine.meta(slot).as_of >= seq,
             State::Absent | State::Stale(_) => false,
         };
         if newer_value || self.superseded.read(key.hash) >= seq {
             return Err(Refused::Superseded);
         }
-        Ok(())
+        Ok(state)
     }
 
     /// A fill that came too late may still be a better stale copy than the one that is kept.

@@ -148,7 +148,7 @@ impl Shard {
             Removal::Drop if is_held_off => self.remove(key, slot, at),
             Removal::Drop => self.make_stale(key, slot, at),
             Removal::Empty(draft) => {
-                if self.put_or_drop(key, as_of, draft, at).is_err() {
+                if self.put_or_drop(key, state, as_of, draft, at).is_err() {
                     return Removed::NoRoom;
                 }
             }

@@ -94,6 +94,15 @@ enum State {
     Stale(Slot),
 }
 
+impl State {
+    fn slot(self) -> Option<Slot> {
+        match self {
+            State::Absent => None,
+            State::Live(slot) | State::Stale(slot) => Some(slot),
+        }
+    }
+}
+
 impl Shard {
     /// A shard that is one of so many.
     pub(crate) fn new(engine: Engine, shards: usize, version_bytes: usize) -> Self {
@@ -195,7 +204,8 @@ impl Shard {
 
     /// A value of a former process, as of the point that it had there; false if there is no room for it.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
-        self.put(key, as_of, draft, at).is_ok()
+        let state = self.engine.find(key).map_or(State::Absent, State::Live);
+        self.put(key, state, as_of, draft, at).is_ok()
     }
 
     /// Tells all that keeps keys from being filled.
@@ -279,10 +289,11 @@ impl Shard {
         until.is_some()
     }
 
-    fn put(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
+    /// Stores a value under a key that holds this.
+    fn put(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
         let Draft { expiry, flags, tags, unique, value, .. } = draft;
         if expiry == Expiry::PAST {
-            if let Some(slot) = self.engine.find(key) {
+            if let Some(slot) = state.slot() {
                 self.remove(key, slot, at);
             }
             return Ok(());
@@ -291,12 +302,19 @@ impl Shard {
         let expiry = at.bounded(expiry, key.hash);
         let gone = at.gone(expiry);
         let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
-        self.engine.insert(key, meta, tags, value, stored)
+        self.engine.insert(key, state.slot(), meta, tags, value, stored)
     }
 
     /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
-    fn put_or_drop(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
-        let put = self.put(key, as_of, draft, at);
+    fn put_or_drop(
+        &mut self,
+        key: &Key,
+        state: State,
+        as_of: Seq,
+        draft: Draft,
+        at: &At,
+    ) -> Result<(), NoRoom> {
+        let put = self.put(key, state, as_of, draft, at);
         if put.is_err()
             && let Some(slot) = self.engine.find(key)
         {

@@ -20,29 +20,31 @@ impl Shard {
         }
         let as_of = at.clock.fresh();
         match (mode, self.state(key, at)) {
-            (Mode::Set, _) => self.set(key, as_of, draft, peer, at),
+            (Mode::Set, state) => self.set(key, state, as_of, draft, peer, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
                 self.engine.used(slot, at.now.seconds());
                 Store::NotStored
             }
-            (Mode::Add, State::Absent | State::Stale(_)) => self.add(key, as_of, draft, peer, at),
+            (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
+                self.add(key, state, as_of, draft, peer, at)
+            }
             (Mode::Cas(_), State::Absent | State::Stale(_)) => Store::NotFound,
             (Mode::Append | Mode::Prepend | Mode::Replace, State::Absent | State::Stale(_)) => {
                 Store::NotStored
             }
-            (Mode::Cas(unique), State::Live(slot)) => {
+            (Mode::Cas(unique), state @ State::Live(slot)) => {
                 let meta = self.engine.meta(slot);
                 if meta.unique() != unique || at.broad.covers(key.bytes, draft.tags, meta.as_of) {
                     return Store::Exists;
                 }
-                self.change(key, as_of, draft, peer, at)
+                self.change(key, state, as_of, draft, peer, at)
             }
-            (Mode::Replace, State::Live(slot)) => {
+            (Mode::Replace, state @ State::Live(slot)) => {
                 if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
                     return Store::NotStored;
                 }
-                self.change(key, as_of, draft, peer, at)
+                self.change(key, state, as_of, draft, peer, at)
             }
             (Mode::Append, State::Live(slot)) => {
                 self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), peer, at)
@@ -79,17 +81,17 @@ impl Shard {
         })
     }
 
-    fn set(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+    fn set(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         let Some(note) = peer.notes.take(key.hash, at.age()) else {
             if self.holdoffs.end(key.hash) {
                 self.woken.push(key.hash);
             }
             self.void_as_of(key, as_of, peer, at);
-            return stored(self.put_or_drop(key, as_of, draft, at), Fence::None);
+            return stored(self.put_or_drop(key, state, as_of, draft, at), Fence::None);
         };
         let fence = self.fence(key, note, as_of, draft.tags, at);
         if fence == Fence::Refused {
-            if let State::Live(slot) = self.state(key, at) {
+            if let State::Live(slot) = state {
                 self.remove(key, slot, at);
             }
             return Store::Refused;
@@ -97,10 +99,10 @@ impl Shard {
         if fence == Fence::Observed && self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        stored(self.put_or_drop(key, as_of, draft, at), fence)
+        stored(self.put_or_drop(key, state, as_of, draft, at), fence)
     }
 
-    fn add(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+    fn add(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let fence = match peer.notes.take(key.hash, at.age()) {
             Some(note) => self.fence(key, note, as_of, draft.tags, at),
@@ -112,7 +114,7 @@ impl Shard {
             Fence::Observed if is_held_off => Store::NotStored,
             Fence::None | Fence::Observed | Fence::Passed => {
                 self.end_lease(key);
-                stored(self.put(key, as_of, draft, at), fence)
+                stored(self.put(key, state, as_of, draft, at), fence)
             }
         }
     }
@@ -131,8 +133,16 @@ impl Shard {
     }
 
     /// A void, and a new value as of the same point; neither if there is no room.
-    fn change(&mut self, key: &Key, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
-        let put = self.put(key, as_of, draft, at);
+    fn change(
+        &mut self,
+        key: &Key,
+        state: State,
+        as_of: Seq,
+        draft: Draft,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Store {
+        let put = self.put(key, state, as_of, draft, at);
         if put.is_ok() {
             self.void_as_of(key, as_of, peer, at);
         }
