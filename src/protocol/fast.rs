@@ -42,25 +42,41 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
 ///
 /// It looks no closer than that takes: what it says of a request that is wrong may be wrong.
 pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
-    // Where a block follows, so many words stand between its length and the key.
-    let (before_length, rest) = match buffer {
-        [b'g', b'e', b't', rest @ ..]
-        | [b'm', b'd' | b'g', rest @ ..]
-        | [b'd', b'e', b'l', b'e', b't', b'e', rest @ ..]
-        | [b'l', b'e', b'a', b's', b'e', b'-', b'g', b'e', b't', rest @ ..] => (None, rest),
-        [b'm', b's', rest @ ..] => (Some(0), rest),
-        [b's', b'e', b't', rest @ ..] => (Some(2), rest),
-        [b'l', b'e', b'a', b's', b'e', b'-', b's', b'e', b't', rest @ ..] => (Some(3), rest),
+    let (length, rest) = match buffer {
+        [b'g', b'e', b't', b' ', rest @ ..]
+        | [b'm', b'd' | b'g', b' ', rest @ ..]
+        | [b'd', b'e', b'l', b'e', b't', b'e', b' ', rest @ ..]
+        | [b'l', b'e', b'a', b's', b'e', b'-', b'g', b'e', b't', b' ', rest @ ..] => (Length::None, rest),
+        [b'm', b's', b' ', rest @ ..] => (Length::BehindKey, rest),
+        [b's', b'e', b't', b' ', rest @ ..]
+        | [b'l', b'e', b'a', b's', b'e', b'-', b's', b'e', b't', b' ', rest @ ..] => (Length::Last, rest),
         _ => return None,
     };
-    let mut words = Words { rest };
-    let key = words.key()?;
-    let block = match before_length {
-        None => 0,
-        Some(count) => words.after(count)? + BLOCK_END_BYTES,
+    let (key, rest) = rest.split_at(scan::before_blank(rest));
+    let line = if rest.starts_with(b"\r\n") { 2 } else { memchr::memchr(b'\n', rest)? + 1 };
+    let block = match length {
+        Length::None => 0,
+        Length::BehindKey => Words { rest }.length()? + BLOCK_END_BYTES,
+        Length::Last => last_number(rest[..line].trim_ascii_end())? + BLOCK_END_BYTES,
     };
-    let line = if words.rest.starts_with(b"\r\n") { 2 } else { memchr::memchr(b'\n', words.rest)? + 1 };
-    Some((key, buffer.len() - words.rest.len() + line + block))
+    (1..=KEY_BYTES_MAX).contains(&key.len()).then(|| (key, buffer.len() - rest.len() + line + block))
+}
+
+/// Where a line says how long the block behind it is.
+#[derive(Clone, Copy)]
+enum Length {
+    /// There is no block.
+    None,
+    BehindKey,
+    /// In its last word, most likely.
+    Last,
+}
+
+/// The number that a line ends with, `noreply` not counted.
+fn last_number(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b" noreply").unwrap_or(line);
+    let before = line.iter().rposition(|byte| !byte.is_ascii_digit())?;
+    Words { rest: &line[before..] }.length()
 }
 
 /// What is left of a line, and all that follows it.
@@ -96,17 +112,21 @@ impl<'a> Words<'a> {
         is_short.then(|| Keys::new(&all[..length]))
     }
 
+    /// Digits alone; whoever reads on finds out what stands behind them.
     fn number(&mut self) -> Option<u64> {
-        let digits = self.next().filter(|word| word.len() <= DIGITS_MAX)?;
-        digits.iter().try_fold(0, |number, digit| {
-            let digit = digit.wrapping_sub(b'0');
-            (digit < 10).then(|| number * 10 + u64::from(digit))
-        })
+        let rest = self.rest.strip_prefix(b" ")?;
+        let (mut number, mut digits) = (0, 0);
+        while let Some(digit @ 0..10) = rest.get(digits).map(|byte| byte.wrapping_sub(b'0')) {
+            if digits == DIGITS_MAX {
+                return None;
+            }
+            (number, digits) = (number * 10 + u64::from(digit), digits + 1);
+        }
+        self.rest = &rest[digits..];
+        (digits > 0).then_some(number)
     }
 
-    /// The number behind so many words.
-    fn after(&mut self, count: usize) -> Option<usize> {
-        (0..count).try_for_each(|_| self.next().map(|_| ()))?;
+    fn length(&mut self) -> Option<usize> {
         self.number()?.try_into().ok()
     }
 
@@ -260,13 +280,14 @@ mod tests {
             "mg k v f\r\n",
             "delete k noreply\r\n",
             "set k 0 0 5 noreply\r\nv\nget\r\n",
+            "set k 0 0 1\nv\r\n",
             "lease-set k 12345 0 0 1\r\nv\r\n",
             "ms k 1 T0\r\nv\r\n",
         ] {
             let text = [request, "get next\r\n"].concat();
             assert_eq!(ahead(text.as_bytes()), Some((&b"k"[..], request.len())), "{request}");
         }
-        for text in ["", "get", "get k", "stats\r\n", "set k 0 0 x\r\n", "set k 0 0\r\n"] {
+        for text in ["", "get", "get k", "stats\r\n", "set k 0 0 x\r\n", "set k\r\n", "set \r\n"] {
             assert_eq!(ahead(text.as_bytes()), None, "{text}");
         }
     }
