@@ -81,6 +81,7 @@ pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Refus
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::Policies;
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
+pub use self::prefetch::Batch;
 pub use self::restart::{Former, Guard};
 pub use self::seq::{SEQ_BITS, Seq};
 pub use self::shadow::{Curve, FACTORS};
@@ -450,7 +451,8 @@ impl Cache {
 }
 
 impl<'a> From<Item<'a>> for Value<'a> {
-    #[inline]
+    /// Inlined, so that what a reader does not want is not read: most want the bytes and the flags.
+    #[inline(always)]
     fn from(item: Item<'a>) -> Self {
         let meta = item.meta();
         Value {

@@ -7,21 +7,43 @@
 //! Deliberately absent: whatever could be seen. Nothing is read, counted or changed, and what is fetched in vain is only
 //! slower.
 
-use super::Cache;
+use super::{Cache, Key};
+
+/// The next few keys, hashed.
+pub struct Batch<'k> {
+    count: usize,
+    keys: [Key<'k>; KEYS_MAX],
+}
 
 impl Cache {
-    /// Has the processor fetch what requests for the next of these keys will look at, and says for how many.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
-        let (mut hashes, mut count) = ([0; KEYS_MAX], 0);
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = self.keys.hash(key);
-            count += 1;
+    /// Has the processor fetch what requests for the next of these keys will look at.
+    ///
+    /// # Panics
+    /// If one of them is no [`Cache::key`].
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Batch<'k> {
+        let mut batch = Batch { count: 0, keys: [Key { bytes: &[], hash: 0 }; KEYS_MAX] };
+        for (next, bytes) in batch.keys.iter_mut().zip(keys) {
+            *next = self.key(bytes).expect("only what may be a key");
+            batch.count += 1;
         }
-        if let hashes @ [_, _, ..] = &hashes[..count] {
-            hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_places(*hash));
-            hashes.iter().for_each(|hash| self.shards[self.shard_of(*hash)].lock().prefetch_item(*hash));
+        // One alone would be fetched no sooner than it is needed.
+        if let keys @ [_, _, ..] = batch.keys() {
+            keys.iter().for_each(|key| self.shards[self.shard_of(key.hash)].lock().prefetch_places(key.hash));
+            keys.iter().for_each(|key| self.shards[self.shard_of(key.hash)].lock().prefetch_item(key.hash));
         }
-        count
+        batch
+    }
+}
+
+impl<'k> Batch<'k> {
+    /// The keys, in their order.
+    pub fn keys(&self) -> &[Key<'k>] {
+        &self.keys[..self.count]
+    }
+
+    /// Whether none follow.
+    pub fn is_last(&self) -> bool {
+        self.count < KEYS_MAX
     }
 }
 

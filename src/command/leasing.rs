@@ -3,7 +3,7 @@
 use super::session::Turn;
 use super::watching::STORED;
 use super::{Command, Flow, Session, block, draft, legal};
-use crate::cache::{Draft, Expiry, Fill, Filled, Leased, Refused, Seq, TagList, Token};
+use crate::cache::{Draft, Expiry, Fill, Filled, Key, Leased, Refused, Seq, TagList, Token};
 use crate::metrics::{Count, Use};
 use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
 
@@ -15,12 +15,12 @@ impl Command<'_> {
     }
 
     /// Answers one key of a `lease-get`, or says until when to wait for it.
-    fn lease_get_one(&mut self, bytes: &[u8], since: Seq, deadline: u64) -> Option<u64> {
-        let key = legal(self.cache, bytes);
+    fn lease_get_one(&mut self, key: &Key, since: Seq, deadline: u64) -> Option<u64> {
+        let bytes = key.bytes;
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let Session { metrics, peer, counters, .. } = session;
         let (mut lease, mut stale_bytes, mut value_bytes) = (None, None, None);
-        let waits = self.cache.lease_get(&key, since, peer, now, |leased| {
+        let waits = self.cache.lease_get(key, since, peer, now, |leased| {
             let (token, stale) = match leased {
                 Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Some(until.min(deadline));

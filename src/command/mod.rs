@@ -148,34 +148,44 @@ impl Command<'_> {
     fn each<'a>(
         &mut self,
         keys: &mut Keys<'a>,
-        mut answer: impl FnMut(&mut Self, &'a [u8]) -> Option<u64>,
+        mut answer: impl FnMut(&mut Self, &Key) -> Option<u64>,
     ) -> Flow<'a> {
-        let mut fetched = 0;
-        while !self.output.is_full() {
-            let mut rest = *keys;
-            let Some(key) = rest.next() else {
-                self.session.end_leases();
-                self.output.reply(Reply::End);
-                return Flow::Next;
+        // Most lines have one key, for which nothing needs to be prepared.
+        if let Some(bytes) = keys.only() {
+            return match answer(self, &legal(self.cache, bytes)) {
+                None => self.end_keys(),
+                Some(until) => Flow::Wait { key: bytes, until },
             };
-            if fetched == 0 && !rest.is_empty() {
-                fetched = self.cache.prefetch(*keys);
-            }
-            if let Some(until) = answer(self, key) {
-                return Flow::Wait { key, until };
-            }
-            fetched = fetched.saturating_sub(1);
-            *keys = rest;
         }
-        Flow::Pause
+        loop {
+            let batch = self.cache.prefetch(*keys);
+            for key in batch.keys() {
+                if self.output.is_full() {
+                    return Flow::Pause;
+                }
+                if let Some(until) = answer(self, key) {
+                    return Flow::Wait { key: key.bytes, until };
+                }
+                keys.pass(key.bytes);
+            }
+            if batch.is_last() {
+                return self.end_keys();
+            }
+        }
+    }
+
+    fn end_keys(&mut self) -> Flow<'static> {
+        self.session.end_leases();
+        self.output.reply(Reply::End);
+        Flow::Next
     }
 
     /// Says until when to wait for the value, if others load it and the policy wants that.
-    fn get(&mut self, bytes: &[u8], unique: CasUnique) -> Option<u64> {
-        let key = legal(self.cache, bytes);
+    fn get(&mut self, key: &Key, unique: CasUnique) -> Option<u64> {
+        let bytes = key.bytes;
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let may_wait = session.may_wait(now);
-        let got = self.cache.get_or_wait(&key, may_wait, &mut session.peer, now, |value| {
+        let got = self.cache.get_or_wait(key, may_wait, &mut session.peer, now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
             (value.bytes.len(), value.is_stale)
         });
@@ -202,12 +212,12 @@ impl Command<'_> {
         None
     }
 
-    fn get_and_touch(&mut self, bytes: &[u8], exptime: i64, unique: CasUnique) -> Option<u64> {
-        let key = legal(self.cache, bytes);
+    fn get_and_touch(&mut self, key: &Key, exptime: i64, unique: CasUnique) -> Option<u64> {
+        let bytes = key.bytes;
         let output = &mut *self.output;
         let expiry = Expiry::from_exptime(exptime, self.now);
         let peer = &mut self.session.peer;
-        let found = self.cache.get_and_touch(&key, expiry, peer, self.now, |value| {
+        let found = self.cache.get_and_touch(key, expiry, peer, self.now, |value| {
             output.value(bytes, value.flags, shown(unique, value), block(value));
             value.bytes.len()
         });
@@ -218,10 +228,9 @@ impl Command<'_> {
         None
     }
 
-    fn meta_get(&mut self, bytes: &[u8]) -> Option<u64> {
-        let (now, output) = (self.now, &mut *self.output);
-        let key = legal(self.cache, bytes);
-        let found = self.cache.peek(&key, now, |value| {
+    fn meta_get(&mut self, key: &Key) -> Option<u64> {
+        let (bytes, now, output) = (key.bytes, self.now, &mut *self.output);
+        let found = self.cache.peek(key, now, |value| {
             // A thread that read the clock later may have stored it first.
             let age_seconds = now.seconds().saturating_sub(value.stored);
             output.meta(bytes, age_seconds, value.expiry.to_unix(now));

@@ -82,6 +82,10 @@ impl Command<'_> {
         bytes: usize,
         found: Found,
     ) {
+        // Asked once for all that follows.
+        if self.watched == Topics::default() && !self.session.is_sample {
+            return;
+        }
         let is_stored = matches!(done, Store::Stored { .. });
         let (expiry, value_bytes) = match (mode, found.expiry) {
             (Mode::Append | Mode::Prepend, Some(old)) if is_stored => (old, found.value_bytes + bytes),

@@ -240,9 +240,17 @@ impl<'a> Keys<'a> {
         Keys { rest }
     }
 
-    /// Whether none is left, most likely.
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    /// The next key, if it is the last one, most likely.
+    pub fn only(mut self) -> Option<&'a [u8]> {
+        self.next().filter(|_| self.rest.is_empty())
+    }
+
+    /// As [`Iterator::next`], for whoever knows the next key already.
+    ///
+    /// # Panics
+    /// If nothing as long as that is left.
+    pub fn pass(&mut self, key: &[u8]) {
+        self.rest = &self.rest.trim_ascii_start()[key.len()..];
     }
 }
 

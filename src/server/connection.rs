@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             let (mut in_turn, mut fetched) = (0, 0);
             loop {
                 if pipelines && fetched == 0 {
-                    fetched = self.service.cache.prefetch(decoder.upcoming());
+                    fetched = self.service.cache.prefetch(decoder.upcoming()).keys().len();
                 }
                 let Some(decoded) = decoder.decode() else { break };
                 fetched = fetched.saturating_sub(1);
