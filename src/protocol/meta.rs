@@ -170,10 +170,14 @@ impl<'a> Flags<'a> {
         }
     }
 
+    /// Inlined as far as the answer is none: most commands ask for several flags that are not there.
+    #[inline]
     fn argument(self, letter: u8) -> Option<&'a [u8]> {
-        if !self.has(letter) {
-            return None;
-        }
+        if self.has(letter) { self.find(letter) } else { None }
+    }
+
+    #[inline(never)]
+    fn find(self, letter: u8) -> Option<&'a [u8]> {
         self.each().find(|word| word[0] == letter).map(|word| &word[1..])
     }
 }

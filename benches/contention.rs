@@ -1,0 +1,69 @@
+//! What it costs that many threads ask one cache at once, most of them for the same few keys.
+//!
+//! `cargo bench --bench contention`. No socket; keys by a Zipf distribution with exponent 1.2, one set to nine gets. Who finds
+//! a lock taken tries for a while and then sleeps: the system counts that as a voluntary switch.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+
+use leasehold::Clock;
+use leasehold::cache::{Cache, Config, Draft, Mode};
+use nix::sys::resource::{UsageWho, getrusage};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand_distr::{Distribution, Zipf};
+
+fn main() {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let requests = if is_bench { 16_000_000 } else { 16_000 };
+    let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
+    println!("threads   requests/s   asleep for a lock, of a million requests");
+    let keys: Vec<Vec<String>> = (0..16).map(keys).collect();
+    for threads in [1, 2, 4, 16] {
+        // A round to fill it and to warm up.
+        ask(&cache, &keys[..threads], requests / 10);
+        let (clock, slept) = (Clock::system(), sleeps());
+        ask(&cache, &keys[..threads], requests);
+        let seconds = clock.elapsed().as_secs_f64();
+        let asleep = (sleeps() - slept) as f64 * 1e6 / requests as f64;
+        println!("{threads:7} {:12.0} {asleep:12.1}", requests as f64 / seconds);
+    }
+}
+
+/// So many requests, by all threads together; each has keys of its own choice.
+fn ask(cache: &Cache, threads: &[Vec<String>], requests: usize) {
+    let (start, now) = (Barrier::new(threads.len()), Clock::manual().now());
+    thread::scope(|scope| {
+        for keys in threads {
+            let start = &start;
+            scope.spawn(move || {
+                let mut peer = cache.peer();
+                start.wait();
+                for (nth, name) in keys.iter().cycle().take(requests / threads.len()).enumerate() {
+                    let key = cache.key(name.as_bytes()).expect("a legal key");
+                    if nth % 10 == 0 {
+                        cache.store(&key, Mode::Set, Draft::new(&[b'v'; 100]), &mut peer, now);
+                    } else {
+                        black_box(cache.get(&key, &mut peer, now, |value| value.bytes.len()));
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// What a thread asks for, again and again.
+fn keys(seed: u64) -> Vec<String> {
+    let zipf = Zipf::new(KEYS, EXPONENT).expect("it is one");
+    let mut random = SmallRng::seed_from_u64(seed);
+    (0..DRAWN).map(|_| format!("{:024}", zipf.sample(&mut random))).collect()
+}
+
+fn sleeps() -> i64 {
+    getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own").voluntary_context_switches()
+}
+
+const DRAWN: usize = 1 << 16;
+const EXPONENT: f64 = 1.2;
+const KEYS: f64 = 1e6;
