@@ -15,7 +15,9 @@ use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Zipf};
 
 fn main() {
-    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let is_given = |flag: &str| std::env::args().any(|argument| argument == flag);
+    // Like criterion, it is only a test unless cargo says that it is a benchmark.
+    let is_bench = is_given("--bench") && !is_given("--test");
     let requests = if is_bench { 16_000_000 } else { 16_000 };
     let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
     println!("threads   requests/s   asleep for a lock, of a million requests");
