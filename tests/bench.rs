@@ -6,11 +6,14 @@ mod served;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use served::{Client, start};
+use served::{Client, eventually, scratch, start};
 
 /// What it has said.
 struct Told {
@@ -177,8 +180,63 @@ fn what_is_no_answer_ends_it() {
         assert_eq!(told.code, 1, "{said}");
         assert!(told.errors.contains(told_of), "{}", told.errors);
     }
-    let told = bench(fake(""), "-n 1 -c 1 -m get --no-preload");
-    assert_eq!((told.code, &told.errors[..]), (1, "the server has closed a connection\n"));
+    let address = fake("");
+    let told = bench(address, "-n 1 -c 1 -m get --no-preload");
+    assert_eq!((told.code, told.errors), (1, format!("{address}: it has closed a connection\n")));
+}
+
+/// The first SIGINT.
+#[test]
+fn what_was_measured_until_it_is_cut_short_is_told() {
+    let (server, json) = (start(""), scratch("cut-short.json"));
+    let address = server.address();
+    for flags in ["", "-r 100 -m lease=1,delete=1 --load-ms 5", "-n 1000000000"] {
+        let mut client = Client::connect(address);
+        client.check("stats reset", &["RESET"]);
+        let bench = interruptible(address, &format!("-K 10 -w 0 --json {} {flags}", json.display()));
+        eventually("it is at work", || client.stat("cmd_get") + client.stat("cmd_lease_get") > 20);
+        interrupt(&bench);
+        let output = bench.wait_with_output().expect("it is ours");
+        let table = String::from_utf8(output.stdout).expect("it is text");
+        assert_eq!(output.status.code(), Some(130), "{flags}: {table}");
+        assert!(table.starts_with("Cut short"), "{flags}: {table}");
+        let told: Value =
+            serde_json::from_slice(&std::fs::read(&json).expect("it is written")).expect("JSON");
+        assert_eq!(told["cut_short"], true);
+        assert!(told["servers"][0]["rounds"][0]["requests"].as_u64() > Some(0), "{flags}: {told}");
+    }
+    std::fs::remove_file(json).expect("it is there");
+    server.stop();
+}
+
+#[test]
+fn a_second_signal_ends_what_the_first_one_cannot() {
+    // It never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let mut bench = interruptible(listener.local_addr().expect("it is bound"), "-c 1 --no-preload");
+    let _stream = listener.accept().expect("it is called");
+    let mut ended = None;
+    eventually("it ends", || {
+        interrupt(&bench);
+        ended = bench.try_wait().expect("it is ours");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.signal()), Some(Signal::SIGINT as i32));
+}
+
+/// For longer than anybody waits.
+fn interruptible(server: SocketAddr, flags: &str) -> Child {
+    let duration = if flags.contains("-n ") { "" } else { "-d 3600" };
+    Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["bench", &server.to_string()])
+        .args(format!("{duration} {flags}").split_whitespace())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts")
+}
+
+fn interrupt(child: &Child) {
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it runs");
 }
 
 /// A server that answers one line with these bytes, and goes.
@@ -204,7 +262,9 @@ fn nonsense_is_refused() {
         ("-c 2 -t 3", "3 threads take at least 3 connections"),
         ("-d x", "invalid"),
         ("-d 1 -n 1", "cannot be used with"),
-        ("127.0.0.1:1", "refused"),
+        ("127.0.0.1:1", "127.0.0.1:1: Connection refused"),
+        // Before anything is measured.
+        ("--json /no/such/folder/file 127.0.0.1:1", "cannot write /no/such/folder/file: "),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
             .arg("bench")

@@ -3,13 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use leasehold::bench::Failure;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::peers::Peer;
 
 /// Resident bytes of a server for each of so many idle connections, after one request on each.
-pub fn bytes_each(peer: &Peer, connections: usize) -> Result<f64, Failure> {
+pub fn bytes_each(peer: &Peer, connections: usize) -> io::Result<f64> {
     let before = peer.resident_bytes();
     let mut open = Vec::new();
     for _ in 0..connections {
@@ -28,7 +27,7 @@ pub fn bytes_each(peer: &Peer, connections: usize) -> Result<f64, Failure> {
 }
 
 /// As many descriptors as the system lets this process have.
-pub fn allow_connections() -> Result<(), Failure> {
+pub fn allow_connections() -> io::Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(io::Error::from)?)
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(io::Error::from)
 }

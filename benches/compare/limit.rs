@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use leasehold::bench::{Dialect, Failure, Server};
+use leasehold::bench::{Dialect, Server};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::unistd::{Pid, gettid};
@@ -34,7 +34,7 @@ struct Fixed {
 
 impl Limit {
     /// `None` if it does not know such requests.
-    pub fn start(row: &Row, fleet: &Fleet) -> Result<Option<Limit>, Failure> {
+    pub fn start(row: &Row, fleet: &Fleet) -> io::Result<Option<Limit>> {
         let Some(flags) = row.flags(Who::Limit) else { return Ok(None) };
         let Some(leasehold) = fleet.of(Who::Leasehold) else { return Ok(None) };
         let fixed = Fixed::like(&leasehold.server, &flags)?;
@@ -68,7 +68,7 @@ impl Drop for Limit {
 
 impl Fixed {
     /// What leasehold says to the same.
-    fn like(leasehold: &Server, flags: &str) -> Result<Fixed, Failure> {
+    fn like(leasehold: &Server, flags: &str) -> io::Result<Fixed> {
         if flags.contains("-m set") {
             return Ok(Fixed { lines: 2, reply: b"STORED\r\n".to_vec() });
         }

@@ -17,11 +17,13 @@ mod results;
 mod rows;
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
-use leasehold::bench::{Failure, Options, Plan, Round, Server, preload, run};
+use leasehold::bench::{Options, Plan, Round, Server, interrupt, preload, run};
 
 use crate::limit::Limit;
 use crate::peers::{Cores, Fleet, Peer, Who};
@@ -73,13 +75,15 @@ struct Arguments {
     bench: bool,
 }
 
-fn main() -> Result<(), Failure> {
+fn main() -> io::Result<()> {
     let mut arguments = Arguments::parse();
     // Like criterion, it is only a test unless cargo says that it is a benchmark.
     if arguments.test || !arguments.bench {
         (arguments.rounds, arguments.seconds, arguments.test) = (1, 0.05, true);
     }
     idle::allow_connections()?;
+    // The servers end with this function, also if it panics: a signal must not end it before.
+    let interrupted = interrupt()?;
     let cores = Cores::find();
     if !cores.are_pinned() {
         println!("nothing is pinned: that takes two cores");
@@ -91,12 +95,17 @@ fn main() -> Result<(), Failure> {
         let rows =
             ROWS.iter().filter(|_| !arguments.growth).chain(GROWTH.iter().filter(|_| arguments.grows()));
         let rows: Vec<&Row> = rows.filter(|row| row.machine == machine && arguments.wants(row)).collect();
-        if rows.is_empty() {
+        let is_over = || interrupted.load(Ordering::Relaxed);
+        if rows.is_empty() || is_over() {
             continue;
         }
         let fleet = Fleet::start(&arguments, cores, threads);
         for row in rows {
-            if let Some(line) = measure(row, &fleet, &arguments, &results)? {
+            let line = measure(row, &fleet, &arguments, &results, &interrupted)?;
+            if is_over() {
+                break;
+            }
+            if let Some(line) = line {
                 println!("{line}");
                 results.0.push(line);
             }
@@ -117,7 +126,8 @@ fn measure(
     fleet: &Fleet,
     arguments: &Arguments,
     results: &Results,
-) -> Result<Option<Line>, Failure> {
+    interrupted: &AtomicBool,
+) -> io::Result<Option<Line>> {
     if let Unit::BytesEach(connections) = row.unit {
         return idle(row, fleet, connections).map(Some);
     }
@@ -128,23 +138,23 @@ fn measure(
     let peers: Vec<(&Peer, Plan)> =
         fleet.peers.iter().filter_map(|peer| Some((peer, plan(peer.who)?))).collect();
     for (peer, plan) in &peers {
-        preload(plan, &peer.server, &mut |_| ())?;
+        preload(plan, &peer.server, interrupted, &mut |_| ())?;
     }
     let limit = Limit::start(row, fleet)?;
     let mut line = Line::new(row);
     for _ in 0..arguments.rounds {
         for (peer, plan) in &peers {
-            line.add(peer.who, round(row, plan, &peer.server, || peer.busy_seconds())?);
+            line.add(peer.who, round(row, plan, &peer.server, interrupted, || peer.busy_seconds())?);
         }
         if let (Some(limit), Some(plan)) = (&limit, plan(Who::Limit)) {
-            line.add(Who::Limit, round(row, &plan, &limit.server, || limit.busy_seconds())?);
+            line.add(Who::Limit, round(row, &plan, &limit.server, interrupted, || limit.busy_seconds())?);
         }
     }
     Ok(Some(line))
 }
 
 /// Once: what memory is kept for connections that have gone would be had for nothing.
-fn idle(row: &'static Row, fleet: &Fleet, connections: usize) -> Result<Line, Failure> {
+fn idle(row: &'static Row, fleet: &Fleet, connections: usize) -> io::Result<Line> {
     let mut line = Line::new(row);
     for peer in &fleet.peers {
         line.add(peer.who, Sample { busy: None, figure: idle::bytes_each(peer, connections)? });
@@ -152,9 +162,15 @@ fn idle(row: &'static Row, fleet: &Fleet, connections: usize) -> Result<Line, Fa
     Ok(line)
 }
 
-fn round(row: &Row, plan: &Plan, server: &Server, busy_seconds: impl Fn() -> f64) -> Result<Sample, Failure> {
+fn round(
+    row: &Row,
+    plan: &Plan,
+    server: &Server,
+    interrupted: &AtomicBool,
+    busy_seconds: impl Fn() -> f64,
+) -> io::Result<Sample> {
     let before = busy_seconds();
-    let round = Round::new(&run(plan, server, &mut |_| ())?);
+    let round = Round::new(&run(plan, server, interrupted, &mut |_| ())?);
     assert_eq!(round.errors, 0, "{server} answers wrongly: {round}");
     let seconds = round.seconds + plan.warm_up().as_secs_f64();
     Ok(Sample::new(row, &round, (busy_seconds() - before) / seconds))

@@ -29,25 +29,17 @@ pub struct Connection<S> {
 
 /// Why a server cannot be measured.
 #[derive(Debug)]
-pub enum Failure {
+pub enum Fault {
     /// The server has closed a connection.
     Closed,
     /// The system has said no.
     Io(io::Error),
     /// Nothing was heard for so long.
-    Silent {
-        /// For how long.
-        seconds: u64,
-    },
+    Silent { seconds: u64 },
     /// The server said something that is no answer to what was asked.
     Unexpected(String),
-    /// The server refused to store what is to be there beforehand.
-    Unstored {
-        /// So many values.
-        refused: u64,
-        /// Of so many.
-        keys: usize,
-    },
+    /// The server refused to store so many values that are to be there beforehand.
+    Unstored { refused: u64, keys: usize },
 }
 
 impl<S: Read + Write> Connection<S> {
@@ -65,52 +57,47 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Sends the next batch.
-    pub fn ask(&mut self, source: &mut Source, tasks: usize, began: u64) -> Result<(), Failure> {
+    pub fn ask(&mut self, source: &mut Source, tasks: usize, began: u64) -> Result<(), Fault> {
         source.ask(&mut self.batch, tasks);
         self.begin(began)
     }
 
     /// Sends the fills for what was leased.
-    pub fn fill(&mut self, began: u64) -> Result<(), Failure> {
+    pub fn fill(&mut self, began: u64) -> Result<(), Fault> {
         std::mem::swap(&mut self.batch, &mut self.fills);
         self.fills.clear();
         self.begin(began)
     }
 
-    fn begin(&mut self, began: u64) -> Result<(), Failure> {
+    fn begin(&mut self, began: u64) -> Result<(), Fault> {
         (self.answered, self.written, self.began) = (0, 0, began);
         self.push()
     }
 
     /// Writes as much of the batch as the socket takes.
-    pub fn push(&mut self) -> Result<(), Failure> {
+    pub fn push(&mut self) -> Result<(), Fault> {
         while self.written < self.batch.bytes.len() {
             match self.stream.write(&self.batch.bytes[self.written..]) {
                 Ok(bytes) => self.written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failure::Io(error)),
+                Err(error) => return Err(Fault::Io(error)),
             }
         }
         Ok(())
     }
 
     /// Reads what has come; true if the batch is answered by now.
-    pub fn pull(
-        &mut self,
-        inbox: &mut [u8],
-        source: &mut Source,
-        tally: &mut Tally,
-    ) -> Result<bool, Failure> {
+    pub fn pull(&mut self, inbox: &mut [u8], source: &mut Source, tally: &mut Tally) -> Result<bool, Fault> {
         loop {
             let kept = self.rest.len();
             inbox[..kept].copy_from_slice(&self.rest);
             let read = match self.stream.read(&mut inbox[kept..]) {
-                Ok(0) => return Err(Failure::Closed),
+                Ok(0) => return Err(Fault::Closed),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Failure::Io(error)),
+                Err(error) => return Err(Fault::Io(error)),
             };
             tally.bytes_read += read as u64;
             let input = &inbox[..kept + read];
@@ -128,7 +115,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Looks at replies; returns how many bytes they were.
-    fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Failure> {
+    fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Fault> {
         let mut at = 0;
         while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
             if let Some(outcome) = self.hit(input, &mut at, source) {
@@ -155,7 +142,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Holds a reply against what was asked.
-    fn accept(&mut self, reply: Reply, source: &mut Source, tally: &mut Tally) -> Result<(), Failure> {
+    fn accept(&mut self, reply: Reply, source: &mut Source, tally: &mut Tally) -> Result<(), Fault> {
         loop {
             let asked = self.batch.asked[self.answered];
             self.answered += 1;
@@ -193,7 +180,7 @@ impl<S: Read + Write> Connection<S> {
                     self.pass_over(asked);
                     kind
                 }
-                (asked, reply) => return Err(Failure::Unexpected(format!("{reply:?} to {asked:?}"))),
+                (asked, reply) => return Err(Fault::Unexpected(format!("{reply:?} to {asked:?}"))),
             };
             tally.count(outcome);
             return Ok(());
@@ -241,34 +228,34 @@ fn seen(source: &Source, key: u64, begin: &[u8]) -> Outcome {
     if source.value(key, begin.len()) == begin { Outcome::Hit } else { Outcome::WrongValue }
 }
 
-fn unasked(bytes: &[u8]) -> Failure {
+fn unasked(bytes: &[u8]) -> Fault {
     let told = &bytes[..bytes.len().min(100)];
-    Failure::Unexpected(format!("{} behind all replies", told.escape_ascii()))
+    Fault::Unexpected(format!("{} behind all replies", told.escape_ascii()))
 }
 
-impl Display for Failure {
+impl Display for Fault {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Failure::Closed => write!(to, "the server has closed a connection"),
-            Failure::Io(error) => write!(to, "{error}"),
-            Failure::Silent { seconds } => write!(to, "the server has said nothing for {seconds} s"),
-            Failure::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
-            Failure::Unstored { refused, keys } => {
-                write!(to, "the server refused to store {refused} of {keys} values beforehand (--no-preload)")
+            Fault::Closed => write!(to, "it has closed a connection"),
+            Fault::Io(error) => write!(to, "{error}"),
+            Fault::Silent { seconds } => write!(to, "it has said nothing for {seconds} s"),
+            Fault::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
+            Fault::Unstored { refused, keys } => {
+                write!(to, "it refused to store {refused} of {keys} values beforehand (--no-preload)")
             }
         }
     }
 }
 
-impl From<Unexpected> for Failure {
-    fn from(Unexpected(line): Unexpected) -> Failure {
-        Failure::Unexpected(line)
+impl From<Unexpected> for Fault {
+    fn from(Unexpected(line): Unexpected) -> Fault {
+        Fault::Unexpected(line)
     }
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Io(error)
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Io(error)
     }
 }
 

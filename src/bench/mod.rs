@@ -22,18 +22,21 @@ mod source;
 mod tally;
 mod worker;
 
-use std::fs;
-use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 
-pub use self::connection::Failure;
 pub use self::options::{Options, Plan};
 pub use self::report::{Report, Round, median};
-pub use self::run::{Progress, preload, run};
+pub use self::run::{Failure, Progress, preload, run};
 pub use self::server::{Dialect, Server};
 
 /// `leasehold bench`, from its flags to its exit code.
@@ -42,28 +45,45 @@ pub fn main(options: Options) -> ExitCode {
         let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
         return ExitCode::FAILURE;
     }
-    let told = measure(&options).and_then(|report| {
-        tell(&report, options.json.as_deref())?;
-        Ok(report.errors())
-    });
-    match told {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(errors) => {
+    let told = measured(&options);
+    match told.as_ref().map(|report| (report.errors(), report.cut_short)) {
+        Ok((0, false)) => ExitCode::SUCCESS,
+        Ok((0, true)) => INTERRUPTED.into(),
+        Ok((errors, _)) => {
             eprintln!("{errors} wrong answers");
             ExitCode::FAILURE
         }
-        Err(failure) => {
-            eprintln!("{failure}");
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Loads all servers in turn, round after round.
+fn measured(options: &Options) -> io::Result<Report> {
+    let json = options.json.as_deref().map(Json::open).transpose()?;
+    let report = measure(options, &*interrupt()?)?;
+    tell(&report, json)?;
+    Ok(report)
+}
+
+/// Set by the first SIGINT from now on; the second ends the process.
+///
+/// # Errors
+/// If the system refuses to tell of it.
+pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
+    let is_told = Arc::new(AtomicBool::new(false));
+    // In this order: the one that looks at it comes before the one that sets it.
+    flag::register_conditional_default(SIGINT, Arc::clone(&is_told))?;
+    flag::register(SIGINT, Arc::clone(&is_told))?;
+    Ok(is_told)
+}
+
+/// Loads all servers in turn, round after round, unless it is cut short.
 ///
 /// # Errors
 /// If one of them cannot be measured.
-pub fn measure(options: &Options) -> Result<Report, Failure> {
+pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());
     let tells = options.progress || io::stderr().is_terminal();
     let tell = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
@@ -73,25 +93,54 @@ pub fn measure(options: &Options) -> Result<Report, Failure> {
     };
     if !plan.no_preload {
         for server in servers {
-            preload(plan, server, &mut |progress| tell(server, "storing every key, ", progress))?;
+            let tell = &mut |progress| tell(server, "storing every key, ", progress);
+            preload(plan, server, is_cut_short, tell)?;
         }
     }
     let mut rounds = vec![Vec::new(); servers.len()];
     for _ in 0..if options.compare.is_empty() { 1 } else { options.rounds } {
         for (server, rounds) in servers.iter().zip(&mut rounds) {
-            let measured = run(plan, server, &mut |progress| tell(server, "", progress))?;
-            rounds.push(Round::new(&measured));
+            if !is_cut_short.load(Ordering::Relaxed) {
+                let measured = run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress))?;
+                rounds.push(Round::new(&measured));
+            }
         }
     }
-    Ok(Report::new(servers, rounds))
+    Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed)))
 }
 
-fn tell(report: &Report, json: Option<&Path>) -> io::Result<()> {
-    let is_dash = json == Some(Path::new("-"));
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    print!("{}", if is_dash { text.clone() } else { report.to_string() });
-    match json {
-        Some(path) if !is_dash => fs::write(path, text),
-        _ => Ok(()),
+/// Where results go as JSON: better to know before the run that they cannot than after it.
+enum Json {
+    File(File, PathBuf),
+    StandardOutput,
+}
+
+impl Json {
+    fn open(path: &Path) -> io::Result<Json> {
+        if path == Path::new("-") {
+            return Ok(Json::StandardOutput);
+        }
+        let file = File::create(path).map_err(|error| unwritten(error, path))?;
+        Ok(Json::File(file, path.to_owned()))
     }
 }
+
+fn tell(report: &Report, json: Option<Json>) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    match json {
+        None => print!("{report}"),
+        Some(Json::StandardOutput) => print!("{text}"),
+        Some(Json::File(mut file, path)) => {
+            print!("{report}");
+            file.write_all(text.as_bytes()).map_err(|error| unwritten(error, &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn unwritten(error: io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+}
+
+/// As a shell tells of a program that SIGINT has ended.
+const INTERRUPTED: u8 = 130;

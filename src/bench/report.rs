@@ -12,6 +12,8 @@ use super::tally::{Outcome, Tally, Verb};
 /// All runs, in the order of the servers.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// Whether rounds are missing, and the last one is not whole.
+    pub cut_short: bool,
     /// Each of them, the one that others are compared with first.
     pub servers: Vec<ServerReport>,
 }
@@ -80,16 +82,16 @@ pub struct Latency {
 }
 
 impl Report {
-    /// Of the rounds of each server.
-    pub fn new(servers: &[Server], rounds: Vec<Vec<Round>>) -> Report {
+    /// Of the rounds of each server; those that have none are left out.
+    pub fn new(servers: &[Server], rounds: Vec<Vec<Round>>, cut_short: bool) -> Report {
         let mut reports: Vec<ServerReport> = Vec::new();
-        for (server, rounds) in servers.iter().zip(rounds) {
+        for (server, rounds) in servers.iter().zip(rounds).filter(|(_, rounds)| !rounds.is_empty()) {
             let requests_per_second = median(rounds.iter().map(|round| round.requests_per_second));
             let first = reports.first().map_or(requests_per_second, |first| first.requests_per_second);
             let ratio = requests_per_second / first;
             reports.push(ServerReport { server: server.to_string(), requests_per_second, ratio, rounds });
         }
-        Report { servers: reports }
+        Report { cut_short, servers: reports }
     }
 
     /// Answers that no server should give.
@@ -149,7 +151,11 @@ impl Latency {
 
 impl Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        if self.cut_short {
+            writeln!(to, "Cut short: rounds are missing, and the last one is not whole.")?;
+        }
         match &self.servers[..] {
+            [] => Ok(()),
             [server] => server.rounds.iter().try_for_each(|round| write!(to, "{}\n{round}", server.server)),
             servers => compare(servers, to),
         }

@@ -1,12 +1,14 @@
 //! One run against one server: connect, start the threads, tell how far they are, add up.
 
+use std::fmt::{self, Display};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::connection::Failure;
+use super::connection::Fault;
 use super::options::Plan;
 use super::server::Server;
 use super::source::Values;
@@ -30,25 +32,66 @@ pub struct Progress {
     pub seconds: u64,
 }
 
-/// Stores every key.
-///
-/// # Errors
-/// As [`run`], and if the server refuses to store some.
-pub fn preload(plan: &Plan, server: &Server, tell: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-    match run(&plan.preload(), server, tell)?.tally.errors() {
-        0 => Ok(()),
-        refused => Err(Failure::Unstored { refused, keys: plan.keys }),
+/// A server could not be measured.
+#[derive(Debug)]
+pub struct Failure {
+    fault: Fault,
+    server: Server,
+}
+
+impl Display for Failure {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "{}: {}", self.server, self.fault)
     }
 }
 
-/// Loads a server as the plan says.
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> io::Error {
+        io::Error::other(failure.to_string())
+    }
+}
+
+/// Stores every key, unless it is cut short.
+///
+/// # Errors
+/// As [`run`], and if the server refuses to store some.
+pub fn preload(
+    plan: &Plan,
+    server: &Server,
+    is_cut_short: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), Failure> {
+    match run(&plan.preload(), server, is_cut_short, tell)?.tally.errors() {
+        0 => Ok(()),
+        refused => {
+            let fault = Fault::Unstored { refused, keys: plan.keys };
+            Err(Failure { fault, server: server.clone() })
+        }
+    }
+}
+
+/// Loads a server as the plan says, unless it is cut short: then it tells what was seen until then.
 ///
 /// # Errors
 /// If it cannot be reached, or what it says is no answer.
-pub fn run(plan: &Plan, server: &Server, tell: &mut dyn FnMut(Progress)) -> Result<Measured, Failure> {
-    let address = server.resolve()?;
+pub fn run(
+    plan: &Plan,
+    server: &Server,
+    is_cut_short: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Measured, Failure> {
+    measured(plan, server, is_cut_short, tell).map_err(|fault| Failure { fault, server: server.clone() })
+}
+
+fn measured(
+    plan: &Plan,
+    server: &Server,
+    is_cut_short: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Measured, Fault> {
+    let addresses = server.addresses()?;
     let shares =
-        (0..plan.threads).map(|thread| connect(address, share(plan.connections, plan.threads, thread)));
+        (0..plan.threads).map(|thread| connect(&addresses, share(plan.connections, plan.threads, thread)));
     let streams: Vec<Vec<TcpStream>> = shares.collect::<Result<_, _>>()?;
     let values = Values::new(plan.value_bytes.longest());
     let clock = Clock::system();
@@ -56,14 +99,16 @@ pub fn run(plan: &Plan, server: &Server, tell: &mut dyn FnMut(Progress)) -> Resu
     let from = start + nanos(plan.warm_up());
     let end = if plan.requests.is_some() { u64::MAX } else { from + nanos(plan.duration) };
     let times = Times { start, from, end };
-    let run = Run { clock, dialect: server.dialect, plan, progress: AtomicU64::new(0), times, values };
+    let progress = AtomicU64::new(0);
+    let run = Run { clock, dialect: server.dialect, is_cut_short, plan, progress, times, values };
     let tally = work(&run, streams, tell)?;
     Ok(Measured { nanos: tally.last_nanos.saturating_sub(from), tally })
 }
 
-fn connect(address: SocketAddr, connections: usize) -> Result<Vec<TcpStream>, Failure> {
+/// Each at the first of the addresses where somebody listens.
+fn connect(addresses: &[SocketAddr], connections: usize) -> io::Result<Vec<TcpStream>> {
     let one = |_| {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect(addresses)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(stream)
@@ -71,13 +116,13 @@ fn connect(address: SocketAddr, connections: usize) -> Result<Vec<TcpStream>, Fa
     (0..connections).map(one).collect()
 }
 
-fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress)) -> Result<Tally, Failure> {
+fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress)) -> Result<Tally, Fault> {
     thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
         for (thread, streams) in streams.into_iter().enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
-                let tally = Worker::new(run, thread, streams).map_err(Failure::Io).and_then(Worker::work);
+                let tally = Worker::new(run, thread, streams).map_err(Fault::Io).and_then(Worker::work);
                 // Nobody listens any more if another thread has failed.
                 let _ = sender.send(tally);
             });
@@ -108,3 +153,22 @@ fn nanos(span: Duration) -> u64 {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_found_at_any_address_of_its_name() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for addresses in [&[closed, address][..], &[address, closed]] {
+            let streams = connect(addresses, 2).unwrap();
+            assert!(streams.iter().all(|stream| stream.peer_addr().unwrap() == address));
+        }
+        assert!(connect(&[closed], 1).is_err() && connect(&[], 1).is_err());
+    }
+}

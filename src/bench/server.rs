@@ -29,11 +29,12 @@ impl Server {
         self.dialect == Dialect::Redis
     }
 
+    /// All addresses of its name, of which any may be the one where it listens.
+    ///
     /// # Errors
     /// If the name is not known.
-    pub fn resolve(&self) -> io::Result<SocketAddr> {
-        let unknown = || io::Error::other(format!("{self} has no address"));
-        self.address.to_socket_addrs()?.next().ok_or_else(unknown)
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(self.address.to_socket_addrs()?.collect())
     }
 }
 

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::connection::{Connection, Failure};
+use super::connection::{Connection, Fault};
 use super::options::Plan;
 use super::pace::Pace;
 use super::server::Dialect;
@@ -21,11 +21,19 @@ use crate::clock::Clock;
 pub struct Run<'a> {
     pub clock: Clock,
     pub dialect: Dialect,
+    /// Whether it is to end before its time.
+    pub is_cut_short: &'a AtomicBool,
     pub plan: &'a Plan,
     /// Requests that are answered.
     pub progress: AtomicU64,
     pub times: Times,
     pub values: Values,
+}
+
+impl Run<'_> {
+    fn ends_early(&self) -> bool {
+        self.is_cut_short.load(Ordering::Relaxed)
+    }
 }
 
 /// Readings of the clock.
@@ -92,13 +100,13 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// If the server goes away, falls silent or talks nonsense.
-    pub fn work(mut self) -> Result<Tally, Failure> {
+    pub fn work(mut self) -> Result<Tally, Fault> {
         let mut events = Events::with_capacity(EVENTS);
         for index in 0..self.connections.len() {
             self.go_on(index, self.run.clock.nanos())?;
         }
         let mut now = self.run.clock.nanos();
-        while self.waiting > 0 || !self.timers.is_empty() {
+        while self.waiting > 0 || !(self.timers.is_empty() || self.run.ends_early()) {
             match self.poll.poll(&mut events, Some(self.patience(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
@@ -120,13 +128,13 @@ impl<'a> Worker<'a> {
             }
         }
         if self.run.plan.requests.is_none() {
-            self.tally.unsent =
-                self.paces.iter().flatten().map(|pace| pace.untaken(self.run.times.end)).sum();
+            let end = if self.run.ends_early() { now } else { self.run.times.end };
+            self.tally.unsent = self.paces.iter().flatten().map(|pace| pace.untaken(end)).sum();
         }
         Ok(self.tally)
     }
 
-    fn pull(&mut self, index: usize) -> Result<(), Failure> {
+    fn pull(&mut self, index: usize) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
         let counts = connection.began() >= self.run.times.from;
         let tally = if counts { &mut self.tally } else { &mut self.warm_up };
@@ -148,13 +156,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Sends what comes next on a connection that waits for nothing, or sees to it that this is done in time.
-    fn go_on(&mut self, index: usize, now: u64) -> Result<(), Failure> {
+    fn go_on(&mut self, index: usize, now: u64) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
         if connection.owes_fills() {
             self.waiting += 1;
             return connection.fill(now);
         }
-        if now >= self.run.times.end || self.tasks_left == 0 {
+        if now >= self.run.times.end || self.tasks_left == 0 || self.run.ends_early() {
             return Ok(());
         }
         let mut began = now;
@@ -180,18 +188,18 @@ impl<'a> Worker<'a> {
         if self.run.plan.spin {
             return Duration::ZERO;
         }
-        let Some(Reverse((due, _))) = self.timers.peek() else { return Duration::from_secs(1) };
-        let left = Duration::from_nanos(due.saturating_sub(now));
+        let Some(Reverse((due, _))) = self.timers.peek() else { return PATIENCE };
+        let left = Duration::from_nanos(due.saturating_sub(now)).min(PATIENCE);
         // The system wakes at whole milliseconds, up to two too late: the last ones are spent looking.
         if left < TIMER_GRAIN * 2 { Duration::ZERO } else { left - TIMER_GRAIN }
     }
 
-    fn listen(&mut self, now: u64, is_silent: bool) -> Result<(), Failure> {
+    fn listen(&mut self, now: u64, is_silent: bool) -> Result<(), Fault> {
         if !is_silent || self.waiting == 0 {
             self.heard = now;
         }
         let seconds = (now - self.heard) / NANOS_PER_SECOND;
-        if seconds < SILENCE_SECONDS_MAX { Ok(()) } else { Err(Failure::Silent { seconds }) }
+        if seconds < SILENCE_SECONDS_MAX { Ok(()) } else { Err(Fault::Silent { seconds }) }
     }
 }
 
@@ -214,5 +222,7 @@ const INBOX_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const NANOS_PER_MS: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// After so long it is looked whether the run is cut short.
+const PATIENCE: Duration = Duration::from_secs(1);
 const SILENCE_SECONDS_MAX: u64 = 10;
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
