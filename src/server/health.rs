@@ -1,7 +1,7 @@
 //! `leasehold healthcheck`: whether a server answers, for those who start containers.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,12 +44,25 @@ impl HealthCheck {
             stream.set_read_timeout(Some(patience))?;
             return ask(stream);
         }
-        let none = || io::Error::from(io::ErrorKind::NotFound);
-        let address = self.place.to_socket_addrs()?.next().ok_or_else(none)?;
-        let stream = TcpStream::connect_timeout(&address, patience)?;
+        let addresses: Vec<_> = self.place.to_socket_addrs()?.collect();
+        let stream = connect(&addresses, patience)?;
         stream.set_read_timeout(Some(patience))?;
         ask(stream)
     }
+}
+
+/// To the first of a name's addresses where somebody listens.
+fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    // A silent one leaves time for the others.
+    let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut tried = Err(io::Error::other("this name has no address"));
+    for address in addresses {
+        tried = TcpStream::connect_timeout(address, each);
+        if tried.is_ok() {
+            break;
+        }
+    }
+    tried
 }
 
 fn ask(mut stream: impl Read + Write) -> io::Result<()> {
@@ -61,3 +74,24 @@ fn ask(mut stream: impl Read + Write) -> io::Result<()> {
 
 /// How `MN` and the errors begin.
 const ANSWERS: [&[u8; 2]; 4] = [b"CL", b"ER", b"MN", b"SE"];
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_found_at_any_address_of_its_name() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for addresses in [&[closed, address][..], &[address, closed]] {
+            assert_eq!(connect(addresses, PATIENCE).unwrap().peer_addr().unwrap(), address);
+        }
+        assert_eq!(connect(&[closed], PATIENCE).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect(&[], PATIENCE).is_err());
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+}
