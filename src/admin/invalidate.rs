@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::answer::Problem;
 use super::keys;
-use super::name::{Name, name};
+use super::name::Name;
 use crate::cache::Depth;
 use crate::command::{self, NotVoided, Voids};
-use crate::protocol::NAMES_PER_INVALIDATE_MAX;
+use crate::protocol::{NAMES_PER_INVALIDATE_MAX, base64};
 use crate::server::View;
 
 /// What is asked for.
@@ -30,7 +30,7 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
     let states: Vec<Value> = asked
         .keys
         .iter()
-        .map(|Name(key)| json!({ "key": name(key), "held": keys::state(view, key, now) }))
+        .map(|Name(key)| json!({ "key": base64::json(key), "held": keys::state(view, key, now) }))
         .collect();
     command::void(&asked.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
     tracing::info!(
@@ -90,7 +90,7 @@ fn bytes(names: &[Name]) -> Vec<&[u8]> {
 }
 
 fn told(names: &[Name]) -> Vec<Value> {
-    names.iter().map(|Name(bytes)| name(bytes)).collect()
+    names.iter().map(|Name(bytes)| base64::json(bytes)).collect()
 }
 
 impl From<NotVoided<'_>> for Problem {

@@ -4,9 +4,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::answer::Problem;
-use super::name::name;
 use crate::cache::{self, Expiry, Key, Known, KnownLease, KnownVoid, Name, Seq, VoidOf};
 use crate::clock::Now;
+use crate::protocol::base64;
 use crate::server::View;
 
 /// The key is what follows in the path, percent-encoded where it must be.
@@ -18,8 +18,8 @@ pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
     let key = view.cache().key(&bytes).ok_or_else(|| Problem::bad("a key has 1 to 250 bytes"))?;
     let now = view.now();
     let mut told = view.cache().inspect(&key, now, |known| describe(view, &known, now));
-    told["key"] = name(&bytes);
-    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, name);
+    told["key"] = base64::json(&bytes);
+    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, base64::json);
     Ok(told)
 }
 
@@ -64,7 +64,7 @@ fn value_told(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
         "flags": value.flags,
         "idle_seconds": ago(value.accessed),
         "is_fetched": value.is_fetched,
-        "tags": value.tags.map(name).collect::<Vec<_>>(),
+        "tags": value.tags.map(base64::json).collect::<Vec<_>>(),
         "ttl_seconds": ttl,
     })
 }
@@ -84,8 +84,8 @@ fn last_void(view: &View, void: KnownVoid, now: Now) -> Value {
         VoidOf::All => ("all", Value::Null),
         VoidOf::Forgotten => ("forgotten", Value::Null),
         VoidOf::Key => ("key", Value::Null),
-        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", name(prefix)),
-        VoidOf::Name(Name::Tag(tag)) => ("tag", name(tag)),
+        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", base64::json(prefix)),
+        VoidOf::Name(Name::Tag(tag)) => ("tag", base64::json(tag)),
     };
     json!({
         "name": named,

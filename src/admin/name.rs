@@ -1,11 +1,11 @@
-//! Keys, tags and prefixes in JSON: text, or `{"base64": "/w=="}` where they are none.
+//! Keys, tags and prefixes that a client sends in JSON: text, or `{"base64": "/w=="}` where they are none.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::protocol::base64;
 
-/// One that a client sent.
+/// One of them.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub(super) struct Name(pub(super) Vec<u8>);
@@ -25,18 +25,15 @@ impl TryFrom<Value> for Name {
     }
 }
 
-/// One that is told.
-pub(super) fn name(bytes: &[u8]) -> Value {
-    str::from_utf8(bytes).map_or_else(|_| json!({ "base64": base64::text(bytes) }), Value::from)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[track_caller]
     fn check(bytes: &[u8], told: Value) {
-        assert_eq!(name(bytes), told);
+        assert_eq!(base64::json(bytes), told);
         assert_eq!(Name::try_from(told).unwrap().0, bytes);
     }
 

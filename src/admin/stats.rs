@@ -4,10 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::name::name;
 use crate::command::execute;
 use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb, bucket_end};
-use crate::protocol::{Output, Request, Statistics};
+use crate::protocol::{Output, Request, Statistics, base64};
 use crate::server::View;
 
 /// Everything that changes.
@@ -95,11 +94,13 @@ fn standouts(view: &View, samples: &Samples) -> Value {
     let Standouts { hot, large, missing } = samples.standouts(KEYS_TOLD, view.now().seconds());
     let met = |(keys, seen): (Vec<Met>, u64)| {
         let keys: Vec<_> =
-            keys.iter().map(|met| json!({ "key": name(&met.key), "seen": met.count })).collect();
+            keys.iter().map(|met| json!({ "key": base64::json(&met.key), "seen": met.count })).collect();
         json!({ "keys": keys, "seen": seen })
     };
-    let large: Vec<_> =
-        large.iter().map(|large| json!({ "bytes": large.value_bytes, "key": name(&large.key) })).collect();
+    let large: Vec<_> = large
+        .iter()
+        .map(|large| json!({ "bytes": large.value_bytes, "key": base64::json(&large.key) }))
+        .collect();
     json!({ "hot": met(hot), "large": large, "missing": met(missing) })
 }
 

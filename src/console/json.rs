@@ -138,12 +138,8 @@ fn data(told: &mut Map<String, Value>, entry: &Entry) {
     }
 }
 
-/// As text if it is text, else in base64, under a name that says so.
 fn text(told: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    match str::from_utf8(bytes) {
-        Ok(text) => told.insert(name.to_owned(), text.into()),
-        Err(_) => told.insert(format!("{name}_base64"), base64::text(bytes).into()),
-    };
+    told.insert(name.to_owned(), base64::json(bytes));
 }
 
 fn push(told: &mut Map<String, Value>, list: &str, value: Value) {
@@ -193,7 +189,7 @@ mod tests {
             b"VALUE a 7 2 18446744073709551615\r\nhi\r\nVALUE b 0 1 9\r\n\xff\r\nEND\r\n",
             json!({"command": "gets a b", "status": "END", "values": [
                 {"key": "a", "flags": 7, "bytes": 2, "value": "hi", "unique": "18446744073709551615"},
-                {"key": "b", "flags": 0, "bytes": 1, "value_base64": "/w==", "unique": "9"},
+                {"key": "b", "flags": 0, "bytes": 1, "value": {"base64": "/w=="}, "unique": "9"},
             ]}),
         );
         check("get a", b"END\r\n", json!({"command": "get a", "status": "END", "values": []}));

@@ -38,10 +38,16 @@ pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
 
 /// The text of these bytes, padded.
 #[cfg(any(feature = "console", feature = "server"))]
-pub(crate) fn text(bytes: &[u8]) -> String {
+fn text(bytes: &[u8]) -> String {
     let mut digits = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
     encode(bytes, |more| digits.extend_from_slice(more));
     digits.into_iter().map(char::from).collect()
+}
+
+/// Bytes in JSON: a text, or `{"base64": "/w=="}` where they are none.
+#[cfg(any(feature = "console", feature = "server"))]
+pub(crate) fn json(bytes: &[u8]) -> serde_json::Value {
+    str::from_utf8(bytes).map_or_else(|_| serde_json::json!({ "base64": text(bytes) }), Into::into)
 }
 
 fn value(digit: u8) -> Option<u32> {
