@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::link::{Target, Trouble, tls};
 use crate::client::Login;
+use crate::pem::named;
 
 /// How to be let in.
 #[derive(Args, Debug)]
@@ -62,10 +63,6 @@ impl Connect {
 fn password(file: &Path) -> io::Result<String> {
     let text = fs::read_to_string(file).map_err(|error| named(error, file))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-fn named(error: io::Error, file: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
 }
 
 const SERVER_DEFAULT: &str = "127.0.0.1:11211";
