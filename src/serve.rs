@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -15,11 +16,12 @@ use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
+use leasehold::server::signals::Signals;
 use leasehold::server::{
     Inherited, Listeners, MEMORY_MIN, Options, PolicyOptions, Predecessor, Server, Successor, logging,
     notify, probe_memory_file, read_users,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::EXIT_FAILURE;
 
@@ -120,14 +122,19 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that this process runs, so that no signal finds it unprepared.
-    let signals = runtime.block_on(async { Signals::catch() })?;
+    let mut signals = runtime.block_on(async { Signals::catch() })?;
     let files = Files {
         admin: admin.as_ref(),
         auth_file: options.auth_file.clone(),
         policies: options.policies.clone(),
     };
     let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
-    let (server, pid_file) = begin(predecessor, listeners, users, options)?;
+    let Some((server, pid_file)) =
+        runtime.block_on(begun(predecessor, listeners, users, options, &mut signals))?
+    else {
+        notify::stopping();
+        return Ok(());
+    };
     notify::ready();
     if let Some(admin) = &admin {
         tracing::info!("admin at http://{}/", admin.address());
@@ -176,26 +183,37 @@ fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Once this returns, connections are accepted.
-fn begin(
+/// Once this returns, connections are accepted; nothing if it was told to stop before. What it still waits for or loads
+/// then ends with the process, and the file stays for whoever is next.
+async fn begun(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
     users: Option<Users>,
     options: Options,
-) -> io::Result<(Server, Option<PidFile>)> {
+    signals: &mut Signals,
+) -> io::Result<Option<(Server, Option<PidFile>)>> {
     let path = options.pidfile.clone();
     let write = || path.as_deref().and_then(|path| warned(PidFile::write(path)));
-    match predecessor {
-        None => {
-            let pid_file = write();
-            announce(&listeners, &options);
-            Ok((Server::serve(listeners, users, options)?, pid_file))
+    // The former one removes its own before it is gone.
+    let own = predecessor.is_none().then(write);
+    announce(&listeners, &options);
+    let (sender, server) = oneshot::channel();
+    thread::Builder::new().name("start".to_owned()).spawn(move || {
+        let server = match predecessor {
+            None => Server::serve(listeners, users, options),
+            Some(predecessor) => Server::succeed(predecessor, listeners, users, options),
+        };
+        // Nobody listens any more if it is to stop.
+        let _ = sender.send(server);
+    })?;
+    tokio::select! {
+        server = server => {
+            let server = server.expect("a server that begins does not panic")?;
+            Ok(Some((server, own.unwrap_or_else(write))))
         }
-        Some(predecessor) => {
-            announce(&listeners, &options);
-            let server = Server::succeed(predecessor, listeners, users, options)?;
-            // The former one has removed its own by now.
-            Ok((server, write()))
+        (_, why) = signals.end.told() => {
+            tracing::info!("stopping: {why}, before anybody was served");
+            Ok(None)
         }
     }
 }
@@ -246,16 +264,7 @@ fn announce(listeners: &Listeners, options: &Options) {
     if options.allows_old_tls() {
         tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
     }
-    if let Some(path) = &options.socket {
-        tracing::info!("listening on {}", path.display());
-    }
-    if options.socket.is_none() && listeners.addresses().is_empty() {
-        tracing::warn!("listening on nothing");
-    }
-    let why = if options.listen.is_empty() { " (loopback only; -l names others)" } else { "" };
-    for address in listeners.addresses() {
-        tracing::info!("listening on {address}{why}");
-    }
+    tell_places(listeners, options);
     let config = options.cache();
     tracing::info!(
         memory_mb = config.memory_bytes >> 20,
@@ -268,22 +277,21 @@ fn announce(listeners: &Listeners, options: &Options) {
     );
 }
 
-/// The signals that end the server.
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-    user: Signal,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Signals> {
-        Ok(Signals {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            user: signal(SignalKind::user_defined1())?,
-        })
+fn tell_places(listeners: &Listeners, options: &Options) {
+    let (addresses, paths) = (listeners.addresses(), listeners.paths());
+    if addresses.is_empty() && paths.is_empty() {
+        tracing::warn!("listening on nothing");
+    }
+    for path in paths {
+        tracing::info!("listening on {}", path.display());
+    }
+    let why = match (listeners.are_passed, options.listen.is_empty()) {
+        (true, _) => " (passed to it, as no flag names another place)",
+        (false, true) => " (loopback only; -l names others)",
+        (false, false) => "",
+    };
+    for address in addresses {
+        tracing::info!("listening on {address}{why}");
     }
 }
 
@@ -304,9 +312,7 @@ async fn ended(
     let (how, why) = loop {
         tokio::select! {
             _ = signals.hangup.recv() => files.read_again(server),
-            _ = signals.terminate.recv() => break (Shutdown::AtOnce, "SIGTERM"),
-            _ = signals.interrupt.recv() => break (Shutdown::AtOnce, "SIGINT"),
-            _ = signals.user.recv() => break (Shutdown::Graceful, "SIGUSR1"),
+            end = signals.end.told() => break end,
             how = server.stopped() => break (how, "a client asked for it"),
             successor = &mut successor => {
                 tracing::info!("stopping: process {} takes over", successor.pid);

@@ -1,4 +1,4 @@
-//! One server after another on the same sockets: `leasehold handover`, and sockets that systemd holds.
+//! One server after another on the same sockets: `leasehold handover`.
 
 #![cfg(all(feature = "client", feature = "server"))]
 
@@ -7,61 +7,18 @@ mod served;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold::client::{self, Config, Error};
 use nix::sys::signal::Signal;
-use served::{Client, PATIENCE, Process, scratch};
+use served::{Client, Memory, PATIENCE, Process, scratch};
 use tokio::task::JoinSet;
-
-/// A memory file of its own for a test, which leaves nothing behind.
-struct Memory(PathBuf);
-
-impl Memory {
-    fn new(name: &str) -> Memory {
-        Memory(scratch(name))
-    }
-
-    fn beside(&self, end: &str) -> PathBuf {
-        let mut name = self.0.as_os_str().to_owned();
-        name.push(end);
-        name.into()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.beside(".leasehold-handover")
-    }
-
-    fn flags(&self) -> String {
-        format!("-p -1 -m 8 -t 2 -e {}", self.0.display())
-    }
-
-    fn successor(&self, more: &str) -> Process {
-        Process::start(&format!("handover {} {more}", self.flags()))
-    }
-
-    /// Says what a successor would, up to `take`, and returns what it hears.
-    fn talk(&self, hello: &str) -> BufReader<UnixStream> {
-        let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
-        stream.write_all(hello.as_bytes()).expect("it listens");
-        BufReader::new(stream)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        for end in ["", ".leasehold-lock", ".leasehold-handover"] {
-            let _ = std::fs::remove_file(self.beside(end));
-        }
-    }
-}
 
 /// It was learned only when nobody served any more that there was nowhere to leave the values, and all were lost.
 #[test]
@@ -285,6 +242,45 @@ fn a_server_that_cannot_write_in_time_leaves_nothing() {
     std::fs::remove_dir(memory.beside(".leasehold-new")).unwrap();
 }
 
+/// It was deaf while it waited for the former server, and while it loaded. Here the test is the former server.
+#[test]
+fn a_successor_that_is_told_to_stop_waits_for_nobody() {
+    let (memory, pid_file) = (Memory::new("told"), scratch("told-pid"));
+    for (signal, name) in
+        [(Signal::SIGTERM, "SIGTERM"), (Signal::SIGINT, "SIGINT"), (Signal::SIGUSR1, "SIGUSR1")]
+    {
+        let listener = UnixListener::bind(memory.socket()).unwrap();
+        let mut next = memory.successor(&format!("--handover-max-gap 600 -P {}", pid_file.display()));
+        let mut talk = BufReader::new(listener.accept().unwrap().0);
+        let mut line = String::new();
+        talk.read_line(&mut line).unwrap();
+        talk.get_mut().write_all(b"sockets 0 -\n").unwrap();
+        line.clear();
+        talk.read_line(&mut line).unwrap();
+        assert!(line.starts_with("take "), "{line}");
+        next.signal(signal);
+        next.logged(&format!("stopping: {name}, before anybody was served"));
+        assert_eq!(next.exit_code(), 0);
+        line.clear();
+        assert_eq!(talk.read_line(&mut line).unwrap(), 0, "it is gone: {line}");
+        std::fs::remove_file(memory.socket()).unwrap();
+        assert!(!pid_file.exists() && !memory.0.exists());
+    }
+}
+
+/// As any server that is told to stop before it has begun. Here the test is the former server, and is never asked to go.
+#[test]
+fn a_successor_that_is_told_to_stop_before_it_has_the_sockets_does_not_take_them() {
+    let memory = Memory::new("told-early");
+    let listener = UnixListener::bind(memory.socket()).unwrap();
+    let mut next = memory.successor("");
+    let mut talk = BufReader::new(listener.accept().unwrap().0);
+    talk.read_line(&mut String::new()).unwrap();
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(talk.read_line(&mut String::new()).unwrap(), 0);
+}
+
 /// Clients that reconnect and repeat, through one handover after the other: no operation fails, no value is lost that
 /// was stored, and none comes back that was deleted.
 #[test]
@@ -377,79 +373,6 @@ async fn surely<T, F: Future<Output = Result<T, Error>>>(done: &Done, ask: impl 
             Err(failed) => panic!("{failed}"),
         }
     }
-}
-
-/// Starts the server with sockets of ours as systemd would: from descriptor 3 on.
-fn activated(flags: &str, listener: OwnedFd, environment: &[(&str, &str)]) -> Process {
-    let mut command = Command::new("sh");
-    command
-        .args([
-            "-c",
-            "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null",
-            env!("CARGO_BIN_EXE_leasehold"),
-        ])
-        .args(flags.split_whitespace())
-        .envs(environment.iter().copied())
-        .stdin(Stdio::from(listener));
-    Process::of(command)
-}
-
-#[test]
-fn sockets_of_systemd_are_served_and_outlive_a_restart() {
-    let memory = Memory::new("activated");
-    let flags = format!("-m 8 -e {}", memory.0.display());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut server = activated(&flags, listener.try_clone().unwrap().into(), &[]);
-    assert_eq!(server.address(), address);
-    Client::connect(address).check("set k 0 0 1\r\nv", &["STORED"]);
-    server.signal(Signal::SIGUSR1);
-    assert_eq!(server.exit_code(), 0);
-    // Who comes in between waits.
-    let mut early = Client::connect(address);
-    early.send(b"get k\r\n");
-    let next = activated(&flags, listener.into(), &[]);
-    assert_eq!([early.line(), early.line(), early.line()], ["VALUE k 0 1\r\n", "v\r\n", "END\r\n"]);
-    next.signal(Signal::SIGTERM);
-    assert_eq!(next.exit_code(), 0);
-
-    let path = scratch("activated-socket");
-    let server = activated("-m 8", UnixListener::bind(&path).unwrap().into(), &[]);
-    Client(BufReader::new(UnixStream::connect(&path).unwrap())).check("version", &["VERSION 1.6.45"]);
-    server.signal(Signal::SIGTERM);
-    assert_eq!(server.exit_code(), 0);
-    std::fs::remove_file(path).unwrap();
-
-    let file = std::fs::File::open("/dev/null").unwrap();
-    assert_eq!(activated("-m 8", file.into(), &[]).exit_code(), 71);
-}
-
-#[test]
-fn systemd_hears_of_the_start_the_end_and_every_handover() {
-    let (memory, path) = (Memory::new("notified"), scratch("notify"));
-    let notifications = UnixDatagram::bind(&path).unwrap();
-    notifications.set_read_timeout(Some(PATIENCE)).unwrap();
-    let heard = || {
-        let mut bytes = [0; 100];
-        let length = notifications.recv(&mut bytes).expect("it is told in time");
-        String::from_utf8(bytes[..length].to_vec()).unwrap().trim_end().to_owned()
-    };
-    let until = |what: &str| while heard() != what {};
-    let name = path.to_str().unwrap();
-    let watched = [("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "900000")];
-    let mut former = Process::start_with(&memory.flags(), &watched);
-    assert_eq!(heard(), "READY=1");
-    assert_eq!(heard(), "WATCHDOG=1");
-    former.address();
-    let next = Process::start_with(&format!("handover {}", memory.flags()), &watched[..1]);
-    until(&format!("MAINPID={}", next.child.id()));
-    until("READY=1");
-    assert_eq!(heard(), "WATCHDOG=1", "it has been told by the former server how often");
-    assert_eq!(former.exit_code(), 0);
-    next.signal(Signal::SIGTERM);
-    until("STOPPING=1");
-    assert_eq!(next.exit_code(), 0);
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

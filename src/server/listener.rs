@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use crate::metrics::{Address, Connection};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
+    /// Whether no flag names them: they are served because they were passed to this process.
+    pub are_passed: bool,
     tcp: Vec<(TcpListener, Security)>,
     /// Read with the rights to bind sockets: a key may be root's alone.
     pub(super) tls: Option<Tls>,
@@ -62,13 +64,14 @@ impl Listeners {
             let security = options.security(None);
             let (tcp, unix) = inherited.take_all();
             let tcp = tcp.into_iter().map(|listener| (listener, security)).collect();
-            return Ok(Listeners { tcp, tls, unix });
+            return Ok(Listeners { are_passed: true, tcp, tls, unix });
         }
+        let are_passed = false;
         let listeners = match &options.socket {
             Some(path) => {
                 let unix = inherited.take_unix(path).map_or_else(|| bind_unix(path, options.socket_mode), Ok);
                 let unix = unix.map_err(|error| named(error, &path.display().to_string()))?;
-                Listeners { tcp: Vec::new(), tls, unix: vec![unix] }
+                Listeners { are_passed, tcp: Vec::new(), tls, unix: vec![unix] }
             }
             None => {
                 let bind = |(address, security): (SocketAddr, Security)| {
@@ -78,7 +81,7 @@ impl Listeners {
                     Ok((bound, security))
                 };
                 let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
-                Listeners { tcp, tls, unix: Vec::new() }
+                Listeners { are_passed, tcp, tls, unix: Vec::new() }
             }
         };
         for name in inherited.names() {
@@ -96,6 +99,12 @@ impl Listeners {
     /// The TCP addresses, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
+    }
+
+    /// The paths of the Unix sockets.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let addresses = self.unix.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses.filter_map(|address| address.as_pathname().map(Path::to_owned)).collect()
     }
 
     /// All of them, for `stats conns`.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use super::handover::{Control, Left, Predecessor};
 use super::keep::{self, Kept, Unfit};
+use super::notify;
 use super::progress::Progress;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -64,7 +65,7 @@ impl Memory {
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
     fn loaded(path: &Path, lock: File, options: &Options, clock: &Clock, deadline: Option<u64>) -> Memory {
-        let mut progress = Progress::new(clock, deadline);
+        let mut progress = Progress::new(clock, deadline, notify::going_on);
         let max_gap = options.restart_max_gap();
         let loaded = keep::load(path, options.cache(), max_gap, clock.now(), |step| progress.at(step));
         let path = path.to_owned();
@@ -90,12 +91,19 @@ impl Memory {
 }
 
 impl MemoryFile {
-    /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many.
-    pub(super) fn save(&self, cache: &Cache, clock: &Clock, deadline: Option<u64>) -> io::Result<u64> {
+    /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many. Those who wait are given a
+    /// sign that it goes on.
+    pub(super) fn save(
+        &self,
+        cache: &Cache,
+        clock: &Clock,
+        deadline: Option<u64>,
+        sign: impl FnMut(),
+    ) -> io::Result<u64> {
         if !self.is_ours {
             return Ok(0);
         }
-        let mut progress = Progress::new(clock, deadline);
+        let mut progress = Progress::new(clock, deadline, sign);
         let saved = keep::save(cache, &self.path, clock.now(), |step| progress.at(step));
         let items = saved.map_err(io::Error::from)?;
         tracing::info!(items, "kept in {}", self.path.display());

@@ -26,6 +26,7 @@ mod roll;
 mod safety;
 pub mod secret;
 mod settings;
+pub mod signals;
 mod stop;
 mod suboptions;
 mod tls;
@@ -232,7 +233,9 @@ impl Server {
     pub fn stop_gracefully(mut self) -> io::Result<()> {
         self.join();
         match &self.memory_file {
-            Some(file) => file.save(&self.service.cache, &self.service.clock, None).map(|_| ()),
+            Some(file) => {
+                file.save(&self.service.cache, &self.service.clock, None, notify::going_on).map(|_| ())
+            }
             None => Ok(()),
         }
     }
@@ -260,7 +263,9 @@ impl Server {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
         let file = self.memory_file.as_ref().expect("it was asked beside its memory file");
-        let line = match file.save(&self.service.cache, &self.service.clock, Some(deadline)) {
+        let Service { cache, clock, .. } = &*self.service;
+        // It is the main process now, which systemd listens to.
+        let line = match file.save(cache, clock, Some(deadline), || successor.be_patient()) {
             Ok(items) => format!("kept {items}\n"),
             Err(error) => {
                 tracing::error!("nothing is handed over: {error}");

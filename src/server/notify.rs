@@ -21,6 +21,11 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
+/// Something that takes long makes progress: the server is alive, and its start or its end may take a while yet.
+pub fn going_on() {
+    tell(&[NotifyState::Watchdog, NotifyState::ExtendTimeoutUsec(GOING_ON_USEC)]);
+}
+
 /// Another process takes the place of this one.
 pub fn main_pid(pid: u32) {
     tell(&[NotifyState::MainPid(pid)]);
@@ -36,3 +41,6 @@ fn tell(states: &[NotifyState]) {
         tracing::warn!("cannot tell systemd: {error}");
     }
 }
+
+/// As often as `WatchdogSec` of our unit; progress is made each second.
+const GOING_ON_USEC: u32 = 30_000_000;

@@ -1,4 +1,4 @@
-//! How far something long has come: a line a second, and an end for what takes too long.
+//! How far something long has come: a line a second, a sign of life for whoever waits, and an end for what takes too long.
 
 use crate::clock::{Clock, Now};
 
@@ -16,11 +16,14 @@ pub(super) struct Step {
 pub(super) struct Late;
 
 /// Watches something long.
-pub(super) struct Progress {
+pub(super) struct Progress<S> {
     clock: Clock,
     /// In monotonic milliseconds.
     deadline: Option<u64>,
     reporter: Reporter,
+    /// Lets those who wait know that it goes on, and when the next time is due.
+    sign: S,
+    sign_due: u64,
 }
 
 /// Says what is to be told of it, and when.
@@ -30,17 +33,23 @@ struct Reporter {
     since: u64,
 }
 
-impl Progress {
+impl<S: FnMut()> Progress<S> {
     /// Something long begins now, and may last until the deadline (monotonic milliseconds).
-    pub(super) fn new(clock: &Clock, deadline: Option<u64>) -> Self {
-        Progress { clock: clock.clone(), deadline, reporter: Reporter::new(clock.now()) }
+    pub(super) fn new(clock: &Clock, deadline: Option<u64>, sign: S) -> Self {
+        let now = clock.now();
+        let reporter = Reporter::new(now);
+        Progress { clock: clock.clone(), deadline, reporter, sign, sign_due: now.millis }
     }
 
-    /// Logs a step if the last line is a second old.
+    /// Logs a step if the last line is a second old; the first step is a sign of life, too.
     pub(super) fn at(&mut self, step: Step) -> Result<(), Late> {
         let now = self.clock.now();
         if let Some(line) = self.reporter.line(step, now) {
             tracing::info!("{line}");
+        }
+        if now.millis >= self.sign_due {
+            self.sign_due = now.millis + EVERY_MS;
+            (self.sign)();
         }
         if self.deadline.is_some_and(|deadline| now.millis > deadline) { Err(Late) } else { Ok(()) }
     }
@@ -70,6 +79,7 @@ const EVERY_MS: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::time::Duration;
 
     use super::*;
@@ -100,10 +110,23 @@ mod tests {
     fn what_lasts_beyond_its_deadline_is_ended() {
         let clock = Clock::manual();
         let step = Step { doing: "loading", done: 1, total: 2, unit: "MB" };
-        let (mut bounded, mut endless) = (Progress::new(&clock, Some(3_000)), Progress::new(&clock, None));
+        let (mut bounded, mut endless) =
+            (Progress::new(&clock, Some(3_000), || ()), Progress::new(&clock, None, || ()));
         clock.advance(Duration::from_millis(3_000));
         assert_eq!((bounded.at(step), endless.at(step)), (Ok(()), Ok(())));
         clock.advance(Duration::from_millis(1));
         assert_eq!((bounded.at(step), endless.at(step)), (Err(Late), Ok(())));
+    }
+
+    #[test]
+    fn those_who_wait_hear_of_it_at_once_and_then_each_second() {
+        let (clock, heard) = (Clock::manual(), Cell::new(0));
+        let mut progress = Progress::new(&clock, None, || heard.set(heard.get() + 1));
+        let step = |done| Step { doing: "loading", done, total: 9, unit: "MB" };
+        for (advance_ms, expected) in [(0, 1), (0, 1), (999, 1), (1, 2), (500, 2), (5_000, 3)] {
+            clock.advance(Duration::from_millis(advance_ms));
+            progress.at(step(expected)).unwrap();
+            assert_eq!(heard.get(), expected);
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -159,6 +160,48 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A memory file of its own for a test, which leaves nothing behind.
+pub struct Memory(pub PathBuf);
+
+impl Memory {
+    pub fn new(name: &str) -> Memory {
+        Memory(scratch(name))
+    }
+
+    pub fn beside(&self, end: &str) -> PathBuf {
+        let mut name = self.0.as_os_str().to_owned();
+        name.push(end);
+        name.into()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.beside(".leasehold-handover")
+    }
+
+    pub fn flags(&self) -> String {
+        format!("-p -1 -m 8 -t 2 -e {}", self.0.display())
+    }
+
+    pub fn successor(&self, more: &str) -> Process {
+        Process::start(&format!("handover {} {more}", self.flags()))
+    }
+
+    /// Says what a successor would, up to `take`, and returns what it hears.
+    pub fn talk(&self, hello: &str) -> BufReader<UnixStream> {
+        let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
+        stream.write_all(hello.as_bytes()).expect("it listens");
+        BufReader::new(stream)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for end in ["", ".leasehold-lock", ".leasehold-handover"] {
+            let _ = std::fs::remove_file(self.beside(end));
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::descriptors::{self, LINE_BYTES_MAX};
-use super::{HELLO, PATIENCE, socket_beside};
+use super::{HELLO, PATIENCE, WRITING, socket_beside};
 use crate::server::listener::{bind_unix, pause};
 
 /// Where a server is told that another one is to take its place.
@@ -96,6 +97,14 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Successor {
+    /// The items are still being written. One that does not listen is not waited for.
+    pub(in crate::server) fn be_patient(&self) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(&self.stream, format!("{WRITING}\n").as_bytes(), flags);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | next | `leasehold handover 1` | give me what you listen on |
 //! | former | `sockets <microseconds> <address>` | here they are, as descriptors; systemd wants to hear from us that often (0: never); `--admin` is there (`-`: nowhere) |
 //! | next | `take <pid> <milliseconds>` | I have all I need: stop, and write your items within that time |
+//! | former | `writing` | I am at it: now and then, about once a second |
 //! | former | `kept <items>` or `empty <why>` | nothing of mine is in your way any more |
 //!
 //! Until `take` the former one serves on, whatever becomes of the next. From then on it accepts nobody, and ends,
@@ -37,5 +38,7 @@ fn socket_beside(memory_file: &Path) -> PathBuf {
 
 /// The first line, with the version of all that follows.
 const HELLO: &str = "leasehold handover 1";
+/// What the former server says as long as it writes.
+const WRITING: &str = "writing";
 /// How long either side may take for one line, beside what writing the items takes.
 const PATIENCE: Duration = Duration::from_secs(10);

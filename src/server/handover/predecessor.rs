@@ -10,8 +10,9 @@ use nix::unistd::{User, geteuid};
 use rustix::net::sockopt::socket_peercred;
 
 use super::descriptors::{self, LINE_BYTES_MAX};
-use super::{HELLO, PATIENCE, socket_beside};
+use super::{HELLO, PATIENCE, WRITING, socket_beside};
 use crate::server::inherited::Inherited;
+use crate::server::notify;
 
 /// The server that serves now, and whose sockets are known already.
 pub struct Predecessor {
@@ -81,15 +82,19 @@ impl Predecessor {
         stream.get_mut().write_all(take.as_bytes())?;
         stream.get_mut().set_read_timeout(Some(max_gap + PATIENCE))?;
         let mut line = String::new();
-        match stream.take(LINE_BYTES_MAX as u64).read_line(&mut line) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
-                let why = silent(error, max_gap + PATIENCE);
-                return Err(io::Error::new(
-                    why.kind(),
-                    format!("process {} neither ends nor says why: {why}", self.pid),
-                ));
+        loop {
+            line.clear();
+            match (&mut stream).take(LINE_BYTES_MAX as u64).read_line(&mut line) {
+                Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                    let why = silent(error, max_gap + PATIENCE);
+                    return Err(io::Error::new(
+                        why.kind(),
+                        format!("process {} neither ends nor says why: {why}", self.pid),
+                    ));
+                }
+                Ok(_) if line.trim_end() == WRITING => notify::going_on(),
+                Ok(_) | Err(_) => break,
             }
-            Ok(_) | Err(_) => {}
         }
         let (word, rest) = line.trim_end().split_once(' ').unwrap_or_default();
         Ok(match word {
