@@ -1,0 +1,100 @@
+"""pymemcache through real handovers, with reconnect and repeat: no failed operation, no lost item, no stale value.
+
+`python_handover.py <program> <folder>`: the server to be taken over, and where its items go. Prints the longest gap.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+from pymemcache.client.base import Client
+from pymemcache.exceptions import MemcacheUnexpectedCloseError
+
+HANDOVERS = 5
+THREADS = 4
+KEYS = 50
+PATIENCE_SECONDS = 60
+program, folder = sys.argv[1:]
+items = Path(folder) / "handover-items"
+control = Path(f"{items}.leasehold-handover")
+is_over = Event()
+
+
+def server(*words):
+    """Starts one, and waits until it serves: the process, and the address that it has told."""
+    flags = ["-p", "-1", "-m", "16", "-e", items]
+    process = subprocess.Popen([program, *words, *flags], stderr=subprocess.PIPE, text=True)
+    address = None
+    for line in process.stderr:
+        found = re.search(r"listening on (127\.0\.0\.1):(\d+)", line)
+        address = (found[1], int(found[2])) if found else address
+        if "has handed over" in line or (not words and "leasehold 0" in line):
+            return process, address
+    sys.exit("it does not serve")
+
+
+def listens():
+    """Waits until the one server that is left can be taken over."""
+    since = time.monotonic()
+    while not control.exists():
+        assert time.monotonic() - since < PATIENCE_SECONDS, "it cannot be taken over"
+        time.sleep(0.001)
+
+
+def surely(client, ask):
+    """Repeats what a lost connection has left open; returns the answer, and how long it took."""
+    since = time.monotonic()
+    while True:
+        try:
+            return ask(client), time.monotonic() - since
+        except (ConnectionError, MemcacheUnexpectedCloseError):
+            client.close()
+            assert time.monotonic() - since < PATIENCE_SECONDS, "nobody answers any more"
+
+
+def work(number):
+    """Stores, reads and deletes keys of its own; returns the longest that one of these took, and how many they were."""
+    client = Client(address, default_noreply=False, timeout=PATIENCE_SECONDS)
+    expected, longest, count = [None] * KEYS, 0, 0
+    while not is_over.is_set() or count < KEYS * THREADS:
+        count += 1
+        place = count * 7 % KEYS
+        key, value = f"{number}:{place}", b"value %d of %d" % (count, number)
+        found, took = surely(client, lambda client: client.get(key))
+        assert found == expected[place], (key, found, expected[place])
+        if count % 3 == 0:
+            # Whether it was there is not known if it is asked twice.
+            _, changed = surely(client, lambda client: client.delete(key))
+            expected[place] = None
+        else:
+            stored, changed = surely(client, lambda client: client.set(key, value))
+            assert stored
+            expected[place] = value
+        longest = max(longest, took, changed)
+    return longest, count
+
+
+former, address = server()
+listens()
+try:
+    with ThreadPoolExecutor(THREADS) as threads:
+        workers = [threads.submit(work, number) for number in range(THREADS)]
+        try:
+            for _ in range(HANDOVERS):
+                following, _ = server("handover")
+                assert former.wait(PATIENCE_SECONDS) == 0
+                former = following
+                listens()
+        finally:
+            is_over.set()
+    results = [worker.result() for worker in workers]
+finally:
+    former.terminate()
+    assert former.wait(PATIENCE_SECONDS) == 0
+    items.unlink(missing_ok=True)
+longest, count = max(longest for longest, _ in results), sum(count for _, count in results)
+print(f"{count} operations, {HANDOVERS} handovers; the longest gap {longest * 1000:.0f} ms")
