@@ -18,8 +18,8 @@ use leasehold::protocol::Shutdown;
 use leasehold::server::process::{self, PidFile};
 use leasehold::server::signals::Signals;
 use leasehold::server::{
-    Inherited, Listeners, MEMORY_MIN, Options, PolicyOptions, Predecessor, Server, Successor, logging,
-    notify, probe_memory_file, read_users,
+    Inherited, Listeners, MEMORY_MIN, Memory, Options, PolicyOptions, Predecessor, Server, Successor,
+    logging, notify, probe_memory_file, read_users,
 };
 use tokio::sync::oneshot;
 
@@ -183,8 +183,7 @@ fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Once this returns, connections are accepted; nothing if it was told to stop before. What it still waits for or loads
-/// then ends with the process, and the file stays for whoever is next.
+/// Once this returns, connections are accepted; `None` if it was told to stop before.
 async fn begun(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
@@ -197,25 +196,30 @@ async fn begun(
     // The former one removes its own before it is gone.
     let own = predecessor.is_none().then(write);
     announce(&listeners, &options);
-    let (sender, server) = oneshot::channel();
-    thread::Builder::new().name("start".to_owned()).spawn(move || {
-        let server = match predecessor {
-            None => Server::serve(listeners, users, options),
-            Some(predecessor) => Server::succeed(predecessor, listeners, users, options),
-        };
-        // Nobody listens any more if it is to stop.
-        let _ = sender.send(server);
-    })?;
-    tokio::select! {
-        server = server => {
-            let server = server.expect("a server that begins does not panic")?;
-            Ok(Some((server, own.unwrap_or_else(write))))
-        }
-        (_, why) = signals.end.told() => {
+    let memory = tokio::select! {
+        // What is loaded is served, so that it can be kept.
+        biased;
+        memory = memory(predecessor, options.clone()) => memory?,
+        why = signals.end.at_once() => {
             tracing::info!("stopping: {why}, before anybody was served");
-            Ok(None)
+            return Ok(None);
         }
-    }
+    };
+    Ok(Some((Server::serve(memory, listeners, users, options)?, own.unwrap_or_else(write))))
+}
+
+/// What to begin with. If nobody waits for it any more, it ends with the process.
+async fn memory(predecessor: Option<Predecessor>, options: Options) -> io::Result<Memory> {
+    let (sender, memory) = oneshot::channel();
+    thread::Builder::new().name("memory".to_owned()).spawn(move || {
+        let memory = match predecessor {
+            None => Memory::resumed(&options),
+            Some(predecessor) => Memory::taken_over(predecessor, &options),
+        };
+        // It only fails if nobody waits.
+        let _ = sender.send(memory);
+    })?;
+    memory.await.expect("to load does not panic")
 }
 
 /// The sockets that are there already, and who serves them.

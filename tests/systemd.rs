@@ -73,13 +73,13 @@ struct Notified {
 impl Notified {
     fn bind(name: &str) -> Notified {
         let path = scratch(name);
-        let socket = UnixDatagram::bind(&path).expect("nobody else has this name");
-        socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+        let socket = UnixDatagram::bind(&path).expect("nobody else is there");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
         Notified { path, socket }
     }
 
     fn variable(&self) -> (&str, &str) {
-        ("NOTIFY_SOCKET", self.path.to_str().expect("it is text"))
+        ("NOTIFY_SOCKET", self.path.to_str().expect("a path of ours is text"))
     }
 
     fn heard(&self) -> String {

@@ -13,9 +13,11 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 
 /// A cache, and where its items go at the end.
-pub(super) struct Memory {
-    pub cache: Cache,
-    pub file: Option<MemoryFile>,
+pub struct Memory {
+    pub(super) cache: Cache,
+    /// By which the times in the cache are told.
+    pub(super) clock: Clock,
+    pub(super) file: Option<MemoryFile>,
 }
 
 /// The file of `-e`.
@@ -29,9 +31,13 @@ pub(super) struct MemoryFile {
 
 impl Memory {
     /// With what a former server has left, if there is a file to leave it in.
-    pub(super) fn resumed(options: &Options, clock: &Clock) -> io::Result<Memory> {
+    ///
+    /// # Errors
+    /// If that file cannot be used.
+    pub fn resumed(options: &Options) -> io::Result<Memory> {
+        let clock = Clock::system();
         let Some(path) = &options.memory_file else {
-            return Ok(Memory { cache: Cache::new(options.cache()), file: None });
+            return Ok(Memory { cache: Cache::new(options.cache()), clock, file: None });
         };
         let lock = keep::hold(path)?;
         keep::probe(path)?;
@@ -39,23 +45,26 @@ impl Memory {
     }
 
     /// With what the predecessor leaves, if nobody was without a server for too long then.
-    pub(super) fn taken_over(
-        predecessor: Predecessor,
-        options: &Options,
-        clock: &Clock,
-    ) -> io::Result<Memory> {
+    ///
+    /// # Errors
+    /// If it does not stop, or the file cannot be used.
+    ///
+    /// # Panics
+    /// If the options name no memory file, beside which it was found.
+    pub fn taken_over(predecessor: Predecessor, options: &Options) -> io::Result<Memory> {
+        let clock = Clock::system();
         let path = options.memory_file.as_ref().expect("it was found beside its memory file");
         let (pid, max_gap, since) = (predecessor.pid, options.safety.handover_max_gap(), clock.now());
         let left = predecessor.take(max_gap)?;
         let lock = keep::hold(path)?;
         let memory = match left {
             Left::Items | Left::Unsaid => {
-                Memory::loaded(path, lock, options, clock, Some(since.after(max_gap)))
+                Memory::loaded(path, lock, options, clock.clone(), Some(since.after(max_gap)))
             }
             Left::Empty(why) => {
                 tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
                 let file = MemoryFile { is_ours: true, _lock: lock, path: path.clone() };
-                Memory { cache: Cache::new(options.cache()), file: Some(file) }
+                Memory { cache: Cache::new(options.cache()), clock: clock.clone(), file: Some(file) }
             }
         };
         let gap_ms = clock.now().millis - since.millis;
@@ -64,8 +73,8 @@ impl Memory {
     }
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
-    fn loaded(path: &Path, lock: File, options: &Options, clock: &Clock, deadline: Option<u64>) -> Memory {
-        let mut progress = Progress::new(clock, deadline, notify::going_on);
+    fn loaded(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Memory {
+        let mut progress = Progress::new(&clock, deadline, notify::going_on);
         let max_gap = options.restart_max_gap();
         let loaded = keep::load(path, options.cache(), max_gap, clock.now(), |step| progress.at(step));
         let path = path.to_owned();
@@ -78,13 +87,13 @@ impl Memory {
                     "loaded from {}; what was deleted meanwhile is not",
                     path.display()
                 );
-                Memory { cache, file: Some(MemoryFile { is_ours: true, _lock: lock, path }) }
+                Memory { cache, clock, file: Some(MemoryFile { is_ours: true, _lock: lock, path }) }
             }
             Err(unfit) => {
                 tell_unfit(&unfit, &path);
                 let is_ours = !matches!(unfit, Unfit::Foreign | Unfit::Unreadable(_));
                 let file = MemoryFile { is_ours, _lock: lock, path };
-                Memory { cache: Cache::new(options.cache()), file: Some(file) }
+                Memory { cache: Cache::new(options.cache()), clock, file: Some(file) }
             }
         }
     }

@@ -55,7 +55,7 @@ use crate::protocol::Shutdown;
 
 use self::clients::{Client, Clients, WrongPasswords};
 use self::handover::{Control, Offer};
-use self::memory::{Memory, MemoryFile};
+use self::memory::MemoryFile;
 use self::roll::Roll;
 use self::stop::Stop;
 use self::tls::Tls;
@@ -66,6 +66,7 @@ pub use self::health::HealthCheck;
 pub use self::inherited::Inherited;
 pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
+pub use self::memory::Memory;
 pub use self::options::{MEMORY_MIN, Options, read_users};
 pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::safety::SafetyOptions;
@@ -115,44 +116,26 @@ impl Server {
     /// Binds what `options` ask for, and serves it on threads of its own.
     ///
     /// # Errors
-    /// If a socket cannot be bound, a certificate not be used, or a thread or runtime not be made.
+    /// If a socket cannot be bound, a certificate not be used, the memory file not be used, or a thread or runtime not
+    /// be made.
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
-        Server::serve(Listeners::bind(&options, Inherited::default())?, users, options)
+        let listeners = Listeners::bind(&options, Inherited::default())?;
+        Server::serve(Memory::resumed(&options)?, listeners, users, options)
     }
 
-    /// Serves listeners that are bound already, with what a former server may have left in the memory file.
+    /// Serves listeners that are bound already, from what there is to begin with.
     ///
     /// # Errors
-    /// If a thread or runtime cannot be made, or the memory file not be used.
-    pub fn serve(listeners: Listeners, users: Option<Users>, options: Options) -> io::Result<Server> {
-        let clock = Clock::system();
-        Server::with(Memory::resumed(&options, &clock)?, clock, listeners, users, options)
-    }
-
-    /// Stops the server whose sockets these are, and serves them, with what that one leaves in the memory file.
-    ///
-    /// # Errors
-    /// As [`Server::serve`], and if the former one does not stop.
-    pub fn succeed(
-        predecessor: Predecessor,
-        listeners: Listeners,
-        users: Option<Users>,
-        options: Options,
-    ) -> io::Result<Server> {
-        let clock = Clock::system();
-        Server::with(Memory::taken_over(predecessor, &options, &clock)?, clock, listeners, users, options)
-    }
-
-    fn with(
+    /// If a thread or runtime cannot be made.
+    pub fn serve(
         memory: Memory,
-        clock: Clock,
         mut listeners: Listeners,
         users: Option<Users>,
         options: Options,
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
-        let Memory { cache, file: memory_file } = memory;
+        let Memory { cache, clock, file: memory_file } = memory;
         let control = memory_file.as_ref().and_then(MemoryFile::control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());

@@ -45,4 +45,12 @@ impl EndSignals {
             _ = self.user.recv() => (Shutdown::Graceful, "SIGUSR1"),
         }
     }
+
+    /// Which of them ends it without keeping anything. The other is heard later.
+    pub async fn at_once(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }

@@ -9,19 +9,19 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheUnexpectedCloseError
 
 HANDOVERS = 5
+OPERATIONS_BETWEEN = 500
 THREADS = 4
 KEYS = 50
 PATIENCE_SECONDS = 60
 program, folder = sys.argv[1:]
 items = Path(folder) / "handover-items"
-control = Path(f"{items}.leasehold-handover")
-is_over = Event()
+is_over, operations = Event(), Semaphore(0)
 
 
 def server(*words):
@@ -37,14 +37,6 @@ def server(*words):
     sys.exit("it does not serve")
 
 
-def listens():
-    """Waits until the one server that is left can be taken over."""
-    since = time.monotonic()
-    while not control.exists():
-        assert time.monotonic() - since < PATIENCE_SECONDS, "it cannot be taken over"
-        time.sleep(0.001)
-
-
 def surely(client, ask):
     """Repeats what a lost connection has left open; returns the answer, and how long it took."""
     since = time.monotonic()
@@ -56,18 +48,24 @@ def surely(client, ask):
             assert time.monotonic() - since < PATIENCE_SECONDS, "nobody answers any more"
 
 
+def go_on():
+    """Waits until some more is done."""
+    for _ in range(OPERATIONS_BETWEEN):
+        assert operations.acquire(timeout=PATIENCE_SECONDS), "the clients do not go on"
+
+
 def work(number):
     """Stores, reads and deletes keys of its own; returns the longest that one of these took, and how many they were."""
     client = Client(address, default_noreply=False, timeout=PATIENCE_SECONDS)
     expected, longest, count = [None] * KEYS, 0, 0
-    while not is_over.is_set() or count < KEYS * THREADS:
+    while not is_over.is_set():
         count += 1
         place = count * 7 % KEYS
         key, value = f"{number}:{place}", b"value %d of %d" % (count, number)
         found, took = surely(client, lambda client: client.get(key))
         assert found == expected[place], (key, found, expected[place])
         if count % 3 == 0:
-            # Whether it was there is not known if it is asked twice.
+            # If it is asked twice, nobody knows whether it was there.
             _, changed = surely(client, lambda client: client.delete(key))
             expected[place] = None
         else:
@@ -75,26 +73,28 @@ def work(number):
             assert stored
             expected[place] = value
         longest = max(longest, took, changed)
+        operations.release()
     return longest, count
 
 
 former, address = server()
-listens()
 try:
     with ThreadPoolExecutor(THREADS) as threads:
         workers = [threads.submit(work, number) for number in range(THREADS)]
         try:
             for _ in range(HANDOVERS):
+                go_on()
                 following, _ = server("handover")
                 assert former.wait(PATIENCE_SECONDS) == 0
                 former = following
-                listens()
+            go_on()
         finally:
             is_over.set()
-    results = [worker.result() for worker in workers]
+            results = [worker.result() for worker in workers]
 finally:
     former.terminate()
     assert former.wait(PATIENCE_SECONDS) == 0
-    items.unlink(missing_ok=True)
+    for end in ["", ".leasehold-lock"]:
+        Path(f"{items}{end}").unlink(missing_ok=True)
 longest, count = max(longest for longest, _ in results), sum(count for _, count in results)
 print(f"{count} operations, {HANDOVERS} handovers; the longest gap {longest * 1000:.0f} ms")
