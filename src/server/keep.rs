@@ -275,32 +275,50 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.bytes);
 }
 
-/// A cache with the items of a file, which is removed then, unless it is foreign. `watch` may end it.
-///
-/// # Errors
-/// If the file is not fit to be loaded; nothing of it is.
-pub fn load(
-    path: &Path,
-    config: Config,
-    max_gap: Option<Duration>,
-    now: Now,
-    watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<(Cache, Kept), Unfit> {
-    // Nor does a pipe or a device hold items; to open one might never end.
-    let bytes = match fs::metadata(path)? {
-        found if !found.is_file() => return Err(Unfit::Foreign),
-        found if found.len() == 0 => return Err(Unfit::Missing),
-        found => found.len(),
-    };
-    let mut file = BufReader::new(File::open(path)?);
-    let mut magic = [0; MAGIC.len()];
-    if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
-        return Err(Unfit::Foreign);
+/// A file of ours that was found.
+pub struct Found {
+    bytes: u64,
+    file: BufReader<File>,
+    path: PathBuf,
+}
+
+impl Found {
+    /// # Errors
+    /// If there is none, or it is foreign or cannot be opened.
+    pub fn open(path: &Path) -> Result<Found, Unfit> {
+        // Nor does a pipe or a device hold items; to open one might never end.
+        let bytes = match fs::metadata(path)? {
+            found if !found.is_file() => return Err(Unfit::Foreign),
+            found if found.len() == 0 => return Err(Unfit::Missing),
+            found => found.len(),
+        };
+        let mut file = BufReader::new(File::open(path)?);
+        let mut magic = [0; MAGIC.len()];
+        if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
+            return Err(Unfit::Foreign);
+        }
+        Ok(Found { bytes, file, path: path.to_owned() })
     }
-    let loaded = read(&mut file, bytes, config, max_gap, now, watch);
-    // Last, so that a process that is killed meanwhile leaves everything to the next.
-    fs::remove_file(path)?;
-    loaded
+
+    /// A cache with its items. `watch` may end it.
+    ///
+    /// # Errors
+    /// If the file is not fit to be loaded; nothing of it is.
+    pub fn load(
+        &mut self,
+        config: Config,
+        max_gap: Option<Duration>,
+        now: Now,
+        watch: impl FnMut(Step) -> Result<(), Late>,
+    ) -> Result<(Cache, Kept), Unfit> {
+        read(&mut self.file, self.bytes, config, max_gap, now, watch)
+    }
+
+    /// Removes it, fit or not, before anything of it can be deleted: it is good for one start. Until somebody is served it
+    /// is there for whoever is next.
+    pub fn spend(self) -> io::Result<()> {
+        fs::remove_file(self.path)
+    }
 }
 
 /// A cache with the items of a file of so many bytes.
@@ -495,6 +513,20 @@ mod tests {
 
     fn at_leisure(_: Step) -> Result<(), Late> {
         Ok(())
+    }
+
+    /// As a server that begins.
+    fn load(
+        path: &Path,
+        config: Config,
+        max_gap: Option<Duration>,
+        now: Now,
+        watch: impl FnMut(Step) -> Result<(), Late>,
+    ) -> Result<(Cache, Kept), Unfit> {
+        let mut found = Found::open(path)?;
+        let loaded = found.load(config, max_gap, now, watch);
+        found.spend()?;
+        loaded
     }
 
     /// A delete that held its key off until the replicas had followed, and the versions of rows, were forgotten: for that time

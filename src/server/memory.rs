@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use super::handover::{Control, Left, Predecessor};
-use super::keep::{self, Kept, Unfit};
+use super::keep::{self, Found, Kept, Unfit};
 use super::notify;
 use super::progress::Progress;
 use crate::cache::Cache;
@@ -22,6 +22,8 @@ pub struct Memory {
 
 /// The file of `-e`.
 pub(super) struct MemoryFile {
+    /// What was read, as long as it is there.
+    found: Option<Found>,
     /// Whether it may be written: somebody else's file may not.
     is_ours: bool,
     /// Held as long as this lives: whoever comes next waits until the file is whole.
@@ -63,7 +65,7 @@ impl Memory {
             }
             Left::Empty(why) => {
                 tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
-                let file = MemoryFile { is_ours: true, _lock: lock, path: path.clone() };
+                let file = MemoryFile { found: None, is_ours: true, _lock: lock, path: path.clone() };
                 Memory { cache: Cache::new(options.cache()), clock: clock.clone(), file: Some(file) }
             }
         };
@@ -76,7 +78,14 @@ impl Memory {
     fn loaded(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Memory {
         let mut progress = Progress::new(&clock, deadline, notify::going_on);
         let max_gap = options.restart_max_gap();
-        let loaded = keep::load(path, options.cache(), max_gap, clock.now(), |step| progress.at(step));
+        let (found, loaded) = match Found::open(path) {
+            Err(unfit) => (None, Err(unfit)),
+            Ok(mut found) => {
+                let watch = |step| progress.at(step);
+                let loaded = found.load(options.cache(), max_gap, clock.now(), watch);
+                (Some(found), loaded)
+            }
+        };
         let path = path.to_owned();
         match loaded {
             Ok((cache, Kept { gap, items })) => {
@@ -87,15 +96,27 @@ impl Memory {
                     "loaded from {}; what was deleted meanwhile is not",
                     path.display()
                 );
-                Memory { cache, clock, file: Some(MemoryFile { is_ours: true, _lock: lock, path }) }
+                Memory { cache, clock, file: Some(MemoryFile { found, is_ours: true, _lock: lock, path }) }
             }
             Err(unfit) => {
                 tell_unfit(&unfit, &path);
                 let is_ours = !matches!(unfit, Unfit::Foreign | Unfit::Unreadable(_));
-                let file = MemoryFile { is_ours, _lock: lock, path };
+                let file = MemoryFile { found, is_ours, _lock: lock, path };
                 Memory { cache: Cache::new(options.cache()), clock, file: Some(file) }
             }
         }
+    }
+
+    /// Somebody is served from now on: the file is good for nobody else any more. One that was told to stop before has left
+    /// it to the next.
+    pub(super) fn begun(mut self, options: &Options) -> Memory {
+        let Some(file) = &mut self.file else { return self };
+        if let Some(Err(error)) = file.found.take().map(Found::spend) {
+            tell_unfit(&Unfit::Unreadable(error), &file.path);
+            file.is_ours = false;
+            self.cache = Cache::new(options.cache());
+        }
+        self
     }
 }
 
@@ -154,5 +175,58 @@ fn tell_unfit(unfit: &Unfit, path: &Path) {
                 "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cache::{Draft, Mode};
+
+    /// Leaves one item there, as a server that ends; returns how the next one is started.
+    fn left(path: &Path) -> Options {
+        let options =
+            Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
+        let Memory { cache, clock, file } = Memory::resumed(&options).unwrap().begun(&options);
+        let key = cache.key(b"k").unwrap();
+        cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.peer(), clock.now());
+        file.unwrap().save(&cache, &clock, None, || ()).unwrap();
+        options
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// What loads removed the file as soon as it had, while whoever was told to stop by then ended without serving: all
+    /// items were lost.
+    #[test]
+    fn what_is_loaded_stays_until_somebody_is_served() {
+        let folder = scratch("begun");
+        let path = folder.join("items");
+        let options = left(&path);
+        for _ in ["told to stop", "and again"] {
+            let loaded = Memory::resumed(&options).unwrap();
+            assert_eq!(loaded.cache.counts().items, 1);
+            drop(loaded);
+            assert!(path.exists());
+        }
+        let served = Memory::resumed(&options).unwrap().begun(&options);
+        assert_eq!((served.cache.counts().items, path.exists()), (1, false));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn nobody_is_served_from_a_file_that_cannot_be_removed() {
+        let folder = scratch("stays");
+        let options = left(&folder.join("items"));
+        let loaded = Memory::resumed(&options).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        let served = loaded.begun(&options);
+        assert_eq!((served.cache.counts().items, served.file.unwrap().is_ours), (0, false));
     }
 }

@@ -135,7 +135,7 @@ impl Server {
         options: Options,
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
-        let Memory { cache, clock, file: memory_file } = memory;
+        let Memory { cache, clock, file: memory_file } = memory.begun(&options);
         let control = memory_file.as_ref().and_then(MemoryFile::control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
