@@ -194,13 +194,7 @@ fn a_handover_that_takes_too_long_begins_with_an_empty_cache() {
         let listener = UnixListener::bind(memory.socket()).unwrap();
         let max_gap = if is_late { 0 } else { 600 };
         let mut next = memory.successor(&format!("--handover-max-gap {max_gap}"));
-        let mut talk = BufReader::new(listener.accept().unwrap().0);
-        let mut line = String::new();
-        talk.read_line(&mut line).unwrap();
-        // Without a socket: then it binds one.
-        talk.get_mut().write_all(b"sockets 0 -\n").unwrap();
-        line.clear();
-        talk.read_line(&mut line).unwrap();
+        let (mut talk, line) = succeeded(&listener);
         assert_eq!(line, format!("take {} {}\n", next.child.id(), max_gap * 1000));
         if is_late {
             a_moment();
@@ -215,6 +209,17 @@ fn a_handover_that_takes_too_long_begins_with_an_empty_cache() {
         assert_eq!(next.exit_code(), 0);
         let _ = std::fs::remove_file(&memory.0);
     }
+}
+
+/// Plays the former server up to `take`, which it returns. It gives no socket: then the next one binds its own.
+fn succeeded(listener: &UnixListener) -> (BufReader<UnixStream>, String) {
+    let (stream, _) = listener.accept().expect("it is asked");
+    let (mut talk, mut line) = (BufReader::new(stream), String::new());
+    talk.read_line(&mut line).expect("it is asked");
+    talk.get_mut().write_all(b"sockets 0 -\n").expect("it is heard");
+    line.clear();
+    talk.read_line(&mut line).expect("it is told to go");
+    (talk, line)
 }
 
 /// Longer than no time at all.
@@ -249,12 +254,7 @@ fn a_successor_that_is_told_to_stop_waits_for_nobody() {
     for (signal, name) in [(Signal::SIGTERM, "SIGTERM"), (Signal::SIGINT, "SIGINT")] {
         let listener = UnixListener::bind(memory.socket()).unwrap();
         let mut next = memory.successor(&format!("--handover-max-gap 600 -P {}", pid_file.display()));
-        let mut talk = BufReader::new(listener.accept().unwrap().0);
-        let mut line = String::new();
-        talk.read_line(&mut line).unwrap();
-        talk.get_mut().write_all(b"sockets 0 -\n").unwrap();
-        line.clear();
-        talk.read_line(&mut line).unwrap();
+        let (mut talk, mut line) = succeeded(&listener);
         assert!(line.starts_with("take "), "{line}");
         next.signal(signal);
         next.logged(&format!("stopping: {name}, before anybody was served"));
