@@ -34,7 +34,7 @@ fn put(told: &mut Map<String, Value>, entry: &Entry) {
             stats[entry.word(1)] = number_or_text(&rest(entry, 2));
         }
         "VALUE" => push(told, "values", value(entry)),
-        "ITEM" | "PREFIX" | "mg" => push(told, "lines", lossy(&entry.line).into()),
+        "ITEM" | "PREFIX" | "mg" => push(told, "lines", base64::json(&entry.line)),
         word if word.starts_with("key=") => push(told, "keys", Value::Object(pairs(entry))),
         _ => status(told, entry),
     }
@@ -56,9 +56,11 @@ fn status(told: &mut Map<String, Value>, entry: &Entry) {
             told.insert("status".to_owned(), "NUMBER".into());
             told.insert("number".to_owned(), number_or_text(status));
         }
-        _ if entry.word(1).is_empty() => {}
         _ => {
-            told.insert("message".to_owned(), rest(entry, 1).into());
+            let message = joined(entry, 1);
+            if !message.is_empty() {
+                text(told, "message", &message);
+            }
         }
     }
 }
@@ -96,14 +98,12 @@ fn flags(told: &mut Map<String, Value>, entry: &Entry) {
     let skipped = if entry.data.is_some() { 2 } else { 1 };
     data(told, entry);
     let mut flags = Map::new();
-    for word in entry.words().skip(skipped) {
-        let word = lossy(word);
-        let (flag, argument) = word.split_at(word.chars().next().map_or(0, char::len_utf8));
+    for (flag, argument) in entry.words().skip(skipped).filter_map(<[u8]>::split_first) {
         match flag {
-            "W" => told.insert("lease".to_owned(), "granted".into()),
-            "X" => told.insert("stale".to_owned(), true.into()),
-            "Z" => told.insert("lease".to_owned(), "wait".into()),
-            _ => flags.insert(flag.to_owned(), argument.into()),
+            b'W' => told.insert("lease".to_owned(), "granted".into()),
+            b'X' => told.insert("stale".to_owned(), true.into()),
+            b'Z' => told.insert("lease".to_owned(), "wait".into()),
+            _ => flags.insert(char::from(*flag).into(), base64::json(argument)),
         };
     }
     told.insert("flags".to_owned(), Value::Object(flags));
@@ -156,7 +156,11 @@ fn number_or_text(word: &str) -> Value {
 
 /// The words from one on.
 fn rest(entry: &Entry, from: usize) -> String {
-    lossy(&entry.words().skip(from).collect::<Vec<_>>().join(&b' '))
+    lossy(&joined(entry, from))
+}
+
+fn joined(entry: &Entry, from: usize) -> Vec<u8> {
+    entry.words().skip(from).collect::<Vec<_>>().join(&b' ')
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -223,6 +227,27 @@ mod tests {
             "mg a N0",
             b"HD Z\r\n",
             json!({"command": "mg a N0", "status": "HD", "lease": "wait", "flags": {}}),
+        );
+    }
+
+    /// Keys among flags, in messages and in lists were told with a sign for what is no text, or not at all.
+    #[test]
+    fn bytes_that_are_no_text_are_told_wherever_they_stand() {
+        let bytes = |text: &str| json!({ "base64": text });
+        check(
+            "mg a k O1",
+            b"HD k\xfe O1\r\n",
+            json!({"command": "mg a k O1", "status": "HD", "flags": {"k": bytes("/g=="), "O": "1"}}),
+        );
+        check(
+            "mg a k",
+            b"EN k\xfd\r\n",
+            json!({"command": "mg a k", "status": "EN", "message": bytes("a/0=")}),
+        );
+        check(
+            "stats detail dump",
+            b"PREFIX \xff get 1\r\nEND\r\n",
+            json!({"command": "stats detail dump", "status": "END", "lines": [bytes("UFJFRklYIP8gZ2V0IDE=")]}),
         );
     }
 
