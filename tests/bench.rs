@@ -194,7 +194,8 @@ fn what_was_measured_until_it_is_cut_short_is_told() {
         let mut client = Client::connect(address);
         client.check("stats reset", &["RESET"]);
         let bench = interruptible(address, &format!("-K 10 -w 0 --json {} {flags}", json.display()));
-        eventually("it is at work", || client.stat("cmd_get") + client.stat("cmd_lease_get") > 20);
+        // More than its fifty connections ask at once: some have been answered.
+        eventually("it is at work", || client.stat("cmd_get") + client.stat("cmd_lease_get") > 60);
         interrupt(&bench);
         let output = bench.wait_with_output().expect("it is ours");
         let table = String::from_utf8(output.stdout).expect("it is text");
@@ -209,11 +210,63 @@ fn what_was_measured_until_it_is_cut_short_is_told() {
     server.stop();
 }
 
+/// It waited for answers under way, for ten seconds, and then told nothing: people stop it when the server stalls.
+#[test]
+fn a_server_that_has_stalled_is_not_waited_for() {
+    let (address, stalled) = stalling();
+    let json = scratch("stalled.json");
+    let bench = interruptible(address, &format!("-c 1 -m get -w 0 --no-preload --json {}", json.display()));
+    let _stream = stalled.join().expect("it has answered once");
+    interrupt(&bench);
+    let output = bench.wait_with_output().expect("it is ours");
+    assert_eq!(output.status.code(), Some(130));
+    let told: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is written")).expect("JSON");
+    assert_eq!(told["servers"][0]["rounds"][0]["requests"], 1, "{told}");
+    std::fs::remove_file(json).expect("it is there");
+}
+
+/// A server that answers one request, and hears another one; its thread ends then, and its connection never does.
+fn stalling() -> (SocketAddr, thread::JoinHandle<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = listener.local_addr().expect("it is bound");
+    let stalled = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().expect("it is called").0);
+        stream.read_line(&mut String::new()).expect("it is asked");
+        stream.get_mut().write_all(b"END\r\n").expect("it is heard");
+        stream.read_line(&mut String::new()).expect("it is asked again");
+        stream.into_inner()
+    });
+    (address, stalled)
+}
+
+/// A run that fails emptied what an earlier one had told, and one that could not print panicked.
+#[test]
+fn results_are_replaced_by_results_and_whoever_cannot_print_them_says_so() {
+    let (server, json) = (start(""), scratch("kept.json"));
+    std::fs::write(&json, "of yesterday, and longer than nothing").expect("it can be written");
+    let told = bench(fake(""), &format!("-n 1 -c 1 -m get --no-preload --json {}", json.display()));
+    assert_eq!(told.code, 1);
+    assert!(std::fs::read_to_string(&json).expect("it is there").starts_with("of yesterday"));
+    let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["bench", &server.address().to_string(), "-n", "1", "-K", "1", "-c", "1", "--json"])
+        .arg(&json)
+        .stdout(std::fs::File::create("/dev/full").expect("Linux has it"))
+        .output()
+        .expect("the binary starts");
+    let errors = String::from_utf8(output.stderr).expect("it is text");
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("cannot write the standard output: No space left"), "{errors}");
+    let told: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is there")).expect("JSON");
+    assert_eq!(told["cut_short"], false);
+    std::fs::remove_file(json).expect("it is there");
+    server.stop();
+}
+
 #[test]
 fn a_second_signal_ends_what_the_first_one_cannot() {
-    // It never answers.
+    // It accepts one, and others wait to be connected.
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    let mut bench = interruptible(listener.local_addr().expect("it is bound"), "-c 1 --no-preload");
+    let mut bench = interruptible(listener.local_addr().expect("it is bound"), "-c 1000 --no-preload");
     let _stream = listener.accept().expect("it is called");
     let mut ended = None;
     eventually("it ends", || {

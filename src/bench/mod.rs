@@ -22,7 +22,7 @@ mod source;
 mod tally;
 mod worker;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -120,22 +120,32 @@ impl Json {
         if path == Path::new("-") {
             return Ok(Json::StandardOutput);
         }
-        let file = File::create(path).map_err(|error| unwritten(error, path))?;
-        Ok(Json::File(file, path.to_owned()))
+        // What another run has left stays until there is something to put in its place.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        Ok(Json::File(file.map_err(|error| unwritten(error, path))?, path.to_owned()))
     }
 }
 
 fn tell(report: &Report, json: Option<Json>) -> io::Result<()> {
     let text = serde_json::to_string_pretty(report)? + "\n";
-    match json {
-        None => print!("{report}"),
-        Some(Json::StandardOutput) => print!("{text}"),
-        Some(Json::File(mut file, path)) => {
-            print!("{report}");
-            file.write_all(text.as_bytes()).map_err(|error| unwritten(error, &path))?;
+    let mut output = io::stdout().lock();
+    let told = match json {
+        Some(Json::StandardOutput) => output.write_all(text.as_bytes()),
+        Some(Json::File(file, path)) => {
+            replace(file, text.as_bytes()).map_err(|error| unwritten(error, &path))?;
+            write!(output, "{report}")
         }
+        None => write!(output, "{report}"),
+    };
+    told.and_then(|()| output.flush()).map_err(|error| unwritten(error, Path::new("the standard output")))
+}
+
+fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    // Devices and pipes have no length.
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
     }
-    Ok(())
+    file.write_all(bytes)
 }
 
 fn unwritten(error: io::Error, path: &Path) -> io::Error {

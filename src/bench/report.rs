@@ -151,11 +151,11 @@ impl Latency {
 
 impl Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
-        if self.cut_short {
+        if self.cut_short && !self.servers.is_empty() {
             writeln!(to, "Cut short: rounds are missing, and the last one is not whole.")?;
         }
         match &self.servers[..] {
-            [] => Ok(()),
+            [] => writeln!(to, "Cut short before anything was measured."),
             [server] => server.rounds.iter().try_for_each(|round| write!(to, "{}\n{round}", server.server)),
             servers => compare(servers, to),
         }

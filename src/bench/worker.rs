@@ -106,7 +106,8 @@ impl<'a> Worker<'a> {
             self.go_on(index, self.run.clock.nanos())?;
         }
         let mut now = self.run.clock.nanos();
-        while self.waiting > 0 || !(self.timers.is_empty() || self.run.ends_early()) {
+        // What is under way when it is cut short is not waited for: the server may have stalled.
+        while !self.run.ends_early() && (self.waiting > 0 || !self.timers.is_empty()) {
             match self.poll.poll(&mut events, Some(self.patience(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
@@ -127,8 +128,10 @@ impl<'a> Worker<'a> {
                 self.go_on(index, now)?;
             }
         }
-        if self.run.plan.requests.is_none() {
-            let end = if self.run.ends_early() { now } else { self.run.times.end };
+        if self.run.ends_early() {
+            self.tally.last_nanos = now;
+        } else if self.run.plan.requests.is_none() {
+            let end = self.run.times.end;
             self.tally.unsent = self.paces.iter().flatten().map(|pace| pace.untaken(end)).sum();
         }
         Ok(self.tally)
