@@ -56,7 +56,7 @@ impl Locked {
 }
 
 /// Answers a request of a connection that is locked, and opens it for a user.
-pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow<'static> {
+pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow {
     let Some(locked) = &mut session.locked else { return Flow::Next };
     let Request::Set(store) = request else {
         let is_long = matches!(request, Request::TooLarge { is_set: true, .. });

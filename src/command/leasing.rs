@@ -8,7 +8,7 @@ use crate::metrics::{Count, Use};
 use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
 
 impl Command<'_> {
-    pub(super) fn lease_get<'a>(&mut self, keys: &mut Keys<'a>, wait_ms: u32) -> Flow<'a> {
+    pub(super) fn lease_get(&mut self, keys: &mut Keys<'_>, wait_ms: u32) -> Flow {
         let since = self.session.begin_leases(self.cache.last_seq());
         let deadline = self.session.begin_waiting(wait_ms, self.now);
         self.each(keys, |command, key| command.lease_get_one(key, since, deadline))

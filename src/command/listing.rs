@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::protocol::{Dump, DumpForm, Listed, Reply};
 
 impl Command<'_> {
-    pub(super) fn dump(&mut self, dump: &mut Dump) -> Flow<'static> {
+    pub(super) fn dump(&mut self, dump: &mut Dump) -> Flow {
         if !self.session.rules.may_dump {
             self.output.reply(match dump.form {
                 DumpForm::Cachedump => Reply::CachedumpNotAllowed,
@@ -44,7 +44,7 @@ impl Command<'_> {
     }
 
     /// The connections from this number on, memcached's lines for each.
-    pub(super) fn conns(&mut self, from: &mut u32) -> Flow<'static> {
+    pub(super) fn conns(&mut self, from: &mut u32) -> Flow {
         while !self.output.is_full() {
             let some = self.session.metrics.open.some(*from);
             let Some((last, _)) = some.last() else {

@@ -52,7 +52,7 @@ enum Read {
 
 impl Command<'_> {
     /// `mg`
-    pub(super) fn meta_read<'r>(&mut self, meta: &'r Meta) -> Flow<'r> {
+    pub(super) fn meta_read(&mut self, meta: &Meta) -> Flow {
         let (flags, now) = (meta.flags, self.now);
         let deadline = flags.unsigned(b'w').map_or(0, |wait_ms| {
             self.session.begin_leases(self.cache.last_seq());
@@ -103,7 +103,7 @@ impl Command<'_> {
     }
 
     /// Counts a read, and answers it if it found nothing.
-    fn end_read<'r>(&mut self, meta: &'r Meta, read: Read, deadline: u64) -> Flow<'r> {
+    fn end_read(&mut self, meta: &Meta, read: Read, deadline: u64) -> Flow {
         let flags = meta.flags;
         let turn = match read {
             Read::Wait(_) => Turn::Wait,
@@ -122,7 +122,7 @@ impl Command<'_> {
             }
             Read::Hit(Refresh::Lost | Refresh::Undue) => {}
             Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
-            Read::Wait(until) => return Flow::Wait { key: &meta.key, until },
+            Read::Wait(until) => return Flow::Wait { key: (*meta.key).into(), until },
         }
         self.used(&meta.key, Use::Get { is_hit });
         if is_hit && flags.has(b'T') {

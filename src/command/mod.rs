@@ -31,8 +31,8 @@ pub use self::session::{ImplicitReply, Rules, Session};
 pub use self::watching::tell_evicted;
 
 /// How the connection goes on after a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Flow<'a> {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Flow {
     /// Send what is written and close.
     Close,
     /// A password was wrong, and the answer is written: let the peer wait for it, then go on, or close.
@@ -54,7 +54,7 @@ pub enum Flow<'a> {
     /// call again with the same request.
     Wait {
         /// The key.
-        key: &'a [u8],
+        key: Box<[u8]>,
         /// The deadline.
         until: u64,
     },
@@ -63,13 +63,13 @@ pub enum Flow<'a> {
 }
 
 /// Answers one request, or goes on with it.
-pub fn execute<'r>(
-    request: &'r mut Request<'_>,
+pub fn execute(
+    request: &mut Request<'_>,
     cache: &Cache,
     session: &mut Session,
     output: &mut Output,
     now: Now,
-) -> Flow<'r> {
+) -> Flow {
     if session.is_locked() {
         return access::unlock(request, session, output);
     }
@@ -81,7 +81,8 @@ pub fn execute<'r>(
     flow
 }
 
-fn answer<'r>(request: &'r mut Request<'_>, command: &mut Command<'_>) -> Flow<'r> {
+#[inline(always)]
+fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
         Request::Append(store) => command.store(Mode::Append, store),
@@ -145,16 +146,12 @@ struct Command<'c> {
 impl Command<'_> {
     /// Answers key after key until the output is full, or the answer is to be waited for until some time; `END` after the
     /// last one.
-    fn each<'a>(
-        &mut self,
-        keys: &mut Keys<'a>,
-        mut answer: impl FnMut(&mut Self, &Key) -> Option<u64>,
-    ) -> Flow<'a> {
+    fn each(&mut self, keys: &mut Keys<'_>, mut answer: impl FnMut(&mut Self, &Key) -> Option<u64>) -> Flow {
         // Most lines have one key, for which nothing needs to be prepared.
         if let Some(bytes) = keys.only() {
             return match answer(self, &legal(self.cache, bytes)) {
                 None => self.end_keys(),
-                Some(until) => Flow::Wait { key: bytes, until },
+                Some(until) => Flow::Wait { key: bytes.into(), until },
             };
         }
         loop {
@@ -164,7 +161,7 @@ impl Command<'_> {
                     return Flow::Pause;
                 }
                 if let Some(until) = answer(self, key) {
-                    return Flow::Wait { key: key.bytes, until };
+                    return Flow::Wait { key: key.bytes.into(), until };
                 }
                 keys.pass(key.bytes);
             }
@@ -174,7 +171,7 @@ impl Command<'_> {
         }
     }
 
-    fn end_keys(&mut self) -> Flow<'static> {
+    fn end_keys(&mut self) -> Flow {
         self.session.end_leases();
         self.output.reply(Reply::End);
         Flow::Next

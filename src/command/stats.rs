@@ -9,7 +9,7 @@ use crate::metrics::TOLD;
 use crate::protocol::{Reply, Statistics};
 
 impl Command<'_> {
-    pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow<'static> {
+    pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow {
         match what {
             Statistics::Absent => {}
             Statistics::Conns { from } => return self.conns(from),

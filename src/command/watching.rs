@@ -21,7 +21,7 @@ pub(super) struct Found {
 }
 
 impl Command<'_> {
-    pub(super) fn watch(&mut self, watched: &[Watched]) -> Flow<'static> {
+    pub(super) fn watch(&mut self, watched: &[Watched]) -> Flow {
         if !self.session.rules.may_watch {
             self.output.reply(Reply::WatchNotAllowed);
             return Flow::Next;

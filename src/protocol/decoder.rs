@@ -33,18 +33,25 @@ pub struct Decoder {
 #[derive(Debug)]
 enum State {
     Line,
-    /// A large data block is being received, with its line end; the line before it is kept.
-    Receive {
-        line: Vec<u8>,
-        value: Vec<u8>,
-        whole: usize,
-    },
+    /// A large data block is being received.
+    Receive(Box<Receive>),
     /// The large data block lies here while its request is looked at.
     Received {
         line: Vec<u8>,
     },
     /// So many bytes of a refused data block are still to come.
     Skip(usize),
+}
+
+/// A large data block on its way.
+#[derive(Debug)]
+struct Receive {
+    /// The line before it.
+    line: Vec<u8>,
+    /// What is there of it and its line end.
+    value: Vec<u8>,
+    /// Bytes of both when all is there.
+    whole: usize,
 }
 
 impl Decoder {
@@ -69,9 +76,9 @@ impl Decoder {
     pub fn space(&mut self) -> Limit<&mut Vec<u8>> {
         self.release();
         match &mut self.state {
-            State::Receive { value, whole, .. } => {
-                let missing = *whole - value.len();
-                value.limit(missing)
+            State::Receive(block) => {
+                let missing = block.whole - block.value.len();
+                (&mut block.value).limit(missing)
             }
             State::Line | State::Received { .. } | State::Skip(_) => {
                 self.buffer.drain(..std::mem::take(&mut self.done));
@@ -105,7 +112,7 @@ impl Decoder {
     pub fn decode(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         self.release();
         self.skip();
-        if matches!(self.state, State::Receive { .. }) {
+        if matches!(self.state, State::Receive(_)) {
             return self.received();
         }
         let rest = &self.buffer[self.done..];
@@ -145,8 +152,8 @@ impl Decoder {
                         let mut value = Vec::with_capacity(whole);
                         value.extend_from_slice(&rest[start..]);
                         self.used = rest.len();
-                        self.state =
-                            State::Receive { line: without_end(&rest[..start]).to_vec(), value, whole };
+                        let line = without_end(&rest[..start]).to_vec();
+                        self.state = State::Receive(Box::new(Receive { line, value, whole }));
                     }
                     return None;
                 };
@@ -197,11 +204,11 @@ impl Decoder {
     }
 
     fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
-        let State::Receive { line, value, whole } = &mut self.state else { unreachable!("only called then") };
-        if value.len() < *whole {
+        let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
+        if block.value.len() < block.whole {
             return None;
         }
-        let (line, mut value) = (std::mem::take(line), std::mem::take(value));
+        let (line, mut value) = (std::mem::take(&mut block.line), std::mem::take(&mut block.value));
         let is_whole = value.ends_with(BLOCK_END);
         value.truncate(value.len() - BLOCK_END.len());
         self.state = State::Received { line };

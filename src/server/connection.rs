@@ -52,6 +52,16 @@ pub(super) enum Closed {
     Stopping,
 }
 
+/// What became of a request.
+enum Step<R> {
+    /// It is answered, and perhaps the last one.
+    Done(Option<Closed>),
+    /// None is here yet.
+    Drained,
+    /// It does not end at once, which is rare.
+    GoesOn(R),
+}
+
 /// Serves a connection until one side has enough.
 pub(super) async fn serve<S>(
     service: &Service,
@@ -62,20 +72,28 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
-    let mut session = Session::new(&service.cache, metrics, counters, service.rules);
-    session.set_number(connection.number);
-    connection.belongs_to(session.peer().number());
-    if let Some(users) = &service.users {
-        session.lock(Arc::clone(users));
-    }
-    let (early, gives_way, output) = (BytesMut::new(), AtomicBool::new(false), Output::default());
-    let mut peer = Peer { connection, early, gives_way: &gives_way, output, service, session, stream };
-    let ended = tokio::select! {
-        // What was read before is answered first; nobody is waited for.
-        biased;
-        ended = peer.converse() => ended,
-        () = stops(service, &gives_way) => Ok(Closed::Stopping),
+    let gives_way = AtomicBool::new(false);
+    let mut peer = Peer::new(service, thread, stream, connection, &gives_way);
+    let ended = {
+        let (mut ended, mut told) = (pin!(peer.converse()), pin!(service.stop.told()));
+        let mut is_listening = false;
+        poll_fn(|context| {
+            // What was read before is answered first; nobody is waited for.
+            if let Poll::Ready(ended) = ended.as_mut().poll(context) {
+                return Poll::Ready(ended);
+            }
+            // This is asked with each read, by a task that has one waker for its life: it listens once, then a look is enough.
+            let is_told = match std::mem::replace(&mut is_listening, true) {
+                true => service.stop.is_told(),
+                false => told.as_mut().poll(context).is_ready(),
+            };
+            // Whoever only gives way has something to answer, and comes back for it.
+            if is_told && !gives_way.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(Closed::Stopping));
+            }
+            Poll::Pending
+        })
+        .await
     };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
@@ -88,11 +106,29 @@ where
     ended
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
+    fn new(
+        service: &'s Service,
+        thread: usize,
+        stream: S,
+        connection: &'s Connection,
+        gives_way: &'s AtomicBool,
+    ) -> Self {
+        let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
+        let mut session = Session::new(&service.cache, metrics, counters, service.rules);
+        session.set_number(connection.number);
+        connection.belongs_to(session.peer().number());
+        if let Some(users) = &service.users {
+            session.lock(Arc::clone(users));
+        }
+        let (early, output) = (BytesMut::new(), Output::default());
+        Peer { connection, early, gives_way, output, service, session, stream }
+    }
+
     async fn converse(&mut self) -> io::Result<Closed> {
         let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
         decoder.expect_login(self.session.is_locked());
-        let mut pipelines = false;
+        let (mut pipelines, service) = (false, self.service);
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
@@ -104,17 +140,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                 if pipelines && fetched == 0 {
                     fetched = self.service.cache.prefetch(decoder.upcoming()).keys().len();
                 }
-                let Some(decoded) = decoder.decode() else { break };
                 fetched = fetched.saturating_sub(1);
                 let was_locked = self.session.is_locked();
-                let closed = match decoded {
-                    Ok(mut request) => {
-                        let measured = self.begin_measuring(&request);
-                        let closed = self.answer(&mut request, &mut now).await?;
-                        self.end_measuring(measured);
+                let closed = match self.step(&mut decoder, now) {
+                    Step::Drained => break,
+                    Step::Done(closed) => closed,
+                    Step::GoesOn(rest) => {
+                        let closed = rest.await?;
+                        now = service.now();
                         closed
                     }
-                    Err(refusal) => self.refuse(refusal),
                 };
                 if let Some(closed) = closed {
                     return Box::pin(self.part(closed)).await;
@@ -202,23 +237,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         self.session.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_measuring(&mut self, measured: Option<(Verb, Duration)>) {
         if let Some((verb, began)) = measured {
             self.session.end_sample(verb, self.service.clock.elapsed() - began);
         }
     }
 
-    /// Answers one request, however long that takes.
-    async fn answer(&mut self, request: &mut Request<'_>, now: &mut Now) -> io::Result<Option<Closed>> {
+    /// Answers the next request.
+    #[inline]
+    fn step<'p>(
+        &'p mut self,
+        decoder: &'p mut Decoder,
+        now: Now,
+    ) -> Step<Pin<Box<impl Future<Output = io::Result<Option<Closed>>> + use<'p, 's, S>>>> {
+        let mut request = match decoder.decode() {
+            None => return Step::Drained,
+            Some(Err(refusal)) => return Step::Done(self.refuse(refusal)),
+            Some(Ok(request)) => request,
+        };
+        let measured = self.begin_measuring(&request);
+        match self.begin(&mut request, now) {
+            Flow::Next => {
+                self.end_measuring(measured);
+                Step::Done(None)
+            }
+            flow => Step::GoesOn(Box::pin(async move {
+                let closed = self.go_on(flow, &mut request, now).await;
+                self.end_measuring(measured);
+                closed
+            })),
+        }
+    }
+
+    #[inline]
+    fn begin(&mut self, request: &mut Request<'_>, now: Now) -> Flow {
+        self.connection.is(State::Parse);
+        execute(request, &self.service.cache, &mut self.session, &mut self.output, now)
+    }
+
+    /// Answers the rest of a request, however long that takes.
+    async fn go_on(
+        &mut self,
+        mut flow: Flow,
+        request: &mut Request<'_>,
+        mut now: Now,
+    ) -> io::Result<Option<Closed>> {
         loop {
-            self.connection.is(State::Parse);
-            let cache = &self.service.cache;
-            match execute(request, cache, &mut self.session, &mut self.output, *now) {
+            match flow {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Next => return Ok(None),
                 Flow::LoginFailed { is_last } => {
-                    Box::pin(self.slow_down(*now)).await;
+                    self.slow_down(now).await;
                     return Ok(is_last.then_some(Closed::Peer));
                 }
                 Flow::Pause => {
@@ -251,12 +321,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     if let Some(closed) = self.flush().await? {
                         return Ok(Some(closed));
                     }
-                    let key = cache.key(key).expect("it was a key a moment ago");
-                    Box::pin(self.wait(&key, until, *now)).await;
+                    let key = self.service.cache.key(&key).expect("it was a key a moment ago");
+                    self.wait(&key, until, now).await;
                 }
-                Flow::Watch(number) => return Box::pin(self.watch(number)).await.map(Some),
+                Flow::Watch(number) => return self.watch(number).await.map(Some),
             }
-            *now = self.service.now();
+            now = self.service.now();
+            flow = self.begin(request, now);
         }
     }
 
@@ -357,24 +428,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             None => Ok(Some(Closed::Idle)),
             Some(flushed) => flushed.map(|()| None),
         }
-    }
-}
-
-/// Resolves once the server is to stop, and nothing that was read could be answered without waiting for the peer.
-async fn stops(service: &Service, gives_way: &AtomicBool) {
-    let mut told = pin!(service.stop.told());
-    let mut is_listening = false;
-    // This is asked with each request, by a task that has one waker for its life: it listens once, then a look is enough.
-    poll_fn(|context| {
-        if is_listening && !service.stop.is_told() {
-            return Poll::Pending;
-        }
-        is_listening = true;
-        told.as_mut().poll(context)
-    })
-    .await;
-    while gives_way.load(Ordering::Relaxed) {
-        tokio::task::yield_now().await;
     }
 }
 

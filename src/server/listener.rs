@@ -43,6 +43,12 @@ pub(super) struct Seat {
     service: Arc<Service>,
 }
 
+impl Seat {
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(client) = self.client {

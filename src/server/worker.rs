@@ -23,7 +23,14 @@ pub(super) async fn work(
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some((socket, seat)) => { tasks.spawn(serve(Arc::clone(&service), index, socket, seat)); }
+                Some((socket, seat)) => {
+                    // Not a function: what is handed to one that is async has its room twice in each task.
+                    tasks.spawn(async move {
+                        if let Err(error) = converse(seat.service(), index, socket).await {
+                            tracing::debug!(%error, "connection lost");
+                        }
+                    });
+                }
                 None => break,
             },
             Some(done) = tasks.join_next() => done.expect("connections do not panic"),
@@ -32,12 +39,6 @@ pub(super) async fn work(
     }
     while let Some(done) = tasks.join_next().await {
         done.expect("connections do not panic");
-    }
-}
-
-async fn serve(service: Arc<Service>, index: usize, socket: Accepted, _seat: Seat) {
-    if let Err(error) = converse(&service, index, socket).await {
-        tracing::debug!(%error, "connection lost");
     }
 }
 

@@ -172,7 +172,7 @@ fn answer(
             | Flow::Verbosity(_) => return State::Open,
             Flow::Watch(number) => return State::Watching(number),
             Flow::Wait { key, until } => {
-                let key = key.to_vec();
+                let key = key.into_vec();
                 let waker = Waker::from(Arc::clone(woken));
                 let handle = wire.cache.key(&key).expect("it is legal");
                 if wire.cache.wait(&handle, session.peer(), &waker, now) {
