@@ -14,21 +14,20 @@ use super::scan;
 
 /// What the first line says, and where what follows it begins.
 pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
-    let (verb, rest) = buffer.split_at(scan::before_blank(buffer));
-    let mut words = Words { rest };
-    let line = match verb {
-        b"get" => Line::Alone(Request::Get { keys: words.keys()?, unique: CasUnique::Hide }),
-        b"gets" => Line::Alone(Request::Get { keys: words.keys()?, unique: CasUnique::Show }),
-        b"lease-get" => Line::Alone(Request::LeaseGet { keys: words.keys()?, wait_ms: 0 }),
-        b"mg" => Line::Alone(Request::MetaRead(words.meta()?)),
-        b"delete" => {
+    let (hot, mut words) = verb(buffer)?;
+    let line = match hot {
+        Hot::Get => Line::Alone(Request::Get { keys: words.keys()?, unique: CasUnique::Hide }),
+        Hot::Gets => Line::Alone(Request::Get { keys: words.keys()?, unique: CasUnique::Show }),
+        Hot::LeaseGet => Line::Alone(Request::LeaseGet { keys: words.keys()?, wait_ms: 0 }),
+        Hot::MetaGet => Line::Alone(Request::MetaRead(words.meta()?)),
+        Hot::Delete => {
             // Where it is the last word, `noreply` is no key.
             let key = words.key().filter(|key| *key != NOREPLY)?;
             Line::Alone(Request::Delete { key, held_seconds: 0, noreply: false })
         }
-        b"set" => Line::Before(words.store(Verb::Set)?),
-        b"lease-set" => Line::Before(words.store(Verb::LeaseSet(0))?),
-        _ => return None,
+        Hot::Set => Line::Before(words.store(Verb::Set)?),
+        Hot::LeaseSet => Line::Before(words.store(Verb::LeaseSet(0))?),
+        Hot::MetaDelete | Hot::MetaSet => return None,
     };
     let end = buffer.len() - words.rest.len();
     match words.rest {
@@ -42,34 +41,48 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
 ///
 /// It looks no closer than that takes: what it says of a request that is wrong may be wrong.
 pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
-    let (length, rest) = match buffer {
-        [b'g', b'e', b't', b' ', rest @ ..]
-        | [b'm', b'd' | b'g', b' ', rest @ ..]
-        | [b'd', b'e', b'l', b'e', b't', b'e', b' ', rest @ ..]
-        | [b'l', b'e', b'a', b's', b'e', b'-', b'g', b'e', b't', b' ', rest @ ..] => (Length::None, rest),
-        [b'm', b's', b' ', rest @ ..] => (Length::BehindKey, rest),
-        [b's', b'e', b't', b' ', rest @ ..]
-        | [b'l', b'e', b'a', b's', b'e', b'-', b's', b'e', b't', b' ', rest @ ..] => (Length::Last, rest),
-        _ => return None,
-    };
-    let (key, rest) = rest.split_at(scan::before_blank(rest));
+    let (hot, mut words) = verb(buffer)?;
+    let (key, rest) = (words.key()?, words.rest);
     let line = if rest.starts_with(b"\r\n") { 2 } else { memchr::memchr(b'\n', rest)? + 1 };
-    let block = match length {
-        Length::None => 0,
-        Length::BehindKey => Words { rest }.length()? + BLOCK_END_BYTES,
-        Length::Last => last_number(rest[..line].trim_ascii_end())? + BLOCK_END_BYTES,
+    let block = match hot {
+        Hot::Delete | Hot::Get | Hot::Gets | Hot::LeaseGet | Hot::MetaDelete | Hot::MetaGet => 0,
+        Hot::MetaSet => words.length()? + BLOCK_END_BYTES,
+        // The line ends with it, most likely.
+        Hot::LeaseSet | Hot::Set => last_number(rest[..line].trim_ascii_end())? + BLOCK_END_BYTES,
     };
-    (1..=KEY_BYTES_MAX).contains(&key.len()).then(|| (key, buffer.len() - rest.len() + line + block))
+    Some((key, buffer.len() - rest.len() + line + block))
 }
 
-/// Where a line says how long the block behind it is.
+/// The verbs that are looked for, each with a key behind it.
 #[derive(Clone, Copy)]
-enum Length {
-    /// There is no block.
-    None,
-    BehindKey,
-    /// In its last word, most likely.
-    Last,
+enum Hot {
+    Delete,
+    Get,
+    Gets,
+    LeaseGet,
+    LeaseSet,
+    MetaDelete,
+    MetaGet,
+    MetaSet,
+    Set,
+}
+
+/// The verb that the buffer begins with, and all behind it.
+#[inline(always)]
+fn verb(buffer: &[u8]) -> Option<(Hot, Words<'_>)> {
+    let (hot, length) = match buffer {
+        [b'g', b'e', b't', b' ', ..] => (Hot::Get, 3),
+        [b'm', b'g', b' ', ..] => (Hot::MetaGet, 2),
+        [b's', b'e', b't', b' ', ..] => (Hot::Set, 3),
+        [b'g', b'e', b't', b's', b' ', ..] => (Hot::Gets, 4),
+        [b'd', b'e', b'l', b'e', b't', b'e', b' ', ..] => (Hot::Delete, 6),
+        [b'l', b'e', b'a', b's', b'e', b'-', b'g', b'e', b't', b' ', ..] => (Hot::LeaseGet, 9),
+        [b'l', b'e', b'a', b's', b'e', b'-', b's', b'e', b't', b' ', ..] => (Hot::LeaseSet, 9),
+        [b'm', b's', b' ', ..] => (Hot::MetaSet, 2),
+        [b'm', b'd', b' ', ..] => (Hot::MetaDelete, 2),
+        _ => return None,
+    };
+    Some((hot, Words { rest: &buffer[length..] }))
 }
 
 /// The number that a line ends with, `noreply` not counted.
@@ -86,6 +99,7 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     /// The word behind a single space.
+    #[inline(always)]
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest.strip_prefix(b" ")?;
         let (word, rest) = rest.split_at(scan::before_blank(rest));
@@ -93,23 +107,43 @@ impl<'a> Words<'a> {
         (!word.is_empty()).then_some(word)
     }
 
+    #[inline(always)]
     fn key(&mut self) -> Option<&'a [u8]> {
         self.next().filter(|word| word.len() <= KEY_BYTES_MAX)
     }
 
     /// All keys that follow, one at least.
+    #[inline(always)]
     fn keys(&mut self) -> Option<Keys<'a>> {
         let all = self.rest;
-        self.key()?;
-        let mut count = 1;
-        while self.rest.first() == Some(&b' ') {
-            self.key()?;
-            count += 1;
+        let key = self.key()?;
+        if self.rest.first() != Some(&b' ') {
+            return Some(Keys::one(key));
         }
-        let length = all.len() - self.rest.len();
+        self.rest = all;
+        self.several_keys()
+    }
+
+    /// The same where they are many: each step looks at as much as it can at once.
+    #[inline(never)]
+    fn several_keys(&mut self) -> Option<Keys<'a>> {
+        let line = &self.rest[..memchr::memchr(b'\n', self.rest)?];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let is_blank = |byte: &u8| *byte < b' ' || *byte == DELETE;
+        if line.iter().fold(false, |any, byte| any | is_blank(byte)) {
+            return None;
+        }
+        let (mut count, mut last) = (0, 0);
+        for at in memchr::memchr_iter(b' ', &line[1..]).chain([line.len() - 1]) {
+            if !(1..=KEY_BYTES_MAX).contains(&(at - last)) {
+                return None;
+            }
+            (count, last) = (count + 1, at + 1);
+        }
+        self.rest = &self.rest[line.len()..];
         // Well below the limit of a line, whatever the verb is.
-        let is_short = count <= KEYS_PER_GET_MAX && length <= KEYS_LINE_BYTES_MAX / 2;
-        is_short.then(|| Keys::new(&all[..length]))
+        let is_short = count <= KEYS_PER_GET_MAX && line.len() <= KEYS_LINE_BYTES_MAX / 2;
+        is_short.then(|| Keys::new(line))
     }
 
     /// Digits alone; whoever reads on finds out what stands behind them.
@@ -161,6 +195,7 @@ impl<'a> Words<'a> {
     }
 }
 
+const DELETE: u8 = 0x7f;
 const NOREPLY: &[u8] = b"noreply";
 const BLOCK_END_BYTES: usize = 2;
 /// Numbers of so many digits fit 64 bits.

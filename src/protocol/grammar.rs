@@ -370,16 +370,17 @@ fn shutdown(args: &[u8]) -> Option<Shutdown> {
 
 /// One key or more, to the end of the line.
 fn keys(args: &[u8]) -> Result<Keys<'_>, Refusal> {
-    let mut count = 0;
+    let (mut count, mut last) = (0, None);
     for word in words(args) {
         if !is_key(word) {
             return Err(Refusal::BadLine);
         }
-        count += 1;
+        (count, last) = (count + 1, Some(word));
     }
-    match count {
-        0 => Err(Refusal::BadLine),
-        1..=KEYS_PER_GET_MAX => Ok(Keys::new(args)),
+    match (count, last) {
+        (_, None) => Err(Refusal::BadLine),
+        (1, Some(key)) => Ok(Keys::one(key)),
+        (2..=KEYS_PER_GET_MAX, _) => Ok(Keys::new(args)),
         _ => Err(Refusal::TooManyKeys),
     }
 }

@@ -231,18 +231,25 @@ pub enum CasUnique {
 /// The keys of one line, each of them legal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Keys<'a> {
+    /// Whether what is left is a key, without spaces around it.
+    is_one: bool,
     rest: &'a [u8],
 }
 
 impl<'a> Keys<'a> {
     /// `rest` must have been checked word by word.
     pub(super) fn new(rest: &'a [u8]) -> Self {
-        Keys { rest }
+        Keys { is_one: false, rest }
     }
 
-    /// The next key, if it is the last one, most likely.
-    pub fn only(mut self) -> Option<&'a [u8]> {
-        self.next().filter(|_| self.rest.is_empty())
+    /// One that was checked.
+    pub(super) fn one(key: &'a [u8]) -> Self {
+        Keys { is_one: true, rest: key }
+    }
+
+    /// The next key, if it is known to be the last one.
+    pub fn only(self) -> Option<&'a [u8]> {
+        Some(self.rest).filter(|key| self.is_one && !key.is_empty())
     }
 
     /// As [`Iterator::next`], for whoever knows the next key already.

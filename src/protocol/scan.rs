@@ -10,7 +10,12 @@ pub(super) fn before_space(bytes: &[u8]) -> usize {
 
 /// How many bytes stand before the first space or control byte: what may stand in a key.
 pub(super) fn before_blank(bytes: &[u8]) -> usize {
-    let marks = |eight| below(eight, b' ' + 1) | zeros(eight ^ each(DELETE));
+    let marks = |eight: u64| {
+        // No sum goes beyond its byte: what they say is said by the high bit.
+        let low = eight & each(0x7f);
+        let (is_black, is_delete) = (low + each(0x7f - b' '), low + each(0x80 - DELETE));
+        (!is_black | is_delete) & !eight & each(0x80)
+    };
     before(bytes, marks, |byte| byte <= b' ' || byte == DELETE)
 }
 
