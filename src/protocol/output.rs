@@ -229,18 +229,23 @@ impl Output {
     }
 
     /// The end of a line, a data block, and its end.
+    #[inline]
     pub fn block(&mut self, value: Block) {
         self.raw(b"\r\n");
         match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
             None => self.raw(value.bytes),
-            Some(value) => {
-                let mut before = Bytes::from(std::mem::take(&mut self.tail));
-                before.advance(std::mem::take(&mut self.tail_sent));
-                self.chunked_bytes += before.len() + value.len();
-                self.chunks.extend([before, value.clone()]);
-            }
+            Some(value) => self.apart(value),
         }
         self.raw(b"\r\n");
+    }
+
+    /// Bytes that are not copied.
+    #[inline(never)]
+    fn apart(&mut self, value: &Bytes) {
+        let mut before = Bytes::from(std::mem::take(&mut self.tail));
+        before.advance(std::mem::take(&mut self.tail_sent));
+        self.chunked_bytes += before.len() + value.len();
+        self.chunks.extend([before, value.clone()]);
     }
 
     /// A space and a flag of a meta command; what stands behind its letter may follow.
@@ -352,7 +357,12 @@ impl Output {
         all
     }
 
+    #[inline]
     fn field(&mut self, number: u64) {
+        // Most client flags are 0.
+        if let digit @ 0..10 = number {
+            return self.raw(&[b' ', b'0' + digit as u8]);
+        }
         self.raw(b" ");
         self.digits(number);
     }
