@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::expiry::Expiry;
 use super::key::Key;
-use super::outcome::{Draft, Mode, NotCounted, Store};
+use super::outcome::{Draft, LeaseGet, Mode, NotCounted, Store};
 use super::peer::Peer;
 use super::token::Token;
 use super::value::Step;
@@ -25,6 +25,13 @@ pub struct Reading {
     pub lease: Option<Duration>,
     /// Where there is one that ends before then: ask for a lease to renew it.
     pub refresh: Option<Expiry>,
+}
+
+impl Reading {
+    /// Whether a live value is read as by a get.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.expiry.is_none() && !self.is_peek && self.refresh.is_none()
+    }
 }
 
 /// What became of the wish to renew a live value.
@@ -136,6 +143,7 @@ pub enum Removed {
 
 impl Cache {
     /// Reads a key as `reading` says: a live value, a lease or word that somebody else has it, or `None`.
+    #[inline]
     pub fn meta_get<R>(
         &self,
         key: &Key,
@@ -147,7 +155,7 @@ impl Cache {
         let since = self.last_seq();
         let (result, is_read) = self.locked(key, now, |shard, at| {
             let (leased, refresh) = shard.meta_get(key, reading, since, peer, at);
-            let is_read = !matches!(leased, Some(super::LeaseGet::Busy { .. }));
+            let is_read = !matches!(leased, Some(LeaseGet::Busy { .. }));
             (read(leased.map(Leased::from), refresh), is_read)
         });
         if is_read {

@@ -51,7 +51,6 @@ use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item};
 use self::evicted::Collected;
 use self::key::Keys;
-use self::outcome::LeaseGet;
 use self::policies::Decided;
 use self::seq::SeqClock;
 use self::shadow::Shadow;
@@ -231,6 +230,7 @@ impl Cache {
 
     /// As [`Cache::get`], but where somebody else loads the value the policy may want the caller to wait for it
     /// ([`Cache::wait`]) and ask again; not if he `may_wait` no longer.
+    #[inline]
     pub fn get_or_wait<R>(
         &self,
         key: &Key,
@@ -380,6 +380,7 @@ impl Cache {
     }
 
     /// Does one thing with a key under the lock of its shard.
+    #[inline(always)]
     fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies.with(|policies| {
             self.locked_under(key.hash, &self.at(policies.of(key.bytes), policies, now), act)
@@ -393,6 +394,7 @@ impl Cache {
     }
 
     /// As [`Cache::in_shard`], and wakes whoever must hear of it after.
+    #[inline(always)]
     fn locked_under<R>(&self, hash: u64, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.ages.tick(&self.clock, at.now);
         let (result, left) = {
@@ -466,18 +468,6 @@ impl<'a> From<Item<'a>> for Value<'a> {
             stored: meta.stored,
             tags: item.tags(),
             unique: meta.unique(),
-        }
-    }
-}
-
-impl<'a> From<LeaseGet<'a>> for Leased<'a> {
-    fn from(found: LeaseGet<'a>) -> Self {
-        match found {
-            LeaseGet::Busy { is_own, stale, until } => {
-                Leased::Busy { is_own, stale: stale.map(Value::from), until }
-            }
-            LeaseGet::Granted { stale, token } => Leased::Granted { stale: stale.map(Value::from), token },
-            LeaseGet::Hit(item) => Leased::Hit(item.into()),
         }
     }
 }

@@ -86,6 +86,11 @@ impl Notes {
         Notes { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
     }
 
+    /// Whether no miss is noted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.oldest == self.next
+    }
+
     /// Notes a miss at `seq`; `held_off` makes it void from the start.
     pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, age: Age) {
         if age.implicit == Implicit::Off {
@@ -105,7 +110,7 @@ impl Notes {
 
     /// A hit or a fill by token: what the client stores next is no fill for the miss before.
     pub(crate) fn clear(&mut self, hash: u64, age: Age) {
-        if self.oldest == self.next || age.implicit == Implicit::Strict {
+        if age.implicit == Implicit::Strict {
             return;
         }
         if let Some(note) = self.find(hash, age) {

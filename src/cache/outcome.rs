@@ -7,6 +7,7 @@ use super::engine::Item;
 use super::expiry::Expiry;
 use super::tags::Tags;
 use super::token::Token;
+use super::{Leased, Value};
 
 /// How a store treats what is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -177,4 +178,17 @@ pub(crate) enum LeaseGet<'a> {
     Granted { stale: Option<Item<'a>>, token: Token },
     /// A live value.
     Hit(Item<'a>),
+}
+
+impl<'a> From<LeaseGet<'a>> for Leased<'a> {
+    #[inline(always)]
+    fn from(found: LeaseGet<'a>) -> Self {
+        match found {
+            LeaseGet::Busy { is_own, stale, until } => {
+                Leased::Busy { is_own, stale: stale.map(Value::from), until }
+            }
+            LeaseGet::Granted { stale, token } => Leased::Granted { stale: stale.map(Value::from), token },
+            LeaseGet::Hit(item) => Leased::Hit(item.into()),
+        }
+    }
 }

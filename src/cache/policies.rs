@@ -83,10 +83,12 @@ impl Decided {
 
     #[inline]
     pub(crate) fn with<R>(&self, act: impl FnOnce(&Policies) -> R) -> R {
-        match self.is_first.load(Ordering::Acquire) {
-            true => act(&self.first),
-            false => act(&self.last.load()),
-        }
+        let last = (!self.is_first.load(Ordering::Acquire)).then(|| self.last.load());
+        // Called in one place, it is part of its caller.
+        act(match &last {
+            Some(last) => last,
+            None => &self.first,
+        })
     }
 }
 

@@ -271,6 +271,7 @@ impl Engine {
     }
 
     /// A read that found this item, which is told as it was before.
+    #[inline(always)]
     pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
         let (mut head, shared) = match slot.place() {
             Place::Large(number) => self.large.get_mut(number).parts_mut(),
@@ -454,7 +455,7 @@ impl<'a> Item<'a> {
 
     /// The length of the value.
     fn value_bytes(&self) -> usize {
-        self.shared.map_or_else(|| self.head.value_bytes(), Bytes::len)
+        if let Some(value) = self.shared { value.len() } else { self.head.value_bytes() }
     }
 
     /// All that is told of it.
@@ -472,7 +473,7 @@ impl<'a> Item<'a> {
     /// The bytes themselves.
     #[inline(always)]
     pub(crate) fn value(&self) -> &'a [u8] {
-        self.shared.map_or_else(|| self.head.value(), Bytes::as_ref)
+        if let Some(value) = self.shared { value } else { self.head.value() }
     }
 }
 

@@ -76,7 +76,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Result<Filled, Refused> {
-        peer.notes.clear(key.hash, at.age());
+        at.clear_note(key, peer);
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
         let (tags, version) = match &fill {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),

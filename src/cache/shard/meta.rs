@@ -17,6 +17,7 @@ use crate::cache::value;
 
 impl Shard {
     /// `mg`
+    #[inline(always)]
     pub(crate) fn meta_get(
         &mut self,
         key: &Key,
@@ -25,8 +26,27 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> (Option<LeaseGet<'_>>, Refresh) {
-        let wants_lease = match self.state(key, at) {
-            State::Live(slot) => return self.meta_hit(key, slot, reading, peer, at),
+        match self.state(key, at) {
+            State::Live(slot) if reading.is_plain() => {
+                (Some(LeaseGet::Hit(self.hit(key, slot, peer, at))), Refresh::Undue)
+            }
+            State::Live(slot) => self.meta_hit(key, slot, reading, peer, at),
+            state @ (State::Absent | State::Stale(_)) => self.meta_miss(key, state, reading, since, peer, at),
+        }
+    }
+
+    #[inline(never)]
+    fn meta_miss(
+        &mut self,
+        key: &Key,
+        state: State,
+        reading: &Reading,
+        since: Seq,
+        peer: &mut Peer,
+        at: &At,
+    ) -> (Option<LeaseGet<'_>>, Refresh) {
+        let wants_lease = match state {
+            State::Live(_) => false,
             State::Stale(slot) => reading.lease.is_some() || reading.refresh.is_some() || self.is_soft(slot),
             // Who would renew a value that somebody else is loading has lost, too.
             State::Absent => {
@@ -157,6 +177,7 @@ impl Shard {
         Removed::Done
     }
 
+    #[inline(never)]
     fn meta_hit(
         &mut self,
         key: &Key,
@@ -165,11 +186,10 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> (Option<LeaseGet<'_>>, Refresh) {
-        peer.notes.clear(key.hash, at.age());
+        at.clear_note(key, peer);
         let second = at.now.seconds();
         if reading.expiry.is_none() && reading.refresh.is_none() {
-            let item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
-            return (Some(LeaseGet::Hit(item)), Refresh::Undue);
+            return (Some(LeaseGet::Hit(self.engine.item(slot))), Refresh::Undue);
         }
         let before = self.engine.item(slot);
         let (meta, was) = (before.meta(), (before.accessed, before.ends, before.is_fetched));

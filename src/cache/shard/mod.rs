@@ -141,6 +141,7 @@ impl Shard {
     }
 
     /// The live item of a key; a miss is noted.
+    #[inline(always)]
     pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: &At) -> Got<Item<'_>> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
@@ -267,8 +268,9 @@ impl Shard {
     }
 
     /// A read that found this item: what its reader stores next is no fill.
+    #[inline(always)]
     fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: &At) -> Item<'_> {
-        peer.notes.clear(key.hash, at.age());
+        at.clear_note(key, peer);
         self.engine.hit(slot, at.now.seconds())
     }
 
@@ -337,6 +339,14 @@ impl At<'_> {
     fn age(&self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
         Age { horizon: self.horizon(), implicit: self.policy.implicit, max, now: self.now.seconds() }
+    }
+
+    /// What the peer stores next is no fill for the miss before.
+    fn clear_note(&self, key: &Key, peer: &mut Peer) {
+        // Most have none, and need not know how old they may be.
+        if !peer.notes.is_empty() {
+            peer.notes.clear(key.hash, self.age());
+        }
     }
 
     /// The same item with another expiry. What it may live at most counts from when it was stored.
