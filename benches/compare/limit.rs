@@ -24,6 +24,15 @@ pub struct Limit {
     waker: Waker,
 }
 
+/// Who is answered.
+struct Peer {
+    /// Of an unfinished request.
+    lines: usize,
+    /// Bytes of replies.
+    owed: usize,
+    stream: TcpStream,
+}
+
 /// What it knows of the protocol.
 struct Fixed {
     /// Lines of a request.
@@ -34,8 +43,8 @@ struct Fixed {
 
 impl Limit {
     /// `None` if it does not know such requests.
-    pub fn start(row: &Row, fleet: &Fleet) -> io::Result<Option<Limit>> {
-        let Some(flags) = row.flags(Who::Limit) else { return Ok(None) };
+    pub fn start(row: &Row, fleet: &Fleet, keys: usize) -> io::Result<Option<Limit>> {
+        let Some(flags) = row.flags(Who::Limit, keys) else { return Ok(None) };
         let Some(leasehold) = fleet.of(Who::Leasehold) else { return Ok(None) };
         let fixed = Fixed::like(&leasehold.server, &flags)?;
         let listener = TcpListener::bind("127.0.0.1:0".parse().expect("it is an address"))?;
@@ -92,7 +101,7 @@ fn serve(
 ) -> io::Result<()> {
     cores.be_server();
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut connections: Vec<(TcpStream, usize)> = Vec::new();
+    let mut connections: Vec<Peer> = Vec::new();
     let replies = fixed.reply.repeat(REPLIES_MAX);
     let (mut events, mut inbox) = (Events::with_capacity(1024), vec![0; INBOX_BYTES]);
     while !ends.load(Ordering::Acquire) {
@@ -102,8 +111,7 @@ fn serve(
                 LISTENER => accept(&poll, &listener, &mut connections)?,
                 WAKER => {}
                 Token(index) => {
-                    let (stream, lines) = &mut connections[index];
-                    answer(stream, lines, fixed, &replies, &mut inbox);
+                    answer(&mut connections[index], fixed, &replies, &mut inbox);
                 }
             }
         }
@@ -111,13 +119,14 @@ fn serve(
     Ok(())
 }
 
-fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<(TcpStream, usize)>) -> io::Result<()> {
+fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<Peer>) -> io::Result<()> {
     loop {
         match listener.accept() {
             Ok((mut stream, _)) => {
                 stream.set_nodelay(true)?;
-                poll.registry().register(&mut stream, Token(connections.len()), Interest::READABLE)?;
-                connections.push((stream, 0));
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                poll.registry().register(&mut stream, Token(connections.len()), interest)?;
+                connections.push(Peer { lines: 0, owed: 0, stream });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -126,14 +135,17 @@ fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<(TcpStream,
 }
 
 /// One read, one write.
-fn answer(stream: &mut TcpStream, lines: &mut usize, fixed: &Fixed, replies: &[u8], inbox: &mut [u8]) {
+fn answer(peer: &mut Peer, fixed: &Fixed, replies: &[u8], inbox: &mut [u8]) {
     // Who closes his connection is not missed.
-    let bytes = stream.read(inbox).unwrap_or(0);
-    *lines += memchr::memchr_iter(b'\n', &inbox[..bytes]).count();
-    let requests = *lines / fixed.lines;
-    *lines %= fixed.lines;
-    let written = stream.write(&replies[..requests * fixed.reply.len()]).unwrap_or(0);
-    assert!(bytes == 0 || written == requests * fixed.reply.len(), "the socket has room for one batch");
+    let bytes = peer.stream.read(inbox).unwrap_or(0);
+    peer.lines += memchr::memchr_iter(b'\n', &inbox[..bytes]).count();
+    peer.owed += peer.lines / fixed.lines * fixed.reply.len();
+    peer.lines %= fixed.lines;
+    if peer.owed > 0 {
+        // What the socket had no room for ends within a reply.
+        let begin = (fixed.reply.len() - peer.owed % fixed.reply.len()) % fixed.reply.len();
+        peer.owed -= peer.stream.write(&replies[begin..begin + peer.owed]).unwrap_or(0);
+    }
 }
 
 /// More than are ever pipelined.

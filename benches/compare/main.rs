@@ -5,9 +5,9 @@
 //! one core and the generator to another, where there are two. The limit is a server that answers every request with the
 //! same bytes, from mio's epoll: nothing with sockets is faster.
 //!
-//! `-- --rows get/1,set/1 --rounds 5 --seconds 2`; `--growth` for other rows: more items, more connections; `--out DIR`
-//! writes `compare.json` and `compare.svg` there; `--test` makes it a moment that shows no more than that it works. Who is
-//! not installed is left out.
+//! `-- --rows get/1,set/1 --rounds 5 --seconds 2 --keys 10000`; `--growth` for other rows: more items, more connections;
+//! `--out DIR` writes `compare.json` and `compare.svg` there; `--test` makes it a moment that shows no more than that it
+//! works. Who is not installed is left out.
 
 mod idle;
 mod limit;
@@ -41,6 +41,10 @@ struct Arguments {
     /// Seconds of a round
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
+
+    /// Different keys, where the row does not say
+    #[arg(long, default_value_t = KEYS, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    keys: usize,
 
     /// Only these rows, parted by commas
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(ROWS.iter().chain(&GROWTH).map(|row| row.name)))]
@@ -140,7 +144,7 @@ fn measure(
     for (peer, plan) in &peers {
         preload(plan, &peer.server, interrupted, &mut |_| ())?;
     }
-    let limit = Limit::start(row, fleet)?;
+    let limit = Limit::start(row, fleet, arguments.keys)?;
     let mut line = Line::new(row);
     for _ in 0..arguments.rounds {
         for (peer, plan) in &peers {
@@ -178,7 +182,7 @@ fn round(
 
 /// `None` if that server does not know such requests.
 fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan> {
-    let flags = row.flags(who)?;
+    let flags = row.flags(who, arguments.keys)?;
     let line = format!("bench {flags} {extra} -d {} -w {}", arguments.seconds, arguments.seconds / 10.0);
     let mut plan = Options::parse_from(line.split_whitespace()).plan;
     if arguments.test {
@@ -186,6 +190,9 @@ fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan>
     }
     Some(plan)
 }
+
+/// More than the caches of a processor hold, as those of a cache server are.
+const KEYS: usize = 100_000;
 
 /// What is no time at all would be found out only once the servers run.
 fn seconds(text: &str) -> Result<f64, String> {

@@ -61,12 +61,13 @@ impl Unit {
 }
 
 impl Row {
-    /// What this one is asked.
-    pub fn flags(&self, who: Who) -> Option<String> {
+    /// What this one is asked, of so many keys unless the row says of how many.
+    pub fn flags(&self, who: Who, keys: usize) -> Option<String> {
         let of = |(other, flags): &(Who, Option<&'static str>)| (*other == who).then_some(*flags);
         let flags = self.others.iter().find_map(of).unwrap_or(Some(self.flags))?;
-        // The limit has one answer, so it is asked for one key.
-        Some(if who == Who::Limit { format!("{flags} -K 1") } else { flags.to_owned() })
+        // The limit has one answer, so it is asked for one key. The last word counts.
+        let more = if who == Who::Limit { " -K 1" } else { "" };
+        Some(format!("-K {keys} {flags}{more}"))
     }
 }
 
@@ -144,7 +145,7 @@ pub const ROWS: [Row; 15] = [
         name: "get-16k",
         machine: Machine::OneCoreEach,
         flags: "-m get -s 16384 -K 1000",
-        others: NO_LIMIT,
+        others: &[],
         unit: Unit::MegabytesRead,
         goal: Goal::All(&[(Who::Memcached, 1.2)]),
     },
