@@ -152,6 +152,26 @@ fn servers_are_compared() {
     servers.into_iter().for_each(leasehold::server::Server::stop);
 }
 
+/// All finished rounds were lost if a server had gone by the next one.
+#[test]
+fn what_was_measured_until_a_server_goes_is_told() {
+    let (server, gone) = (start(""), fake("END\r\n"));
+    let flags =
+        format!("--compare {},{gone} --rounds 3 -n 1 -c 1 -m get --no-preload --json -", server.address());
+    let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .arg("bench")
+        .args(flags.split_whitespace())
+        .output()
+        .expect("the binary starts");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let rounds = |nth: usize| report["servers"][nth]["rounds"].as_array().expect("a list").len();
+    assert_eq!((output.status.code(), rounds(0), rounds(1)), (Some(1), 2, 1));
+    let failure = report["failure"].as_str().expect("a sentence");
+    assert!(failure.starts_with(&format!("{gone}: ")), "{failure}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{failure}\n"));
+    server.stop();
+}
+
 #[test]
 fn wrong_answers_are_told_by_the_exit_code() {
     let server = start("-I 1k");

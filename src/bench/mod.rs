@@ -46,18 +46,15 @@ pub fn main(options: Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let told = measured(&options);
-    match told.as_ref().map(|report| (report.errors(), report.cut_short)) {
-        Ok((0, false)) => ExitCode::SUCCESS,
-        Ok((0, true)) => INTERRUPTED.into(),
-        Ok((errors, _)) => {
-            eprintln!("{errors} wrong answers");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let wrong = match &told {
+        Ok(Report { failure: Some(failure), .. }) => failure.clone(),
+        Ok(report) if report.errors() > 0 => format!("{} wrong answers", report.errors()),
+        Ok(Report { cut_short: true, .. }) => return INTERRUPTED.into(),
+        Ok(_) => return ExitCode::SUCCESS,
+        Err(error) => error.to_string(),
+    };
+    eprintln!("{wrong}");
+    ExitCode::FAILURE
 }
 
 fn measured(options: &Options) -> io::Result<Report> {
@@ -79,10 +76,10 @@ pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
     Ok(is_told)
 }
 
-/// Loads all servers in turn, round after round, unless it is cut short.
+/// Loads all servers in turn, round after round, until it is cut short or one of them cannot be measured any more.
 ///
 /// # Errors
-/// If one of them cannot be measured.
+/// If nothing was measured before.
 pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());
     let tells = options.progress || io::stderr().is_terminal();
@@ -98,15 +95,23 @@ pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, F
         }
     }
     let mut rounds = vec![Vec::new(); servers.len()];
-    for _ in 0..if options.compare.is_empty() { 1 } else { options.rounds } {
-        for (server, rounds) in servers.iter().zip(&mut rounds) {
-            if !is_cut_short.load(Ordering::Relaxed) {
-                let measured = run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress))?;
-                rounds.push(Round::new(&measured));
+    let count = if options.compare.is_empty() { 1 } else { options.rounds };
+    let failed = (0..count).flat_map(|_| servers.iter().enumerate()).find_map(|(nth, server)| {
+        if !is_cut_short.load(Ordering::Relaxed) {
+            match run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress)) {
+                Ok(measured) => rounds[nth].push(Round::new(&measured)),
+                Err(failure) => return Some(failure),
             }
         }
+        None
+    });
+    match failed {
+        Some(failure) if rounds.iter().all(Vec::is_empty) => Err(failure),
+        failed => {
+            let failure = failed.map(|failure| failure.to_string());
+            Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed), failure))
+        }
     }
-    Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed)))
 }
 
 /// Where results go as JSON: better to know before the run that they cannot than after it.

@@ -14,6 +14,8 @@ use super::tally::{Outcome, Tally, Verb};
 pub struct Report {
     /// Whether rounds are missing, and the last one is not whole.
     pub cut_short: bool,
+    /// Why rounds are missing, if a server could not be measured any more.
+    pub failure: Option<String>,
     /// Each of them, the one that others are compared with first.
     pub servers: Vec<ServerReport>,
 }
@@ -83,7 +85,12 @@ pub struct Latency {
 
 impl Report {
     /// Of the rounds of each server; those that have none are left out.
-    pub fn new(servers: &[Server], rounds: Vec<Vec<Round>>, cut_short: bool) -> Report {
+    pub fn new(
+        servers: &[Server],
+        rounds: Vec<Vec<Round>>,
+        cut_short: bool,
+        failure: Option<String>,
+    ) -> Report {
         let mut reports: Vec<ServerReport> = Vec::new();
         for (server, rounds) in servers.iter().zip(rounds).filter(|(_, rounds)| !rounds.is_empty()) {
             let requests_per_second = median(rounds.iter().map(|round| round.requests_per_second));
@@ -91,7 +98,7 @@ impl Report {
             let ratio = requests_per_second / first;
             reports.push(ServerReport { server: server.to_string(), requests_per_second, ratio, rounds });
         }
-        Report { cut_short, servers: reports }
+        Report { cut_short, failure, servers: reports }
     }
 
     /// Answers that no server should give.
@@ -153,6 +160,9 @@ impl Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         if self.cut_short && !self.servers.is_empty() {
             writeln!(to, "Cut short: rounds are missing, and the last one is not whole.")?;
+        }
+        if self.failure.is_some() {
+            writeln!(to, "Ended by a failure: rounds are missing.")?;
         }
         match &self.servers[..] {
             [] => writeln!(to, "Cut short before anything was measured."),
