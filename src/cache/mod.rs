@@ -80,7 +80,7 @@ pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Refus
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::Policies;
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
-pub use self::prefetch::Batch;
+pub use self::prefetch::{Access, Batch};
 pub use self::restart::{Former, Guard};
 pub use self::seq::{SEQ_BITS, Seq};
 pub use self::shadow::{Curve, FACTORS};

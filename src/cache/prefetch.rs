@@ -1,13 +1,22 @@
 //! Memory fetched before it is needed.
 //!
-//! A request looks at two lines of memory that no cache of the processor holds, one after the other: where its item is
-//! told to lie, and the item. One by one, requests that came together would wait for all of them in turn; that was half the
+//! A read looks at two lines of memory that no cache of the processor holds, one after the other: where its item is
+//! told to lie, and the item; a change looks at what guards the key, too. One by one, requests that came together would wait for all of them in turn; that was half the
 //! time of a get among a hundred thousand keys (docs/performance.md). So the lines of several are asked for at once.
 //!
 //! Deliberately absent: whatever could be seen. Nothing is read, counted or changed, and what is fetched in vain is only
 //! slower.
 
 use super::{Cache, Key};
+
+/// What will be done with a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// Its value is stored or voided.
+    Change,
+    /// Its value is read, if it has one.
+    Read,
+}
 
 /// The next few keys, hashed.
 pub struct Batch<'k> {
@@ -20,16 +29,19 @@ impl Cache {
     ///
     /// # Panics
     /// If one of them is no [`Cache::key`].
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Batch<'k> {
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (&'k [u8], Access)>) -> Batch<'k> {
         let mut batch = Batch { count: 0, keys: [Key { bytes: &[], hash: 0 }; KEYS_MAX] };
-        for (next, bytes) in batch.keys.iter_mut().zip(keys) {
-            *next = self.key(bytes).expect("only what may be a key");
+        let mut accesses = [Access::Read; KEYS_MAX];
+        for ((key, access), next) in batch.keys.iter_mut().zip(&mut accesses).zip(keys) {
+            *key = self.key(next.0).expect("only what may be a key");
+            *access = next.1;
             batch.count += 1;
         }
         // One alone would be fetched no sooner than it is needed.
         if let keys @ [_, _, ..] = batch.keys() {
-            keys.iter().for_each(|key| self.shards[self.shard_of(key.hash)].lock().prefetch_places(key.hash));
-            keys.iter().for_each(|key| self.shards[self.shard_of(key.hash)].lock().prefetch_item(key.hash));
+            let shard = |key: &Key| self.shards[self.shard_of(key.hash)].lock();
+            keys.iter().zip(accesses).for_each(|(key, access)| shard(key).prefetch_places(key.hash, access));
+            keys.iter().for_each(|key| shard(key).prefetch_item(key.hash));
         }
         batch
     }

@@ -19,7 +19,8 @@ mod watching;
 use self::session::Turn;
 use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags, Value,
+    Access, Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags,
+    Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -155,7 +156,7 @@ impl Command<'_> {
             };
         }
         loop {
-            let batch = self.cache.prefetch(*keys);
+            let batch = self.cache.prefetch({ *keys }.map(|key| (key, Access::Read)));
             for key in batch.keys() {
                 if self.output.is_full() {
                     return Flow::Pause;

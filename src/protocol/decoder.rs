@@ -30,6 +30,15 @@ pub struct Decoder {
     value_bytes_max: usize,
 }
 
+/// What can be told of a request before it is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Upcoming<'a> {
+    /// Whether it does no more than read.
+    pub is_read: bool,
+    /// Its first key.
+    pub key: &'a [u8],
+}
+
 #[derive(Debug)]
 enum State {
     Line,
@@ -166,15 +175,14 @@ impl Decoder {
         }
     }
 
-    /// The first keys of the requests that are here, for whoever wants to prepare for them. Of what is wrong it may say
-    /// something wrong.
-    pub fn upcoming(&self) -> impl Iterator<Item = &[u8]> {
+    /// The requests that are here, for whoever wants to prepare for them. Of what is wrong it may say something wrong.
+    pub fn upcoming(&self) -> impl Iterator<Item = Upcoming<'_>> {
         let is_line = matches!(self.state, State::Line);
         let mut rest = if is_line { &self.buffer[self.done + self.used..] } else { &[] };
         iter::from_fn(move || {
-            let (key, length) = fast::ahead(rest)?;
+            let (next, length) = fast::ahead(rest)?;
             rest = rest.get(length..).unwrap_or_default();
-            Some(key)
+            Some(next)
         })
     }
 

@@ -7,6 +7,7 @@
 //! Deliberately absent: refusals. What is wrong with a line only the grammar tells.
 
 use super::KEYS_LINE_BYTES_MAX;
+use super::decoder::Upcoming;
 use super::grammar::{BLOCK_BYTES_MAX, Header, KEY_BYTES_MAX, KEYS_PER_GET_MAX, Line, META_WORDS_MAX, Verb};
 use super::meta::{self, Meta};
 use super::request::{CasUnique, Keys, Request};
@@ -37,10 +38,10 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
     }
 }
 
-/// The first key of the request that the buffer begins with, and where the next request begins, if it is there.
+/// What the buffer begins with, and where the next request begins, if it is there.
 ///
 /// It looks no closer than that takes: what it says of a request that is wrong may be wrong.
-pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
+pub(super) fn ahead(buffer: &[u8]) -> Option<(Upcoming<'_>, usize)> {
     let (hot, mut words) = verb(buffer)?;
     let (key, rest) = (words.key()?, words.rest);
     let line = if rest.starts_with(b"\r\n") { 2 } else { memchr::memchr(b'\n', rest)? + 1 };
@@ -50,7 +51,8 @@ pub(super) fn ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
         // The line ends with it, most likely.
         Hot::LeaseSet | Hot::Set => last_number(rest[..line].trim_ascii_end())? + BLOCK_END_BYTES,
     };
-    Some((key, buffer.len() - rest.len() + line + block))
+    let is_read = matches!(hot, Hot::Get | Hot::Gets | Hot::MetaGet);
+    Some((Upcoming { is_read, key }, buffer.len() - rest.len() + line + block))
 }
 
 /// The verbs that are looked for, each with a key behind it.
@@ -309,18 +311,20 @@ mod tests {
 
     #[test]
     fn the_keys_of_what_follows_are_known_before_it_is_read() {
-        for request in [
-            "get k\r\n",
-            "get k other\n",
-            "mg k v f\r\n",
-            "delete k noreply\r\n",
-            "set k 0 0 5 noreply\r\nv\nget\r\n",
-            "set k 0 0 1\nv\r\n",
-            "lease-set k 12345 0 0 1\r\nv\r\n",
-            "ms k 1 T0\r\nv\r\n",
+        for (is_read, request) in [
+            (true, "get k\r\n"),
+            (true, "get k other\n"),
+            (true, "mg k v f\r\n"),
+            (false, "delete k noreply\r\n"),
+            (false, "lease-get k\r\n"),
+            (false, "set k 0 0 5 noreply\r\nv\nget\r\n"),
+            (false, "set k 0 0 1\nv\r\n"),
+            (false, "lease-set k 12345 0 0 1\r\nv\r\n"),
+            (false, "ms k 1 T0\r\nv\r\n"),
         ] {
             let text = [request, "get next\r\n"].concat();
-            assert_eq!(ahead(text.as_bytes()), Some((&b"k"[..], request.len())), "{request}");
+            let told = (Upcoming { is_read, key: b"k" }, request.len());
+            assert_eq!(ahead(text.as_bytes()), Some(told), "{request}");
         }
         for text in ["", "get", "get k", "stats\r\n", "set k 0 0 x\r\n", "set k\r\n", "set \r\n"] {
             assert_eq!(ahead(text.as_bytes()), None, "{text}");

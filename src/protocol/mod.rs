@@ -18,7 +18,7 @@ mod request;
 mod scan;
 
 pub use self::admin::{Dump, DumpForm, Statistics, Watched};
-pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::decoder::{Decoder, Upcoming, VALUE_APART_BYTES_MIN};
 pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::listed::Listed;
 pub use self::meta::{CountMode, Flags, Meta, SetMode};

@@ -32,6 +32,7 @@ use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
 use crate::cache::policies::Policies;
 use crate::cache::policy::Policy;
+use crate::cache::prefetch::Access;
 use crate::cache::restart::Guard;
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::token::Mint;
@@ -121,11 +122,13 @@ impl Shard {
     }
 
     /// Has the processor fetch all that a key has a place of its own in, but for its item.
-    pub(crate) fn prefetch_places(&self, hash: u64) {
+    pub(crate) fn prefetch_places(&self, hash: u64, access: Access) {
         self.engine.prefetch_slot(hash);
-        self.voids.prefetch(hash);
-        self.superseded.prefetch(hash);
-        self.leases.prefetch(hash);
+        if access == Access::Change {
+            self.voids.prefetch(hash);
+            self.superseded.prefetch(hash);
+            self.leases.prefetch(hash);
+        }
     }
 
     /// Has the processor fetch the item of a key, most likely.

@@ -3,7 +3,9 @@
 //! What a peer does not read is bounded: nothing more is read from it, and no more than one reply above the limit is
 //! written for it, until it has taken what waits.
 
-use std::future::{pending, poll_fn};
+mod waiting;
+
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -17,11 +19,11 @@ use tokio::time;
 
 use super::clients::Client;
 use super::{Service, buffers, logging};
-use crate::cache::Key;
+use crate::cache::Access;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State, Verb};
-use crate::protocol::{Decoder, Output, Refusal, Request};
+use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
 
 /// What a connection consists of, beside what it has read.
 ///
@@ -138,7 +140,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             let (mut in_turn, mut fetched) = (0, 0);
             loop {
                 if pipelines && fetched == 0 {
-                    fetched = self.service.cache.prefetch(decoder.upcoming()).keys().len();
+                    fetched = self.service.cache.prefetch(decoder.upcoming().map(access)).keys().len();
                 }
                 fetched = fetched.saturating_sub(1);
                 let was_locked = self.session.is_locked();
@@ -331,17 +333,6 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 
-    /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.
-    async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
-        let Peer { early, service, session, stream, .. } = self;
-        self.connection.is(State::Waiting);
-        tokio::select! {
-            () = lease_ends(service, session, key, until, now) => {}
-            () = hang_up(stream, early) => session.stop_waiting(),
-            _ = service.stop.told() => session.stop_waiting(),
-        }
-    }
-
     /// Lets one who gave a wrong password wait for the answer, the longer the more wrong ones came from where he is.
     async fn slow_down(&self, now: Now) {
         let client = Client::of(&self.connection.address);
@@ -438,34 +429,8 @@ fn warn_of_binary() {
     );
 }
 
-/// Sleeps until the lease of the key has ended, or until the deadline.
-async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: u64, now: Now) {
-    let (cache, peer) = (&service.cache, session.peer());
-    let mut is_waiting = false;
-    let ended = poll_fn(|context| {
-        // Woken, or told that there is nothing to wait for.
-        if is_waiting || !cache.wait(key, peer, context.waker(), service.now()) {
-            return Poll::Ready(());
-        }
-        is_waiting = true;
-        Poll::Pending
-    });
-    let left = Duration::from_millis(until.saturating_sub(now.millis));
-    let _ = time::timeout(left, ended).await;
-    cache.stop_waiting(key, peer);
-}
-
-/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind
-/// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
-async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
-    while early.len() < EARLY_BYTES_MAX {
-        let missing = EARLY_BYTES_MAX - early.len();
-        let mut space = (&mut *early).limit(missing);
-        if !matches!(stream.read_buf(&mut space).await, Ok(1..)) {
-            return;
-        }
-    }
-    pending().await
+fn access(Upcoming { key, is_read }: Upcoming<'_>) -> (&[u8], Access) {
+    (key, if is_read { Access::Read } else { Access::Change })
 }
 
 /// Reads once: what came early, if anything did, else from the peer.
@@ -493,8 +458,6 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
 /// How long, and for how many bytes, a peer that was told to go is listened to.
 const HANG_UP_AFTER: Duration = Duration::from_millis(500);
 const HANG_UP_BYTES_MAX: u64 = 4 << 20;
-/// What is read from a connection whose request waits.
-const EARLY_BYTES_MAX: usize = 16 * 1024;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
 const WRITE_SLICES: usize = 16;
 

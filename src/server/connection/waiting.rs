@@ -1,0 +1,62 @@
+//! A request that waits for a lease, while its peer is listened to.
+
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time;
+
+use super::Peer;
+use crate::cache::Key;
+use crate::clock::Now;
+use crate::command::Session;
+use crate::metrics::State;
+use crate::server::Service;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+    /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.
+    pub(super) async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
+        let Peer { early, service, session, stream, .. } = self;
+        self.connection.is(State::Waiting);
+        tokio::select! {
+            () = lease_ends(service, session, key, until, now) => {}
+            () = hang_up(stream, early) => session.stop_waiting(),
+            _ = service.stop.told() => session.stop_waiting(),
+        }
+    }
+}
+
+/// Sleeps until the lease of the key has ended, or until the deadline.
+async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: u64, now: Now) {
+    let (cache, peer) = (&service.cache, session.peer());
+    let mut is_waiting = false;
+    let ended = poll_fn(|context| {
+        // Woken, or told that there is nothing to wait for.
+        if is_waiting || !cache.wait(key, peer, context.waker(), service.now()) {
+            return Poll::Ready(());
+        }
+        is_waiting = true;
+        Poll::Pending
+    });
+    let left = Duration::from_millis(until.saturating_sub(now.millis));
+    let _ = time::timeout(left, ended).await;
+    cache.stop_waiting(key, peer);
+}
+
+/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind
+/// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
+async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
+    while early.len() < EARLY_BYTES_MAX {
+        let missing = EARLY_BYTES_MAX - early.len();
+        let mut space = (&mut *early).limit(missing);
+        if !matches!(stream.read_buf(&mut space).await, Ok(1..)) {
+            return;
+        }
+    }
+    pending().await
+}
+
+/// What is read from a connection whose request waits.
+const EARLY_BYTES_MAX: usize = 16 * 1024;
