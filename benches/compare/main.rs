@@ -19,11 +19,14 @@ mod rows;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use leasehold::bench::{Options, Plan, Round, Server, interrupt, preload, run};
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag;
 
 use crate::limit::Limit;
 use crate::peers::{Cores, Fleet, Peer, Who};
@@ -43,7 +46,7 @@ struct Arguments {
     seconds: f64,
 
     /// Different keys, where the row does not say
-    #[arg(long, default_value_t = KEYS, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = KEYS, value_parser = RangedU64ValueParser::<usize>::new().range(1..=KEYS_MAX))]
     keys: usize,
 
     /// Only these rows, parted by commas
@@ -88,6 +91,7 @@ fn main() -> io::Result<()> {
     idle::allow_connections()?;
     // The servers end with this function, also if it panics: a signal must not end it before.
     let interrupted = interrupt()?;
+    flag::register(SIGTERM, Arc::clone(&interrupted))?;
     let cores = Cores::find();
     if !cores.are_pinned() {
         println!("nothing is pinned: that takes two cores");
@@ -96,9 +100,7 @@ fn main() -> io::Result<()> {
     for (machine, cores, threads) in
         [(Machine::OneCoreEach, cores, 1), (Machine::TwoThreads, cores.free(), 2)]
     {
-        let rows =
-            ROWS.iter().filter(|_| !arguments.growth).chain(GROWTH.iter().filter(|_| arguments.grows()));
-        let rows: Vec<&Row> = rows.filter(|row| row.machine == machine && arguments.wants(row)).collect();
+        let rows: Vec<&Row> = arguments.rows().filter(|row| row.machine == machine).collect();
         let is_over = || interrupted.load(Ordering::Relaxed);
         if rows.is_empty() || is_over() {
             continue;
@@ -135,7 +137,10 @@ fn measure(
     if let Unit::BytesEach(connections) = row.unit {
         return idle(row, fleet, connections).map(Some);
     }
-    let Some(rate) = results.rate(row) else { return Ok(None) };
+    let Some(rate) = results.rate(row) else {
+        println!("{} is left out: it takes memcached's rate of get/1", row.name);
+        return Ok(None);
+    };
     // Who has a core of his own need not be woken; on another machine it would not be the server that pays for that.
     let extra = if fleet.cores.are_pinned() { rate + " --spin" } else { rate };
     let plan = |who| plan(row, who, arguments, &extra);
@@ -193,6 +198,8 @@ fn plan(row: &Row, who: Who, arguments: &Arguments, extra: &str) -> Option<Plan>
 
 /// More than the caches of a processor hold, as those of a cache server are.
 const KEYS: usize = 100_000;
+/// As many as the servers have room for: a get that misses costs less.
+const KEYS_MAX: u64 = 4_000_000;
 
 /// What is no time at all would be found out only once the servers run.
 fn seconds(text: &str) -> Result<f64, String> {
@@ -203,12 +210,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    /// A test shows all.
-    fn grows(&self) -> bool {
-        self.growth || self.test
-    }
-
-    fn wants(&self, row: &Row) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)
+    /// Those that are named; else all of one kind, and a test shows both.
+    fn rows(&self) -> impl Iterator<Item = &'static Row> {
+        let is_wanted = |row: &Row, by_kind| match self.rows.is_empty() {
+            true => by_kind,
+            false => self.rows.iter().any(|name| name == row.name),
+        };
+        let rows = ROWS.iter().filter(move |row| is_wanted(row, !self.growth));
+        rows.chain(GROWTH.iter().filter(move |row| is_wanted(row, self.growth || self.test)))
     }
 }
