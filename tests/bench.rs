@@ -205,6 +205,20 @@ fn what_is_no_answer_ends_it() {
     assert_eq!((told.code, told.errors), (1, format!("{address}: it has closed a connection\n")));
 }
 
+/// `leasehold bench 2>&1 | head` panicked.
+#[test]
+fn who_cannot_even_complain_fails_as_others_do() {
+    let full = || std::fs::File::create("/dev/full").expect("Linux has it");
+    let status = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["bench", &fake("").to_string()])
+        .args("-n 1 -c 1 -m get --no-preload --progress".split_whitespace())
+        .stdout(full())
+        .stderr(full())
+        .status()
+        .expect("the binary starts");
+    assert_eq!(status.code(), Some(1));
+}
+
 /// The first SIGINT.
 #[test]
 fn what_was_measured_until_it_is_cut_short_is_told() {

@@ -22,6 +22,7 @@ mod source;
 mod tally;
 mod worker;
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub fn main(options: Options) -> ExitCode {
         Ok(_) => return ExitCode::SUCCESS,
         Err(error) => error.to_string(),
     };
-    eprintln!("{wrong}");
+    say(wrong);
     ExitCode::FAILURE
 }
 
@@ -62,6 +63,11 @@ fn measured(options: &Options) -> io::Result<Report> {
     let report = measure(options, &*interrupt()?)?;
     tell(&report, json)?;
     Ok(report)
+}
+
+/// To whoever listens: the standard error may be closed, or a pipe that nobody reads any more.
+fn say(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// Set by the first SIGINT from now on; the second ends the process.
@@ -85,7 +91,7 @@ pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, F
     let tells = options.progress || io::stderr().is_terminal();
     let tell = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
         if tells {
-            eprintln!("{server}: {doing}{seconds} s, {requests} requests a second");
+            say(format_args!("{server}: {doing}{seconds} s, {requests} requests a second"));
         }
     };
     if !plan.no_preload {
