@@ -85,8 +85,10 @@ impl Fixed {
         client.write_all(b"get bench:000000000000000000\r\n")?;
         let (mut reply, mut piece) = (Vec::new(), [0; 1024]);
         while !reply.ends_with(b"END\r\n") {
-            let bytes = client.read(&mut piece)?;
-            reply.extend_from_slice(&piece[..bytes]);
+            match client.read(&mut piece)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                bytes => reply.extend_from_slice(&piece[..bytes]),
+            }
         }
         Ok(Fixed { lines: 1, reply })
     }

@@ -118,7 +118,8 @@ fn main() -> io::Result<()> {
         }
     }
     println!("\n{results}");
-    if let Some(folder) = &arguments.out {
+    // Half a table is no reason to overwrite a whole one.
+    if let Some(folder) = arguments.out.as_ref().filter(|_| !interrupted.load(Ordering::Relaxed)) {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("compare.json"), results.json())?;
         fs::write(folder.join("compare.svg"), plot::svg(&results))?;

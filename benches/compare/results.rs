@@ -90,9 +90,10 @@ impl Line {
         Some(median(figures))
     }
 
-    /// leasehold's figure divided by another's.
+    /// leasehold's figure divided by another's, unless that one answered nothing.
     fn ratio(&self, who: Who) -> Option<f64> {
-        Some(self.figure(Who::Leasehold)? / self.figure(who)?)
+        let other = self.figure(who).filter(|figure| *figure > 0.0)?;
+        Some(self.figure(Who::Leasehold)? / other)
     }
 
     /// Whether the goal is reached, as far as the peers it speaks of are there.
