@@ -39,6 +39,15 @@ impl Keys {
         hasher.write(bytes);
         hasher.finish()
     }
+
+    /// Of a value with its client flags, for this key only.
+    pub(crate) fn hash_value(&self, key: u64, flags: u32, value: &[u8]) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u64(key);
+        hasher.write_u32(flags);
+        hasher.write(value);
+        hasher.finish()
+    }
 }
 
 /// The longest key, in bytes (memcached's `KEY_MAX_LENGTH`).

@@ -177,7 +177,7 @@ impl Cache {
     ) -> (Store, Option<Kept>) {
         let _room = self.make_room(key.hash, draft.value.len(), now);
         let done = self.locked(key, now, |shard, at| shard.meta_store(key, mode, joining, draft, peer, at));
-        self.follow(key, matches!(done.0, Store::Refused | Store::Stored { .. }), now);
+        self.follow(key, matches!(done.0, Store::Refused(_) | Store::Stored { .. }), now);
         done
     }
 

@@ -13,6 +13,7 @@ mod counts;
 mod engine;
 mod evicted;
 mod expiry;
+mod fence;
 mod holdoffs;
 mod invalidate;
 mod key;
@@ -20,7 +21,6 @@ mod known;
 mod leases;
 mod listing;
 mod meta;
-mod notes;
 mod outcome;
 mod peer;
 mod policies;
@@ -50,8 +50,9 @@ use self::broad::Broad;
 use self::budget::{Budget, Layout};
 use self::engine::{Engine, Item};
 use self::evicted::Collected;
+use self::fence::{Classes, Sessions};
 use self::key::Keys;
-use self::policies::Decided;
+use self::policies::{Decided, Governed};
 use self::seq::SeqClock;
 use self::shadow::Shadow;
 use self::shard::{At, Left, Shard};
@@ -75,10 +76,12 @@ pub use self::listing::Entry;
 pub use self::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
-pub use self::notes::NOTES_MAX;
-pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Refused, Store};
+pub use self::fence::classes::ClassCounts;
+pub use self::fence::notes::NOTES_MAX;
+pub use self::fence::origin::Origin;
+pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Reason, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
-pub use self::policies::Policies;
+pub use self::policies::{LoadTime, Policies};
 pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
 pub use self::prefetch::{Access, Batch};
 pub use self::restart::{Former, Guard};
@@ -94,6 +97,7 @@ pub struct Cache {
     ages: Ages,
     broad: Broad,
     budget: Arc<Budget>,
+    classes: Classes,
     clock: SeqClock,
     config: Config,
     evicted: Mutex<Collected>,
@@ -103,6 +107,7 @@ pub struct Cache {
     policies: Decided,
     /// The shard that gives room next.
     rotor: AtomicUsize,
+    sessions: Sessions,
     shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
     /// Who sleeps until the lease of a key (by its hash) has ended.
@@ -183,12 +188,14 @@ impl Cache {
         Cache {
             ages: Ages::new(&clock),
             broad: Broad::new(config.names_max(), keys.clone()),
+            classes: Classes::new(),
             clock,
             evicted: Mutex::new(Collected::default()),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             peers: AtomicU64::new(1),
             policies: Decided::new(config.policies.clone()),
             rotor: AtomicUsize::new(0),
+            sessions: Sessions::default(),
             shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
             waiters: DashMap::new(),
@@ -210,6 +217,7 @@ impl Cache {
 
     /// A new party; see [`Peer`].
     pub fn peer(&self) -> Peer {
+        self.sessions.enter(&self.clock);
         Peer::new(self.peers.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -217,6 +225,9 @@ impl Cache {
     pub fn leave(&self, peer: &mut Peer, now: Now) {
         for (hash, seq) in peer.take_held() {
             self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
+        }
+        if std::mem::take(&mut peer.is_open) {
+            self.sessions.leave(&self.clock);
         }
     }
 
@@ -332,7 +343,7 @@ impl Cache {
     pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
         let _room = self.make_room(key.hash, draft.value.len(), now);
         let done = self.locked(key, now, |shard, at| shard.store(key, mode, draft, peer, at));
-        self.follow(key, matches!(done, Store::Refused | Store::Stored { .. }), now);
+        self.follow(key, matches!(done, Store::Refused(_) | Store::Stored { .. }), now);
         done
     }
 
@@ -357,10 +368,16 @@ impl Cache {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
     }
 
+    /// What is known of the classes of keys that plain sets were judged in.
+    pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
+        self.classes.counts(now)
+    }
+
     /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.
     pub fn reset_counts(&self) {
         self.shards.iter().for_each(|shard| shard.lock().reset_counts());
         self.shadow.reset();
+        self.classes.reset_counts();
     }
 
     /// How well caches of other sizes would do.
@@ -383,14 +400,16 @@ impl Cache {
     #[inline(always)]
     fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies.with(|policies| {
-            self.locked_under(key.hash, &self.at(policies.of(key.bytes), policies, now), act)
+            let (governed, prefix) = policies.governed(key.bytes);
+            self.locked_under(key.hash, &self.at(governed, prefix, policies, now), act)
         })
     }
 
     /// Does one thing under the lock of the shard that a hash belongs to.
     fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
-        self.policies
-            .with(|policies| self.locked_under(hash, &self.at(policies.general(), policies, now), act))
+        self.policies.with(|policies| {
+            self.locked_under(hash, &self.at(policies.general_governed(), None, policies, now), act)
+        })
     }
 
     /// As [`Cache::in_shard`], and wakes whoever must hear of it after.
@@ -437,16 +456,28 @@ impl Cache {
         (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
     }
 
-    fn at<'a>(&'a self, policy: &'a Policy, policies: &'a Policies, now: Now) -> At<'a> {
+    fn at<'a>(
+        &'a self,
+        governed: &'a Governed,
+        prefix: Option<&'a [u8]>,
+        policies: &'a Policies,
+        now: Now,
+    ) -> At<'a> {
+        let Governed { learned, policy } = governed;
         At {
             ages: &self.ages,
             broad: &self.broad,
+            classes: &self.classes,
             clock: &self.clock,
+            learned,
             lease_window: policy.lease_window,
             mint: &self.mint,
             now,
+            overall: &policies.general_governed().learned,
             policies,
             policy,
+            prefix,
+            sessions: &self.sessions,
             value_bytes_max: self.config.value_bytes_max,
         }
     }

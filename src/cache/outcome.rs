@@ -71,14 +71,29 @@ pub enum Fill<'a> {
 /// How the fence for clients without leases saw a store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fence {
-    /// The connection had not missed the key: a plain store.
+    /// Loads that began before the newest invalidation may be running, but more sets brought this value than they can have.
+    Confirmed,
+    /// It answers no miss: a write.
     None,
     /// It would have been refused, but the policy only observes.
     Observed,
-    /// No void since the miss.
+    /// It answers a miss, and no load that may be running began before an invalidation.
     Passed,
-    /// A void since the miss.
-    Refused,
+}
+
+/// Why the fence refused a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// Misses of the key were forgotten for want of room, or the process that remembered them has ended.
+    Closed,
+    /// A load that began before the newest invalidation may have brought the value.
+    Doubt,
+    /// The key is held off, or was when it was missed.
+    HeldOff,
+    /// It answers a miss that is older than a load may take, and the key was invalidated since.
+    Late,
+    /// The connection missed the key before its newest invalidation.
+    Note,
 }
 
 /// What became of a store.
@@ -95,7 +110,7 @@ pub enum Store {
     /// A newer version of its row was spoken of.
     Outdated,
     /// The fence refused it; nothing is kept, and nothing older is served.
-    Refused,
+    Refused(Reason),
     /// It is the live value now.
     Stored {
         /// What the fence had to say.
@@ -169,26 +184,35 @@ pub enum NotCounted {
     NotANumber,
 }
 
-/// What a lease-get finds.
+/// What a lease-get finds; `V` is how values are shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum LeaseGet<'a> {
+pub(crate) enum LeaseGet<V> {
     /// Somebody is loading it, or the key is held off, until at most then (monotonic milliseconds).
-    Busy { is_own: bool, stale: Option<Item<'a>>, until: u64 },
+    Busy { is_own: bool, stale: Option<V>, until: u64 },
     /// The lease is the caller's.
-    Granted { stale: Option<Item<'a>>, token: Token },
+    Granted { stale: Option<V>, token: Token },
     /// A live value.
-    Hit(Item<'a>),
+    Hit(V),
 }
 
-impl<'a> From<LeaseGet<'a>> for Leased<'a> {
+impl<V> LeaseGet<V> {
     #[inline(always)]
-    fn from(found: LeaseGet<'a>) -> Self {
-        match found {
-            LeaseGet::Busy { is_own, stale, until } => {
-                Leased::Busy { is_own, stale: stale.map(Value::from), until }
-            }
-            LeaseGet::Granted { stale, token } => Leased::Granted { stale: stale.map(Value::from), token },
-            LeaseGet::Hit(item) => Leased::Hit(item.into()),
+    pub(crate) fn map<W>(self, map: impl FnOnce(V) -> W) -> LeaseGet<W> {
+        match self {
+            LeaseGet::Busy { is_own, stale, until } => LeaseGet::Busy { is_own, stale: stale.map(map), until },
+            LeaseGet::Granted { stale, token } => LeaseGet::Granted { stale: stale.map(map), token },
+            LeaseGet::Hit(value) => LeaseGet::Hit(map(value)),
+        }
+    }
+}
+
+impl<'a> From<LeaseGet<Item<'a>>> for Leased<'a> {
+    #[inline(always)]
+    fn from(found: LeaseGet<Item<'a>>) -> Self {
+        match found.map(Value::from) {
+            LeaseGet::Busy { is_own, stale, until } => Leased::Busy { is_own, stale, until },
+            LeaseGet::Granted { stale, token } => Leased::Granted { stale, token },
+            LeaseGet::Hit(value) => Leased::Hit(value),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! What the cache remembers of one connection, or of one thread of an embedding program.
 
-use super::notes::Notes;
+use std::sync::Arc;
+
+use super::fence::notes::Notes;
+use super::fence::origin::Origin;
 use super::seq::Seq;
+use crate::clock::Now;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
@@ -11,13 +15,41 @@ pub struct Peer {
     /// The last void of a key that it has made.
     pub(crate) newest_void: Seq,
     pub(crate) notes: Notes,
+    /// Whether it has sent a request before it had the reply to the last one.
+    pub(crate) has_pipelined: bool,
+    /// Until it has left.
+    pub(crate) is_open: bool,
+    /// Where it comes from.
+    pub(crate) origin: Arc<Origin>,
     /// Hash and point of the leases it was granted lately, oldest first.
     held: Vec<(u64, Seq)>,
 }
 
 impl Peer {
     pub(crate) fn new(id: u64) -> Self {
-        Peer { id, newest_void: Seq::ZERO, notes: Notes::new(), held: Vec::new() }
+        Peer {
+            id,
+            newest_void: Seq::ZERO,
+            notes: Notes::new(),
+            has_pipelined: false,
+            is_open: true,
+            origin: Arc::default(),
+            held: Vec::new(),
+        }
+    }
+
+    /// It comes from the same address as others: if one of them turns out to be shared, all are taken for shared.
+    pub fn comes_from(&mut self, origin: Arc<Origin>) {
+        self.origin = origin;
+    }
+
+    /// It sends requests before it has the replies to those before them, as only a shared connection does.
+    #[inline]
+    pub fn pipelines(&mut self, now: Now) {
+        if !self.has_pipelined {
+            self.has_pipelined = true;
+            self.origin.shares(now);
+        }
     }
 
     /// Its number, which no other peer of this cache has.

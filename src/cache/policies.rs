@@ -6,18 +6,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use super::Cache;
-use super::policy::{Implicit, Policy};
+use super::fence::LoadTimes;
+use super::policy::{Implicit, Policy, load_time_ms};
 
 /// The policies of a cache.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Policies {
-    /// Of keys that no prefix fits.
-    default: Policy,
+    /// Of keys that no prefix fits. What is learned there is learned from all keys.
+    default: Governed,
     /// For how many seconds a soft void keeps copies at most.
     longest_kept: u32,
     /// The longest first.
-    prefixes: Vec<(Box<[u8]>, Policy)>,
+    prefixes: Vec<(Box<[u8]>, Governed)>,
 }
+
+/// A policy, and what was learned of the keys under it.
+#[derive(Clone, Debug)]
+pub(crate) struct Governed {
+    pub(crate) learned: Arc<LoadTimes>,
+    pub(crate) policy: Policy,
+}
+
+/// How long loads of some keys take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LoadTime {
+    /// How long one is expected to take at most, in milliseconds.
+    pub max_ms: u32,
+    /// Loads that were timed lately.
+    pub samples: u64,
+}
+
+impl PartialEq for Policies {
+    fn eq(&self, other: &Self) -> bool {
+        self.general() == other.general() && self.prefixes().eq(other.prefixes())
+    }
+}
+
+impl Eq for Policies {}
 
 impl Policies {
     /// One for all keys but those that begin with one of the prefixes, whatever these end in.
@@ -26,7 +51,37 @@ impl Policies {
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let all = prefixes.iter().map(|(_, policy)| policy).chain([&default]);
         let longest_kept = all.map(Policy::kept_seconds).max().unwrap_or_default();
-        Policies { default, longest_kept, prefixes }
+        let prefixes = prefixes.into_iter().map(|(prefix, policy)| (prefix, Governed::new(policy)));
+        Policies { prefixes: prefixes.collect(), default: Governed::new(default), longest_kept }
+    }
+
+    /// Goes on with what others have learned.
+    fn learned_from(mut self, others: &Policies) -> Self {
+        self.default.learned = Arc::clone(&others.default.learned);
+        for (prefix, governed) in &mut self.prefixes {
+            if let Some((_, other)) = others.prefixes.iter().find(|(other, _)| other == prefix) {
+                governed.learned = Arc::clone(&other.learned);
+            }
+        }
+        self
+    }
+
+    /// The policy of a key with what was learned there, and its prefix if it is not the general one.
+    #[inline]
+    pub(crate) fn governed(&self, key: &[u8]) -> (&Governed, Option<&[u8]>) {
+        self.find(key).map_or((&self.default, None), |(prefix, governed)| (governed, Some(&**prefix)))
+    }
+
+    pub(crate) fn general_governed(&self) -> &Governed {
+        &self.default
+    }
+
+    /// How long loads take under a policy: the general one, or that of this prefix.
+    pub fn load_time(&self, prefix: Option<&[u8]>) -> LoadTime {
+        let named = prefix.and_then(|prefix| self.prefixes.iter().find(|(other, _)| **other == *prefix));
+        let Governed { learned, policy } = named.map_or(&self.default, |(_, governed)| governed);
+        let max_ms = load_time_ms(policy, &[learned, &self.default.learned]);
+        LoadTime { max_ms, samples: learned.count() }
     }
 
     pub(crate) fn longest_kept(&self) -> u32 {
@@ -36,7 +91,7 @@ impl Policies {
     /// The policy of a key.
     #[inline]
     pub fn of(&self, key: &[u8]) -> &Policy {
-        self.find(key).map_or(&self.default, |(_, policy)| policy)
+        &self.governed(key).0.policy
     }
 
     /// The prefix of the policy that a key is under, if it is not the general one.
@@ -46,17 +101,23 @@ impl Policies {
 
     /// The policy of keys that no prefix fits.
     pub fn general(&self) -> &Policy {
-        &self.default
+        &self.default.policy
     }
 
     /// The others, with their prefixes, the longest first.
     pub fn prefixes(&self) -> impl Iterator<Item = (&[u8], &Policy)> {
-        self.prefixes.iter().map(|(prefix, policy)| (&**prefix, policy))
+        self.prefixes.iter().map(|(prefix, governed)| (&**prefix, &governed.policy))
     }
 
     #[inline]
-    fn find(&self, key: &[u8]) -> Option<&(Box<[u8]>, Policy)> {
+    fn find(&self, key: &[u8]) -> Option<&(Box<[u8]>, Governed)> {
         self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix))
+    }
+}
+
+impl Governed {
+    fn new(policy: Policy) -> Self {
+        Governed { learned: Arc::default(), policy }
     }
 }
 
@@ -73,7 +134,7 @@ impl Decided {
     }
 
     pub(crate) fn decide(&self, policies: Policies) {
-        self.last.store(Arc::new(policies));
+        self.last.store(Arc::new(policies.learned_from(&self.now())));
         self.is_first.store(false, Ordering::Release);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::broad::Broad;
 use super::budget::Layout;
 use super::expiry::whole_seconds;
+use super::fence::{LoadTimes, Table};
 use super::policies::Policies;
 use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
@@ -16,11 +17,11 @@ pub enum Implicit {
     Off,
     /// Plain stores are memcached's, and what [`Implicit::On`] would have refused is counted.
     Observe,
-    /// Fenced, for connections that one thread at a time uses.
+    /// Fenced. A program that is alone with its only connection sees memcached exactly.
     #[default]
     On,
-    /// Fenced, for connections that many requests share: misses are remembered until they are old.
-    Strict,
+    /// Fenced, also where several threads share the server's only connection.
+    Shared,
 }
 
 /// How leases behave, and how long values live.
@@ -38,6 +39,8 @@ pub struct Policy {
     pub lease_min_interval: Duration,
     /// For how long a granted lease makes others wait.
     pub lease_window: Duration,
+    /// How long a load takes at most: what comes later is refused if the key was invalidated meanwhile; 0 to learn it.
+    pub load_time_max: Duration,
     /// Whether a plain `get` that misses while another connection loads the value is served the stale copy.
     pub serve_stale: bool,
     /// For how long a voided or expired value is kept as a stale copy; 0 keeps none.
@@ -84,6 +87,7 @@ impl Default for Policy {
             lease_max_age: Duration::from_secs(60),
             lease_min_interval: Duration::ZERO,
             lease_window: Duration::from_secs(10),
+            load_time_max: Duration::ZERO,
             serve_stale: false,
             stale: Duration::ZERO,
             ttl: Duration::ZERO,
@@ -132,6 +136,7 @@ impl Config {
     /// hold-offs, versions, and the sample behind the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
         fixed_table_bytes(self.shards())
+            + Table::bytes(self.shards())
             + Broad::bytes(self.names_max())
             + self.version_bytes()
             + Shadow::BYTES
@@ -149,8 +154,22 @@ impl Default for Config {
     }
 }
 
+/// How long a load takes at most, in milliseconds: what the operator says, else the first of these that knows.
+pub(crate) fn load_time_ms(policy: &Policy, learned: &[&LoadTimes]) -> u32 {
+    let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+    let most = ms(policy.lease_max_age);
+    if !policy.load_time_max.is_zero() {
+        return ms(policy.load_time_max).min(most);
+    }
+    let known = learned.iter().find_map(|times| times.known_ms());
+    known.unwrap_or(LOAD_TIME_MS_DEFAULT).max(LOAD_TIME_MS_MIN).min(most)
+}
+
 /// For how long a soft void keeps copies where the policy keeps none of its own.
 const SOFT_SECONDS: u32 = 10;
+/// Until enough loads were watched.
+const LOAD_TIME_MS_DEFAULT: u32 = 1_000;
+const LOAD_TIME_MS_MIN: u32 = 20;
 /// 6,553 names at `-m 64`, which take 0.4 MiB.
 #[cfg(not(shuttle))]
 const MEMORY_BYTES_PER_NAME: usize = 10 << 10;

@@ -19,11 +19,16 @@ pub struct Former {
     pub last: Seq,
 }
 
-/// What keeps a key from being filled.
-#[derive(Clone, Copy, Debug)]
-pub enum Guard<'a> {
+/// What keeps a key from being filled. Keys are known by their hashes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
     /// Every key is held off.
     AllHeldOff {
+        /// Until then, in monotonic milliseconds.
+        until: u64,
+    },
+    /// Any key may have been missed, and its set is refused.
+    AllMissed {
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
@@ -34,10 +39,21 @@ pub enum Guard<'a> {
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
+    /// A key was missed, and loads of it may be running.
+    Missed {
+        /// Its hash.
+        hash: u64,
+        /// Until then its sets are refused, in monotonic milliseconds.
+        until: u64,
+        /// Misses that no set has answered.
+        lapsed: u16,
+        /// How many of them are older than the newest invalidation of the key.
+        lapsed_old: u16,
+    },
     /// No version of its row below this one may be stored.
     Version {
-        /// The key.
-        key: Key<'a>,
+        /// The hash of its key.
+        hash: u64,
         /// Until then, in monotonic seconds.
         until: u32,
         /// The newest that was told.
@@ -64,16 +80,15 @@ impl Cache {
 
     /// Tells all that keeps keys from being filled.
     pub fn guards(&self, now: Now, mut tell: impl FnMut(Guard)) {
-        self.shards.iter().for_each(|shard| shard.lock().guards(now, &mut tell));
+        self.hashes().for_each(|hash| self.in_shard(hash, now, |shard, at| shard.guards(at, &mut tell)));
     }
 
     /// From now on this keeps keys from being filled. A hash is one of a cache that hashes as this one does.
     pub fn guard(&self, guard: Guard, now: Now) {
         let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
         match guard {
-            Guard::AllHeldOff { .. } => self.hashes().for_each(set),
-            Guard::HeldOff { hash, .. } => set(hash),
-            Guard::Version { key, .. } => set(key.hash),
+            Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => self.hashes().for_each(set),
+            Guard::HeldOff { hash, .. } | Guard::Missed { hash, .. } | Guard::Version { hash, .. } => set(hash),
         }
     }
 

@@ -173,7 +173,7 @@ impl Command<'_> {
             cache::Store::NotFound => b"NF",
             cache::Store::NotStored
             | cache::Store::Outdated
-            | cache::Store::Refused
+            | cache::Store::Refused(_)
             | cache::Store::TooLarge => b"NS",
             cache::Store::Stored { .. } => b"HD",
         };

@@ -74,6 +74,9 @@ pub fn execute(
     if session.is_locked() {
         return access::unlock(request, session, output);
     }
+    if !output.is_empty() {
+        session.peer.pipelines(now);
+    }
     let watched = session.metrics.watchers.topics();
     let flow = answer(request, &mut Command { cache, session, output, now, watched });
     if watched.has(Topic::Evictions) {
@@ -253,7 +256,7 @@ impl Command<'_> {
             cache::Store::NotFound => Reply::NotFound,
             // Joined values that are too large are no error in memcached: each part was legal.
             cache::Store::NotStored | cache::Store::Outdated | cache::Store::TooLarge => Reply::NotStored,
-            cache::Store::Refused => self.refusal(mode),
+            cache::Store::Refused(_) => self.refusal(mode),
             cache::Store::Stored { .. } => Reply::Stored,
         };
         self.reply(reply, store.noreply);
@@ -391,18 +394,18 @@ impl Command<'_> {
             (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
             (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
             (_, cache::Store::Outdated) => self.count_of(key, Count::VersionsRefused),
-            (_, cache::Store::Refused) => self.count_of(key, Count::ImplicitRefused),
+            (_, cache::Store::Refused(_)) => self.count_of(key, Count::ImplicitRefused),
             (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
-            (_, cache::Store::Stored { fence: Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
+            (_, cache::Store::Stored { fence: Fence::Confirmed | Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
             (_, cache::Store::Stored { fence: Fence::Observed }) => {
                 self.count_of(key, Count::ImplicitObserved)
             }
-            (Mode::Set, cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {
+            (Mode::Set, cache::Store::Stored { fence: Fence::None }) => {
                 if self.cache.is_fenced(key) {
                     self.count_of(key, Count::UnfencedSets);
                 }
             }
-            (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None | Fence::Refused }) => {}
+            (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None }) => {}
         }
     }
 }

@@ -118,14 +118,14 @@ fn outcome(done: Result<Filled, Refused>) -> &'static str {
 fn fenced(done: Store) -> Option<&'static str> {
     match done {
         Store::Outdated => Some(OUTDATED),
-        Store::Refused => Some(VOIDED),
+        Store::Refused(_) => Some(VOIDED),
         Store::Stored { fence: Fence::Observed } => Some("observed"),
-        Store::Stored { fence: Fence::Passed } => Some(STORED),
+        Store::Stored { fence: Fence::Confirmed | Fence::Passed } => Some(STORED),
         Store::Exists
         | Store::NoRoom
         | Store::NotFound
         | Store::NotStored
-        | Store::Stored { fence: Fence::None | Fence::Refused }
+        | Store::Stored { fence: Fence::None }
         | Store::TooLarge => None,
     }
 }

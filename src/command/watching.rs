@@ -175,7 +175,7 @@ fn status(done: Store) -> &'static str {
         Store::Exists => "exists",
         Store::NoRoom => "no_memory",
         Store::NotFound => "not_found",
-        Store::NotStored | Store::Outdated | Store::Refused => "not_stored",
+        Store::NotStored | Store::Outdated | Store::Refused(_) => "not_stored",
         Store::Stored { .. } => STORED,
         Store::TooLarge => "too_large",
     }

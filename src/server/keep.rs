@@ -2,12 +2,12 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 16 | `leasehold items4` |
+//! | 16 | `leasehold items5` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last point of the void clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
 //! | 8 | what keys were hashed with |
-//! | guards | 1, hash (8), end (8) of a hold-off; 2, end (8) of a hold-off of all; 3, length of a key (1), key, version (8), end (8) of a version's memory |
+//! | guards | 1, hash (8), end (8) of a hold-off; 2, end (8) of a hold-off of all; 3, hash (8), version (8), end (8) of a version's memory; 4, end (8) of what closes all keys that were missed; 5, hash (8), end (8), unanswered misses (2) and those of them before an invalidation (2) of a key that was missed |
 //! | 1 | 0, where a guard would begin |
 //! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
 //! | 1 | 0, where a key's length would be |
@@ -248,12 +248,22 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
             piece.extend(hash.to_le_bytes());
             piece.extend(end_ms(*until));
         }
-        Guard::Version { key, until, version } => {
+        Guard::Version { hash, until, version } => {
             piece.push(VERSION);
-            piece.push(u8::try_from(key.bytes.len()).expect("a key has at most 250 bytes"));
-            piece.extend(key.bytes);
+            piece.extend(hash.to_le_bytes());
             piece.extend(version.to_le_bytes());
             piece.extend(end(until.saturating_sub(now.seconds()).into()));
+        }
+        Guard::AllMissed { until } => {
+            piece.push(ALL_MISSED);
+            piece.extend(end_ms(*until));
+        }
+        Guard::Missed { hash, until, lapsed, lapsed_old } => {
+            piece.push(MISSED);
+            piece.extend(hash.to_le_bytes());
+            piece.extend(end_ms(*until));
+            piece.extend(lapsed.to_le_bytes());
+            piece.extend(lapsed_old.to_le_bytes());
         }
     }
 }
@@ -350,7 +360,9 @@ fn read(
     watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
-        cache.flush_all(Some(due), &mut cache.peer(), now);
+        let mut peer = cache.peer();
+        cache.flush_all(Some(due), &mut peer, now);
+        cache.leave(&mut peer, now);
     }
     Ok((cache, Kept { gap, items }))
 }
@@ -381,17 +393,22 @@ fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
 fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Unfit> {
     let [kind] = array(file)?;
     let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
-    let mut bytes = [0; KEY_BYTES_MAX];
     let guard = match kind {
         0 => return Ok(false),
         ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
         HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
         VERSION => {
-            let key = cache.key(read_key(file, &mut bytes)?).ok_or(Unfit::Damaged)?;
-            let (version, left) = (number(file)?, left(number(file)?).as_secs());
+            let (hash, version, left) = (number(file)?, number(file)?, left(number(file)?).as_secs());
             let until = u64::from(now.seconds()) + left;
-            Guard::Version { key, until: u32::try_from(until).unwrap_or(u32::MAX), version }
+            Guard::Version { hash, until: u32::try_from(until).unwrap_or(u32::MAX), version }
         }
+        ALL_MISSED => Guard::AllMissed { until: now.after(left(number(file)?)) },
+        MISSED => Guard::Missed {
+            hash: number(file)?,
+            until: now.after(left(number(file)?)),
+            lapsed: u16::from_le_bytes(array(file)?),
+            lapsed_old: u16::from_le_bytes(array(file)?),
+        },
         _ => return Err(Unfit::Damaged),
     };
     cache.guard(guard, now);
@@ -478,11 +495,13 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-const MAGIC: &[u8; 16] = b"leasehold items4";
+const MAGIC: &[u8; 16] = b"leasehold items5";
 /// What guards begin with.
 const HELD_OFF: u8 = 1;
 const ALL_HELD_OFF: u8 = 2;
 const VERSION: u8 = 3;
+const ALL_MISSED: u8 = 4;
+const MISSED: u8 = 5;
 const SUM_BYTES: u64 = 8;
 /// What an item takes beside its key, tags and value.
 const ITEM_BYTES: u64 = 34;

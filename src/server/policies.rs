@@ -64,10 +64,12 @@ pub enum ImplicitLeases {
     Off,
     /// As off, and counts what would have been refused
     Observe,
-    /// For connections that one thread at a time uses
+    /// Fenced; a program that is alone with its only connection sees memcached exactly
     On,
-    /// For connections that many requests share, as behind a proxy
-    Strict,
+    /// Fenced, also where threads share the server's only connection
+    #[value(alias = "strict")]
+    #[serde(alias = "strict")]
+    Shared,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -168,7 +170,7 @@ impl From<ImplicitLeases> for Implicit {
             ImplicitLeases::Off => Implicit::Off,
             ImplicitLeases::Observe => Implicit::Observe,
             ImplicitLeases::On => Implicit::On,
-            ImplicitLeases::Strict => Implicit::Strict,
+            ImplicitLeases::Shared => Implicit::Shared,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the server keeps of one key, and the steps that the cells of the table are made of.
 
+use super::misses::Misses;
 use super::voids::{Cover, Voids};
 use super::{AGE_S, PEERS, Setting, TTL_S};
 
@@ -10,6 +11,7 @@ pub struct Key {
     pub seen: [u64; PEERS],
     pub held_until_s: u64,
     pub lease: Lease,
+    pub misses: Misses,
     /// The newest store that outdates the tokens before it.
     pub superseded: u64,
     pub value: Option<Value>,

@@ -6,6 +6,7 @@
 //! unique, `n` being that point.
 
 mod key;
+mod misses;
 mod notes;
 mod table;
 mod voids;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use leasehold::cache::Implicit;
 
 use key::{At, Key};
+use misses::{Answers, Class};
 use notes::Notes;
 use voids::Voids;
 
@@ -111,23 +113,28 @@ pub struct Setting {
     pub stale_s: u64,
 }
 
-/// What the notes say of a store.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Fence {
-    None,
-    Observed,
-    Passed,
-    Refused,
+/// How the fence sees a store.
+#[derive(Clone, Copy, Default)]
+struct Ruling {
+    /// Whether it is refused, but only observed.
+    is_observed: bool,
+    is_refused: bool,
+    is_write: bool,
 }
 
 /// The server, as it should be.
 pub struct Model {
+    /// When it began.
+    pub began_s: u64,
+    pub class: Class,
     pub now_s: u64,
     floor: u64,
     keys: HashMap<String, Key>,
     notes: [Notes; PEERS],
     seq: u64,
     setting: Setting,
+    /// Connections that are taken for shared ones.
+    shared: [bool; PEERS],
     voids: Voids,
     /// By connection: the key that it waits for, and until when.
     waiting: [Option<(String, u64)>; PEERS],
@@ -136,12 +143,15 @@ pub struct Model {
 impl Model {
     pub fn new(setting: Setting) -> Self {
         Model {
+            began_s: 0,
+            class: Class::new(),
             now_s: 0,
             floor: 0,
             keys: HashMap::new(),
             notes: Default::default(),
             seq: 0,
             setting,
+            shared: [false; PEERS],
             voids: Voids::default(),
             waiting: Default::default(),
         }
@@ -149,7 +159,7 @@ impl Model {
 
     /// The connection is gone, and its leases are free; another takes its place.
     pub fn reconnect(&mut self, peer: usize) {
-        (self.notes[peer], self.waiting[peer]) = Default::default();
+        (self.notes[peer], self.shared[peer], self.waiting[peer]) = Default::default();
         for key in self.keys.values_mut() {
             (key.granted[peer], key.seen[peer]) = Default::default();
             if key.lease.holder == peer {
@@ -191,15 +201,16 @@ impl Model {
     }
 
     fn answer(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
-        let (now_s, implicit) = (self.now_s, self.setting.implicit);
+        let now_s = self.now_s;
         self.seq += 1;
         let (floor, seq) = (self.floor, self.seq);
         self.with(name, seq, peer, |key, at| key.heed(at));
-        let fence = self.fence(peer, act, name);
-        let covering = self.key(name).void.max(floor);
-        let reply = self.with(name, seq, peer, |key, at| key.act(act, text, fence, at));
+        let ruling = self.ruling(peer, act, name, text);
+        let (covering, lease) = (self.key(name).void.max(floor), self.key(name).lease);
+        let reply = self.with(name, seq, peer, |key, at| key.act(act, text, ruling, at));
         let key = self.key(name);
-        let (is_held, is_void) = (now_s < key.held_until_s, key.void == seq);
+        let (is_void, is_lease_over) = (key.void == seq, now_s < lease.until_s && key.lease.until_s == 0);
+        let is_live = key.value.as_ref().is_some_and(|value| !value.is_stale);
         let notes = &mut self.notes[peer];
         match act {
             _ if is_void => notes.own_void(seq, |other| (other == name).then_some(covering)),
@@ -217,46 +228,101 @@ impl Model {
             | Act::MetaFillStale(_)
             | Act::MetaFillVersion(..)
             | Act::Release => {
-                notes.clear(name, implicit);
+                notes.clear(name);
+                let is_filled = act != Act::Release && is_live && ["HD", "STORED"].contains(&&*reply);
+                let is_released = act == Act::Release && reply == "STORED" && is_lease_over;
+                if (is_filled || is_released) && self.setting.implicit != Implicit::Off {
+                    let misses = &mut self.key(name).misses;
+                    misses.age(now_s);
+                    misses.fill();
+                }
             }
             Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
-                notes.clear(name, implicit);
+                notes.clear(name);
             }
-            Act::MetaGet | Act::MetaLease if reply.contains('#') => notes.clear(name, implicit),
-            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => {
-                notes.miss(name, seq, is_held, implicit, now_s)
-            }
-            Act::Gats | Act::Gets => notes.miss(name, seq, is_held, implicit, now_s),
-            _ if reply.contains('<') => notes.miss(name, seq, is_held, implicit, now_s),
+            Act::MetaGet | Act::MetaLease if reply.contains('#') => notes.clear(name),
+            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => self.miss(peer, name),
+            Act::Gats | Act::Gets => self.miss(peer, name),
+            _ if reply.contains('<') => self.miss(peer, name),
             _ => {}
         }
         reply
     }
 
-    /// Whether the notes let a store pass; only stores that nothing else forbids are asked for.
-    fn fence(&mut self, peer: usize, act: Act, name: &str) -> Fence {
-        let (now_s, implicit, floor) = (self.now_s, self.setting.implicit, self.floor);
+    /// A miss is remembered, by the key and by the connection.
+    fn miss(&mut self, peer: usize, name: &str) {
+        if self.setting.implicit == Implicit::Off {
+            return;
+        }
+        let (now_s, seq, floor) = (self.now_s, self.seq, self.floor);
+        let (newest_group, is_void) = (self.voids.newest_group, {
+            let marked = self.key(name).misses.marked;
+            self.voids.is_void(name, None, marked)
+        });
+        let key = self.key(name);
+        let (is_held, covering, misses) = (now_s < key.held_until_s, key.void.max(floor), &mut key.misses);
+        if !std::mem::replace(&mut misses.is_known, true) {
+            misses.marked = seq;
+        }
+        misses.age(now_s);
+        let was_answered = misses.is_answered();
+        let is_group_void = was_answered && newest_group > misses.marked;
+        if covering > misses.marked || (is_void && misses.marked < seq) || is_group_void {
+            misses.invalidate(seq);
+        }
+        misses.miss(now_s);
+        if is_held {
+            misses.invalidate(seq);
+        }
+        let open_s = self.notes[peer].miss(name, seq, is_held, now_s);
+        self.shared[peer] |= open_s.is_some_and(|open_s| was_answered || open_s <= LOAD_S);
+    }
+
+    /// How the fence sees a store; only stores that nothing else forbids are asked for.
+    fn ruling(&mut self, peer: usize, act: Act, name: &str, text: &str) -> Ruling {
+        let (now_s, implicit, floor, seq) = (self.now_s, self.setting.implicit, self.floor, self.seq);
         let key = self.key(name);
         let is_set = matches!(
             act,
             Act::MetaSet | Act::MetaSetTagged | Act::MetaSetVersion(_) | Act::Set | Act::SetToEnd
         );
-        if act.version().is_some_and(|version| key.is_outdated(version, now_s)) {
-            return Fence::None;
-        }
-        if !(is_set || (act == Act::Add && key.live(now_s).is_none())) {
-            return Fence::None;
+        let is_live = key.live(now_s).is_some();
+        let is_judged = is_set || (act == Act::Add && !is_live) || (act == Act::Replace && is_live);
+        let is_outdated = act.version().is_some_and(|version| key.is_outdated(version, now_s));
+        if !is_judged || is_outdated || implicit == Implicit::Off {
+            return Ruling { is_write: true, ..Ruling::default() };
         }
         let (covering, is_held) = (key.void.max(floor), now_s < key.held_until_s);
         let tag = (act == Act::MetaSetTagged).then(|| tag(name));
         let voids = &self.voids;
         let is_void = |since| voids.is_void(name, tag.as_deref(), since);
-        match self.notes[peer].take(name, covering, is_void, implicit, now_s) {
-            None => Fence::None,
-            Some(is_void) if !is_void && !is_held => Fence::Passed,
-            Some(_) if implicit == Implicit::Observe => Fence::Observed,
-            Some(_) => Fence::Refused,
+        let note = self.notes[peer].take(name, covering, is_void, now_s);
+        let takes = self.class.takes(self.began_s + now_s);
+        let misses = &mut self.keys.get_mut(name).expect("it was there above").misses;
+        let judged = misses.is_known.then(|| {
+            misses.age(now_s);
+            if covering > misses.marked || is_void(misses.marked) || is_held {
+                misses.invalidate(seq);
+            }
+            misses.set(text, takes)
+        });
+        let answers = judged.map_or(Answers::Nothing, |judged| judged.answers);
+        if note.is_none() || answers != Answers::Nothing {
+            self.class.judged(answers, self.began_s + now_s);
         }
+        let counts_notes = implicit != Implicit::Shared && !self.shared[peer];
+        let is_write = match counts_notes {
+            true => note.is_none(),
+            false => matches!(answers, Answers::Nothing | Answers::Repeat),
+        };
+        let is_refused = (is_held && (!is_write || judged.is_some_and(|judged| judged.has_misses)))
+            || (counts_notes && note == Some(true))
+            || judged.is_some_and(|judged| !judged.is_stored);
+        if is_write && !is_refused && judged.is_some() {
+            misses.wrote(text, seq);
+        }
+        let is_observed = is_refused && implicit == Implicit::Observe;
+        Ruling { is_observed, is_refused: is_refused && !is_observed, is_write }
     }
 
     fn void_all(&mut self, peer: usize, depth: Depth) {
@@ -298,6 +364,8 @@ pub const PEERS: usize = 3;
 pub const TTL_S: u64 = 8;
 pub const WAIT_S: u64 = 7;
 const AGE_S: u64 = 60;
+/// How long a load takes at most.
+pub const LOAD_S: u64 = 1;
 const VERSION_S: u64 = 60;
 const NEVER: u64 = u64::MAX;
 const WINDOW_S: u64 = 10;

@@ -1,7 +1,5 @@
 //! The notes of one connection: what it has missed, and what its own hand has voided since.
 
-use leasehold::cache::Implicit;
-
 use super::AGE_S;
 
 #[derive(Default)]
@@ -16,22 +14,20 @@ struct Note {
 }
 
 impl Notes {
-    /// A miss at `seq`; that of a held-off key is void from the start.
-    pub fn miss(&mut self, name: &str, seq: u64, is_held: bool, implicit: Implicit, now_s: u64) {
+    /// Notes a miss at `seq`; that of a held-off key is void from the start. If an older one is open, it stays: returns how
+    /// many seconds ago that was.
+    pub fn miss(&mut self, name: &str, seq: u64, is_held: bool, now_s: u64) -> Option<u64> {
         self.0.retain(|note| now_s - note.taken_s <= AGE_S);
-        match (implicit, self.0.iter_mut().find(|note| note.name == name)) {
-            (Implicit::Off, _) => {}
-            (Implicit::On | Implicit::Observe, Some(old)) => old.is_dead |= is_held,
-            (Implicit::On | Implicit::Observe | Implicit::Strict, _) => {
-                self.0.push(Note { is_dead: is_held, name: name.to_owned(), own: 0, seq, taken_s: now_s });
-            }
+        if let Some(old) = self.0.iter_mut().find(|note| note.name == name) {
+            old.is_dead |= is_held;
+            return Some(now_s - old.taken_s);
         }
+        self.0.push(Note { is_dead: is_held, name: name.to_owned(), own: 0, seq, taken_s: now_s });
+        None
     }
 
-    pub fn clear(&mut self, name: &str, implicit: Implicit) {
-        if implicit != Implicit::Strict {
-            self.0.retain(|note| note.name != name);
-        }
+    pub fn clear(&mut self, name: &str) {
+        self.0.retain(|note| note.name != name);
     }
 
     /// Whether a store finds a note, and whether that is void, or `is_void` since; it is used up.
@@ -40,13 +36,12 @@ impl Notes {
         name: &str,
         covering: u64,
         is_void: impl Fn(u64) -> bool,
-        implicit: Implicit,
         now_s: u64,
     ) -> Option<bool> {
         self.0.retain(|note| now_s - note.taken_s <= AGE_S);
         let note = self.0.iter().find(|note| note.name == name)?;
         let is_void = note.is_void(covering) || is_void(note.seq);
-        self.clear(name, implicit);
+        self.clear(name);
         Some(is_void)
     }
 

@@ -2,13 +2,13 @@
 
 use super::key::{At, Key, Lease, Value};
 use super::voids::Cover;
-use super::{Act, Depth, Fence, NEVER, Named, VERSION_S, WINDOW_S};
+use super::{Act, Depth, NEVER, Named, Ruling, VERSION_S, WINDOW_S};
 
 impl Key {
-    pub fn act(&mut self, act: Act, text: &str, fence: Fence, at: At) -> String {
+    pub fn act(&mut self, act: Act, text: &str, ruling: Ruling, at: At) -> String {
         let new = Value::new(at.seq, NEVER, text);
         let live = self.live(at.now_s);
-        if fence != Fence::None {
+        if !ruling.is_write || ruling.is_refused {
             (self.superseded, self.lease.until_s) = (at.seq, 0);
         }
         // A token that is none tells nothing.
@@ -57,8 +57,8 @@ impl Key {
             }
             (Act::MetaSet | Act::MetaSetTagged | Act::MetaSetVersion(_), _) => {
                 let is_tagged = act == Act::MetaSetTagged;
-                self.set(Value { is_tagged, ..new }, fence, at);
-                if fence == Fence::Refused { "NS" } else { "HD" }
+                self.set(Value { is_tagged, ..new }, ruling, at);
+                if ruling.is_refused { "NS" } else { "HD" }
             }
             (Act::MetaDeleteVersion(_), live) => {
                 let is_there = live.is_some() || self.value.as_ref().is_some_and(|value| value.is_soft);
@@ -67,16 +67,21 @@ impl Key {
             }
             (Act::MetaSoften, _) => self.soften(at),
             (Act::Release, _) => self.lease_set(at.peer, None, true, at),
-            (Act::Set, _) => return self.set(new, fence, at),
-            (Act::SetToEnd, _) => return self.set(new.touched(at), fence, at),
+            (Act::Set, _) => return self.set(new, ruling, at),
+            (Act::SetToEnd, _) => return self.set(new.touched(at), ruling, at),
             (Act::Add, Some(_)) | (Act::Append | Act::Replace, None) => "NOT_STORED",
-            (Act::Add, None) if fence == Fence::Refused || at.now_s < self.held_until_s => "NOT_STORED",
+            (Act::Add, None) if ruling.is_refused || at.now_s < self.held_until_s => "NOT_STORED",
             (Act::Add, None) => {
                 self.lease.until_s = 0;
                 return self.put(new, "STORED");
             }
             (Act::Cas | Act::Incr | Act::Touch, None) => "NOT_FOUND",
             (Act::Cas, Some(value)) if value.as_of != self.seen[at.peer] => "EXISTS",
+            (Act::Replace, Some(_)) if ruling.is_refused => {
+                self.value = None;
+                "NOT_STORED"
+            }
+            (Act::Replace, Some(_)) if !ruling.is_write => return self.put(new, "STORED"),
             (Act::Cas | Act::Replace, Some(_)) => return self.change(new, "STORED"),
             (Act::Append, Some(old)) => {
                 return self.change(Value { as_of: at.seq, text: old.text.clone() + text, ..old }, "STORED");
@@ -103,15 +108,15 @@ impl Key {
         reply.to_owned()
     }
 
-    fn set(&mut self, value: Value, fence: Fence, at: At) -> String {
-        if fence == Fence::Refused {
+    fn set(&mut self, value: Value, ruling: Ruling, at: At) -> String {
+        if ruling.is_refused {
             self.value.take_if(|value| !value.is_stale);
             return if at.setting.reply_not_stored { "NOT_STORED" } else { "STORED" }.to_owned();
         }
-        if fence != Fence::Passed {
+        if ruling.is_write || ruling.is_observed {
             self.held_until_s = 0;
         }
-        if fence == Fence::None { self.change(value, "STORED") } else { self.put(value, "STORED") }
+        if ruling.is_write { self.change(value, "STORED") } else { self.put(value, "STORED") }
     }
 
     /// What is voided stays as a stale copy, from its first void on.

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 /// The voids of every name.
 #[derive(Default)]
-pub struct Voids(HashMap<String, Voided>);
+pub struct Voids {
+    names: HashMap<String, Voided>,
+    /// The newest of a tag or prefix.
+    pub newest_group: u64,
+}
 
 /// Points and times; 0 for none.
 #[derive(Clone, Copy, Default)]
@@ -27,7 +31,10 @@ pub enum Cover {
 impl Voids {
     /// Copies are over after `kept_s`.
     pub fn void(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64, kept_s: u64) {
-        let voided = self.0.entry(name.to_owned()).or_default();
+        if name != ALL {
+            self.newest_group = seq;
+        }
+        let voided = self.names.entry(name.to_owned()).or_default();
         if !is_soft {
             voided.hard = seq;
             return;
@@ -44,7 +51,7 @@ impl Voids {
 
     /// What the voids of a key, its prefix and its tag mean.
     pub fn cover(&self, key: &str, tag: Option<&str>, as_of: u64) -> Cover {
-        let covers = names(key, tag).map(|name| match self.0.get(name) {
+        let covers = names(key, tag).map(|name| match self.names.get(name) {
             Some(voided) if as_of < voided.hard => Cover::Hard,
             Some(voided) if as_of < voided.first.0 => Cover::Soft { since_s: voided.first.1 },
             Some(voided) if as_of < voided.last.0 => Cover::Soft { since_s: voided.last.1 },
@@ -63,7 +70,7 @@ impl Voids {
     pub fn is_void(&self, key: &str, tag: Option<&str>, since: u64) -> bool {
         names(key, tag)
             .skip(1)
-            .any(|name| self.0.get(name).is_some_and(|voided| voided.hard.max(voided.last.0) > since))
+            .any(|name| self.names.get(name).is_some_and(|voided| voided.hard.max(voided.last.0) > since))
     }
 }
 

@@ -132,6 +132,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// What keys are hashed with.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     pub(crate) fn new(budget: Arc<Budget>, shard_bytes: usize, keys: Keys, when_full: WhenFull) -> Self {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());

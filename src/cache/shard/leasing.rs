@@ -1,7 +1,7 @@
 //! The life of a lease: granted, waited for, filled, given back.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Meta, NoRoom};
+use crate::cache::engine::{Item, Meta, NoRoom, Slot};
 use crate::cache::key::Key;
 use crate::cache::leases::Lease;
 use crate::cache::outcome::{Fill, Filled, Got, LeaseGet, Refused};
@@ -13,11 +13,23 @@ use crate::cache::voided::Cover;
 
 impl Shard {
     /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
-    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: &At) -> LeaseGet<'_> {
+    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: &At) -> LeaseGet<Item<'_>> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             return LeaseGet::Hit(self.hit(key, slot, peer, at));
         }
+        self.lease_or_wait(key, state, since, peer, at).map(|slot| self.engine.item(slot))
+    }
+
+    /// A lease on a key without a live value, or word that another has it; with the slot of the stale copy.
+    pub(super) fn lease_or_wait(
+        &mut self,
+        key: &Key,
+        state: State,
+        since: Seq,
+        peer: &mut Peer,
+        at: &At,
+    ) -> LeaseGet<Slot> {
         if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
             return LeaseGet::Busy { is_own: false, stale: None, until };
         }
@@ -26,17 +38,16 @@ impl Shard {
             if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
                 self.engine.missed();
                 let token = at.mint.token(key.bytes, lease.seq);
-                return LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token };
+                return LeaseGet::Granted { stale, token };
             }
             if let Some(until) = lease.busy_until(at) {
                 // Its own lease, once ended, is nothing that only the caller could end: the rest is spacing.
                 let is_own = lease.holder == peer.id && lease.is_outstanding(at.now.millis);
-                return LeaseGet::Busy { is_own, stale: stale.map(|slot| self.engine.item(slot)), until };
+                return LeaseGet::Busy { is_own, stale, until };
             }
         }
         self.engine.missed();
-        let token = self.grant(key, peer, at);
-        LeaseGet::Granted { stale: stale.map(|slot| self.engine.item(slot)), token }
+        LeaseGet::Granted { stale, token: self.grant(key, peer, at) }
     }
 
     /// A plain get where the policy tames herds: the first to miss is whom the others wait for.
@@ -88,12 +99,19 @@ impl Shard {
         }
         match (self.validity(key, seq, tags, at), fill) {
             (Ok(_), Fill::Release) => {
+                let lease = self.leases.read(key.hash);
+                let is_open = lease.is_some_and(|lease| lease.seq == seq && lease.is_outstanding(at.now.millis));
                 self.end_lease_of(key, seq);
+                // Given back once more, it answers no other miss.
+                if is_open {
+                    self.answered(key, at);
+                }
                 Ok(Filled::Released)
             }
             (Ok(state), Fill::Fresh(draft) | Fill::Value(draft)) => {
                 self.superseded.raise(key.hash, seq);
                 self.end_lease(key);
+                self.answered(key, at);
                 self.put(key, state, seq, draft, at).map_err(|NoRoom| Refused::NoRoom)?;
                 Ok(Filled::Visible)
             }
@@ -131,7 +149,7 @@ impl Shard {
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));
-        peer.notes.miss(key.hash, seq, false, at.age());
+        self.missed(key, peer, at);
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }

@@ -4,7 +4,7 @@
 //! are seen by reads that take leases.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Meta, NoRoom, Slot};
+use crate::cache::engine::{Item, Meta, NoRoom, Slot};
 use crate::cache::expiry::Expiry;
 use crate::cache::key::Key;
 use crate::cache::meta::{
@@ -25,7 +25,7 @@ impl Shard {
         since: Seq,
         peer: &mut Peer,
         at: &At,
-    ) -> (Option<LeaseGet<'_>>, Refresh) {
+    ) -> (Option<LeaseGet<Item<'_>>>, Refresh) {
         match self.state(key, at) {
             State::Live(slot) if reading.is_plain() => {
                 (Some(LeaseGet::Hit(self.hit(key, slot, peer, at))), Refresh::Undue)
@@ -44,7 +44,7 @@ impl Shard {
         since: Seq,
         peer: &mut Peer,
         at: &At,
-    ) -> (Option<LeaseGet<'_>>, Refresh) {
+    ) -> (Option<LeaseGet<Item<'_>>>, Refresh) {
         let wants_lease = match state {
             State::Live(_) => false,
             State::Stale(slot) => reading.lease.is_some() || reading.refresh.is_some() || self.is_soft(slot),
@@ -57,14 +57,13 @@ impl Shard {
             self.note_miss(key, peer, at);
             return (None, Refresh::Undue);
         }
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let at = &At { lease_window: reading.lease.unwrap_or(at.lease_window), ..*at };
-        let found = self.lease_get(key, since, peer, at);
+        let found = self.lease_or_wait(key, state, since, peer, at);
         if let LeaseGet::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
-            peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+            self.missed(key, peer, at);
         }
-        (Some(found), Refresh::Undue)
+        (Some(found.map(|slot| self.engine.item(slot))), Refresh::Undue)
     }
 
     /// `ms` without a token.
@@ -185,7 +184,7 @@ impl Shard {
         reading: &Reading,
         peer: &mut Peer,
         at: &At,
-    ) -> (Option<LeaseGet<'_>>, Refresh) {
+    ) -> (Option<LeaseGet<Item<'_>>>, Refresh) {
         at.clear_note(key, peer);
         let second = at.now.seconds();
         if reading.expiry.is_none() && reading.refresh.is_none() {

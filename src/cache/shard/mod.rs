@@ -6,6 +6,7 @@
 //! Deliberately absent: waiting and waking. A change that ends a lease says so in `woken`, and the cache does the rest
 //! once the lock is free.
 
+mod fencing;
 mod inspecting;
 mod leasing;
 mod meta;
@@ -27,7 +28,8 @@ use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
-use crate::cache::notes::Age;
+use crate::cache::fence::notes::Age;
+use crate::cache::fence::{Classes, LoadTimes, Sessions, Table};
 use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
 use crate::cache::policies::Policies;
@@ -45,20 +47,29 @@ use crate::clock::Now;
 pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
     pub(crate) broad: &'a Broad,
+    pub(crate) classes: &'a Classes,
     pub(crate) clock: &'a SeqClock,
+    /// How long loads under the key's policy take.
+    pub(crate) learned: &'a LoadTimes,
     /// For how long a lease that is granted now makes others wait.
     pub(crate) lease_window: Duration,
     pub(crate) mint: &'a Mint,
     pub(crate) now: Now,
+    /// How long loads take, of whatever key.
+    pub(crate) overall: &'a LoadTimes,
     pub(crate) policies: &'a Policies,
     /// That of the key, if there is one.
     pub(crate) policy: &'a Policy,
+    /// The prefix of that policy, if it has one.
+    pub(crate) prefix: Option<&'a [u8]>,
+    pub(crate) sessions: &'a Sessions,
     pub(crate) value_bytes_max: usize,
 }
 
 /// One shard.
 pub(crate) struct Shard {
     engine: Engine,
+    fence: Table,
     /// When a delayed flush is due, in monotonic milliseconds.
     flush_at: Option<u64>,
     /// The voids of everything.
@@ -109,6 +120,7 @@ impl Shard {
     pub(crate) fn new(engine: Engine, shards: usize, version_bytes: usize) -> Self {
         Shard {
             engine,
+            fence: Table::new(shards),
             flush_at: None,
             floor: Voided::default(),
             holdoffs: Holdoffs::default(),
@@ -127,6 +139,7 @@ impl Shard {
         if access == Access::Change {
             self.voids.prefetch(hash);
             self.superseded.prefetch(hash);
+            self.fence.prefetch(hash);
             self.leases.prefetch(hash);
         }
     }
@@ -213,18 +226,19 @@ impl Shard {
     }
 
     /// Tells all that keeps keys from being filled.
-    pub(crate) fn guards(&self, now: Now, tell: &mut impl FnMut(Guard)) {
+    pub(crate) fn guards(&self, at: &At, tell: &mut impl FnMut(Guard)) {
         let (until, held_off) = self.holdoffs.told();
-        if now.millis < until {
+        if at.now.millis < until {
             tell(Guard::AllHeldOff { until });
         }
         held_off
-            .filter(|(_, until)| now.millis < *until)
+            .filter(|(_, until)| at.now.millis < *until)
             .for_each(|(hash, until)| tell(Guard::HeldOff { hash, until }));
         self.versions
-            .told()
-            .filter(|(.., until)| now.seconds() < *until)
-            .for_each(|(key, version, until)| tell(Guard::Version { key, until, version }));
+            .each()
+            .filter(|(.., until)| at.now.seconds() < *until)
+            .for_each(|(hash, version, until)| tell(Guard::Version { hash, until, version }));
+        self.misses(at, tell);
     }
 
     /// From now on this keeps keys from being filled.
@@ -232,9 +246,10 @@ impl Shard {
         match guard {
             Guard::AllHeldOff { until } => self.holdoffs.add_all(until),
             Guard::HeldOff { hash, until } => self.holdoffs.add(hash, until, at.now.millis),
-            Guard::Version { key, until, version } => {
-                self.versions.admit(&key, version, at.now.seconds(), until);
+            Guard::Version { hash, until, version } => {
+                self.versions.admit(hash, version, at.now.seconds(), until);
             }
+            Guard::AllMissed { .. } | Guard::Missed { .. } => self.restore_misses(guard, at),
         }
     }
 
@@ -278,8 +293,7 @@ impl Shard {
     }
 
     fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        peer.notes.miss(key.hash, at.clock.last(), is_held_off, at.age());
+        self.missed(key, peer, at);
         self.engine.missed();
     }
 
@@ -341,7 +355,7 @@ impl At<'_> {
 
     fn age(&self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
-        Age { horizon: self.horizon(), implicit: self.policy.implicit, max, now: self.now.seconds() }
+        Age { horizon: self.horizon(), max, now: self.now.seconds() }
     }
 
     /// What the peer stores next is no fill for the miss before.

@@ -1,15 +1,14 @@
 //! Stores of clients that bring no token, and the fence before them.
 
+use super::fencing::Ruling;
 use super::{At, Shard, State};
 use crate::cache::engine::{Meta, NoRoom, Slot};
 use crate::cache::expiry::seconds_after;
 use crate::cache::key::Key;
-use crate::cache::notes::Note;
-use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Store};
+use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Reason, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::seq::Seq;
-use crate::cache::tags::Tags;
 use crate::cache::value;
 
 impl Shard {
@@ -40,12 +39,7 @@ impl Shard {
                 }
                 self.change(key, state, as_of, draft, peer, at)
             }
-            (Mode::Replace, state @ State::Live(slot)) => {
-                if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
-                    return Store::NotStored;
-                }
-                self.change(key, state, as_of, draft, peer, at)
-            }
+            (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, peer, at),
             (Mode::Append, State::Live(slot)) => {
                 self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), peer, at)
             }
@@ -77,58 +71,75 @@ impl Shard {
     pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: &At) -> bool {
         version.is_none_or(|version| {
             let until = seconds_after(at.now, at.policy.version_keep);
-            self.versions.admit(key, version, at.now.seconds(), until)
+            self.versions.admit(key.hash, version, at.now.seconds(), until)
         })
     }
 
     fn set(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
-        let Some(note) = peer.notes.take(key.hash, at.age()) else {
-            if self.holdoffs.end(key.hash) {
-                self.woken.push(key.hash);
-            }
-            self.void_as_of(key, as_of, peer, at);
-            return stored(self.put_or_drop(key, state, as_of, draft, at), Fence::None);
-        };
-        let fence = self.fence(key, note, as_of, draft.tags, at);
-        if fence == Fence::Refused {
-            if let State::Live(slot) = state {
-                self.remove(key, slot, at);
-            }
-            return Store::Refused;
+        let ruling = self.judge(key, as_of, &draft, peer, at);
+        if let Some(reason) = self.refused(key, as_of, ruling, at) {
+            self.remove_live(key, state, at);
+            return Store::Refused(reason);
         }
-        if fence == Fence::Observed && self.holdoffs.end(key.hash) {
+        let is_observed = ruling.refused.is_some();
+        if (ruling.is_write || is_observed) && self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        stored(self.put_or_drop(key, state, as_of, draft, at), fence)
+        if ruling.is_write {
+            self.void_as_of(key, as_of, peer, at);
+        }
+        stored(self.put_or_drop(key, state, as_of, draft, at), ruling.fence())
     }
 
     fn add(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let fence = match peer.notes.take(key.hash, at.age()) {
-            Some(note) => self.fence(key, note, as_of, draft.tags, at),
-            None if is_held_off => return Store::NotStored,
-            None => Fence::None,
-        };
-        match fence {
-            Fence::Refused => Store::Refused,
-            Fence::Observed if is_held_off => Store::NotStored,
-            Fence::None | Fence::Observed | Fence::Passed => {
-                self.end_lease(key);
-                stored(self.put(key, state, as_of, draft, at), fence)
-            }
+        let ruling = self.judge(key, as_of, &draft, peer, at);
+        if let Some(reason) = self.refused(key, as_of, ruling, at) {
+            return Store::Refused(reason);
         }
+        if self.holdoffs.until(key.hash, at.now.millis).is_some() {
+            return Store::NotStored;
+        }
+        self.end_lease(key);
+        stored(self.put(key, state, as_of, draft, at), ruling.fence())
     }
 
-    /// What the fence says of a store on a note. Whatever that is, the store outdates every token before it.
-    fn fence(&mut self, key: &Key, note: Note, as_of: Seq, tags: Tags, at: &At) -> Fence {
-        let is_void = note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, tags, note.seq());
-        self.superseded.raise(key.hash, as_of);
-        self.end_lease(key);
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        match (is_void || is_held_off, at.policy.implicit) {
-            (false, _) => Fence::Passed,
-            (true, Implicit::Observe) => Fence::Observed,
-            (true, Implicit::Off | Implicit::On | Implicit::Strict) => Fence::Refused,
+    fn replace(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        as_of: Seq,
+        draft: Draft,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Store {
+        if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
+            return Store::NotStored;
+        }
+        let (state, ruling) = (State::Live(slot), self.judge(key, as_of, &draft, peer, at));
+        if let Some(reason) = self.refused(key, as_of, ruling, at) {
+            self.remove_live(key, state, at);
+            return Store::Refused(reason);
+        }
+        if ruling.is_write {
+            return self.change(key, state, as_of, draft, peer, at);
+        }
+        stored(self.put(key, state, as_of, draft, at), ruling.fence())
+    }
+
+    /// Why a store is refused, if it is. Refused or not, what answers a miss outdates every token before it.
+    fn refused(&mut self, key: &Key, as_of: Seq, ruling: Ruling, at: &At) -> Option<Reason> {
+        let reason = ruling.refused.filter(|_| at.policy.implicit != Implicit::Observe);
+        if !ruling.is_write || reason.is_some() {
+            self.superseded.raise(key.hash, as_of);
+            self.end_lease(key);
+        }
+        reason
+    }
+
+    /// A refused store may have been newer than the value that is there.
+    fn remove_live(&mut self, key: &Key, state: State, at: &At) {
+        if let State::Live(slot) = state {
+            self.remove(key, slot, at);
         }
     }
 

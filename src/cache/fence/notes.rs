@@ -5,8 +5,7 @@
 //!
 //! Deliberately absent: the voids themselves. The shard knows what covers a key and asks here what that means.
 
-use super::policy::Implicit;
-use super::seq::Seq;
+use crate::cache::seq::Seq;
 
 /// A miss that was seen, and what has happened to its key by this connection's own hand since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,8 +27,6 @@ pub(crate) struct Note {
 pub(crate) struct Age {
     /// Points up to this one were given out before any note that still counts was taken.
     pub(crate) horizon: Seq,
-    /// How the key is fenced.
-    pub(crate) implicit: Implicit,
     /// For how many seconds a note counts.
     pub(crate) max: u32,
     /// The monotonic second.
@@ -91,44 +88,32 @@ impl Notes {
         self.oldest == self.next
     }
 
-    /// Notes a miss at `seq`; `held_off` makes it void from the start.
-    pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, age: Age) {
-        if age.implicit == Implicit::Off {
-            return;
-        }
+    /// Notes a miss at `seq`; `held_off` makes it void from the start. If an older one is open, it stays: returns how many
+    /// seconds ago that was.
+    pub(crate) fn miss(&mut self, hash: u64, seq: Seq, held_off: bool, age: Age) -> Option<u32> {
         let mark = if held_off { Mark::Dead } else { Mark::Open };
-        if age.implicit != Implicit::Strict
-            && let Some(old) = self.find(hash, age)
-        {
+        if let Some(old) = self.find(hash, age) {
             if held_off {
                 old.mark = Mark::Dead;
             }
-            return;
+            return Some(age.now.saturating_sub(old.taken));
         }
         self.push(Note { hash, seq, own: Seq::ZERO, mark, older: 0, taken: age.now }, age);
+        None
     }
 
     /// A hit or a fill by token: what the client stores next is no fill for the miss before.
     pub(crate) fn clear(&mut self, hash: u64, age: Age) {
-        if age.implicit == Implicit::Strict {
-            return;
-        }
         if let Some(note) = self.find(hash, age) {
             note.mark = Mark::Cleared;
         }
     }
 
-    /// The note that a store of this key is to be checked against; it is used up, except in strict mode.
+    /// The note that a store of this key is to be checked against; it is used up.
     pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Note> {
-        if age.implicit == Implicit::Off {
-            return None;
-        }
-        let is_strict = age.implicit == Implicit::Strict;
         if let Some(note) = self.find(hash, age) {
             let taken = *note;
-            if !is_strict {
-                note.mark = Mark::Cleared;
-            }
+            note.mark = Mark::Cleared;
             return Some(taken);
         }
         self.lost_note(hash, age)
@@ -136,7 +121,7 @@ impl Notes {
 
     /// This connection voids the key itself at `own`, where `covering` covered it before.
     pub(crate) fn own_void(&mut self, hash: u64, covering: Seq, own: Seq, age: Age) {
-        if age.implicit == Implicit::Off || (self.oldest == self.next && self.lost.is_none()) {
+        if self.oldest == self.next && self.lost.is_none() {
             return;
         }
         if self.find(hash, age).is_none()
@@ -278,15 +263,10 @@ const NOTES_MIN: usize = 8;
 mod tests {
     use super::*;
 
-    const NOW: Age = Age { horizon: Seq::ZERO, implicit: Implicit::On, max: 60, now: 100 };
-    const STRICT: Age = Age { implicit: Implicit::Strict, ..NOW };
+    const NOW: Age = Age { horizon: Seq::ZERO, max: 60, now: 100 };
 
     fn later(seconds: u32) -> Age {
         Age { now: NOW.now + seconds, ..NOW }
-    }
-
-    fn strict(seconds: u32) -> Age {
-        Age { implicit: Implicit::Strict, ..later(seconds) }
     }
 
     fn seq(number: u64) -> Seq {
@@ -294,24 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn on_keeps_the_oldest_miss_of_a_key_and_uses_it_up() {
+    fn the_oldest_miss_of_a_key_counts_and_is_used_up() {
         let mut notes = Notes::new();
         notes.miss(1, seq(10), false, NOW);
         notes.miss(1, seq(20), false, NOW);
         let note = notes.take(1, NOW).unwrap();
         assert!(note.is_void(seq(15)) && !note.is_void(seq(10)));
         assert_eq!(notes.take(1, NOW), None);
-    }
-
-    #[test]
-    fn strict_keeps_every_miss_until_it_is_old() {
-        let mut notes = Notes::new();
-        notes.miss(1, seq(10), false, STRICT);
-        notes.miss(1, seq(20), false, strict(1));
-        notes.clear(1, strict(1));
-        assert!(notes.take(1, strict(60)).unwrap().is_void(seq(15)));
-        assert!(!notes.take(1, strict(61)).unwrap().is_void(seq(15)), "the second one counts now");
-        assert_eq!(notes.take(1, strict(62)), None);
     }
 
     #[test]

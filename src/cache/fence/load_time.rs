@@ -1,0 +1,177 @@
+//! How long loads take, learned from misses and the sets that follow them.
+//!
+//! A miss of a key that has no unanswered one starts a sample. Its set ends the sample, and the next miss of the key cuts
+//! it off. The Kaplan-Meier estimator over both (E. L. Kaplan and P. Meier, "Nonparametric Estimation from Incomplete
+//! Observations", 1958) knows no bias toward short loads, which are cut off less often. The share of misses that no set
+//! follows is taken out.
+
+use crate::cache::sync::{AtomicU32, Mutex, Ordering};
+
+/// What is known of the loads of some keys.
+#[derive(Debug, Default)]
+pub(crate) struct LoadTimes {
+    samples: Mutex<Samples>,
+    /// Twice the 99.9th percentile, in milliseconds; 0 while too little is known.
+    known_ms: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Samples {
+    /// Samples that ended, and that were cut off, by their length.
+    ended: [u32; BUCKETS],
+    cut: [u32; BUCKETS],
+    /// Samples that ended since the last estimate.
+    new: u32,
+}
+
+impl LoadTimes {
+    /// A sample of so many milliseconds: whether a set ended it, or a miss cut it off.
+    pub(crate) fn add(&self, ms: u32, is_ended: bool) {
+        // If another thread adds one at this moment, this one is left out: that depends on no length.
+        let Some(mut samples) = self.samples.try_lock() else { return };
+        samples.add(ms, is_ended);
+        if samples.new >= ESTIMATE_EVERY {
+            samples.new = 0;
+            self.known_ms.store(samples.estimate().unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// How long a load takes at most, in milliseconds, if enough is known.
+    pub(crate) fn known_ms(&self) -> Option<u32> {
+        Some(self.known_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// Samples that are counted.
+    pub(crate) fn count(&self) -> u64 {
+        let samples = self.samples.lock();
+        samples.ended.iter().chain(&samples.cut).map(|count| u64::from(*count)).sum()
+    }
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Samples { ended: [0; BUCKETS], cut: [0; BUCKETS], new: 0 }
+    }
+}
+
+impl Samples {
+    fn add(&mut self, ms: u32, is_ended: bool) {
+        // Both ends of a sample are rounded down to milliseconds.
+        let bucket = bucket(ms + 1);
+        if !is_ended {
+            self.cut[bucket] += 1;
+            return;
+        }
+        self.ended[bucket] += 1;
+        self.new += 1;
+        if self.ended.iter().sum::<u32>() > SAMPLES_MAX {
+            self.ended.iter_mut().chain(&mut self.cut).for_each(|count| *count /= 2);
+        }
+    }
+
+    /// Twice the 99.9th percentile, in milliseconds, if enough samples were watched for as long as that.
+    fn estimate(&self) -> Option<u32> {
+        let total: u32 = self.ended.iter().chain(&self.cut).sum();
+        let mut watched = f64::from(total);
+        let (mut running, mut not_cut) = (1.0, 1.0);
+        let mut steps = [Step::default(); BUCKETS];
+        for ((ended, cut), step) in self.ended.iter().zip(&self.cut).zip(&mut steps) {
+            let (ended, cut) = (f64::from(*ended), f64::from(*cut));
+            step.watched = watched;
+            step.not_cut = not_cut;
+            running *= 1.0 - ended / watched.max(1.0);
+            step.running = running;
+            not_cut *= 1.0 - cut / (watched - ended).max(1.0);
+            watched -= ended + cut;
+        }
+        let never = running;
+        let last = steps.iter().position(|step| step.running - never <= LATE_SHARE * (1.0 - never))?;
+        let twice = (last + OCTAVE).min(BUCKETS - 1);
+        let seen = if steps[twice].watched > 0.0 { steps[twice].not_cut } else { steps[last].not_cut };
+        let seen = f64::from(total) * seen;
+        let is_over = steps[twice].watched <= LATE_SHARE * seen;
+        let is_long_watched = steps[(last + 5 * OCTAVE).min(BUCKETS - 1)].watched >= LONG_WATCHED;
+        (seen >= SAMPLES_MIN && (is_over || is_long_watched)).then(|| 2 * upper_ms(last))
+    }
+}
+
+/// Samples that reached a bucket, the share of them that were not cut off before, and the share of loads that go on after.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    watched: f64,
+    not_cut: f64,
+    running: f64,
+}
+
+/// Six to the octave, from a tenth of a millisecond.
+fn bucket(ms: u32) -> usize {
+    let octaves = (f64::from(ms) / SHORTEST_MS).max(1.0).log2();
+    ((octaves * OCTAVE as f64) as usize).min(BUCKETS - 1)
+}
+
+/// The end of a bucket, in milliseconds.
+fn upper_ms(bucket: usize) -> u32 {
+    (SHORTEST_MS * 2_f64.powf((bucket + 1) as f64 / OCTAVE as f64)).ceil() as u32
+}
+
+const BUCKETS: usize = 96;
+const OCTAVE: usize = 6;
+const SHORTEST_MS: f64 = 0.1;
+const ESTIMATE_EVERY: u32 = 64;
+/// When so many ended, all counts are halved.
+const SAMPLES_MAX: u32 = 20_000;
+/// So many must have been watched for as long as twice the percentile.
+const SAMPLES_MIN: f64 = 2_000.0;
+const LATE_SHARE: f64 = 0.001;
+/// Or so many for 32 times as long.
+const LONG_WATCHED: f64 = 20.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(samples: impl IntoIterator<Item = (u32, bool)>) -> Option<u32> {
+        let times = LoadTimes::default();
+        samples.into_iter().for_each(|(ms, is_ended)| times.add(ms, is_ended));
+        times.known_ms()
+    }
+
+    #[test]
+    fn twice_the_longest_common_load() {
+        let ms = known((0..4_096).map(|n| (n % 10, true))).unwrap();
+        assert!((20..=26).contains(&ms), "{ms}");
+        assert_eq!(known((0..1_024).map(|n| (n % 10, true))), None, "too few");
+    }
+
+    #[test]
+    fn one_long_load_in_a_hundred_is_not_overlooked() {
+        let ms = known((0..8_192).map(|n| (if n % 100 == 0 { 200 } else { 5 }, true))).unwrap();
+        assert!(ms >= 400, "{ms}");
+    }
+
+    /// Long loads are cut off more often than short ones: half of those that take 100 ms are cut off after 20.
+    #[test]
+    fn loads_that_are_cut_off_count_as_long_ones() {
+        let sample = |n| match n % 20 {
+            0 => (100, true),
+            1 => (20, false),
+            _ => (5, true),
+        };
+        assert!(known((0..20_000).map(sample)).unwrap() >= 200);
+    }
+
+    #[test]
+    fn misses_that_are_never_set_hide_nothing_and_prevent_nothing() {
+        let sample = |n: u32| if n % 3 == 0 { (3_000 + n % 1_000, false) } else { (n % 10, true) };
+        let ms = known((0..20_000).map(sample)).unwrap();
+        assert!((20..=26).contains(&ms), "{ms}");
+    }
+
+    #[test]
+    fn buckets_are_six_to_the_octave() {
+        assert_eq!((bucket(0), bucket(u32::MAX)), (0, BUCKETS - 1));
+        for ms in [1, 7, 20, 500, 3_000] {
+            assert!(upper_ms(bucket(ms)) >= ms && upper_ms(bucket(ms) - 1) <= ms + 1, "{ms}");
+        }
+    }
+}

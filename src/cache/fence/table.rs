@@ -1,0 +1,235 @@
+//! The records of one shard: a fixed table that forgets what matters least, and remembers that it forgot.
+//!
+//! A record that has to go while loads of its key may be running closes a cell. A record that is made anew copies its
+//! cell, so that only keys of that cell (one key in thousands) are refused, for as long as a load takes.
+
+use prefetch_index::prefetch_index;
+
+use super::record::{Record, Touch, tick};
+use crate::cache::seq::Seq;
+use crate::clock::Now;
+
+/// The records of one shard, and what it has forgotten.
+pub(crate) struct Table {
+    cells: Box<[Forgotten]>,
+    /// Whether any cell holds anything.
+    has_forgotten: bool,
+    sets: Box<[Set]>,
+}
+
+/// The records of keys whose hashes agree in some bits. The hashes fill a line of the processor's caches, the only one
+/// that is looked at for most keys.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Set {
+    hashes: [u64; WAYS],
+    /// From when on nothing of a record matters but lapsed misses, in wrapping milliseconds.
+    ends: [u32; WAYS],
+    records: [Record; WAYS],
+}
+
+/// Misses that were forgotten.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Forgotten {
+    /// Until when keys of this cell store nothing, in monotonic milliseconds.
+    pub(crate) closed_until: u64,
+    /// The key that was forgotten last, by its hash.
+    pub(crate) hash: u64,
+    /// The sequence number up to which its invalidations are accounted for.
+    pub(crate) marked: Seq,
+    /// Its unanswered misses, and how many of them are older than its newest invalidation.
+    pub(crate) lapsed: u16,
+    pub(crate) lapsed_old: u16,
+}
+
+/// A record in its place.
+pub(crate) struct Entry<'t> {
+    ends: &'t mut u32,
+    pub(crate) record: &'t mut Record,
+}
+
+impl Entry<'_> {
+    /// To be called after a change: `is_answered` says whether no load of the key may be running.
+    pub(crate) fn settle(&mut self, is_answered: bool, touch: Touch) {
+        *self.ends = if is_answered { tick(touch.now) } else { self.record.ends(touch.load_time) };
+    }
+}
+
+impl Set {
+    fn way(&self, hash: u64) -> Option<usize> {
+        self.hashes.iter().position(|known| *known == hash)
+    }
+
+    fn entry(&mut self, way: usize) -> Entry<'_> {
+        Entry { ends: &mut self.ends[way], record: &mut self.records[way] }
+    }
+
+    /// The way whose record matters least.
+    fn least(&self, now: u32) -> usize {
+        let rank = |way: &usize| (self.hashes[*way] != 0, self.ends[*way].wrapping_sub(now) as i32);
+        (0..WAYS).min_by_key(rank).expect("a set has ways")
+    }
+}
+
+impl Table {
+    /// What the tables of all shards take together, in bytes.
+    pub(crate) fn bytes(shards: usize) -> usize {
+        let (cells, sets) = parts(shards);
+        shards * (cells * size_of::<Forgotten>() + sets * size_of::<Set>())
+    }
+
+    /// The table of one of so many shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        let record = Record::new(Seq::ZERO, Now { millis: 0, unix: 0 });
+        let empty = Set { hashes: [0; WAYS], ends: [0; WAYS], records: [record; WAYS] };
+        let (cells, sets) = parts(shards);
+        Table {
+            cells: vec![Forgotten::default(); cells].into_boxed_slice(),
+            has_forgotten: false,
+            sets: vec![empty; sets].into_boxed_slice(),
+        }
+    }
+
+    /// Has the processor fetch the hashes of a key's set.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch_index(&self.sets[..], self.set_of(hash));
+    }
+
+    /// The record of a key, if there is one or if misses of its cell were forgotten.
+    #[inline]
+    pub(crate) fn find(&mut self, hash: u64, last: Seq, touch: Touch) -> Option<Entry<'_>> {
+        let set = self.set_of(hash);
+        if let Some(way) = self.sets[set].way(hash) {
+            return Some(self.sets[set].entry(way));
+        }
+        let record = self.recall(hash, last, touch)?;
+        let (way, _) = self.insert(hash, record, touch);
+        Some(self.sets[set].entry(way))
+    }
+
+    /// The record of a key, made if there is none, and for how long a load was timed whose record had to go for it.
+    ///
+    /// Invalidations of the key up to `last` do not concern a new one.
+    #[inline]
+    pub(crate) fn find_or_make(&mut self, hash: u64, last: Seq, touch: Touch) -> (Entry<'_>, Option<u32>) {
+        let set = self.set_of(hash);
+        if let Some(way) = self.sets[set].way(hash) {
+            return (self.sets[set].entry(way), None);
+        }
+        let record = self.recall(hash, last, touch).unwrap_or_else(|| Record::new(last, touch.now));
+        let (way, cut) = self.insert(hash, record, touch);
+        (self.sets[set].entry(way), cut)
+    }
+
+    /// Shows every key of which a set may still be refused. Returns until when keys that are not among them may be, in
+    /// monotonic milliseconds.
+    pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) -> u64 {
+        for set in &self.sets {
+            for way in (0..WAYS).filter(|way| set.hashes[*way] != 0) {
+                forgotten(set.hashes[way], &set.records[way], set.ends[way], now).into_iter().for_each(&mut show);
+            }
+        }
+        self.cells.iter().filter(|cell| cell.lapsed > 0).for_each(|cell| show(*cell));
+        self.cells.iter().map(|cell| cell.closed_until).max().unwrap_or_default()
+    }
+
+    /// Takes over what another table showed.
+    pub(crate) fn restore(&mut self, known: Forgotten, touch: Touch) {
+        let mut record = Record::new(known.marked, touch.now);
+        let until = known.closed_until.max(touch.now.millis) as u32;
+        record.forgotten(known.lapsed, known.lapsed_old, until, touch.now);
+        self.insert(known.hash, record, touch);
+    }
+
+    /// Closes every cell.
+    pub(crate) fn close_all(&mut self, until: u64) {
+        self.cells.iter_mut().for_each(|cell| cell.closed_until = cell.closed_until.max(until));
+        self.has_forgotten = true;
+    }
+
+    /// Puts a record in the place of the one that matters least.
+    #[inline(never)]
+    fn insert(&mut self, hash: u64, record: Record, touch: Touch) -> (usize, Option<u32>) {
+        let set = self.set_of(hash);
+        let way = self.sets[set].least(tick(touch.now));
+        let Set { hashes, ends, records } = &mut self.sets[set];
+        let old_hash = std::mem::replace(&mut hashes[way], hash);
+        let mut old = std::mem::replace(&mut records[way], record);
+        let old_ends = std::mem::replace(&mut ends[way], record.ends(touch.load_time));
+        if old_hash == 0 {
+            return (way, None);
+        }
+        if let Some(forgotten) = forgotten(old_hash, &old, old_ends, touch.now) {
+            self.remember(forgotten);
+        }
+        (way, old.end_sample(touch.now))
+    }
+
+    #[cold]
+    fn remember(&mut self, forgotten: Forgotten) {
+        let cell = self.cell_of(forgotten.hash);
+        let closed_until = self.cells[cell].closed_until.max(forgotten.closed_until);
+        self.cells[cell] = Forgotten { closed_until, ..forgotten };
+        self.has_forgotten = true;
+    }
+
+    /// A record of what the cell of a key says of it; `None` if that is nothing.
+    #[inline]
+    fn recall(&mut self, hash: u64, last: Seq, touch: Touch) -> Option<Record> {
+        if !self.has_forgotten {
+            return None;
+        }
+        let cell = self.cell_of(hash);
+        let cell = &mut self.cells[cell];
+        let is_same = cell.hash == hash && cell.lapsed > 0;
+        if !is_same && cell.closed_until <= touch.now.millis {
+            return None;
+        }
+        let mut record = Record::new(if is_same { cell.marked } else { last }, touch.now);
+        let (lapsed, lapsed_old) = if is_same { (cell.lapsed, cell.lapsed_old) } else { (0, 0) };
+        record.forgotten(lapsed, lapsed_old, cell.closed_until as u32, touch.now);
+        if is_same {
+            *cell = Forgotten { closed_until: cell.closed_until, ..Forgotten::default() };
+        }
+        Some(record)
+    }
+
+    fn set_of(&self, hash: u64) -> usize {
+        (u64::from((hash >> SET_SHIFT) as u16) * self.sets.len() as u64 >> 16) as usize
+    }
+
+    fn cell_of(&self, hash: u64) -> usize {
+        (u64::from((hash >> CELL_SHIFT) as u16) * self.cells.len() as u64 >> 16) as usize
+    }
+}
+
+/// What must not be forgotten of a record; `ends` is in wrapping milliseconds.
+fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
+    let left = ends.wrapping_sub(tick(now)) as i32;
+    let lapsed = record.unanswered();
+    if left <= 0 && lapsed == 0 {
+        return None;
+    }
+    let lapsed_old = if record.has_old() { lapsed } else { 0 };
+    let closed_until = if left > 0 { now.millis + left as u64 } else { 0 };
+    Some(Forgotten { closed_until, hash, marked: record.marked(), lapsed, lapsed_old })
+}
+
+/// Cells and sets of each of so many shards.
+fn parts(shards: usize) -> (usize, usize) {
+    let cells = (CELLS / shards).max(1);
+    let sets = (BYTES / shards).saturating_sub(cells * size_of::<Forgotten>()) / size_of::<Set>();
+    (cells, sets.max(2))
+}
+
+const WAYS: usize = 8;
+/// 2 MiB hold 12,672 records: the misses of one second at 12,000 keys/s, those of 100 ms at 120,000.
+#[cfg(not(shuttle))]
+const BYTES: usize = 2 << 20;
+/// The model checker makes many of them.
+#[cfg(shuttle)]
+const BYTES: usize = 8 << 10;
+const CELLS: usize = BYTES >> 8;
+/// Bits of the hash that choose neither the shard nor the slot of an item.
+const SET_SHIFT: u32 = 24;
+const CELL_SHIFT: u32 = 32;

@@ -1,0 +1,234 @@
+//! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
+
+use super::{At, Shard};
+use crate::cache::fence::{Answers, Forgotten, Judged, Touch, Verdict};
+use crate::cache::key::Key;
+use crate::cache::outcome::{Draft, Fence, Reason};
+use crate::cache::peer::Peer;
+use crate::cache::restart::Guard;
+use crate::cache::policy::{Implicit, load_time_ms};
+use crate::cache::seq::Seq;
+use crate::cache::tags::Tags;
+
+/// How the fence sees a set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ruling {
+    /// Whether it answers no miss: it is a write, and invalidates what was read before it.
+    pub(super) is_write: bool,
+    /// Whether an old load might have brought its value, had it not come often enough.
+    pub(super) is_confirmed: bool,
+    pub(super) refused: Option<Reason>,
+}
+
+impl Ruling {
+    /// How the fence saw a set that was stored.
+    pub(super) fn fence(self) -> Fence {
+        match self {
+            Ruling { refused: Some(_), .. } => Fence::Observed,
+            Ruling { is_write: true, .. } => Fence::None,
+            Ruling { is_confirmed: true, .. } => Fence::Confirmed,
+            Ruling { .. } => Fence::Passed,
+        }
+    }
+}
+
+/// What the records say of a set.
+#[derive(Clone, Copy)]
+struct Finding {
+    /// Whether the key was missed lately, whatever answered that.
+    has_misses: bool,
+    judged: Judged,
+    /// The last sequence number before the first miss that is remembered.
+    since: Seq,
+}
+
+impl Shard {
+    /// Remembers a miss: its client may load the value, and set it.
+    pub(super) fn missed(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+        if at.policy.implicit == Implicit::Off {
+            return;
+        }
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let last = at.clock.last();
+        let open_seconds = peer.notes.miss(key.hash, last, is_held_off, at.age());
+        let (covering, touch) = (self.covering(key.hash), at.touch());
+        let (mut entry, pushed) = self.fence.find_or_make(key.hash, last, touch);
+        let record = &mut *entry.record;
+        record.age(touch);
+        let was_answered = record.unanswered() == 0;
+        if at.is_invalidated(key.bytes, covering, record.marked())
+            // Whether one of its tags was is not known, and no load that is running needs to be refused for that.
+            || (was_answered && !at.broad.is_quiet_since(record.marked()))
+        {
+            record.invalidate(last);
+        }
+        let cut = record.miss(touch, last);
+        if is_held_off {
+            record.invalidate(last);
+        }
+        entry.settle(false, touch);
+        if let Some(ms) = cut {
+            at.add_sample(ms, false);
+        }
+        if let Some(ms) = pushed {
+            at.overall.add(ms, false);
+        }
+        if let Some(seconds) = open_seconds
+            && (was_answered || u64::from(seconds) * 1000 <= u64::from(touch.load_time))
+        {
+            peer.origin.shares(at.now);
+        }
+    }
+
+    /// A fill whose token was valid: it answers a miss of its key.
+    pub(super) fn answered(&mut self, key: &Key, at: &At) {
+        if at.policy.implicit == Implicit::Off {
+            return;
+        }
+        let touch = at.touch();
+        let Some(mut entry) = self.fence.find(key.hash, at.clock.last(), touch) else { return };
+        entry.record.age(touch);
+        entry.record.fill();
+        let takes = at.classes.takes(entry.record.class, at.now);
+        let is_answered = entry.record.is_answered(takes);
+        entry.settle(is_answered, touch);
+        if let Some(ms) = entry.record.end_sample(at.now) {
+            at.add_sample(ms, true);
+        }
+    }
+
+    /// Judges a set, which uses up the misses that it may answer.
+    pub(super) fn judge(&mut self, key: &Key, as_of: Seq, draft: &Draft, peer: &mut Peer, at: &At) -> Ruling {
+        if at.policy.implicit == Implicit::Off {
+            return Ruling { is_write: true, is_confirmed: false, refused: None };
+        }
+        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let note = peer.notes.take(key.hash, at.age());
+        let is_void_note = note.is_some_and(|note| {
+            note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, draft.tags, note.seq())
+        });
+        let class = at.classes.of(key.bytes, at.prefix);
+        let finding = self.find(key, as_of, draft, class, is_held_off, at);
+        let since = finding.map_or(as_of, |finding| finding.since);
+        let is_sole = at.is_sole_since(since, peer);
+        let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
+        let counts_notes = is_sole || is_exclusive;
+
+        let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
+        if note.is_none() || answers != Answers::Nothing {
+            at.classes.judged(class, answers, at.now);
+        }
+        let is_write = match counts_notes {
+            true => note.is_none(),
+            false => matches!(answers, Answers::Nothing | Answers::Repeat),
+        };
+        let has_misses = !is_sole && finding.is_some_and(|finding| finding.has_misses);
+        let refused = match finding.map(|finding| finding.judged.verdict) {
+            _ if is_held_off && (!is_write || has_misses) => Some(Reason::HeldOff),
+            _ if counts_notes && is_void_note => Some(Reason::Note),
+            _ if is_sole => None,
+            Some(Verdict::Closed) => Some(Reason::Closed),
+            Some(Verdict::Doubtful) => Some(Reason::Doubt),
+            Some(Verdict::Late) => Some(Reason::Late),
+            Some(Verdict::Confirmed | Verdict::Fresh) | None => None,
+        };
+        if let Some(finding) = finding {
+            at.classes.count(class, refused.is_some(), key.bytes, at.prefix);
+            if is_write && refused.is_none() {
+                self.wrote(key, as_of, finding.judged, at);
+            }
+        }
+        let is_confirmed = finding.is_some_and(|finding| finding.judged.verdict == Verdict::Confirmed);
+        Ruling { is_write, is_confirmed, refused }
+    }
+
+    /// Asks the record of the key, if there is one.
+    fn find(
+        &mut self,
+        key: &Key,
+        as_of: Seq,
+        draft: &Draft,
+        class: u8,
+        is_held_off: bool,
+        at: &At,
+    ) -> Option<Finding> {
+        let (covering, touch, keys) = (self.covering(key.hash), at.touch(), self.engine.keys());
+        let mut entry = self.fence.find(key.hash, as_of, touch)?;
+        let record = &mut *entry.record;
+        record.age(touch);
+        let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
+        if at.is_invalidated(key.bytes, covering, record.marked()) || is_tag_invalidated() || is_held_off {
+            record.invalidate(as_of);
+        }
+        let (has_misses, since) = (!record.is_empty(), record.since());
+        record.class = class;
+        let takes = at.classes.takes(class, at.now);
+        let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
+        let is_answered = record.is_answered(takes);
+        let sample = record.end_sample(at.now);
+        entry.settle(is_answered, touch);
+        if let Some(ms) = sample {
+            at.add_sample(ms, true);
+        }
+        Some(Finding { has_misses, judged, since })
+    }
+
+    /// A set that answered no miss is stored as of this sequence number.
+    fn wrote(&mut self, key: &Key, as_of: Seq, judged: Judged, at: &At) {
+        if let Some(entry) = self.fence.find(key.hash, as_of, at.touch()) {
+            entry.record.wrote(as_of, judged);
+        }
+    }
+
+    /// Shows every miss that a set may still answer, for a process that comes after this one.
+    pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
+        let is_old = |hash, marked| self.covering(hash) > marked || !at.broad.is_quiet_since(marked);
+        let closed_until = self.fence.each(at.now, |Forgotten { closed_until, hash, marked, lapsed, lapsed_old }| {
+            let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
+            show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old });
+        });
+        if at.now.millis < closed_until {
+            show(Guard::AllMissed { until: closed_until });
+        }
+    }
+
+    /// Takes over misses that a former process remembered: their keys are closed for as long as a load may take.
+    pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
+        match guard {
+            Guard::AllMissed { until } => self.fence.close_all(until),
+            Guard::Missed { hash, until: closed_until, lapsed, lapsed_old } => {
+                let marked = at.clock.last();
+                self.fence.restore(Forgotten { closed_until, hash, marked, lapsed, lapsed_old }, at.touch());
+            }
+            Guard::AllHeldOff { .. } | Guard::HeldOff { .. } | Guard::Version { .. } => {}
+        }
+    }
+}
+
+impl At<'_> {
+    fn touch(&self) -> Touch {
+        let max_age = self.policy.lease_max_age.as_secs() as u32;
+        Touch { now: self.now, load_time: self.load_time_ms(), max_age }
+    }
+
+    /// How long a load of the key takes at most, in milliseconds: what the operator says, or what was learned.
+    pub(crate) fn load_time_ms(&self) -> u32 {
+        load_time_ms(self.policy, &[self.learned, self.overall])
+    }
+
+    fn is_invalidated(&self, key: &[u8], covering: Seq, marked: Seq) -> bool {
+        covering > marked || self.broad.covers(key, Tags::NONE, marked)
+    }
+
+    /// Whether the peer is the only one there was since, and has never sent a request before it had the last reply.
+    fn is_sole_since(&self, since: Seq, peer: &Peer) -> bool {
+        self.policy.implicit != Implicit::Shared && !peer.has_pipelined && self.sessions.is_sole_since(since)
+    }
+
+    fn add_sample(&self, ms: u32, is_ended: bool) {
+        self.learned.add(ms, is_ended);
+        if !std::ptr::eq(self.learned, self.overall) {
+            self.overall.add(ms, is_ended);
+        }
+    }
+}
