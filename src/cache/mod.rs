@@ -370,7 +370,7 @@ impl Cache {
 
     /// What is known of the classes of keys that plain sets were judged in.
     pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
-        self.classes.counts(now)
+        self.policies.with(|policies| self.classes.counts(policies, now))
     }
 
     /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.

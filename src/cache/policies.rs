@@ -76,6 +76,11 @@ impl Policies {
         &self.default
     }
 
+    /// How long loads take of keys that begin so.
+    pub(crate) fn load_time_of(&self, key: &[u8]) -> LoadTime {
+        self.load_time(self.governed(key).1)
+    }
+
     /// How long loads take under a policy: the general one, or that of this prefix.
     pub fn load_time(&self, prefix: Option<&[u8]>) -> LoadTime {
         let named = prefix.and_then(|prefix| self.prefixes.iter().find(|(other, _)| **other == *prefix));

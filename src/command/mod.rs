@@ -19,8 +19,8 @@ mod watching;
 use self::session::Turn;
 use crate::cache;
 use crate::cache::{
-    Access, Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Removal, Step, Tags,
-    Value,
+    Access, Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Reason, Removal,
+    Step, Tags, Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -394,9 +394,16 @@ impl Command<'_> {
             (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
             (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
             (_, cache::Store::Outdated) => self.count_of(key, Count::VersionsRefused),
-            (_, cache::Store::Refused(_)) => self.count_of(key, Count::ImplicitRefused),
+            (_, cache::Store::Refused(reason)) => {
+                counters.add(refused(reason));
+                self.count_of(key, Count::ImplicitRefused);
+            }
             (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
-            (_, cache::Store::Stored { fence: Fence::Confirmed | Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
+            (_, cache::Store::Stored { fence: Fence::Confirmed }) => {
+                counters.add(Count::ImplicitConfirmed);
+                self.count_of(key, Count::ImplicitFills);
+            }
+            (_, cache::Store::Stored { fence: Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
             (_, cache::Store::Stored { fence: Fence::Observed }) => {
                 self.count_of(key, Count::ImplicitObserved)
             }
@@ -407,6 +414,16 @@ impl Command<'_> {
             }
             (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None }) => {}
         }
+    }
+}
+
+fn refused(reason: Reason) -> Count {
+    match reason {
+        Reason::Closed => Count::ImplicitRefusedClosed,
+        Reason::Doubt => Count::ImplicitRefusedDoubt,
+        Reason::HeldOff => Count::ImplicitRefusedHeldOff,
+        Reason::Late => Count::ImplicitRefusedLate,
+        Reason::Note => Count::ImplicitRefusedNote,
     }
 }
 

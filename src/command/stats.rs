@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Command, Flow, MEMCACHED_VERSION};
-use crate::cache::{AGE_SECONDS, Counts, FACTORS, Policy, WhenFull};
+use crate::cache::{AGE_SECONDS, Counts, FACTORS, LoadTime, Policy, WhenFull};
 use crate::metrics::TOLD;
 use crate::protocol::{Reply, Statistics};
 
@@ -81,22 +81,39 @@ impl Command<'_> {
         let output = &mut *self.output;
         self.session.metrics.each_of_leases(|name, value| output.stat(name, &value.to_string()));
         self.gauges(&self.cache.counts());
+        self.classes();
+    }
+
+    /// Classes of keys in which plain sets were judged: how they are, and how many sets were refused.
+    fn classes(&mut self) {
+        for (nth, class) in self.cache.classes(self.now).into_iter().enumerate() {
+            let name = String::from_utf8_lossy(&class.name).escape_debug().to_string();
+            let figures = [
+                ("name", if name.is_empty() { "-".to_owned() } else { name }),
+                ("mode", class.mode.to_owned()),
+                ("load_time_ms", class.load_time.max_ms.to_string()),
+                ("load_times", class.load_time.samples.to_string()),
+                ("sets", class.sets.to_string()),
+                ("refused", class.refused.to_string()),
+            ];
+            figures.iter().for_each(|(name, value)| self.output.stat(&format!("class:{nth}:{name}"), value));
+        }
     }
 
     /// What is decided, and what leases did under each policy but the general one: that is number 0.
     fn policies(&mut self) {
         let policies = self.cache.policies();
-        self.policy(0, policies.general());
+        self.policy(0, policies.general(), policies.load_time(None));
         for (nth, (prefix, policy)) in (1..).zip(policies.prefixes()) {
             self.output.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
-            self.policy(nth, policy);
+            self.policy(nth, policy, policies.load_time(Some(prefix)));
             for (count, value) in TOLD.iter().zip(self.session.metrics.policies.of(prefix)) {
                 self.output.stat(&format!("{nth}:{}", count.name()), &value.to_string());
             }
         }
     }
 
-    fn policy(&mut self, nth: usize, policy: &Policy) {
+    fn policy(&mut self, nth: usize, policy: &Policy, load_time: LoadTime) {
         let ms = |span: Duration| span.as_millis().to_string();
         let told = [
             ("herd_wait_ms", ms(policy.herd_wait)),
@@ -104,6 +121,8 @@ impl Command<'_> {
             ("implicit_leases", format!("{:?}", policy.implicit).to_lowercase()),
             ("lease_min_interval_ms", ms(policy.lease_min_interval)),
             ("lease_window_ms", ms(policy.lease_window)),
+            ("load_time_ms", load_time.max_ms.to_string()),
+            ("load_times", load_time.samples.to_string()),
             ("serve_stale", yes(policy.serve_stale).to_owned()),
             ("stale_ms", ms(policy.stale)),
             ("ttl_ms", ms(policy.ttl)),
@@ -202,6 +221,7 @@ impl Command<'_> {
         output.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
         output.stat("lease_min_interval_ms", &policy.lease_min_interval.as_millis().to_string());
         output.stat("lease_max_age_ms", &policy.lease_max_age.as_millis().to_string());
+        output.stat("load_time_max_ms", &policy.load_time_max.as_millis().to_string());
         output.stat("stale_ms", &policy.stale.as_millis().to_string());
     }
 }

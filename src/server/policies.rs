@@ -43,6 +43,11 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(AGE_SECONDS_MAX)))]
     pub lease_max_age: Option<u32>,
 
+    /// Seconds that a load takes at most, from a miss to its set; a set that comes later is refused if its key was
+    /// invalidated meanwhile [default: learned]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub load_time_max: Option<Duration>,
+
     /// Seconds for which deleted and expired values are kept as stale copies for lease-get [default: 0]
     #[arg(long, value_name = "SECONDS")]
     pub stale: Option<u32>,
@@ -88,6 +93,7 @@ struct Table {
     implicit_leases: Option<ImplicitLeases>,
     lease_min_interval: Option<Seconds<3_600>>,
     lease_window: Option<Seconds<3_600>>,
+    load_time_max: Option<Seconds<3_600>>,
     serve_stale: Option<bool>,
     stale: Option<Seconds<SECONDS_MAX>>,
     ttl: Option<Seconds<SECONDS_MAX>>,
@@ -135,6 +141,7 @@ impl PolicyOptions {
             lease_max_age: seconds(self.lease_max_age).unwrap_or(policy.lease_max_age),
             lease_min_interval: self.lease_min_interval.unwrap_or(policy.lease_min_interval),
             lease_window: self.lease_window.unwrap_or(policy.lease_window),
+            load_time_max: self.load_time_max.unwrap_or(policy.load_time_max),
             stale: seconds(self.stale).unwrap_or(policy.stale),
             version_keep: self.version_keep.unwrap_or(policy.version_keep),
             ..policy
@@ -150,6 +157,7 @@ impl Table {
             implicit: self.implicit_leases.map_or(policy.implicit, Implicit::from),
             lease_min_interval: span(self.lease_min_interval, policy.lease_min_interval),
             lease_window: span(self.lease_window, policy.lease_window),
+            load_time_max: span(self.load_time_max, policy.load_time_max),
             serve_stale: self.serve_stale.unwrap_or(policy.serve_stale),
             stale: span(self.stale, policy.stale),
             ttl: span(self.ttl, policy.ttl),

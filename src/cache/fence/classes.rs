@@ -15,6 +15,7 @@ use memchr::memchr;
 
 use super::record::{Answers, Takes};
 use crate::cache::broad::DELIMITER;
+use crate::cache::policies::{LoadTime, Policies};
 use crate::cache::sync::{AtomicU64, Mutex, Ordering};
 use crate::clock::Now;
 
@@ -39,6 +40,8 @@ struct Cell {
 pub struct ClassCounts {
     /// What its keys begin with; empty for keys without a delimiter.
     pub name: Box<[u8]>,
+    /// How long a load of its keys takes at most, as far as that is known.
+    pub load_time: LoadTime,
     /// Which sets answer a miss: `every`, `repeats` or `none`.
     pub mode: &'static str,
     /// Sets that were judged.
@@ -100,10 +103,11 @@ impl Classes {
     }
 
     /// What is known of each class in which a set was judged.
-    pub(crate) fn counts(&self, now: Now) -> Vec<ClassCounts> {
+    pub(crate) fn counts(&self, policies: &Policies, now: Now) -> Vec<ClassCounts> {
         let names = self.names.lock();
         let classes = names.iter().zip(0_u8..=u8::MAX).map(|(name, class)| ClassCounts {
             name: name.clone(),
+            load_time: policies.load_time_of(name),
             mode: self.takes(class, now).name(),
             sets: self.cell(class).sets.load(Ordering::Relaxed),
             refused: self.cell(class).refused.load(Ordering::Relaxed),
