@@ -42,12 +42,20 @@ pub mod clock;
 pub mod command;
 #[cfg(feature = "console")]
 pub mod console;
+#[cfg(feature = "server")]
+pub mod handover;
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod options;
 #[cfg(any(feature = "console", feature = "server"))]
 mod pem;
+#[cfg(feature = "server")]
+pub mod process;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod snapshot;
 
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};

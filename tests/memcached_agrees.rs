@@ -12,7 +12,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use clap::Parser;
-use leasehold::server::{Options, Server};
+use leasehold::options::Options;
+use leasehold::server::Server;
 use memcached::{Memcached, PATIENCE};
 
 const SEEDS: u64 = 16;

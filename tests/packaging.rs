@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::{CommandFactory, Parser};
-use leasehold::server::Options;
+use leasehold::options::Options;
 use served::{scratch, start};
 
 fn run(line: &str) -> Output {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use leasehold::server::Options;
+use leasehold::options::Options;
 
 use support::{Connection, Wire};
 use transcript::{player, transcripts};

@@ -3,22 +3,21 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::clients::Client;
-use super::inherited::Inherited;
-use super::tls::{Security, Tls};
-use super::{Options, Service};
+use super::client_limits::Client;
+use super::service::Service;
+use super::tls::Tls;
 use crate::clock::Now;
 use crate::metrics::{Address, Connection};
+use crate::options::{Options, Security};
+use crate::process::Inherited;
+use crate::process::sockets::{bind_tcp, bind_unix, pause};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
@@ -266,12 +265,6 @@ async fn room(service: &Service) {
     }
 }
 
-/// The system is out of descriptors, most likely: it will not help to ask again at once.
-pub(super) async fn pause(error: io::Error) {
-    tracing::warn!(%error, "cannot accept");
-    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-}
-
 /// Counts a connection in, or tells it that there are too many.
 fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
     let metrics = &service.metrics;
@@ -292,30 +285,6 @@ fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
     Some((socket, Seat { client, service: Arc::clone(service) }))
 }
 
-fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // As memcached: an IPv4 wildcard beside an IPv6 one must not clash.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
-}
-
-pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    // A socket that a former server left behind, and nothing else.
-    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 fn named(error: io::Error, name: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {name}: {error}"))
 }
@@ -323,4 +292,3 @@ fn named(error: io::Error, name: &str) -> io::Error {
 /// memcached's line, with its `-o maxconns_fast`, which is its default.
 const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
 const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

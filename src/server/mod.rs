@@ -5,30 +5,13 @@
 //!
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
-mod addresses;
-mod administration;
 mod buffers;
-mod clients;
+mod client_limits;
 mod connection;
-mod handover;
-mod health;
-mod inherited;
-mod keep;
+mod heartbeat;
 mod listener;
-pub mod logging;
-mod memory;
-pub mod notify;
-mod options;
-mod policies;
-pub mod process;
-mod progress;
-mod roll;
-mod safety;
-pub mod secret;
-mod settings;
-pub mod signals;
-mod stop;
-mod suboptions;
+mod service;
+mod shutdown;
 mod tls;
 mod view;
 mod worker;
@@ -38,40 +21,26 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use crate::cache::{Cache, Policies};
-use crate::clock::{self, Clock, Now};
-use crate::command::{self, Rules, Users};
-use crate::metrics::{Count, Counters, Metrics, Prefixes, Samples, Watchers};
+use self::service::Service;
+use crate::cache::Policies;
+use crate::clock;
+use crate::command::{self, Users};
+use crate::handover::{Control, Farewell, Offer, Successor};
+use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
+use crate::options::{self, Options};
+use crate::process::{self, Inherited, systemd};
 use crate::protocol::Shutdown;
+use crate::snapshot::{Memory, MemoryFile};
 
-use self::clients::{Client, Clients, WrongPasswords};
-use self::handover::{Control, Offer};
-use self::memory::MemoryFile;
-use self::roll::Roll;
-use self::stop::Stop;
-use self::tls::Tls;
-
-pub use self::administration::AdminOptions;
-pub use self::handover::{Farewell, Predecessor, Successor};
-pub use self::health::HealthCheck;
-pub use self::inherited::Inherited;
-pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
-pub use self::memory::Memory;
-pub use self::options::{MEMORY_MIN, Options, read_users};
-pub use self::policies::{ImplicitLeases, PolicyOptions};
-pub use self::safety::SafetyOptions;
-pub use self::suboptions::Suboption;
-pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 pub use self::view::View;
 
 /// A running server.
@@ -84,32 +53,6 @@ pub struct Server {
     /// Copies for the next server.
     sockets: Vec<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// What all threads of a server share.
-struct Service {
-    /// The first client that speaks the binary protocol is told of in the log.
-    binary: Once,
-    cache: Cache,
-    clients: Mutex<Clients>,
-    clock: Clock,
-    /// A connection has ended.
-    freed: Notify,
-    /// After so long without a byte from or to the peer a connection is closed.
-    idle: Option<Duration>,
-    metrics: Arc<Metrics>,
-    /// Whether a connection too many is told so; otherwise it waits to be accepted.
-    refuses_when_crowded: bool,
-    /// After so many requests in one go a connection lets others have their turn.
-    requests_per_turn: u32,
-    /// Asked of all threads.
-    roll: Roll,
-    rules: Rules,
-    stop: Stop,
-    tls: Option<Tls>,
-    /// Who may come in, if not everybody may.
-    users: Option<Arc<Mutex<Users>>>,
-    wrong_passwords: Mutex<WrongPasswords>,
 }
 
 impl Server {
@@ -140,7 +83,7 @@ impl Server {
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.samples = options.admin.address.map(|_| Samples::default());
-        metrics.settings = settings::settings(&options);
+        metrics.settings = options::settings(&options);
         metrics.usage = process::usage;
         metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
         metrics.certificates_read =
@@ -217,7 +160,7 @@ impl Server {
         self.join();
         match &self.memory_file {
             Some(file) => {
-                file.save(&self.service.cache, &self.service.clock, None, notify::going_on).map(|_| ())
+                file.save(&self.service.cache, &self.service.clock, None, systemd::going_on).map(|_| ())
             }
             None => Ok(()),
         }
@@ -270,61 +213,6 @@ impl Server {
         }
         // Whoever comes while the values are written is refused, or waits for the next server, which may bind them.
         self.sockets.clear();
-    }
-}
-
-impl Service {
-    /// What serves everybody, without TLS.
-    fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
-        Service {
-            binary: Once::new(),
-            cache,
-            clients: Mutex::new(Clients::new(options.safety.conn_limit_per_client)),
-            clock,
-            freed: Notify::new(),
-            idle: options.idle(),
-            metrics: Arc::new(metrics),
-            refuses_when_crowded: options.refuses_when_crowded(),
-            requests_per_turn: options.requests_per_event,
-            roll: Roll::default(),
-            rules: options.rules(),
-            stop: Stop::default(),
-            tls: None,
-            users: None,
-            wrong_passwords: Mutex::default(),
-        }
-    }
-
-    fn now(&self) -> Now {
-        self.clock.now()
-    }
-
-    /// A connection has ended: another one may be accepted.
-    fn left(&self) {
-        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-        self.freed.notify_waiters();
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
-    }
-
-    /// # Errors
-    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
-    fn refresh_certificates(&self) -> io::Result<()> {
-        let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
-        tls.reload()?;
-        if let Some(read) = &self.metrics.certificates_read {
-            read.store(self.now().seconds().into(), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
-    fn wrong_password(&self, client: Option<Client>, counters: &Counters, now: Now) -> Duration {
-        let delay = self.wrong_passwords.lock().another(client, now);
-        counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
-        delay
     }
 }
 

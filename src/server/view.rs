@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Service;
+use super::service::Service;
 use crate::cache::Cache;
 use crate::clock::Now;
 use crate::command::{Rules, Session};

@@ -7,11 +7,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
-use super::Service;
 use super::connection::{self, Closed};
 use super::listener::{Accepted, Seat};
-use super::tls::{Security, Tls, Verify};
+use super::service::Service;
+use super::tls::Tls;
 use crate::metrics::{Connection, Count, Event, Reason, Topic};
+use crate::options::{Security, Verify};
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(

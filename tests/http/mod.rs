@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use clap::Parser;
 use leasehold::admin::{self, Admin};
-use leasehold::server::{Inherited, Options, Server};
+use leasehold::options::Options;
+use leasehold::process::Inherited;
+use leasehold::server::Server;
 use serde_json::Value;
 use tokio::sync::oneshot;
 

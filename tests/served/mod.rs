@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
-use leasehold::server::{Options, Server};
+use leasehold::options::Options;
+use leasehold::server::Server;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -17,12 +17,14 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
-use super::clients::Client;
-use super::{Service, buffers, logging};
+use super::buffers;
+use super::client_limits::Client;
+use super::service::Service;
 use crate::cache::Access;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State, Verb};
+use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
 
 /// What a connection consists of, beside what it has read.
@@ -472,8 +474,8 @@ mod tests {
     use crate::clock::Clock;
     use crate::command::Users;
     use crate::metrics::{Address, Metrics};
+    use crate::options::Options;
     use crate::protocol::Shutdown;
-    use crate::server::Options;
 
     /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given its turn
     /// by tokio only where some of the task's budget is left, and such a client always uses it up.

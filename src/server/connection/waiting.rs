@@ -13,7 +13,7 @@ use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::Session;
 use crate::metrics::State;
-use crate::server::Service;
+use crate::server::service::Service;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::descriptors::{self, LINE_BYTES_MAX};
 use super::{HELLO, PATIENCE, WRITING, socket_beside};
-use crate::server::listener::{bind_unix, pause};
+use crate::process::sockets::{bind_unix, pause};
 
 /// Where a server is told that another one is to take its place.
 pub struct Control {
@@ -36,8 +36,8 @@ pub struct Successor {
 /// What the successor is to hear once nothing of this process is in its way.
 #[must_use]
 pub struct Farewell {
-    pub(in crate::server) line: String,
-    pub(in crate::server) successor: Successor,
+    pub(crate) line: String,
+    pub(crate) successor: Successor,
 }
 
 /// What a successor is given: it may use it if it likes.
@@ -102,7 +102,7 @@ impl Drop for Control {
 
 impl Successor {
     /// The items are still being written. One that does not listen is not waited for.
-    pub(in crate::server) fn be_patient(&self) {
+    pub(crate) fn be_patient(&self) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let _ = send(&self.stream, format!("{WRITING}\n").as_bytes(), flags);
     }

@@ -1,5 +1,6 @@
 //! The binary: which program it is, by the first word of its command line.
 
+mod healthcheck;
 mod manual;
 mod serve;
 
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use leasehold::bench;
 use leasehold::console::{self, Cli, Top};
-use leasehold::server::HealthCheck;
+
+use crate::healthcheck::HealthCheck;
 
 /// A program, handed its command line; the first word is what it is called by, as usage lines tell it.
 type Program = fn(Vec<OsString>) -> ExitCode;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use super::administration::AdminOptions;
+use super::admin::AdminOptions;
 use super::policies::PolicyOptions;
 use super::safety::SafetyOptions;
-use super::secret;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
+use crate::process::secret;
 
 /// memcached-compatible cache server whose fills are race-free.
 ///

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use super::Options;
-use super::inherited::Inherited;
+use super::command_line::Options;
 use super::tls::{Security, Verify};
+use crate::process::Inherited;
 
 impl Options {
     /// The TCP addresses to listen on, and how each is protected.
@@ -48,7 +48,7 @@ impl Options {
     }
 
     /// Whether what was inherited is served as it is: no flag names a place.
-    pub(super) fn serves_all_of(&self, inherited: &Inherited) -> bool {
+    pub(crate) fn serves_all_of(&self, inherited: &Inherited) -> bool {
         let names_places = self.port.is_some() || self.socket.is_some() || !self.listen.is_empty();
         !names_places && !inherited.is_empty()
     }
@@ -59,7 +59,7 @@ impl Options {
         parts.filter(|part| !part.is_empty()).map(Place::parse)
     }
 
-    pub(super) fn security(&self, prefix: Option<&str>) -> Security {
+    pub(crate) fn security(&self, prefix: Option<&str>) -> Security {
         match (self.tls(), prefix) {
             (None, _) | (Some(_), Some("notls")) => Security::Plain,
             (Some(_), Some("btls")) => Security::Tls(Verify::None),

@@ -17,17 +17,17 @@
 //!
 //! Deliberately absent: items on the way themselves. They go through the memory file, as over any restart.
 
-mod control;
 mod descriptors;
-mod predecessor;
+mod incoming;
+mod outgoing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) use self::control::{Control, Offer};
-pub use self::control::{Farewell, Successor};
-pub(super) use self::predecessor::Left;
-pub use self::predecessor::Predecessor;
+pub(crate) use self::incoming::Left;
+pub use self::incoming::Predecessor;
+pub(crate) use self::outgoing::{Control, Offer};
+pub use self::outgoing::{Farewell, Successor};
 
 /// Where the server that uses this memory file is spoken to.
 fn socket_beside(memory_file: &Path) -> PathBuf {

@@ -2,10 +2,10 @@
 //!
 //! Deliberately absent: what can change while the server runs; the command layer tells that itself.
 
-use super::Options;
+use super::command_line::Options;
 
 /// Names and values as memcached prints them, of those settings that mean something here.
-pub(super) fn settings(options: &Options) -> Vec<(&'static str, String)> {
+pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let is_on_tcp = options.socket.is_none();
     let inter = if options.listen.is_empty() { "127.0.0.1".to_owned() } else { options.listen.join(",") };
     let yes = |is_so: bool| if is_so { "yes" } else { "no" }.to_owned();

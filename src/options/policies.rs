@@ -192,7 +192,7 @@ fn parse(text: &str) -> Result<File, (usize, String)> {
 }
 
 /// Seconds on the command line, down to fractions.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(span) if span <= SPAN_MAX => Ok(span),

@@ -14,13 +14,13 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
+use leasehold::handover::{Predecessor, Successor};
+use leasehold::options::{MEMORY_MIN, Options, PolicyOptions, read_users};
+use leasehold::process::signals::Signals;
+use leasehold::process::{self, Inherited, PidFile, logging, systemd};
 use leasehold::protocol::Shutdown;
-use leasehold::server::process::{self, PidFile};
-use leasehold::server::signals::Signals;
-use leasehold::server::{
-    Inherited, Listeners, MEMORY_MIN, Memory, Options, PolicyOptions, Predecessor, Server, Successor,
-    logging, notify, probe_memory_file, read_users,
-};
+use leasehold::server::{Listeners, Server};
+use leasehold::snapshot::{Memory, probe_memory_file};
 use tokio::sync::oneshot;
 
 use crate::EXIT_FAILURE;
@@ -128,14 +128,14 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
         auth_file: options.auth_file.clone(),
         policies: options.policies.clone(),
     };
-    let watchdog = notify::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
+    let watchdog = systemd::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
     let Some((server, pid_file)) =
         runtime.block_on(begun(predecessor, listeners, users, options, &mut signals))?
     else {
-        notify::stopping();
+        systemd::stopping();
         return Ok(());
     };
-    notify::ready();
+    systemd::ready();
     if let Some(admin) = &admin {
         tracing::info!("admin at http://{}/", admin.address());
     }
@@ -151,14 +151,14 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
 fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
     match end {
         End::Stop(how) => {
-            notify::stopping();
+            systemd::stopping();
             match how {
                 Shutdown::AtOnce => server.stop(),
                 Shutdown::Graceful => server.stop_gracefully()?,
             }
         }
         End::HandOver(successor) => {
-            notify::main_pid(successor.pid);
+            systemd::main_pid(successor.pid);
             let farewell = server.hand_over(successor);
             drop(pid_file);
             farewell.say();
@@ -335,7 +335,7 @@ async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
     loop {
         tokio::time::sleep(period / 3).await;
         server.roll_call().await;
-        notify::alive();
+        systemd::alive();
     }
 }
 
@@ -378,7 +378,7 @@ const HELP: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}"
 const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve";
 const HANDED_OVER: &str = "The flags are those of the new server. The old one serves until the new one has all it needs, then \
 answers what it has read, writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
-const LICENSE: &str = include_str!("../LICENSE");
+const LICENSE: &str = include_str!("../../../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
 /// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no

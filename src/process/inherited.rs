@@ -42,7 +42,7 @@ impl Inherited {
     ///
     /// # Errors
     /// If one of them does not listen.
-    pub(super) fn from_descriptors(
+    pub(crate) fn from_descriptors(
         descriptors: Vec<OwnedFd>,
         admin: Option<SocketAddr>,
     ) -> io::Result<Inherited> {
@@ -59,7 +59,7 @@ impl Inherited {
     }
 
     /// Takes the one that listens there; at port 0, one of that address.
-    pub(super) fn take_tcp(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+    pub(crate) fn take_tcp(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
         let index = self.tcp.iter().position(|(found, _)| is_there(*found, wanted))?;
         Some(self.tcp.remove(index).1)
     }
@@ -71,24 +71,24 @@ impl Inherited {
     }
 
     /// Takes the one that listens there.
-    pub(super) fn take_unix(&mut self, wanted: &Path) -> Option<UnixListener> {
+    pub(crate) fn take_unix(&mut self, wanted: &Path) -> Option<UnixListener> {
         let index = self.unix.iter().position(|(found, _)| found == wanted)?;
         Some(self.unix.remove(index).1)
     }
 
     /// All that are left.
-    pub(super) fn take_all(self) -> (Vec<TcpListener>, Vec<UnixListener>) {
+    pub(crate) fn take_all(self) -> (Vec<TcpListener>, Vec<UnixListener>) {
         let tcp = self.tcp.into_iter().map(|(_, listener)| listener);
         (tcp.collect(), self.unix.into_iter().map(|(_, listener)| listener).collect())
     }
 
     /// The TCP addresses of those that are left.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.tcp.iter().map(|(address, _)| *address)
     }
 
     /// The names of those that are left.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let tcp = self.addresses().map(|address| address.to_string());
         tcp.chain(self.unix.iter().map(|(path, _)| path.display().to_string())).collect()
     }

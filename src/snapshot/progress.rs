@@ -4,7 +4,7 @@ use crate::clock::{Clock, Now};
 
 /// Part of something long that is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub doing: &'static str,
     pub done: u64,
     pub total: u64,
@@ -13,10 +13,10 @@ pub(super) struct Step {
 
 /// There is no time left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Late;
+pub(crate) struct Late;
 
 /// Watches something long.
-pub(super) struct Progress<S> {
+pub(crate) struct Progress<S> {
     clock: Clock,
     /// In monotonic milliseconds.
     deadline: Option<u64>,
@@ -35,14 +35,14 @@ struct Reporter {
 
 impl<S: FnMut()> Progress<S> {
     /// Something long begins now, and may last until the deadline (monotonic milliseconds).
-    pub(super) fn new(clock: &Clock, deadline: Option<u64>, sign: S) -> Self {
+    pub(crate) fn new(clock: &Clock, deadline: Option<u64>, sign: S) -> Self {
         let now = clock.now();
         let reporter = Reporter::new(now);
         Progress { clock: clock.clone(), deadline, reporter, sign, sign_due: now.millis }
     }
 
     /// Logs a step if the last line is a second old; the first step is a sign of life, too.
-    pub(super) fn at(&mut self, step: Step) -> Result<(), Late> {
+    pub(crate) fn at(&mut self, step: Step) -> Result<(), Late> {
         let now = self.clock.now();
         if let Some(line) = self.reporter.line(step, now) {
             tracing::info!("{line}");

@@ -8,8 +8,9 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use leasehold::bench;
 use leasehold::console::{Cli, Top};
-use leasehold::server::{HealthCheck, Options};
+use leasehold::options::Options;
 
+use crate::healthcheck::HealthCheck;
 use crate::serve::Handover;
 
 /// Print the manual page, in roff

@@ -4,24 +4,24 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Options;
-use super::handover::{Control, Left, Predecessor};
-use super::keep::{self, Found, Kept, Unfit};
-use super::notify;
+use super::file::{self as keep, Found, Kept, Unfit};
 use super::progress::Progress;
 use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::handover::{Control, Left, Predecessor};
+use crate::options::Options;
+use crate::process::systemd;
 
 /// A cache, and where its items go at the end.
 pub struct Memory {
-    pub(super) cache: Cache,
+    pub(crate) cache: Cache,
     /// By which the times in the cache are told.
-    pub(super) clock: Clock,
-    pub(super) file: Option<MemoryFile>,
+    pub(crate) clock: Clock,
+    pub(crate) file: Option<MemoryFile>,
 }
 
 /// The file of `-e`.
-pub(super) struct MemoryFile {
+pub(crate) struct MemoryFile {
     /// What was read, as long as it is there.
     found: Option<Found>,
     /// Whether it may be written: somebody else's file may not.
@@ -76,7 +76,7 @@ impl Memory {
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
     fn loaded(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Memory {
-        let mut progress = Progress::new(&clock, deadline, notify::going_on);
+        let mut progress = Progress::new(&clock, deadline, systemd::going_on);
         let max_gap = options.restart_max_gap();
         let (found, loaded) = match Found::open(path) {
             Err(unfit) => (None, Err(unfit)),
@@ -109,7 +109,7 @@ impl Memory {
 
     /// Somebody is served from now on: the file is good for nobody else any more. One that was told to stop before has left
     /// it to the next.
-    pub(super) fn begun(mut self, options: &Options) -> Memory {
+    pub(crate) fn begun(mut self, options: &Options) -> Memory {
         let Some(file) = &mut self.file else { return self };
         if let Some(Err(error)) = file.found.take().map(Found::spend) {
             tell_unfit(&Unfit::Unreadable(error), &file.path);
@@ -123,7 +123,7 @@ impl Memory {
 impl MemoryFile {
     /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many. Those who wait are given a
     /// sign that it goes on.
-    pub(super) fn save(
+    pub(crate) fn save(
         &self,
         cache: &Cache,
         clock: &Clock,
@@ -141,12 +141,12 @@ impl MemoryFile {
     }
 
     /// Whether all items could be written: better known before nobody serves any more than after.
-    pub(super) fn has_room(&self, cache: &Cache) -> io::Result<()> {
+    pub(crate) fn has_room(&self, cache: &Cache) -> io::Result<()> {
         if self.is_ours { keep::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
     }
 
     /// Where the next server may ask for this one's place. It can do without.
-    pub(super) fn control(&self) -> Option<Control> {
+    pub(crate) fn control(&self) -> Option<Control> {
         let control = Control::bind(&self.path);
         control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
     }

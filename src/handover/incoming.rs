@@ -11,13 +11,12 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::descriptors::{self, LINE_BYTES_MAX};
 use super::{HELLO, PATIENCE, WRITING, socket_beside};
-use crate::server::inherited::Inherited;
-use crate::server::notify;
+use crate::process::{Inherited, systemd};
 
 /// The server that serves now, and whose sockets are known already.
 pub struct Predecessor {
     /// Its process.
-    pub(in crate::server) pid: i32,
+    pub(crate) pid: i32,
     /// How often systemd wants to hear from the server.
     pub watchdog: Option<Duration>,
     stream: BufReader<UnixStream>,
@@ -25,7 +24,7 @@ pub struct Predecessor {
 
 /// What a predecessor leaves.
 #[derive(Debug)]
-pub(in crate::server) enum Left {
+pub(crate) enum Left {
     /// Nothing, for that reason.
     Empty(String),
     /// Its items, in the memory file.
@@ -76,7 +75,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// If it neither goes nor says so in time: then it may still serve.
-    pub(in crate::server) fn take(self, max_gap: Duration) -> io::Result<Left> {
+    pub(crate) fn take(self, max_gap: Duration) -> io::Result<Left> {
         let mut stream = self.stream;
         let take = format!("take {} {}\n", std::process::id(), max_gap.as_millis());
         stream.get_mut().write_all(take.as_bytes())?;
@@ -92,7 +91,7 @@ impl Predecessor {
                         format!("process {} neither ends nor says why: {why}", self.pid),
                     ));
                 }
-                Ok(_) if line.trim_end() == WRITING => notify::going_on(),
+                Ok(_) if line.trim_end() == WRITING => systemd::going_on(),
                 Ok(_) | Err(_) => break,
             }
         }

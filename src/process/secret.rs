@@ -14,7 +14,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-pub(super) fn beware(path: &Path) {
+pub(crate) fn beware(path: &Path) {
     if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & READ_BY_OTHERS != 0) {
         tracing::warn!("every user of this machine can read {}: chmod o-r it", path.display());
     }

@@ -1,0 +1,9 @@
+//! Snapshots: the items of a cache in a file, from one process to the next (`-e`).
+
+mod boot;
+mod file;
+mod progress;
+
+pub use self::boot::Memory;
+pub(crate) use self::boot::MemoryFile;
+pub use self::file::probe as probe_memory_file;
