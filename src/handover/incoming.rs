@@ -16,7 +16,7 @@ use crate::process::{Inherited, systemd};
 /// The server that serves now, and whose sockets are known already.
 pub struct Predecessor {
     /// Its process.
-    pub(crate) pid: i32,
+    pub(super) pid: i32,
     /// How often systemd wants to hear from the server.
     pub watchdog: Option<Duration>,
     stream: BufReader<UnixStream>,
@@ -24,7 +24,7 @@ pub struct Predecessor {
 
 /// What a predecessor leaves.
 #[derive(Debug)]
-pub(crate) enum Left {
+pub(super) enum Left {
     /// Nothing, for that reason.
     Empty(String),
     /// Its items, in the memory file.
@@ -75,7 +75,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// If it neither goes nor says so in time: then it may still serve.
-    pub(crate) fn take(self, max_gap: Duration) -> io::Result<Left> {
+    pub(super) fn take(self, max_gap: Duration) -> io::Result<Left> {
         let mut stream = self.stream;
         let take = format!("take {} {}\n", std::process::id(), max_gap.as_millis());
         stream.get_mut().write_all(take.as_bytes())?;

@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: items on the way themselves. They go through the memory file, as over any restart.
 
+mod boot;
 mod descriptors;
 mod incoming;
 mod outgoing;
@@ -24,7 +25,7 @@ mod outgoing;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use self::incoming::Left;
+pub use self::boot::taken_over;
 pub use self::incoming::Predecessor;
 pub(crate) use self::outgoing::{Control, Offer};
 pub use self::outgoing::{Farewell, Successor};

@@ -79,7 +79,7 @@ impl Server {
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
         let Memory { cache, clock, file: memory_file } = memory.begun(&options);
-        let control = memory_file.as_ref().and_then(MemoryFile::control);
+        let control = memory_file.as_ref().and_then(control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.samples = options.admin.address.map(|_| Samples::default());
@@ -234,6 +234,12 @@ async fn keep_house(service: &Service) {
         () = sweep => {}
         _ = service.stop.told() => {}
     }
+}
+
+/// Where the next server may ask for this one's place. It can do without.
+fn control(file: &MemoryFile) -> Option<Control> {
+    let control = Control::bind(file.path());
+    control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{self as keep, Found, Kept, Unfit};
+use super::error::Unfit;
+use super::file::{self as keep, Found};
+use super::format::Kept;
 use super::progress::Progress;
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::handover::{Control, Left, Predecessor};
 use crate::options::Options;
 use crate::process::systemd;
 
@@ -46,32 +47,24 @@ impl Memory {
         Ok(Memory::loaded(path, lock, options, clock, None))
     }
 
-    /// With what the predecessor leaves, if nobody was without a server for too long then.
+    /// With what another process has left in the file just now, if it is loaded by the deadline (monotonic
+    /// milliseconds).
     ///
     /// # Errors
-    /// If it does not stop, or the file cannot be used.
-    ///
-    /// # Panics
-    /// If the options name no memory file, beside which it was found.
-    pub fn taken_over(predecessor: Predecessor, options: &Options) -> io::Result<Memory> {
-        let clock = Clock::system();
-        let path = options.memory_file.as_ref().expect("it was found beside its memory file");
-        let (pid, max_gap, since) = (predecessor.pid, options.safety.handover_max_gap(), clock.now());
-        let left = predecessor.take(max_gap)?;
+    /// If the file cannot be used.
+    pub(crate) fn left(path: &Path, options: &Options, clock: Clock, deadline: u64) -> io::Result<Memory> {
         let lock = keep::hold(path)?;
-        let memory = match left {
-            Left::Items | Left::Unsaid => {
-                Memory::loaded(path, lock, options, clock.clone(), Some(since.after(max_gap)))
-            }
-            Left::Empty(why) => {
-                tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
-                let file = MemoryFile { found: None, is_ours: true, _lock: lock, path: path.clone() };
-                Memory { cache: Cache::new(options.cache()), clock: clock.clone(), file: Some(file) }
-            }
-        };
-        let gap_ms = clock.now().millis - since.millis;
-        tracing::info!(gap_ms, "process {pid} has handed over; nobody was served in between");
-        Ok(memory)
+        Ok(Memory::loaded(path, lock, options, clock, Some(deadline)))
+    }
+
+    /// With nothing, and the file to leave it in.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub(crate) fn empty(path: &Path, options: &Options, clock: Clock) -> io::Result<Memory> {
+        let lock = keep::hold(path)?;
+        let file = MemoryFile { found: None, is_ours: true, _lock: lock, path: path.to_owned() };
+        Ok(Memory { cache: Cache::new(options.cache()), clock, file: Some(file) })
     }
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
@@ -145,10 +138,8 @@ impl MemoryFile {
         if self.is_ours { keep::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
     }
 
-    /// Where the next server may ask for this one's place. It can do without.
-    pub(crate) fn control(&self) -> Option<Control> {
-        let control = Control::bind(&self.path);
-        control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -1,107 +1,21 @@
-//! The items of a cache in a file, from one process to the next (`-e`).
+//! The file of a snapshot (`-e`): locked by one process, written beside its name and renamed, loaded once.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 16 | `leasehold items4` |
-//! | 8 | when it was written, in seconds since 1970 |
-//! | 8 | the last point of the void clock |
-//! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
-//! | 8 | what keys were hashed with |
-//! | guards | 1, hash (8), end (8) of a hold-off; 2, end (8) of a hold-off of all; 3, length of a key (1), key, version (8), end (8) of a version's memory |
-//! | 1 | 0, where a guard would begin |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
-//! | 1 | 0, where a key's length would be |
-//! | 8 | check sum of all that, by SipHash |
-//!
-//! All numbers are little-endian, all times those of the wall clock. A file is good for one start: whoever loads it
-//! removes it, so that what was loaded once and then deleted does not come back after a crash.
+//! A file is good for one start: whoever loads it removes it, so that what was loaded once and then deleted does not
+//! come back after a crash.
 //!
 //! Deliberately absent: a file that is written while the cache is in use.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::Hasher;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use siphasher::sip::SipHasher13;
-
+use super::error::{Unfit, Unsaved};
+use super::format::{self, Kept, MAGIC};
 use super::progress::{Late, Step};
-use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
+use crate::cache::{Cache, Config};
 use crate::clock::Now;
-
-/// What was in a file.
-#[derive(Debug)]
-pub struct Kept {
-    /// Seconds since it was written; `None` if the wall clock stood later then than now.
-    pub gap: Option<Duration>,
-    /// Items loaded. Those whose time has passed, or that found no room, are not among them.
-    pub items: u64,
-}
-
-/// Why a file was not loaded.
-#[derive(Debug)]
-pub enum Unfit {
-    /// Bytes of it are missing or wrong.
-    Damaged,
-    /// It was not written by a server like this one.
-    Foreign,
-    /// More time passed since it was written than was allowed, or nobody knows how much.
-    Late(Option<Duration>),
-    /// There is none.
-    Missing,
-    /// To load it takes longer than was allowed.
-    Slow,
-    /// The system does not give it out.
-    Unreadable(io::Error),
-}
-
-/// Why no file was written.
-#[derive(Debug)]
-pub enum Unsaved {
-    /// The system does not take it.
-    Failed(io::Error),
-    /// It takes longer than was allowed.
-    Slow,
-}
-
-impl From<Late> for Unfit {
-    fn from(Late: Late) -> Self {
-        Unfit::Slow
-    }
-}
-
-impl From<io::Error> for Unsaved {
-    fn from(error: io::Error) -> Self {
-        Unsaved::Failed(error)
-    }
-}
-
-impl From<Late> for Unsaved {
-    fn from(Late: Late) -> Self {
-        Unsaved::Slow
-    }
-}
-
-impl From<Unsaved> for io::Error {
-    fn from(unsaved: Unsaved) -> Self {
-        match unsaved {
-            Unsaved::Failed(error) => error,
-            Unsaved::Slow => io::Error::other("to write the items takes too long"),
-        }
-    }
-}
-
-impl From<io::Error> for Unfit {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Unfit::Missing,
-            io::ErrorKind::UnexpectedEof => Unfit::Damaged,
-            _ => Unfit::Unreadable(error),
-        }
-    }
-}
 
 /// Writes all live items to a file, which is there at once and whole; returns how many. `watch` may end it.
 ///
@@ -114,7 +28,7 @@ pub fn save(
     watch: impl FnMut(Step) -> Result<(), Late>,
 ) -> Result<u64, Unsaved> {
     let (file, unfinished) = create(path, UNFINISHED)?;
-    let written = write(cache, file, now, watch);
+    let written = format::write(cache, BufWriter::new(file), now, watch);
     let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
     saved.map_err(|unsaved| {
         let _ = fs::remove_file(&unfinished);
@@ -123,41 +37,6 @@ pub fn save(
             Unsaved::Slow => Unsaved::Slow,
         }
     })
-}
-
-fn write(
-    cache: &Cache,
-    file: File,
-    now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<u64, Unsaved> {
-    let mut file = Summed::new(BufWriter::new(file));
-    let flush_unix =
-        cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
-    file.write_all(MAGIC)?;
-    let Former { hash_seed, last } = cache.former();
-    for number in [now.unix, last.number(), flush_unix, hash_seed] {
-        file.write_all(&number.to_le_bytes())?;
-    }
-    let mut piece = Vec::new();
-    cache.guards(now, |guard| write_guard(&mut piece, &guard, now));
-    piece.push(0);
-    let total = cache.counts().items;
-    let (mut items, mut next) = (0, Some(0));
-    while let Some(from) = next {
-        next = cache.list(from, now, |entry| {
-            write_item(&mut piece, &entry, now);
-            items += 1;
-        });
-        file.write_all(&piece)?;
-        piece.clear();
-        watch(Step { doing: "writing items", done: items, total, unit: "items" })?;
-    }
-    file.write_all(&[0])?;
-    let sum = file.sum.finish();
-    file.inner.write_all(&sum.to_le_bytes())?;
-    file.inner.flush()?;
-    Ok(items)
 }
 
 /// Makes sure that a file can be written there: better to know it at the start than at the end. Another process may
@@ -234,47 +113,6 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Ends are rounded up: nobody's stale value comes in for a part of a second.
-fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
-    let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
-    let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
-    match guard {
-        Guard::AllHeldOff { until } => {
-            piece.push(ALL_HELD_OFF);
-            piece.extend(end_ms(*until));
-        }
-        Guard::HeldOff { hash, until } => {
-            piece.push(HELD_OFF);
-            piece.extend(hash.to_le_bytes());
-            piece.extend(end_ms(*until));
-        }
-        Guard::Version { key, until, version } => {
-            piece.push(VERSION);
-            piece.push(u8::try_from(key.bytes.len()).expect("a key has at most 250 bytes"));
-            piece.extend(key.bytes);
-            piece.extend(version.to_le_bytes());
-            piece.extend(end(until.saturating_sub(now.seconds()).into()));
-        }
-    }
-}
-
-fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
-    let value = entry.value;
-    piece.push(u8::try_from(entry.key.len()).expect("a key has at most 250 bytes"));
-    piece.extend(value.flags.to_le_bytes());
-    piece.extend(value.expiry.to_unix(now).to_le_bytes());
-    piece.extend(entry.as_of.number().to_le_bytes());
-    piece.extend(value.unique.to_le_bytes());
-    piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
-    piece.extend(entry.key);
-    for tag in value.tags {
-        piece.push(u8::try_from(tag.len()).expect("a tag has at most 250 bytes"));
-        piece.extend(tag);
-    }
-    piece.push(0);
-    piece.extend(value.bytes);
-}
-
 /// A file of ours that was found.
 pub struct Found {
     bytes: u64,
@@ -311,7 +149,7 @@ impl Found {
         now: Now,
         watch: impl FnMut(Step) -> Result<(), Late>,
     ) -> Result<(Cache, Kept), Unfit> {
-        read(&mut self.file, self.bytes, config, max_gap, now, watch)
+        format::read(&mut self.file, self.bytes, config, max_gap, now, watch)
     }
 
     /// Removes it, fit or not, before anything of it can be deleted: it is good for one start. Until somebody is served it
@@ -321,173 +159,6 @@ impl Found {
     }
 }
 
-/// A cache with the items of a file of so many bytes.
-fn read(
-    file: &mut (impl Read + Seek),
-    bytes: u64,
-    config: Config,
-    max_gap: Option<Duration>,
-    now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<(Cache, Kept), Unfit> {
-    verify(file, bytes, &mut watch)?;
-    file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-    let [saved_unix, last, flush_unix, hash_seed] =
-        [number(file)?, number(file)?, number(file)?, number(file)?];
-    let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
-    if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
-        return Err(Unfit::Late(gap));
-    }
-    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(Unfit::Damaged)? });
-    while read_guard(file, &cache, now)? {}
-    let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(file, &cache, now, &mut items)? {
-        done += read;
-        if done % WATCH_EVERY < read {
-            watch(megabytes("loading items", done, bytes))?;
-        }
-    }
-    watch(megabytes("loading items", bytes, bytes))?;
-    if flush_unix > 0 {
-        let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
-        cache.flush_all(Some(due), &mut cache.peer(), now);
-    }
-    Ok((cache, Kept { gap, items }))
-}
-
-/// Reads the whole file once, and believes its check sum alone.
-fn verify(
-    file: &mut (impl Read + Seek),
-    bytes: u64,
-    watch: &mut impl FnMut(Step) -> Result<(), Late>,
-) -> Result<(), Unfit> {
-    file.seek(SeekFrom::Start(0))?;
-    let summed = bytes.saturating_sub(SUM_BYTES);
-    let (mut sum, mut done) = (Summed::new(io::sink()), 0);
-    while done < summed {
-        let piece = WATCH_EVERY.min(summed - done);
-        done += io::copy(&mut file.by_ref().take(piece), &mut sum)?;
-        watch(megabytes("checking items", done, bytes))?;
-    }
-    let is_right = number(file)? == sum.sum.finish();
-    is_right.then_some(()).ok_or(Unfit::Damaged)
-}
-
-fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
-    Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
-}
-
-/// Brings one guard back; `false` behind the last one.
-fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Unfit> {
-    let [kind] = array(file)?;
-    let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
-    let mut bytes = [0; KEY_BYTES_MAX];
-    let guard = match kind {
-        0 => return Ok(false),
-        ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
-        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
-        VERSION => {
-            let key = cache.key(read_key(file, &mut bytes)?).ok_or(Unfit::Damaged)?;
-            let (version, left) = (number(file)?, left(number(file)?).as_secs());
-            let until = u64::from(now.seconds()) + left;
-            Guard::Version { key, until: u32::try_from(until).unwrap_or(u32::MAX), version }
-        }
-        _ => return Err(Unfit::Damaged),
-    };
-    cache.guard(guard, now);
-    Ok(true)
-}
-
-/// A key behind its length.
-fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], Unfit> {
-    let [length] = array(file)?;
-    let key = bytes.get_mut(..length.into()).ok_or(Unfit::Damaged)?;
-    file.read_exact(key)?;
-    Ok(key)
-}
-
-/// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
-fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> Result<Option<u64>, Unfit> {
-    let [key_bytes] = array(file)?;
-    if key_bytes == 0 {
-        return Ok(None);
-    }
-    let flags = u32::from_le_bytes(array(file)?);
-    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
-    let value_bytes = u32::from_le_bytes(array(file)?) as usize;
-    let mut key = [0; KEY_BYTES_MAX];
-    let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
-    file.read_exact(key)?;
-    let tags = read_tags(file)?;
-    let mut value = vec![0; value_bytes];
-    file.read_exact(&mut value)?;
-    let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
-    let (key, as_of) = cache.key(key).zip(as_of).ok_or(Unfit::Damaged)?;
-    let chosen = Some(unique).filter(|unique| *unique != as_of.number());
-    let draft = Draft::until(value.into(), flags, exptime, now).map(|draft| Draft {
-        tags: tags.tags(),
-        unique: chosen,
-        ..draft
-    });
-    *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
-    Ok(Some(ITEM_BYTES + u64::from(key_bytes) + value_bytes as u64))
-}
-
-/// Tags, each behind its length, up to a length of 0.
-fn read_tags(file: &mut impl Read) -> Result<TagList, Unfit> {
-    let mut tags = Vec::new();
-    while let [bytes @ 1..=u8::MAX] = array(file)? {
-        let mut tag = vec![0; bytes.into()];
-        file.read_exact(&mut tag)?;
-        tags.push(tag);
-    }
-    TagList::new(tags.iter().map(Vec::as_slice)).ok_or(Unfit::Damaged)
-}
-
-fn number(file: &mut impl Read) -> io::Result<u64> {
-    array(file).map(u64::from_le_bytes)
-}
-
-fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// A writer, and the check sum of what was written.
-struct Summed<W> {
-    inner: W,
-    sum: SipHasher13,
-}
-
-impl<W> Summed<W> {
-    fn new(inner: W) -> Self {
-        Summed { inner, sum: SipHasher13::new() }
-    }
-}
-
-impl<W: Write> Write for Summed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sum.write(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-const MAGIC: &[u8; 16] = b"leasehold items4";
-/// What guards begin with.
-const HELD_OFF: u8 = 1;
-const ALL_HELD_OFF: u8 = 2;
-const VERSION: u8 = 3;
-const SUM_BYTES: u64 = 8;
-/// What an item takes beside its key, tags and value.
-const ITEM_BYTES: u64 = 34;
-/// Bytes between two looks at how long it takes.
-const WATCH_EVERY: u64 = 1 << 20;
 /// Behind the file's name: while it is written, and what is locked.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
@@ -500,7 +171,7 @@ const HOLD_ROUND: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Expiry, HOLDOFFS_MAX, Leased, Mode, Store};
+    use crate::cache::{Draft, Expiry, HOLDOFFS_MAX, Leased, Mode, Store};
     use crate::clock::Clock;
 
     fn scratch(name: &str) -> PathBuf {

@@ -1,7 +1,9 @@
 //! Snapshots: the items of a cache in a file, from one process to the next (`-e`).
 
 mod boot;
+mod error;
 mod file;
+mod format;
 mod progress;
 
 pub use self::boot::Memory;

@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
-use leasehold::handover::{Predecessor, Successor};
+use leasehold::handover::{self, Predecessor, Successor};
 use leasehold::options::{MEMORY_MIN, Options, PolicyOptions, read_users};
 use leasehold::process::signals::Signals;
 use leasehold::process::{self, Inherited, PidFile, logging, systemd};
@@ -214,7 +214,7 @@ async fn memory(predecessor: Option<Predecessor>, options: Options) -> io::Resul
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
         let memory = match predecessor {
             None => Memory::resumed(&options),
-            Some(predecessor) => Memory::taken_over(predecessor, &options),
+            Some(predecessor) => handover::taken_over(predecessor, &options),
         };
         // It only fails if nobody waits.
         let _ = sender.send(memory);
