@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::incoming::{Left, Predecessor};
+use super::incoming::{HandoverOutcome, Predecessor};
 use crate::clock::Clock;
 use crate::options::Options;
-use crate::snapshot::Memory;
+use crate::snapshot::Boot;
 
 /// Begins with what the predecessor leaves, if nobody was without a server for too long then.
 ///
@@ -14,15 +14,17 @@ use crate::snapshot::Memory;
 ///
 /// # Panics
 /// If the options name no memory file, beside which it was found.
-pub fn taken_over(predecessor: Predecessor, options: &Options) -> io::Result<Memory> {
+pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot> {
     let clock = Clock::system();
     let path = options.memory_file.as_ref().expect("it was found beside its memory file");
     let (pid, max_gap, since) = (predecessor.pid, options.safety.handover_max_gap(), clock.now());
     let memory = match predecessor.take(max_gap)? {
-        Left::Items | Left::Unsaid => Memory::left(path, options, clock.clone(), since.after(max_gap))?,
-        Left::Empty(why) => {
+        HandoverOutcome::Items | HandoverOutcome::Unsaid => {
+            Boot::load_before(path, options, clock.clone(), since.after(max_gap))?
+        }
+        HandoverOutcome::Empty(why) => {
             tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
-            Memory::empty(path, options, clock.clone())?
+            Boot::empty(path, options, clock.clone())?
         }
     };
     let gap_ms = clock.now().millis - since.millis;

@@ -24,7 +24,7 @@ pub struct Predecessor {
 
 /// What a predecessor leaves.
 #[derive(Debug)]
-pub(super) enum Left {
+pub(super) enum HandoverOutcome {
     /// Nothing, for that reason.
     Empty(String),
     /// Its items, in the memory file.
@@ -75,7 +75,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// If it neither goes nor says so in time: then it may still serve.
-    pub(super) fn take(self, max_gap: Duration) -> io::Result<Left> {
+    pub(super) fn take(self, max_gap: Duration) -> io::Result<HandoverOutcome> {
         let mut stream = self.stream;
         let take = format!("take {} {}\n", std::process::id(), max_gap.as_millis());
         stream.get_mut().write_all(take.as_bytes())?;
@@ -97,9 +97,9 @@ impl Predecessor {
         }
         let (word, rest) = line.trim_end().split_once(' ').unwrap_or_default();
         Ok(match word {
-            "kept" => Left::Items,
-            "empty" => Left::Empty(rest.to_owned()),
-            _ => Left::Unsaid,
+            "kept" => HandoverOutcome::Items,
+            "empty" => HandoverOutcome::Empty(rest.to_owned()),
+            _ => HandoverOutcome::Unsaid,
         })
     }
 }

@@ -25,10 +25,10 @@ mod outgoing;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::boot::taken_over;
+pub use self::boot::take_over;
 pub use self::incoming::Predecessor;
-pub(crate) use self::outgoing::{Control, Offer};
-pub use self::outgoing::{Farewell, Successor};
+pub use self::outgoing::{Completion, Successor};
+pub(crate) use self::outgoing::{ControlSocket, Offer};
 
 /// Where the server that uses this memory file is spoken to.
 fn socket_beside(memory_file: &Path) -> PathBuf {

@@ -19,7 +19,7 @@ use super::{HELLO, PATIENCE, WRITING, socket_beside};
 use crate::process::sockets::{bind_unix, pause};
 
 /// Where a server is told that another one is to take its place.
-pub struct Control {
+pub struct ControlSocket {
     listener: net::UnixListener,
     path: PathBuf,
 }
@@ -35,7 +35,7 @@ pub struct Successor {
 
 /// What the successor is to hear once nothing of this process is in its way.
 #[must_use]
-pub struct Farewell {
+pub struct Completion {
     pub(crate) line: String,
     pub(crate) successor: Successor,
 }
@@ -60,15 +60,15 @@ impl Offer<'_> {
     }
 }
 
-impl Control {
+impl ControlSocket {
     /// # Errors
     /// If there can be no socket beside that file.
-    pub fn bind(memory_file: &Path) -> io::Result<Control> {
+    pub fn bind(memory_file: &Path) -> io::Result<ControlSocket> {
         let path = socket_beside(memory_file);
         let listener = bind_unix(&path, 0o600).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
         })?;
-        Ok(Control { listener, path })
+        Ok(ControlSocket { listener, path })
     }
 
     /// Makes the offer to whoever asks, until one of them takes the place of this server.
@@ -94,7 +94,7 @@ impl Control {
 }
 
 /// Nobody is to find the socket of one that is gone.
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -108,9 +108,9 @@ impl Successor {
     }
 }
 
-impl Farewell {
+impl Completion {
     /// Tells it. That the successor does not hear it any more changes nothing: this process ends.
-    pub fn say(mut self) {
+    pub fn send(mut self) {
         if let Err(error) = self.successor.stream.write_all(self.line.as_bytes()) {
             tracing::warn!("process {} is gone: {error}", self.successor.pid);
         }

@@ -33,12 +33,12 @@ use self::service::Service;
 use crate::cache::Policies;
 use crate::clock;
 use crate::command::{self, Users};
-use crate::handover::{Control, Farewell, Offer, Successor};
+use crate::handover::{Completion, ControlSocket, Offer, Successor};
 use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::options::{self, Options};
 use crate::process::{self, Inherited, systemd};
 use crate::protocol::Shutdown;
-use crate::snapshot::{Memory, MemoryFile};
+use crate::snapshot::{Boot, SnapshotFile};
 
 pub use self::listener::Listeners;
 pub use self::view::View;
@@ -47,8 +47,8 @@ pub use self::view::View;
 pub struct Server {
     addresses: Vec<SocketAddr>,
     /// Where the next server asks for the sockets.
-    control: Option<Control>,
-    memory_file: Option<MemoryFile>,
+    control: Option<ControlSocket>,
+    snapshot_file: Option<SnapshotFile>,
     service: Arc<Service>,
     /// Copies for the next server.
     sockets: Vec<OwnedFd>,
@@ -64,7 +64,7 @@ impl Server {
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
         let listeners = Listeners::bind(&options, Inherited::default())?;
-        Server::serve(Memory::resumed(&options)?, listeners, users, options)
+        Server::serve(Boot::resume(&options)?, listeners, users, options)
     }
 
     /// Serves listeners that are bound already, from what there is to begin with.
@@ -72,14 +72,14 @@ impl Server {
     /// # Errors
     /// If a thread or runtime cannot be made.
     pub fn serve(
-        memory: Memory,
+        memory: Boot,
         mut listeners: Listeners,
         users: Option<Users>,
         options: Options,
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
-        let Memory { cache, clock, file: memory_file } = memory.begun(&options);
-        let control = memory_file.as_ref().and_then(control);
+        let Boot { cache, clock, file: snapshot_file } = memory.start_serving(&options);
+        let control = snapshot_file.as_ref().and_then(control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.samples = options.admin.address.map(|_| Samples::default());
@@ -114,7 +114,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, control, memory_file, service, sockets, threads })
+        Ok(Server { addresses, control, snapshot_file, service, sockets, threads })
     }
 
     /// The first TCP address it listens on.
@@ -158,7 +158,7 @@ impl Server {
     /// If they cannot be written.
     pub fn stop_gracefully(mut self) -> io::Result<()> {
         self.join();
-        match &self.memory_file {
+        match &self.snapshot_file {
             Some(file) => {
                 file.save(&self.service.cache, &self.service.clock, None, systemd::going_on).map(|_| ())
             }
@@ -172,7 +172,7 @@ impl Server {
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
-        let file = self.memory_file.as_ref().expect("it is asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("it is asked beside its memory file");
         let may = || file.has_room(&self.service.cache);
         match control.successor(&Offer { admin, may: &may, sockets, watchdog }).await {
             Ok(successor) => successor,
@@ -185,10 +185,10 @@ impl Server {
 
     /// As [`Server::stop_gracefully`], within the time that the successor allows. It serves as soon as it hears
     /// what this returns.
-    pub fn hand_over(mut self, successor: Successor) -> Farewell {
+    pub fn hand_over(mut self, successor: Successor) -> Completion {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
-        let file = self.memory_file.as_ref().expect("it was asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("it was asked beside its memory file");
         let Service { cache, clock, .. } = &*self.service;
         // It is the main process now, which systemd listens to.
         let line = match file.save(cache, clock, Some(deadline), || successor.be_patient()) {
@@ -198,7 +198,7 @@ impl Server {
                 format!("empty {error}\n")
             }
         };
-        Farewell { line, successor }
+        Completion { line, successor }
     }
 
     /// Resolves once each worker has taken a turn, and every shard was swept, which takes all their locks.
@@ -237,8 +237,8 @@ async fn keep_house(service: &Service) {
 }
 
 /// Where the next server may ask for this one's place. It can do without.
-fn control(file: &MemoryFile) -> Option<Control> {
-    let control = Control::bind(file.path());
+fn control(file: &SnapshotFile) -> Option<ControlSocket> {
+    let control = ControlSocket::bind(file.path());
     control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
 }
 

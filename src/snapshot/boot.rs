@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::Unfit;
-use super::file::{self as keep, Found};
-use super::format::Kept;
+use super::error::LoadError;
+use super::file::{self, OpenSnapshot};
+use super::format::Loaded;
 use super::progress::Progress;
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -14,17 +14,17 @@ use crate::options::Options;
 use crate::process::systemd;
 
 /// A cache, and where its items go at the end.
-pub struct Memory {
+pub struct Boot {
     pub(crate) cache: Cache,
     /// By which the times in the cache are told.
     pub(crate) clock: Clock,
-    pub(crate) file: Option<MemoryFile>,
+    pub(crate) file: Option<SnapshotFile>,
 }
 
 /// The file of `-e`.
-pub(crate) struct MemoryFile {
+pub(crate) struct SnapshotFile {
     /// What was read, as long as it is there.
-    found: Option<Found>,
+    found: Option<OpenSnapshot>,
     /// Whether it may be written: somebody else's file may not.
     is_ours: bool,
     /// Held as long as this lives: whoever comes next waits until the file is whole.
@@ -32,19 +32,19 @@ pub(crate) struct MemoryFile {
     path: PathBuf,
 }
 
-impl Memory {
+impl Boot {
     /// With what a former server has left, if there is a file to leave it in.
     ///
     /// # Errors
     /// If that file cannot be used.
-    pub fn resumed(options: &Options) -> io::Result<Memory> {
+    pub fn resume(options: &Options) -> io::Result<Boot> {
         let clock = Clock::system();
         let Some(path) = &options.memory_file else {
-            return Ok(Memory { cache: Cache::new(options.cache()), clock, file: None });
+            return Ok(Boot { cache: Cache::new(options.cache()), clock, file: None });
         };
-        let lock = keep::hold(path)?;
-        keep::probe(path)?;
-        Ok(Memory::loaded(path, lock, options, clock, None))
+        let lock = file::lock(path)?;
+        file::probe(path)?;
+        Ok(Boot::load(path, lock, options, clock, None))
     }
 
     /// With what another process has left in the file just now, if it is loaded by the deadline (monotonic
@@ -52,27 +52,32 @@ impl Memory {
     ///
     /// # Errors
     /// If the file cannot be used.
-    pub(crate) fn left(path: &Path, options: &Options, clock: Clock, deadline: u64) -> io::Result<Memory> {
-        let lock = keep::hold(path)?;
-        Ok(Memory::loaded(path, lock, options, clock, Some(deadline)))
+    pub(crate) fn load_before(
+        path: &Path,
+        options: &Options,
+        clock: Clock,
+        deadline: u64,
+    ) -> io::Result<Boot> {
+        let lock = file::lock(path)?;
+        Ok(Boot::load(path, lock, options, clock, Some(deadline)))
     }
 
     /// With nothing, and the file to leave it in.
     ///
     /// # Errors
     /// If the file cannot be used.
-    pub(crate) fn empty(path: &Path, options: &Options, clock: Clock) -> io::Result<Memory> {
-        let lock = keep::hold(path)?;
-        let file = MemoryFile { found: None, is_ours: true, _lock: lock, path: path.to_owned() };
-        Ok(Memory { cache: Cache::new(options.cache()), clock, file: Some(file) })
+    pub(crate) fn empty(path: &Path, options: &Options, clock: Clock) -> io::Result<Boot> {
+        let lock = file::lock(path)?;
+        let file = SnapshotFile { found: None, is_ours: true, _lock: lock, path: path.to_owned() };
+        Ok(Boot { cache: Cache::new(options.cache()), clock, file: Some(file) })
     }
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
-    fn loaded(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Memory {
+    fn load(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Boot {
         let mut progress = Progress::new(&clock, deadline, systemd::going_on);
         let max_gap = options.restart_max_gap();
-        let (found, loaded) = match Found::open(path) {
-            Err(unfit) => (None, Err(unfit)),
+        let (found, loaded) = match OpenSnapshot::open(path) {
+            Err(error) => (None, Err(error)),
             Ok(mut found) => {
                 let watch = |step| progress.at(step);
                 let loaded = found.load(options.cache(), max_gap, clock.now(), watch);
@@ -81,7 +86,7 @@ impl Memory {
         };
         let path = path.to_owned();
         match loaded {
-            Ok((cache, Kept { gap, items })) => {
+            Ok((cache, Loaded { gap, items })) => {
                 let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
                 tracing::info!(
                     items,
@@ -89,23 +94,23 @@ impl Memory {
                     "loaded from {}; what was deleted meanwhile is not",
                     path.display()
                 );
-                Memory { cache, clock, file: Some(MemoryFile { found, is_ours: true, _lock: lock, path }) }
+                Boot { cache, clock, file: Some(SnapshotFile { found, is_ours: true, _lock: lock, path }) }
             }
-            Err(unfit) => {
-                tell_unfit(&unfit, &path);
-                let is_ours = !matches!(unfit, Unfit::Foreign | Unfit::Unreadable(_));
-                let file = MemoryFile { found, is_ours, _lock: lock, path };
-                Memory { cache: Cache::new(options.cache()), clock, file: Some(file) }
+            Err(error) => {
+                log_load_error(&error, &path);
+                let is_ours = !matches!(error, LoadError::Foreign | LoadError::Unreadable(_));
+                let file = SnapshotFile { found, is_ours, _lock: lock, path };
+                Boot { cache: Cache::new(options.cache()), clock, file: Some(file) }
             }
         }
     }
 
     /// Somebody is served from now on: the file is good for nobody else any more. One that was told to stop before has left
     /// it to the next.
-    pub(crate) fn begun(mut self, options: &Options) -> Memory {
+    pub(crate) fn start_serving(mut self, options: &Options) -> Boot {
         let Some(file) = &mut self.file else { return self };
-        if let Some(Err(error)) = file.found.take().map(Found::spend) {
-            tell_unfit(&Unfit::Unreadable(error), &file.path);
+        if let Some(Err(error)) = file.found.take().map(OpenSnapshot::remove) {
+            log_load_error(&LoadError::Unreadable(error), &file.path);
             file.is_ours = false;
             self.cache = Cache::new(options.cache());
         }
@@ -113,7 +118,7 @@ impl Memory {
     }
 }
 
-impl MemoryFile {
+impl SnapshotFile {
     /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many. Those who wait are given a
     /// sign that it goes on.
     pub(crate) fn save(
@@ -127,7 +132,7 @@ impl MemoryFile {
             return Ok(0);
         }
         let mut progress = Progress::new(clock, deadline, sign);
-        let saved = keep::save(cache, &self.path, clock.now(), |step| progress.at(step));
+        let saved = file::save(cache, &self.path, clock.now(), |step| progress.at(step));
         let items = saved.map_err(io::Error::from)?;
         tracing::info!(items, "kept in {}", self.path.display());
         Ok(items)
@@ -135,7 +140,7 @@ impl MemoryFile {
 
     /// Whether all items could be written: better known before nobody serves any more than after.
     pub(crate) fn has_room(&self, cache: &Cache) -> io::Result<()> {
-        if self.is_ours { keep::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
+        if self.is_ours { file::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -143,25 +148,25 @@ impl MemoryFile {
     }
 }
 
-fn tell_unfit(unfit: &Unfit, path: &Path) {
+fn log_load_error(error: &LoadError, path: &Path) {
     let path = path.display();
-    match unfit {
-        Unfit::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
-        Unfit::Foreign => {
+    match error {
+        LoadError::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
+        LoadError::Foreign => {
             tracing::error!(
                 "{path} is no file of ours: beginning with an empty cache, and keeping nothing at the end"
             );
         }
-        Unfit::Late(gap) => {
+        LoadError::TooOld(gap) => {
             tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
         }
-        Unfit::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
-        Unfit::Slow => {
+        LoadError::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
+        LoadError::TimedOut => {
             tracing::warn!(
                 "to load {path} took longer than --handover-max-gap: beginning with an empty cache"
             );
         }
-        Unfit::Unreadable(error) => {
+        LoadError::Unreadable(error) => {
             tracing::error!(
                 "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
             );
@@ -180,7 +185,7 @@ mod tests {
     fn left(path: &Path) -> Options {
         let options =
             Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
-        let Memory { cache, clock, file } = Memory::resumed(&options).unwrap().begun(&options);
+        let Boot { cache, clock, file } = Boot::resume(&options).unwrap().start_serving(&options);
         let key = cache.key(b"k").unwrap();
         cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.peer(), clock.now());
         file.unwrap().save(&cache, &clock, None, || ()).unwrap();
@@ -201,12 +206,12 @@ mod tests {
         let path = folder.join("items");
         let options = left(&path);
         for _ in ["told to stop", "and again"] {
-            let loaded = Memory::resumed(&options).unwrap();
+            let loaded = Boot::resume(&options).unwrap();
             assert_eq!(loaded.cache.counts().items, 1);
             drop(loaded);
             assert!(path.exists());
         }
-        let served = Memory::resumed(&options).unwrap().begun(&options);
+        let served = Boot::resume(&options).unwrap().start_serving(&options);
         assert_eq!((served.cache.counts().items, path.exists()), (1, false));
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -215,9 +220,9 @@ mod tests {
     fn nobody_is_served_from_a_file_that_cannot_be_removed() {
         let folder = scratch("stays");
         let options = left(&folder.join("items"));
-        let loaded = Memory::resumed(&options).unwrap();
+        let loaded = Boot::resume(&options).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
-        let served = loaded.begun(&options);
+        let served = loaded.start_serving(&options);
         assert_eq!((served.cache.counts().items, served.file.unwrap().is_ours), (0, false));
     }
 }

@@ -3,67 +3,67 @@
 use std::io;
 use std::time::Duration;
 
-use super::progress::Late;
+use super::progress::DeadlinePassed;
 
 /// Why a file was not loaded.
 #[derive(Debug)]
-pub enum Unfit {
+pub enum LoadError {
     /// Bytes of it are missing or wrong.
     Damaged,
     /// It was not written by a server like this one.
     Foreign,
     /// More time passed since it was written than was allowed, or nobody knows how much.
-    Late(Option<Duration>),
+    TooOld(Option<Duration>),
     /// There is none.
     Missing,
     /// To load it takes longer than was allowed.
-    Slow,
+    TimedOut,
     /// The system does not give it out.
     Unreadable(io::Error),
 }
 
 /// Why no file was written.
 #[derive(Debug)]
-pub enum Unsaved {
+pub enum SaveError {
     /// The system does not take it.
-    Failed(io::Error),
+    Io(io::Error),
     /// It takes longer than was allowed.
-    Slow,
+    TimedOut,
 }
 
-impl From<Late> for Unfit {
-    fn from(Late: Late) -> Self {
-        Unfit::Slow
+impl From<DeadlinePassed> for LoadError {
+    fn from(DeadlinePassed: DeadlinePassed) -> Self {
+        LoadError::TimedOut
     }
 }
 
-impl From<io::Error> for Unsaved {
+impl From<io::Error> for SaveError {
     fn from(error: io::Error) -> Self {
-        Unsaved::Failed(error)
+        SaveError::Io(error)
     }
 }
 
-impl From<Late> for Unsaved {
-    fn from(Late: Late) -> Self {
-        Unsaved::Slow
+impl From<DeadlinePassed> for SaveError {
+    fn from(DeadlinePassed: DeadlinePassed) -> Self {
+        SaveError::TimedOut
     }
 }
 
-impl From<Unsaved> for io::Error {
-    fn from(unsaved: Unsaved) -> Self {
-        match unsaved {
-            Unsaved::Failed(error) => error,
-            Unsaved::Slow => io::Error::other("to write the items takes too long"),
+impl From<SaveError> for io::Error {
+    fn from(error: SaveError) -> Self {
+        match error {
+            SaveError::Io(error) => error,
+            SaveError::TimedOut => io::Error::other("to write the items takes too long"),
         }
     }
 }
 
-impl From<io::Error> for Unfit {
+impl From<io::Error> for LoadError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound => Unfit::Missing,
-            io::ErrorKind::UnexpectedEof => Unfit::Damaged,
-            _ => Unfit::Unreadable(error),
+            io::ErrorKind::NotFound => LoadError::Missing,
+            io::ErrorKind::UnexpectedEof => LoadError::Damaged,
+            _ => LoadError::Unreadable(error),
         }
     }
 }

@@ -11,9 +11,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Unfit, Unsaved};
-use super::format::{self, Kept, MAGIC};
-use super::progress::{Late, Step};
+use super::error::{LoadError, SaveError};
+use super::format::{self, Loaded, MAGIC};
+use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config};
 use crate::clock::Now;
 
@@ -25,16 +25,16 @@ pub fn save(
     cache: &Cache,
     path: &Path,
     now: Now,
-    watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<u64, Unsaved> {
+    watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<u64, SaveError> {
     let (file, unfinished) = create(path, UNFINISHED)?;
     let written = format::write(cache, BufWriter::new(file), now, watch);
     let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
-    saved.map_err(|unsaved| {
+    saved.map_err(|error| {
         let _ = fs::remove_file(&unfinished);
-        match unsaved {
-            Unsaved::Failed(error) => Unsaved::Failed(named(&error, path)),
-            Unsaved::Slow => Unsaved::Slow,
+        match error {
+            SaveError::Io(error) => SaveError::Io(named(&error, path)),
+            SaveError::TimedOut => SaveError::TimedOut,
         }
     })
 }
@@ -45,7 +45,7 @@ pub fn save(
 /// # Errors
 /// If it cannot.
 pub fn probe(path: &Path) -> io::Result<()> {
-    let (_, probed) = create(path, PROBED)?;
+    let (_, probed) = create(path, PROBE)?;
     fs::remove_file(probed)
 }
 
@@ -54,7 +54,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
 /// # Errors
 /// If they do not.
 pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
-    let (file, probed) = create(path, PROBED)?;
+    let (file, probed) = create(path, PROBE)?;
     fs::remove_file(probed)?;
     let folder = rustix::fs::fstatvfs(file)?;
     let free = folder.f_bavail.saturating_mul(folder.f_frsize);
@@ -84,13 +84,13 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
 /// # Errors
 /// If the other one does not end, or there can be no lock.
 #[expect(clippy::disallowed_methods, reason = "another process is waited for, before anybody is served")]
-pub fn hold(path: &Path) -> io::Result<File> {
+pub fn lock(path: &Path) -> io::Result<File> {
     let name = beside(path, LOCK);
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot lock {}: {error}", name.display()));
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
     let file = file.map_err(named)?;
-    for round in 0..HOLD_ROUNDS {
+    for round in 0..LOCK_ROUNDS {
         match file.try_lock() {
             Ok(()) => {
                 let _ = fs::remove_file(beside(path, UNFINISHED));
@@ -102,7 +102,7 @@ pub fn hold(path: &Path) -> io::Result<File> {
             }
             Err(TryLockError::WouldBlock) => {}
         }
-        std::thread::sleep(HOLD_ROUND);
+        std::thread::sleep(LOCK_ROUND);
     }
     Err(named(io::Error::other("another process uses it")))
 }
@@ -114,28 +114,28 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 /// A file of ours that was found.
-pub struct Found {
+pub struct OpenSnapshot {
     bytes: u64,
     file: BufReader<File>,
     path: PathBuf,
 }
 
-impl Found {
+impl OpenSnapshot {
     /// # Errors
     /// If there is none, or it is foreign or cannot be opened.
-    pub fn open(path: &Path) -> Result<Found, Unfit> {
+    pub fn open(path: &Path) -> Result<OpenSnapshot, LoadError> {
         // Nor does a pipe or a device hold items; to open one might never end.
         let bytes = match fs::metadata(path)? {
-            found if !found.is_file() => return Err(Unfit::Foreign),
-            found if found.len() == 0 => return Err(Unfit::Missing),
+            found if !found.is_file() => return Err(LoadError::Foreign),
+            found if found.len() == 0 => return Err(LoadError::Missing),
             found => found.len(),
         };
         let mut file = BufReader::new(File::open(path)?);
         let mut magic = [0; MAGIC.len()];
         if file.read_exact(&mut magic).is_err() || magic != *MAGIC {
-            return Err(Unfit::Foreign);
+            return Err(LoadError::Foreign);
         }
-        Ok(Found { bytes, file, path: path.to_owned() })
+        Ok(OpenSnapshot { bytes, file, path: path.to_owned() })
     }
 
     /// A cache with its items. `watch` may end it.
@@ -147,14 +147,14 @@ impl Found {
         config: Config,
         max_gap: Option<Duration>,
         now: Now,
-        watch: impl FnMut(Step) -> Result<(), Late>,
-    ) -> Result<(Cache, Kept), Unfit> {
+        watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+    ) -> Result<(Cache, Loaded), LoadError> {
         format::read(&mut self.file, self.bytes, config, max_gap, now, watch)
     }
 
     /// Removes it, fit or not, before anything of it can be deleted: it is good for one start. Until somebody is served it
     /// is there for whoever is next.
-    pub fn spend(self) -> io::Result<()> {
+    pub fn remove(self) -> io::Result<()> {
         fs::remove_file(self.path)
     }
 }
@@ -163,10 +163,10 @@ impl Found {
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
 /// And while it is tried whether it could be.
-const PROBED: &str = ".leasehold-probe";
+const PROBE: &str = ".leasehold-probe";
 /// For how long another process may take to write it.
-const HOLD_ROUNDS: u32 = 1_200;
-const HOLD_ROUND: Duration = Duration::from_millis(50);
+const LOCK_ROUNDS: u32 = 1_200;
+const LOCK_ROUND: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +182,7 @@ mod tests {
         cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.peer(), now);
     }
 
-    fn at_leisure(_: Step) -> Result<(), Late> {
+    fn at_leisure(_: Step) -> Result<(), DeadlinePassed> {
         Ok(())
     }
 
@@ -192,11 +192,11 @@ mod tests {
         config: Config,
         max_gap: Option<Duration>,
         now: Now,
-        watch: impl FnMut(Step) -> Result<(), Late>,
-    ) -> Result<(Cache, Kept), Unfit> {
-        let mut found = Found::open(path)?;
+        watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+    ) -> Result<(Cache, Loaded), LoadError> {
+        let mut found = OpenSnapshot::open(path)?;
         let loaded = found.load(config, max_gap, now, watch);
-        found.spend()?;
+        found.remove()?;
         loaded
     }
 
@@ -324,21 +324,22 @@ mod tests {
         let before = Now { millis: 0, unix: clock.now().unix - 1 };
         assert!(matches!(
             load(&path, Config::default(), Some(minute), before, at_leisure),
-            Err(Unfit::Late(None))
+            Err(LoadError::TooOld(None))
         ));
     }
 
     #[test]
     fn what_takes_too_long_leaves_nothing() {
         let (cache, clock, path) = kept("slow");
-        let until =
-            |doing: &'static str| move |step: Step| if step.doing == doing { Err(Late) } else { Ok(()) };
+        let until = |doing: &'static str| {
+            move |step: Step| if step.doing == doing { Err(DeadlinePassed) } else { Ok(()) }
+        };
         for doing in ["checking items", "loading items"] {
             save(&cache, &path, clock.now(), at_leisure).unwrap();
             let loaded = load(&path, Config::default(), None, clock.now(), until(doing));
-            assert!(matches!(loaded, Err(Unfit::Slow)) && !path.exists(), "{doing}");
+            assert!(matches!(loaded, Err(LoadError::TimedOut)) && !path.exists(), "{doing}");
         }
-        assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(Unsaved::Slow)));
+        assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(SaveError::TimedOut)));
         assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
     }
 
@@ -349,7 +350,7 @@ mod tests {
         let (_, unfinished) = create(&path, UNFINISHED).unwrap();
         probe(&path).unwrap();
         assert!(unfinished.exists());
-        hold(&path).unwrap();
+        lock(&path).unwrap();
         assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
         fs::remove_file(beside(&path, LOCK)).unwrap();
     }
@@ -390,11 +391,11 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         let check = |bytes: &[u8], what: &str| {
             fs::write(&path, bytes).unwrap();
-            let unfit = load(&path, Config::default(), None, clock.now(), at_leisure)
+            let error = load(&path, Config::default(), None, clock.now(), at_leisure)
                 .map(|(_, kept)| kept)
                 .expect_err(what);
             let is_foreign = bytes.get(..MAGIC.len()) != Some(MAGIC);
-            assert_eq!(matches!(unfit, Unfit::Foreign), is_foreign, "{what}: {unfit:?}");
+            assert_eq!(matches!(error, LoadError::Foreign), is_foreign, "{what}: {error:?}");
             assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
         };
         for at in 1..whole.len() {
@@ -405,9 +406,12 @@ mod tests {
         }
         fs::write(&path, b"").unwrap();
         let empty = load(&path, Config::default(), None, clock.now(), at_leisure).map(|(_, kept)| kept);
-        assert!(matches!(empty, Err(Unfit::Missing)), "nobody's file");
+        assert!(matches!(empty, Err(LoadError::Missing)), "nobody's file");
         check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
         fs::remove_file(&path).unwrap();
-        assert!(matches!(load(&path, Config::default(), None, clock.now(), at_leisure), Err(Unfit::Missing)));
+        assert!(matches!(
+            load(&path, Config::default(), None, clock.now(), at_leisure),
+            Err(LoadError::Missing)
+        ));
     }
 }

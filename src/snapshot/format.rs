@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
-use super::error::{Unfit, Unsaved};
-use super::progress::{Late, Step};
+use super::error::{LoadError, SaveError};
+use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
 /// What was in a file.
 #[derive(Debug)]
-pub struct Kept {
+pub struct Loaded {
     /// Seconds since it was written; `None` if the wall clock stood later then than now.
     pub gap: Option<Duration>,
     /// Items loaded. Those whose time has passed, or that found no room, are not among them.
@@ -40,9 +40,9 @@ pub(super) fn write(
     cache: &Cache,
     out: impl Write,
     now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<u64, Unsaved> {
-    let mut file = Summed::new(out);
+    mut watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<u64, SaveError> {
+    let mut file = Checksummed::new(out);
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
     file.write_all(MAGIC)?;
@@ -119,17 +119,17 @@ pub(super) fn read(
     config: Config,
     max_gap: Option<Duration>,
     now: Now,
-    mut watch: impl FnMut(Step) -> Result<(), Late>,
-) -> Result<(Cache, Kept), Unfit> {
+    mut watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<(Cache, Loaded), LoadError> {
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
     if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
-        return Err(Unfit::Late(gap));
+        return Err(LoadError::TooOld(gap));
     }
-    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(Unfit::Damaged)? });
+    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
     while read_guard(file, &cache, now)? {}
     let (mut items, mut done) = (0, 0);
     while let Some(read) = read_item(file, &cache, now, &mut items)? {
@@ -143,25 +143,25 @@ pub(super) fn read(
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
         cache.flush_all(Some(due), &mut cache.peer(), now);
     }
-    Ok((cache, Kept { gap, items }))
+    Ok((cache, Loaded { gap, items }))
 }
 
 /// Reads the whole file once, and believes its check sum alone.
 fn verify(
     file: &mut (impl Read + Seek),
     bytes: u64,
-    watch: &mut impl FnMut(Step) -> Result<(), Late>,
-) -> Result<(), Unfit> {
+    watch: &mut impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<(), LoadError> {
     file.seek(SeekFrom::Start(0))?;
     let summed = bytes.saturating_sub(SUM_BYTES);
-    let (mut sum, mut done) = (Summed::new(io::sink()), 0);
+    let (mut sum, mut done) = (Checksummed::new(io::sink()), 0);
     while done < summed {
         let piece = WATCH_EVERY.min(summed - done);
         done += io::copy(&mut file.by_ref().take(piece), &mut sum)?;
         watch(megabytes("checking items", done, bytes))?;
     }
     let is_right = number(file)? == sum.sum.finish();
-    is_right.then_some(()).ok_or(Unfit::Damaged)
+    is_right.then_some(()).ok_or(LoadError::Damaged)
 }
 
 fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
@@ -169,7 +169,7 @@ fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
 }
 
 /// Brings one guard back; `false` behind the last one.
-fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Unfit> {
+fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, LoadError> {
     let [kind] = array(file)?;
     let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
     let mut bytes = [0; KEY_BYTES_MAX];
@@ -178,27 +178,32 @@ fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Unf
         ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
         HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
         VERSION => {
-            let key = cache.key(read_key(file, &mut bytes)?).ok_or(Unfit::Damaged)?;
+            let key = cache.key(read_key(file, &mut bytes)?).ok_or(LoadError::Damaged)?;
             let (version, left) = (number(file)?, left(number(file)?).as_secs());
             let until = u64::from(now.seconds()) + left;
             Guard::Version { key, until: u32::try_from(until).unwrap_or(u32::MAX), version }
         }
-        _ => return Err(Unfit::Damaged),
+        _ => return Err(LoadError::Damaged),
     };
     cache.guard(guard, now);
     Ok(true)
 }
 
 /// A key behind its length.
-fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], Unfit> {
+fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], LoadError> {
     let [length] = array(file)?;
-    let key = bytes.get_mut(..length.into()).ok_or(Unfit::Damaged)?;
+    let key = bytes.get_mut(..length.into()).ok_or(LoadError::Damaged)?;
     file.read_exact(key)?;
     Ok(key)
 }
 
 /// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
-fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> Result<Option<u64>, Unfit> {
+fn read_item(
+    file: &mut impl Read,
+    cache: &Cache,
+    now: Now,
+    items: &mut u64,
+) -> Result<Option<u64>, LoadError> {
     let [key_bytes] = array(file)?;
     if key_bytes == 0 {
         return Ok(None);
@@ -207,13 +212,13 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
     let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
     let value_bytes = u32::from_le_bytes(array(file)?) as usize;
     let mut key = [0; KEY_BYTES_MAX];
-    let key = key.get_mut(..key_bytes.into()).ok_or(Unfit::Damaged)?;
+    let key = key.get_mut(..key_bytes.into()).ok_or(LoadError::Damaged)?;
     file.read_exact(key)?;
     let tags = read_tags(file)?;
     let mut value = vec![0; value_bytes];
     file.read_exact(&mut value)?;
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
-    let (key, as_of) = cache.key(key).zip(as_of).ok_or(Unfit::Damaged)?;
+    let (key, as_of) = cache.key(key).zip(as_of).ok_or(LoadError::Damaged)?;
     let chosen = Some(unique).filter(|unique| *unique != as_of.number());
     let draft = Draft::until(value.into(), flags, exptime, now).map(|draft| Draft {
         tags: tags.tags(),
@@ -225,14 +230,14 @@ fn read_item(file: &mut impl Read, cache: &Cache, now: Now, items: &mut u64) -> 
 }
 
 /// Tags, each behind its length, up to a length of 0.
-fn read_tags(file: &mut impl Read) -> Result<TagList, Unfit> {
+fn read_tags(file: &mut impl Read) -> Result<TagList, LoadError> {
     let mut tags = Vec::new();
     while let [bytes @ 1..=u8::MAX] = array(file)? {
         let mut tag = vec![0; bytes.into()];
         file.read_exact(&mut tag)?;
         tags.push(tag);
     }
-    TagList::new(tags.iter().map(Vec::as_slice)).ok_or(Unfit::Damaged)
+    TagList::new(tags.iter().map(Vec::as_slice)).ok_or(LoadError::Damaged)
 }
 
 fn number(file: &mut impl Read) -> io::Result<u64> {
@@ -246,18 +251,18 @@ fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
 }
 
 /// A writer, and the check sum of what was written.
-struct Summed<W> {
+struct Checksummed<W> {
     inner: W,
     sum: SipHasher13,
 }
 
-impl<W> Summed<W> {
+impl<W> Checksummed<W> {
     fn new(inner: W) -> Self {
-        Summed { inner, sum: SipHasher13::new() }
+        Checksummed { inner, sum: SipHasher13::new() }
     }
 }
 
-impl<W: Write> Write for Summed<W> {
+impl<W: Write> Write for Checksummed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.sum.write(&bytes[..written]);

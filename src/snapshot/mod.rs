@@ -6,6 +6,6 @@ mod file;
 mod format;
 mod progress;
 
-pub use self::boot::Memory;
-pub(crate) use self::boot::MemoryFile;
-pub use self::file::probe as probe_memory_file;
+pub use self::boot::Boot;
+pub(crate) use self::boot::SnapshotFile;
+pub use self::file::probe;

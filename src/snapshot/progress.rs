@@ -13,7 +13,7 @@ pub(crate) struct Step {
 
 /// There is no time left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Late;
+pub(crate) struct DeadlinePassed;
 
 /// Watches something long.
 pub(crate) struct Progress<S> {
@@ -42,7 +42,7 @@ impl<S: FnMut()> Progress<S> {
     }
 
     /// Logs a step if the last line is a second old; the first step is a sign of life, too.
-    pub(crate) fn at(&mut self, step: Step) -> Result<(), Late> {
+    pub(crate) fn at(&mut self, step: Step) -> Result<(), DeadlinePassed> {
         let now = self.clock.now();
         if let Some(line) = self.reporter.line(step, now) {
             tracing::info!("{line}");
@@ -51,7 +51,7 @@ impl<S: FnMut()> Progress<S> {
             self.sign_due = now.millis + EVERY_MS;
             (self.sign)();
         }
-        if self.deadline.is_some_and(|deadline| now.millis > deadline) { Err(Late) } else { Ok(()) }
+        if self.deadline.is_some_and(|deadline| now.millis > deadline) { Err(DeadlinePassed) } else { Ok(()) }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         clock.advance(Duration::from_millis(3_000));
         assert_eq!((bounded.at(step), endless.at(step)), (Ok(()), Ok(())));
         clock.advance(Duration::from_millis(1));
-        assert_eq!((bounded.at(step), endless.at(step)), (Err(Late), Ok(())));
+        assert_eq!((bounded.at(step), endless.at(step)), (Err(DeadlinePassed), Ok(())));
     }
 
     #[test]

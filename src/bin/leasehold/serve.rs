@@ -20,7 +20,7 @@ use leasehold::process::signals::Signals;
 use leasehold::process::{self, Inherited, PidFile, logging, systemd};
 use leasehold::protocol::Shutdown;
 use leasehold::server::{Listeners, Server};
-use leasehold::snapshot::{Memory, probe_memory_file};
+use leasehold::snapshot::{self, Boot};
 use tokio::sync::oneshot;
 
 use crate::EXIT_FAILURE;
@@ -159,9 +159,9 @@ fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
         }
         End::HandOver(successor) => {
             systemd::main_pid(successor.pid);
-            let farewell = server.hand_over(successor);
+            let completion = server.hand_over(successor);
             drop(pid_file);
-            farewell.say();
+            completion.send();
         }
     }
     Ok(())
@@ -209,12 +209,12 @@ async fn begun(
 }
 
 /// What to begin with. If nobody waits for it any more, it ends with the process.
-async fn memory(predecessor: Option<Predecessor>, options: Options) -> io::Result<Memory> {
+async fn memory(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
     let (sender, memory) = oneshot::channel();
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
         let memory = match predecessor {
-            None => Memory::resumed(&options),
-            Some(predecessor) => handover::taken_over(predecessor, &options),
+            None => Boot::resume(&options),
+            Some(predecessor) => handover::take_over(predecessor, &options),
         };
         // It only fails if nobody waits.
         let _ = sender.send(memory);
@@ -241,7 +241,7 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
         *path = path.take().map(std::path::absolute).transpose()?;
     }
     // Who started it hears of this only here.
-    options.memory_file.as_deref().map(probe_memory_file).transpose()?;
+    options.memory_file.as_deref().map(snapshot::probe).transpose()?;
     // Core files are written to the folder that it runs in.
     process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())
 }
