@@ -91,7 +91,7 @@ impl Predecessor {
                         format!("process {} neither ends nor says why: {why}", self.pid),
                     ));
                 }
-                Ok(_) if line.trim_end() == WRITING => systemd::going_on(),
+                Ok(_) if line.trim_end() == WRITING => systemd::extend_timeout(),
                 Ok(_) | Err(_) => break,
             }
         }

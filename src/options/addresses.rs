@@ -22,8 +22,8 @@ impl Options {
             return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
         }
         let mut addresses = Vec::new();
-        for place in self.places() {
-            let Place { protection, name } = place.map_err(io::Error::other)?;
+        for place in self.listen_specs() {
+            let ListenSpec { protection, name } = place.map_err(io::Error::other)?;
             let resolved = resolve(name, port)?;
             addresses.extend(resolved.into_iter().map(|address| (address, self.security(protection))));
         }
@@ -54,9 +54,9 @@ impl Options {
     }
 
     /// The parts of the lists; empty ones are none.
-    fn places(&self) -> impl Iterator<Item = Result<Place<'_>, String>> {
+    fn listen_specs(&self) -> impl Iterator<Item = Result<ListenSpec<'_>, String>> {
         let parts = self.listen.iter().flat_map(|list| list.split([',', ';']));
-        parts.filter(|part| !part.is_empty()).map(Place::parse)
+        parts.filter(|part| !part.is_empty()).map(ListenSpec::parse)
     }
 
     pub(crate) fn security(&self, prefix: Option<&str>) -> Security {
@@ -69,8 +69,8 @@ impl Options {
     }
 
     /// What is wrong with the options of TLS.
-    pub(super) fn tls_mistake(&self) -> Option<String> {
-        let mut protections = self.places().filter_map(|place| place.ok()?.protection);
+    pub(super) fn tls_conflict(&self) -> Option<String> {
+        let mut protections = self.listen_specs().filter_map(|place| place.ok()?.protection);
         let Some(settings) = self.tls() else {
             return protections.next().map(|prefix| format!("-l {prefix}: means nothing without -Z"));
         };
@@ -90,19 +90,19 @@ fn is_loopback(address: SocketAddr) -> bool {
 }
 
 /// `[notls:|btls:|mtls:][proto[ascii]:][tag[name]:]address`, in this order, as in memcached.
-struct Place<'t> {
+struct ListenSpec<'t> {
     /// How it is protected, if that is said.
     protection: Option<&'t str>,
     name: &'t str,
 }
 
-impl Place<'_> {
-    fn parse(text: &str) -> Result<Place<'_>, String> {
+impl ListenSpec<'_> {
+    fn parse(text: &str) -> Result<ListenSpec<'_>, String> {
         let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
         let prefixed = text.split_once(':').filter(known);
         let (protection, rest) = prefixed.map_or((None, text), |(prefix, rest)| (Some(prefix), rest));
         let rest = match bracketed(rest, "proto[", ']') {
-            Some((protocol, rest)) => speaks(protocol).map(|()| rest)?,
+            Some((protocol, rest)) => check_protocol(protocol).map(|()| rest)?,
             None => rest,
         };
         // Tags are for memcached's proxy, and mean nothing here.
@@ -114,7 +114,7 @@ impl Place<'_> {
             Some((_, rest)) => rest,
             None => rest,
         };
-        Ok(Place { protection, name })
+        Ok(ListenSpec { protection, name })
     }
 }
 
@@ -125,7 +125,7 @@ fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t 
 }
 
 /// `negotiating` leaves the choice to the client.
-fn speaks(protocol: &str) -> Result<(), String> {
+fn check_protocol(protocol: &str) -> Result<(), String> {
     let why = match protocol {
         "ascii" | "negotiating" => return Ok(()),
         "binary" => "the binary protocol is not served; set your clients to the text protocol",

@@ -21,7 +21,7 @@ pub struct AdminOptions {
 
 impl AdminOptions {
     /// What no single flag can tell to be wrong.
-    pub(super) fn mistake(&self) -> Option<String> {
+    pub(super) fn conflict(&self) -> Option<String> {
         match (self.address, &self.token_file) {
             (None, Some(_)) => Some("--admin-token-file means nothing without --admin".to_owned()),
             (Some(address), None) if !address.ip().to_canonical().is_loopback() => Some(format!(
@@ -70,7 +70,7 @@ mod tests {
     fn an_address_for_all_needs_a_token() {
         let mistake = |text: &str, token: Option<&str>| {
             let token_file = token.map(PathBuf::from);
-            AdminOptions { address: address(text).ok(), token_file }.mistake()
+            AdminOptions { address: address(text).ok(), token_file }.conflict()
         };
         for text in ["127.0.0.2:1", "::1", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(mistake(text, None), None, "{text}");

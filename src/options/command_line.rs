@@ -254,7 +254,7 @@ impl Options {
     }
 
     /// Whether a connection too many is told so; otherwise it waits until there is room.
-    pub fn refuses_when_crowded(&self) -> bool {
+    pub fn refuses_when_full(&self) -> bool {
         self.extended().maxconns_fast.unwrap_or(true)
     }
 
@@ -289,7 +289,7 @@ impl Options {
     }
 
     /// What was given, and means nothing here.
-    pub fn meaningless(&self) -> Vec<&str> {
+    pub fn without_effect(&self) -> Vec<&str> {
         let flags = [
             (self.disable_cas, "-C"),
             (self.enable_largepages, "-L"),
@@ -299,7 +299,7 @@ impl Options {
         ];
         let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
         let operands = self.operands.iter().map(String::as_str);
-        flags.chain(self.extended().meaningless).chain(operands).collect()
+        flags.chain(self.extended().without_effect).chain(operands).collect()
     }
 
     /// What no single flag can tell to be wrong.
@@ -334,12 +334,12 @@ impl Options {
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
-            None => self.tls_mistake().or_else(|| self.admin.mistake()).map_or(Ok(self), Err),
+            None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),
         }
     }
 
     /// Whether there is more memory than was asked for.
-    pub fn is_frugal(&self) -> bool {
+    pub fn is_below_minimum(&self) -> bool {
         self.memory < MEMORY_MIN
     }
 

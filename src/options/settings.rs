@@ -30,7 +30,7 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("binding_protocol", protocol.to_owned()),
         ("auth_enabled_sasl", "no".to_owned()),
         ("auth_enabled_ascii", path(&options.auth_file, "no")),
-        ("maxconns_fast", yes(options.refuses_when_crowded())),
+        ("maxconns_fast", yes(options.refuses_when_full())),
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
         ("memory_file", path(&options.memory_file, "(null)")),
         ("track_sizes", "no".to_owned()),

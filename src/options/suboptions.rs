@@ -14,7 +14,7 @@ pub enum Suboption {
     /// `maxconns_fast` and `no_maxconns_fast`: whether a connection too many is refused, or left waiting.
     MaxconnsFast(bool),
     /// It tunes a part of memcached that is not here.
-    Meaningless(&'static str),
+    NoEffect(&'static str),
     /// Nothing stands between two commas.
     Nothing,
     /// `ssl_*`
@@ -28,7 +28,7 @@ pub enum Suboption {
 pub(super) struct Extended<'a> {
     pub idle_seconds: Option<u32>,
     pub maxconns_fast: Option<bool>,
-    pub meaningless: Vec<&'static str>,
+    pub without_effect: Vec<&'static str>,
     pub tls: Vec<&'a TlsOption>,
     pub watcher_kilobytes: Option<u32>,
 }
@@ -40,7 +40,7 @@ impl<'a> Extended<'a> {
             match suboption {
                 Suboption::IdleTimeout(seconds) => extended.idle_seconds = Some(*seconds),
                 Suboption::MaxconnsFast(is_fast) => extended.maxconns_fast = Some(*is_fast),
-                Suboption::Meaningless(name) => extended.meaningless.push(name),
+                Suboption::NoEffect(name) => extended.without_effect.push(name),
                 Suboption::Nothing => {}
                 Suboption::Tls(option) => extended.tls.push(option),
                 Suboption::WatcherKilobytes(kilobytes) => extended.watcher_kilobytes = Some(*kilobytes),
@@ -71,8 +71,8 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
     if let Some((prefix, why)) = REFUSED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Err(format!("{name} is not to be had: there is {why} (as with all of {prefix}*)"));
     }
-    match MEANINGLESS.iter().find(|(known, _)| *known == name) {
-        Some((known, needs)) if needs.is_met_by(value) => Ok(Suboption::Meaningless(known)),
+    match WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
+        Some((known, needs)) if needs.is_met_by(value) => Ok(Suboption::NoEffect(known)),
         Some((_, needs)) => Err(format!("{name} {needs}")),
         None => Err(format!("there is no suboption {name}")),
     }
@@ -129,7 +129,7 @@ const REFUSED: [(&str, &str); 2] =
     [("ext_", "no storage beside the memory"), ("proxy_", "no proxy in this server")];
 
 /// What tunes slabs, LRU queues, the hash table, buffers or log workers, none of which are here.
-const MEANINGLESS: [(&str, Needs); 37] = [
+const WITHOUT_EFFECT: [(&str, Needs); 37] = [
     ("drop_privileges", Needs::Nothing),
     ("hash_algorithm", Needs::Word(&["jenkins", "murmur3", "xxh3"])),
     ("hashpower", Needs::Whole(12, 32)),
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(suboption("idle_timeout=5"), Ok(Suboption::IdleTimeout(5)));
         assert_eq!(suboption("watcher_logbuf_size=64"), Ok(Suboption::WatcherKilobytes(64)));
         assert_eq!(suboption("no_maxconns_fast"), Ok(Suboption::MaxconnsFast(false)));
-        assert_eq!(suboption("hashpower=20"), Ok(Suboption::Meaningless("hashpower")));
+        assert_eq!(suboption("hashpower=20"), Ok(Suboption::NoEffect("hashpower")));
         for text in [
             "idle_timeout",
             "idle_timeout=x",
@@ -205,6 +205,6 @@ mod tests {
         for text in ["", "hashpower=12", "hash_algorithm=xxh3", "slab_automove", "slab_automove_ratio=1"] {
             assert!(suboption(text).is_ok(), "{text}");
         }
-        assert!(MEANINGLESS.is_sorted_by_key(|(name, _)| *name));
+        assert!(WITHOUT_EFFECT.is_sorted_by_key(|(name, _)| *name));
     }
 }

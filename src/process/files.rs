@@ -31,7 +31,7 @@ impl Drop for PidFile {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn tell_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+pub fn write_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
     let line = |address: &SocketAddr| {
         let family = if address.is_ipv4() { "INET" } else { "INET6" };
         format!("TCP {family}: {}\n", address.port())

@@ -10,11 +10,11 @@ use std::path::Path;
 /// # Errors
 /// If it cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    beware(path);
+    warn_if_readable(path);
     fs::read(path)
 }
 
-pub(crate) fn beware(path: &Path) {
+pub(crate) fn warn_if_readable(path: &Path) {
     if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & READ_BY_OTHERS != 0) {
         tracing::warn!("every user of this machine can read {}: chmod o-r it", path.display());
     }

@@ -38,7 +38,7 @@ impl Signals {
 
 impl EndSignals {
     /// How it is to end, and by which of them.
-    pub async fn told(&mut self) -> (Shutdown, &'static str) {
+    pub async fn recv(&mut self) -> (Shutdown, &'static str) {
         tokio::select! {
             _ = self.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
             _ = self.terminate.recv() => (Shutdown::AtOnce, "SIGTERM"),

@@ -8,27 +8,27 @@ use sd_notify::NotifyState;
 
 /// Connections are accepted.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// The server is about to end.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// The server is alive.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 /// Something that takes long makes progress: the server is alive, and its start or its end may take a while yet.
-pub fn going_on() {
-    tell(&[NotifyState::Watchdog, NotifyState::ExtendTimeoutUsec(GOING_ON_USEC)]);
+pub fn extend_timeout() {
+    notify(&[NotifyState::Watchdog, NotifyState::ExtendTimeoutUsec(EXTENSION_USEC)]);
 }
 
 /// Another process takes the place of this one.
 pub fn main_pid(pid: u32) {
-    tell(&[NotifyState::MainPid(pid)]);
+    notify(&[NotifyState::MainPid(pid)]);
 }
 
 /// How often it wants to hear that the server is alive. A successor is told by its predecessor.
@@ -36,11 +36,11 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-fn tell(states: &[NotifyState]) {
+fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("cannot tell systemd: {error}");
     }
 }
 
 /// As often as `WatchdogSec` of our unit; progress is made each second.
-const GOING_ON_USEC: u32 = 30_000_000;
+const EXTENSION_USEC: u32 = 30_000_000;

@@ -11,18 +11,18 @@ use crate::metrics::Address;
 
 /// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives to one customer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Client(IpAddr);
+pub(super) struct ClientAddress(IpAddr);
 
 /// The open connections of each client.
-pub(super) struct Clients {
+pub(super) struct ConnectionLimits {
     /// How many each may have; 0 for as many as it likes.
     limit: u32,
-    open: HashMap<Client, u32>,
+    open: HashMap<ClientAddress, u32>,
 }
 
 /// Wrong passwords of late, by who gave them; all who come over Unix sockets are one.
 #[derive(Default)]
-pub(super) struct WrongPasswords(HashMap<Option<Client>, Wrong>);
+pub(super) struct WrongPasswords(HashMap<Option<ClientAddress>, Wrong>);
 
 struct Wrong {
     /// In monotonic milliseconds.
@@ -30,18 +30,18 @@ struct Wrong {
     times: u32,
 }
 
-impl From<IpAddr> for Client {
+impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
-        Client(match address.to_canonical() {
+        ClientAddress(match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << HOST_BITS)).into(),
             address @ IpAddr::V4(_) => address,
         })
     }
 }
 
-impl Client {
+impl ClientAddress {
     /// Who has that address; `None` on a Unix socket.
-    pub(super) fn of(address: &Address) -> Option<Client> {
+    pub(super) fn of(address: &Address) -> Option<ClientAddress> {
         match address {
             Address::Tcp(address) => Some(address.ip().into()),
             Address::Unix(_) => None,
@@ -49,13 +49,13 @@ impl Client {
     }
 }
 
-impl Clients {
+impl ConnectionLimits {
     pub(super) fn new(limit: u32) -> Self {
-        Clients { limit, open: HashMap::new() }
+        ConnectionLimits { limit, open: HashMap::new() }
     }
 
     /// Counts a connection in; false if the client has as many as it may.
-    pub(super) fn enter(&mut self, client: Client) -> bool {
+    pub(super) fn acquire(&mut self, client: ClientAddress) -> bool {
         if self.limit == 0 {
             return true;
         }
@@ -66,7 +66,7 @@ impl Clients {
     }
 
     /// One that was counted in is gone.
-    pub(super) fn leave(&mut self, client: Client) {
+    pub(super) fn release(&mut self, client: ClientAddress) {
         let Some(open) = self.open.get_mut(&client) else { return };
         *open -= 1;
         if *open == 0 {
@@ -77,7 +77,7 @@ impl Clients {
 
 impl WrongPasswords {
     /// Notes one more down; returns for how long the answer is to wait.
-    pub(super) fn another(&mut self, client: Option<Client>, now: Now) -> Duration {
+    pub(super) fn record(&mut self, client: Option<ClientAddress>, now: Now) -> Duration {
         let forgotten = |wrong: &Wrong| now.millis.saturating_sub(wrong.last) >= FORGET_AFTER_MS;
         if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
             self.0.retain(|_, wrong| !forgotten(wrong));
@@ -112,7 +112,7 @@ const CLIENTS_MAX: usize = 4_096;
 mod tests {
     use super::*;
 
-    fn client(address: &str) -> Client {
+    fn client(address: &str) -> ClientAddress {
         address.parse::<IpAddr>().unwrap().into()
     }
 
@@ -126,38 +126,38 @@ mod tests {
 
     #[test]
     fn a_client_has_as_many_connections_as_it_may_and_others_do_not_count() {
-        let mut clients = Clients::new(2);
+        let mut clients = ConnectionLimits::new(2);
         let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
-        assert_eq!([one, one, one, other].map(|client| clients.enter(client)), [true, true, false, true]);
-        clients.leave(one);
-        assert_eq!([one, one].map(|client| clients.enter(client)), [true, false]);
-        [one, one, other].into_iter().for_each(|client| clients.leave(client));
+        assert_eq!([one, one, one, other].map(|client| clients.acquire(client)), [true, true, false, true]);
+        clients.release(one);
+        assert_eq!([one, one].map(|client| clients.acquire(client)), [true, false]);
+        [one, one, other].into_iter().for_each(|client| clients.release(client));
         assert!(clients.open.is_empty(), "who is gone is forgotten");
-        let mut unlimited = Clients::new(0);
-        assert!((0..9).all(|_| unlimited.enter(one)) && unlimited.open.is_empty());
+        let mut unlimited = ConnectionLimits::new(0);
+        assert!((0..9).all(|_| unlimited.acquire(one)) && unlimited.open.is_empty());
     }
 
     #[test]
     fn wrong_passwords_cost_more_and_more_until_they_are_forgotten() {
         let (mut wrong, one) = (WrongPasswords::default(), Some(client("10.0.0.1")));
         let at = |millis| Now { millis, unix: 0 };
-        let delays: Vec<_> = (0..40).map(|_| wrong.another(one, at(0)).as_millis()).collect();
+        let delays: Vec<_> = (0..40).map(|_| wrong.record(one, at(0)).as_millis()).collect();
         assert_eq!(delays[..7], [100, 200, 400, 800, 1_600, 3_000, 3_000]);
         assert!(delays[7..].iter().all(|delay| *delay == 3_000));
-        assert_eq!(wrong.another(None, at(0)), DELAY_MIN, "somebody else");
-        assert_eq!(wrong.another(one, at(59_999)), DELAY_MAX);
-        assert_eq!(wrong.another(one, at(119_999)), DELAY_MIN);
+        assert_eq!(wrong.record(None, at(0)), DELAY_MIN, "somebody else");
+        assert_eq!(wrong.record(one, at(59_999)), DELAY_MAX);
+        assert_eq!(wrong.record(one, at(119_999)), DELAY_MIN);
     }
 
     #[test]
     fn of_too_many_clients_new_ones_wait_longest_until_old_ones_are_forgotten() {
         let mut wrong = WrongPasswords::default();
         let at = |millis| Now { millis, unix: 0 };
-        let nth = |n: usize| Some(Client(IpAddr::V4((n as u32).into())));
-        assert!((0..CLIENTS_MAX).all(|n| wrong.another(nth(n), at(0)) == DELAY_MIN));
-        assert_eq!(wrong.another(nth(CLIENTS_MAX), at(0)), DELAY_MAX);
-        assert_eq!(wrong.another(nth(0), at(0)), DELAY_MIN * 2);
-        assert_eq!(wrong.another(nth(CLIENTS_MAX), at(60_000)), DELAY_MIN);
+        let nth = |n: usize| Some(ClientAddress(IpAddr::V4((n as u32).into())));
+        assert!((0..CLIENTS_MAX).all(|n| wrong.record(nth(n), at(0)) == DELAY_MIN));
+        assert_eq!(wrong.record(nth(CLIENTS_MAX), at(0)), DELAY_MAX);
+        assert_eq!(wrong.record(nth(0), at(0)), DELAY_MIN * 2);
+        assert_eq!(wrong.record(nth(CLIENTS_MAX), at(60_000)), DELAY_MIN);
         assert_eq!(wrong.0.len(), 1);
     }
 }

@@ -5,14 +5,14 @@ use tokio::sync::watch;
 
 /// Who calls.
 #[derive(Default)]
-pub(super) struct Roll(watch::Sender<Option<UnboundedSender<()>>>);
+pub(super) struct Heartbeat(watch::Sender<Option<UnboundedSender<()>>>);
 
 /// Who answers: a thread.
-pub(super) struct Called(watch::Receiver<Option<UnboundedSender<()>>>);
+pub(super) struct Responder(watch::Receiver<Option<UnboundedSender<()>>>);
 
-impl Roll {
+impl Heartbeat {
     /// Resolves once so many threads have answered; never if another call is begun.
-    pub(super) async fn call(&self, threads: usize) {
+    pub(super) async fn check(&self, threads: usize) {
         let (answer, mut answers) = unbounded_channel();
         // The sender here keeps the channel open, whoever else has one.
         self.0.send_replace(Some(answer.clone()));
@@ -21,14 +21,14 @@ impl Roll {
         }
     }
 
-    pub(super) fn thread(&self) -> Called {
-        Called(self.0.subscribe())
+    pub(super) fn responder(&self) -> Responder {
+        Responder(self.0.subscribe())
     }
 }
 
-impl Called {
+impl Responder {
     /// Waits for a call.
-    pub(super) async fn called(&mut self) {
+    pub(super) async fn requested(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending().await
         }
@@ -56,18 +56,18 @@ mod tests {
 
     #[test]
     fn a_call_is_over_once_everybody_has_answered_it() {
-        let roll = Roll::default();
-        let (mut one, mut other) = (roll.thread(), roll.thread());
+        let heartbeat = Heartbeat::default();
+        let (mut one, mut other) = (heartbeat.responder(), heartbeat.responder());
         one.answer();
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            let mut call = pin!(roll.call(2));
+            let mut call = pin!(heartbeat.check(2));
             assert!(call.as_mut().poll(&mut context).is_pending());
-            assert!(pin!(one.called()).poll(&mut context).is_ready());
+            assert!(pin!(one.requested()).poll(&mut context).is_ready());
             one.answer();
             one.answer();
             assert!(call.as_mut().poll(&mut context).is_pending(), "one thread answers for itself alone");
-            assert!(pin!(one.called()).poll(&mut context).is_pending());
+            assert!(pin!(one.requested()).poll(&mut context).is_pending());
             other.answer();
             assert!(call.as_mut().poll(&mut context).is_ready());
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::client_limits::Client;
+use super::client_limits::ClientAddress;
 use super::service::Service;
 use super::tls::Tls;
 use crate::clock::Now;
@@ -36,24 +36,24 @@ pub(super) enum Accepted {
 }
 
 /// A connection's place among those that may be open at once, until this is dropped.
-pub(super) struct Seat {
+pub(super) struct ConnectionPermit {
     /// Who has it; `None` for those over Unix sockets.
-    client: Option<Client>,
+    client: Option<ClientAddress>,
     service: Arc<Service>,
 }
 
-impl Seat {
+impl ConnectionPermit {
     pub(super) fn service(&self) -> &Service {
         &self.service
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.service.clients.lock().leave(client);
+            self.service.clients.lock().release(client);
         }
-        self.service.left();
+        self.service.connection_closed();
     }
 }
 
@@ -129,7 +129,7 @@ impl Listeners {
 
 impl Accepted {
     /// Where it comes from. Of one that is gone already nobody knows.
-    fn client(&self) -> Option<Client> {
+    fn client(&self) -> Option<ClientAddress> {
         match self {
             Accepted::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip().into()),
             Accepted::Unix(_) => None,
@@ -137,7 +137,7 @@ impl Accepted {
     }
 
     /// Says why it is not let in. A new socket's buffer has room for a line; if not, the close tells enough.
-    fn turn_away(self, why: &[u8]) {
+    fn refuse(self, why: &[u8]) {
         let _ = match self {
             // Nor is a line in plain text understood where hands were to be shaken.
             Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
@@ -174,7 +174,7 @@ fn path(address: &net::SocketAddr) -> Address {
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
-    workers: Vec<UnboundedSender<(Accepted, Seat)>>,
+    workers: Vec<UnboundedSender<(Accepted, ConnectionPermit)>>,
 ) {
     let turn = std::cell::Cell::new(0);
     let hand_out = |socket: Accepted| {
@@ -192,7 +192,7 @@ pub(super) async fn accept(
     tokio::select! {
         () = all(tcp.collect()) => {}
         () = all(unix.collect()) => {}
-        _ = service.stop.told() => {}
+        _ = service.shutdown.requested() => {}
     }
 }
 
@@ -216,7 +216,7 @@ async fn accept_tcp(
 ) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
-        room(service).await;
+        wait_for_capacity(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 // Replies are written whole: waiting for more would only delay them.
@@ -231,7 +231,7 @@ async fn accept_tcp(
 async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl Fn(Accepted)) {
     let listener = tokio::net::UnixListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
-        room(service).await;
+        wait_for_capacity(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => hand_out(Accepted::Unix(stream)),
             Err(error) => pause(error).await,
@@ -240,9 +240,9 @@ async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl 
 }
 
 /// Waits until another connection may come in, where those too many are not refused.
-async fn room(service: &Service) {
+async fn wait_for_capacity(service: &Service) {
     let metrics = &service.metrics;
-    if service.refuses_when_crowded || !service.is_crowded() {
+    if service.refuses_when_full || !service.is_full() {
         return;
     }
     // One of the listeners counts for all of them.
@@ -253,7 +253,7 @@ async fn room(service: &Service) {
     let since = service.now();
     loop {
         let freed = service.freed.notified();
-        if !service.is_crowded() {
+        if !service.is_full() {
             break;
         }
         freed.await;
@@ -266,23 +266,23 @@ async fn room(service: &Service) {
 }
 
 /// Counts a connection in, or tells it that there are too many.
-fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
+fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, ConnectionPermit)> {
     let metrics = &service.metrics;
     let client = socket.client();
-    if service.refuses_when_crowded && service.is_crowded() {
+    if service.refuses_when_full && service.is_full() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
-        socket.turn_away(TOO_MANY_CONNECTIONS);
+        socket.refuse(TOO_MANY_CONNECTIONS);
         return None;
     }
-    if client.is_some_and(|client| !service.clients.lock().enter(client)) {
+    if client.is_some_and(|client| !service.clients.lock().acquire(client)) {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         metrics.connections_rejected_per_client.fetch_add(1, Ordering::Relaxed);
-        socket.turn_away(TOO_MANY_FROM_THERE);
+        socket.refuse(TOO_MANY_FROM_THERE);
         return None;
     }
     metrics.connections.fetch_add(1, Ordering::Relaxed);
     metrics.connections_total.fetch_add(1, Ordering::Relaxed);
-    Some((socket, Seat { client, service: Arc::clone(service) }))
+    Some((socket, ConnectionPermit { client, service: Arc::clone(service) }))
 }
 
 fn named(error: io::Error, name: &str) -> io::Error {

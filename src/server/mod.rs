@@ -72,13 +72,13 @@ impl Server {
     /// # Errors
     /// If a thread or runtime cannot be made.
     pub fn serve(
-        memory: Boot,
+        boot: Boot,
         mut listeners: Listeners,
         users: Option<Users>,
         options: Options,
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
-        let Boot { cache, clock, file: snapshot_file } = memory.start_serving(&options);
+        let Boot { cache, clock, file: snapshot_file } = boot.start_serving(&options);
         let control = snapshot_file.as_ref().and_then(control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
@@ -107,13 +107,16 @@ impl Server {
             threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
             workers.push(sender);
         }
-        let (runtime, keeper) = (runtime()?, Arc::clone(&service));
-        let keep = move || {
+        let (runtime, listening) = (runtime()?, Arc::clone(&service));
+        let listen = move || {
             runtime.block_on(async {
-                tokio::join!(listener::accept(listeners, &keeper, workers), keep_house(&keeper));
+                tokio::join!(
+                    listener::accept(listeners, &listening, workers),
+                    sweep_until_shutdown(&listening)
+                );
             });
         };
-        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
+        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(listen)?);
         Ok(Server { addresses, control, snapshot_file, service, sockets, threads })
     }
 
@@ -132,18 +135,18 @@ impl Server {
 
     /// Waits until a client has asked it to stop, and how.
     pub async fn stopped(&self) -> Shutdown {
-        self.service.stop.told().await
+        self.service.shutdown.requested().await
     }
 
     /// Lets others in from now on, if not everybody may come in. Who is in stays.
-    pub fn admit(&self, users: Users) {
+    pub fn set_users(&self, users: Users) {
         if let Some(admitted) = &self.service.users {
             *admitted.lock() = users;
         }
     }
 
     /// From now on keys are under these policies.
-    pub fn decide(&self, policies: Policies) {
+    pub fn set_policies(&self, policies: Policies) {
         self.service.cache.set_policies(policies);
     }
 
@@ -160,7 +163,7 @@ impl Server {
         self.join();
         match &self.snapshot_file {
             Some(file) => {
-                file.save(&self.service.cache, &self.service.clock, None, systemd::going_on).map(|_| ())
+                file.save(&self.service.cache, &self.service.clock, None, systemd::extend_timeout).map(|_| ())
             }
             None => Ok(()),
         }
@@ -202,12 +205,12 @@ impl Server {
     }
 
     /// Resolves once each worker has taken a turn, and every shard was swept, which takes all their locks.
-    pub async fn roll_call(&self) {
-        self.service.roll.call(self.threads.len()).await;
+    pub async fn heartbeat(&self) {
+        self.service.heartbeat.check(self.threads.len()).await;
     }
 
     fn join(&mut self) {
-        self.service.stop.tell(Shutdown::AtOnce);
+        self.service.shutdown.request(Shutdown::AtOnce);
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
@@ -217,8 +220,8 @@ impl Server {
 }
 
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
-async fn keep_house(service: &Service) {
-    let mut roll = service.roll.thread();
+async fn sweep_until_shutdown(service: &Service) {
+    let mut heartbeat = service.heartbeat.responder();
     let sweep = async {
         loop {
             while service.cache.sweep(service.now()) {
@@ -226,13 +229,13 @@ async fn keep_house(service: &Service) {
             }
             // What a lower limit has thrown away has no command that would tell it.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
-            roll.answer();
+            heartbeat.answer();
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };
     tokio::select! {
         () = sweep => {}
-        _ = service.stop.told() => {}
+        _ = service.shutdown.requested() => {}
     }
 }
 

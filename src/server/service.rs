@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::client_limits::{Client, Clients, WrongPasswords};
-use super::heartbeat::Roll;
-use super::shutdown::Stop;
+use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
+use super::heartbeat::Heartbeat;
+use super::shutdown::ShutdownRequest;
 use super::tls::Tls;
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
@@ -23,7 +23,7 @@ pub(super) struct Service {
     /// The first client that speaks the binary protocol is told of in the log.
     pub(super) binary: Once,
     pub(super) cache: Cache,
-    pub(super) clients: Mutex<Clients>,
+    pub(super) clients: Mutex<ConnectionLimits>,
     pub(super) clock: Clock,
     /// A connection has ended.
     pub(super) freed: Notify,
@@ -31,13 +31,13 @@ pub(super) struct Service {
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     /// Whether a connection too many is told so; otherwise it waits to be accepted.
-    pub(super) refuses_when_crowded: bool,
+    pub(super) refuses_when_full: bool,
     /// After so many requests in one go a connection lets others have their turn.
     pub(super) requests_per_turn: u32,
     /// Asked of all threads.
-    pub(super) roll: Roll,
+    pub(super) heartbeat: Heartbeat,
     pub(super) rules: Rules,
-    pub(super) stop: Stop,
+    pub(super) shutdown: ShutdownRequest,
     pub(super) tls: Option<Tls>,
     /// Who may come in, if not everybody may.
     pub(super) users: Option<Arc<Mutex<Users>>>,
@@ -50,16 +50,16 @@ impl Service {
         Service {
             binary: Once::new(),
             cache,
-            clients: Mutex::new(Clients::new(options.safety.conn_limit_per_client)),
+            clients: Mutex::new(ConnectionLimits::new(options.safety.conn_limit_per_client)),
             clock,
             freed: Notify::new(),
             idle: options.idle(),
             metrics: Arc::new(metrics),
-            refuses_when_crowded: options.refuses_when_crowded(),
+            refuses_when_full: options.refuses_when_full(),
             requests_per_turn: options.requests_per_event,
-            roll: Roll::default(),
+            heartbeat: Heartbeat::default(),
             rules: options.rules(),
-            stop: Stop::default(),
+            shutdown: ShutdownRequest::default(),
             tls: None,
             users: None,
             wrong_passwords: Mutex::default(),
@@ -71,12 +71,12 @@ impl Service {
     }
 
     /// A connection has ended: another one may be accepted.
-    pub(super) fn left(&self) {
+    pub(super) fn connection_closed(&self) {
         self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
         self.freed.notify_waiters();
     }
 
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
     }
 
@@ -92,8 +92,13 @@ impl Service {
     }
 
     /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
-    pub(super) fn wrong_password(&self, client: Option<Client>, counters: &Counters, now: Now) -> Duration {
-        let delay = self.wrong_passwords.lock().another(client, now);
+    pub(super) fn wrong_password(
+        &self,
+        client: Option<ClientAddress>,
+        counters: &Counters,
+        now: Now,
+    ) -> Duration {
+        let delay = self.wrong_passwords.lock().record(client, now);
         counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
         delay
     }

@@ -1,4 +1,4 @@
-//! Whether the server is to stop, and how: told once, heard by everybody.
+//! Whether the server is to stop, and how: requested once, heard by everybody.
 
 use std::sync::OnceLock;
 
@@ -8,31 +8,31 @@ use crate::protocol::Shutdown;
 
 /// The first word counts.
 #[derive(Default)]
-pub(super) struct Stop {
+pub(super) struct ShutdownRequest {
     how: OnceLock<Shutdown>,
-    told: Notify,
+    requested: Notify,
 }
 
-impl Stop {
-    pub(super) fn tell(&self, how: Shutdown) {
+impl ShutdownRequest {
+    pub(super) fn request(&self, how: Shutdown) {
         // Who comes later stops the same server.
         let _ = self.how.set(how);
-        self.told.notify_waiters();
+        self.requested.notify_waiters();
     }
 
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_requested(&self) -> bool {
         self.how.get().is_some()
     }
 
-    /// Resolves once it is told.
-    pub(super) async fn told(&self) -> Shutdown {
+    /// Resolves once it is requested.
+    pub(super) async fn requested(&self) -> Shutdown {
         loop {
-            // It hears what is told from now on, so that nothing is missed between the look and the wait.
-            let told = self.told.notified();
+            // It hears what is requested from now on, so that nothing is missed between the look and the wait.
+            let requested = self.requested.notified();
             if let Some(how) = self.how.get() {
                 return *how;
             }
-            told.await;
+            requested.await;
         }
     }
 }
@@ -48,25 +48,25 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_hears_it_and_who_comes_later_too() {
-        let stop = Stop::default();
-        let tell = async { stop.tell(Shutdown::Graceful) };
-        let (first, second, ()) = tokio::join!(stop.told(), stop.told(), tell);
-        stop.tell(Shutdown::AtOnce);
-        assert_eq!([first, second, stop.told().await], [Shutdown::Graceful; 3]);
-        assert!(stop.is_told());
+        let shutdown = ShutdownRequest::default();
+        let request = async { shutdown.request(Shutdown::Graceful) };
+        let (first, second, ()) = tokio::join!(shutdown.requested(), shutdown.requested(), request);
+        shutdown.request(Shutdown::AtOnce);
+        assert_eq!([first, second, shutdown.requested().await], [Shutdown::Graceful; 3]);
+        assert!(shutdown.is_requested());
     }
 
     /// An embedder may look at the same future from one task, then from another: the last one is woken.
     #[test]
     fn it_is_the_last_that_asked_who_is_woken() {
-        let stop = Stop::default();
-        let mut told = pin!(stop.told());
+        let shutdown = ShutdownRequest::default();
+        let mut requested = pin!(shutdown.requested());
         let (first, last) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
         for bell in [&first, &last] {
             let waker = Waker::from(Arc::clone(bell));
-            assert!(told.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(requested.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
-        stop.tell(Shutdown::Graceful);
+        shutdown.request(Shutdown::Graceful);
         assert_eq!([&first, &last].map(|bell| bell.0.load(Ordering::Relaxed)), [false, true]);
     }
 

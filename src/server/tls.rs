@@ -74,7 +74,7 @@ impl Tls {
 
 impl Configs {
     fn load(settings: &TlsSettings) -> io::Result<Configs> {
-        secret::beware(settings.key_file());
+        secret::warn_if_readable(settings.key_file());
         let provider = Arc::new(ring::default_provider());
         let open = config(settings, &provider, None)?;
         let verifying = match &settings.authorities {

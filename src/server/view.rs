@@ -48,7 +48,7 @@ impl View {
 
     /// Whether it is about to end.
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.is_told()
+        self.0.shutdown.is_requested()
     }
 
     /// The counters of whoever looks, one thread at a time.

@@ -74,7 +74,7 @@ impl Boot {
 
     /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
     fn load(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Boot {
-        let mut progress = Progress::new(&clock, deadline, systemd::going_on);
+        let mut progress = Progress::new(&clock, deadline, systemd::extend_timeout);
         let max_gap = options.restart_max_gap();
         let (found, loaded) = match OpenSnapshot::open(path) {
             Err(error) => (None, Err(error)),

@@ -8,8 +8,7 @@ use clap::Parser;
 use leasehold::options::Options;
 
 use crate::support::transcript::{player, transcripts};
-use crate::support::wire as support;
-use crate::support::wire::{Connection, Wire};
+use crate::support::wire::{self, Connection, Wire};
 
 /// The server between its two buffers, which hears everything in pieces of so many bytes.
 struct Pieces {
@@ -107,7 +106,7 @@ fn the_scripts_are_played() {
 
 #[test]
 fn every_statistic_is_explained() {
-    let wire = support::Wire::new(leasehold::Config::default(), leasehold::command::Rules::default());
+    let wire = wire::Wire::new(leasehold::Config::default(), leasehold::command::Rules::default());
     let value = "v".repeat(64);
     let asked =
         format!("set k 0 0 64 noreply\r\n{value}\r\nstats\r\nstats memory\r\nstats mrc\r\nstats ratio\r\n");

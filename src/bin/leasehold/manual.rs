@@ -32,7 +32,7 @@ pub struct Script {
 /// Prints a manual page.
 pub fn page(Wanted { subcommand }: Wanted) -> ExitCode {
     let whole = whole();
-    told(match subcommand {
+    exit_code(match subcommand {
         None => write_page(whole, Some(REST)),
         Some(name) => match whole.find_subcommand(&name) {
             None => Err(io::Error::other(format!("there is no subcommand {name}"))),
@@ -48,11 +48,11 @@ pub fn page(Wanted { subcommand }: Wanted) -> ExitCode {
 pub fn completions(Script { shell }: Script) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut whole(), "leasehold", &mut script);
-    told(io::stdout().write_all(&script))
+    exit_code(io::stdout().write_all(&script))
 }
 
 /// The exit code of what was printed.
-fn told(printed: io::Result<()>) -> ExitCode {
+fn exit_code(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

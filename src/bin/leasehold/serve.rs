@@ -36,15 +36,15 @@ pub struct Handover {
 
 /// Serves until it is told to stop.
 pub fn main(options: Options) -> ExitCode {
-    serve(options, Place::Free)
+    serve(options, Mode::Start)
 }
 
 /// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
 pub fn handover(Handover { options }: Handover) -> ExitCode {
-    serve(options, Place::Taken)
+    serve(options, Mode::Takeover)
 }
 
-fn serve(options: Options, place: Place) -> ExitCode {
+fn serve(options: Options, mode: Mode) -> ExitCode {
     if options.license {
         print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
@@ -61,7 +61,7 @@ fn serve(options: Options, place: Place) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::init(options.verbose.into());
-    match run(options, place) {
+    match run(options, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
             tracing::error!("{error}");
@@ -72,11 +72,11 @@ fn serve(options: Options, place: Place) -> ExitCode {
 
 /// Where a server is to serve.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Place {
+enum Mode {
     /// Nobody serves there.
-    Free,
+    Start,
     /// Another one does, and is to go: `leasehold handover`.
-    Taken,
+    Takeover,
 }
 
 /// Why the server did not come to its end.
@@ -94,7 +94,7 @@ impl From<io::Error> for Failure {
 
 /// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
 /// fails is seen by whoever started it. A server whose place is taken stops last of all.
-fn run(mut options: Options, place: Place) -> Result<(), Failure> {
+fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
     if options.enable_coredumps {
         process::allow_cores()?;
@@ -103,12 +103,12 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
         process::allow_locked_memory()?;
     }
     let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
-    let (predecessor, mut inherited) = inherit(&options, place)?;
+    let (predecessor, mut inherited) = inherit(&options, mode)?;
     let admin = Admin::bind(&options.admin, &mut inherited)?;
-    beware(&options.exposed(&inherited)?, &options)?;
+    check_exposure(&options.exposed(&inherited)?, &options)?;
     let listeners = Listeners::bind(&options, inherited)?;
     if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
-        warned(process::tell_ports(path.as_ref(), &listeners.addresses()));
+        or_warn(process::write_ports(path.as_ref(), &listeners.addresses()));
     }
     if let Some(user) = &options.user {
         process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
@@ -130,7 +130,7 @@ fn run(mut options: Options, place: Place) -> Result<(), Failure> {
     };
     let watchdog = systemd::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
     let Some((server, pid_file)) =
-        runtime.block_on(begun(predecessor, listeners, users, options, &mut signals))?
+        runtime.block_on(start(predecessor, listeners, users, options, &mut signals))?
     else {
         systemd::stopping();
         return Ok(());
@@ -168,7 +168,7 @@ fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
 }
 
 /// Strangers may reach these, and nothing keeps them out.
-fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
+fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
     let all = exposed.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     match (exposed.is_empty(), options.safety.require_secure) {
         (true, _) => Ok(()),
@@ -184,7 +184,7 @@ fn beware(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
 }
 
 /// Once this returns, connections are accepted; `None` if it was told to stop before.
-async fn begun(
+async fn start(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
     users: Option<Users>,
@@ -192,42 +192,42 @@ async fn begun(
     signals: &mut Signals,
 ) -> io::Result<Option<(Server, Option<PidFile>)>> {
     let path = options.pidfile.clone();
-    let write = || path.as_deref().and_then(|path| warned(PidFile::write(path)));
+    let write = || path.as_deref().and_then(|path| or_warn(PidFile::write(path)));
     // The former one removes its own before it is gone.
     let own = predecessor.is_none().then(write);
     announce(&listeners, &options);
-    let memory = tokio::select! {
+    let boot = tokio::select! {
         // What is loaded is served, so that it can be kept.
         biased;
-        memory = memory(predecessor, options.clone()) => memory?,
+        boot = boot(predecessor, options.clone()) => boot?,
         why = signals.end.at_once() => {
             tracing::info!("stopping: {why}, before anybody was served");
             return Ok(None);
         }
     };
-    Ok(Some((Server::serve(memory, listeners, users, options)?, own.unwrap_or_else(write))))
+    Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
 }
 
 /// What to begin with. If nobody waits for it any more, it ends with the process.
-async fn memory(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
-    let (sender, memory) = oneshot::channel();
+async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
+    let (sender, boot) = oneshot::channel();
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
-        let memory = match predecessor {
+        let boot = match predecessor {
             None => Boot::resume(&options),
             Some(predecessor) => handover::take_over(predecessor, &options),
         };
         // It only fails if nobody waits.
-        let _ = sender.send(memory);
+        let _ = sender.send(boot);
     })?;
-    memory.await.expect("to load does not panic")
+    boot.await.expect("to load does not panic")
 }
 
 /// The sockets that are there already, and who serves them.
-fn inherit(options: &Options, place: Place) -> io::Result<(Option<Predecessor>, Inherited)> {
-    match (place, &options.memory_file) {
-        (Place::Free, _) => Ok((None, Inherited::from_systemd()?)),
-        (Place::Taken, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
-        (Place::Taken, Some(file)) => {
+fn inherit(options: &Options, mode: Mode) -> io::Result<(Option<Predecessor>, Inherited)> {
+    match (mode, &options.memory_file) {
+        (Mode::Start, _) => Ok((None, Inherited::from_systemd()?)),
+        (Mode::Takeover, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
+        (Mode::Takeover, Some(file)) => {
             let (predecessor, inherited) = Predecessor::ask(file, options.user.as_deref())?;
             Ok((Some(predecessor), inherited))
         }
@@ -247,7 +247,7 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
 }
 
 /// As in memcached, a file for others that cannot be written is no reason to serve nobody.
-fn warned<T>(written: io::Result<T>) -> Option<T> {
+fn or_warn<T>(written: io::Result<T>) -> Option<T> {
     written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
 }
 
@@ -258,17 +258,17 @@ fn announce(listeners: &Listeners, options: &Options) {
             "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
         );
     }
-    let meaningless = options.meaningless();
-    if !meaningless.is_empty() {
-        tracing::warn!("of no meaning here, and ignored: {}", meaningless.join(", "));
+    let without_effect = options.without_effect();
+    if !without_effect.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", without_effect.join(", "));
     }
-    if options.is_frugal() {
+    if options.is_below_minimum() {
         tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
     }
     if options.allows_old_tls() {
         tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
     }
-    tell_places(listeners, options);
+    log_addresses(listeners, options);
     let config = options.cache();
     tracing::info!(
         memory_mb = config.memory_bytes >> 20,
@@ -281,7 +281,7 @@ fn announce(listeners: &Listeners, options: &Options) {
     );
 }
 
-fn tell_places(listeners: &Listeners, options: &Options) {
+fn log_addresses(listeners: &Listeners, options: &Options) {
     let (addresses, paths) = (listeners.addresses(), listeners.paths());
     if addresses.is_empty() && paths.is_empty() {
         tracing::warn!("listening on nothing");
@@ -312,11 +312,11 @@ async fn ended(
     watchdog: Option<Duration>,
 ) -> End {
     let mut successor = pin!(server.successor(files.admin.map(Admin::socket), watchdog));
-    let mut alive = pin!(tell_alive(server, watchdog));
+    let mut alive = pin!(send_heartbeats(server, watchdog));
     let (how, why) = loop {
         tokio::select! {
-            _ = signals.hangup.recv() => files.read_again(server),
-            end = signals.end.told() => break end,
+            _ = signals.hangup.recv() => files.reload(server),
+            end = signals.end.recv() => break end,
             how = server.stopped() => break (how, "a client asked for it"),
             successor = &mut successor => {
                 tracing::info!("stopping: process {} takes over", successor.pid);
@@ -330,11 +330,11 @@ async fn ended(
 }
 
 /// Tells systemd that the server is alive, as long as all its threads are.
-async fn tell_alive(server: &Server, watchdog: Option<Duration>) {
+async fn send_heartbeats(server: &Server, watchdog: Option<Duration>) {
     let Some(period) = watchdog else { return pending().await };
     loop {
         tokio::time::sleep(period / 3).await;
-        server.roll_call().await;
+        server.heartbeat().await;
         systemd::alive();
     }
 }
@@ -348,14 +348,14 @@ struct Files<'s> {
 
 impl Files<'_> {
     /// Who may come in may have changed, and what is decided about keys.
-    fn read_again(&mut self, server: &Server) {
+    fn reload(&mut self, server: &Server) {
         let users = self.auth_file.as_deref().map(|path| {
-            server.admit(read_users(path)?);
+            server.set_users(read_users(path)?);
             Ok(())
         });
         let policies = self.policies.config.is_some().then(|| {
             self.policies.read().map_err(io::Error::other)?;
-            server.decide(self.policies.policies());
+            server.set_policies(self.policies.policies());
             Ok(())
         });
         let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);

@@ -23,7 +23,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         tokio::select! {
             () = lease_ends(service, session, key, until, now) => {}
             () = hang_up(stream, early) => session.stop_waiting(),
-            _ = service.stop.told() => session.stop_waiting(),
+            _ = service.shutdown.requested() => session.stop_waiting(),
         }
     }
 }
