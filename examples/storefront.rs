@@ -20,7 +20,8 @@ use std::time::Duration;
 use clap::Parser;
 use leasehold::Clock;
 use leasehold::client::{Client, Fetch, Stale};
-use leasehold::server::{Options, Server};
+use leasehold::options::Options;
+use leasehold::server::Server;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 

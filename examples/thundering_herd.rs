@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use leasehold::Clock;
-use leasehold::server::process;
+use leasehold::process;
 use tokio::time::sleep;
 
 use self::common::client::{Client, Leased};

@@ -6,7 +6,7 @@
 //!
 //! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary;
 //! `client` is a client for one of them or many. The same cache can be embedded, without sockets and with the time as an
-//! argument (`default-features = false`):
+//! argument (`default-features = false, features = ["cache"]`):
 //!
 //! ```
 //! use leasehold::cache::{Draft, Fill, Leased, Refused};
@@ -35,20 +35,33 @@
 pub mod admin;
 #[cfg(feature = "bench")]
 pub mod bench;
+#[cfg(feature = "cache")]
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(feature = "cache")]
 pub mod command;
 #[cfg(feature = "console")]
 pub mod console;
+#[cfg(feature = "server")]
+pub mod handover;
+#[cfg(feature = "cache")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod options;
 #[cfg(any(feature = "console", feature = "server"))]
 mod pem;
+#[cfg(feature = "server")]
+pub mod process;
+#[cfg(feature = "protocol")]
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod snapshot;
 
+#[cfg(feature = "cache")]
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};
 

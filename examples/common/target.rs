@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
-use leasehold::server::{Options, Server};
+use leasehold::options::Options;
+use leasehold::server::Server;
 
 /// A running server on a free port of loopback.
 pub struct Target {

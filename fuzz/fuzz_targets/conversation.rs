@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/conversation/mod.rs"]
+#[path = "../../tests/wire/conversation.rs"]
 mod conversation;
 
 use libfuzzer_sys::fuzz_target;

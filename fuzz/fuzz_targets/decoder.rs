@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/decoding/mod.rs"]
+#[path = "../../tests/wire/decoding.rs"]
 mod decoding;
 
 use libfuzzer_sys::fuzz_target;

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use subtle::ConstantTimeEq;
 
 use super::answer::Problem;
-use crate::server::secret;
+use crate::process::secret;
 
 /// What is asked of who asks.
 pub(super) struct Access {

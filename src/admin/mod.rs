@@ -40,7 +40,9 @@ use tokio::time::{sleep, timeout};
 use self::access::Access;
 use self::answer::{Problem, document, told};
 use crate::metrics::Count;
-use crate::server::{AdminOptions, Inherited, View};
+use crate::options::AdminOptions;
+use crate::process::Inherited;
+use crate::server::View;
 
 /// A bound socket that nobody accepts from yet.
 pub struct Admin {

@@ -11,6 +11,13 @@ pub struct Key<'a> {
     pub(crate) hash: u64,
 }
 
+impl Key<'_> {
+    /// Its hash, which is that of a cache with the same seed.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 /// Hashes keys with the boot's own seed, so that nobody outside can choose keys that collide.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {

@@ -5,8 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Spread;
-
 /// How a [`Client`](super::Client) behaves; take the default and change what you must.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +28,18 @@ pub struct Config {
     pub waits: usize,
     /// What a fetch does when the cache cannot be asked.
     pub without_cache: WithoutCache,
+}
+
+/// How keys are spread over servers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Spread {
+    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new server
+    /// takes its share of the keys and leaves all others where they are.
+    #[default]
+    Ketama,
+    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights, and
+    /// looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as `str`.
+    Rendezvous,
 }
 
 /// Name and password, for ASCII authentication.

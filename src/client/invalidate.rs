@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
 use super::pool::Pool;
-use super::wire::{Key, Names, Question};
+use super::wire::{Copies, Key, Names, Question};
 use super::{Client, Error, NotInvalidated};
 
 /// How to invalidate. A [`Duration`] is one that keeps nothing, with this long to succeed.
@@ -18,15 +18,6 @@ pub struct Invalidate {
     pub copies: Copies,
     /// For how long to try.
     pub within: Duration,
-}
-
-/// What an invalidation leaves behind.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Copies {
-    /// Nothing.
-    Drop,
-    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy says.
-    Keep,
 }
 
 impl From<Duration> for Invalidate {

@@ -54,20 +54,20 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::config::{BadServer, Config, Login, Server, WithoutCache};
+pub use self::config::{BadServer, Config, Login, Server, Spread, WithoutCache};
 use self::connection::Connection;
 use self::crowd::Crowd;
 pub use self::error::{Error, FetchError, NotInvalidated};
 pub use self::fetch::{Fetch, Stale};
-pub use self::invalidate::{Copies, Invalidate};
+pub use self::invalidate::Invalidate;
 pub use self::lease::{Filled, Lease, Leased};
 use self::pool::Pool;
 use self::ring::Ring;
-pub use self::ring::Spread;
 #[cfg(feature = "console")]
 pub(crate) use self::stream::Stream;
 pub use self::value::Value;
 pub use self::verbs::{Changed, Store};
+pub use self::wire::Copies;
 use self::wire::{Key, Question, Reply};
 use crate::clock::Clock;
 

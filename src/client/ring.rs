@@ -5,20 +5,8 @@
 
 use md5::{Digest, Md5};
 
-use super::Server;
+use super::config::{Server, Spread};
 use super::wire::Key;
-
-/// How keys are spread over servers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Spread {
-    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new server
-    /// takes its share of the keys and leaves all others where they are.
-    #[default]
-    Ketama,
-    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights, and
-    /// looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as `str`.
-    Rendezvous,
-}
 
 /// Where each key lives; servers are told by their place in the list.
 pub(super) enum Ring {

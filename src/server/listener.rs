@@ -3,22 +3,21 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::clients::Client;
-use super::inherited::Inherited;
-use super::tls::{Security, Tls};
-use super::{Options, Service};
+use super::client_limits::ClientAddress;
+use super::service::Service;
+use super::tls::Tls;
 use crate::clock::Now;
 use crate::metrics::{Address, Connection};
+use crate::options::{Options, Security};
+use crate::process::Inherited;
+use crate::process::sockets::{bind_tcp, bind_unix, pause};
 
 /// Bound sockets that nobody accepts from yet.
 pub struct Listeners {
@@ -37,24 +36,24 @@ pub(super) enum Accepted {
 }
 
 /// A connection's place among those that may be open at once, until this is dropped.
-pub(super) struct Seat {
+pub(super) struct ConnectionPermit {
     /// Who has it; `None` for those over Unix sockets.
-    client: Option<Client>,
+    client: Option<ClientAddress>,
     service: Arc<Service>,
 }
 
-impl Seat {
+impl ConnectionPermit {
     pub(super) fn service(&self) -> &Service {
         &self.service
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.service.clients.lock().leave(client);
+            self.service.clients.lock().release(client);
         }
-        self.service.left();
+        self.service.connection_closed();
     }
 }
 
@@ -130,7 +129,7 @@ impl Listeners {
 
 impl Accepted {
     /// Where it comes from. Of one that is gone already nobody knows.
-    fn client(&self) -> Option<Client> {
+    fn client(&self) -> Option<ClientAddress> {
         match self {
             Accepted::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip().into()),
             Accepted::Unix(_) => None,
@@ -138,7 +137,7 @@ impl Accepted {
     }
 
     /// Says why it is not let in. A new socket's buffer has room for a line; if not, the close tells enough.
-    fn turn_away(self, why: &[u8]) {
+    fn refuse(self, why: &[u8]) {
         let _ = match self {
             // Nor is a line in plain text understood where hands were to be shaken.
             Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
@@ -175,7 +174,7 @@ fn path(address: &net::SocketAddr) -> Address {
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
-    workers: Vec<UnboundedSender<(Accepted, Seat)>>,
+    workers: Vec<UnboundedSender<(Accepted, ConnectionPermit)>>,
 ) {
     let turn = std::cell::Cell::new(0);
     let hand_out = |socket: Accepted| {
@@ -193,7 +192,7 @@ pub(super) async fn accept(
     tokio::select! {
         () = all(tcp.collect()) => {}
         () = all(unix.collect()) => {}
-        _ = service.stop.told() => {}
+        _ = service.shutdown.requested() => {}
     }
 }
 
@@ -217,7 +216,7 @@ async fn accept_tcp(
 ) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
-        room(service).await;
+        wait_for_capacity(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 // Replies are written whole: waiting for more would only delay them.
@@ -232,7 +231,7 @@ async fn accept_tcp(
 async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl Fn(Accepted)) {
     let listener = tokio::net::UnixListener::from_std(listener).expect("a bound, non-blocking listener");
     loop {
-        room(service).await;
+        wait_for_capacity(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => hand_out(Accepted::Unix(stream)),
             Err(error) => pause(error).await,
@@ -241,9 +240,9 @@ async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl 
 }
 
 /// Waits until another connection may come in, where those too many are not refused.
-async fn room(service: &Service) {
+async fn wait_for_capacity(service: &Service) {
     let metrics = &service.metrics;
-    if service.refuses_when_crowded || !service.is_crowded() {
+    if service.refuses_when_full || !service.is_full() {
         return;
     }
     // One of the listeners counts for all of them.
@@ -254,7 +253,7 @@ async fn room(service: &Service) {
     let since = service.now();
     loop {
         let freed = service.freed.notified();
-        if !service.is_crowded() {
+        if !service.is_full() {
             break;
         }
         freed.await;
@@ -266,54 +265,24 @@ async fn room(service: &Service) {
     }
 }
 
-/// The system is out of descriptors, most likely: it will not help to ask again at once.
-pub(super) async fn pause(error: io::Error) {
-    tracing::warn!(%error, "cannot accept");
-    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-}
-
 /// Counts a connection in, or tells it that there are too many.
-fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Seat)> {
+fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, ConnectionPermit)> {
     let metrics = &service.metrics;
     let client = socket.client();
-    if service.refuses_when_crowded && service.is_crowded() {
+    if service.refuses_when_full && service.is_full() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
-        socket.turn_away(TOO_MANY_CONNECTIONS);
+        socket.refuse(TOO_MANY_CONNECTIONS);
         return None;
     }
-    if client.is_some_and(|client| !service.clients.lock().enter(client)) {
+    if client.is_some_and(|client| !service.clients.lock().acquire(client)) {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         metrics.connections_rejected_per_client.fetch_add(1, Ordering::Relaxed);
-        socket.turn_away(TOO_MANY_FROM_THERE);
+        socket.refuse(TOO_MANY_FROM_THERE);
         return None;
     }
     metrics.connections.fetch_add(1, Ordering::Relaxed);
     metrics.connections_total.fetch_add(1, Ordering::Relaxed);
-    Some((socket, Seat { client, service: Arc::clone(service) }))
-}
-
-fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // As memcached: an IPv4 wildcard beside an IPv6 one must not clash.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
-}
-
-pub(super) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    // A socket that a former server left behind, and nothing else.
-    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    Some((socket, ConnectionPermit { client, service: Arc::clone(service) }))
 }
 
 fn named(error: io::Error, name: &str) -> io::Error {
@@ -323,4 +292,3 @@ fn named(error: io::Error, name: &str) -> io::Error {
 /// memcached's line, with its `-o maxconns_fast`, which is its default.
 const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
 const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

@@ -5,30 +5,13 @@
 //!
 //! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
 
-mod addresses;
-mod administration;
 mod buffers;
-mod clients;
+mod client_limits;
 mod connection;
-mod handover;
-mod health;
-mod inherited;
-mod keep;
+mod heartbeat;
 mod listener;
-pub mod logging;
-mod memory;
-pub mod notify;
-mod options;
-mod policies;
-pub mod process;
-mod progress;
-mod roll;
-mod safety;
-pub mod secret;
-mod settings;
-pub mod signals;
-mod stop;
-mod suboptions;
+mod service;
+mod shutdown;
 mod tls;
 mod view;
 mod worker;
@@ -38,78 +21,38 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use crate::cache::{Cache, Policies};
-use crate::clock::{self, Clock, Now};
-use crate::command::{self, Rules, Users};
-use crate::metrics::{Count, Counters, Metrics, Prefixes, Samples, Watchers};
+use self::service::Service;
+use crate::cache::Policies;
+use crate::clock;
+use crate::command::{self, Users};
+use crate::handover::{Completion, ControlSocket, Offer, Successor};
+use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
+use crate::options::{self, Options};
+use crate::process::{self, Inherited, systemd};
 use crate::protocol::Shutdown;
+use crate::snapshot::{Boot, SnapshotFile};
 
-use self::clients::{Client, Clients, WrongPasswords};
-use self::handover::{Control, Offer};
-use self::memory::MemoryFile;
-use self::roll::Roll;
-use self::stop::Stop;
-use self::tls::Tls;
-
-pub use self::administration::AdminOptions;
-pub use self::handover::{Farewell, Predecessor, Successor};
-pub use self::health::HealthCheck;
-pub use self::inherited::Inherited;
-pub use self::keep::probe as probe_memory_file;
 pub use self::listener::Listeners;
-pub use self::memory::Memory;
-pub use self::options::{MEMORY_MIN, Options, read_users};
-pub use self::policies::{ImplicitLeases, PolicyOptions};
-pub use self::safety::SafetyOptions;
-pub use self::suboptions::Suboption;
-pub use self::tls::{Security, TlsOption, TlsSettings, Verify};
 pub use self::view::View;
 
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
     /// Where the next server asks for the sockets.
-    control: Option<Control>,
-    memory_file: Option<MemoryFile>,
+    control: Option<ControlSocket>,
+    snapshot_file: Option<SnapshotFile>,
     service: Arc<Service>,
     /// Copies for the next server.
     sockets: Vec<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// What all threads of a server share.
-struct Service {
-    /// The first client that speaks the binary protocol is told of in the log.
-    binary: Once,
-    cache: Cache,
-    clients: Mutex<Clients>,
-    clock: Clock,
-    /// A connection has ended.
-    freed: Notify,
-    /// After so long without a byte from or to the peer a connection is closed.
-    idle: Option<Duration>,
-    metrics: Arc<Metrics>,
-    /// Whether a connection too many is told so; otherwise it waits to be accepted.
-    refuses_when_crowded: bool,
-    /// After so many requests in one go a connection lets others have their turn.
-    requests_per_turn: u32,
-    /// Asked of all threads.
-    roll: Roll,
-    rules: Rules,
-    stop: Stop,
-    tls: Option<Tls>,
-    /// Who may come in, if not everybody may.
-    users: Option<Arc<Mutex<Users>>>,
-    wrong_passwords: Mutex<WrongPasswords>,
 }
 
 impl Server {
@@ -121,7 +64,7 @@ impl Server {
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
         let listeners = Listeners::bind(&options, Inherited::default())?;
-        Server::serve(Memory::resumed(&options)?, listeners, users, options)
+        Server::serve(Boot::resume(&options)?, listeners, users, options)
     }
 
     /// Serves listeners that are bound already, from what there is to begin with.
@@ -129,18 +72,18 @@ impl Server {
     /// # Errors
     /// If a thread or runtime cannot be made.
     pub fn serve(
-        memory: Memory,
+        boot: Boot,
         mut listeners: Listeners,
         users: Option<Users>,
         options: Options,
     ) -> io::Result<Server> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
-        let Memory { cache, clock, file: memory_file } = memory.begun(&options);
-        let control = memory_file.as_ref().and_then(MemoryFile::control);
+        let Boot { cache, clock, file: snapshot_file } = boot.start_serving(&options);
+        let control = snapshot_file.as_ref().and_then(control);
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.samples = options.admin.address.map(|_| Samples::default());
-        metrics.settings = settings::settings(&options);
+        metrics.settings = options::settings(&options);
         metrics.usage = process::usage;
         metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
         metrics.certificates_read =
@@ -164,14 +107,17 @@ impl Server {
             threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
             workers.push(sender);
         }
-        let (runtime, keeper) = (runtime()?, Arc::clone(&service));
-        let keep = move || {
+        let (runtime, listening) = (runtime()?, Arc::clone(&service));
+        let listen = move || {
             runtime.block_on(async {
-                tokio::join!(listener::accept(listeners, &keeper, workers), keep_house(&keeper));
+                tokio::join!(
+                    listener::accept(listeners, &listening, workers),
+                    sweep_until_shutdown(&listening)
+                );
             });
         };
-        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(keep)?);
-        Ok(Server { addresses, control, memory_file, service, sockets, threads })
+        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(listen)?);
+        Ok(Server { addresses, control, snapshot_file, service, sockets, threads })
     }
 
     /// The first TCP address it listens on.
@@ -189,18 +135,18 @@ impl Server {
 
     /// Waits until a client has asked it to stop, and how.
     pub async fn stopped(&self) -> Shutdown {
-        self.service.stop.told().await
+        self.service.shutdown.requested().await
     }
 
     /// Lets others in from now on, if not everybody may come in. Who is in stays.
-    pub fn admit(&self, users: Users) {
+    pub fn set_users(&self, users: Users) {
         if let Some(admitted) = &self.service.users {
             *admitted.lock() = users;
         }
     }
 
     /// From now on keys are under these policies.
-    pub fn decide(&self, policies: Policies) {
+    pub fn set_policies(&self, policies: Policies) {
         self.service.cache.set_policies(policies);
     }
 
@@ -215,9 +161,9 @@ impl Server {
     /// If they cannot be written.
     pub fn stop_gracefully(mut self) -> io::Result<()> {
         self.join();
-        match &self.memory_file {
+        match &self.snapshot_file {
             Some(file) => {
-                file.save(&self.service.cache, &self.service.clock, None, notify::going_on).map(|_| ())
+                file.save(&self.service.cache, &self.service.clock, None, systemd::extend_timeout).map(|_| ())
             }
             None => Ok(()),
         }
@@ -229,7 +175,7 @@ impl Server {
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
-        let file = self.memory_file.as_ref().expect("it is asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("it is asked beside its memory file");
         let may = || file.has_room(&self.service.cache);
         match control.successor(&Offer { admin, may: &may, sockets, watchdog }).await {
             Ok(successor) => successor,
@@ -242,10 +188,10 @@ impl Server {
 
     /// As [`Server::stop_gracefully`], within the time that the successor allows. It serves as soon as it hears
     /// what this returns.
-    pub fn hand_over(mut self, successor: Successor) -> Farewell {
+    pub fn hand_over(mut self, successor: Successor) -> Completion {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
-        let file = self.memory_file.as_ref().expect("it was asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("it was asked beside its memory file");
         let Service { cache, clock, .. } = &*self.service;
         // It is the main process now, which systemd listens to.
         let line = match file.save(cache, clock, Some(deadline), || successor.be_patient()) {
@@ -255,16 +201,16 @@ impl Server {
                 format!("empty {error}\n")
             }
         };
-        Farewell { line, successor }
+        Completion { line, successor }
     }
 
     /// Resolves once each worker has taken a turn, and every shard was swept, which takes all their locks.
-    pub async fn roll_call(&self) {
-        self.service.roll.call(self.threads.len()).await;
+    pub async fn heartbeat(&self) {
+        self.service.heartbeat.check(self.threads.len()).await;
     }
 
     fn join(&mut self) {
-        self.service.stop.tell(Shutdown::AtOnce);
+        self.service.shutdown.request(Shutdown::AtOnce);
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
@@ -273,64 +219,9 @@ impl Server {
     }
 }
 
-impl Service {
-    /// What serves everybody, without TLS.
-    fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
-        Service {
-            binary: Once::new(),
-            cache,
-            clients: Mutex::new(Clients::new(options.safety.conn_limit_per_client)),
-            clock,
-            freed: Notify::new(),
-            idle: options.idle(),
-            metrics: Arc::new(metrics),
-            refuses_when_crowded: options.refuses_when_crowded(),
-            requests_per_turn: options.requests_per_event,
-            roll: Roll::default(),
-            rules: options.rules(),
-            stop: Stop::default(),
-            tls: None,
-            users: None,
-            wrong_passwords: Mutex::default(),
-        }
-    }
-
-    fn now(&self) -> Now {
-        self.clock.now()
-    }
-
-    /// A connection has ended: another one may be accepted.
-    fn left(&self) {
-        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-        self.freed.notify_waiters();
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
-    }
-
-    /// # Errors
-    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
-    fn refresh_certificates(&self) -> io::Result<()> {
-        let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
-        tls.reload()?;
-        if let Some(read) = &self.metrics.certificates_read {
-            read.store(self.now().seconds().into(), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
-    fn wrong_password(&self, client: Option<Client>, counters: &Counters, now: Now) -> Duration {
-        let delay = self.wrong_passwords.lock().another(client, now);
-        counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
-        delay
-    }
-}
-
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
-async fn keep_house(service: &Service) {
-    let mut roll = service.roll.thread();
+async fn sweep_until_shutdown(service: &Service) {
+    let mut heartbeat = service.heartbeat.responder();
     let sweep = async {
         loop {
             while service.cache.sweep(service.now()) {
@@ -338,14 +229,20 @@ async fn keep_house(service: &Service) {
             }
             // What a lower limit has thrown away has no command that would tell it.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
-            roll.answer();
+            heartbeat.answer();
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };
     tokio::select! {
         () = sweep => {}
-        _ = service.stop.told() => {}
+        _ = service.shutdown.requested() => {}
     }
+}
+
+/// Where the next server may ask for this one's place. It can do without.
+fn control(file: &SnapshotFile) -> Option<ControlSocket> {
+    let control = ControlSocket::bind(file.path());
+    control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
 }
 
 fn runtime() -> io::Result<Runtime> {

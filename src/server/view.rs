@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Service;
+use super::service::Service;
 use crate::cache::Cache;
 use crate::clock::Now;
 use crate::command::{Rules, Session};
@@ -48,7 +48,7 @@ impl View {
 
     /// Whether it is about to end.
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.is_told()
+        self.0.shutdown.is_requested()
     }
 
     /// The counters of whoever looks, one thread at a time.

@@ -7,26 +7,27 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
-use super::Service;
 use super::connection::{self, Closed};
-use super::listener::{Accepted, Seat};
-use super::tls::{Security, Tls, Verify};
+use super::listener::{Accepted, ConnectionPermit};
+use super::service::Service;
+use super::tls::Tls;
 use crate::metrics::{Connection, Count, Event, Reason, Topic};
+use crate::options::{Security, Verify};
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(
     service: Arc<Service>,
     index: usize,
-    mut accepted: UnboundedReceiver<(Accepted, Seat)>,
+    mut accepted: UnboundedReceiver<(Accepted, ConnectionPermit)>,
 ) {
-    let (mut roll, mut tasks) = (service.roll.thread(), JoinSet::new());
+    let (mut heartbeat, mut tasks) = (service.heartbeat.responder(), JoinSet::new());
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some((socket, seat)) => {
+                Some((socket, permit)) => {
                     // Not a function: what is handed to one that is async has its room twice in each task.
                     tasks.spawn(async move {
-                        if let Err(error) = converse(seat.service(), index, socket).await {
+                        if let Err(error) = converse(permit.service(), index, socket).await {
                             tracing::debug!(%error, "connection lost");
                         }
                     });
@@ -34,7 +35,7 @@ pub(super) async fn work(
                 None => break,
             },
             Some(done) = tasks.join_next() => done.expect("connections do not panic"),
-            () = roll.called() => roll.answer(),
+            () = heartbeat.requested() => heartbeat.answer(),
         }
     }
     while let Some(done) = tasks.join_next().await {
@@ -98,7 +99,7 @@ async fn secured(
     let counters = service.metrics.of_thread(index);
     let shaken = tokio::select! {
         shaken = tls.accept(stream, verify) => shaken,
-        _ = service.stop.told() => return Ok(Closed::Stopping),
+        _ = service.shutdown.requested() => return Ok(Closed::Stopping),
     };
     match shaken {
         Ok((stream, is_new)) => {

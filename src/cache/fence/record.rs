@@ -209,6 +209,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
     pub(crate) fn forgotten(&mut self, lapsed: u16, old: u16, closed_until: u32, now: Now) {
         (self.lapsed, self.lapsed_old) = (lapsed, old.min(lapsed));
         self.lapsed_second = now.seconds();
+        self.since = Seq::ZERO;
         self.closed_until = closed_until;
         self.is_closed = ahead(closed_until, tick(now)) > 0;
     }

@@ -17,12 +17,17 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn enter(&self, clock: &SeqClock) {
         if self.open.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.others.fetch_max(clock.fresh().number(), Ordering::SeqCst);
+            self.had_others(clock);
         }
     }
 
-    pub(crate) fn leave(&self, clock: &SeqClock) {
+    /// There were others until now.
+    pub(crate) fn had_others(&self, clock: &SeqClock) {
         self.others.fetch_max(clock.fresh().number(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn leave(&self, clock: &SeqClock) {
+        self.had_others(clock);
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 

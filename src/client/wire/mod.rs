@@ -8,6 +8,7 @@ mod listener;
 mod question;
 
 pub(super) use self::listener::{Answered, Garbled, Item, Listener, Reply, Word};
+pub use self::question::Copies;
 pub(super) use self::question::{Counting, Names, Question, Storing};
 use super::Error;
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Key;
 use super::listener::{Expected, Listener, Word};
-use crate::client::{Copies, Value};
+use crate::client::Value;
 
 /// One request, ready to be sent, and who understands what comes back.
 #[derive(Clone, Debug)]
@@ -23,6 +23,15 @@ pub(in crate::client) enum Storing {
     Prepend,
     Replace,
     Set,
+}
+
+/// What an invalidation leaves behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Copies {
+    /// Nothing.
+    Drop,
+    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy says.
+    Keep,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -17,12 +17,14 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
-use super::clients::Client;
-use super::{Service, buffers, logging};
+use super::buffers;
+use super::client_limits::ClientAddress;
+use super::service::Service;
 use crate::cache::Access;
 use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State, Verb};
+use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
 
 /// What a connection consists of, beside what it has read.
@@ -61,7 +63,7 @@ enum Step<R> {
     /// None is here yet.
     Drained,
     /// It does not end at once, which is rare.
-    GoesOn(R),
+    Unfinished(R),
 }
 
 /// Serves a connection until one side has enough.
@@ -77,7 +79,7 @@ where
     let gives_way = AtomicBool::new(false);
     let mut peer = Peer::new(service, thread, stream, connection, &gives_way);
     let ended = {
-        let (mut ended, mut told) = (pin!(peer.converse()), pin!(service.stop.told()));
+        let (mut ended, mut told) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
         let mut is_listening = false;
         poll_fn(|context| {
             // What was read before is answered first; nobody is waited for.
@@ -86,7 +88,7 @@ where
             }
             // This is asked with each read, by a task that has one waker for its life: it listens once, then a look is enough.
             let is_told = match std::mem::replace(&mut is_listening, true) {
-                true => service.stop.is_told(),
+                true => service.shutdown.is_requested(),
                 false => told.as_mut().poll(context).is_ready(),
             };
             // Whoever only gives way has something to answer, and comes back for it.
@@ -99,7 +101,7 @@ where
     };
     peer.session.close(&service.cache, service.now());
     if let Ok(closed) = ended {
-        peer.say_goodbye().await;
+        peer.shut_down_stream().await;
         tracing::debug!(?closed, "connection closed");
         if closed == Closed::Idle {
             peer.session.counters().add(Count::IdleKicks);
@@ -147,14 +149,14 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 let closed = match self.step(&mut decoder, now) {
                     Step::Drained => break,
                     Step::Done(closed) => closed,
-                    Step::GoesOn(rest) => {
+                    Step::Unfinished(rest) => {
                         let closed = rest.await?;
                         now = service.now();
                         closed
                     }
                 };
                 if let Some(closed) = closed {
-                    return Box::pin(self.part(closed)).await;
+                    return Box::pin(self.close(closed)).await;
                 }
                 if was_locked {
                     decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
@@ -179,7 +181,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 return Ok(closed);
             }
             // Whoever waits for the stop is not asked while a peer that never pauses uses up all of tokio's budget.
-            if self.service.stop.is_told() {
+            if self.service.shutdown.is_requested() {
                 return Ok(Closed::Stopping);
             }
         }
@@ -204,7 +206,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     }
 
     /// Tells the peer that nothing follows, as far as it takes that at once: TLS tells an end from a cut by it.
-    async fn say_goodbye(&mut self) {
+    async fn shut_down_stream(&mut self) {
         poll_fn(|context| {
             let _ = Pin::new(&mut self.stream).poll_shutdown(context);
             Poll::Ready(())
@@ -213,23 +215,23 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     }
 
     /// What was answered is sent before the connection is closed.
-    async fn part(&mut self, closed: Closed) -> io::Result<Closed> {
+    async fn close(&mut self, closed: Closed) -> io::Result<Closed> {
         self.flush().await?;
         if matches!(closed, Closed::Peer | Closed::Refused) {
-            self.hang_up().await?;
+            self.drain().await?;
         }
         Ok(closed)
     }
 
     /// Hangs up so that what was said is heard: closing a socket with unread bytes in it would tear the last reply away.
-    async fn hang_up(&mut self) -> io::Result<()> {
+    async fn drain(&mut self) -> io::Result<()> {
         // Nobody waits for the leases of one who has gone, however slowly he goes.
         self.session.close(&self.service.cache, self.service.now());
         self.stream.shutdown().await?;
-        let mut unread = (&mut self.stream).take(HANG_UP_BYTES_MAX);
+        let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
         let mut nowhere = tokio::io::sink();
         // Whatever ends the draining, the connection is over.
-        let _ = time::timeout(HANG_UP_AFTER, tokio::io::copy(&mut unread, &mut nowhere)).await;
+        let _ = time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut unread, &mut nowhere)).await;
         Ok(())
     }
 
@@ -264,8 +266,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 self.end_measuring(measured);
                 Step::Done(None)
             }
-            flow => Step::GoesOn(Box::pin(async move {
-                let closed = self.go_on(flow, &mut request, now).await;
+            flow => Step::Unfinished(Box::pin(async move {
+                let closed = self.finish(flow, &mut request, now).await;
                 self.end_measuring(measured);
                 closed
             })),
@@ -279,7 +281,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     }
 
     /// Answers the rest of a request, however long that takes.
-    async fn go_on(
+    async fn finish(
         &mut self,
         mut flow: Flow,
         request: &mut Request<'_>,
@@ -290,7 +292,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Next => return Ok(None),
                 Flow::LoginFailed { is_last } => {
-                    self.slow_down(now).await;
+                    self.delay_login_reply(now).await;
                     return Ok(is_last.then_some(Closed::Peer));
                 }
                 Flow::Pause => {
@@ -311,7 +313,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     return Ok(None);
                 }
                 Flow::Shutdown(how) => {
-                    self.service.stop.tell(how);
+                    self.service.shutdown.request(how);
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {
@@ -334,8 +336,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     }
 
     /// Lets one who gave a wrong password wait for the answer, the longer the more wrong ones came from where he is.
-    async fn slow_down(&self, now: Now) {
-        let client = Client::of(&self.connection.address);
+    async fn delay_login_reply(&self, now: Now) {
+        let client = ClientAddress::of(&self.connection.address);
         let delay = self.service.wrong_password(client, self.session.counters(), now);
         tracing::debug!(address = %self.connection.address, ?delay, "a wrong password");
         time::sleep(delay).await;
@@ -351,7 +353,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         let (mut read, mut write) = tokio::io::split(&mut self.stream);
         let (session, service) = (&self.session, self.service);
         let tell = async {
-            while !service.stop.is_told() {
+            while !service.shutdown.is_requested() {
                 let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
                 let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
                 write.write_all(&lines).await?;
@@ -456,8 +458,8 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
 }
 
 /// How long, and for how many bytes, a peer that was told to go is listened to.
-const HANG_UP_AFTER: Duration = Duration::from_millis(500);
-const HANG_UP_BYTES_MAX: u64 = 4 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+const DRAIN_BYTES_MAX: u64 = 4 << 20;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
 const WRITE_SLICES: usize = 16;
 
@@ -472,15 +474,15 @@ mod tests {
     use crate::clock::Clock;
     use crate::command::Users;
     use crate::metrics::{Address, Metrics};
+    use crate::options::Options;
     use crate::protocol::Shutdown;
-    use crate::server::Options;
 
     /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given its turn
     /// by tokio only where some of the task's budget is left, and such a client always uses it up.
     #[tokio::test]
     async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
         let service = service();
-        service.stop.tell(Shutdown::AtOnce);
+        service.shutdown.request(Shutdown::AtOnce);
         let (mut busy, busy_end) = duplex(1 << 20);
         busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
         serve(&service, 0, busy_end, &unknown()).await.unwrap();

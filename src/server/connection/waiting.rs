@@ -13,7 +13,7 @@ use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::Session;
 use crate::metrics::State;
-use crate::server::Service;
+use crate::server::service::Service;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.
@@ -23,7 +23,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         tokio::select! {
             () = lease_ends(service, session, key, until, now) => {}
             () = hang_up(stream, early) => session.stop_waiting(),
-            _ = service.stop.told() => session.stop_waiting(),
+            _ = service.shutdown.requested() => session.stop_waiting(),
         }
     }
 }

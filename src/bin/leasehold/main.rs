@@ -1,0 +1,55 @@
+//! The binary: which program it is, by the first word of its command line.
+
+mod healthcheck;
+mod manual;
+mod serve;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use leasehold::bench;
+use leasehold::console::{self, Cli, Top};
+
+use crate::healthcheck::HealthCheck;
+
+/// A program, handed its command line; the first word is what it is called by, as usage lines tell it.
+type Program = fn(Vec<OsString>) -> ExitCode;
+
+/// Whatever else comes first belongs to the server, which takes memcached's flags.
+const SUBCOMMANDS: [(&str, Program); 7] = [
+    ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
+    ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
+    ("completions", |arguments| read(arguments, EXIT_FAILURE, manual::completions)),
+    ("handover", |arguments| read(arguments, EXIT_FAILURE, serve::handover)),
+    ("healthcheck", |arguments| read(arguments, EXIT_FAILURE, HealthCheck::main)),
+    ("man", |arguments| read(arguments, EXIT_FAILURE, manual::page)),
+    ("top", |arguments| read(arguments, console::FAILED, Top::main)),
+];
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    let wanted = |(name, _): &(&str, Program)| arguments.get(1).is_some_and(|word| word == name);
+    match SUBCOMMANDS.into_iter().find(wanted) {
+        None => read(arguments, EXIT_FAILURE, serve::main),
+        Some((name, program)) => {
+            let mut arguments = arguments.split_off(1);
+            arguments[0] = format!("leasehold {name}").into();
+            program(arguments)
+        }
+    }
+}
+
+/// Reads a command line and runs what it asks for; one that cannot be read exits with `failure`.
+fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) -> ExitCode) -> ExitCode {
+    match P::try_parse_from(arguments) {
+        Ok(options) => run(options),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { failure.into() } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+const EXIT_FAILURE: u8 = 1;

@@ -1,0 +1,388 @@
+//! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and `handover`, which is
+//! a server that takes the place of another.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use leasehold::admin::{self, Admin};
+use leasehold::command::Users;
+use leasehold::handover::{self, Predecessor, Successor};
+use leasehold::options::{MEMORY_MIN, Options, PolicyOptions, read_users};
+use leasehold::process::signals::Signals;
+use leasehold::process::{self, Inherited, PidFile, logging, systemd};
+use leasehold::protocol::Shutdown;
+use leasehold::server::{Listeners, Server};
+use leasehold::snapshot::{self, Boot};
+use tokio::sync::oneshot;
+
+use crate::EXIT_FAILURE;
+
+/// The command line of `leasehold handover`.
+// What it says of itself stands in attributes, for those of the server would have the last word over a comment.
+#[derive(Parser)]
+#[command(name = "handover", bin_name = "leasehold handover", help_template = HELP, after_help = "", about = HANDOVER, long_about = format!("{HANDOVER}.\n\n{HANDED_OVER}"))]
+pub struct Handover {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Serves until it is told to stop.
+pub fn main(options: Options) -> ExitCode {
+    serve(options, Mode::Start)
+}
+
+/// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
+pub fn handover(Handover { options }: Handover) -> ExitCode {
+    serve(options, Mode::Takeover)
+}
+
+fn serve(options: Options, mode: Mode) -> ExitCode {
+    if options.license {
+        print!("memcached 1.6.45\nleasehold {}\n\n{LICENSE}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let options = match options.checked() {
+        Ok(options) => options,
+        Err(sentence) => {
+            let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
+            return EX_USAGE.into();
+        }
+    };
+    if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
+        println!("{} is right", path.display());
+        return ExitCode::SUCCESS;
+    }
+    logging::init(options.verbose.into());
+    match run(options, mode) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            tracing::error!("{error}");
+            code.into()
+        }
+    }
+}
+
+/// Where a server is to serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mode {
+    /// Nobody serves there.
+    Start,
+    /// Another one does, and is to go: `leasehold handover`.
+    Takeover,
+}
+
+/// Why the server did not come to its end.
+struct Failure {
+    /// What the process exits with.
+    code: u8,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure { code: EX_OSERR, error }
+    }
+}
+
+/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
+/// fails is seen by whoever started it. A server whose place is taken stops last of all.
+fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
+    process::allow_descriptors(options.connections)?;
+    if options.enable_coredumps {
+        process::allow_cores()?;
+    }
+    if options.lock_memory {
+        process::allow_locked_memory()?;
+    }
+    let users = options.users().map_err(|error| Failure { code: EXIT_FAILURE, error })?;
+    let (predecessor, mut inherited) = inherit(&options, mode)?;
+    let admin = Admin::bind(&options.admin, &mut inherited)?;
+    check_exposure(&options.exposed(&inherited)?, &options)?;
+    let listeners = Listeners::bind(&options, inherited)?;
+    if let Some(path) = std::env::var_os(PORT_FILE_VARIABLE) {
+        or_warn(process::write_ports(path.as_ref(), &listeners.addresses()));
+    }
+    if let Some(user) = &options.user {
+        process::become_user(user).map_err(|error| Failure { code: EX_NOUSER, error })?;
+    }
+    if options.daemon {
+        go_into_background(&mut options)?;
+    }
+    // The memory of the process that went into the background would not be.
+    if options.lock_memory {
+        process::lock_memory()?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that this process runs, so that no signal finds it unprepared.
+    let mut signals = runtime.block_on(async { Signals::catch() })?;
+    let files = Files {
+        admin: admin.as_ref(),
+        auth_file: options.auth_file.clone(),
+        policies: options.policies.clone(),
+    };
+    let watchdog = systemd::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
+    let Some((server, pid_file)) =
+        runtime.block_on(start(predecessor, listeners, users, options, &mut signals))?
+    else {
+        systemd::stopping();
+        return Ok(());
+    };
+    systemd::ready();
+    if let Some(admin) = &admin {
+        tracing::info!("admin at http://{}/", admin.address());
+    }
+    let end = runtime.block_on(async {
+        tokio::select! {
+            end = ended(&server, signals, files, watchdog) => Ok(end),
+            failed = admin::serve(admin.as_ref(), server.view()) => failed.map(|never| match never {}),
+        }
+    });
+    Ok(stop(server, end?, pid_file)?)
+}
+
+fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
+    match end {
+        End::Stop(how) => {
+            systemd::stopping();
+            match how {
+                Shutdown::AtOnce => server.stop(),
+                Shutdown::Graceful => server.stop_gracefully()?,
+            }
+        }
+        End::HandOver(successor) => {
+            systemd::main_pid(successor.pid);
+            let completion = server.hand_over(successor);
+            drop(pid_file);
+            completion.send();
+        }
+    }
+    Ok(())
+}
+
+/// Strangers may reach these, and nothing keeps them out.
+fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
+    let all = exposed.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    match (exposed.is_empty(), options.safety.require_secure) {
+        (true, _) => Ok(()),
+        (false, false) => {
+            tracing::warn!("whoever reaches {all} can read, change and delete everything: {REMEDIES}");
+            Ok(())
+        }
+        (false, true) => {
+            let why = format!("--require-secure: whoever reaches {all} could do everything: {REMEDIES}");
+            Err(Failure { code: EX_USAGE, error: io::Error::other(why) })
+        }
+    }
+}
+
+/// Once this returns, connections are accepted; `None` if it was told to stop before.
+async fn start(
+    predecessor: Option<Predecessor>,
+    listeners: Listeners,
+    users: Option<Users>,
+    options: Options,
+    signals: &mut Signals,
+) -> io::Result<Option<(Server, Option<PidFile>)>> {
+    let path = options.pidfile.clone();
+    let write = || path.as_deref().and_then(|path| or_warn(PidFile::write(path)));
+    // The former one removes its own before it is gone.
+    let own = predecessor.is_none().then(write);
+    announce(&listeners, &options);
+    let boot = tokio::select! {
+        // What is loaded is served, so that it can be kept.
+        biased;
+        boot = boot(predecessor, options.clone()) => boot?,
+        why = signals.end.at_once() => {
+            tracing::info!("stopping: {why}, before anybody was served");
+            return Ok(None);
+        }
+    };
+    Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
+}
+
+/// What to begin with. If nobody waits for it any more, it ends with the process.
+async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
+    let (sender, boot) = oneshot::channel();
+    thread::Builder::new().name("memory".to_owned()).spawn(move || {
+        let boot = match predecessor {
+            None => Boot::resume(&options),
+            Some(predecessor) => handover::take_over(predecessor, &options),
+        };
+        // It only fails if nobody waits.
+        let _ = sender.send(boot);
+    })?;
+    boot.await.expect("to load does not panic")
+}
+
+/// The sockets that are there already, and who serves them.
+fn inherit(options: &Options, mode: Mode) -> io::Result<(Option<Predecessor>, Inherited)> {
+    match (mode, &options.memory_file) {
+        (Mode::Start, _) => Ok((None, Inherited::from_systemd()?)),
+        (Mode::Takeover, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
+        (Mode::Takeover, Some(file)) => {
+            let (predecessor, inherited) = Predecessor::ask(file, options.user.as_deref())?;
+            Ok((Some(predecessor), inherited))
+        }
+    }
+}
+
+fn go_into_background(options: &mut Options) -> io::Result<()> {
+    // A daemon's paths begin at the root.
+    let Options { admin, auth_file, memory_file, policies, .. } = &mut *options;
+    for path in [&mut admin.token_file, auth_file, memory_file, &mut policies.config] {
+        *path = path.take().map(std::path::absolute).transpose()?;
+    }
+    // Who started it hears of this only here.
+    options.memory_file.as_deref().map(snapshot::probe).transpose()?;
+    // Core files are written to the folder that it runs in.
+    process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())
+}
+
+/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+fn or_warn<T>(written: io::Result<T>) -> Option<T> {
+    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
+}
+
+fn announce(listeners: &Listeners, options: &Options) {
+    if options.udp_port != 0 {
+        tracing::warn!(
+            port = options.udp_port,
+            "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
+        );
+    }
+    let without_effect = options.without_effect();
+    if !without_effect.is_empty() {
+        tracing::warn!("of no meaning here, and ignored: {}", without_effect.join(", "));
+    }
+    if options.is_below_minimum() {
+        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+    }
+    if options.allows_old_tls() {
+        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
+    }
+    log_addresses(listeners, options);
+    let config = options.cache();
+    tracing::info!(
+        memory_mb = config.memory_bytes >> 20,
+        fixed_tables_mb = config.fixed_table_bytes() >> 20,
+        threads = options.threads,
+        connections = options.connections,
+        implicit_leases = ?config.policies.general().implicit,
+        "leasehold {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+fn log_addresses(listeners: &Listeners, options: &Options) {
+    let (addresses, paths) = (listeners.addresses(), listeners.paths());
+    if addresses.is_empty() && paths.is_empty() {
+        tracing::warn!("listening on nothing");
+    }
+    for path in paths {
+        tracing::info!("listening on {}", path.display());
+    }
+    let why = match (listeners.are_passed, options.listen.is_empty()) {
+        (true, _) => " (passed to it, as no flag names another place)",
+        (false, true) => " (loopback only; -l names others)",
+        (false, false) => "",
+    };
+    for address in addresses {
+        tracing::info!("listening on {address}{why}");
+    }
+}
+
+/// How a server comes to its end.
+enum End {
+    HandOver(Successor),
+    Stop(Shutdown),
+}
+
+async fn ended(
+    server: &Server,
+    mut signals: Signals,
+    mut files: Files<'_>,
+    watchdog: Option<Duration>,
+) -> End {
+    let mut successor = pin!(server.successor(files.admin.map(Admin::socket), watchdog));
+    let mut alive = pin!(send_heartbeats(server, watchdog));
+    let (how, why) = loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => files.reload(server),
+            end = signals.end.recv() => break end,
+            how = server.stopped() => break (how, "a client asked for it"),
+            successor = &mut successor => {
+                tracing::info!("stopping: process {} takes over", successor.pid);
+                return End::HandOver(successor);
+            }
+            () = &mut alive => {}
+        }
+    };
+    tracing::info!("stopping: {why}");
+    End::Stop(how)
+}
+
+/// Tells systemd that the server is alive, as long as all its threads are.
+async fn send_heartbeats(server: &Server, watchdog: Option<Duration>) {
+    let Some(period) = watchdog else { return pending().await };
+    loop {
+        tokio::time::sleep(period / 3).await;
+        server.heartbeat().await;
+        systemd::alive();
+    }
+}
+
+/// What is read again at a SIGHUP.
+struct Files<'s> {
+    admin: Option<&'s Admin>,
+    auth_file: Option<PathBuf>,
+    policies: PolicyOptions,
+}
+
+impl Files<'_> {
+    /// Who may come in may have changed, and what is decided about keys.
+    fn reload(&mut self, server: &Server) {
+        let users = self.auth_file.as_deref().map(|path| {
+            server.set_users(read_users(path)?);
+            Ok(())
+        });
+        let policies = self.policies.config.is_some().then(|| {
+            self.policies.read().map_err(io::Error::other)?;
+            server.set_policies(self.policies.policies());
+            Ok(())
+        });
+        let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);
+        let all = [("policies", policies), ("token", token), ("users", users)];
+        if all.iter().all(|(_, read)| read.is_none()) {
+            tracing::info!("SIGHUP: there is no file to read again");
+        }
+        for (what, read) in all {
+            match read {
+                None => {}
+                Some(Err(error)) => tracing::error!("SIGHUP: {error}; keeping the old {what}"),
+                Some(Ok(())) => tracing::info!("SIGHUP: read again: {what}"),
+            }
+        }
+    }
+}
+
+const REMEDIES: &str = "speak TLS there (-Z -o ssl_chain_cert=FILE), or let only users in (-Y FILE)";
+const HELP: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}";
+const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve";
+const HANDED_OVER: &str = "The flags are those of the new server. The old one serves until the new one has all it needs, then \
+answers what it has read, writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
+const LICENSE: &str = include_str!("../../../LICENSE");
+/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
+/// (`sysexits.h`); what cannot be read at all is a plain failure.
+const EX_USAGE: u8 = 64;
+const EX_NOUSER: u8 = 67;
+const EX_OSERR: u8 = 71;

@@ -1,0 +1,33 @@
+//! The cache that a server begins with that takes the place of another.
+
+use std::io;
+
+use super::incoming::{HandoverOutcome, Predecessor};
+use crate::clock::Clock;
+use crate::options::Options;
+use crate::snapshot::Boot;
+
+/// Begins with what the predecessor leaves, if nobody was without a server for too long then.
+///
+/// # Errors
+/// If it does not stop, or the file cannot be used.
+///
+/// # Panics
+/// If the options name no memory file, beside which it was found.
+pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot> {
+    let clock = Clock::system();
+    let path = options.memory_file.as_ref().expect("it was found beside its memory file");
+    let (pid, max_gap, since) = (predecessor.pid, options.safety.handover_max_gap(), clock.now());
+    let memory = match predecessor.take(max_gap)? {
+        HandoverOutcome::Items | HandoverOutcome::Unsaid => {
+            Boot::load_before(path, options, clock.clone(), since.after(max_gap))?
+        }
+        HandoverOutcome::Empty(why) => {
+            tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
+            Boot::empty(path, options, clock.clone())?
+        }
+    };
+    let gap_ms = clock.now().millis - since.millis;
+    tracing::info!(gap_ms, "process {pid} has handed over; nobody was served in between");
+    Ok(memory)
+}

@@ -1,0 +1,150 @@
+//! The side of the server that is to go.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::descriptors::{self, LINE_BYTES_MAX};
+use super::{HELLO, PATIENCE, WRITING, socket_beside};
+use crate::process::sockets::{bind_unix, pause};
+
+/// Where a server is told that another one is to take its place.
+pub struct ControlSocket {
+    listener: net::UnixListener,
+    path: PathBuf,
+}
+
+/// The process that takes the place of this one, which must serve nobody from now on.
+pub struct Successor {
+    /// Its process.
+    pub pid: u32,
+    /// For how long nobody may be served if it is to take the items.
+    pub max_gap: Duration,
+    stream: net::UnixStream,
+}
+
+/// What the successor is to hear once nothing of this process is in its way.
+#[must_use]
+pub struct Completion {
+    pub(crate) line: String,
+    pub(crate) successor: Successor,
+}
+
+/// What a successor is given: it may use it if it likes.
+pub struct Offer<'s> {
+    /// That of `--admin`, which is one of the sockets, too.
+    pub admin: Option<&'s TcpListener>,
+    /// Whether this server could leave its items.
+    pub may: &'s (dyn Fn() -> io::Result<()> + Sync),
+    /// All that this server listens on.
+    pub sockets: Vec<BorrowedFd<'s>>,
+    /// How often systemd wants to hear from whoever serves.
+    pub watchdog: Option<Duration>,
+}
+
+impl Offer<'_> {
+    fn line(&self) -> io::Result<String> {
+        let admin = self.admin.map(TcpListener::local_addr).transpose()?;
+        let admin = admin.map_or("-".to_owned(), |address| address.to_string());
+        Ok(format!("sockets {} {admin}\n", self.watchdog.unwrap_or_default().as_micros()))
+    }
+}
+
+impl ControlSocket {
+    /// # Errors
+    /// If there can be no socket beside that file.
+    pub fn bind(memory_file: &Path) -> io::Result<ControlSocket> {
+        let path = socket_beside(memory_file);
+        let listener = bind_unix(&path, 0o600).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+        })?;
+        Ok(ControlSocket { listener, path })
+    }
+
+    /// Makes the offer to whoever asks, until one of them takes the place of this server.
+    ///
+    /// # Errors
+    /// If the socket cannot be waited at.
+    pub async fn successor(&self, offer: &Offer<'_>) -> io::Result<Successor> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause(error).await;
+                    continue;
+                }
+            };
+            match negotiate(stream, offer).await {
+                Ok(successor) => return Ok(successor),
+                Err(error) => tracing::warn!("a handover was given up, serving on: {error}"),
+            }
+        }
+    }
+}
+
+/// Nobody is to find the socket of one that is gone.
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Successor {
+    /// The items are still being written. One that does not listen is not waited for.
+    pub(crate) fn be_patient(&self) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(&self.stream, format!("{WRITING}\n").as_bytes(), flags);
+    }
+}
+
+impl Completion {
+    /// Tells it. That the successor does not hear it any more changes nothing: this process ends.
+    pub fn send(mut self) {
+        if let Err(error) = self.successor.stream.write_all(self.line.as_bytes()) {
+            tracing::warn!("process {} is gone: {error}", self.successor.pid);
+        }
+    }
+}
+
+async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successor> {
+    let uid = stream.peer_cred()?.uid();
+    if uid != 0 && uid != geteuid().as_raw() {
+        return Err(io::Error::other(format!("user {uid} may not ask for it")));
+    }
+    let mut stream = BufReader::new(stream);
+    let hello = line(&mut stream).await?;
+    if hello != HELLO {
+        return Err(io::Error::other(format!("it speaks another language: {hello:?}")));
+    }
+    (offer.may)()?;
+    let (socket, told) = (stream.get_ref(), offer.line()?);
+    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &told, &offer.sockets)).await?;
+    let take = line(&mut stream).await?;
+    let mut words = take.split(' ');
+    let (Some("take"), Some(Ok(pid)), Some(Ok(millis)), None) =
+        (words.next(), words.next().map(str::parse), words.next().map(str::parse), words.next())
+    else {
+        return Err(io::Error::other("it did not take them"));
+    };
+    let stream = stream.into_inner().into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(Successor { pid, max_gap: Duration::from_millis(millis), stream })
+}
+
+/// A line without its end; what it is cut from if there is none.
+async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
+    let mut text = String::new();
+    timeout(PATIENCE, stream.take(LINE_BYTES_MAX as u64).read_line(&mut text)).await??;
+    Ok(text.trim_end().to_owned())
+}

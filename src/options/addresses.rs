@@ -1,0 +1,262 @@
+//! `-l` and `-p`: where to listen, and how each address is protected.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use super::command_line::Options;
+use super::tls::{Security, Verify};
+use crate::process::Inherited;
+
+impl Options {
+    /// The TCP addresses to listen on, and how each is protected.
+    ///
+    /// # Errors
+    /// If a name cannot be resolved.
+    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
+        let port = match self.tcp_port() {
+            0 => return Ok(Vec::new()),
+            -1 => 0,
+            port => u16::try_from(port).expect("the range was checked"),
+        };
+        if self.listen.is_empty() {
+            return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
+        }
+        let mut addresses = Vec::new();
+        for place in self.listen_specs() {
+            let ListenSpec { protection, name } = place.map_err(io::Error::other)?;
+            let resolved = resolve(name, port)?;
+            addresses.extend(resolved.into_iter().map(|address| (address, self.security(protection))));
+        }
+        Ok(addresses)
+    }
+
+    /// The addresses that other machines may reach, and where neither TLS nor a password keeps them out.
+    ///
+    /// # Errors
+    /// If a name cannot be resolved.
+    pub fn exposed(&self, inherited: &Inherited) -> io::Result<Vec<SocketAddr>> {
+        if self.auth_file.is_some() || self.socket.is_some() {
+            return Ok(Vec::new());
+        }
+        let addresses = if self.serves_all_of(inherited) {
+            inherited.addresses().map(|address| (address, self.security(None))).collect()
+        } else {
+            self.addresses()?
+        };
+        let plain = addresses.into_iter().filter(|(_, security)| *security == Security::Plain);
+        Ok(plain.map(|(address, _)| address).filter(|address| !is_loopback(*address)).collect())
+    }
+
+    /// Whether what was inherited is served as it is: no flag names a place.
+    pub(crate) fn serves_all_of(&self, inherited: &Inherited) -> bool {
+        let names_places = self.port.is_some() || self.socket.is_some() || !self.listen.is_empty();
+        !names_places && !inherited.is_empty()
+    }
+
+    /// The parts of the lists; empty ones are none.
+    fn listen_specs(&self) -> impl Iterator<Item = Result<ListenSpec<'_>, String>> {
+        let parts = self.listen.iter().flat_map(|list| list.split([',', ';']));
+        parts.filter(|part| !part.is_empty()).map(ListenSpec::parse)
+    }
+
+    pub(crate) fn security(&self, prefix: Option<&str>) -> Security {
+        match (self.tls(), prefix) {
+            (None, _) | (Some(_), Some("notls")) => Security::Plain,
+            (Some(_), Some("btls")) => Security::Tls(Verify::None),
+            (Some(_), Some("mtls")) => Security::Tls(Verify::Require),
+            (Some(settings), _) => Security::Tls(settings.verify),
+        }
+    }
+
+    /// What is wrong with the options of TLS.
+    pub(super) fn tls_conflict(&self) -> Option<String> {
+        let mut protections = self.listen_specs().filter_map(|place| place.ok()?.protection);
+        let Some(settings) = self.tls() else {
+            return protections.next().map(|prefix| format!("-l {prefix}: means nothing without -Z"));
+        };
+        let verifies = settings.verify != Verify::None || protections.any(|prefix| prefix == "mtls");
+        if settings.chain.as_os_str().is_empty() {
+            Some("-Z needs -o ssl_chain_cert".to_owned())
+        } else if verifies && settings.authorities.is_none() {
+            Some("to ask clients for certificates takes -o ssl_ca_cert".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// `[notls:|btls:|mtls:][proto[ascii]:][tag[name]:]address`, in this order, as in memcached.
+struct ListenSpec<'t> {
+    /// How it is protected, if that is said.
+    protection: Option<&'t str>,
+    name: &'t str,
+}
+
+impl ListenSpec<'_> {
+    fn parse(text: &str) -> Result<ListenSpec<'_>, String> {
+        let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
+        let prefixed = text.split_once(':').filter(known);
+        let (protection, rest) = prefixed.map_or((None, text), |(prefix, rest)| (Some(prefix), rest));
+        let rest = match bracketed(rest, "proto[", ']') {
+            Some((protocol, rest)) => check_protocol(protocol).map(|()| rest)?,
+            None => rest,
+        };
+        // Tags are for memcached's proxy, and mean nothing here.
+        let tagged = bracketed(rest, "tag[", ']').or_else(|| bracketed(rest, "tag_", '_'));
+        let name = match tagged {
+            Some((tag, _)) if !(1..=TAG_BYTES_MAX).contains(&tag.len()) => {
+                return Err(format!("-l {text}: a tag has 1 to {TAG_BYTES_MAX} bytes"));
+            }
+            Some((_, rest)) => rest,
+            None => rest,
+        };
+        Ok(ListenSpec { protection, name })
+    }
+}
+
+/// What stands between the beginning and the end, and what follows the colon behind it.
+fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t str)> {
+    let (inside, rest) = text.strip_prefix(start)?.split_once(end)?;
+    Some((inside, rest.strip_prefix(':')?))
+}
+
+/// `negotiating` leaves the choice to the client.
+fn check_protocol(protocol: &str) -> Result<(), String> {
+    let why = match protocol {
+        "ascii" | "negotiating" => return Ok(()),
+        "binary" => "the binary protocol is not served; set your clients to the text protocol",
+        "proxy" => "there is no proxy in this server",
+        _ => "there is no such protocol",
+    };
+    Err(format!("-l proto[{protocol}]: {why}"))
+}
+
+/// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
+fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let refused = |why: String| io::Error::other(format!("cannot listen on {name}: {why}"));
+    let (host, port) = host_and_port(name, port).ok_or_else(|| refused("it is no address".to_owned()))?;
+    if host == "*" {
+        return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
+    }
+    let found = (host, port).to_socket_addrs().map(Iterator::collect);
+    found.map_err(|error| refused(error.to_string()))
+}
+
+fn host_and_port(name: &str, port: u16) -> Option<(&str, u16)> {
+    let (host, rest) = match name.strip_prefix('[') {
+        Some(inside) => inside.split_once(']')?,
+        // An IPv6 address without brackets.
+        None if name.matches(':').count() > 1 => (name, ""),
+        None => name.split_at(name.find(':').unwrap_or(name.len())),
+    };
+    match rest {
+        "" => Some((host, port)),
+        _ => Some((host, rest.strip_prefix(':')?.parse().ok()?)),
+    }
+}
+
+const TAG_BYTES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::try_parse_from(line.split(' ')).map_err(|error| error.to_string()).and_then(Options::checked)
+    }
+
+    #[track_caller]
+    fn check(flags: &str, expected: &[(&str, Security)]) {
+        let found = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap();
+        let found: Vec<_> =
+            found.iter().map(|(address, security)| (address.to_string(), *security)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(address, security)| (address.to_string(), *security)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn without_l_it_listens_on_loopback() {
+        const PLAIN: Security = Security::Plain;
+        check("-t 1", &[("127.0.0.1:11211", PLAIN)]);
+        check("-p 0", &[]);
+        check("-p -1", &[("127.0.0.1:0", PLAIN)]);
+        check(
+            "-p 5 -l *,[::1],127.0.0.1:7",
+            &[("0.0.0.0:5", PLAIN), ("[::1]:5", PLAIN), ("127.0.0.1:7", PLAIN)],
+        );
+    }
+
+    #[test]
+    fn lists_have_empty_parts_and_addresses_words_before_them() {
+        const PLAIN: Security = Security::Plain;
+        check("-p 5 -l ,127.0.0.1,,;::1, -l ,", &[("127.0.0.1:5", PLAIN), ("[::1]:5", PLAIN)]);
+        check("-p 5 -l ,", &[]);
+        check("-p 5 -l proto[ascii]:tag[12345678]:*:6", &[("0.0.0.0:6", PLAIN)]);
+        check(
+            "-p 5 -l proto[negotiating]:[127.0.0.1]:7,tag_x_:::1",
+            &[("127.0.0.1:7", PLAIN), ("[::1]:5", PLAIN)],
+        );
+        for (flags, why) in [
+            ("-l proto[binary]:127.0.0.1", "the binary protocol is not served"),
+            ("-l proto[proxy]:127.0.0.1", "no proxy"),
+            ("-l proto[http]:127.0.0.1", "no such protocol"),
+            ("-l tag[123456789]:127.0.0.1", "1 to 8 bytes"),
+            ("-l tag[]:127.0.0.1", "1 to 8 bytes"),
+            ("-l [::1", "no address"),
+            ("-l [::1]7", "no address"),
+            ("-l 127.0.0.1:x", "no address"),
+            ("-l 127.0.0.1:65536", "no address"),
+        ] {
+            let error = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap_err().to_string();
+            assert!(error.contains(why), "{flags}: {error}");
+        }
+    }
+
+    #[test]
+    fn plain_addresses_that_others_may_reach_are_exposed() {
+        const TLS: &str = "-Z -o ssl_chain_cert=x";
+        let all = "127.0.0.1:5,127.9.9.9:5,[::1]:5,[::ffff:127.0.0.1]:5,0.0.0.0:6,[::]:7,10.0.0.1:8";
+        let exposed: &[&str] = &["0.0.0.0:6", "[::]:7", "10.0.0.1:8"];
+        for (flags, expected) in [
+            (format!("-l {all}"), exposed),
+            ("-t 1".to_owned(), &[]),
+            (format!("-l {all} -s /run/x"), &[]),
+            (format!("-l {all} -Y users"), &[]),
+            (format!("-l {all} {TLS}"), &[]),
+            (format!("{TLS} -l notls:*:6,*:7"), &exposed[..1]),
+        ] {
+            let found = parse(&format!("leasehold {flags}")).unwrap().exposed(&Inherited::default()).unwrap();
+            assert_eq!(found.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), expected, "{flags}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_an_address_protects_it() {
+        let [none, request, require] = [Verify::None, Verify::Request, Verify::Require].map(Security::Tls);
+        check(
+            "-p 5 -Z -o ssl_chain_cert=x,ssl_ca_cert=x,ssl_verify_mode=1 -l ::1,notls:[::1]:1,btls:127.0.0.1:2,mtls:*",
+            &[
+                ("[::1]:5", request),
+                ("[::1]:1", Security::Plain),
+                ("127.0.0.1:2", none),
+                ("0.0.0.0:5", require),
+            ],
+        );
+        let wrong = [
+            "-l notls:127.0.0.1",
+            "-Z",
+            "-Z -o ssl_chain_cert=x -l mtls:127.0.0.1",
+            "-Z -o ssl_chain_cert=x,ssl_verify_mode=2",
+        ];
+        for flags in wrong {
+            assert!(parse(&format!("leasehold {flags}")).is_err(), "{flags}");
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! The command line: memcached's flags, and long names beside them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use super::admin::AdminOptions;
+use super::policies::PolicyOptions;
+use super::safety::SafetyOptions;
+use super::suboptions::{Extended, Suboption, suboption};
+use super::tls::{TlsOption, TlsSettings};
+use crate::cache::{Config, WhenFull};
+use crate::command::{ImplicitReply, Rules, Users};
+use crate::metrics::WATCHER_BYTES_DEFAULT;
+use crate::process::secret;
+
+/// memcached-compatible cache server whose fills are race-free.
+///
+/// A miss hands out a lease, a delete voids it, and a fill that comes too late is refused. Plain memcached clients are
+/// protected, too: a set that follows a get miss on the same connection is checked in the same way.
+#[derive(Clone, Debug, Parser)]
+#[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
+pub struct Options {
+    /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else 11211]
+    #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
+    pub port: Option<i32>,
+
+    /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
+    #[arg(short = 'l', long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+
+    /// Unix socket to listen on instead of TCP
+    #[arg(short = 's', long = "unix-socket", value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+
+    /// Permissions of the Unix socket, in octal
+    #[arg(short = 'a', long = "unix-mask", value_name = "MASK", default_value = "700", value_parser = octal)]
+    pub socket_mode: u32,
+
+    /// Memory for items, in megabytes
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
+    pub memory: u32,
+
+    /// Refuse to store when the memory is full, instead of evicting
+    #[arg(short = 'M', long)]
+    pub disable_evictions: bool,
+
+    /// Longest value, in bytes, or with k or m behind it [1 KiB to half of the memory]
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m", value_parser = size)]
+    pub item_size: usize,
+
+    /// Connections at once; a further one is turned away, or waits with -o no_maxconns_fast
+    #[arg(short = 'c', long = "conn-limit", value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+
+    /// Worker threads
+    #[arg(short = 't', long, value_name = "NUM", default_value_t = cores(), value_parser = threads)]
+    pub threads: usize,
+
+    /// Requests of one connection in one go, before others have their turn
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_per_event: u32,
+
+    /// Connections that may wait to be accepted
+    #[arg(
+        short = 'b',
+        long = "listen-backlog",
+        value_name = "NUM",
+        default_value_t = 1024,
+        allow_negative_numbers = true
+    )]
+    pub backlog: i32,
+
+    /// Close connections that are idle for so many seconds, as -o idle_timeout does; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub idle_timeout: u32,
+
+    /// Allow clients to stop the server by `shutdown`
+    #[arg(short = 'A', long)]
+    pub enable_shutdown: bool,
+
+    /// Refuse `flush_all`
+    #[arg(short = 'F', long)]
+    pub disable_flush_all: bool,
+
+    /// Refuse what would tell the keys: dumps and `stats detail`
+    #[arg(short = 'X', long)]
+    pub disable_dumping: bool,
+
+    /// Refuse `watch`
+    #[arg(short = 'W', long)]
+    pub disable_watch: bool,
+
+    /// Byte that ends a prefix in `stats detail`, which is on from the start then [default: :]
+    #[arg(short = 'D', value_name = "CHAR", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
+
+    /// Protocol: ascii, or auto, which is the same; binary is not served
+    #[arg(short = 'B', long, value_name = "NAME", default_value = "auto")]
+    pub protocol: String,
+
+    /// Keep all memory in RAM
+    #[arg(short = 'k', long)]
+    pub lock_memory: bool,
+
+    /// Allow core files, in the folder that it runs in
+    #[arg(short = 'r', long)]
+    pub enable_coredumps: bool,
+
+    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast, watcher_logbuf_size=KB (of
+    /// lines that may wait for one who watches); for TLS ssl_chain_cert=FILE, ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
+    /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
+    #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
+    pub extended: Vec<Suboption>,
+
+    /// Keep the items in this file over a graceful restart (SIGUSR1)
+    #[arg(short = 'e', long, value_name = "FILE")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Load that file only if it was written at most so many seconds ago [default: however long]
+    #[arg(long, value_name = "SECONDS")]
+    pub restart_max_gap: Option<u32>,
+
+    /// What a plain set hears that was refused
+    #[arg(long, value_name = "REPLY", default_value = "stored")]
+    pub implicit_reply: RefusedReply,
+
+    /// What is decided about keys.
+    #[command(flatten)]
+    pub policies: PolicyOptions,
+
+    /// What keeps it from harm.
+    #[command(flatten)]
+    pub safety: SafetyOptions,
+    /// Where the server is looked at over HTTP.
+    #[command(flatten)]
+    pub admin: AdminOptions,
+
+    /// User to run as, if started by root
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Run in the background
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+
+    /// File to write the process's id to
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
+    /// Let only users in, who stand in this file, one `user:password` a line
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    pub auth_file: Option<PathBuf>,
+
+    /// Speak TLS, but with whom reaches an address that begins with notls: (and ask for a certificate at mtls:)
+    #[arg(short = 'Z', long)]
+    pub enable_ssl: bool,
+
+    /// UDP port: not served
+    #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
+    pub udp_port: u16,
+
+    /// Log connections (-v), and what is refused (-vv)
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Means nothing here, as the next four: CAS uniques cost nothing, and cannot be turned off
+    #[arg(short = 'C', long)]
+    pub disable_cas: bool,
+
+    /// Large pages
+    #[arg(short = 'L', long)]
+    pub enable_largepages: bool,
+
+    /// Growth of slab classes
+    #[arg(short = 'f', long, value_name = "NUM", value_parser = factor)]
+    pub slab_growth_factor: Option<f64>,
+
+    /// Smallest slab chunk
+    #[arg(short = 'n', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub slab_min_size: Option<u32>,
+
+    /// Network interfaces' queues to spread connections by
+    #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
+    pub napi_ids: Option<u32>,
+
+    /// SASL: not served, as it belongs to the binary protocol; -Y lets only users in
+    #[arg(short = 'S', long)]
+    pub enable_sasl: bool,
+
+    /// memcached takes words that belong to no flag for nothing, too
+    #[arg(hide = true)]
+    pub operands: Vec<String>,
+
+    /// Print the license
+    #[arg(short = 'i', long)]
+    pub license: bool,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: (),
+}
+
+/// `--implicit-reply`
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum RefusedReply {
+    /// As if it had been stored and evicted at once
+    Stored,
+    /// NOT_STORED
+    NotStored,
+}
+
+impl Options {
+    /// The limits and the policy of the cache.
+    pub fn cache(&self) -> Config {
+        let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
+        let memory_bytes = self.memory.max(MEMORY_MIN) as usize * MEGABYTE;
+        Config {
+            memory_bytes,
+            value_bytes_max: self.item_size,
+            policies: self.policies.policies(),
+            when_full,
+        }
+    }
+
+    /// What connections may do.
+    pub fn rules(&self) -> Rules {
+        let implicit_reply = match self.implicit_reply {
+            RefusedReply::Stored => ImplicitReply::Stored,
+            RefusedReply::NotStored => ImplicitReply::NotStored,
+        };
+        Rules {
+            implicit_reply,
+            may_dump: !self.disable_dumping,
+            may_flush: !self.disable_flush_all,
+            may_shut_down: self.enable_shutdown,
+            may_watch: !self.disable_watch,
+        }
+    }
+
+    /// 0 for none, -1 for one that the system chooses. Who names one for UDP alone means both, as in memcached.
+    pub fn tcp_port(&self) -> i32 {
+        let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
+        self.port.or(udp_port).unwrap_or(PORT)
+    }
+
+    /// After how long an idle connection is closed.
+    pub fn idle(&self) -> Option<Duration> {
+        let seconds = self.extended().idle_seconds.unwrap_or(self.idle_timeout);
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether a connection too many is told so; otherwise it waits until there is room.
+    pub fn refuses_when_full(&self) -> bool {
+        self.extended().maxconns_fast.unwrap_or(true)
+    }
+
+    /// Bytes of lines that may wait for one who watches.
+    pub fn watcher_bytes(&self) -> usize {
+        let kilobytes = self.extended().watcher_kilobytes;
+        kilobytes.map_or(WATCHER_BYTES_DEFAULT, |kilobytes| kilobytes as usize * KILOBYTE)
+    }
+
+    /// What TLS works with, if it is on.
+    pub fn tls(&self) -> Option<TlsSettings> {
+        self.enable_ssl.then(|| TlsSettings::new(&self.extended().tls))
+    }
+
+    /// Whether a version of TLS is allowed that is not to be had.
+    pub fn allows_old_tls(&self) -> bool {
+        self.extended().tls.into_iter().any(TlsOption::is_too_old)
+    }
+
+    fn extended(&self) -> Extended<'_> {
+        Extended::new(&self.extended)
+    }
+
+    /// The byte that ends a prefix in `stats detail`.
+    pub fn prefix_delimiter(&self) -> u8 {
+        self.delimiter.unwrap_or(b':')
+    }
+
+    /// How old a file of items may be.
+    pub fn restart_max_gap(&self) -> Option<Duration> {
+        self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// What was given, and means nothing here.
+    pub fn without_effect(&self) -> Vec<&str> {
+        let flags = [
+            (self.disable_cas, "-C"),
+            (self.enable_largepages, "-L"),
+            (self.slab_growth_factor.is_some(), "-f"),
+            (self.slab_min_size.is_some(), "-n"),
+            (self.napi_ids.is_some(), "-N"),
+        ];
+        let flags = flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag);
+        let operands = self.operands.iter().map(String::as_str);
+        flags.chain(self.extended().without_effect).chain(operands).collect()
+    }
+
+    /// What no single flag can tell to be wrong.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn checked(mut self) -> Result<Options, String> {
+        self.policies.read()?;
+        let half = self.memory as usize * MEGABYTE / 2;
+        let rules = [
+            ((-1..=65535).contains(&self.tcp_port()), format!("-p {} is no port", self.tcp_port())),
+            (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
+            (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
+            (
+                self.item_size <= half,
+                format!("-I {} is more than half of -m {}", self.item_size, self.memory),
+            ),
+            (
+                self.protocol != "binary",
+                "-B binary: the binary protocol is not served; set your clients to the text protocol"
+                    .to_owned(),
+            ),
+            (
+                !self.enable_sasl,
+                "-S: SASL belongs to the binary protocol, which is not served; -Y lets only users in"
+                    .to_owned(),
+            ),
+            (
+                ["ascii", "auto", "binary"].contains(&&*self.protocol),
+                format!("-B {} is none of ascii, auto and binary", self.protocol),
+            ),
+        ];
+        match rules.into_iter().find(|(is_kept, _)| !is_kept) {
+            Some((_, broken)) => Err(broken),
+            None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),
+        }
+    }
+
+    /// Whether there is more memory than was asked for.
+    pub fn is_below_minimum(&self) -> bool {
+        self.memory < MEMORY_MIN
+    }
+
+    /// Who may come in, if not everybody may.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is none of users.
+    pub fn users(&self) -> io::Result<Option<Users>> {
+        self.auth_file.as_deref().map(read_users).transpose()
+    }
+}
+
+/// The users in a file, one `user:password` a line.
+///
+/// # Errors
+/// If it cannot be read, or is no such file.
+pub fn read_users(path: &Path) -> io::Result<Users> {
+    let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
+    let text = secret::read(path).map_err(|error| named(&error.to_string()))?;
+    Users::parse(&text).ok_or_else(|| named("a line is user:password"))
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("not octal permissions".to_owned())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], MEGABYTE),
+        _ => (text, 1),
+    };
+    let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
+    number.checked_mul(unit).ok_or("a size beyond all memory".to_owned())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    text.bytes().next().ok_or("one character is needed".to_owned())
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    (1..=THREADS_MAX).contains(&threads).then_some(threads).ok_or(format!("1 to {THREADS_MAX} threads"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}
+
+/// As `-V` and the first line of `-h` tell it: scripts look for memcached's own words.
+const VERSION: &str = concat!("1.6.45\nleasehold ", env!("CARGO_PKG_VERSION"));
+const HELP: &str = concat!(
+    "memcached 1.6.45\nleasehold ",
+    env!("CARGO_PKG_VERSION"),
+    ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
+);
+const SUBCOMMANDS: &str =
+    "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has a --help of its own";
+/// What the engine needs, in megabytes.
+pub const MEMORY_MIN: u32 = 8;
+const PORT: i32 = 11211;
+const KILOBYTE: usize = 1 << 10;
+const MEGABYTE: usize = 1 << 20;
+const ITEM_SIZE_MIN: usize = 1 << 10;
+const ITEM_SIZE_MAX: usize = 1 << 30;
+const THREADS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::try_parse_from(line.split(' ')).map_err(|error| error.to_string()).and_then(Options::checked)
+    }
+
+    #[track_caller]
+    fn is_refused(line: &str) {
+        assert!(parse(line).is_err(), "{line} should be refused");
+    }
+
+    #[test]
+    fn memcacheds_flags_mean_what_they_mean_there() {
+        let options =
+            parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2 -b -1")
+                .unwrap();
+        assert_eq!(
+            (options.tcp_port(), options.memory, options.connections, options.threads),
+            (1, 100, 9, 3)
+        );
+        assert_eq!((options.item_size, options.verbose, options.daemon), (2 << 20, 2, true));
+    }
+
+    #[test]
+    fn a_port_for_udp_alone_is_that_of_tcp_and_long_names_may_be_cut() {
+        for (flags, port) in [("-U 5", 5), ("-U 0", 11211), ("-p 6 -U 5", 6), ("--udp 5", 5), ("--po -1", -1)]
+        {
+            assert_eq!(parse(&format!("leasehold {flags}")).unwrap().tcp_port(), port, "{flags}");
+        }
+        is_refused("leasehold --enable");
+    }
+
+    #[test]
+    fn of_a_flag_that_is_given_twice_the_last_one_counts() {
+        let options = parse("leasehold -t 1 -m 10 -t 3 -l 127.0.0.2 -l 127.0.0.3").unwrap();
+        assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for flags in [
+            "-c 0",
+            "-c -1",
+            "-t 0",
+            "-t 257",
+            "-p 65536",
+            "-p -2",
+            "-m 1",
+            "-a 999",
+            "--stale x",
+            "-f 1.0",
+            "-f x",
+            "-n 0",
+        ] {
+            is_refused(&format!("leasehold {flags}"));
+        }
+        for size in ["1023", "33m", "1025m", "x", "", "k"] {
+            is_refused(&format!("leasehold -I {size}"));
+        }
+        for size in ["1024", "1k", "32m", "1048577"] {
+            assert!(parse(&format!("leasehold -I {size}")).is_ok());
+        }
+        is_refused("leasehold --lease-max-age 3601");
+        is_refused("leasehold --lease-window -1");
+    }
+}

@@ -1,0 +1,18 @@
+//! The command line and the configuration file: what can be said of a server, checked before anything is done.
+
+mod addresses;
+mod admin;
+mod command_line;
+mod policies;
+mod safety;
+mod settings;
+mod suboptions;
+mod tls;
+
+pub use self::admin::AdminOptions;
+pub use self::command_line::{MEMORY_MIN, Options, RefusedReply, read_users};
+pub use self::policies::{ImplicitLeases, PolicyOptions};
+pub use self::safety::SafetyOptions;
+pub(crate) use self::settings::settings;
+pub use self::suboptions::Suboption;
+pub use self::tls::{Security, TlsOption, TlsSettings, Verify};

@@ -1,0 +1,337 @@
+//! What operators decide about keys: by flags for all of them, and in a file for all of them or for some.
+//!
+//! A flag counts more than the file's `[default]`, and a prefix begins with what holds for all keys.
+//!
+//! Deliberately absent: what else a server can be told. Sockets, memory and threads are flags alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::cache::{AGE_SECONDS_MAX, Implicit, KEY_BYTES_MAX, Policies, Policy};
+
+/// The flags that make policies, and the file that does.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PolicyOptions {
+    /// File with policies, for all keys or by their prefixes; it is read again at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Only say whether that file is right
+    #[arg(long, requires = "config")]
+    pub check_config: bool,
+
+    /// Fence plain gets and sets like leases and fills [default: on]
+    #[arg(long, value_name = "MODE")]
+    pub implicit_leases: Option<ImplicitLeases>,
+
+    /// Seconds for which a lease makes others wait [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub lease_window: Option<Duration>,
+
+    /// Seconds at least between two leases for one key [default: 0]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub lease_min_interval: Option<Duration>,
+
+    /// Seconds for which a lease may be filled [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(AGE_SECONDS_MAX)))]
+    pub lease_max_age: Option<u32>,
+
+    /// Seconds that a load takes at most, from a miss to its set; a set that comes later is refused if its key was
+    /// invalidated meanwhile [default: learned]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub load_time_max: Option<Duration>,
+
+    /// Seconds for which deleted and expired values are kept as stale copies for lease-get [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub stale: Option<u32>,
+
+    /// Seconds for which the newest version of a row is remembered [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub version_keep: Option<Duration>,
+
+    /// What stood in the file.
+    #[arg(skip)]
+    file: File,
+}
+
+/// `--implicit-leases`
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImplicitLeases {
+    /// Plain stores are memcached's
+    Off,
+    /// As off, and counts what would have been refused
+    Observe,
+    /// Fenced; a program that is alone with its only connection sees memcached exactly
+    On,
+    /// Fenced, also where threads share the server's only connection
+    #[value(alias = "strict")]
+    #[serde(alias = "strict")]
+    Shared,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    default: Table,
+    prefix: BTreeMap<Prefix, Table>,
+}
+
+/// What is said of some keys; what is not stays as it is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Table {
+    herd_wait: Option<Seconds<60>>,
+    hold_off: Option<Seconds<3_600>>,
+    implicit_leases: Option<ImplicitLeases>,
+    lease_min_interval: Option<Seconds<3_600>>,
+    lease_window: Option<Seconds<3_600>>,
+    load_time_max: Option<Seconds<3_600>>,
+    serve_stale: Option<bool>,
+    stale: Option<Seconds<SECONDS_MAX>>,
+    ttl: Option<Seconds<SECONDS_MAX>>,
+    ttl_jitter: Option<Percent>,
+    ttl_max: Option<Seconds<SECONDS_MAX>>,
+}
+
+/// What keys begin with.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Prefix(String);
+
+/// A span of at most so many seconds.
+#[derive(Clone, Copy, Debug)]
+struct Seconds<const MAX: u64>(Duration);
+
+/// 0 to 100.
+#[derive(Clone, Copy, Debug)]
+struct Percent(u32);
+
+impl PolicyOptions {
+    /// Reads the file, if there is one; the old one stays if it is wrong.
+    ///
+    /// # Errors
+    /// A sentence with file and line.
+    pub fn read(&mut self) -> Result<(), String> {
+        if let Some(path) = &self.config {
+            self.file = read(path)?;
+        }
+        Ok(())
+    }
+
+    /// What all of that comes to.
+    pub fn policies(&self) -> Policies {
+        let general = self.flagged(self.file.default.over(&Policy::default()));
+        let prefixes = self.file.prefix.iter();
+        let prefixes: Vec<_> =
+            prefixes.map(|(prefix, table)| (prefix.0.as_bytes().into(), table.over(&general))).collect();
+        Policies::new(general, prefixes)
+    }
+
+    fn flagged(&self, policy: Policy) -> Policy {
+        let seconds = |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        Policy {
+            implicit: self.implicit_leases.map_or(policy.implicit, Implicit::from),
+            lease_max_age: seconds(self.lease_max_age).unwrap_or(policy.lease_max_age),
+            lease_min_interval: self.lease_min_interval.unwrap_or(policy.lease_min_interval),
+            lease_window: self.lease_window.unwrap_or(policy.lease_window),
+            load_time_max: self.load_time_max.unwrap_or(policy.load_time_max),
+            stale: seconds(self.stale).unwrap_or(policy.stale),
+            version_keep: self.version_keep.unwrap_or(policy.version_keep),
+            ..policy
+        }
+    }
+}
+
+impl Table {
+    fn over(&self, policy: &Policy) -> Policy {
+        Policy {
+            herd_wait: span(self.herd_wait, policy.herd_wait),
+            hold_off: span(self.hold_off, policy.hold_off),
+            implicit: self.implicit_leases.map_or(policy.implicit, Implicit::from),
+            lease_min_interval: span(self.lease_min_interval, policy.lease_min_interval),
+            lease_window: span(self.lease_window, policy.lease_window),
+            load_time_max: span(self.load_time_max, policy.load_time_max),
+            serve_stale: self.serve_stale.unwrap_or(policy.serve_stale),
+            stale: span(self.stale, policy.stale),
+            ttl: span(self.ttl, policy.ttl),
+            ttl_jitter: self.ttl_jitter.map_or(policy.ttl_jitter, |percent| percent.0),
+            ttl_max: span(self.ttl_max, policy.ttl_max),
+            ..*policy
+        }
+    }
+}
+
+fn span<const MAX: u64>(given: Option<Seconds<MAX>>, otherwise: Duration) -> Duration {
+    given.map_or(otherwise, |seconds| seconds.0)
+}
+
+impl From<ImplicitLeases> for Implicit {
+    fn from(mode: ImplicitLeases) -> Self {
+        match mode {
+            ImplicitLeases::Off => Implicit::Off,
+            ImplicitLeases::Observe => Implicit::Observe,
+            ImplicitLeases::On => Implicit::On,
+            ImplicitLeases::Shared => Implicit::Shared,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<File, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
+}
+
+/// The file, or the line that is wrong and why.
+fn parse(text: &str) -> Result<File, (usize, String)> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text.as_bytes()[..start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
+        (line, error.message().replace('\n', " "))
+    })?;
+    if file.prefix.len() > PREFIXES_MAX {
+        return Err((1, format!("more than {PREFIXES_MAX} prefixes")));
+    }
+    Ok(file)
+}
+
+/// Seconds on the command line, down to fractions.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span <= SPAN_MAX => Ok(span),
+        _ => Err("seconds are from 0 to 3600".to_owned()),
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let prefix = String::deserialize(from)?;
+        let is_legal = prefix.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+        if is_legal && (1..=KEY_BYTES_MAX).contains(&prefix.len()) {
+            return Ok(Prefix(prefix));
+        }
+        Err(D::Error::custom(format!("a prefix has 1 to {KEY_BYTES_MAX} bytes, and no space among them")))
+    }
+}
+
+impl<'de, const MAX: u64> Deserialize<'de> for Seconds<MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let seconds = from.deserialize_any(Number { most: MAX, of: "seconds" })?;
+        Ok(Seconds(Duration::from_secs_f64(seconds)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Percent(from.deserialize_any(Number { most: 100, of: "hundredths" })? as u32))
+    }
+}
+
+/// Reads a number from 0 to `most`, whole or not.
+struct Number {
+    most: u64,
+    of: &'static str,
+}
+
+impl Visitor<'_> for Number {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "a number of {} from 0 to {}", self.of, self.most)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<f64, E> {
+        if (0.0..=self.most as f64).contains(&number) {
+            return Ok(number);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<f64, E> {
+        self.visit_f64(number as f64)
+    }
+}
+
+/// Each request goes through them.
+const PREFIXES_MAX: usize = 1_000;
+/// Ten years.
+const SECONDS_MAX: u64 = 10 * 365 * 86_400;
+const SPAN_MAX: Duration = Duration::from_secs(3_600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that shows what can be said, as it ships.
+    const EXAMPLE: &str = include_str!("../../docs/leasehold.toml");
+
+    fn policies(text: &str, flags: PolicyOptions) -> Policies {
+        PolicyOptions { file: parse(text).unwrap(), ..flags }.policies()
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, line: usize, why: &str) {
+        let (found, message) = parse(text).expect_err("it is wrong");
+        assert!(found == line && message.contains(why), "{found}: {message}");
+    }
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        let shown = policies(EXAMPLE, PolicyOptions::default());
+        assert_eq!(shown, Policy::default().into(), "as it ships it changes nothing");
+        let keys = [
+            "herd-wait",
+            "hold-off",
+            "implicit-leases",
+            "lease-min-interval",
+            "lease-window",
+            "serve-stale",
+            "stale",
+            "ttl",
+            "ttl-jitter",
+            "ttl-max",
+        ];
+        keys.iter().for_each(|key| assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}"));
+    }
+
+    #[test]
+    fn what_the_example_suggests_can_be_said() {
+        let suggested: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#: ")).collect();
+        let policies = policies(&suggested.join("\n"), PolicyOptions::default());
+        assert_eq!(policies.prefixes().count(), 4);
+        assert!(policies.of(b"page:7").serve_stale && policies.of(b"page:7:price").ttl_max <= SPAN_MAX);
+    }
+
+    #[test]
+    fn flags_count_more_than_the_file_and_prefixes_more_than_what_holds_for_all() {
+        let text = "[default]\nstale = 5\nttl = 60.5\n[prefix.\"a:\"]\nttl = 7\nstale = 9";
+        let flags = PolicyOptions { stale: Some(20), ..PolicyOptions::default() };
+        let policies = policies(text, flags);
+        let of = |key: &[u8]| (policies.of(key).stale.as_secs(), policies.of(key).ttl.as_millis());
+        assert_eq!((of(b"b"), of(b"a:b")), ((20, 60_500), (9, 7_000)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        check_refused("[default]\nttl = 5\nspeed = 9", 3, "unknown field `speed`");
+        check_refused("[default]\n\nttl = -1", 3, "a number of seconds from 0");
+        check_refused("[default]\nttl = \"1h\"", 2, "a number of seconds from 0");
+        check_refused("[default]\nttl-jitter = 101", 2, "hundredths from 0 to 100");
+        check_refused("[default]\nimplicit-leases = \"no\"", 2, "unknown variant `no`");
+        check_refused("[prefix.\"\"]\nttl = 5", 1, "a prefix has 1 to 250 bytes");
+        check_refused("[prefix.\"a b\"]\nttl = 5", 1, "no space");
+        check_refused("[prefix.a]\nttl = 5\n[prefix.a]\n", 3, "duplicate");
+        check_refused("[policy]", 1, "unknown field `policy`");
+        check_refused("ttl", 1, "");
+        let prefixes = |count: usize| (0..count).map(|n| format!("[prefix.p{n}]\n")).collect::<String>();
+        assert!(parse(&prefixes(PREFIXES_MAX)).is_ok());
+        check_refused(&prefixes(PREFIXES_MAX + 1), 1, "more than 1000 prefixes");
+    }
+}

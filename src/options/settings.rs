@@ -1,0 +1,53 @@
+//! What `stats settings` tells of the command line, under memcached's names.
+//!
+//! Deliberately absent: what can change while the server runs; the command layer tells that itself.
+
+use super::command_line::Options;
+
+/// Names and values as memcached prints them, of those settings that mean something here.
+pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
+    let is_on_tcp = options.socket.is_none();
+    let inter = if options.listen.is_empty() { "127.0.0.1".to_owned() } else { options.listen.join(",") };
+    let yes = |is_so: bool| if is_so { "yes" } else { "no" }.to_owned();
+    let path = |path: &Option<std::path::PathBuf>, none: &str| {
+        path.as_ref().map_or(none.to_owned(), |path| path.display().to_string())
+    };
+    let protocol = if options.protocol == "ascii" { "ascii" } else { "auto-negotiate" };
+    let admin = options.admin.address.map_or("no".to_owned(), |address| address.to_string());
+    let mut settings = vec![
+        ("admin", admin),
+        ("admin_token_file", path(&options.admin.token_file, "NULL")),
+        ("tcpport", if is_on_tcp { options.tcp_port() } else { 0 }.to_string()),
+        ("udpport", "0".to_owned()),
+        ("inter", inter),
+        ("domain_socket", path(&options.socket, "NULL")),
+        ("umask", format!("{:o}", options.socket_mode)),
+        ("num_threads", options.threads.to_string()),
+        ("stat_key_prefix", char::from(options.prefix_delimiter()).to_string()),
+        ("reqs_per_event", options.requests_per_event.to_string()),
+        ("cas_enabled", "yes".to_owned()),
+        ("tcp_backlog", options.backlog.to_string()),
+        ("binding_protocol", protocol.to_owned()),
+        ("auth_enabled_sasl", "no".to_owned()),
+        ("auth_enabled_ascii", path(&options.auth_file, "no")),
+        ("maxconns_fast", yes(options.refuses_when_full())),
+        ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
+        ("memory_file", path(&options.memory_file, "(null)")),
+        ("track_sizes", "no".to_owned()),
+        ("watcher_logbuf_size", options.watcher_bytes().to_string()),
+        ("ssl_enabled", yes(options.enable_ssl)),
+        ("client_flags_size", size_of::<u32>().to_string()),
+    ];
+    if let Some(tls) = options.tls() {
+        settings.extend([
+            ("ssl_chain_cert", tls.chain.display().to_string()),
+            ("ssl_key", path(&tls.key, "NULL")),
+            ("ssl_verify_mode", (tls.verify as u8).to_string()),
+            ("ssl_ca_cert", path(&tls.authorities, "NULL")),
+            ("ssl_wbuf_size", tls.write_bytes.to_string()),
+            ("ssl_session_cache", yes(tls.resumes)),
+            ("ssl_min_version", if tls.is_13_only { "tlsv1.3" } else { "tlsv1.2" }.to_owned()),
+        ]);
+    }
+    settings
+}

@@ -1,0 +1,30 @@
+//! A daemon's user, and its way into the background.
+
+use std::io;
+
+use nix::unistd::{self, User};
+
+/// Becomes another user, if this is root; others stay who they are, as in memcached.
+///
+/// # Errors
+/// If there is no such user, or the system refuses.
+pub fn become_user(name: &str) -> io::Result<()> {
+    if !unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no user {name}"));
+    let user = User::from_name(name)?.ok_or_else(unknown)?;
+    unistd::setgroups(&[user.gid])?;
+    unistd::setgid(user.gid)?;
+    unistd::setuid(user.uid)?;
+    Ok(())
+}
+
+/// Goes on in the background, where it stays in its folder and is heard only if it is told so. To be called before any
+/// thread is started.
+///
+/// # Errors
+/// If the system refuses.
+pub fn daemonize(keeps_folder: bool, keeps_output: bool) -> io::Result<()> {
+    Ok(unistd::daemon(keeps_folder, keeps_output)?)
+}

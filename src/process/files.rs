@@ -1,0 +1,49 @@
+//! Files that tell others of a running process: its id, and its ports.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A file that holds the process's id as long as this lives.
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes the file, which is there at once and whole.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(path: &Path) -> io::Result<PidFile> {
+        write_whole(path, ".tmp", &format!("{}\n", std::process::id()))?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "cannot remove the pid file");
+        }
+    }
+}
+
+/// Writes the ports that are listened on to a file, which is there at once and whole.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
+    let line = |address: &SocketAddr| {
+        let family = if address.is_ipv4() { "INET" } else { "INET6" };
+        format!("TCP {family}: {}\n", address.port())
+    };
+    write_whole(path, ".lck", &addresses.iter().map(line).collect::<String>())
+}
+
+/// Writes a file by another name first, which has that ending: whoever waits for it never finds half of it.
+fn write_whole(path: &Path, ending: &str, text: &str) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(ending);
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))
+}

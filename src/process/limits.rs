@@ -1,0 +1,73 @@
+//! The limits of the system that a server needs raised, and the processor time that it has used.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::TimeVal;
+
+use crate::metrics::Usage;
+
+/// Allows as many descriptors as that many connections take.
+///
+/// # Errors
+/// If the system's hard limit is lower.
+pub fn allow_descriptors(connections: u32) -> io::Result<()> {
+    let wanted = u64::from(connections) + DESCRIPTORS_BESIDE;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|error| {
+        io::Error::other(format!("cannot open {wanted} files for -c {connections} (limit {hard}): {error}"))
+    })
+}
+
+/// Allows core files, as large as the system's hard limit lets them be.
+///
+/// # Errors
+/// If that allows none.
+pub fn allow_cores() -> io::Result<()> {
+    // Only root may raise the hard limit, too.
+    if setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        return Ok(());
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    if hard == 0 {
+        return Err(io::Error::other("cannot allow core files (-r): the limit is not to be raised"));
+    }
+    Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
+}
+
+/// Allows this process to keep all its memory in RAM, also once it is somebody else. [`lock_memory`] does it.
+///
+/// # Errors
+/// If the system's hard limit forbids it: memory that cannot be locked later on could not be had at all.
+pub fn allow_locked_memory() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|error| {
+        io::Error::other(format!("cannot lock memory (-k): the limit is not to be raised: {error}"))
+    })
+}
+
+/// Keeps all memory in RAM that this process has or will have.
+///
+/// # Errors
+/// If the system refuses.
+pub fn lock_memory() -> io::Result<()> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        .map_err(|error| io::Error::other(format!("cannot lock memory (-k): {error}")))
+}
+
+/// The time that this process has had a processor for, all its threads together.
+pub fn usage() -> Usage {
+    let span = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
+    // It only fails for somebody that the system does not know.
+    getrusage(UsageWho::RUSAGE_SELF).map_or(Usage::default(), |usage| Usage {
+        system: span(usage.system_time()),
+        user: span(usage.user_time()),
+    })
+}
+
+/// Listeners, runtimes, standard streams.
+const DESCRIPTORS_BESIDE: u64 = 64;

@@ -1,0 +1,56 @@
+//! The signals that a server answers.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::protocol::Shutdown;
+
+/// The signals that are answered.
+pub struct Signals {
+    /// Those that end the server.
+    pub end: EndSignals,
+    /// Asks it to read its files again.
+    pub hangup: Signal,
+}
+
+/// Those that end the server.
+pub struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// If the system refuses, or it is called outside of a runtime.
+    pub fn catch() -> io::Result<Signals> {
+        let end = EndSignals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
+        };
+        Ok(Signals { end, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl EndSignals {
+    /// How it is to end, and by which of them.
+    pub async fn recv(&mut self) -> (Shutdown, &'static str) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
+            _ = self.terminate.recv() => (Shutdown::AtOnce, "SIGTERM"),
+            _ = self.user.recv() => (Shutdown::Graceful, "SIGUSR1"),
+        }
+    }
+
+    /// Which of them ends it without keeping anything. The other is heard later.
+    pub async fn at_once(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}

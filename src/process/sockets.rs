@@ -1,0 +1,42 @@
+//! How listening sockets are made, and what follows when one of them cannot accept.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub(crate) fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // As memcached: an IPv4 wildcard beside an IPv6 one must not clash.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    // A socket that a former server left behind, and nothing else.
+    if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The system is out of descriptors, most likely: it will not help to ask again at once.
+pub(crate) async fn pause(error: io::Error) {
+    tracing::warn!(%error, "cannot accept");
+    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+}
+
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

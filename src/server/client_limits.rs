@@ -1,0 +1,163 @@
+//! Who comes from where: how many connections a client address has, and how often it gave a wrong password.
+//!
+//! Deliberately absent: Unix sockets among those that are limited. They all come from this machine.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::metrics::Address;
+
+/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives to one customer.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct ClientAddress(IpAddr);
+
+/// The open connections of each client.
+pub(super) struct ConnectionLimits {
+    /// How many each may have; 0 for as many as it likes.
+    limit: u32,
+    open: HashMap<ClientAddress, u32>,
+}
+
+/// Wrong passwords of late, by who gave them; all who come over Unix sockets are one.
+#[derive(Default)]
+pub(super) struct WrongPasswords(HashMap<Option<ClientAddress>, Wrong>);
+
+struct Wrong {
+    /// In monotonic milliseconds.
+    last: u64,
+    times: u32,
+}
+
+impl From<IpAddr> for ClientAddress {
+    fn from(address: IpAddr) -> Self {
+        ClientAddress(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << HOST_BITS)).into(),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+impl ClientAddress {
+    /// Who has that address; `None` on a Unix socket.
+    pub(super) fn of(address: &Address) -> Option<ClientAddress> {
+        match address {
+            Address::Tcp(address) => Some(address.ip().into()),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl ConnectionLimits {
+    pub(super) fn new(limit: u32) -> Self {
+        ConnectionLimits { limit, open: HashMap::new() }
+    }
+
+    /// Counts a connection in; false if the client has as many as it may.
+    pub(super) fn acquire(&mut self, client: ClientAddress) -> bool {
+        if self.limit == 0 {
+            return true;
+        }
+        let open = self.open.entry(client).or_default();
+        let may = *open < self.limit;
+        *open += u32::from(may);
+        may
+    }
+
+    /// One that was counted in is gone.
+    pub(super) fn release(&mut self, client: ClientAddress) {
+        let Some(open) = self.open.get_mut(&client) else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.open.remove(&client);
+        }
+    }
+}
+
+impl WrongPasswords {
+    /// Notes one more down; returns for how long the answer is to wait.
+    pub(super) fn record(&mut self, client: Option<ClientAddress>, now: Now) -> Duration {
+        let forgotten = |wrong: &Wrong| now.millis.saturating_sub(wrong.last) >= FORGET_AFTER_MS;
+        if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
+            self.0.retain(|_, wrong| !forgotten(wrong));
+        }
+        if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
+            // Too many to tell apart: whoever they are, they wait.
+            return DELAY_MAX;
+        }
+        let wrong = self.0.entry(client).or_insert(Wrong { last: now.millis, times: 0 });
+        if forgotten(wrong) {
+            wrong.times = 0;
+        }
+        let delay = DELAY_MIN * (1 << wrong.times.min(DOUBLINGS));
+        *wrong = Wrong { last: now.millis, times: wrong.times + 1 };
+        delay.min(DELAY_MAX)
+    }
+}
+
+/// Bits of an IPv6 address that one customer may fill as he likes.
+const HOST_BITS: u32 = 64;
+/// The first wrong password costs this; each further one twice as much.
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_MAX: Duration = Duration::from_secs(3);
+/// As many as lead from the one beyond the other.
+const DOUBLINGS: u32 = 5;
+/// Who has been good for so long begins anew.
+const FORGET_AFTER_MS: u64 = 60_000;
+/// Clients whose wrong passwords are remembered.
+const CLIENTS_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: &str) -> ClientAddress {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn a_customers_addresses_are_one_client() {
+        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
+        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+        assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
+        assert_ne!(client("::ffff:10.0.0.1"), client("::ffff:10.0.0.2"));
+    }
+
+    #[test]
+    fn a_client_has_as_many_connections_as_it_may_and_others_do_not_count() {
+        let mut clients = ConnectionLimits::new(2);
+        let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
+        assert_eq!([one, one, one, other].map(|client| clients.acquire(client)), [true, true, false, true]);
+        clients.release(one);
+        assert_eq!([one, one].map(|client| clients.acquire(client)), [true, false]);
+        [one, one, other].into_iter().for_each(|client| clients.release(client));
+        assert!(clients.open.is_empty(), "who is gone is forgotten");
+        let mut unlimited = ConnectionLimits::new(0);
+        assert!((0..9).all(|_| unlimited.acquire(one)) && unlimited.open.is_empty());
+    }
+
+    #[test]
+    fn wrong_passwords_cost_more_and_more_until_they_are_forgotten() {
+        let (mut wrong, one) = (WrongPasswords::default(), Some(client("10.0.0.1")));
+        let at = |millis| Now { millis, unix: 0 };
+        let delays: Vec<_> = (0..40).map(|_| wrong.record(one, at(0)).as_millis()).collect();
+        assert_eq!(delays[..7], [100, 200, 400, 800, 1_600, 3_000, 3_000]);
+        assert!(delays[7..].iter().all(|delay| *delay == 3_000));
+        assert_eq!(wrong.record(None, at(0)), DELAY_MIN, "somebody else");
+        assert_eq!(wrong.record(one, at(59_999)), DELAY_MAX);
+        assert_eq!(wrong.record(one, at(119_999)), DELAY_MIN);
+    }
+
+    #[test]
+    fn of_too_many_clients_new_ones_wait_longest_until_old_ones_are_forgotten() {
+        let mut wrong = WrongPasswords::default();
+        let at = |millis| Now { millis, unix: 0 };
+        let nth = |n: usize| Some(ClientAddress(IpAddr::V4((n as u32).into())));
+        assert!((0..CLIENTS_MAX).all(|n| wrong.record(nth(n), at(0)) == DELAY_MIN));
+        assert_eq!(wrong.record(nth(CLIENTS_MAX), at(0)), DELAY_MAX);
+        assert_eq!(wrong.record(nth(0), at(0)), DELAY_MIN * 2);
+        assert_eq!(wrong.record(nth(CLIENTS_MAX), at(60_000)), DELAY_MIN);
+        assert_eq!(wrong.0.len(), 1);
+    }
+}

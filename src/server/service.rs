@@ -1,0 +1,105 @@
+//! What all threads of a server share.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
+use super::heartbeat::Heartbeat;
+use super::shutdown::ShutdownRequest;
+use super::tls::Tls;
+use crate::cache::Cache;
+use crate::clock::{Clock, Now};
+use crate::command::{Rules, Users};
+use crate::metrics::{Count, Counters, Metrics};
+use crate::options::Options;
+
+/// What all threads of a server share.
+pub(super) struct Service {
+    /// The first client that speaks the binary protocol is told of in the log.
+    pub(super) binary: Once,
+    pub(super) cache: Cache,
+    pub(super) clients: Mutex<ConnectionLimits>,
+    pub(super) clock: Clock,
+    /// A connection has ended.
+    pub(super) freed: Notify,
+    /// After so long without a byte from or to the peer a connection is closed.
+    pub(super) idle: Option<Duration>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Whether a connection too many is told so; otherwise it waits to be accepted.
+    pub(super) refuses_when_full: bool,
+    /// After so many requests in one go a connection lets others have their turn.
+    pub(super) requests_per_turn: u32,
+    /// Asked of all threads.
+    pub(super) heartbeat: Heartbeat,
+    pub(super) rules: Rules,
+    pub(super) shutdown: ShutdownRequest,
+    pub(super) tls: Option<Tls>,
+    /// Who may come in, if not everybody may.
+    pub(super) users: Option<Arc<Mutex<Users>>>,
+    pub(super) wrong_passwords: Mutex<WrongPasswords>,
+}
+
+impl Service {
+    /// What serves everybody, without TLS.
+    pub(super) fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
+        Service {
+            binary: Once::new(),
+            cache,
+            clients: Mutex::new(ConnectionLimits::new(options.safety.conn_limit_per_client)),
+            clock,
+            freed: Notify::new(),
+            idle: options.idle(),
+            metrics: Arc::new(metrics),
+            refuses_when_full: options.refuses_when_full(),
+            requests_per_turn: options.requests_per_event,
+            heartbeat: Heartbeat::default(),
+            rules: options.rules(),
+            shutdown: ShutdownRequest::default(),
+            tls: None,
+            users: None,
+            wrong_passwords: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A connection has ended: another one may be accepted.
+    pub(super) fn connection_closed(&self) {
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.metrics.connections.load(Ordering::Relaxed) >= self.metrics.connections_max
+    }
+
+    /// # Errors
+    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
+    pub(super) fn refresh_certificates(&self) -> io::Result<()> {
+        let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
+        tls.reload()?;
+        if let Some(read) = &self.metrics.certificates_read {
+            read.store(self.now().seconds().into(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
+    pub(super) fn wrong_password(
+        &self,
+        client: Option<ClientAddress>,
+        counters: &Counters,
+        now: Now,
+    ) -> Duration {
+        let delay = self.wrong_passwords.lock().record(client, now);
+        counters.add_many(Count::AuthDelayMs, delay.as_millis() as u64);
+        delay
+    }
+}

@@ -1,0 +1,228 @@
+//! The cache that a server begins with, and what it leaves to the next.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::LoadError;
+use super::file::{self, OpenSnapshot};
+use super::format::Loaded;
+use super::progress::Progress;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::options::Options;
+use crate::process::systemd;
+
+/// A cache, and where its items go at the end.
+pub struct Boot {
+    pub(crate) cache: Cache,
+    /// By which the times in the cache are told.
+    pub(crate) clock: Clock,
+    pub(crate) file: Option<SnapshotFile>,
+}
+
+/// The file of `-e`.
+pub(crate) struct SnapshotFile {
+    /// What was read, as long as it is there.
+    found: Option<OpenSnapshot>,
+    /// Whether it may be written: somebody else's file may not.
+    is_ours: bool,
+    /// Held as long as this lives: whoever comes next waits until the file is whole.
+    _lock: File,
+    path: PathBuf,
+}
+
+impl Boot {
+    /// With what a former server has left, if there is a file to leave it in.
+    ///
+    /// # Errors
+    /// If that file cannot be used.
+    pub fn resume(options: &Options) -> io::Result<Boot> {
+        let clock = Clock::system();
+        let Some(path) = &options.memory_file else {
+            return Ok(Boot { cache: Cache::new(options.cache()), clock, file: None });
+        };
+        let lock = file::lock(path)?;
+        file::probe(path)?;
+        Ok(Boot::load(path, lock, options, clock, None))
+    }
+
+    /// With what another process has left in the file just now, if it is loaded by the deadline (monotonic
+    /// milliseconds).
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub(crate) fn load_before(
+        path: &Path,
+        options: &Options,
+        clock: Clock,
+        deadline: u64,
+    ) -> io::Result<Boot> {
+        let lock = file::lock(path)?;
+        Ok(Boot::load(path, lock, options, clock, Some(deadline)))
+    }
+
+    /// With nothing, and the file to leave it in.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub(crate) fn empty(path: &Path, options: &Options, clock: Clock) -> io::Result<Boot> {
+        let lock = file::lock(path)?;
+        let file = SnapshotFile { found: None, is_ours: true, _lock: lock, path: path.to_owned() };
+        Ok(Boot { cache: Cache::new(options.cache()), clock, file: Some(file) })
+    }
+
+    /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
+    fn load(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Boot {
+        let mut progress = Progress::new(&clock, deadline, systemd::extend_timeout);
+        let max_gap = options.restart_max_gap();
+        let (found, loaded) = match OpenSnapshot::open(path) {
+            Err(error) => (None, Err(error)),
+            Ok(mut found) => {
+                let watch = |step| progress.at(step);
+                let loaded = found.load(options.cache(), max_gap, clock.now(), watch);
+                (Some(found), loaded)
+            }
+        };
+        let path = path.to_owned();
+        match loaded {
+            Ok((cache, Loaded { gap, items })) => {
+                let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
+                tracing::info!(
+                    items,
+                    gap,
+                    "loaded from {}; what was deleted meanwhile is not",
+                    path.display()
+                );
+                Boot { cache, clock, file: Some(SnapshotFile { found, is_ours: true, _lock: lock, path }) }
+            }
+            Err(error) => {
+                log_load_error(&error, &path);
+                let is_ours = !matches!(error, LoadError::Foreign | LoadError::Unreadable(_));
+                let file = SnapshotFile { found, is_ours, _lock: lock, path };
+                Boot { cache: Cache::new(options.cache()), clock, file: Some(file) }
+            }
+        }
+    }
+
+    /// Somebody is served from now on: the file is good for nobody else any more. One that was told to stop before has left
+    /// it to the next.
+    pub(crate) fn start_serving(mut self, options: &Options) -> Boot {
+        let Some(file) = &mut self.file else { return self };
+        if let Some(Err(error)) = file.found.take().map(OpenSnapshot::remove) {
+            log_load_error(&LoadError::Unreadable(error), &file.path);
+            file.is_ours = false;
+            self.cache = Cache::new(options.cache());
+        }
+        self
+    }
+}
+
+impl SnapshotFile {
+    /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many. Those who wait are given a
+    /// sign that it goes on.
+    pub(crate) fn save(
+        &self,
+        cache: &Cache,
+        clock: &Clock,
+        deadline: Option<u64>,
+        sign: impl FnMut(),
+    ) -> io::Result<u64> {
+        if !self.is_ours {
+            return Ok(0);
+        }
+        let mut progress = Progress::new(clock, deadline, sign);
+        let saved = file::save(cache, &self.path, clock.now(), |step| progress.at(step));
+        let items = saved.map_err(io::Error::from)?;
+        tracing::info!(items, "kept in {}", self.path.display());
+        Ok(items)
+    }
+
+    /// Whether all items could be written: better known before nobody serves any more than after.
+    pub(crate) fn has_room(&self, cache: &Cache) -> io::Result<()> {
+        if self.is_ours { file::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn log_load_error(error: &LoadError, path: &Path) {
+    let path = path.display();
+    match error {
+        LoadError::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
+        LoadError::Foreign => {
+            tracing::error!(
+                "{path} is no file of ours: beginning with an empty cache, and keeping nothing at the end"
+            );
+        }
+        LoadError::TooOld(gap) => {
+            tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
+        }
+        LoadError::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
+        LoadError::TimedOut => {
+            tracing::warn!(
+                "to load {path} took longer than --handover-max-gap: beginning with an empty cache"
+            );
+        }
+        LoadError::Unreadable(error) => {
+            tracing::error!(
+                "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cache::{Draft, Mode};
+
+    /// Leaves one item there, as a server that ends; returns how the next one is started.
+    fn left(path: &Path) -> Options {
+        let options =
+            Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
+        let Boot { cache, clock, file } = Boot::resume(&options).unwrap().start_serving(&options);
+        let key = cache.key(b"k").unwrap();
+        cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.peer(), clock.now());
+        file.unwrap().save(&cache, &clock, None, || ()).unwrap();
+        options
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// What loads removed the file as soon as it had, while whoever was told to stop by then ended without serving: all
+    /// items were lost.
+    #[test]
+    fn what_is_loaded_stays_until_somebody_is_served() {
+        let folder = scratch("begun");
+        let path = folder.join("items");
+        let options = left(&path);
+        for _ in ["told to stop", "and again"] {
+            let loaded = Boot::resume(&options).unwrap();
+            assert_eq!(loaded.cache.counts().items, 1);
+            drop(loaded);
+            assert!(path.exists());
+        }
+        let served = Boot::resume(&options).unwrap().start_serving(&options);
+        assert_eq!((served.cache.counts().items, path.exists()), (1, false));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn nobody_is_served_from_a_file_that_cannot_be_removed() {
+        let folder = scratch("stays");
+        let options = left(&folder.join("items"));
+        let loaded = Boot::resume(&options).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        let served = loaded.start_serving(&options);
+        assert_eq!((served.cache.counts().items, served.file.unwrap().is_ours), (0, false));
+    }
+}

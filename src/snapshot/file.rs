@@ -1,0 +1,471 @@
+//! The file of a snapshot (`-e`): locked by one process, written beside its name and renamed, loaded once.
+//!
+//! A file is good for one start: whoever loads it removes it, so that what was loaded once and then deleted does not
+//! come back after a crash.
+//!
+//! Deliberately absent: a file that is written while the cache is in use.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, BufWriter, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{LoadError, SaveError};
+use super::format::{self, Loaded, MAGIC};
+use super::progress::{DeadlinePassed, Step};
+use crate::cache::{Cache, Config};
+use crate::clock::Now;
+
+/// Writes all live items to a file, which is there at once and whole; returns how many. `watch` may end it.
+///
+/// # Errors
+/// If it cannot be written, or not in time; then there is none.
+pub fn save(
+    cache: &Cache,
+    path: &Path,
+    now: Now,
+    watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<u64, SaveError> {
+    let (file, unfinished) = create(path, UNFINISHED)?;
+    let written = format::write(cache, BufWriter::new(file), now, watch);
+    let saved = written.and_then(|items| Ok(fs::rename(&unfinished, path).map(|()| items)?));
+    saved.map_err(|error| {
+        let _ = fs::remove_file(&unfinished);
+        match error {
+            SaveError::Io(error) => SaveError::Io(named(&error, path)),
+            SaveError::TimedOut => SaveError::TimedOut,
+        }
+    })
+}
+
+/// Makes sure that a file can be written there: better to know it at the start than at the end. Another process may
+/// write the file meanwhile.
+///
+/// # Errors
+/// If it cannot.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let (_, probed) = create(path, PROBE)?;
+    fs::remove_file(probed)
+}
+
+/// As [`probe`], and whether so many bytes find room there.
+///
+/// # Errors
+/// If they do not.
+pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
+    let (file, probed) = create(path, PROBE)?;
+    fs::remove_file(probed)?;
+    let folder = rustix::fs::fstatvfs(file)?;
+    let free = folder.f_bavail.saturating_mul(folder.f_frsize);
+    if bytes <= free {
+        return Ok(());
+    }
+    let why = format!("the items take {bytes} bytes, and {free} are free");
+    Err(named(&io::Error::new(io::ErrorKind::StorageFull, why), path))
+}
+
+/// A file beside that one, for its owner's eyes only, and its name.
+fn create(path: &Path, end: &str) -> io::Result<(File, PathBuf)> {
+    let name = beside(path, end);
+    // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
+    let _ = fs::remove_file(&name);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
+    Ok((file.map_err(|error| named(&error, path))?, name))
+}
+
+fn named(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+}
+
+/// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
+/// bring back what was deleted since. What one that was killed has written is thrown away.
+///
+/// # Errors
+/// If the other one does not end, or there can be no lock.
+#[expect(clippy::disallowed_methods, reason = "another process is waited for, before anybody is served")]
+pub fn lock(path: &Path) -> io::Result<File> {
+    let name = beside(path, LOCK);
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot lock {}: {error}", name.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(named)?;
+    for round in 0..LOCK_ROUNDS {
+        match file.try_lock() {
+            Ok(()) => {
+                let _ = fs::remove_file(beside(path, UNFINISHED));
+                return Ok(file);
+            }
+            Err(TryLockError::Error(error)) => return Err(named(error)),
+            Err(TryLockError::WouldBlock) if round == 0 => {
+                tracing::info!("waiting for the process that uses {}", path.display());
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        std::thread::sleep(LOCK_ROUND);
+    }
+    Err(named(io::Error::other("another process uses it")))
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// A file of ours that was found.
+pub struct OpenSnapshot {
+    bytes: u64,
+    file: BufReader<File>,
+    path: PathBuf,
+}
+
+impl OpenSnapshot {
+    /// # Errors
+    /// If there is none, or it is foreign or cannot be opened.
+    pub fn open(path: &Path) -> Result<OpenSnapshot, LoadError> {
+        // Nor does a pipe or a device hold items; to open one might never end.
+        let bytes = match fs::metadata(path)? {
+            found if !found.is_file() => return Err(LoadError::Foreign),
+            found if found.len() == 0 => return Err(LoadError::Missing),
+            found => found.len(),
+        };
+        let mut file = BufReader::new(File::open(path)?);
+        let mut magic = [0; MAGIC.len()];
+        if file.read_exact(&mut magic).is_err() || !format::is_known(&magic) {
+            return Err(LoadError::Foreign);
+        }
+        Ok(OpenSnapshot { bytes, file, path: path.to_owned() })
+    }
+
+    /// A cache with its items. `watch` may end it.
+    ///
+    /// # Errors
+    /// If the file is not fit to be loaded; nothing of it is.
+    pub fn load(
+        &mut self,
+        config: Config,
+        max_gap: Option<Duration>,
+        now: Now,
+        watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+    ) -> Result<(Cache, Loaded), LoadError> {
+        format::read(&mut self.file, self.bytes, config, max_gap, now, watch)
+    }
+
+    /// Removes it, fit or not, before anything of it can be deleted: it is good for one start. Until somebody is served it
+    /// is there for whoever is next.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_file(self.path)
+    }
+}
+
+/// Behind the file's name: while it is written, and what is locked.
+const UNFINISHED: &str = ".leasehold-new";
+const LOCK: &str = ".leasehold-lock";
+/// And while it is tried whether it could be.
+const PROBE: &str = ".leasehold-probe";
+/// For how long another process may take to write it.
+const LOCK_ROUNDS: u32 = 1_200;
+const LOCK_ROUND: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::hash::Hasher;
+
+    use siphasher::sip::SipHasher13;
+
+    use super::*;
+    use crate::cache::{Draft, Expiry, HOLDOFFS_MAX, Leased, Mode, Reason, Store};
+    use crate::clock::Clock;
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()))
+    }
+
+    fn set(cache: &Cache, key: &[u8], draft: Draft, now: Now) {
+        cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.peer(), now);
+    }
+
+    fn at_leisure(_: Step) -> Result<(), DeadlinePassed> {
+        Ok(())
+    }
+
+    /// As a server that begins.
+    fn load(
+        path: &Path,
+        config: Config,
+        max_gap: Option<Duration>,
+        now: Now,
+        watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+    ) -> Result<(Cache, Loaded), LoadError> {
+        let mut found = OpenSnapshot::open(path)?;
+        let loaded = found.load(config, max_gap, now, watch);
+        found.remove()?;
+        loaded
+    }
+
+    /// A delete that held its key off until the replicas had followed, and the versions of rows, were forgotten: for that time
+    /// stale values came in.
+    #[test]
+    fn what_kept_stale_values_out_still_does() {
+        let (old, clock, path) = kept("guards");
+        let (now, mut peer) = (clock.now(), old.peer());
+        let held = |cache: &Cache, key: &[u8], now| {
+            let key = cache.key(key).unwrap();
+            cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. }))
+        };
+        let newer = |cache: &Cache, version, now| {
+            let draft = Draft { version: Some(version), ..Draft::new("row") };
+            let key = cache.key(b"row").unwrap();
+            cache.store(&key, Mode::Set, draft, &mut cache.peer(), now)
+        };
+        old.delete(&old.key(b"gone").unwrap(), Some(now.after(Duration::from_secs(60))), &mut peer, now);
+        assert!(matches!(newer(&old, 5, now), Store::Stored { .. }));
+        assert_eq!(newer(&old, 4, now), Store::Outdated);
+        save(&old, &path, now, at_leisure).unwrap();
+
+        let next = Now { millis: 0, unix: now.unix + 10 };
+        let (cache, _) = load(&path, Config::default(), None, next, at_leisure).unwrap();
+        assert!(held(&cache, b"gone", next) && !held(&cache, b"other", next));
+        let (last, over) = (next.after(Duration::from_millis(49_999)), next.after(Duration::from_secs(52)));
+        let at = |millis| Now { millis, unix: next.unix + millis / 1000 };
+        assert!(held(&cache, b"gone", at(last)) && !held(&cache, b"gone", at(over)));
+        assert_eq!(newer(&cache, 4, next), Store::Outdated);
+        assert!(matches!(newer(&cache, 5, next), Store::Stored { .. }));
+    }
+
+    /// A client repeats the fill that a restart has cut off. The key was invalidated before, or may have been since.
+    #[test]
+    fn a_load_that_outlives_its_server_stores_nothing_stale() {
+        let (old, clock, path) = kept("misses");
+        let now = clock.now();
+        let missed = [&b"deleted"[..], b"kept"];
+        for key in missed {
+            let (mut reader, key) = (old.peer(), old.key(key).unwrap());
+            assert!(old.get(&key, &mut reader, now, |_| ()).is_none());
+        }
+        old.delete(&old.key(b"deleted").unwrap(), None, &mut old.peer(), now);
+        save(&old, &path, now, at_leisure).unwrap();
+
+        let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
+        let store = |key: &[u8], now| {
+            let key = cache.key(key).unwrap();
+            cache.store(&key, Mode::Set, Draft::new("old"), &mut cache.peer(), now)
+        };
+        let mut other = cache.peer();
+        for key in missed {
+            assert_eq!(store(key, now), Store::Refused(Reason::Closed));
+        }
+        assert!(matches!(store(b"never missed", now), Store::Stored { .. }));
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(store(b"deleted", clock.now()), Store::Refused(Reason::Late));
+        cache.delete(&cache.key(b"kept").unwrap(), None, &mut other, clock.now());
+        assert_eq!(store(b"kept", clock.now()), Store::Refused(Reason::Late));
+        assert!(matches!(store(b"deleted", clock.now()), Store::Stored { .. }), "one load, one refusal");
+    }
+
+    /// A snapshot of the version before says nothing of misses, so that any key may have been missed.
+    #[test]
+    fn the_former_format_is_read_and_closes_every_key_for_a_moment() {
+        let (old, clock, path) = kept("former");
+        save(&old, &path, clock.now(), at_leisure).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[..16].copy_from_slice(b"leasehold items4");
+        let summed = bytes.len() - 8;
+        let mut sum = SipHasher13::new();
+        sum.write(&bytes[..summed]);
+        bytes[summed..].copy_from_slice(&sum.finish().to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let (cache, loaded) = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap();
+        let (key, mut peer) = (cache.key(b"any").unwrap(), cache.peer());
+        let mut store = |now| cache.store(&key, Mode::Set, Draft::new("v"), &mut peer, now);
+        assert_eq!((loaded.items, store(clock.now())), (3, Store::Refused(Reason::Closed)));
+        clock.advance(Duration::from_secs(2));
+        assert!(matches!(store(clock.now()), Store::Stored { .. }));
+    }
+
+    #[test]
+    fn a_whole_part_that_is_held_off_holds_all_off() {
+        let (old, clock, path) = kept("all-guards");
+        let now = clock.now();
+        for n in 0..HOLDOFFS_MAX as u64 * 256 {
+            let key = n.to_le_bytes();
+            old.delete(&old.key(&key).unwrap(), Some(now.millis + 5_000), &mut old.peer(), now);
+        }
+        save(&old, &path, now, at_leisure).unwrap();
+        let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
+        let key = cache.key(b"any").unwrap();
+        assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. })));
+    }
+
+    /// Value, flags, unique and end of a key.
+    fn found(cache: &Cache, key: &[u8], now: Now) -> Option<(Vec<u8>, u32, u64, u64)> {
+        cache.peek(&cache.key(key).unwrap(), now, |value| {
+            (value.bytes.to_vec(), value.flags, value.unique, value.expiry.to_unix(now))
+        })
+    }
+
+    /// A cache as old as its clock, with a few items, and the file that it leaves.
+    fn kept(name: &str) -> (Cache, Clock, PathBuf) {
+        let (clock, cache) = (Clock::manual(), Cache::with_seed(Config::default(), [7; 32]));
+        clock.advance(Duration::from_secs(1_000));
+        let now = clock.now();
+        set(&cache, b"first", Draft { flags: 7, ..Draft::new("1") }, now);
+        set(&cache, b"any \0\xff", Draft { unique: Some(5), ..Draft::new(&[9; 300_000]) }, now);
+        let soon = Expiry::after(Duration::from_secs(60), now);
+        set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
+        set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
+        set(&cache, b"gone", Draft::new("3"), now);
+        cache.delete(&cache.key(b"gone").unwrap(), None, &mut cache.peer(), now);
+        let path = scratch(name);
+        assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
+        (cache, clock, path)
+    }
+
+    #[test]
+    fn items_come_back_as_they_were_and_end_when_they_would_have() {
+        let (old, clock, path) = kept("back");
+        // The next process's own time begins anew, thirty seconds later on the wall.
+        let now = Now { millis: 5, unix: clock.now().unix + 30 };
+        let (cache, kept) =
+            load(&path, Config::default(), Some(Duration::from_secs(30)), now, at_leisure).unwrap();
+        assert_eq!((kept.items, kept.gap), (3, Some(Duration::from_secs(30))));
+        for key in [&b"first"[..], b"any \0\xff", b"gone"] {
+            assert_eq!(found(&cache, key, now), found(&old, key, clock.now()));
+        }
+        let at = |seconds: u64| Now { millis: seconds * 1000, unix: now.unix + seconds };
+        assert!(found(&cache, b"soon", at(29)).is_some() && found(&cache, b"soon", at(32)).is_none());
+        assert!(cache.last_seq() == old.last_seq(), "what comes is newer than all that was");
+        let unique = found(&cache, b"first", now).unwrap().2;
+        let done = cache.store(
+            &cache.key(b"first").unwrap(),
+            Mode::Cas(unique),
+            Draft::new("3"),
+            &mut cache.peer(),
+            now,
+        );
+        assert!(
+            matches!(done, crate::cache::Store::Stored { .. }),
+            "a unique that was read before the restart"
+        );
+        assert!(!path.exists(), "it is good for one start");
+    }
+
+    #[test]
+    fn what_ends_in_the_gap_or_is_flushed_after_it_does_not_come_back() {
+        let (old, clock, path) = kept("gap");
+        old.flush_all(Some(clock.now().after(Duration::from_secs(100))), &mut old.peer(), clock.now());
+        save(&old, &path, clock.now(), at_leisure).unwrap();
+        let now = Now { millis: 0, unix: clock.now().unix + 61 };
+        let (cache, kept) = load(&path, Config::default(), None, now, at_leisure).unwrap();
+        assert_eq!((kept.items, found(&cache, b"soon", now)), (2, None));
+        assert!(found(&cache, b"first", now).is_some());
+        assert!(found(&cache, b"first", Now { millis: 39_000, unix: now.unix + 39 }).is_none());
+    }
+
+    #[test]
+    fn a_gap_that_is_too_long_or_unknown_is_refused_where_it_is_bounded() {
+        let minute = Duration::from_secs(60);
+        for (later, max, is_fit) in
+            [(60, Some(minute), true), (61, Some(minute), false), (9_999_999, None, true)]
+        {
+            let (_, clock, path) = kept("late");
+            let now = Now { millis: 0, unix: clock.now().unix + later };
+            assert_eq!(load(&path, Config::default(), max, now, at_leisure).is_ok(), is_fit, "{later} s");
+            assert!(!path.exists());
+        }
+        let (_, clock, path) = kept("early");
+        let before = Now { millis: 0, unix: clock.now().unix - 1 };
+        assert!(matches!(
+            load(&path, Config::default(), Some(minute), before, at_leisure),
+            Err(LoadError::TooOld(None))
+        ));
+    }
+
+    #[test]
+    fn what_takes_too_long_leaves_nothing() {
+        let (cache, clock, path) = kept("slow");
+        let until = |doing: &'static str| {
+            move |step: Step| if step.doing == doing { Err(DeadlinePassed) } else { Ok(()) }
+        };
+        for doing in ["checking items", "loading items"] {
+            save(&cache, &path, clock.now(), at_leisure).unwrap();
+            let loaded = load(&path, Config::default(), None, clock.now(), until(doing));
+            assert!(matches!(loaded, Err(LoadError::TimedOut)) && !path.exists(), "{doing}");
+        }
+        assert!(matches!(save(&cache, &path, clock.now(), until("writing items")), Err(SaveError::TimedOut)));
+        assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
+    }
+
+    /// A daemon that was started while its forerunner still wrote removed what that one had written: all items were lost.
+    #[test]
+    fn what_another_process_writes_stays_until_that_one_is_gone() {
+        let path = scratch("written");
+        let (_, unfinished) = create(&path, UNFINISHED).unwrap();
+        probe(&path).unwrap();
+        assert!(unfinished.exists());
+        lock(&path).unwrap();
+        assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
+        fs::remove_file(beside(&path, LOCK)).unwrap();
+    }
+
+    /// A process that was killed while it loaded had removed the file first: all items were lost.
+    #[test]
+    fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
+        let (_, clock, path) = kept("killed");
+        let watch = |_| {
+            assert!(path.exists());
+            Ok(())
+        };
+        load(&path, Config::default(), None, clock.now(), watch).unwrap();
+        assert!(!path.exists(), "before anything of it can be deleted");
+    }
+
+    #[test]
+    fn it_is_told_how_far_it_has_come() {
+        let (cache, clock, path) = kept("told");
+        let mut told = Vec::new();
+        let mut watch = |step: Step| {
+            told.push(step);
+            Ok(())
+        };
+        save(&cache, &path, clock.now(), &mut watch).unwrap();
+        load(&path, Config::default(), None, clock.now(), &mut watch).unwrap();
+        told.reverse();
+        told.dedup_by_key(|step| step.doing);
+        let ends: Vec<_> = told.iter().map(|step| (step.doing, step.done, step.total)).collect();
+        assert_eq!(ends, [("loading items", 0, 0), ("checking items", 0, 0), ("writing items", 3, 3)]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_wherever_the_damage_is() {
+        let (clock, cache, path) = (Clock::manual(), Cache::new(Config::default()), scratch("damaged"));
+        set(&cache, b"key", Draft::new("value"), clock.now());
+        save(&cache, &path, clock.now(), at_leisure).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let check = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            let error = load(&path, Config::default(), None, clock.now(), at_leisure)
+                .map(|(_, kept)| kept)
+                .expect_err(what);
+            let is_foreign = bytes.get(..MAGIC.len()) != Some(MAGIC);
+            assert_eq!(matches!(error, LoadError::Foreign), is_foreign, "{what}: {error:?}");
+            assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
+        };
+        for at in 1..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            check(&bytes, &format!("byte {at}"));
+            check(&whole[..at], &format!("the first {at}"));
+        }
+        fs::write(&path, b"").unwrap();
+        let empty = load(&path, Config::default(), None, clock.now(), at_leisure).map(|(_, kept)| kept);
+        assert!(matches!(empty, Err(LoadError::Missing)), "nobody's file");
+        check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(
+            load(&path, Config::default(), None, clock.now(), at_leisure),
+            Err(LoadError::Missing)
+        ));
+    }
+}

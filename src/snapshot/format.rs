@@ -1,0 +1,334 @@
+//! The format of a snapshot: bytes from items, and items from bytes. No file is touched here.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 16 | `leasehold items6` |
+//! | 8 | when it was written, in seconds since 1970 |
+//! | 8 | the last point of the void clock |
+//! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
+//! | 8 | what keys were hashed with |
+//! | guards | each begins with its kind (1); the table below |
+//! | 1 | 0, where a guard would begin |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
+//! | 1 | 0, where a key's length would be |
+//! | 8 | check sum of all that, by SipHash |
+//!
+//! | kind | guard | what follows |
+//! |---|---|---|
+//! | 1 | a key is held off | hash (8), end (8) |
+//! | 2 | every key is held off | end (8) |
+//! | 3 | version of a row, in the former format | length of the key (1), key, version (8), end (8) |
+//! | 4 | version of a row | hash of the key (8), version (8), end (8) |
+//! | 5 | a key was missed | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2) |
+//! | 6 | any key may have been missed | end (8) |
+//!
+//! The former format, `leasehold items4`, knows no misses: any key may have been missed.
+//!
+//! All numbers are little-endian, all times those of the wall clock.
+
+use std::hash::Hasher;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use super::error::{LoadError, SaveError};
+use super::progress::{DeadlinePassed, Step};
+use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
+use crate::clock::Now;
+
+/// What was in a file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Seconds since it was written; `None` if the wall clock stood later then than now.
+    pub gap: Option<Duration>,
+    /// Items loaded. Those whose time has passed, or that found no room, are not among them.
+    pub items: u64,
+}
+
+/// Writes the guards and all live items; returns how many items. `watch` may end it.
+pub(super) fn write(
+    cache: &Cache,
+    out: impl Write,
+    now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<u64, SaveError> {
+    let mut file = Checksummed::new(out);
+    let flush_unix =
+        cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
+    file.write_all(MAGIC)?;
+    let Former { hash_seed, last } = cache.former();
+    for number in [now.unix, last.number(), flush_unix, hash_seed] {
+        file.write_all(&number.to_le_bytes())?;
+    }
+    let mut piece = Vec::new();
+    cache.guards(now, |guard| write_guard(&mut piece, &guard, now));
+    piece.push(0);
+    let total = cache.counts().items;
+    let (mut items, mut next) = (0, Some(0));
+    while let Some(from) = next {
+        next = cache.list(from, now, |entry| {
+            write_item(&mut piece, &entry, now);
+            items += 1;
+        });
+        file.write_all(&piece)?;
+        piece.clear();
+        watch(Step { doing: "writing items", done: items, total, unit: "items" })?;
+    }
+    file.write_all(&[0])?;
+    let sum = file.sum.finish();
+    file.inner.write_all(&sum.to_le_bytes())?;
+    file.inner.flush()?;
+    Ok(items)
+}
+
+/// Ends are rounded up: nobody's stale value comes in for a part of a second.
+fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
+    let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
+    let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
+    match guard {
+        Guard::AllHeldOff { until } => {
+            piece.push(ALL_HELD_OFF);
+            piece.extend(end_ms(*until));
+        }
+        Guard::HeldOff { hash, until } => {
+            piece.push(HELD_OFF);
+            piece.extend(hash.to_le_bytes());
+            piece.extend(end_ms(*until));
+        }
+        Guard::Version { hash, until, version } => {
+            piece.push(VERSION);
+            piece.extend(hash.to_le_bytes());
+            piece.extend(version.to_le_bytes());
+            piece.extend(end(until.saturating_sub(now.seconds()).into()));
+        }
+        Guard::Missed { hash, until, lapsed, lapsed_old } => {
+            piece.push(MISSED);
+            piece.extend(hash.to_le_bytes());
+            piece.extend(end_ms(*until));
+            piece.extend(lapsed.to_le_bytes());
+            piece.extend(lapsed_old.to_le_bytes());
+        }
+        Guard::AllMissed { until } => {
+            piece.push(ALL_MISSED);
+            piece.extend(end_ms(*until));
+        }
+    }
+}
+
+fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
+    let value = entry.value;
+    piece.push(u8::try_from(entry.key.len()).expect("a key has at most 250 bytes"));
+    piece.extend(value.flags.to_le_bytes());
+    piece.extend(value.expiry.to_unix(now).to_le_bytes());
+    piece.extend(entry.as_of.number().to_le_bytes());
+    piece.extend(value.unique.to_le_bytes());
+    piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
+    piece.extend(entry.key);
+    for tag in value.tags {
+        piece.push(u8::try_from(tag.len()).expect("a tag has at most 250 bytes"));
+        piece.extend(tag);
+    }
+    piece.push(0);
+    piece.extend(value.bytes);
+}
+
+/// A cache with the items of a file of so many bytes.
+pub(super) fn read(
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+    config: Config,
+    max_gap: Option<Duration>,
+    now: Now,
+    mut watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<(Cache, Loaded), LoadError> {
+    verify(file, bytes, &mut watch)?;
+    file.seek(SeekFrom::Start(0))?;
+    let is_former = array(file)? == *FORMER_MAGIC;
+    let [saved_unix, last, flush_unix, hash_seed] =
+        [number(file)?, number(file)?, number(file)?, number(file)?];
+    let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
+    if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
+        return Err(LoadError::TooOld(gap));
+    }
+    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
+    while read_guard(file, &cache, now)? {}
+    if is_former {
+        cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
+    }
+    let (mut items, mut done) = (0, 0);
+    while let Some(read) = read_item(file, &cache, now, &mut items)? {
+        done += read;
+        if done % WATCH_EVERY < read {
+            watch(megabytes("loading items", done, bytes))?;
+        }
+    }
+    watch(megabytes("loading items", bytes, bytes))?;
+    if flush_unix > 0 {
+        let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
+        let mut peer = cache.peer();
+        cache.flush_all(Some(due), &mut peer, now);
+        cache.leave(&mut peer, now);
+    }
+    Ok((cache, Loaded { gap, items }))
+}
+
+/// Reads the whole file once, and believes its check sum alone.
+fn verify(
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+    watch: &mut impl FnMut(Step) -> Result<(), DeadlinePassed>,
+) -> Result<(), LoadError> {
+    file.seek(SeekFrom::Start(0))?;
+    let summed = bytes.saturating_sub(SUM_BYTES);
+    let (mut sum, mut done) = (Checksummed::new(io::sink()), 0);
+    while done < summed {
+        let piece = WATCH_EVERY.min(summed - done);
+        done += io::copy(&mut file.by_ref().take(piece), &mut sum)?;
+        watch(megabytes("checking items", done, bytes))?;
+    }
+    let is_right = number(file)? == sum.sum.finish();
+    is_right.then_some(()).ok_or(LoadError::Damaged)
+}
+
+fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
+    Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
+}
+
+/// Brings one guard back; `false` behind the last one.
+fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, LoadError> {
+    let [kind] = array(file)?;
+    let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
+    let mut bytes = [0; KEY_BYTES_MAX];
+    let guard = match kind {
+        0 => return Ok(false),
+        ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
+        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
+        VERSION | VERSION_OF_KEY => {
+            let hash = match kind {
+                VERSION => number(file)?,
+                _ => cache.key(read_key(file, &mut bytes)?).ok_or(LoadError::Damaged)?.hash(),
+            };
+            let (version, left) = (number(file)?, left(number(file)?).as_secs());
+            let until = u64::from(now.seconds()) + left;
+            Guard::Version { hash, until: u32::try_from(until).unwrap_or(u32::MAX), version }
+        }
+        MISSED => Guard::Missed {
+            hash: number(file)?,
+            until: now.after(left(number(file)?)),
+            lapsed: u16::from_le_bytes(array(file)?),
+            lapsed_old: u16::from_le_bytes(array(file)?),
+        },
+        ALL_MISSED => Guard::AllMissed { until: now.after(left(number(file)?)) },
+        _ => return Err(LoadError::Damaged),
+    };
+    cache.guard(guard, now);
+    Ok(true)
+}
+
+/// A key behind its length.
+fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], LoadError> {
+    let [length] = array(file)?;
+    let key = bytes.get_mut(..length.into()).ok_or(LoadError::Damaged)?;
+    file.read_exact(key)?;
+    Ok(key)
+}
+
+/// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
+fn read_item(
+    file: &mut impl Read,
+    cache: &Cache,
+    now: Now,
+    items: &mut u64,
+) -> Result<Option<u64>, LoadError> {
+    let [key_bytes] = array(file)?;
+    if key_bytes == 0 {
+        return Ok(None);
+    }
+    let flags = u32::from_le_bytes(array(file)?);
+    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
+    let value_bytes = u32::from_le_bytes(array(file)?) as usize;
+    let mut key = [0; KEY_BYTES_MAX];
+    let key = key.get_mut(..key_bytes.into()).ok_or(LoadError::Damaged)?;
+    file.read_exact(key)?;
+    let tags = read_tags(file)?;
+    let mut value = vec![0; value_bytes];
+    file.read_exact(&mut value)?;
+    let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
+    let (key, as_of) = cache.key(key).zip(as_of).ok_or(LoadError::Damaged)?;
+    let chosen = Some(unique).filter(|unique| *unique != as_of.number());
+    let draft = Draft::until(value.into(), flags, exptime, now).map(|draft| Draft {
+        tags: tags.tags(),
+        unique: chosen,
+        ..draft
+    });
+    *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
+    Ok(Some(ITEM_BYTES + u64::from(key_bytes) + value_bytes as u64))
+}
+
+/// Tags, each behind its length, up to a length of 0.
+fn read_tags(file: &mut impl Read) -> Result<TagList, LoadError> {
+    let mut tags = Vec::new();
+    while let [bytes @ 1..=u8::MAX] = array(file)? {
+        let mut tag = vec![0; bytes.into()];
+        file.read_exact(&mut tag)?;
+        tags.push(tag);
+    }
+    TagList::new(tags.iter().map(Vec::as_slice)).ok_or(LoadError::Damaged)
+}
+
+fn number(file: &mut impl Read) -> io::Result<u64> {
+    array(file).map(u64::from_le_bytes)
+}
+
+fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A writer, and the check sum of what was written.
+struct Checksummed<W> {
+    inner: W,
+    sum: SipHasher13,
+}
+
+impl<W> Checksummed<W> {
+    fn new(inner: W) -> Self {
+        Checksummed { inner, sum: SipHasher13::new() }
+    }
+}
+
+impl<W: Write> Write for Checksummed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sum.write(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Whether a file begins like a snapshot that can be read.
+pub(super) fn is_known(magic: &[u8; 16]) -> bool {
+    [MAGIC, FORMER_MAGIC].contains(&magic)
+}
+
+pub(super) const MAGIC: &[u8; 16] = b"leasehold items6";
+const FORMER_MAGIC: &[u8; 16] = b"leasehold items4";
+/// How long a load takes at most that began before a snapshot of the former format was written.
+const LOAD_TIME: Duration = Duration::from_secs(1);
+/// What guards begin with.
+const HELD_OFF: u8 = 1;
+const ALL_HELD_OFF: u8 = 2;
+const VERSION_OF_KEY: u8 = 3;
+const VERSION: u8 = 4;
+const MISSED: u8 = 5;
+const ALL_MISSED: u8 = 6;
+const SUM_BYTES: u64 = 8;
+/// What an item takes beside its key, tags and value.
+const ITEM_BYTES: u64 = 34;
+/// Bytes between two looks at how long it takes.
+const WATCH_EVERY: u64 = 1 << 20;

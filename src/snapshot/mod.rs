@@ -1,0 +1,11 @@
+//! Snapshots: the items of a cache in a file, from one process to the next (`-e`).
+
+mod boot;
+mod error;
+mod file;
+mod format;
+mod progress;
+
+pub use self::boot::Boot;
+pub(crate) use self::boot::SnapshotFile;
+pub use self::file::probe;

@@ -1,0 +1,175 @@
+//! The transcripts of our documents, played against a real memcached: each agrees, or says behind its fence why not.
+//!
+//! Skipped are those that speak of leases and the rest that memcached does not have, those that move the clock, and
+//! those that watch: these lines come when memcached's log thread has the time. An older memcached than the one that we
+//! answer like is spared what is marked as newer. Without any the test says `skipped`.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::memcached::{Memcached, PATIENCE};
+use crate::support::transcript::player::{self, Stage};
+use crate::support::transcript::{Elsewhere, Event, Transcript, transcripts};
+
+/// A memcached of its own for a transcript.
+struct Real {
+    memcached: Memcached,
+    /// What is asked behind everything that is sent, and how the answer begins: so it is known to be complete.
+    mark: (&'static str, &'static str),
+    patience: Duration,
+}
+
+struct Connection {
+    is_closed: bool,
+    stream: TcpStream,
+}
+
+impl Real {
+    fn start(transcript: &Transcript) -> Real {
+        let says = |verb: &str| sent(transcript).any(|line| line.starts_with(verb));
+        let machinery = if says("lru") { "-o lru_crawler,lru_maintainer" } else { "" };
+        let memcached = Memcached::start(&format!("{} {machinery}", transcript.flags));
+        let memcached = memcached.expect("it has been started before");
+        let mark = if says("version") { ("mn", "MN") } else { ("version", "VERSION ") };
+        // Where it is known to differ it may wait for more, and take the mark for that.
+        let patience = match transcript.elsewhere {
+            Elsewhere::Differs(_) => IMPATIENCE,
+            Elsewhere::Alike | Elsewhere::Newer => PATIENCE,
+        };
+        let mut real = Real { memcached, mark, patience };
+        // A name in a transcript stands for a number above 1, and the first unique is none.
+        let mut first = real.connect();
+        real.talk(&mut first, b"set first 0 -1 0\r\n\r\n");
+        real
+    }
+}
+
+impl Stage for Real {
+    type Connection = Connection;
+
+    fn describe(&self) -> String {
+        "by memcached".to_owned()
+    }
+
+    fn advance(&mut self, _span: Duration) {
+        unreachable!("it is not played if it moves the clock")
+    }
+
+    fn connect(&mut self) -> Connection {
+        let stream = self.memcached.connect();
+        stream.set_read_timeout(Some(self.patience)).expect("a timeout is legal");
+        Connection { is_closed: false, stream }
+    }
+
+    fn talk(&mut self, connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
+        // A line that is not finished has no answer yet.
+        let is_whole = bytes.ends_with(b"\n");
+        let mark = if is_whole { format!("{}\r\n", self.mark.0) } else { String::new() };
+        // Who has hung up is found out by listening.
+        let _ = connection.stream.write_all(&[bytes, mark.as_bytes()].concat());
+        if is_whole { connection.hear_up_to(self.mark.1) } else { Vec::new() }
+    }
+
+    fn is_closed(&self, connection: &Connection) -> bool {
+        connection.is_closed
+    }
+
+    fn hang_up(&mut self, _connection: Connection) {}
+}
+
+impl Connection {
+    /// All that is heard before a last line that begins so, or until nothing more comes.
+    fn hear_up_to(&mut self, mark: &str) -> Vec<u8> {
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while !self.is_closed {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.is_closed = true,
+                Ok(count) => heard.extend(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_closed = true,
+                Err(_) => break,
+            }
+            if let Some(start) =
+                last_line(&heard).filter(|start| heard[*start..].starts_with(mark.as_bytes()))
+            {
+                heard.truncate(start);
+                break;
+            }
+        }
+        heard
+    }
+}
+
+/// Where the last line begins, if it has an end.
+fn last_line(heard: &[u8]) -> Option<usize> {
+    let before = heard.strip_suffix(b"\r\n")?;
+    Some(before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
+}
+
+fn sent(transcript: &Transcript) -> impl Iterator<Item = &str> {
+    transcript.steps.iter().filter_map(|step| match &step.event {
+        Event::Sent { text, .. } => Some(text.as_str()),
+        Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Heard { .. } => None,
+    })
+}
+
+/// Whether it can be played to a memcached at all.
+fn is_playable(transcript: &Transcript) -> bool {
+    let is_ours = |line: &str| OURS.iter().any(|verb| line.starts_with(verb));
+    let moves_clock = transcript.steps.iter().any(|step| matches!(step.event, Event::Advance(_)));
+    // `-I` bounds something else there, and needs more flags.
+    let has_our_flags = ["--", "-I"].iter().any(|flag| transcript.flags.contains(flag));
+    !moves_clock && !has_our_flags && !sent(transcript).any(is_ours)
+}
+
+#[test]
+fn memcached_plays_the_scripts_alike() {
+    let Some(memcached) = Memcached::start("") else {
+        return println!("skipped: no memcached is installed");
+    };
+    let is_older = !memcached.is_1_6_45();
+    let all = documents().into_iter().flat_map(|path| {
+        let text = fs::read_to_string(&path).expect("a document is text");
+        transcripts(&path.file_name().expect("a file has a name").to_string_lossy(), &text)
+    });
+    let is_spared = |transcript: &Transcript| is_older && transcript.elsewhere == Elsewhere::Newer;
+    let played = all.filter(|transcript| is_playable(transcript) && !is_spared(transcript));
+    let complaints: Vec<String> = played.filter_map(|transcript| complaint(&transcript)).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// What is wrong with a transcript, or with what stands behind its fence.
+fn complaint(transcript: &Transcript) -> Option<String> {
+    match (player::play(transcript, Real::start(transcript)), &transcript.elsewhere) {
+        (Ok(()), Elsewhere::Differs(why)) => {
+            Some(format!("{}:{}: memcached answers alike, though {why}", transcript.file, transcript.line))
+        }
+        (Err(why), Elsewhere::Alike | Elsewhere::Newer) => Some(why),
+        (Ok(()), Elsewhere::Alike | Elsewhere::Newer) | (Err(_), Elsewhere::Differs(_)) => None,
+    }
+}
+
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = fs::read_dir(root.join("tests/scripts")).expect("the scripts are here");
+    let mut paths: Vec<PathBuf> = scripts.map(|entry| entry.expect("it can be listed").path()).collect();
+    paths.sort();
+    paths.push(root.join("protocol.md"));
+    paths
+}
+
+/// Verbs that no memcached has, and one whose answers come later.
+const OURS: [&str; 9] = [
+    "lease-",
+    "metaget",
+    "invalidate",
+    "stats leases",
+    "stats memory",
+    "stats mrc",
+    "stats policies",
+    "stats ratio",
+    "watch",
+];
+const IMPATIENCE: Duration = Duration::from_millis(100);

@@ -1,0 +1,9 @@
+//! The cache alone, on a clock that only moves by hand: laws, histories and the specification that judges them.
+
+mod cache;
+mod forgetful;
+mod inspect;
+mod lease_model;
+mod specification;
+#[path = "../support/mod.rs"]
+mod support;

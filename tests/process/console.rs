@@ -1,0 +1,488 @@
+//! `leasehold cli` and `leasehold top` as programs, against a server that runs.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use crate::support::memcached;
+use crate::support::served;
+use crate::support::served::{scratch, start};
+use leasehold::server::Server;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// What a program has said.
+#[derive(Debug)]
+struct Told {
+    code: i32,
+    errors: String,
+    text: String,
+}
+
+fn told(program: &str, arguments: &[&str], input: &[u8]) -> Told {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // Whoever does not read it may have ended already.
+    let _ = child.stdin.take().expect("it is piped").write_all(input);
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("it is text");
+    Told {
+        code: output.status.code().expect("by itself"),
+        errors: text(output.stderr),
+        text: text(output.stdout),
+    }
+}
+
+/// Asks one thing, and checks what is said and the exit code.
+#[track_caller]
+fn check(server: &Server, words: &[&str], expected: &str, code: i32) {
+    let address = server.address().to_string();
+    let told = told("cli", &[&[&address[..]], words].concat(), b"<page>");
+    assert_eq!((&told.text[..], told.code, &told.errors[..]), (expected, code, ""), "{words:?}");
+}
+
+/// Plays a script, and checks likewise.
+#[track_caller]
+fn play(server: &Server, script: &str, expected: &str, code: i32) {
+    let told = told("cli", &[&server.address().to_string()], script.as_bytes());
+    assert_eq!((&told.text[..], told.code), (expected, code), "{script}: {}", told.errors);
+}
+
+#[test]
+fn a_command_is_asked_and_its_exit_code_tells() {
+    let server = start("");
+    check(&server, &["set", "k", "0", "60", "hello world"], "STORED\n", 0);
+    check(&server, &["get", "k"], "hello world\n", 0);
+    check(&server, &["get", "k", "nothing"], "hello world\n", 1);
+    check(&server, &["get", "nothing"], "", 1);
+    check(&server, &["add", "k", "0", "0", "12"], "NOT_STORED\n", 1);
+    check(&server, &["set", "n", "0", "0", "12"], "STORED\n", 0);
+    check(&server, &["incr", "n", "1"], "13\n", 0);
+    check(&server, &["set", "page", "0", "-1", "-"], "STORED\n", 0);
+    check(&server, &["set", "page", "0", "0", "-"], "STORED\n", 0);
+    check(&server, &["get", "page"], "<page>\n", 0);
+    check(&server, &["delete", "k", "noreply"], "", 0);
+    check(&server, &["delete", "k"], "NOT_FOUND\n", 1);
+    check(&server, &["invalidate", "prefix", "product:"], "INVALIDATED 1\n", 0);
+    check(&server, &["nonsense"], "ERROR\n", 2);
+    check(&server, &["quit"], "", 0);
+    check(&server, &["stats", "nonsense"], "ERROR\n", 2);
+    server.stop();
+}
+
+#[test]
+fn what_cannot_be_asked_is_told() {
+    let server = start("");
+    let address = server.address().to_string();
+    let complains = |arguments: &[&str], why: &str| {
+        let told = told("cli", arguments, b"");
+        assert!(told.code == 2 && told.text.is_empty() && told.errors.contains(why), "{told:?}");
+    };
+    complains(&[&address, "set", "k", "0", "0"], "set <key> <flags> <exptime> <value>");
+    complains(&[&address, "set", "k", "0", "60", "hello", "world"], "set <key> <flags> <exptime> <value>");
+    complains(&[&address, "get", "a\r\nflush_all"], "only a value");
+    complains(&["--user", "ann", "get", "a"], "--password-file");
+    complains(&["--ca", "/nowhere/ca.pem", "get", "a"], "/nowhere/ca.pem");
+    complains(&["nowhere:port", "get", "a"], "host:port");
+    server.stop();
+    complains(&[&address, "get", "a"], "no connection");
+}
+
+#[test]
+fn scripts_are_played_to_the_end() {
+    let server = start("");
+    play(
+        &server,
+        "set a 0 0 5\nEND\r\n\nset b 0 0 \"b\"\r\n\nget a\nget b\n",
+        "STORED\nSTORED\nEND\r\n\nb\n",
+        0,
+    );
+    play(&server, "get nothing\nget b", "b\n", 1);
+    play(&server, "nonsense\nget b\nquit\nget a\n", "ERROR\nb\n", 2);
+    play(&server, "ms m \"x\" q\nmg m v q\nmg nothing v q\nset a 0 0 0\n\nget a\n", "VA 1\nx\nSTORED\n\n", 0);
+    // What follows could be anything.
+    play(&server, "set a 0 0 3\nfour\nflush_all\n", "", 2);
+    play(&server, "get a\nset a\nflush_all\n", "\n", 2);
+    server.stop();
+}
+
+#[test]
+fn json_is_one_object_an_answer() {
+    let server = start("");
+    let script = "set a 7 0 \"hi\"\nget a b\nlease-get b\nstats leases\nmn\n";
+    let told = told("cli", &[&server.address().to_string(), "--json"], script.as_bytes());
+    let answers: Vec<Value> = told.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((told.code, answers.len()), (1, 5), "{told:?}");
+    assert_eq!(answers[0], json!({"command": "set a 7 0 2", "status": "STORED"}));
+    let values = json!([{"key": "a", "flags": 7, "bytes": 2, "value": "hi"}]);
+    assert_eq!(answers[1], json!({"command": "get a b", "status": "END", "values": values}));
+    assert_eq!(answers[2]["values"][0]["lease"], "granted");
+    assert!(answers[2]["values"][0]["token"].as_str().unwrap().parse::<u64>().unwrap() > 1);
+    assert_eq!(answers[3]["stats"]["lease_granted"], 1);
+    assert_eq!(answers[4], json!({"command": "mn", "status": "MN"}));
+    server.stop();
+}
+
+#[test]
+fn users_are_let_in_by_a_file() {
+    let [users, right, wrong] = ["console-users", "console-right", "console-wrong"].map(scratch);
+    fs::write(&users, "ann:secret\n").unwrap();
+    fs::write(&right, "secret\n").unwrap();
+    fs::write(&wrong, "guess").unwrap();
+    let server = start(&format!("-Y {}", users.display()));
+    let address = server.address().to_string();
+    let ask = |file: &std::path::Path| {
+        let file = file.display().to_string();
+        told("cli", &[&address, "--user", "ann", "--password-file", &file, "mn"], b"")
+    };
+    assert_eq!(ask(&right).text, "MN\n");
+    let refused = ask(&wrong);
+    assert_eq!(refused.code, 2);
+    assert_eq!(refused.errors, "leasehold cli: not let in: CLIENT_ERROR authentication failure\n");
+    check(&server, &["mn"], "CLIENT_ERROR unauthenticated\n", 2);
+    // It had printed a table of nothing, as if all were well.
+    for form in ["--once", "--json"] {
+        let refused = told("top", &[&address, "--interval", "0.1", form], b"");
+        assert_eq!((refused.code, &refused.text[..]), (2, ""));
+        assert_eq!(refused.errors, "leasehold top: not let in: CLIENT_ERROR unauthenticated\n");
+    }
+    server.stop();
+    [users, right, wrong].iter().for_each(|file| fs::remove_file(file).unwrap());
+}
+
+#[test]
+fn sockets_have_paths() {
+    let socket = scratch("console-socket");
+    let mut process = served::Process::start(&format!("-s {}", socket.display()));
+    process.logged("listening on");
+    let told = told("cli", &[&socket.display().to_string(), "mn"], b"");
+    assert_eq!((&told.text[..], told.code), ("MN\n", 0), "{}", told.errors);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    fs::remove_file(socket).unwrap();
+}
+
+#[test]
+fn a_server_that_hangs_up_is_told_of() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 7]).unwrap();
+        drop(stream);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"VALUE a 0 many\r\n").unwrap();
+        stream.read_exact(&mut [0; 7]).unwrap();
+    });
+    let closed = told("cli", &[&address, "get", "a"], b"");
+    assert!(closed.code == 2 && closed.errors.contains("hung up before it answered"), "{closed:?}");
+    assert!(closed.errors.contains("whether it was done is not known"), "{closed:?}");
+    let garbled = told("cli", &[&address, "get", "a"], b"");
+    assert!(garbled.code == 2 && garbled.errors.contains("does not speak"), "{garbled:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn top_prints_two_looks_where_there_is_no_terminal() {
+    let server = start("");
+    check(&server, &["set", "k", "0", "0", "v"], "STORED\n", 0);
+    let address = server.address().to_string();
+    let table = told("top", &[&address, "--interval", "0.1"], b"");
+    assert_eq!(table.code, 0, "{}", table.errors);
+    assert!(
+        table.text.starts_with(&format!("{address}  leasehold {}, up ", env!("CARGO_PKG_VERSION"))),
+        "{}",
+        table.text
+    );
+    let line = |name: &str| table.text.lines().find(|line| line.starts_with(name)).expect(name);
+    assert_eq!(
+        line("traffic stores").split_whitespace().collect::<Vec<_>>(),
+        ["traffic", "stores", "0", "1"]
+    );
+    assert!(
+        line("leases stale not served").ends_with(" 0") && line("server memory limit").ends_with("64 MiB")
+    );
+
+    let json = told("top", &[&address, "--interval", "0.1", "--json"], b"");
+    let json: Value = serde_json::from_str(&json.text).unwrap();
+    assert_eq!(json["figures"]["stores"], json!({"per_second": 0.0, "total": 1}));
+    assert!(json["seconds"].as_f64().unwrap() >= 0.1);
+    server.stop();
+    let gone = told("top", &[&address], b"");
+    assert!(gone.code == 2 && gone.errors.starts_with("leasehold top: no connection: "), "{gone:?}");
+    for interval in ["0", "nan", "1e300", "soon"] {
+        let told = told("top", &["--interval", interval], b"");
+        assert!(told.code == 2 && told.errors.contains("a number from 0.1 to 86400"), "{told:?}");
+    }
+}
+
+/// What it does not tell is left out.
+#[test]
+fn memcached_will_do() {
+    let Some(mut memcached) = memcached::Memcached::start("") else { return };
+    let address = memcached.connect().peer_addr().unwrap().to_string();
+    let asked = |words: &[&str]| told("cli", &[&[&address[..]], words].concat(), b"").text;
+    assert_eq!(asked(&["set", "k", "0", "0", "v"]), "STORED\n");
+    assert_eq!(asked(&["get", "k"]), "v\n");
+    assert_eq!(asked(&["lease-get", "k"]), "ERROR\n");
+    let table = told("top", &[&address, "--interval", "0.1"], b"").text;
+    assert!(table.starts_with(&format!("{address}  memcached 1.")), "{table}");
+    assert!(table.contains("traffic stores") && !table.contains("leases"), "{table}");
+}
+
+#[test]
+fn a_reader_may_have_enough() {
+    let server = start("");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+        .args(["cli", &server.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    child.stdin.take().expect("it is piped").write_all(b"stats\n").expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+    server.stop();
+}
+
+/// The examples in docs/terminal.md: what a shell shows behind `$`.
+#[test]
+fn the_documents_examples_are_true() {
+    let server = start("");
+    let programs = format!("{} cli {}", env!("CARGO_BIN_EXE_leasehold"), server.address());
+    let text = include_str!("../../docs/terminal.md");
+    let blocks = text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let mut played = 0;
+    for example in blocks.flat_map(|block| block.split("$ ").skip(1)) {
+        let (line, expected) = example.split_once('\n').expect("a line");
+        let line = line.replace("leasehold cli", &programs);
+        let output = Command::new("sh").args(["-c", &line]).output().expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{line}");
+        played += 1;
+    }
+    assert!(played >= 8, "{played}");
+    server.stop();
+}
+
+#[test]
+fn a_conversation_at_a_terminal() {
+    let server = start("");
+    let address = server.address();
+    let state = scratch("console-state");
+    let mut terminal =
+        Terminal::start(&format!("cli {address}"), &[("XDG_STATE_HOME", &state.display().to_string())]);
+    let prompt = format!("{address}> ");
+    terminal.shows(&prompt);
+    terminal.types("set page:1 0 60 \"{\\\"a\\\":[1]}\"\r");
+    terminal.shows("STORED");
+    // The key is known now, and so are the commands.
+    terminal.shows(&prompt);
+    terminal.types("get pa\t\r");
+    terminal.shows("{\r\n  \"a\": [\r\n    1\r\n  ]\r\n}\r\n");
+    terminal.types("set two 0 0 7\r");
+    terminal.shows("value> ");
+    terminal.types("one\r");
+    terminal.shows("value> ");
+    terminal.types("two\r");
+    terminal.shows("STORED");
+    terminal.types("lease-get user:7\r");
+    terminal.shows("yours to load, then lease-set user:7");
+    terminal.types("watch mutations\r");
+    terminal.shows("OK");
+    check(&server, &["set", "seen", "0", "0", "v"], "STORED\n", 0);
+    terminal.shows("key=seen status=stored");
+    terminal.signal(Signal::SIGINT);
+    terminal.shows("cancelled");
+    terminal.shows(&prompt);
+    terminal.types("help touch\r");
+    terminal.shows("give a new expiry time");
+    terminal.types("set page:1 0 60\r");
+    terminal.shows("the value in quotes, or its length");
+    // Ctrl-C gives the line up; until a prompt is there, it would be the line discipline's.
+    terminal.shows(&prompt);
+    terminal.types("get nonsense\x03");
+    terminal.shows(LEFT_LINE);
+    terminal.shows(&prompt);
+    terminal.types("mn\r");
+    terminal.shows("MN");
+    terminal.shows(&prompt);
+    // Ctrl-D leaves.
+    terminal.types("\x04");
+    assert_eq!(terminal.exit_code(), 0);
+    let history = fs::read_to_string(state.join("leasehold/history")).unwrap();
+    let lines: Vec<_> = history.lines().collect();
+    let typed =
+        ["set page:1 0 60 \"\"", "get page:1", "set two 0 0 7", "lease-get user:7", "watch mutations", "mn"];
+    assert_eq!(lines, typed);
+    fs::remove_dir_all(state).unwrap();
+    server.stop();
+}
+
+/// The shell behind it was left without an echo.
+#[test]
+fn who_is_told_to_go_leaves_the_terminal_as_it_was() {
+    let server = start("");
+    let state = scratch("console-told").display().to_string();
+    let line = format!("cli {}", server.address());
+    let mut terminal = Terminal::start(&line, &[("XDG_STATE_HOME", &state)]);
+    terminal.shows("> ");
+    terminal.types("z");
+    terminal.shows("z");
+    assert!(!terminal.echoes(), "the editor does it");
+    terminal.signal(Signal::SIGTERM);
+    assert_eq!(terminal.exit_code(), 143);
+    assert!(terminal.echoes());
+    server.stop();
+}
+
+#[test]
+fn a_server_that_comes_back_is_called_again() {
+    let mut first = served::Process::start("-p -1");
+    let address = first.address();
+    let state = scratch("console-again").display().to_string();
+    let mut terminal = Terminal::start(&format!("cli {address}"), &[("XDG_STATE_HOME", &state)]);
+    terminal.types("mn\r");
+    terminal.shows("MN");
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.exit_code(), 0);
+    terminal.types("get a\r");
+    terminal.shows("no connection");
+    let mut second = served::Process::start(&format!("-p {}", address.port()));
+    second.logged("listening on");
+    terminal.types("get a\r");
+    terminal.shows("no value");
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.exit_code(), 0);
+    let mut third = served::Process::start(&format!("-p {}", address.port()));
+    third.logged("listening on");
+    terminal.types("get a\r");
+    terminal.shows("the server had hung up; connected again");
+    terminal.shows("no value");
+    terminal.types("quit\r");
+    assert_eq!(terminal.exit_code(), 0);
+    fs::remove_dir_all(state).unwrap();
+}
+
+#[test]
+fn top_is_watched_at_a_terminal() {
+    let server = start("");
+    let address = server.address();
+    let start = || Terminal::start(&format!("top {address} --interval 0.1"), &[]);
+    let mut terminal = start();
+    terminal.shows(ENTER);
+    terminal.shows("stale");
+    terminal.types("\t");
+    terminal.shows("no policies");
+    terminal.types("p");
+    terminal.shows("paused");
+    terminal.types("q");
+    terminal.shows(LEAVE);
+    assert_eq!(terminal.exit_code(), 0);
+
+    let mut terminal = start();
+    terminal.shows("stale");
+    server.stop();
+    terminal.shows("trying");
+    terminal.signal(Signal::SIGTERM);
+    terminal.shows(LEAVE);
+    assert_eq!(terminal.exit_code(), 0);
+}
+
+/// What a terminal hears when a program takes all of it, and when it gives it back.
+/// A line was taken or given up (the end of bracketed paste).
+const LEFT_LINE: &str = "\x1b[?2004l";
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// A program at a terminal of 80 by 24.
+struct Terminal {
+    child: Child,
+    master: File,
+    /// What it has shown and nobody has asked for yet.
+    shown: String,
+}
+
+impl Terminal {
+    fn start(line: &str, environment: &[(&str, &str)]) -> Terminal {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).expect("there are terminals");
+        let end = || Stdio::from(pty.slave.try_clone().expect("it is open"));
+        let child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
+            .args(line.split_whitespace())
+            .env("TERM", "xterm")
+            .envs(environment.iter().copied())
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .expect("the binary starts");
+        Terminal { child, master: File::from(pty.master), shown: String::new() }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("somebody listens");
+    }
+
+    /// Reads until it shows `text`, and forgets all up to its end.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        while !self.shown.contains(text) {
+            assert!(self.read(), "it does not show {text:?}, but {:?}", self.shown);
+        }
+        let end = self.shown.find(text).expect("it is there") + text.len();
+        self.shown.drain(..end);
+    }
+
+    /// Waits for what it shows next; `false` if it has ended.
+    #[track_caller]
+    fn read(&mut self) -> bool {
+        let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(served::PATIENCE).expect("it is short");
+        assert!(
+            poll(&mut ready, patience).expect("it can be waited for") > 0,
+            "nothing after {:?}",
+            self.shown
+        );
+        let mut bytes = [0; 4096];
+        let read = self.master.read(&mut bytes).unwrap_or(0);
+        self.shown += &String::from_utf8_lossy(&bytes[..read]);
+        read > 0
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.master).expect("it is a terminal").local_flags.contains(LocalFlags::ECHO)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it runs");
+    }
+
+    #[track_caller]
+    fn exit_code(&mut self) -> i32 {
+        while self.read() {}
+        self.child.wait().expect("it is ours").code().expect("it ended by itself")
+    }
+}
+
+/// Also where a test fails before it has ended.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

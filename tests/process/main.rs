@@ -1,0 +1,10 @@
+//! The programs as programs: flags, signals, files, terminals, systemd, and what is packaged.
+
+mod bench;
+mod console;
+mod handover;
+mod packaging;
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+mod systemd;

@@ -1,0 +1,405 @@
+//! The server as a process: its flags, its signals, its files and its end.
+
+use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::served::{Client, Process, eventually, scratch, start};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[test]
+fn sigterm_and_sigint_end_it_well_whatever_clients_do() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let pid_file = scratch("pid");
+        let mut process = Process::start(&format!("-p -1 -P {}", pid_file.display()));
+        let address = process.address();
+        let (mut idle, mut deaf) = (Client::connect(address), Client::connect(address));
+        idle.check("set k 0 0 1\r\nv", &["STORED"]);
+        deaf.check(&format!("set big 0 0 500000\r\n{}", "v".repeat(500_000)), &["STORED"]);
+        deaf.send("get big\r\n".repeat(1_000).as_bytes());
+        let pid: u32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+        assert_eq!(pid, process.child.id());
+
+        process.signal(signal);
+        idle.is_closed();
+        assert_eq!(process.exit_code(), 0);
+        assert!(!pid_file.exists());
+    }
+}
+
+#[test]
+fn shutdown_works_where_it_is_allowed() {
+    let mut forbidden = Process::start("-p -1");
+    let mut client = Client::connect(forbidden.address());
+    client.check("shutdown", &["SERVER_ERROR: shutdown not enabled"]);
+    client.check("version", &["VERSION 1.6.45"]);
+    forbidden.signal(Signal::SIGTERM);
+    assert_eq!(forbidden.exit_code(), 0);
+
+    let mut allowed = Process::start("-p -1 -A");
+    Client::connect(allowed.address()).check("shutdown", &[]);
+    assert_eq!(allowed.exit_code(), 0);
+}
+
+#[test]
+fn nonsense_is_refused_at_the_start() {
+    let unreadable = [
+        "-Y /no/such/file",
+        "-c 0",
+        "-c -1",
+        "-t 0",
+        "-R 0",
+        "--no-such-flag",
+        "-o nonsense",
+        "-o idle_timeout",
+        "-o hashpower=99",
+        "-f 1.0",
+        "-n 0",
+        "-N 0",
+        "-D",
+    ];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-S", "-Z"];
+    let impossible = [
+        "-p -1 -l nonsense",
+        "-p -1 -l 999.1.1.1",
+        "-p -1 -l [::1",
+        "-p -1 -l proto[binary]:127.0.0.1",
+        "-s /no/such/folder/socket",
+        "-p -1 -e /no/such/folder/items",
+        // A daemon could tell nobody any more.
+        "-d -p -1 -e /no/such/folder/items",
+    ];
+    let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
+    for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
+    {
+        let mut process = Process::start(flags);
+        assert!(!process.rest_of_log().is_empty(), "{flags}: it is told why");
+        assert_eq!(process.exit_code(), code, "{flags}");
+    }
+    let server = start("");
+    let mut second = Process::start(&format!("-p {}", server.address().port()));
+    assert!(second.logged("ERROR").contains("cannot listen on 127.0.0.1:"));
+    assert_eq!(second.exit_code(), 71);
+    server.stop();
+}
+
+#[test]
+fn udp_and_loopback_are_told_in_the_log() {
+    let mut process = Process::start("-p -1 -U 11211");
+    assert!(process.logged("UDP").contains("WARN"));
+    assert!(process.logged("listening").contains("loopback only"));
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn a_daemon_goes_on_in_the_background_as_its_user() {
+    let (socket, pid_file) = (scratch("daemon-socket"), scratch("daemon-pid"));
+    let flags = format!("-d -s {} -P {} -u root", socket.display(), pid_file.display());
+    assert_eq!(Process::start(&flags).exit_code(), 0);
+
+    eventually("it tells its id", || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))
+    });
+    let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    let stream = UnixStream::connect(&socket).expect("it listened before the parent went");
+    let mut client = Client(BufReader::new(stream));
+    client.check("version", &["VERSION 1.6.45"]);
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    client.is_closed();
+    eventually("it cleans up", || !pid_file.exists());
+}
+
+#[test]
+fn a_daemon_goes_on_logging_if_it_was_told_to_log() {
+    let pid_file = scratch("logging-daemon-pid");
+    let mut process = Process::start(&format!("-d -v -p -1 -P {}", pid_file.display()));
+    assert!(process.logged("listening on").contains("Z  INFO listening on"));
+    ends_with_a_word(process, &pid_file);
+}
+
+#[test]
+fn a_daemon_goes_on_logging_to_the_journal_which_knows_the_time() {
+    let pid_file = scratch("journal-daemon-pid");
+    let mut command = Command::new("sh");
+    // As systemd names the stream that it gives.
+    command.args([
+        "-c",
+        "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_leasehold"),
+    ]);
+    command.args(["-d", "-p", "-1", "-P"]).arg(&pid_file);
+    let mut process = Process::of(command);
+    assert!(process.logged("listening on").starts_with(" INFO listening on"));
+    ends_with_a_word(process, &pid_file);
+}
+
+/// Ends a daemon whose log is heard.
+fn ends_with_a_word(mut process: Process, pid_file: &Path) {
+    process.logged("leasehold 0");
+    eventually("it tells its id", || {
+        std::fs::read_to_string(pid_file).is_ok_and(|text| text.ends_with('\n'))
+    });
+    let pid = std::fs::read_to_string(pid_file).expect("it is there");
+    let pid = pid.trim().parse().expect("a number");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    process.logged("stopping: SIGTERM");
+    assert_eq!(process.exit_code(), 0);
+    eventually("it cleans up", || !pid_file.exists());
+}
+
+#[test]
+fn a_file_for_others_that_cannot_be_written_is_warned_of() {
+    let ports = ("MEMCACHED_PORT_FILENAME", "/no/such/folder/ports");
+    let mut process = Process::start_with("-p -1 -P /no/such/folder/pid", &[ports]);
+    assert!(process.logged("cannot write /no/such/folder/ports").contains("WARN"));
+    assert!(process.logged("cannot write /no/such/folder/pid").contains("WARN"));
+    Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn root_becomes_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root can become somebody else");
+    }
+    let mut process = Process::start("-p -1 -u nobody");
+    Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let uid = status.lines().find(|line| line.starts_with("Uid:")).expect("Linux tells");
+    assert!(!uid.split_whitespace().skip(1).any(|id| id == "0"), "{uid}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+
+    let mut process = Process::start("-p -1 -u no-such-user-here");
+    assert!(process.logged("ERROR").contains("no user no-such-user-here"));
+    assert_eq!(process.exit_code(), 67);
+}
+
+#[test]
+fn help_version_and_license_begin_as_memcacheds_do() {
+    for flag in ["-h", "--help", "-V", "-i", "--license"] {
+        let told =
+            Command::new(env!("CARGO_BIN_EXE_leasehold")).arg(flag).output().expect("the binary starts");
+        let text = String::from_utf8(told.stdout).expect("help is text");
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("memcached 1.6.45"), "{flag}");
+        let own = format!("leasehold {}", env!("CARGO_PKG_VERSION"));
+        assert!(lines.next().is_some_and(|line| line.starts_with(&own)), "{flag}: {text}");
+        assert!(told.status.success());
+    }
+}
+
+#[test]
+fn what_means_nothing_here_is_told_in_the_log() {
+    let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -N 1 -m 4";
+    let mut process = Process::start(flags);
+    let line = process.logged("of no meaning");
+    assert!(line.ends_with("ignored: -C, -L, -f, -n, -N, hashpower, lru_crawler, stray\n"), "{line}");
+    assert!(process.logged("-m 4").contains("works with 8"));
+    let limit = Client::connect(process.address()).stat("limit_maxbytes");
+    assert_eq!(limit, 8 << 20);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn the_ports_are_written_to_a_file_for_whoever_asks() {
+    let path = scratch("ports");
+    let name = path.to_str().expect("a path in this folder is text");
+    let process = Process::start_with("-p -1 -l 127.0.0.1,127.0.0.1", &[("MEMCACHED_PORT_FILENAME", name)]);
+    eventually("the file is there", || path.exists());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ports: Vec<u16> =
+        text.lines().filter_map(|line| line.strip_prefix("TCP INET: ")?.parse().ok()).collect();
+    assert_eq!(ports.len(), 2, "{text}");
+    for port in ports {
+        Client::connect(([127, 0, 0, 1], port).into()).check("version", &["VERSION 1.6.45"]);
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn the_first_binary_client_is_told_of_in_the_log() {
+    let mut process = Process::start("-p -1");
+    let address = process.address();
+    let mut client = Client::connect(address);
+    for times in 1..=2 {
+        let mut binary = Client::connect(address);
+        binary.send(b"\x80\x00");
+        assert!(binary.line().starts_with("CLIENT_ERROR the binary protocol"));
+        binary.is_closed();
+        assert_eq!(client.stat("binary_refused"), times);
+    }
+    assert!(process.logged("binary protocol").contains("set it to the text protocol"));
+    process.signal(Signal::SIGTERM);
+    assert!(!process.rest_of_log().contains("binary protocol"), "it is told once");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn memory_is_locked_or_the_start_is_refused() {
+    let mut process = Process::start("-p -1 -k -m 8 -t 1");
+    let line = process.logged(" ");
+    if line.contains("cannot lock memory (-k)") {
+        return assert_eq!(process.exit_code(), 71);
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux tells");
+    assert!(!locked.ends_with("\t       0 kB"), "{locked}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn core_files_are_allowed_or_the_start_is_refused() {
+    let mut process = Process::start("-p -1 -r -m 8 -t 1");
+    if process.logged(" ").contains("cannot allow core files (-r)") {
+        return assert_eq!(process.exit_code(), 71);
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux tells");
+    let words: Vec<&str> = cores.split_whitespace().collect();
+    assert!(words[0] == words[1] && words[0] != "0", "{cores}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
+    let file = scratch("items");
+    let flags = format!("-p -1 -A -e {}", file.display());
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    process.logged("is not there yet");
+    let mut client = Client::connect(address);
+    client.check("set k 7 0 5\r\nvalue", &["STORED"]);
+    client.send(b"lease-get other\r\n");
+    let lease = client.line();
+    let token = lease.split(' ').nth(2).expect("a token").to_owned();
+    process.signal(Signal::SIGUSR1);
+    assert_eq!(process.exit_code(), 0);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    assert!(process.logged("loaded from").contains("items=1 gap="));
+    let mut client = Client::connect(address);
+    client.check("get k", &["VALUE k 7 5", "value", "END"]);
+    client.check(&format!("lease-set other {token} 0 0 1\r\nv"), &["NOT_STORED"]);
+    assert!(!file.exists(), "what is deleted from now on must not come back after a crash");
+    client.check("shutdown graceful", &[]);
+    assert_eq!(process.exit_code(), 0);
+
+    let mut process = Process::start(&flags);
+    Client::connect(process.address()).check("get k", &["VALUE k 7 5", "value", "END"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+
+    std::fs::write(&file, "somebody else's").unwrap();
+    let mut process = Process::start(&flags);
+    let address = process.address();
+    process.logged("no file of ours");
+    Client::connect(address).check("get k", &["END"]);
+    process.signal(Signal::SIGUSR1);
+    assert_eq!(process.exit_code(), 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(beside(&file)).unwrap();
+}
+
+/// A process that was started while its forerunner still wrote began empty, and what it was told to delete came back
+/// when the third one loaded the forerunner's file.
+#[test]
+fn who_comes_next_waits_until_the_items_are_written() {
+    let file = scratch("waits");
+    let held = std::fs::File::create(beside(&file)).unwrap();
+    held.lock().unwrap();
+    let mut process = Process::start(&format!("-p -1 -e {}", file.display()));
+    process.logged("waiting for the process that uses");
+    drop(held);
+    process.logged("is not there yet");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    std::fs::remove_file(beside(&file)).unwrap();
+}
+
+/// What is locked as long as a process uses the file.
+fn beside(file: &std::path::Path) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".leasehold-lock");
+    name.into()
+}
+
+#[test]
+fn a_hangup_reads_the_users_again_and_ends_nothing() {
+    let file = scratch("users");
+    std::fs::write(&file, "ann:old\n").unwrap();
+    let mut process = Process::start(&format!("-p -1 -Y {}", file.display()));
+    let address = process.address();
+    let mut client = Client::connect(address);
+    client.check("set k 0 0 7\r\nann old", &["STORED"]);
+    // Connections that were open but locked had the users of their beginning, and a stolen password was good on them.
+    let mut before = Client::connect(address);
+    before.check("get k", &["CLIENT_ERROR unauthenticated"]);
+    std::fs::write(&file, "ann:new\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("read again: users");
+    client.check("version", &["VERSION 1.6.45"]);
+    before.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
+    before.check("set k 0 0 7\r\nann new", &["STORED"]);
+    let mut other = Client::connect(address);
+    other.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
+    other.check("set k 0 0 7\r\nann new", &["STORED"]);
+    std::fs::remove_file(&file).unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("cannot read users");
+    Client::connect(address).check("set k 0 0 7\r\nann new", &["STORED"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn policies_are_read_from_a_file_and_again_at_a_hangup() {
+    let file = scratch("policies");
+    let config = format!("--config {}", file.display());
+    std::fs::write(&file, "[default]\nttl = 50\nspeed = 9\n").unwrap();
+    let run = |flags: &str| {
+        let server = Command::new(env!("CARGO_BIN_EXE_leasehold")).args(flags.split(' ')).output().unwrap();
+        (
+            server.status.code(),
+            String::from_utf8(server.stdout).unwrap(),
+            String::from_utf8(server.stderr).unwrap(),
+        )
+    };
+    for flags in [format!("{config} --check-config"), format!("{config} -p -1")] {
+        let (code, _, why) = run(&flags);
+        assert!(code == Some(64) && why.contains(&format!("{}:3: unknown field", file.display())), "{why}");
+    }
+    std::fs::write(&file, "[default]\nttl = 50\n").unwrap();
+    let (code, said, _) = run(&format!("{config} --check-config"));
+    assert!(code == Some(0) && said == format!("{} is right\n", file.display()), "{said}");
+
+    let mut process = Process::start(&format!("-p -1 {config}"));
+    let mut client = Client::connect(process.address());
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t50"]);
+    std::fs::write(&file, "[default]\nttl = soon\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("keeping the old policies");
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t50"]);
+    std::fs::write(&file, "[prefix.k]\nttl = 500\n").unwrap();
+    process.signal(Signal::SIGHUP);
+    process.logged("read again: policies");
+    client.check("ms k 1\r\nv", &["HD"]);
+    client.check("mg k t", &["HD t500"]);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    std::fs::remove_file(&file).unwrap();
+}

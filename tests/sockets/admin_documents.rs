@@ -1,0 +1,256 @@
+//! docs/admin.md and operating.md say what the server answers, and the latter, the dashboard and the alerts name the metrics that
+//! it really tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use crate::support::http::{Answer, Watched};
+use crate::support::served;
+use crate::support::served::Client;
+
+#[test]
+fn the_server_answers_as_its_documents_say() {
+    for (path, at_least) in [("docs/admin.md", 5), ("docs/operating.md", 3)] {
+        let text = document(path);
+        let examples: Vec<&str> =
+            text.split("```http\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(examples.len() >= at_least, "{path} has only {} examples", examples.len());
+        let watched = Watched::start("");
+        let mut client = watched.client();
+        examples.into_iter().for_each(|example| play(&watched, &mut client, example));
+    }
+}
+
+/// Asks what an example asks, and checks what it says of the answers.
+fn play(watched: &Watched, client: &mut Client, example: &str) {
+    let mut lines = example.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(said) = line.strip_prefix("memcached> ") {
+            client.send(format!("{said}\r\n").as_bytes());
+        } else if let Some(heard) = line.strip_prefix("memcached<") {
+            let (line, heard) = (client.line(), heard.trim_start());
+            assert!(fits_text(heard, line.trim_end()), "{line:?} instead of {heard}");
+        } else {
+            let asked = line.strip_prefix("> ").unwrap_or_else(|| panic!("what is {line}?"));
+            let mut told = String::new();
+            while let Some(line) = lines.next_if(|line| line.starts_with('<')) {
+                told.push_str(line.trim_start_matches('<'));
+                told.push('\n');
+            }
+            check(asked, &ask(watched, asked), &told);
+        }
+    }
+}
+
+fn ask(watched: &Watched, asked: &str) -> Answer {
+    match asked.split_once(' ') {
+        Some(("GET", path)) => watched.get(path),
+        Some(("POST", rest)) => {
+            let (path, body) = rest.split_once(' ').expect("a path and a body");
+            watched.post(path, body)
+        }
+        _ => panic!("what is {asked}?"),
+    }
+}
+
+#[track_caller]
+fn check(asked: &str, answer: &Answer, told: &str) {
+    let (status, body) = told.trim_start().split_at(3);
+    assert_eq!(answer.status.to_string(), status, "{asked}: {}", answer.body);
+    match serde_json::from_str::<Value>(body) {
+        Ok(expected) => {
+            assert!(fits(&expected, &answer.json()), "{asked}\n{body}\nbut it is\n{}", answer.body)
+        }
+        Err(_) => {
+            for line in body.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                assert!(answer.body.lines().any(|told| fits_text(line, told)), "{asked}: no line {line}");
+            }
+        }
+    }
+}
+
+/// Numbers stand for any number, and `…` for anything.
+fn fits(expected: &Value, told: &Value) -> bool {
+    match (expected, told) {
+        (Value::String(expected), _) if expected == "…" => true,
+        (Value::String(expected), Value::String(told)) => fits_text(expected, told),
+        (Value::Number(_), Value::Number(_)) => true,
+        (Value::Array(expected), Value::Array(told)) => {
+            expected.len() == told.len()
+                && expected.iter().zip(told).all(|(expected, told)| fits(expected, told))
+        }
+        (Value::Object(expected), Value::Object(told)) => {
+            expected.len() == told.len()
+                && expected.iter().all(|(name, value)| told.get(name).is_some_and(|told| fits(value, told)))
+        }
+        _ => expected == told,
+    }
+}
+
+fn fits_text(expected: &str, told: &str) -> bool {
+    match expected.strip_suffix('…') {
+        None => expected == told,
+        Some(beginning) => told.starts_with(beginning),
+    }
+}
+
+/// What /metrics tells: its families with their kinds, and its samples.
+struct Metrics {
+    kinds: BTreeMap<String, String>,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    /// Reads a page, in which each sample must stand below the help and the type of its family, and no two be alike.
+    fn read(page: &str) -> Metrics {
+        let mut metrics = Metrics { kinds: BTreeMap::new(), samples: BTreeMap::new() };
+        let (mut helped, mut family) = (String::new(), String::new());
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').expect("a name and a help");
+                assert!(!help.is_empty() && !metrics.kinds.contains_key(name), "{name} comes twice");
+                helped = name.to_owned();
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a name and a type");
+                assert!(name == helped && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                metrics.kinds.insert(name.to_owned(), kind.to_owned());
+                family = name.to_owned();
+            } else {
+                metrics.sample(line, &family);
+            }
+        }
+        metrics
+    }
+
+    fn sample(&mut self, line: &str, family: &str) {
+        let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+        let name = name_of(series);
+        let ending = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} stands under {family}"));
+        let is_histogram = self.kinds[family] == "histogram";
+        assert!(
+            if is_histogram { ["_bucket", "_count", "_sum"].contains(&ending) } else { ending.is_empty() },
+            "{line}"
+        );
+        let value = value.parse().unwrap_or_else(|_| panic!("{line} has no number"));
+        assert_eq!(self.samples.insert(series.to_owned(), value), None, "{series} comes twice");
+    }
+
+    /// The names that a query may use.
+    fn names(&self) -> BTreeSet<&str> {
+        self.samples.keys().map(|series| name_of(series)).collect()
+    }
+}
+
+/// Without its labels.
+fn name_of(series: &str) -> &str {
+    series.split_once('{').map_or(series, |(name, _)| name)
+}
+
+/// What a server tells that has a policy of its own, and has heard a few requests.
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let path = served::scratch("documents.toml");
+    fs::write(&path, "[prefix.\"page:\\\"\"]\nttl = 5\n").expect("it can be written");
+    let watched = Watched::start(&format!("--config {}", path.display()));
+    fs::remove_file(path).expect("it was written");
+    let mut client = watched.client();
+    client.check("lease-get page:\"1", &[]);
+    client.check("mn", &[]);
+    while client.line() != "MN\r\n" {}
+    Metrics::read(&watched.get("/metrics").has(200).body)
+});
+
+#[test]
+fn metrics_are_what_prometheus_reads() {
+    let metrics = &*METRICS;
+    let of = |series: &str| *metrics.samples.get(series).unwrap_or_else(|| panic!("there is no {series}"));
+    assert_eq!(of("memcached_up"), 1.0);
+    assert_eq!(of("leasehold_leases_granted_total"), 1.0);
+    assert_eq!(of(r#"leasehold_policy_events_total{policy="page:\"",event="lease_granted"}"#), 1.0);
+    assert_eq!(of(r#"memcached_commands_total{command="get",status="miss"}"#), 1.0);
+    for (name, kind) in &metrics.kinds {
+        // The exporter has it so.
+        let is_odd = name == "memcached_uptime_seconds";
+        assert_eq!(name.ends_with("_total") || is_odd, kind == "counter", "{name} is a {kind}");
+    }
+}
+
+#[test]
+fn buckets_hold_what_is_below_their_end() {
+    let metrics = &*METRICS;
+    let ends =
+        |name: &str| name.split("le=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+    let mut buckets: Vec<(f64, f64)> = metrics
+        .samples
+        .iter()
+        .filter(|(series, _)| series.starts_with("leasehold_command_duration_seconds_bucket{command=\"get\""))
+        .map(|(series, count)| (ends(series), *count))
+        .collect();
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    assert!(buckets.len() > 20 && buckets.last().unwrap().0.is_infinite());
+    assert!(buckets.is_sorted_by_key(|(_, count)| *count));
+    let count = metrics.samples["leasehold_command_duration_seconds_count{command=\"get\"}"];
+    assert_eq!(buckets.last().unwrap().1, count);
+}
+
+#[test]
+fn the_exporters_names_are_all_there() {
+    let metrics = &*METRICS;
+    let names = metrics.names();
+    for name in "up uptime_seconds time_seconds version process_user_cpu_seconds_total process_system_cpu_seconds_total \
+        read_bytes_total written_bytes_total current_connections max_connections connections_total \
+        connections_rejected_total connections_yielded_total connections_listener_disabled_total current_bytes limit_bytes \
+        commands_total current_items items_total items_evicted_total items_reclaimed_total item_too_large_total \
+        item_no_memory_total malloced_bytes accepting_connections"
+        .split_whitespace()
+    {
+        assert!(names.contains(format!("memcached_{name}").as_str()), "memcached_{name}");
+    }
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let (metrics, text) = (&*METRICS, document("docs/operating.md"));
+    for family in metrics.kinds.keys() {
+        assert!(text.contains(&format!("`{family}`")), "operating.md does not tell what {family} means");
+    }
+    named_ones_exist(
+        "docs/operating.md",
+        &text.replace('`', " "),
+        &metrics.kinds.keys().map(String::as_str).collect(),
+    );
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_exist() {
+    let metrics = &*METRICS;
+    let dashboard = document("docs/grafana.json");
+    let parsed: Value = serde_json::from_str(&dashboard).expect("the dashboard is JSON");
+    let panels = parsed["panels"].as_array().expect("it has panels");
+    let asks = |panel: &&Value| panel["targets"].as_array().is_some_and(|targets| !targets.is_empty());
+    assert!(panels.iter().filter(asks).count() > 15);
+    for (path, text) in [("docs/grafana.json", dashboard), ("docs/alerts.yml", document("docs/alerts.yml"))] {
+        named_ones_exist(path, &text, &metrics.names());
+    }
+}
+
+/// Whatever looks like a metric of ours is one.
+#[track_caller]
+fn named_ones_exist(path: &str, text: &str, names: &BTreeSet<&str>) {
+    let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let words: Vec<&str> = text
+        .split(|c: char| !is_part(c))
+        .filter(|word| word.starts_with("memcached_") || word.starts_with("leasehold_"))
+        .collect();
+    assert!(words.len() > 10, "{path} names metrics");
+    for word in words {
+        assert!(names.contains(word), "{path} names {word}, which is not told");
+    }
+}
+
+fn document(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a document is text")
+}

@@ -1,0 +1,14 @@
+//! Servers and clients over real sockets, in this process or beside it.
+
+mod admin;
+mod admin_documents;
+mod client;
+mod client_faults;
+mod client_invalidate;
+mod large_values;
+mod safety;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+mod watch;

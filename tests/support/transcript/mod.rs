@@ -1,0 +1,122 @@
+//! Conversations as they stand in documents: what a transcript says, line by line.
+//!
+//! protocol.md explains the notation to its readers; [`Step`] is the same as a type. Deliberately absent: playing
+//! them, which `player.rs` does.
+
+mod pattern;
+pub mod player;
+
+use std::ops::Range;
+use std::time::Duration;
+
+/// One fenced block of a document.
+pub struct Transcript {
+    /// What a memcached makes of it, as it stands behind the fence.
+    pub elsewhere: Elsewhere,
+    /// The document, for messages.
+    pub file: String,
+    /// Where it begins.
+    pub line: usize,
+    /// The flags of the server that it needs, as on a command line.
+    pub flags: String,
+    pub steps: Vec<Step>,
+}
+
+/// How a real memcached answers.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Elsewhere {
+    /// Just so.
+    Alike,
+    /// `differs: <why>`
+    Differs(String),
+    /// `newer`: just so, but that older ones than 1.6.45 do not.
+    Newer,
+}
+
+/// One thing that happens, and the line of the document that says so.
+pub struct Step {
+    pub line: usize,
+    pub event: Event,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+pub enum Event {
+    /// `+ 9s`: time passes.
+    Advance(Duration),
+    /// `name< (closed)`: the server has hung up.
+    Closed { name: String },
+    /// `name> (hangs up)`: the client does.
+    HangUp { name: String },
+    /// `name< text`: a line that must be heard; `...` stands for any number of lines.
+    Heard { name: String, text: String },
+    /// `name> text`: a line that is sent.
+    Sent { name: String, text: String },
+}
+
+/// All transcripts of a document.
+///
+/// # Panics
+/// With file and line, if a line is in no known notation.
+pub fn transcripts(file: &str, text: &str) -> Vec<Transcript> {
+    let lines: Vec<&str> = text.lines().collect();
+    blocks(&lines).into_iter().map(|block| transcript(file, &lines, block)).collect()
+}
+
+/// The insides of the fences marked as transcripts.
+fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut rest = 0..lines.len();
+    while let Some(start) = rest.find(|line| lines[*line].starts_with("```transcript")) {
+        let end = rest.find(|line| lines[*line] == "```").expect("a fence that opens is closed");
+        found.push(start + 1..end);
+    }
+    found
+}
+
+fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
+    let line = block.start;
+    let behind = lines[line - 1].strip_prefix("```transcript").expect("it begins with its fence");
+    let elsewhere = match (behind, behind.strip_prefix(" differs: ")) {
+        ("", _) => Elsewhere::Alike,
+        (" newer", _) => Elsewhere::Newer,
+        (_, Some(why)) => Elsewhere::Differs(why.to_owned()),
+        (_, None) => panic!("{file}:{line}: what is `{behind}`?"),
+    };
+    let (file_name, flags, steps) = (file.to_owned(), String::new(), Vec::new());
+    let mut transcript = Transcript { elsewhere, file: file_name, line, flags, steps };
+    for index in block {
+        let text = lines[index];
+        if let Some(flags) = text.strip_prefix("$ leasehold ") {
+            flags.clone_into(&mut transcript.flags);
+        } else if !text.starts_with('#') && !text.is_empty() {
+            let event = event(text).unwrap_or_else(|| panic!("{file}:{}: what is `{text}`?", index + 1));
+            transcript.steps.push(Step { line: index + 1, event });
+        }
+    }
+    transcript
+}
+
+fn event(line: &str) -> Option<Event> {
+    if let Some(span) = line.strip_prefix("+ ") {
+        return duration(span).map(Event::Advance);
+    }
+    let at = line.find(['<', '>'])?;
+    let (name, rest) = line.split_at(at);
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return None;
+    }
+    let (name, text) = (name.to_owned(), rest[1..].strip_prefix(' ').unwrap_or(&rest[1..]).to_owned());
+    Some(match (&rest[..1], &*text) {
+        (">", "(hangs up)") => Event::HangUp { name },
+        (">", _) => Event::Sent { name, text },
+        (_, "(closed)") => Event::Closed { name },
+        _ => Event::Heard { name, text },
+    })
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(millis) => millis.parse().ok().map(Duration::from_millis),
+        None => text.strip_suffix('s')?.parse().ok().map(Duration::from_secs),
+    }
+}

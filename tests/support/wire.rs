@@ -1,0 +1,202 @@
+//! A server without sockets: connections that are fed bytes and asked for bytes, on a clock that a test moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use bytes::BufMut;
+use leasehold::cache::{Cache, Config};
+use leasehold::clock::{Clock, MANUAL_UNIX};
+use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
+use leasehold::protocol::{CasUnique, Decoder, Output, Request};
+
+/// A cache, a clock that stands still, and what connections need.
+pub struct Wire {
+    pub cache: Cache,
+    pub clock: Clock,
+    metrics: Arc<Metrics>,
+    rules: Rules,
+}
+
+/// One connection.
+pub struct Connection {
+    decoder: Decoder,
+    session: Session,
+    sent: Vec<u8>,
+    state: State,
+    woken: Arc<Woken>,
+}
+
+enum State {
+    Closed,
+    Open,
+    /// It watches, under this number.
+    Watching(u64),
+    /// A `lease-wait` sleeps: what is left of it, the key it waits for, and until when.
+    Waiting {
+        line: Vec<u8>,
+        key: Vec<u8>,
+        until: u64,
+    },
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Wire {
+    pub fn new(config: Config, rules: Rules) -> Self {
+        let cache = Cache::with_seed(config, [7; 32]);
+        let mut metrics = Metrics::new(1, 1024);
+        metrics.watchers = Watchers::new(WATCHER_BYTES_DEFAULT, || Duration::from_secs(MANUAL_UNIX));
+        Wire { cache, clock: Clock::manual(), metrics: Arc::new(metrics), rules }
+    }
+
+    pub fn connect(&self) -> Connection {
+        let counters = self.metrics.of_thread(0);
+        Connection {
+            decoder: Decoder::new(self.cache.config().value_bytes_max),
+            sent: Vec::new(),
+            session: Session::new(&self.cache, Arc::clone(&self.metrics), counters, self.rules),
+            state: State::Open,
+            woken: Arc::default(),
+        }
+    }
+}
+
+impl Connection {
+    /// Hands bytes over in chunks of at most `chunk`, and returns what is answered at once.
+    pub fn talk_in_chunks(&mut self, wire: &Wire, bytes: &[u8], chunk: usize) -> Vec<u8> {
+        for piece in bytes.chunks(chunk) {
+            self.feed(wire, piece);
+        }
+        self.listen(wire)
+    }
+
+    pub fn talk(&mut self, wire: &Wire, bytes: &[u8]) -> Vec<u8> {
+        self.talk_in_chunks(wire, bytes, usize::MAX)
+    }
+
+    /// What is answered without saying anything: whoever waited may have been woken, or be out of time.
+    pub fn listen(&mut self, wire: &Wire) -> Vec<u8> {
+        self.work(wire);
+        std::mem::take(&mut self.sent)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// The peer is gone.
+    pub fn close(&mut self, wire: &Wire) {
+        self.state = State::Closed;
+        self.session.close(&wire.cache, wire.clock.now());
+    }
+
+    fn feed(&mut self, wire: &Wire, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.is_closed() {
+            let taken = put(&mut self.decoder.space(), bytes);
+            bytes = &bytes[taken..];
+            self.work(wire);
+        }
+    }
+
+    /// Answers what has arrived, as far as it need not wait.
+    fn work(&mut self, wire: &Wire) {
+        loop {
+            match std::mem::replace(&mut self.state, State::Open) {
+                State::Closed => return self.state = State::Closed,
+                State::Open => {}
+                State::Watching(number) => {
+                    let lines = self.session.watched_lines(number, Waker::noop()).unwrap_or_default();
+                    // Transcripts tell lines; these end without the carriage return that all others have.
+                    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                        self.sent.extend_from_slice(line.trim_ascii_end());
+                        self.sent.extend_from_slice(b"\r\n");
+                    }
+                    return self.state = State::Watching(number);
+                }
+                State::Waiting { line, key, until } => {
+                    if !self.woken.0.swap(false, Ordering::SeqCst) && wire.clock.now().millis < until {
+                        return self.state = State::Waiting { line, key, until };
+                    }
+                    let key = wire.cache.key(&key).expect("it was legal before");
+                    wire.cache.stop_waiting(&key, self.session.peer());
+                    let mut again = Decoder::new(0);
+                    let mut space = again.space();
+                    space.put_slice(&line);
+                    let request = again.decode().expect("a whole line").expect("legal as before");
+                    self.state = answer(request, wire, &mut self.session, &mut self.sent, &self.woken);
+                    continue;
+                }
+            }
+            self.state = match self.decoder.decode() {
+                None => return,
+                Some(Ok(request)) => answer(request, wire, &mut self.session, &mut self.sent, &self.woken),
+                Some(Err(refusal)) => {
+                    self.sent.extend_from_slice(refusal.reply());
+                    if refusal.is_fatal() { State::Closed } else { State::Open }
+                }
+            };
+        }
+    }
+}
+
+fn answer(
+    mut request: Request,
+    wire: &Wire,
+    session: &mut Session,
+    sent: &mut Vec<u8>,
+    woken: &Arc<Woken>,
+) -> State {
+    let mut output = Output::default();
+    loop {
+        let now = wire.clock.now();
+        let flow = execute(&mut request, &wire.cache, session, &mut output, now);
+        sent.extend(output.take());
+        match flow {
+            Flow::Pause => {}
+            Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => return State::Closed,
+            Flow::LoginFailed { is_last: false }
+            | Flow::Next
+            | Flow::RefreshCertificates
+            | Flow::Verbosity(_) => return State::Open,
+            Flow::Watch(number) => return State::Watching(number),
+            Flow::Wait { key, until } => {
+                let key = key.into_vec();
+                let waker = Waker::from(Arc::clone(woken));
+                let handle = wire.cache.key(&key).expect("it is legal");
+                if wire.cache.wait(&handle, session.peer(), &waker, now) {
+                    return State::Waiting { line: line_of(&request), key, until };
+                }
+            }
+        }
+    }
+}
+
+/// A line that asks again for what is not answered yet.
+fn line_of(request: &Request) -> Vec<u8> {
+    let words: Vec<&[u8]> = match request {
+        Request::Get { keys, unique } => {
+            let verb: &[u8] = if *unique == CasUnique::Show { b"gets" } else { b"get" };
+            [verb].into_iter().chain(*keys).collect()
+        }
+        Request::LeaseGet { keys, .. } => [&b"lease-wait 1"[..]].into_iter().chain(*keys).collect(),
+        Request::MetaRead(meta) => [b"mg", &*meta.key].into_iter().chain(meta.flags.each()).collect(),
+        _ => panic!("nothing else waits"),
+    };
+    [&words.join(&b' ')[..], b"\r\n"].concat()
+}
+
+fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
+    let taken = bytes.len().min(space.remaining_mut());
+    space.put_slice(&bytes[..taken]);
+    taken
+}

@@ -1,0 +1,9 @@
+//! Requests and replies as bytes, without a socket: documents that are played, corpora and random bytes.
+
+mod command;
+mod conversation;
+mod decoding;
+mod fuzz;
+#[path = "../support/mod.rs"]
+mod support;
+mod transcripts;
