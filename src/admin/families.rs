@@ -163,8 +163,24 @@ pub(super) const LEASEHOLD: &[Family] = &[
         ],
     ),
     counter(
+        "leasehold_implicit_refused_total",
+        "Stores of plain clients that were refused, by the reason.",
+        &[
+            ("reason=\"doubt\"", "implicit_refused_doubt"),
+            ("reason=\"late\"", "implicit_refused_late"),
+            ("reason=\"closed\"", "implicit_refused_closed"),
+            ("reason=\"note\"", "implicit_refused_note"),
+            ("reason=\"held_off\"", "implicit_refused_held_off"),
+        ],
+    ),
+    counter(
+        "leasehold_implicit_confirmed_total",
+        "Stores of plain clients that were kept because their value came more often than old loads can bring it.",
+        &[("", "implicit_confirmed")],
+    ),
+    counter(
         "leasehold_unfenced_sets_total",
-        "Plain sets without a miss before them, which nothing can be checked against.",
+        "Plain sets without a miss before them, which are taken for writes.",
         &[("", "unfenced_sets")],
     ),
     counter(

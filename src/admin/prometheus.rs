@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::families::{Family, Kind, LEASEHOLD, MEMCACHED};
 use super::stats;
+use crate::cache::ClassCounts;
 use crate::metrics::{BUCKETS, Samples, TOLD, Verb, bucket_end};
 use crate::protocol::Statistics;
 use crate::server::View;
@@ -30,6 +31,7 @@ pub(super) fn metrics(view: &View) -> String {
     page.sample("leasehold_keys_held_off", "", view.cache().held_off(view.now()));
     page.curve(&known);
     page.policies(view);
+    page.classes(view);
     if let Some(samples) = &view.metrics().samples {
         page.latencies(samples);
     }
@@ -79,6 +81,29 @@ impl Page {
                 self.sample(NAME, &format!("{prefix},{}", label("event", event)), value);
             }
         }
+    }
+
+    /// How plain sets are judged, by classes of keys.
+    fn classes(&mut self, view: &View) {
+        let classes = view.cache().classes(view.now());
+        let named = |class: &ClassCounts| label("class", &String::from_utf8_lossy(&class.name));
+        self.begin("leasehold_class_sets_total", "counter", "Plain sets that were judged, by class of keys.");
+        for class in &classes {
+            let labels = named(class);
+            let stored = class.sets.saturating_sub(class.refused);
+            self.sample("leasehold_class_sets_total", &format!("{labels},result=\"stored\""), stored);
+            self.sample("leasehold_class_sets_total", &format!("{labels},result=\"refused\""), class.refused);
+        }
+        const MODE: &str = "leasehold_class_mode";
+        self.begin(MODE, "gauge", "Which sets of a class answer a miss: 1 for the mode that it is in.");
+        classes.iter().for_each(|class| {
+            self.sample(MODE, &format!("{},{}", named(class), label("mode", class.mode)), 1);
+        });
+        const TIME: &str = "leasehold_load_time_seconds";
+        self.begin(TIME, "gauge", "How long a load is taken to last at most, by class of keys.");
+        classes.iter().for_each(|class| {
+            self.sample(TIME, &named(class), f64::from(class.load_time.max_ms) / 1000.0);
+        });
     }
 
     fn latencies(&mut self, samples: &Samples) {

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cache::ClassCounts;
 use crate::command::execute;
 use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb, bucket_end};
 use crate::protocol::{Output, Request, Statistics, base64};
@@ -13,6 +14,7 @@ use crate::server::View;
 pub(super) fn stats(view: &View) -> Value {
     let samples = view.metrics().samples.as_ref();
     json!({
+        "classes": classes(view),
         "keys": samples.filter(|_| view.rules().may_dump).map(|samples| standouts(view, samples)),
         "latency": samples.map(latency),
         "memory": object(&table(view, Statistics::Memory)),
@@ -63,6 +65,22 @@ pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
         policies[nth].insert(name.to_owned(), value);
     }
     policies
+}
+
+/// How plain sets are judged, by classes of keys.
+fn classes(view: &View) -> Vec<Value> {
+    let classes = view.cache().classes(view.now()).into_iter();
+    let class = |class: ClassCounts| {
+        json!({
+            "load_time_ms": class.load_time.max_ms,
+            "load_times": class.load_time.samples,
+            "mode": class.mode,
+            "name": String::from_utf8_lossy(&class.name),
+            "refused": class.refused,
+            "sets": class.sets,
+        })
+    };
+    classes.map(class).collect()
 }
 
 fn object(table: &[(String, String)]) -> Map<String, Value> {

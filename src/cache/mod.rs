@@ -218,7 +218,12 @@ impl Cache {
     /// A new party; see [`Peer`].
     pub fn peer(&self) -> Peer {
         self.sessions.enter(&self.clock);
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed))
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
+    }
+
+    /// A party that fills nothing, and does not count where it matters that a peer is the only one.
+    pub fn internal_peer(&self) -> Peer {
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
     }
 
     /// A peer is gone: whoever waits for one of its leases is woken, and the next lease-get is granted.

@@ -17,7 +17,7 @@ pub struct Peer {
     pub(crate) notes: Notes,
     /// Whether it has sent a request before it had the reply to the last one.
     pub(crate) has_pipelined: bool,
-    /// Until it has left.
+    /// Whether it counts as a session, until it has left.
     pub(crate) is_open: bool,
     /// Where it comes from.
     pub(crate) origin: Arc<Origin>,
@@ -26,13 +26,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64, is_open: bool) -> Self {
         Peer {
             id,
             newest_void: Seq::ZERO,
             notes: Notes::new(),
             has_pipelined: false,
-            is_open: true,
+            is_open,
             origin: Arc::default(),
             held: Vec::new(),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
-use crate::cache::{Cache, Peer, Seq};
+use crate::cache::{Cache, Origin, Peer, Seq};
 use crate::clock::Now;
 use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
 use crate::protocol::Request;
@@ -83,7 +83,15 @@ pub(super) enum Turn {
 impl Session {
     /// A fresh connection on the worker thread that `counters` belong to.
     pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
-        let peer = cache.peer();
+        Session::of(cache.peer(), metrics, counters, rules)
+    }
+
+    /// A party of the server's own, which is no client: a sequential program beside it is still alone.
+    pub fn internal(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
+        Session::of(cache.internal_peer(), metrics, counters, rules)
+    }
+
+    fn of(peer: Peer, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
         Session {
             counters,
             is_sample: false,
@@ -101,6 +109,11 @@ impl Session {
     /// From now on those who watch are told this number of it.
     pub fn set_number(&mut self, number: u32) {
         self.number = number;
+    }
+
+    /// It comes from an address, perhaps with others.
+    pub fn set_origin(&mut self, origin: Arc<Origin>) {
+        self.peer.comes_from(origin);
     }
 
     /// From now on it must tell who it is before anything else.

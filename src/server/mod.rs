@@ -8,8 +8,10 @@
 mod buffers;
 mod client_limits;
 mod connection;
+mod fence_cost;
 mod heartbeat;
 mod listener;
+mod origins;
 mod service;
 mod shutdown;
 mod tls;
@@ -29,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
+use self::fence_cost::FenceCost;
 use self::service::Service;
 use crate::cache::Policies;
 use crate::clock;
@@ -222,6 +225,7 @@ impl Server {
 /// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
 async fn sweep_until_shutdown(service: &Service) {
     let mut heartbeat = service.heartbeat.responder();
+    let mut fence_cost = FenceCost::default();
     let sweep = async {
         loop {
             while service.cache.sweep(service.now()) {
@@ -230,12 +234,30 @@ async fn sweep_until_shutdown(service: &Service) {
             // What a lower limit has thrown away has no command that would tell it.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
             heartbeat.answer();
+            warn_of_fence_cost(service, &mut fence_cost);
             tokio::time::sleep(SWEEP_EVERY).await;
         }
     };
     tokio::select! {
         () = sweep => {}
         _ = service.shutdown.requested() => {}
+    }
+}
+
+/// Warns once a minute of classes of keys for which the fence costs much.
+fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
+    let now = service.now();
+    if !fence_cost.is_due(now) {
+        return;
+    }
+    for (class, percent) in fence_cost.look(service.cache.classes(now), now) {
+        tracing::warn!(
+            class = %String::from_utf8_lossy(&class.name).escape_debug(),
+            refused_percent = percent,
+            mode = class.mode,
+            load_time_ms = class.load_time.max_ms,
+            "many plain sets are refused as possibly stale: set load-time-max or herd-wait for these keys, or use leases",
+        );
     }
 }
 

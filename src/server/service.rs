@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
 use super::heartbeat::Heartbeat;
+use super::origins::Origins;
 use super::shutdown::ShutdownRequest;
 use super::tls::Tls;
 use crate::cache::Cache;
@@ -30,6 +31,7 @@ pub(super) struct Service {
     /// After so long without a byte from or to the peer a connection is closed.
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) origins: Origins,
     /// Whether a connection too many is told so; otherwise it waits to be accepted.
     pub(super) refuses_when_full: bool,
     /// After so many requests in one go a connection lets others have their turn.
@@ -55,6 +57,7 @@ impl Service {
             freed: Notify::new(),
             idle: options.idle(),
             metrics: Arc::new(metrics),
+            origins: Origins::default(),
             refuses_when_full: options.refuses_when_full(),
             requests_per_turn: options.requests_per_event,
             heartbeat: Heartbeat::default(),

@@ -56,8 +56,8 @@ impl View {
         self.0.metrics.beside()
     }
 
-    /// One more party, which commands can be executed for.
+    /// One more party that is no client, which commands can be executed for.
     pub fn session(&self) -> Session {
-        Session::new(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
+        Session::internal(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
     }
 }

@@ -166,9 +166,7 @@ pub(super) fn read(
     watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
-        let mut peer = cache.peer();
-        cache.flush_all(Some(due), &mut peer, now);
-        cache.leave(&mut peer, now);
+        cache.flush_all(Some(due), &mut cache.internal_peer(), now);
     }
     Ok((cache, Loaded { gap, items }))
 }

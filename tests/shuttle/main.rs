@@ -290,10 +290,10 @@ fn a_plain_fill_against_a_void() {
         (Implicit::On, Mode::Set, delete as fn(&mut Client)),
         (Implicit::On, Mode::Add, delete),
         (Implicit::On, Mode::Set, flush),
-        (Implicit::Strict, Mode::Set, delete),
+        (Implicit::Shared, Mode::Set, delete),
         (Implicit::On, Mode::Set, void_prefix),
         (Implicit::On, Mode::Add, void_tag),
-        (Implicit::Strict, Mode::Set, void_tag_and_forget_it),
+        (Implicit::Shared, Mode::Set, void_tag_and_forget_it),
     ] {
         explore(move || plain_story(implicit, mode, write));
     }

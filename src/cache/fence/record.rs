@@ -259,6 +259,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             self.take_lapsed();
         }
         self.taken = self.taken.map(|taken| misses.min(taken + 1));
+        self.finish();
     }
 
     /// For how long the load was timed that this set ends.
@@ -276,10 +277,21 @@ impl<const PAIRS: usize> Record<PAIRS> {
         if is_known {
             self.taken[REPEATS] = misses.min(self.taken[REPEATS] + 1);
         }
+        self.finish();
         match excess {
             ..1 => Verdict::Doubtful,
             1.. if doubt > 0 => Verdict::Confirmed,
             1.. => Verdict::Fresh,
+        }
+    }
+
+    /// Once all misses are answered, no load is running that is older than the newest invalidation.
+    fn finish(&mut self) {
+        let misses = self.misses();
+        for (taken, old_taken) in self.taken.iter().zip(&mut self.old_taken) {
+            if *taken >= misses {
+                *old_taken = self.old;
+            }
         }
     }
 

@@ -121,6 +121,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
         let mut session = Session::new(&service.cache, metrics, counters, service.rules);
         session.set_number(connection.number);
+        session.set_origin(service.origins.of(ClientAddress::of(&connection.address)));
         connection.belongs_to(session.peer().number());
         if let Some(users) = &service.users {
             session.lock(Arc::clone(users));

@@ -81,6 +81,16 @@ impl Misses {
             self.take_lapsed();
         }
         self.taken = self.taken.map(|taken| self.times.len().min(taken + 1));
+        self.finish();
+    }
+
+    /// Once all misses are answered, no load is running.
+    fn finish(&mut self) {
+        for (taken, old_taken) in self.taken.iter().zip(&mut self.old_taken) {
+            if *taken == self.times.len() {
+                *old_taken = self.old;
+            }
+        }
     }
 
     pub fn set(&mut self, text: &str, takes: Takes) -> Judged {
@@ -101,6 +111,7 @@ impl Misses {
         if known.is_some() {
             self.taken[1] = all.min(self.taken[1] + 1);
         }
+        self.finish();
         let is_stored = excess > 0 && (answers != Answers::Late || self.take_lapsed());
         Judged { answers, has_misses, is_stored }
     }
