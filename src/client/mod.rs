@@ -30,12 +30,13 @@
 //!
 //! # `get` and `set`, or `fetch`?
 //!
-//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token, and a fill that came too late is refused.
-//! A plain `get` and `set` have no token. What the server then knows is which connection missed a key (its implicit
-//! leases), and here many tasks share a connection. A key always takes the same one, so with `--implicit-leases strict`,
-//! which is made for shared connections, the fence holds unless the connection breaks in between. With `on`, the default,
-//! a slow task can slip through behind a fast one that has missed the same key. So: fill by `fetch`, and `set` only what
-//! nobody deletes.
+//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token: one task loads, the others wait, and a fill
+//! that came too late is refused. A plain `get` and `set` have no token, and are fenced by the server's implicit leases: after
+//! `delete`, `delete_surely` or an invalidation has returned, no plain `set` of a value that was read before it is stored,
+//! whichever connection it takes, if the load took no longer than the server's `load-time-max`. A later one is refused
+//! if the server still remembers the miss. What is not fenced: a `set` of what was read without a miss (a write, as in
+//! memcached), a load that began before the server did, keys under `implicit-leases = off`, and values that went to another
+//! server meanwhile.
 
 mod config;
 mod connection;

@@ -32,6 +32,7 @@ impl Target {
             if let Some(login) = &self.config.login {
                 log_in(&mut stream, Question::login(&login.user, &login.password)).await?;
             }
+            greet(&mut stream).await?;
             Ok(stream)
         });
         opened.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
@@ -50,6 +51,16 @@ impl Server {
             Place::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
         }
     }
+}
+
+/// Shows the server that tasks share this connection, by what a lone worker does not do: two requests before the first
+/// reply. So no invalidation by one task is disregarded when another one sets what it read before.
+async fn greet(stream: &mut Box<dyn Stream>) -> io::Result<()> {
+    const REPLY: [u8; 8] = *b"MN\r\nMN\r\n";
+    stream.write_all(b"mn\r\nmn\r\n").await?;
+    let mut reply = [0; REPLY.len()];
+    stream.read_exact(&mut reply).await?;
+    if reply == REPLY { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
 async fn log_in(stream: &mut Box<dyn Stream>, question: Question) -> io::Result<()> {

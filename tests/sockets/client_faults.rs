@@ -256,7 +256,16 @@ impl Fake {
         self.0.local_addr().expect("it is bound").to_string()
     }
 
+    /// The next connection, greeted.
     async fn accept(&self) -> Peer {
+        let mut peer = self.accept_silently().await;
+        peer.hears("mn").await;
+        peer.hears("mn").await;
+        peer.says("MN\r\nMN\r\n").await;
+        peer
+    }
+
+    async fn accept_silently(&self) -> Peer {
         let (stream, _) =
             timeout(PATIENCE, self.0.accept()).await.expect("the client comes").expect("a socket");
         Peer(BufReader::new(stream))
