@@ -7,33 +7,21 @@ Prints a row of Markdown for each client. Exits with 1 if a client reads a stale
 import argparse
 import os
 import re
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+from servers import Servers
+
 WORK = Path(os.environ["INTEROP_WORK"])
 BEGIN, END = "<!-- stale:begin -->\n", "<!-- stale:end -->\n"
 HEAD = """\
 | client | its connections | stale reads with leasehold | stale reads with memcached | loads, compared | hits, both |
 |---|---|---|---|---|---|
-"""
-TWEMPROXY = """\
-pool:
-  listen: {address}
-  hash: one_at_a_time
-  distribution: modula
-  timeout: 60000
-  preconnect: true
-  server_connections: 1
-  servers:
-    - {first}:1
-    - {second}:1
 """
 # A limit of reads ends a storm in time, unless something hangs.
 SECONDS_MAX = 600
@@ -116,79 +104,12 @@ STORMS = [
 ]
 
 
-class Servers:
-    """Programs with logs in one folder, all of which end with it."""
-
-    def __init__(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.programs = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for program in self.programs:
-            program.terminate()
-        for program in self.programs:
-            program.wait()
-        self.folder.cleanup()
-
-    def path(self, name):
-        return Path(self.folder.name, f"{name}{len(self.programs)}")
-
-    def start(self, command, is_ready, **environment):
-        """Starts it, and waits until `is_ready` returns something for its log."""
-        path = self.path("log")
-        with open(path, "wb") as log:
-            program = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        self.programs.append(program)
-        while not (answer := is_ready(path.read_text())):
-            if program.poll() is not None:
-                raise SystemExit(f"{command[0]} does not start: {path.read_text()}")
-            time.sleep(0.01)
-        return answer
-
-    def leasehold(self):
-        address = re.compile(r"listening on (127\.0\.0\.1:\d+)")
-        return self.start([os.environ["LEASEHOLD"], "-p", "-1"], lambda log: (m := address.search(log)) and m[1])
-
-    def memcached(self):
-        ports = self.path("ports")
-
-        def address(_):
-            found = ports.exists() and re.search(r"TCP INET: (\d+)\n", ports.read_text())
-            return found and f"127.0.0.1:{found[1]}"
-
-        command = ["memcached", "-u", "root", "-l", "127.0.0.1", "-p", "-1"]
-        return self.start(command, address, MEMCACHED_PORT_FILENAME=str(ports))
-
-    def twemproxy(self, servers):
-        address, statistics = f"127.0.0.1:{free_port()}", free_port()
-        path = self.path("configuration")
-        path.write_text(TWEMPROXY.format(address=address, first=servers[0], second=servers[1]))
-        command = ["/usr/sbin/nutcracker", "-c", path, "-a", "127.0.0.1", "-s", str(statistics), "-o", "/dev/stderr"]
-        return self.start(command, lambda _: is_listening(address) and address)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def is_listening(address):
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port))).close()
-        return True
-    except OSError:
-        return False
-
-
 def counts(storm, server, limits):
     """Runs the storm with one kind of server. Returns its counts by name, or what it printed if it failed."""
     with Servers() as servers:
-        start = getattr(servers, server)
-        address = servers.twemproxy([start(), start()]) if storm.is_proxied else start()
+        address = servers.start(server)
+        if storm.is_proxied:
+            address = servers.start_twemproxy(address, servers.start(server))
         try:
             output = subprocess.run(
                 [*storm.command, address, *limits], timeout=SECONDS_MAX + 60, check=True, text=True,
