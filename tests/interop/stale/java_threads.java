@@ -41,7 +41,7 @@ class Storm {
         long end = System.nanoTime() + (long) (Double.parseDouble(arguments[2]) * 1e9);
         long readsEach = Long.parseLong(arguments[3]) / READERS;
 
-        var threads = Executors.newFixedThreadPool(READERS + WRITERS);
+        var threads = Executors.newFixedThreadPool(READERS + WRITERS, Storm::daemon);
         List<Future<Void>> readers = new ArrayList<>();
         List<Future<Void>> writers = new ArrayList<>();
         for (int nth = 0; nth < READERS; nth++) {
@@ -64,7 +64,13 @@ class Storm {
             writer.get();
         }
         System.out.printf("reads=%s hits=%s stale=%s loads=%s deletes=%s%n", reads, hits, stale, loads, deletes);
-        System.exit(0);
+    }
+
+    // A thread that does not outlive a failure in main.
+    private static Thread daemon(Runnable task) {
+        var thread = new Thread(task);
+        thread.setDaemon(true);
+        return thread;
     }
 
     private static void read(MemcachedClient cache) throws Exception {
@@ -103,7 +109,7 @@ class Storm {
     }
 
     private static MemcachedClient client(String[] address) throws Exception {
-        var patient = new ConnectionFactoryBuilder().setOpTimeout(60_000).build();
+        var patient = new ConnectionFactoryBuilder().setOpTimeout(60_000).setDaemon(true).build();
         return new MemcachedClient(patient, List.of(new InetSocketAddress(address[0], Integer.parseInt(address[1]))));
     }
 
