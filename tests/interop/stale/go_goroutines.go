@@ -40,7 +40,7 @@ func main() {
 		reading.Add(1)
 		go func() {
 			defer reading.Done()
-			for nth := 0; nth < limit/readers && time.Now().Before(end); nth++ {
+			for nth := 0; nth < (limit+readers-1)/readers && time.Now().Before(end); nth++ {
 				read(client)
 				// As many reads a second, however many readers there are.
 				time.Sleep(between(0, time.Millisecond*time.Duration(readers)/8))

@@ -14,7 +14,6 @@ use constant { KEYS => 20, READERS => 8, WRITERS => 2, DELETES_PER_SECOND => 400
 
 my ($module, $address, $seconds, $reads) = @ARGV;
 eval "require $module" or die $@;
-my $end = now() + $seconds;
 my ($created, $path) = tempfile();
 syswrite $created, pack('Q<', 0) x (2 * KEYS);
 
@@ -34,6 +33,7 @@ printf "reads=%d hits=%d stale=%d loads=%d deletes=%d\n", @sums;
 sub reader {
     my ($cache, $database) = @_;
     my ($nth, $hits, $stale, $loads) = (0, 0, 0, 0);
+    my $end = now() + $seconds;
     for (; $nth < int($reads / READERS) && now() < $end; $nth++) {
         my $number = int rand KEYS;
         my (undef, $newest) = row($database, $number);
@@ -74,11 +74,12 @@ sub writer {
 # The pipe on which a new process writes its counts.
 sub process {
     my ($role) = @_;
+    # Not the one of other processes, whose locks it would share.
+    open my $database, '+<', $path or die "$path: $!";
     my $child = open(my $pipe, '-|') // die "fork: $!";
     return $pipe if $child;
     srand $$;
     my $cache = $module->new({ servers => [$address], connect_timeout => 60 });
-    open my $database, '+<', $path or die "$path: $!";
     print join(' ', $role->($cache, $database)), "\n";
     exit;
 }

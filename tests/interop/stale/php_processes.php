@@ -12,15 +12,12 @@ const DELETES_PER_SECOND = 400;
 
 [, $address, $seconds, $reads] = $argv;
 [$host, $port] = explode(':', $address);
-$end = hrtime(true) + $seconds * 1e9;
 $path = tempnam(sys_get_temp_dir(), 'storm');
 file_put_contents($path, str_repeat(pack('P', 0), 2 * KEYS));
 
 function row(int $number, ?callable $change = null): array
 {
-    global $path;
-    static $file = null;
-    $file ??= fopen($path, 'r+');
+    global $file;
     flock($file, $change ? LOCK_EX : LOCK_SH);
     fseek($file, 16 * $number);
     $row = array_values(unpack('P2', fread($file, 16)));
@@ -64,7 +61,8 @@ function sleep_for(float $milliseconds): void
 
 function reader(): array
 {
-    global $end, $reads;
+    global $seconds, $reads;
+    $end = hrtime(true) + $seconds * 1e9;
     [$hits, $stale, $loads] = [0, 0, 0];
     for ($nth = 0; $nth < intdiv($reads, READERS) && hrtime(true) < $end; $nth++) {
         // Each read is a request that begins anew, and gets the connection of the one before.
@@ -97,7 +95,7 @@ function writer(): array
     $client = client();
     $due = hrtime(true);
     // The database goes once all readers are done.
-    for ($deletes = 0; file_exists("$path"); $deletes++) {
+    for ($deletes = 0; file_exists($path); $deletes++) {
         $number = mt_rand(0, KEYS - 1);
         [$version] = row($number, fn ($committed, $answered) => [$committed + 1, $answered]);
         $client->delete("product:$number");
@@ -113,6 +111,9 @@ function writer(): array
 /** The end of a pipe on which a new process writes its counts. */
 function process(callable $role)
 {
+    global $path, $file;
+    // Not the one of other processes, whose locks it would share.
+    $file = fopen($path, 'r+');
     [$ours, $theirs] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
     if (pcntl_fork() === 0) {
         mt_srand(getmypid());

@@ -174,9 +174,12 @@ def main():
             unsafe.append(storm.client)
         if not theirs["stale"]:
             calm.append(storm.client)
-    for heading, clients in [
-        ("Stale values from leasehold", unsafe), ("Failed", failed), ("No stale value from memcached, so no storm", calm)
-    ]:
+    notes = {
+        "Stale values from leasehold": unsafe,
+        "Failed": failed,
+        "No stale value from memcached (no storm, or a client that protects itself)": calm,
+    }
+    for heading, clients in notes.items():
         if clients:
             print(f"{heading}: {'; '.join(clients)}")
     if arguments.write and not failed:
