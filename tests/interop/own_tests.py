@@ -1,0 +1,164 @@
+"""The own tests of client libraries, with leasehold and with memcached: own_tests.py <suite>
+
+Prints how many tests pass with each of them. Fails if one fails with leasehold alone, unless it is known to differ.
+The tests run in copies of the packages below target/interop, with free ports in place of fixed ones.
+
+Absent, because their packages have no tests: memcache-client. Absent, because no registry has Toxiproxy: the tests of
+async-memcached that need it. Absent, because leasehold has neither the binary protocol nor UDP: `tests.rs` of memcache.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from servers import Servers, program
+
+INTEROP = Path(__file__).resolve().parent
+WORK = Path(os.environ["INTEROP_WORK"])
+SERVERS = ["leasehold", "memcached"]
+
+
+def copy_of(package, name):
+    """A fresh copy of a package; NODE_PATH leads from there to what a package of npm depends on."""
+    copy = WORK / "own_tests" / name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(package, copy)
+    return copy
+
+
+def replace(files, pattern, replacement):
+    """Replaces a pattern in these files, which must have it."""
+    count = 0
+    for path in files:
+        text, here = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+        path.write_text(text)
+        count += here
+    assert count, f"{pattern} is nowhere"
+
+
+def crate(name):
+    """The folder of a crate that `install` has built."""
+    manifest = ["--manifest-path", INTEROP / "rust/Cargo.toml", "--locked"]
+    # Or it would download what other platforms need.
+    platform = ["--filter-platform", output(["rustc", "--print", "host-tuple"]).strip()]
+    metadata = json.loads(output(["cargo", "metadata", "--format-version", "1", *platform, *manifest]))
+    [package] = [each for each in metadata["packages"] if each["name"] == name]
+    return Path(package["manifest_path"]).parent
+
+
+def output(command):
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def cargo_test(folder, *options, **environment):
+    """Runs the tests of a crate. Returns by name whether they passed."""
+    command = ["cargo", "test", "--quiet", "--no-fail-fast", "--target-dir", WORK / "own_tests/target", *options]
+    # One line for each test, in spite of --quiet.
+    command += ["--", "--include-ignored", "--test-threads", "1", "--format", "pretty"]
+    finished = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    passed = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. (ok|FAILED)$", finished.stdout, re.MULTILINE)
+    assert passed, finished.stdout
+    return {name: verdict == "ok" for name, verdict in passed}
+
+
+def mocha(folder, *options):
+    """Runs the tests of a package of npm. Returns by name whether they passed."""
+    report = folder / "report.json"
+    command = [WORK / "node/node_modules/.bin/mocha", "--exit", *options]
+    command += ["--reporter", "json", "--reporter-option", f"output={report}", *sorted(folder.glob("test/*.js"))]
+    finished = subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert report.exists(), finished.stdout
+    found = json.loads(report.read_text())
+    return {each["fullTitle"]: not each["err"] for each in found["passes"] + found["failures"]}
+
+
+def async_memcached(server):
+    folder = copy_of(crate("async-memcached"), "async-memcached")
+    # Its tests start servers themselves, and insist on a newer memcached than Debian has.
+    replace([folder / "tests/support/mod.rs"], r"\[1, 6, 40\]", "[1, 6, 0]")
+    without_toxiproxy(folder)
+    return cargo_test(folder, "--tests", MEMCACHED_BIN=program(server))
+
+
+def without_toxiproxy(folder):
+    (folder / "tests/resiliency_tests.rs").unlink()
+    replace([folder / "tests/support/mod.rs"], r"^pub mod toxiproxy;\n", "")
+    # What only these tests and the benches depend on would take minutes to build.
+    for section in [r"\[\[bench\]\]", r"\[dev-dependencies\.(criterion|toxiproxy_rust)\]", r'\[\[test\]\]\nname = "resil']:
+        replace([folder / "Cargo.toml"], rf"^{section}.*\n(?:(?!\[).*\n)*", "")
+
+
+def memcache(server):
+    folder = copy_of(crate("memcache"), "memcache")
+    with Servers() as servers:
+        for port in [12345, 12346]:
+            replace(folder.glob("tests/*.rs"), f"localhost:{port}", servers.start(server))
+        tests = ["test_ascii", "test_async_memcache", "test_exp_memcache", "test_exp_meta_client", "test_memcache"]
+        options = [option for test in tests for option in ["--test", test]]
+        return cargo_test(folder, "--no-default-features", "--features", "serde_json,tokio", *options)
+
+
+def node_memcached(server):
+    folder = copy_of(WORK / "node/node_modules/memcached", "memcached")
+    with Servers() as servers:
+        for port in [11211, 11212, 11213]:
+            address = servers.start(server)
+            replace([folder / "test/common.js"], f"testMemcachedHost \\+ ':{port}'", f"'{address}'")
+        return mocha(folder, "--require", "should")
+
+
+def memcache_plus(server):
+    folder = copy_of(WORK / "node/node_modules/memcache-plus", "memcache-plus")
+    with Servers() as servers:
+        port = servers.start(server).partition(":")[2]
+        replace([*folder.glob("lib/*.js"), *folder.glob("test/*.js")], "11211", port)
+        return mocha(folder)
+
+
+SUITES = {
+    "async-memcached": async_memcached,
+    "memcache": memcache,
+    "memcached": node_memcached,
+    "memcache-plus": memcache_plus,
+}
+
+
+LATE = "a value is never gone early, and up to one second late"
+DUMP = "a dump begins with OK, as in memcached 1.6.45"
+RETURNED = "the token of a stale copy is not taken back by `md` with `I` and `C`"
+# Tests that pass with Debian's memcached, by name, and why they fail with leasehold.
+KNOWN = {
+    "Client flush should work removes all data after a specified number of seconds": LATE,
+    "Client items should work gets slab stats": "there are no slabs",
+    "Client set and get works with expiration expires": LATE,
+    "Memcached TOUCH changes lifetime": LATE,
+    "async_tests::async_memcache_fetch_computes_once": RETURNED,
+    "empty_key_dump_finishes_and_leaves_the_connection_usable": DUMP,
+    "memcache_invalidate_then_fetch_recomputes": RETURNED,
+    "populated_key_dump_reads_every_entry_and_leaves_the_connection_usable": DUMP,
+    "update_and_take_treat_stale_as_miss_and_return_the_token": RETURNED,
+}
+
+
+def main():
+    passed = {server: SUITES[sys.argv[1]](server) for server in SERVERS}
+    ours, theirs = (passed[server] for server in SERVERS)
+    differs = sorted(name for name in theirs if theirs[name] and not ours.get(name))
+    reasons = sorted({KNOWN[name] for name in differs if name in KNOWN})
+    for name in differs:
+        if name not in KNOWN:
+            print(f"fails with leasehold alone: {name}")
+    print(
+        f"{sum(ours.values())} of {len(ours)} pass with leasehold, {sum(theirs.values())} with memcached"
+        + "".join(f"; {reason}" for reason in reasons)
+    )
+    return 1 if set(differs) - set(KNOWN) else 0
+
+
+sys.exit(main())

@@ -1,0 +1,91 @@
+"""Servers on free ports of loopback for the programs that compare leasehold with memcached."""
+
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+TWEMPROXY = """\
+pool:
+  listen: {address}
+  hash: one_at_a_time
+  distribution: modula
+  timeout: 60000
+  preconnect: true
+  server_connections: 1
+  servers:
+    - {first}:1
+    - {second}:1
+"""
+
+
+class Servers:
+    """Programs with a folder for their files, all of which end with it."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.programs = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for program in self.programs:
+            program.terminate()
+        for program in self.programs:
+            program.wait()
+        self.folder.cleanup()
+
+    def start(self, server):
+        """Starts `leasehold` or `memcached`. Returns its address."""
+        ports = self.path("ports")
+
+        def address():
+            found = ports.exists() and re.search(r"TCP INET: (\d+)\n", ports.read_text())
+            return found and f"127.0.0.1:{found[1]}"
+
+        command = [program(server), "-u", "root", "-l", "127.0.0.1", "-p", "-1"]
+        return self.run(command, address, MEMCACHED_PORT_FILENAME=str(ports))
+
+    def start_twemproxy(self, first, second):
+        """Starts a proxy for these two servers, with one connection to each. Returns its address."""
+        address, statistics = f"127.0.0.1:{free_port()}", free_port()
+        path = self.path("configuration")
+        path.write_text(TWEMPROXY.format(address=address, first=first, second=second))
+        command = ["/usr/sbin/nutcracker", "-c", path, "-a", "127.0.0.1", "-s", str(statistics), "-o", "/dev/stderr"]
+        return self.run(command, lambda: is_listening(address) and address)
+
+    def run(self, command, address, **environment):
+        """Starts a program, and waits until `address` returns one."""
+        path = self.path("log")
+        with open(path, "wb") as log:
+            self.programs.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment))
+        while not (found := address()):
+            if self.programs[-1].poll() is not None:
+                raise SystemExit(f"{command[0]} does not start: {path.read_text()}")
+            time.sleep(0.01)
+        return found
+
+    def path(self, name):
+        return Path(self.folder.name, f"{name}{len(self.programs)}")
+
+
+def program(server):
+    return os.environ["LEASEHOLD"] if server == "leasehold" else server
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def is_listening(address):
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+        return True
+    except OSError:
+        return False
