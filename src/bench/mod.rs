@@ -19,6 +19,7 @@ mod run;
 mod server;
 mod sizes;
 mod source;
+mod stale;
 mod tally;
 mod worker;
 
@@ -32,34 +33,57 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use serde::Serialize;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-pub use self::options::{Options, Plan};
+pub use self::options::{Course, Mode, Options, Plan};
 pub use self::report::{Report, Round, median};
 pub use self::run::{Failure, Progress, preload, run};
 pub use self::server::{Dialect, Server};
+pub use self::stale::StaleOptions;
 
 /// `leasehold bench`, from its flags to its exit code.
 pub fn main(options: Options) -> ExitCode {
-    if let Err(sentence) = options.plan.check(options.servers()) {
-        let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
-        return ExitCode::FAILURE;
+    if let Some(Mode::Stale(options)) = &options.mode {
+        return stale::main(options);
     }
-    let told = measured(&options);
-    let wrong = match &told {
-        Ok(Report { failure: Some(failure), .. }) => failure.clone(),
-        Ok(report) if report.errors() > 0 => format!("{} wrong answers", report.errors()),
-        Ok(Report { cut_short: true, .. }) => return INTERRUPTED.into(),
+    if let Err(sentence) = options.plan.check(options.servers()) {
+        return refuse(&sentence);
+    }
+    exit_code(measured(&options).map(|report| {
+        let errors = report.errors();
+        let wrong = (errors > 0).then(|| format!("{errors} wrong answers"));
+        Ending { complaint: report.failure.or(wrong), cut_short: report.cut_short }
+    }))
+}
+
+/// How a measurement ended.
+struct Ending {
+    /// Why it is a failure, if it is one.
+    complaint: Option<String>,
+    cut_short: bool,
+}
+
+fn exit_code(ended: io::Result<Ending>) -> ExitCode {
+    let complaint = match ended {
+        Ok(Ending { complaint: Some(complaint), .. }) => complaint,
+        Ok(Ending { cut_short: true, .. }) => return INTERRUPTED.into(),
         Ok(_) => return ExitCode::SUCCESS,
         Err(error) => error.to_string(),
     };
-    say(wrong);
+    say(complaint);
+    ExitCode::FAILURE
+}
+
+/// Complains about options that contradict each other.
+fn refuse(sentence: &str) -> ExitCode {
+    let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
     ExitCode::FAILURE
 }
 
 fn measured(options: &Options) -> io::Result<Report> {
-    let json = options.json.as_deref().map(Json::open).transpose()?;
+    let json = options.course.json.as_deref().map(Json::open).transpose()?;
     let report = measure(options, &*interrupt()?)?;
     tell(&report, json)?;
     Ok(report)
@@ -88,7 +112,7 @@ pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
 /// If nothing was measured before.
 pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());
-    let tells = options.progress || io::stderr().is_terminal();
+    let tells = options.course.progress || io::stderr().is_terminal();
     let tell = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
         if tells {
             say(format_args!("{server}: {doing}{seconds} s, {requests} requests a second"));
@@ -100,12 +124,29 @@ pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, F
             preload(plan, server, is_cut_short, tell)?;
         }
     }
-    let mut rounds = vec![Vec::new(); servers.len()];
-    let count = if options.compare.is_empty() { 1 } else { options.rounds };
+    let count = if options.compare.is_empty() { 1 } else { options.course.rounds };
+    let (rounds, failure) = in_turn(servers, count, is_cut_short, |server| {
+        let measured = run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress))?;
+        Ok(Round::new(&measured))
+    })?;
+    Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed), failure))
+}
+
+/// The rounds of each server, and why some of them are missing.
+type Rounds<R> = (Vec<Vec<R>>, Option<String>);
+
+/// Measures all servers in turn, round after round, until it is cut short or one of them cannot be measured any more.
+fn in_turn<S, R>(
+    servers: &[S],
+    count: u32,
+    is_cut_short: &AtomicBool,
+    mut measure: impl FnMut(&S) -> Result<R, Failure>,
+) -> Result<Rounds<R>, Failure> {
+    let mut rounds: Vec<Vec<R>> = servers.iter().map(|_| Vec::new()).collect();
     let failed = (0..count).flat_map(|_| servers.iter().enumerate()).find_map(|(nth, server)| {
         if !is_cut_short.load(Ordering::Relaxed) {
-            match run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress)) {
-                Ok(measured) => rounds[nth].push(Round::new(&measured)),
+            match measure(server) {
+                Ok(round) => rounds[nth].push(round),
                 Err(failure) => return Some(failure),
             }
         }
@@ -113,10 +154,7 @@ pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, F
     });
     match failed {
         Some(failure) if rounds.iter().all(Vec::is_empty) => Err(failure),
-        failed => {
-            let failure = failed.map(|failure| failure.to_string());
-            Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed), failure))
-        }
+        failed => Ok((rounds, failed.map(|failure| failure.to_string()))),
     }
 }
 
@@ -137,7 +175,7 @@ impl Json {
     }
 }
 
-fn tell(report: &Report, json: Option<Json>) -> io::Result<()> {
+fn tell(report: &(impl Serialize + Display), json: Option<Json>) -> io::Result<()> {
     let text = serde_json::to_string_pretty(report)? + "\n";
     let mut output = io::stdout().lock();
     let told = match json {

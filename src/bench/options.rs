@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 use super::mix::Mix;
 use super::popularity::Popularity;
 use super::server::Server;
 use super::sizes::Sizes;
+use super::stale::StaleOptions;
 
 /// Load generator for memcached's text protocol, the lease verbs, and Redis.
 ///
@@ -17,7 +18,12 @@ use super::sizes::Sizes;
 /// counts from when a request was due: it tells what users would feel. Exits with 1 if anything was answered wrongly.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "leasehold bench", bin_name = "leasehold bench", args_override_self = true)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Options {
+    /// What is measured instead of speed.
+    #[command(subcommand)]
+    pub mode: Option<Mode>,
+
     /// Server to load: HOST:PORT, or redis://HOST:PORT
     #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211")]
     pub server: Server,
@@ -26,6 +32,25 @@ pub struct Options {
     #[arg(long, value_name = "SERVERS", value_delimiter = ',', conflicts_with = "server")]
     pub compare: Vec<Server>,
 
+    /// Rounds, JSON and progress.
+    #[command(flatten)]
+    pub course: Course,
+
+    /// What is asked of a server.
+    #[command(flatten)]
+    pub plan: Plan,
+}
+
+/// What is measured instead of speed.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Mode {
+    /// Count stale reads
+    Stale(StaleOptions),
+}
+
+/// How often servers are measured, and where results go.
+#[derive(Args, Clone, Debug)]
+pub struct Course {
     /// Rounds of --compare
     #[arg(long, value_name = "NUM", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
@@ -37,10 +62,6 @@ pub struct Options {
     /// Tell every second how far it is, also where the standard error is no terminal
     #[arg(long)]
     pub progress: bool,
-
-    /// What is asked of a server.
-    #[command(flatten)]
-    pub plan: Plan,
 }
 
 /// What is asked of a server, how often, and by how many.
@@ -165,7 +186,7 @@ impl Plan {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1".to_owned()),
         Ok(number) => Ok(number),
@@ -173,7 +194,7 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|error| format!("{error}"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
 //! Which keys are asked for how often.
 
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use rand::rngs::SmallRng;
@@ -102,6 +103,18 @@ impl FromStr for Popularity {
     }
 }
 
+/// As it is written on the command line.
+impl Display for Popularity {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Popularity::Hot { keys, requests } => write!(to, "hot:{keys}:{requests}"),
+            Popularity::Sequential => write!(to, "sequential"),
+            Popularity::Uniform => write!(to, "uniform"),
+            Popularity::Zipf { exponent } => write!(to, "zipf:{exponent}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -144,6 +157,13 @@ mod tests {
     fn all_keys_come_round() {
         assert!(drawn("sequential", 1_000).iter().all(|times| *times == DRAWS / 1_000));
         assert!(drawn("uniform", 100).iter().all(|times| times.abs_diff(DRAWS / 100) < 300));
+    }
+
+    #[test]
+    fn it_prints_as_it_is_written() {
+        for text in ["uniform", "sequential", "zipf:0.9", "hot:0.01:0.9"] {
+            assert_eq!(text.parse::<Popularity>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

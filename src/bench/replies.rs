@@ -22,7 +22,7 @@ pub enum Reply<'a> {
         begin: &'a [u8],
     },
     Deleted,
-    /// A meta command's or Redis's yes.
+    /// Done as asked, in the words of meta commands, of Redis, or of what covers many keys.
     Done,
     End,
     Error(Outcome),
@@ -103,11 +103,7 @@ impl Replies {
             return if input.len() > LINE_BYTES_MAX { Err(unexpected(input)) } else { Ok(None) };
         };
         let line = input[..end].strip_suffix(b"\r").ok_or_else(|| unexpected(input))?;
-        let parsed = match self.dialect {
-            Dialect::Redis => redis(line),
-            Dialect::Text => text(line),
-        };
-        let (reply, block) = parsed.ok_or_else(|| unexpected(line))?;
+        let (reply, block) = parse(self.dialect, line)?;
         Ok(Some(Line { reply, block, bytes: end + 1 }))
     }
 }
@@ -135,6 +131,15 @@ struct Line<'a> {
 /// A reply, and the length of the value behind it.
 type Parsed<'a> = Option<(Reply<'a>, Option<usize>)>;
 
+/// Understands one line, given without its end. The second part is the length of the value behind it.
+pub fn parse(dialect: Dialect, line: &[u8]) -> Result<(Reply<'_>, Option<usize>), Unexpected> {
+    let parsed = match dialect {
+        Dialect::Redis => redis(line),
+        Dialect::Text => text(line),
+    };
+    parsed.ok_or_else(|| unexpected(line))
+}
+
 fn text(line: &[u8]) -> Parsed<'_> {
     if let Some(rest) = line.strip_prefix(b"VALUE ") {
         let (rest, bytes) = last_number(rest)?;
@@ -154,7 +159,8 @@ fn text(line: &[u8]) -> Parsed<'_> {
         b"DELETED" => Reply::Deleted,
         b"EN" => Reply::Miss,
         b"END" => Reply::End,
-        b"HD" => Reply::Done,
+        b"HD" | b"MN" | b"OK" => Reply::Done,
+        _ if line.starts_with(b"INVALIDATED ") => Reply::Done,
         b"NF" | b"NOT_FOUND" => Reply::NotFound,
         b"EX" | b"NOT_STORED" | b"NS" | b"STALE_STORED" => Reply::NotStored,
         b"STORED" => Reply::Stored,

@@ -35,8 +35,8 @@ pub struct Progress {
 /// A server could not be measured.
 #[derive(Debug)]
 pub struct Failure {
-    fault: Fault,
-    server: Server,
+    pub(super) fault: Fault,
+    pub(super) server: Server,
 }
 
 impl Display for Failure {
