@@ -1,6 +1,6 @@
 """twemproxy (nutcracker) in front of two servers, for two clients: all of them share one connection to each server.
 
-The servers run with `--implicit-leases strict`, which is made for such connections.
+The servers run with their defaults.
 """
 
 import socket
