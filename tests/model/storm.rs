@@ -1,0 +1,299 @@
+//! Plain clients behind pools, with all that invalidates, evicts and forgets at once: after an invalidation has returned,
+//! nothing older than what was committed before it is served, as long as no load takes longer than it may.
+//!
+//! Workers take any connection for each request, as from a pool, and some keep to their own. Some take leases, and forget
+//! their tokens. The database's replicas lag while a key is held off. Every few seconds the server is handed over: values
+//! go, misses stay. Time is stepped, and every run is repeatable.
+
+use std::time::Duration;
+
+use leasehold::cache::{
+    Cache, Config, Depth, Draft, Expiry, Fill, Joining, Leased, Mode, Name, Peer, Policy, Reading, Store, TagList,
+    Token,
+};
+use leasehold::clock::{Clock, Now};
+
+use crate::support::random::Random;
+
+struct Storm {
+    cache: Cache,
+    clock: Clock,
+    plan: Plan,
+    random: Random,
+    refused: u64,
+    rows: Vec<Row>,
+    hits: u64,
+    stored: u64,
+    workers: Vec<Worker>,
+    pool: Vec<Peer>,
+}
+
+/// What a storm consists of.
+#[derive(Clone, Copy)]
+struct Plan {
+    rows: u64,
+    /// How many of the requests are for the first 20 rows, in percent.
+    hot_percent: u64,
+    /// Whether each worker has a connection of its own.
+    own_connections: bool,
+    steps: u64,
+    /// Steps to a millisecond.
+    steps_per_ms: u64,
+    /// Steps between two handovers.
+    handover_every: u64,
+    writes_percent: u64,
+}
+
+#[derive(Clone, Default)]
+struct Row {
+    committed: u64,
+    /// The newest version whose invalidation has returned.
+    invalidated: u64,
+    /// Until when the replicas lag, in monotonic milliseconds.
+    lags_until: u64,
+}
+
+#[derive(Default)]
+struct Worker {
+    load: Option<Load>,
+    own: Option<Peer>,
+}
+
+struct Load {
+    ends: u64,
+    row: usize,
+    reads: u64,
+    token: Option<Token>,
+    version: Option<u64>,
+}
+
+impl Storm {
+    fn new(plan: Plan, seed: u64) -> Self {
+        let policy = Policy { load_time_max: Duration::from_millis(LOAD_MS), ..Policy::default() };
+        let config = Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() };
+        let cache = Cache::with_seed(config, [seed as u8; 32]);
+        let mut storm = Storm {
+            pool: (0..POOL).map(|_| cache.peer()).collect(),
+            cache,
+            clock: Clock::manual(),
+            plan,
+            random: Random(seed),
+            refused: 0,
+            rows: vec![Row::default(); plan.rows as usize],
+            hits: 0,
+            stored: 0,
+            workers: (0..WORKERS).map(|_| Worker::default()).collect(),
+        };
+        if plan.own_connections {
+            storm.workers.iter_mut().for_each(|worker| worker.own = Some(storm.cache.peer()));
+        }
+        storm
+    }
+
+    fn play(&mut self) {
+        for step in 1..=self.plan.steps {
+            if step.is_multiple_of(self.plan.steps_per_ms) {
+                self.clock.advance(Duration::from_millis(1));
+            }
+            if step.is_multiple_of(self.plan.handover_every) {
+                self.hand_over();
+            }
+            let worker = self.random.below(WORKERS) as usize;
+            match self.random.below(100) {
+                percent if percent < self.plan.writes_percent => self.write(),
+                _ => self.work(worker),
+            }
+            // No load takes longer than it may.
+            (0..WORKERS as usize).for_each(|worker| self.end(worker, true));
+        }
+        assert!(self.hits > self.plan.steps / 100, "{} hits are none to speak of", self.hits);
+        assert!(self.stored > 1_000 && self.refused > 100, "{} stored, {} refused", self.stored, self.refused);
+    }
+
+    fn row(&mut self) -> usize {
+        let rows = if self.random.below(100) < self.plan.hot_percent { 20 } else { self.plan.rows };
+        self.random.below(rows) as usize
+    }
+
+    /// A worker goes on with its load, or begins one.
+    fn work(&mut self, worker: usize) {
+        let now = self.clock.now();
+        let Some(load) = &mut self.workers[worker].load else { return self.read(worker) };
+        if load.version.is_none() && now.millis >= load.reads {
+            let row = &self.rows[load.row];
+            load.version = Some(row.committed - u64::from(now.millis < row.lags_until));
+        }
+        if load.version.is_some() && self.random.below(4) == 0 {
+            self.end(worker, false);
+        }
+    }
+
+    /// Any connection of the pool, or the worker's own.
+    fn with<R>(&mut self, worker: usize, act: impl FnOnce(&Cache, &mut Peer, Now) -> R) -> R {
+        let now = self.clock.now();
+        let any = self.random.below(POOL) as usize;
+        let peer = self.workers[worker].own.as_mut().unwrap_or(&mut self.pool[any]);
+        act(&self.cache, peer, now)
+    }
+
+    fn read(&mut self, worker: usize) {
+        let (row, kind, now) = (self.row(), self.random.below(8), self.clock.now());
+        let name = name(row);
+        let found = self.with(worker, |cache, peer, now| {
+            let key = cache.key(name.as_bytes()).expect("a legal key");
+            let version = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
+            match kind {
+                0 => cache.lease(&key, peer, now, |leased| match leased {
+                    Leased::Busy { .. } => None,
+                    Leased::Granted { token, .. } => Some(Err(Some(token))),
+                    Leased::Hit(value) => Some(Ok(version(value.bytes))),
+                }),
+                1 => {
+                    let reading = Reading { lease: Some(Duration::from_secs(5)), ..Reading::default() };
+                    // The token is lost on the way, as by a client that cuts it.
+                    cache.meta_get(&key, &reading, peer, now, |leased, _| match leased {
+                        Some(Leased::Hit(value)) => Some(Ok(version(value.bytes))),
+                        _ => Some(Err(None)),
+                    })
+                }
+                2 => {
+                    let expiry = Expiry::after(Duration::from_secs(3), now);
+                    let found = cache.get_and_touch(&key, expiry, peer, now, |value| version(value.bytes));
+                    Some(found.ok_or(None))
+                }
+                _ => Some(cache.get(&key, peer, now, |value| version(value.bytes)).ok_or(None)),
+            }
+        });
+        match found {
+            None => {}
+            Some(Ok(version)) => {
+                self.hits += 1;
+                let newest = self.rows[row].invalidated;
+                assert!(version >= newest, "row {row} of version {version} is served after {newest} at {now:?}");
+            }
+            Some(Err(token)) => {
+                let (reads, ends) = (self.random.below(LOAD_MS), now.millis + LOAD_MS);
+                self.workers[worker].load =
+                    Some(Load { ends, row, reads: now.millis + reads * reads / LOAD_MS / 4, token, version: None });
+            }
+        }
+    }
+
+    /// A worker sets what it has read, or nothing; `is_late` for those that must end now.
+    fn end(&mut self, worker: usize, is_late: bool) {
+        let now = self.clock.now();
+        let Some(load) = self.workers[worker].load.take_if(|load| !is_late || now.millis >= load.ends) else { return };
+        let Load { row, token, version, .. } = load;
+        let (Some(version), kind) = (version, self.random.below(16)) else { return };
+        let (name, group) = (name(row), group(row));
+        let tags = TagList::new([group.as_bytes()]).expect("it is short");
+        let value = version.to_le_bytes();
+        let lives = Expiry::after(Duration::from_millis(200 + 100 * kind), now);
+        let draft = Draft { expiry: lives, tags: tags.tags(), ..Draft::new(&value) };
+        let done = self.with(worker, |cache, peer, now| {
+            let key = cache.key(name.as_bytes()).expect("a legal key");
+            match (token, kind) {
+                (_, 0) => None,
+                (Some(token), 1..14) => Some(cache.lease_set(&key, token, Fill::Value(draft), peer, now).is_ok()),
+                (_, 1) => Some(is_stored(cache.store(&key, Mode::Add, draft, peer, now))),
+                (_, 2) => Some(is_stored(cache.store(&key, Mode::Replace, draft, peer, now))),
+                (_, 3) => {
+                    Some(is_stored(cache.meta_store(&key, Mode::Set, Joining::default(), draft, peer, now).0))
+                }
+                (_, _) => Some(is_stored(cache.store(&key, Mode::Set, draft, peer, now))),
+            }
+        });
+        match done {
+            Some(true) => self.stored += 1,
+            Some(false) => self.refused += 1,
+            None => {}
+        }
+    }
+
+    /// Commits, and invalidates in one of many ways.
+    fn write(&mut self) {
+        let (row, kind, now) = (self.row(), self.random.below(64), self.clock.now());
+        let (name, group) = (name(row), group(row));
+        let is_held_off = now.millis < self.rows[row].lags_until;
+        // A group or everything would not hold off a row whose replicas lag.
+        let lag = if kind == 1 && !is_held_off { 50 } else { 0 };
+        if is_held_off && lag == 0 {
+            return;
+        }
+        self.rows[row].committed += 1;
+        self.rows[row].lags_until = now.millis + lag;
+        self.with(0, |cache, peer, now| {
+            let key = cache.key(name.as_bytes()).expect("a legal key");
+            match kind {
+                0 => cache.flush_all(None, peer, now),
+                1 => _ = cache.delete(&key, Some(now.millis + lag), peer, now),
+                2..8 => cache.invalidate([Name::Tag(group.as_bytes())], Depth::Hard, now),
+                8..14 => cache.invalidate([Name::Prefix(group.as_bytes())], Depth::Soft, now),
+                14..20 => _ = cache.invalidate_key(&key, Depth::Soft, peer, now),
+                20 => cache.invalidate_all(Depth::Soft, peer, now),
+                _ => _ = cache.delete(&key, None, peer, now),
+            }
+        });
+        self.rows[row].invalidated = self.rows[row].committed;
+    }
+
+    /// The next process knows what was missed, and nothing else. Clients connect again, and go on where they were.
+    fn hand_over(&mut self) {
+        let (now, mut guards) = (self.clock.now(), Vec::new());
+        self.cache.guards(now, |guard| guards.push(guard));
+        let next = Cache::after(self.cache.config().clone(), self.cache.former());
+        guards.into_iter().for_each(|guard| next.guard(guard, now));
+        self.cache = next;
+        self.pool = (0..POOL).map(|_| self.cache.peer()).collect();
+        for worker in &mut self.workers {
+            worker.own = worker.own.as_ref().map(|_| self.cache.peer());
+        }
+    }
+}
+
+fn is_stored(done: Store) -> bool {
+    matches!(done, Store::Stored { .. })
+}
+
+fn group(row: usize) -> String {
+    format!("{}:", row % 10)
+}
+
+fn name(row: usize) -> String {
+    format!("{}row{row}", group(row))
+}
+
+const PLAN: Plan = Plan {
+    rows: 300,
+    hot_percent: 60,
+    own_connections: false,
+    steps: 150_000,
+    steps_per_ms: 20,
+    handover_every: u64::MAX,
+    writes_percent: 2,
+};
+const LOAD_MS: u64 = 100;
+const POOL: u64 = 5;
+const WORKERS: u64 = 16;
+
+#[test]
+fn pools_serve_nothing_stale() {
+    (1..=4).for_each(|seed| Storm::new(PLAN, seed).play());
+}
+
+#[test]
+fn connections_of_their_own_serve_nothing_stale() {
+    (1..=4).for_each(|seed| Storm::new(Plan { own_connections: true, ..PLAN }, seed).play());
+}
+
+#[test]
+fn handovers_lose_no_miss() {
+    (1..=4).for_each(|seed| Storm::new(Plan { handover_every: 5_000, ..PLAN }, seed).play());
+}
+
+/// More keys are missed than there are records, and values are evicted.
+#[test]
+fn what_is_forgotten_lets_nothing_stale_in() {
+    let plan = Plan { rows: 200_000, hot_percent: 30, steps: 600_000, steps_per_ms: 1_000, ..PLAN };
+    (1..=2).for_each(|seed| Storm::new(plan, seed).play());
+}
