@@ -1,7 +1,8 @@
 //! The load generator, `leasehold bench`: what a server can do, and what its users would feel.
 //!
 //! A [`Plan`] says what is asked. `source` encodes requests, `connection` sends them batch by batch and holds the replies
-//! against what was asked, `worker` drives the connections of one thread, and [`Report`] tells what was seen.
+//! against what was asked, `worker` drives the connections of one thread, and [`Report`] tells what was seen. `stale` counts
+//! stale reads instead, and has players of its own.
 //!
 //! It must never be what is measured: requests are encoded into one buffer per connection and sent in one write, replies
 //! are read in place and values skipped, the clock is read once for each batch, and nothing is allocated for a request.

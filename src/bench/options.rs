@@ -25,11 +25,11 @@ pub struct Options {
     pub mode: Option<Mode>,
 
     /// Server to load: HOST:PORT, or redis://HOST:PORT
-    #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211")]
+    #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211", conflicts_with = "compare")]
     pub server: Server,
 
     /// Servers to load in turn, round after round, parted by commas; medians and ratios to the first are told
-    #[arg(long, value_name = "SERVERS", value_delimiter = ',', conflicts_with = "server")]
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub compare: Vec<Server>,
 
     /// Rounds, JSON and progress.
@@ -44,7 +44,15 @@ pub struct Options {
 /// What is measured instead of speed.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Mode {
-    /// Count stale reads
+    /// Count stale reads: what a cache serves although its invalidation was answered before
+    ///
+    /// Workers read keys. They check each hit; on a miss they load the value from a database inside this process, which takes
+    /// some time, and store it. Writers commit a new version to the database, then invalidate the key. A read is stale if its
+    /// value is older than a version whose invalidation the server had answered before the read was sent. Each run uses keys of
+    /// its own, which expire by themselves.
+    ///
+    /// --workload chooses defaults for all workload options; the options that are given replace single ones. Exits with 1 after
+    /// wrong bytes or errors, after stale reads only with --fail-on-stale.
     Stale(StaleOptions),
 }
 

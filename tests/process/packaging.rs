@@ -39,6 +39,11 @@ fn the_manual_tells_every_flag_and_every_subcommand() {
         assert!(own.contains(&format!(".TH leasehold-{subcommand} 1")), "{subcommand}");
         assert!(own.contains(&format!("\\fBleasehold {subcommand}\\fR")), "{subcommand}");
     }
+    let stale = printed("man bench stale");
+    assert!(
+        stale.contains(".TH leasehold-bench-stale 1") && stale.contains("leasehold bench stale"),
+        "{stale}"
+    );
     let help = printed("--help");
     let own = help.lines().find(|line| line.starts_with("Subcommands: ")).expect("a stranger starts there");
     assert!(SUBCOMMANDS.iter().all(|subcommand| own.contains(subcommand)), "{own}");
@@ -58,8 +63,10 @@ fn shells_complete_subcommands_and_flags() {
         for word in SUBCOMMANDS.into_iter().chain(["require-secure", "implicit-leases"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
+        assert!(script.contains("writers-apart"), "{shell}: options of bench stale");
         // A word before the subcommand, even one that is not shown, and zsh completes the server's flags behind each.
-        assert!(shell != "zsh" || script.contains("case $line[1] in\n            (bench)"), "{script}");
+        let counts_words = script.contains("case $line[1] in") && !script.contains("case $line[2] in");
+        assert!(shell != "zsh" || counts_words, "{script}");
     }
     assert_eq!(run("completions").status.code(), Some(1));
 }

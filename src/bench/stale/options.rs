@@ -13,23 +13,15 @@ use crate::bench::popularity::Popularity;
 use crate::bench::server::Server;
 use crate::bench::sizes::Sizes;
 
-/// Count stale reads: what a cache serves although its invalidation was answered before
-///
-/// Workers read keys. They check each hit; on a miss they load the value from a database inside this process, which takes
-/// some time, and store it. Writers commit a new version to the database, then invalidate the key. A read is stale if its
-/// value is older than a version whose invalidation the server had answered before the read was sent. Each run uses keys of
-/// its own, which expire by themselves.
-///
-/// --workload chooses defaults for all workload options; the options that are given replace single ones. Exits with 1 after
-/// wrong bytes or errors, after stale reads only with --fail-on-stale.
+/// The options of `leasehold bench stale`.
 #[derive(Args, Clone, Debug)]
 pub struct StaleOptions {
     /// Server to test: HOST:PORT, redis://HOST:PORT, or lease://HOST:PORT to fill with leases (leasehold only)
-    #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211")]
+    #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211", conflicts_with = "compare")]
     pub server: Target,
 
     /// Servers to test in turn, round after round, comma-separated; prints medians and ratios to the first
-    #[arg(long, value_name = "SERVERS", value_delimiter = ',', conflicts_with = "server")]
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub compare: Vec<Target>,
 
     /// Rounds, JSON and progress.
@@ -294,7 +286,7 @@ mod tests {
         assert!(lease.leases && !lease.server.is_redis() && lease.to_string() == "lease://localhost:11211");
         let redis: Target = "redis://[::1]:6379".parse().unwrap();
         assert!(!redis.leases && redis.server.is_redis() && redis.to_string() == "redis://[::1]:6379");
-        for wrong in ["", "localhost", "lease://redis://a:1", "lease://a", "http://a:1"] {
+        for wrong in ["", "localhost", "lease://redis://a:1", "lease://a"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
     }

@@ -133,9 +133,10 @@ impl LoadTime {
 
     /// From the median, in milliseconds, and the spread of the logarithm.
     pub fn log_normal(median_ms: f64, sigma: f64) -> Result<LoadTime, String> {
-        let distribution = LogNormal::new(median_ms.ln(), sigma);
-        let distribution = distribution.map_err(|_| format!("invalid sigma {sigma}: expected 0 or more"))?;
-        Ok(LoadTime::LogNormal { median_ms, sigma, distribution })
+        match LogNormal::new(median_ms.ln(), sigma) {
+            Ok(distribution) if sigma >= 0.0 => Ok(LoadTime::LogNormal { median_ms, sigma, distribution }),
+            Ok(_) | Err(_) => Err(format!("invalid sigma {sigma}: expected 0 or more")),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory, Parser};
+use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use leasehold::bench;
@@ -17,8 +17,8 @@ use crate::serve::Handover;
 #[derive(Parser)]
 #[command(name = "man")]
 pub struct Wanted {
-    /// Subcommand to tell of, instead of the server
-    subcommand: Option<String>,
+    /// Subcommand to document instead of the server, such as bench, or bench stale
+    subcommand: Vec<String>,
 }
 
 /// Print a script by which a shell completes the command line
@@ -32,22 +32,25 @@ pub struct Script {
 /// Prints a manual page.
 pub fn page(Wanted { subcommand }: Wanted) -> ExitCode {
     let whole = whole();
-    exit_code(match subcommand {
-        None => write_page(whole, Some(REST)),
-        Some(name) => match whole.find_subcommand(&name) {
-            None => Err(io::Error::other(format!("there is no subcommand {name}"))),
-            Some(command) => {
-                let command = command.clone().display_name(format!("leasehold-{name}"));
-                write_page(command.bin_name(format!("leasehold {name}")), None)
-            }
-        },
+    if subcommand.is_empty() {
+        return exit_code(write_page(whole, Some(REST)));
+    }
+    let found = subcommand.iter().try_fold(&whole, |command, name| command.find_subcommand(name));
+    exit_code(match found {
+        None => Err(io::Error::other(format!("there is no subcommand {}", subcommand.join(" ")))),
+        Some(command) => {
+            let command = command.clone().display_name(format!("leasehold-{}", subcommand.join("-")));
+            write_page(command.bin_name(format!("leasehold {}", subcommand.join(" "))), None)
+        }
     })
 }
 
 /// Prints a script that completes the command line.
 pub fn completions(Script { shell }: Script) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut whole(), "leasehold", &mut script);
+    // zsh would count the server among the words before `stale`, and complete the wrong options behind it.
+    let mut whole = whole().mut_subcommand("bench", without_words);
+    clap_complete::generate(shell, &mut whole, "leasehold", &mut script);
     exit_code(io::stdout().write_all(&script))
 }
 
@@ -66,7 +69,7 @@ fn exit_code(printed: io::Result<()>) -> ExitCode {
 fn whole() -> Command {
     let server = Options::command().version(VERSION);
     // Not the words that memcached takes for nothing: zsh would count the subcommand as one of them.
-    let flags = server.get_arguments().filter(|argument| !argument.is_positional()).cloned();
+    let flags = flags(&server);
     Command::new("leasehold")
         .version(VERSION)
         .about(server.get_about().cloned().unwrap_or_default())
@@ -82,6 +85,16 @@ fn whole() -> Command {
         .subcommand(HealthCheck::command())
         .subcommand(Wanted::command())
         .subcommand(Top::command())
+}
+
+/// A command with its flags and subcommands only.
+fn without_words(command: Command) -> Command {
+    let about = command.get_about().cloned().unwrap_or_default();
+    Command::new("bench").about(about).args(flags(&command)).subcommands(command.get_subcommands().cloned())
+}
+
+fn flags(command: &Command) -> Vec<Arg> {
+    command.get_arguments().filter(|argument| !argument.is_positional()).cloned().collect()
 }
 
 fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {

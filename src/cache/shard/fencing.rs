@@ -35,7 +35,7 @@ impl Ruling {
 /// What the records say of a set.
 #[derive(Clone, Copy)]
 struct Finding {
-    /// Whether the key was missed lately, whatever answered that.
+    /// Whether any load of the key may be running.
     has_misses: bool,
     judged: Judged,
     /// The last sequence number before the first miss that is remembered.
@@ -160,9 +160,9 @@ impl Shard {
         if at.is_invalidated(key.bytes, covering, record.marked()) || is_tag_invalidated() || is_held_off {
             record.invalidate(as_of);
         }
-        let (has_misses, since) = (!record.is_empty(), record.since());
         record.class = class;
         let takes = at.classes.takes(class, at.now);
+        let (has_misses, since) = (!record.is_answered(takes), record.since());
         let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
         let is_answered = record.is_answered(takes);
         let sample = record.end_sample(at.now);

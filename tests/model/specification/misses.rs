@@ -105,7 +105,12 @@ impl Misses {
             Some(_) if self.taken[1] >= all => Answers::Repeat,
             Some(_) | None => Answers::Nothing,
         };
-        let has_misses = all > 0 || self.lapsed > 0;
+        let taken = match takes {
+            Takes::Every => self.taken[0],
+            Takes::Repeats => self.taken[1],
+            Takes::None => 0,
+        };
+        let has_misses = taken < all || self.lapsed > 0;
         let excess = if is_counted { self.count(text, known, takes) } else { 1 };
         self.taken[0] = all.min(self.taken[0] + 1);
         if known.is_some() {
