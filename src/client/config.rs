@@ -14,17 +14,18 @@ pub struct Config {
     pub connections: usize,
     /// Said first on every connection, where the server asks for it (`-Y`).
     pub login: Option<Login>,
-    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The real one
-    /// is between half and all of that, by chance.
+    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The
+    /// real one is between half and all of that, by chance.
     pub retry_pause_max: Duration,
-    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for dead, and
-    /// everything under way on it is lost.
+    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for
+    /// dead, and everything under way on it is lost.
     pub silence_max: Duration,
     /// How keys are spread over the servers. All clients of a fleet must agree.
     pub spread: Spread,
     /// For how long one operation may take. A late answer is thrown away.
     pub timeout: Duration,
-    /// Connections to each server on which fetches wait for what others load; each carries one wait at a time.
+    /// Connections to each server on which fetches wait for what others load; each carries one wait at a
+    /// time.
     pub waits: usize,
     /// What a fetch does when the cache cannot be asked.
     pub without_cache: WithoutCache,
@@ -33,12 +34,13 @@ pub struct Config {
 /// How keys are spread over servers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Spread {
-    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new server
-    /// takes its share of the keys and leaves all others where they are.
+    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new
+    /// server takes its share of the keys and leaves all others where they are.
     #[default]
     Ketama,
-    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights, and
-    /// looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as `str`.
+    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights,
+    /// and looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as
+    /// `str`.
     Rendezvous,
 }
 

@@ -1,7 +1,8 @@
-//! Who in this program already cares for a key: one waits at the server, or loads, and the others wait for that one.
+//! Who in this program already cares for a key: one waits at the server, or loads, and the others wait for
+//! that one.
 //!
-//! Deliberately absent: the value. Who waited asks the server again, since a value that was loaded for somebody else may
-//! be older than an invalidation that the one who waited has seen.
+//! Deliberately absent: the value. Who waited asks the server again, since a value that was loaded for
+//! somebody else may be older than an invalidation that the one who waited has seen.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -11,7 +11,8 @@ use super::{Client, Error, FetchError, Lease, Leased, Store, Value, WithoutCache
 /// How to fetch. A [`Duration`] is one that says how long the value lives, and nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetch<'a> {
-    /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not stored.
+    /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not
+    /// stored.
     pub patience: Duration,
     /// What to do with a stale copy while somebody else loads.
     pub stale: Stale,
@@ -46,16 +47,18 @@ impl From<Duration> for Fetch<'_> {
 }
 
 impl Client {
-    /// The value of `key` from the cache, or else what `load` returns, which is then stored for whoever comes next.
+    /// The value of `key` from the cache, or else what `load` returns, which is then stored for whoever comes
+    /// next.
     ///
-    /// Of all who miss a key at the same time, in this program and in others, one loads and the others wait. If the
-    /// loader fails, or the fetch is dropped, the next one loads. `load` is called at most once, and only after it is
-    /// certain that an invalidation from then on will stop the fill. So what a fetch returns is never older than an
-    /// invalidation that was confirmed before the fetch began, save for [`Stale::Serve`]. What was loaded is returned
-    /// also where the cache refuses it: it is what the database said, though it may have changed since.
+    /// Of all who miss a key at the same time, in this program and in others, one loads and the others wait.
+    /// If the loader fails, or the fetch is dropped, the next one loads. `load` is called at most once, and
+    /// only after it is certain that an invalidation from then on will stop the fill. So what a fetch returns
+    /// is never older than an invalidation that was confirmed before the fetch began, save for
+    /// [`Stale::Serve`]. What was loaded is returned also where the cache refuses it: it is what the database
+    /// said, though it may have changed since.
     ///
-    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where the server
-    /// knows nothing of leases, such as memcached.
+    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where
+    /// the server knows nothing of leases, such as memcached.
     pub async fn fetch<'a, V, E, L>(
         &self,
         key: impl AsRef<[u8]>,
@@ -109,7 +112,8 @@ impl Client {
             }
             Joined::First(turn) => match self.lease_wait(key, until).await? {
                 Leased::Busy(copy) => {
-                    // The server does not wait for what the connection itself has been granted, by a `lease_get`.
+                    // The server does not wait for what the connection itself has been granted, by a
+                    // `lease_get`.
                     sleep(PAUSE.min(self.until(until))).await;
                     Ok(Leased::Busy(copy))
                 }

@@ -12,8 +12,8 @@ use super::crowd::Turn;
 use super::wire::{Answered, Key, Question, Word};
 use super::{Client, Error, Store, Value};
 
-/// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was voided or
-/// has expired, where the server's policy keeps such.
+/// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was
+/// voided or has expired, where the server's policy keeps such.
 #[derive(Debug)]
 pub enum Leased {
     /// Somebody else is loading it: use the copy, come back later, or [`fetch`](Client::fetch), which waits.
@@ -27,7 +27,8 @@ pub enum Leased {
 /// What came of a fill.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Filled {
-    /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing was kept.
+    /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing
+    /// was kept.
     NotStored,
     /// It came too late, but is newer than the stale copy, which it replaces.
     StaleStored,
@@ -35,8 +36,8 @@ pub enum Filled {
     Stored,
 }
 
-/// Load the value only after you have it: that is what makes the fill safe. Dropped without a fill, it is given
-/// back in the background, and the next one who asks gets a lease.
+/// Load the value only after you have it: that is what makes the fill safe. Dropped without a fill, it is
+/// given back in the background, and the next one who asks gets a lease.
 pub struct Lease {
     client: Client,
     key: Key,
@@ -56,8 +57,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(&key).timed_out()))
     }
 
-    /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for longer than
-    /// until then, by our clock; or asks at once, if all connections that may wait do.
+    /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for
+    /// longer than until then, by our clock; or asks at once, if all connections that may wait do.
     pub(super) async fn lease_wait(&self, key: &Key, until: u64) -> Result<Leased, Error> {
         let Ok(waiting) = timeout(POLL.min(self.until(until)), self.pool_of(key).waiting()).await else {
             return self.lease_get(key.bytes()).await;
@@ -69,8 +70,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(key).timed_out()))
     }
 
-    /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given back when
-    /// it is dropped.
+    /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given
+    /// back when it is dropped.
     async fn lease<C>(&self, key: &Key, connection: C, wait: Option<Duration>) -> Result<Leased, Error>
     where
         C: AsRef<Connection> + Send + Sync + 'static,

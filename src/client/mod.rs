@@ -25,17 +25,17 @@
 //! # }
 //! ```
 //!
-//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio runtime in which
-//! it was made.
+//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio
+//! runtime in which it was made.
 //!
 //! # `get` and `set`, or `fetch`?
 //!
-//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token, and a fill that came too late is refused.
-//! A plain `get` and `set` have no token. What the server then knows is which connection missed a key (its implicit
-//! leases), and here many tasks share a connection. A key always takes the same one, so with `--implicit-leases strict`,
-//! which is made for shared connections, the fence holds unless the connection breaks in between. With `on`, the default,
-//! a slow task can slip through behind a fast one that has missed the same key. So: fill by `fetch`, and `set` only what
-//! nobody deletes.
+//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token, and a fill that came too late
+//! is refused. A plain `get` and `set` have no token. What the server then knows is which connection missed a
+//! key (its implicit leases), and here many tasks share a connection. A key always takes the same one, so
+//! with `--implicit-leases strict`, which is made for shared connections, the fence holds unless the
+//! connection breaks in between. With `on`, the default, a slow task can slip through behind a fast one that
+//! has missed the same key. So: fill by `fetch`, and `set` only what nobody deletes.
 
 mod config;
 mod connection;
@@ -125,7 +125,8 @@ impl Client {
         self.connection_of(key).ask(question).await
     }
 
-    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole one.
+    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole
+    /// one.
     fn exptime(&self, ttl: Duration) -> u64 {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         if seconds <= RELATIVE_SECONDS_MAX {

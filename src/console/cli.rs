@@ -21,9 +21,10 @@ use super::verdict::Verdict;
 
 /// Talk to a server: one command, those on the standard input, or a prompt.
 ///
-/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in quotes; as an
-/// argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0 for what was found or done, 1 for
-/// a miss or a refused store, 2 for errors. docs/terminal.md tells the rest.
+/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in
+/// quotes; as an argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0
+/// for what was found or done, 1 for a miss or a refused store, 2 for errors. docs/terminal.md tells the
+/// rest.
 #[derive(Debug, Parser)]
 #[command(name = "cli")]
 pub struct Cli {

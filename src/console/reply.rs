@@ -1,7 +1,7 @@
 //! Answers, cut into lines with the data that follows some of them.
 //!
-//! An answer tells by itself where it ends, but for dumps, which go on after their `OK`, and `watch`, which never ends.
-//! So nothing here needs to know what memcached's newer versions say.
+//! An answer tells by itself where it ends, but for dumps, which go on after their `OK`, and `watch`, which
+//! never ends. So nothing here needs to know what memcached's newer versions say.
 
 use std::str;
 

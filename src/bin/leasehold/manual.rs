@@ -1,4 +1,5 @@
-//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want it.
+//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want
+//! it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

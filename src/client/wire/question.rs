@@ -30,7 +30,8 @@ pub(in crate::client) enum Storing {
 pub enum Copies {
     /// Nothing.
     Drop,
-    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy says.
+    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy
+    /// says.
     Keep,
 }
 

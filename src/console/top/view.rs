@@ -41,7 +41,8 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) figure: &'static Figure,
-    /// In the time between the samples, for what happens; `None` for what is there, and where there is no time yet.
+    /// In the time between the samples, for what happens; `None` for what is there, and where there is no
+    /// time yet.
     pub(super) per_second: Option<f64>,
     /// Since the server's start or its last reset, or now.
     pub(super) total: u64,
