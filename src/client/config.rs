@@ -1,4 +1,4 @@
-//! What a client is told before it begins: its servers, and how patient it is.
+//! The configuration of a client: its servers, timeouts and limits.
 
 use std::error;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Config {
     /// Connections to each server on which fetches wait for what others load; each carries one wait at a
     /// time.
     pub waits: usize,
-    /// What a fetch does when the cache cannot be asked.
+    /// How a fetch behaves when the cache is unavailable.
     pub without_cache: WithoutCache,
 }
 
@@ -53,10 +53,10 @@ pub struct Login {
     pub password: String,
 }
 
-/// What a fetch does when the cache cannot be asked.
+/// How a fetch behaves when the cache is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WithoutCache {
-    /// It tells the cache's error, so that an outage of the cache does not become one of the database.
+    /// It returns the cache's error, so that an outage of the cache does not become one of the database.
     Fail,
     /// It loads, and stores nothing.
     Load,
@@ -76,7 +76,7 @@ pub(super) enum Place {
     Unix(String),
 }
 
-/// No server can be told from this text.
+/// The text names no server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadServer;
 
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// What libmemcached calls it on its ring.
+    /// Its name on libmemcached's ring.
     pub(super) fn ketama_name(&self) -> String {
         match &self.place {
             Place::Tcp { host, port: PORT_DEFAULT } => host.clone(),

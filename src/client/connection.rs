@@ -256,7 +256,7 @@ impl Call {
     }
 }
 
-/// Whoever has stopped listening needs no answer.
+/// A caller that has stopped waiting needs no answer.
 fn answer(asker: Option<Asker>, answer: Result<Reply, Error>) {
     if let Some(asker) = asker {
         let _ = asker.send(answer);

@@ -62,7 +62,7 @@ pub enum NotInvalidated {
     BadName,
     /// All others have confirmed it.
     Unconfirmed {
-        /// What the last attempt at each of them came to; [`Error::server`] names it.
+        /// The error of the last attempt at each of them; [`Error::server`] names the server.
         servers: Vec<Error>,
     },
 }

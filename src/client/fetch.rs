@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::crowd::{self, Joined};
+use super::single_flight::{self, Joined};
 use super::wire::Key;
 use super::{Client, Error, FetchError, Lease, Leased, Store, Value, WithoutCache};
 
@@ -14,7 +14,7 @@ pub struct Fetch<'a> {
     /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not
     /// stored.
     pub patience: Duration,
-    /// What to do with a stale copy while somebody else loads.
+    /// Whether to use a stale copy while another client loads.
     pub stale: Stale,
     /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
     pub tags: &'a [&'a str],
@@ -22,7 +22,7 @@ pub struct Fetch<'a> {
     pub ttl: Duration,
 }
 
-/// What to do with the copy that a server's policy keeps of what was voided or has expired.
+/// Whether to use the copy that a server's policy keeps of an invalidated or expired value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stale {
     /// Wait for the new value.
@@ -31,7 +31,7 @@ pub enum Stale {
     Serve,
 }
 
-/// What a fetch comes to before anything is loaded.
+/// The outcome of a fetch before anything is loaded.
 enum Found {
     /// Load and fill.
     Lease(Lease),
@@ -105,9 +105,9 @@ impl Client {
 
     /// Waits for who loads the key: a task of this program, if one does or waits already, else at the server.
     async fn behind(&self, key: &Key, until: u64) -> Result<Leased, Error> {
-        match self.0.crowd.join(key) {
+        match self.0.flights.join(key) {
             Joined::Behind(turn) => {
-                let _ = timeout(self.until(until), crowd::over(turn)).await;
+                let _ = timeout(self.until(until), single_flight::finished(turn)).await;
                 self.lease_get(key.bytes()).await
             }
             Joined::First(turn) => match self.lease_wait(key, until).await? {
@@ -129,7 +129,7 @@ impl Client {
     /// Lets those who come later wait for this lease.
     fn ahead(&self, key: &Key, mut lease: Lease) -> Lease {
         if lease.turn.is_none()
-            && let Joined::First(turn) = self.0.crowd.join(key)
+            && let Joined::First(turn) = self.0.flights.join(key)
         {
             lease.turn = Some(turn);
         }

@@ -14,7 +14,7 @@ use super::{Client, Error, NotInvalidated};
 /// How to invalidate. A [`Duration`] is one that keeps nothing, with this long to succeed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Invalidate {
-    /// What stays of the values.
+    /// The copies that remain.
     pub copies: Copies,
     /// For how long to try.
     pub within: Duration,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::crowd::Turn;
+use super::single_flight::Flight;
 use super::wire::{Answered, Key, Question, Word};
 use super::{Client, Error, Store, Value};
 
@@ -24,7 +24,7 @@ pub enum Leased {
     Hit(Value),
 }
 
-/// What came of a fill.
+/// The outcome of a fill.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Filled {
     /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing
@@ -44,7 +44,7 @@ pub struct Lease {
     /// Until it is used.
     token: Option<u64>,
     /// In a fetch: those of this program who wait for it. They go on when the lease has been given back.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<Flight>,
 }
 
 impl Client {
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// What is left until then.
+    /// The time left until then.
     pub(super) fn until(&self, until: u64) -> Duration {
         Duration::from_millis(until.saturating_sub(self.0.clock.now().millis))
     }

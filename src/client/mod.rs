@@ -39,13 +39,13 @@
 
 mod config;
 mod connection;
-mod crowd;
 mod error;
 mod fetch;
 mod invalidate;
 mod lease;
 mod pool;
 mod ring;
+mod single_flight;
 mod stream;
 mod value;
 mod verbs;
@@ -56,13 +56,13 @@ use std::time::Duration;
 
 pub use self::config::{BadServer, Config, Login, Server, Spread, WithoutCache};
 use self::connection::Connection;
-use self::crowd::Crowd;
 pub use self::error::{Error, FetchError, NotInvalidated};
 pub use self::fetch::{Fetch, Stale};
 pub use self::invalidate::Invalidate;
 pub use self::lease::{Filled, Lease, Leased};
 use self::pool::Pool;
 use self::ring::Ring;
+use self::single_flight::SingleFlight;
 #[cfg(feature = "console")]
 pub(crate) use self::stream::Stream;
 pub use self::value::Value;
@@ -78,7 +78,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     clock: Clock,
     config: Config,
-    crowd: Crowd,
+    flights: SingleFlight,
     pools: Vec<Pool>,
     ring: Ring,
 }
@@ -101,7 +101,7 @@ impl Client {
         assert!(!servers.is_empty(), "a client has a server");
         Client(Arc::new(Inner {
             clock: Clock::system(),
-            crowd: Crowd::default(),
+            flights: SingleFlight::default(),
             ring: Ring::new(config.spread, &servers),
             pools: servers.into_iter().map(|server| Pool::new(server, config.clone())).collect(),
             config,

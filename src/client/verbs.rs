@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::wire::{Counting, Item, Key, Question, Reply, Storing, Word};
 use super::{Client, Error, Value};
 
-/// What came of a store on condition that nobody else has changed the value.
+/// The outcome of a store on condition that the value has not changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Changed {
     /// There is no value.

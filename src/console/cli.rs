@@ -14,9 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::connect::Connect;
 use super::history::History;
 use super::link::{Link, Ready, Trouble};
+use super::printer::{Form, Printer};
 use super::prompt::{Input, Prompt};
 use super::question::{Mistake, Question, Value, help};
-use super::teller::{Form, Teller};
 use super::verdict::Verdict;
 
 /// Talk to a server: one command, those on the standard input, or a prompt.
@@ -31,7 +31,7 @@ pub struct Cli {
     /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
     server: Option<OsString>,
 
-    /// What to ask, and then end
+    /// Command to send; without one, commands are read from a prompt or a pipe
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 
@@ -103,11 +103,11 @@ impl Cli {
 }
 
 impl Talk {
-    /// Asks, and tells the answer. What is cancelled is missed.
+    /// Sends a command and prints the answer. A cancelled command counts as missed.
     fn ask(&mut self, question: &Question) -> Result<Verdict, Trouble> {
         let (link, may_cancel) = (&mut self.link, self.may_cancel);
-        let mut teller = Teller::new(self.form, question);
-        let mut hear = |entry| teller.hear(entry, &mut io::stdout());
+        let mut printer = Printer::new(self.form, question);
+        let mut hear = |entry| printer.print(entry, &mut io::stdout());
         let answered = async {
             if link.ready().await? == Ready::Again {
                 eprintln!("the server had hung up; connected again");
@@ -127,7 +127,7 @@ impl Talk {
                 return Ok(Verdict::Missed);
             }
         }
-        teller.end(&mut io::stdout()).map_err(Trouble::Output)
+        printer.end(&mut io::stdout()).map_err(Trouble::Output)
     }
 
     /// Asks all that is written there; how the worst of it went.

@@ -24,7 +24,7 @@ use super::verbs::Ends;
 use crate::client::{Login, Server, Stream};
 use crate::pem;
 
-/// Whom to connect to, and how.
+/// The server to connect to, and how.
 pub(super) struct Target {
     pub(super) login: Option<Login>,
     pub(super) server: Server,
@@ -56,7 +56,7 @@ pub(super) enum Trouble {
     Garbled,
     /// It does not let this user in; what it says.
     Login(String),
-    /// What was heard cannot be told.
+    /// The answer cannot be printed.
     Output(io::Error),
     /// What was asked for on the command line cannot be had.
     Setup(io::Error),

@@ -209,7 +209,7 @@ async fn start(
     Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
 }
 
-/// What to begin with. If nobody waits for it any more, it ends with the process.
+/// Loads the cache to start with, in a thread that ends with the process if nobody waits for it any more.
 async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
     let (sender, boot) = oneshot::channel();
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
@@ -241,7 +241,7 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
     for path in [&mut admin.token_file, auth_file, memory_file, &mut policies.config] {
         *path = path.take().map(std::path::absolute).transpose()?;
     }
-    // Who started it hears of this only here.
+    // This is the last chance to report an error to the caller.
     options.memory_file.as_deref().map(snapshot::probe).transpose()?;
     // Core files are written to the folder that it runs in.
     process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())

@@ -1,4 +1,4 @@
-//! What comes back: one listener for one reply, which takes bytes as they arrive.
+//! Replies: one listener for each, which takes bytes as they arrive.
 
 use std::str::FromStr;
 use std::vec::IntoIter;
@@ -72,7 +72,7 @@ pub(in crate::client) struct Item {
     pub(in crate::client) unique: Option<u64>,
 }
 
-/// What `lease-get` has to say of a key; copies are stale.
+/// The outcomes of `lease-get`; copies are stale.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::client) enum Answered {
     Busy(Option<Value>),
@@ -132,7 +132,7 @@ impl Reply {
     }
 }
 
-/// What a line of the reply means.
+/// The meaning of a line of the reply.
 enum Step {
     /// Data follow.
     Data(Header),

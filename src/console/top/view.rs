@@ -1,4 +1,4 @@
-//! What has happened between two samples, as figures that a person follows.
+//! The change between two samples, as figures for people.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(super) enum Panel {
     Voids,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unit {
     /// Bytes that have passed.
@@ -48,7 +48,7 @@ pub(super) struct Reading {
     pub(super) total: u64,
 }
 
-/// What leases did for the keys of one prefix.
+/// The figures of leases for the keys of one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) prefix: String,
