@@ -1,4 +1,4 @@
-//! What a client is told before it begins: its servers, and how patient it is.
+//! The configuration of a client: its servers, timeouts and limits.
 
 use std::error;
 use std::fmt;
@@ -14,31 +14,33 @@ pub struct Config {
     pub connections: usize,
     /// Said first on every connection, where the server asks for it (`-Y`).
     pub login: Option<Login>,
-    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The real one
-    /// is between half and all of that, by chance.
+    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The
+    /// real one is between half and all of that, by chance.
     pub retry_pause_max: Duration,
-    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for dead, and
-    /// everything under way on it is lost.
+    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for
+    /// dead, and everything under way on it is lost.
     pub silence_max: Duration,
     /// How keys are spread over the servers. All clients of a fleet must agree.
     pub spread: Spread,
     /// For how long one operation may take. A late answer is thrown away.
     pub timeout: Duration,
-    /// Connections to each server on which fetches wait for what others load; each carries one wait at a time.
+    /// Connections to each server on which fetches wait for what others load; each carries one wait at a
+    /// time.
     pub waits: usize,
-    /// What a fetch does when the cache cannot be asked.
+    /// How a fetch behaves when the cache is unavailable.
     pub without_cache: WithoutCache,
 }
 
 /// How keys are spread over servers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Spread {
-    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new server
-    /// takes its share of the keys and leaves all others where they are.
+    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new
+    /// server takes its share of the keys and leaves all others where they are.
     #[default]
     Ketama,
-    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights, and
-    /// looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as `str`.
+    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights,
+    /// and looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as
+    /// `str`.
     Rendezvous,
 }
 
@@ -51,10 +53,10 @@ pub struct Login {
     pub password: String,
 }
 
-/// What a fetch does when the cache cannot be asked.
+/// How a fetch behaves when the cache is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WithoutCache {
-    /// It tells the cache's error, so that an outage of the cache does not become one of the database.
+    /// It returns the cache's error, so that an outage of the cache does not become one of the database.
     Fail,
     /// It loads, and stores nothing.
     Load,
@@ -74,7 +76,7 @@ pub(super) enum Place {
     Unix(String),
 }
 
-/// No server can be told from this text.
+/// The text names no server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadServer;
 
@@ -115,7 +117,7 @@ impl Server {
         }
     }
 
-    /// What libmemcached calls it on its ring.
+    /// Its name on libmemcached's ring.
     pub(super) fn ketama_name(&self) -> String {
         match &self.place {
             Place::Tcp { host, port: PORT_DEFAULT } => host.clone(),

@@ -1,13 +1,14 @@
-//! One connection to one server, shared by all who ask: questions go out as they come, and replies are matched to them
-//! in that order.
+//! One connection to one server, shared by all who ask: questions go out as they come, and replies are
+//! matched to them in that order.
 //!
-//! A question that was sent keeps its place until its reply has come or the connection has ended, whether or not
-//! anybody still listens; so no reply is ever given to the next one who asks. A connection that ends takes what is under
-//! way with it, and is opened again when there is something to ask. While its server is down, questions are refused at
-//! once, and the server is tried again after longer and longer pauses.
+//! A question that was sent keeps its place until its reply has come or the connection has ended, whether or
+//! not anybody still listens; so no reply is ever given to the next one who asks. A connection that ends
+//! takes what is under way with it, and is opened again when there is something to ask. While its server is
+//! down, questions are refused at once, and the server is tried again after longer and longer pauses.
 //!
-//! A question that only reads is asked once more if its connection ended under it: servers close idle connections, and
-//! it may have crossed the end. Deliberately absent: the same for changes, which may have been carried out.
+//! A question that only reads is asked once more if its connection ended under it: servers close idle
+//! connections, and it may have crossed the end. Deliberately absent: the same for changes, which may have
+//! been carried out.
 
 use std::io;
 use std::sync::Arc;
@@ -201,7 +202,8 @@ async fn hear(
 ) -> Result<(), Over> {
     let mut input = BytesMut::new();
     loop {
-        // Replies are owed before their questions are sent: what comes while nothing is owed, nobody has asked for.
+        // Replies are owed before their questions are sent: what comes while nothing is owed, nobody has
+        // asked for.
         let mut next = if !input.is_empty() {
             owed.try_recv().map_err(|_| Over)?
         } else {
@@ -254,14 +256,15 @@ impl Call {
     }
 }
 
-/// Whoever has stopped listening needs no answer.
+/// A caller that has stopped waiting needs no answer.
 fn answer(asker: Option<Asker>, answer: Result<Reply, Error>) {
     if let Some(asker) = asker {
         let _ = asker.send(answer);
     }
 }
 
-/// After so many failures in a row. By chance, so that the clients of a server that comes back do not all come at once.
+/// After so many failures in a row. By chance, so that the clients of a server that comes back do not all
+/// come at once.
 fn pause(failures: u32, max: Duration) -> Duration {
     let longest = (max / 100).saturating_mul(2_u32.saturating_pow(failures - 1)).min(max);
     let chance = getrandom::u32().unwrap_or(u32::MAX);

@@ -1,4 +1,5 @@
-//! What can go wrong between a client and its servers: whose fault it is, and what may have been done all the same.
+//! What can go wrong between a client and its servers: whose fault it is, and what may have been done all the
+//! same.
 //!
 //! Deliberately absent: misses, lost races and refused fills. They are answers.
 
@@ -9,8 +10,8 @@ use std::sync::Arc;
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// The caller's fault: a key or a tag has 1 to 250 bytes, no space or control byte among them, and is not the
-    /// word `noreply`; a prefix is written likewise. Nothing was sent.
+    /// The caller's fault: a key or a tag has 1 to 250 bytes, no space or control byte among them, and is not
+    /// the word `noreply`; a prefix is written likewise. Nothing was sent.
     BadName,
     /// The server could not be reached. Nothing was sent, and asking again at once is no use.
     Down {
@@ -22,8 +23,8 @@ pub enum Error {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The connection ended before the answer came: the request may have been carried out, or may yet be. (A plain `set`
-    /// can so arrive behind a later `delete`; a fill under a lease cannot.)
+    /// The connection ended before the answer came: the request may have been carried out, or may yet be. (A
+    /// plain `set` can so arrive behind a later `delete`; a fill under a lease cannot.)
     Lost {
         /// The server, as the configuration names it.
         server: Arc<str>,
@@ -47,7 +48,8 @@ pub enum Error {
 /// Why a [`fetch`](super::Client::fetch) has no value.
 #[derive(Debug, Eq, PartialEq)]
 pub enum FetchError<E> {
-    /// The cache's: a bad key, or a server in trouble where [`WithoutCache::Fail`](super::WithoutCache) was asked for.
+    /// The cache's: a bad key, or a server in trouble where [`WithoutCache::Fail`](super::WithoutCache) was
+    /// asked for.
     Cache(Error),
     /// The loader's own.
     Load(E),
@@ -60,7 +62,7 @@ pub enum NotInvalidated {
     BadName,
     /// All others have confirmed it.
     Unconfirmed {
-        /// What the last attempt at each of them came to; [`Error::server`] names it.
+        /// The error of the last attempt at each of them; [`Error::server`] names the server.
         servers: Vec<Error>,
     },
 }

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::crowd::{self, Joined};
+use super::single_flight::{self, Joined};
 use super::wire::Key;
 use super::{Client, Error, FetchError, Lease, Leased, Store, Value, WithoutCache};
 
 /// How to fetch. A [`Duration`] is one that says how long the value lives, and nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetch<'a> {
-    /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not stored.
+    /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not
+    /// stored.
     pub patience: Duration,
-    /// What to do with a stale copy while somebody else loads.
+    /// Whether to use a stale copy while another client loads.
     pub stale: Stale,
     /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
     pub tags: &'a [&'a str],
@@ -21,7 +22,7 @@ pub struct Fetch<'a> {
     pub ttl: Duration,
 }
 
-/// What to do with the copy that a server's policy keeps of what was voided or has expired.
+/// Whether to use the copy that a server's policy keeps of an invalidated or expired value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stale {
     /// Wait for the new value.
@@ -30,7 +31,7 @@ pub enum Stale {
     Serve,
 }
 
-/// What a fetch comes to before anything is loaded.
+/// The outcome of a fetch before anything is loaded.
 enum Found {
     /// Load and fill.
     Lease(Lease),
@@ -46,16 +47,18 @@ impl From<Duration> for Fetch<'_> {
 }
 
 impl Client {
-    /// The value of `key` from the cache, or else what `load` returns, which is then stored for whoever comes next.
+    /// The value of `key` from the cache, or else what `load` returns, which is then stored for whoever comes
+    /// next.
     ///
-    /// Of all who miss a key at the same time, in this program and in others, one loads and the others wait. If the
-    /// loader fails, or the fetch is dropped, the next one loads. `load` is called at most once, and only after it is
-    /// certain that an invalidation from then on will stop the fill. So what a fetch returns is never older than an
-    /// invalidation that was confirmed before the fetch began, save for [`Stale::Serve`]. What was loaded is returned
-    /// also where the cache refuses it: it is what the database said, though it may have changed since.
+    /// Of all who miss a key at the same time, in this program and in others, one loads and the others wait.
+    /// If the loader fails, or the fetch is dropped, the next one loads. `load` is called at most once, and
+    /// only after it is certain that an invalidation from then on will stop the fill. So what a fetch returns
+    /// is never older than an invalidation that was confirmed before the fetch began, save for
+    /// [`Stale::Serve`]. What was loaded is returned also where the cache refuses it: it is what the database
+    /// said, though it may have changed since.
     ///
-    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where the server
-    /// knows nothing of leases, such as memcached.
+    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where
+    /// the server knows nothing of leases, such as memcached.
     pub async fn fetch<'a, V, E, L>(
         &self,
         key: impl AsRef<[u8]>,
@@ -102,14 +105,15 @@ impl Client {
 
     /// Waits for who loads the key: a task of this program, if one does or waits already, else at the server.
     async fn behind(&self, key: &Key, until: u64) -> Result<Leased, Error> {
-        match self.0.crowd.join(key) {
+        match self.0.flights.join(key) {
             Joined::Behind(turn) => {
-                let _ = timeout(self.until(until), crowd::over(turn)).await;
+                let _ = timeout(self.until(until), single_flight::finished(turn)).await;
                 self.lease_get(key.bytes()).await
             }
             Joined::First(turn) => match self.lease_wait(key, until).await? {
                 Leased::Busy(copy) => {
-                    // The server does not wait for what the connection itself has been granted, by a `lease_get`.
+                    // The server does not wait for what the connection itself has been granted, by a
+                    // `lease_get`.
                     sleep(PAUSE.min(self.until(until))).await;
                     Ok(Leased::Busy(copy))
                 }
@@ -125,7 +129,7 @@ impl Client {
     /// Lets those who come later wait for this lease.
     fn ahead(&self, key: &Key, mut lease: Lease) -> Lease {
         if lease.turn.is_none()
-            && let Joined::First(turn) = self.0.crowd.join(key)
+            && let Joined::First(turn) = self.0.flights.join(key)
         {
             lease.turn = Some(turn);
         }

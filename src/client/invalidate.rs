@@ -1,5 +1,5 @@
-//! Invalidations: asked until every server that is concerned has confirmed, or the caller's time is up. They may be
-//! carried out more than once, which changes nothing.
+//! Invalidations: asked until every server that is concerned has confirmed, or the caller's time is up. They
+//! may be carried out more than once, which changes nothing.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Client, Error, NotInvalidated};
 /// How to invalidate. A [`Duration`] is one that keeps nothing, with this long to succeed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Invalidate {
-    /// What stays of the values.
+    /// The copies that remain.
     pub copies: Copies,
     /// For how long to try.
     pub within: Duration,
@@ -26,8 +26,9 @@ impl From<Duration> for Invalidate {
     }
 }
 
-/// Once one of these is Ok, nobody reads from the cache what was loaded before it began, and nobody can store that any
-/// more. On an error that may still be so for the servers that it names. Dropped half-way, it promises nothing.
+/// Once one of these is Ok, nobody reads from the cache what was loaded before it began, and nobody can store
+/// that any more. On an error that may still be so for the servers that it names. Dropped half-way, it
+/// promises nothing.
 impl Client {
     /// Invalidates single keys, each on its server.
     pub async fn invalidate_keys<N: AsRef<[u8]>>(
@@ -56,7 +57,8 @@ impl Client {
         self.everywhere(&parsed(tags)?, |tags| Names::Tags(tags), how.into()).await
     }
 
-    /// Invalidates every key that begins with one of these. A prefix ends in the server's delimiter: `product:7:`.
+    /// Invalidates every key that begins with one of these. A prefix ends in the server's delimiter:
+    /// `product:7:`.
     pub async fn invalidate_prefixes<N: AsRef<[u8]>>(
         &self,
         prefixes: impl IntoIterator<Item = N>,
@@ -72,8 +74,8 @@ impl Client {
             .await
     }
 
-    /// Deletes a key as surely as [`invalidate_keys`](Client::invalidate_keys) does, in memcached's own words: any
-    /// server understands it.
+    /// Deletes a key as surely as [`invalidate_keys`](Client::invalidate_keys) does, in memcached's own
+    /// words: any server understands it.
     pub async fn delete_surely(&self, key: impl AsRef<[u8]>, within: Duration) -> Result<(), NotInvalidated> {
         let key = Key::new(key).map_err(|_| NotInvalidated::BadName)?;
         confirmed([(self.pool_of(&key), Question::delete(&key))], within).await

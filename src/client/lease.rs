@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::crowd::Turn;
+use super::single_flight::Flight;
 use super::wire::{Answered, Key, Question, Word};
 use super::{Client, Error, Store, Value};
 
-/// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was voided or
-/// has expired, where the server's policy keeps such.
+/// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was
+/// voided or has expired, where the server's policy keeps such.
 #[derive(Debug)]
 pub enum Leased {
     /// Somebody else is loading it: use the copy, come back later, or [`fetch`](Client::fetch), which waits.
@@ -24,10 +24,11 @@ pub enum Leased {
     Hit(Value),
 }
 
-/// What came of a fill.
+/// The outcome of a fill.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Filled {
-    /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing was kept.
+    /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing
+    /// was kept.
     NotStored,
     /// It came too late, but is newer than the stale copy, which it replaces.
     StaleStored,
@@ -35,15 +36,15 @@ pub enum Filled {
     Stored,
 }
 
-/// Load the value only after you have it: that is what makes the fill safe. Dropped without a fill, it is given
-/// back in the background, and the next one who asks gets a lease.
+/// Load the value only after you have it: that is what makes the fill safe. Dropped without a fill, it is
+/// given back in the background, and the next one who asks gets a lease.
 pub struct Lease {
     client: Client,
     key: Key,
     /// Until it is used.
     token: Option<u64>,
     /// In a fetch: those of this program who wait for it. They go on when the lease has been given back.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<Flight>,
 }
 
 impl Client {
@@ -56,8 +57,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(&key).timed_out()))
     }
 
-    /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for longer than
-    /// until then, by our clock; or asks at once, if all connections that may wait do.
+    /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for
+    /// longer than until then, by our clock; or asks at once, if all connections that may wait do.
     pub(super) async fn lease_wait(&self, key: &Key, until: u64) -> Result<Leased, Error> {
         let Ok(waiting) = timeout(POLL.min(self.until(until)), self.pool_of(key).waiting()).await else {
             return self.lease_get(key.bytes()).await;
@@ -69,8 +70,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(key).timed_out()))
     }
 
-    /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given back when
-    /// it is dropped.
+    /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given
+    /// back when it is dropped.
     async fn lease<C>(&self, key: &Key, connection: C, wait: Option<Duration>) -> Result<Leased, Error>
     where
         C: AsRef<Connection> + Send + Sync + 'static,
@@ -98,7 +99,7 @@ impl Client {
         }
     }
 
-    /// What is left until then.
+    /// The time left until then.
     pub(super) fn until(&self, until: u64) -> Duration {
         Duration::from_millis(until.saturating_sub(self.0.clock.now().millis))
     }

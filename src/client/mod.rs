@@ -25,8 +25,8 @@
 //! # }
 //! ```
 //!
-//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio runtime in which
-//! it was made.
+//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio
+//! runtime in which it was made.
 //!
 //! # `get` and `set`, or `fetch`?
 //!
@@ -40,13 +40,13 @@
 
 mod config;
 mod connection;
-mod crowd;
 mod error;
 mod fetch;
 mod invalidate;
 mod lease;
 mod pool;
 mod ring;
+mod single_flight;
 mod stream;
 mod value;
 mod verbs;
@@ -57,13 +57,13 @@ use std::time::Duration;
 
 pub use self::config::{BadServer, Config, Login, Server, Spread, WithoutCache};
 use self::connection::Connection;
-use self::crowd::Crowd;
 pub use self::error::{Error, FetchError, NotInvalidated};
 pub use self::fetch::{Fetch, Stale};
 pub use self::invalidate::Invalidate;
 pub use self::lease::{Filled, Lease, Leased};
 use self::pool::Pool;
 use self::ring::Ring;
+use self::single_flight::SingleFlight;
 #[cfg(feature = "console")]
 pub(crate) use self::stream::Stream;
 pub use self::value::Value;
@@ -79,7 +79,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     clock: Clock,
     config: Config,
-    crowd: Crowd,
+    flights: SingleFlight,
     pools: Vec<Pool>,
     ring: Ring,
 }
@@ -102,7 +102,7 @@ impl Client {
         assert!(!servers.is_empty(), "a client has a server");
         Client(Arc::new(Inner {
             clock: Clock::system(),
-            crowd: Crowd::default(),
+            flights: SingleFlight::default(),
             ring: Ring::new(config.spread, &servers),
             pools: servers.into_iter().map(|server| Pool::new(server, config.clone())).collect(),
             config,
@@ -126,7 +126,8 @@ impl Client {
         self.connection_of(key).ask(question).await
     }
 
-    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole one.
+    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole
+    /// one.
     fn exptime(&self, ttl: Duration) -> u64 {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         if seconds <= RELATIVE_SECONDS_MAX {

@@ -49,7 +49,8 @@ impl Pool {
         &self.shared[0]
     }
 
-    /// Always the same one for a key, so that the server sees a miss and the store that follows on one connection.
+    /// Always the same one for a key, so that the server sees a miss and the store that follows on one
+    /// connection.
     pub(super) fn connection_of(&self, key: &Key) -> &Connection {
         &self.shared[self.index_of(key)]
     }

@@ -1,7 +1,7 @@
 //! Which server has a key: the same answer as other clients give, so that a mixed fleet shares one cache.
 //!
-//! Deliberately absent: what is up and what is down. A ring that changes with the network lets two clients disagree,
-//! and who disagrees deletes on one server what another reads from a second one.
+//! Deliberately absent: what is up and what is down. A ring that changes with the network lets two clients
+//! disagree, and who disagrees deletes on one server what another reads from a second one.
 
 use md5::{Digest, Md5};
 
@@ -43,7 +43,8 @@ impl Ring {
     }
 }
 
-/// As `update_continuum` of libmemcached computes them, single precision and all: a point more or less moves keys.
+/// As `update_continuum` of libmemcached computes them, single precision and all: a point more or less moves
+/// keys.
 fn points(servers: &[Server]) -> Vec<(u32, usize)> {
     let total: u32 = servers.iter().map(|server| server.weight).sum();
     let mut points = Vec::new();
@@ -89,8 +90,8 @@ const POINTS_PER_HASH: f32 = 4.0;
 mod tests {
     use super::*;
 
-    /// Where 44 keys were found on four real servers after pylibmc 1.6.3 with libmemcached 1.0.16 had stored them,
-    /// with `behaviors={"ketama_weighted": True}`.
+    /// Where 44 keys were found on four real servers after pylibmc 1.6.3 with libmemcached 1.0.16 had stored
+    /// them, with `behaviors={"ketama_weighted": True}`.
     #[test]
     fn ketama_agrees_with_libmemcached() {
         check(Spread::Ketama, [1; 4], "00233311032333000112203120100200210103120312");

@@ -1,4 +1,4 @@
-//! What is kept under a key.
+//! A value, as the client stores and reads it.
 
 use std::ops::Deref;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// Bytes, and a number of the client's own that the server keeps beside them.
 ///
-/// What was read shares the memory of the packet it came in; copy what is to live long.
+/// A value that was read shares the memory of its packet; copy a value that is to live long.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Value {
     /// The bytes themselves.

@@ -1,6 +1,7 @@
 //! memcached's verbs, each asked once.
 //!
-//! Deliberately absent: the lease verbs, which are in `lease`, and all that must not be lost, in `invalidate`.
+//! Deliberately absent: the lease verbs, which are in `lease`, and all that must not be lost, in
+//! `invalidate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use super::wire::{Counting, Item, Key, Question, Reply, Storing, Word};
 use super::{Client, Error, Value};
 
-/// What came of a store on condition that nobody else has changed the value.
+/// The outcome of a store on condition that the value has not changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Changed {
     /// There is no value.
@@ -27,10 +28,11 @@ pub enum Changed {
 pub struct Store<'a> {
     /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
     pub tags: &'a [&'a str],
-    /// For how long the value lives; zero leaves that to the server's policy, which mostly means without an end.
+    /// For how long the value lives; zero leaves that to the server's policy, which mostly means without an
+    /// end.
     pub ttl: Duration,
-    /// The version of the row in the database, if it has one that only grows: what is older than what the server has
-    /// been told of the key is not stored.
+    /// The version of the row in the database, if it has one that only grows: what is older than what the
+    /// server has been told of the key is not stored.
     pub version: Option<u64>,
 }
 
@@ -57,8 +59,8 @@ impl Client {
         Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
-    /// The values of many keys, in their order, and an error for each that could not be read: a server that is down does
-    /// not hide what the others have.
+    /// The values of many keys, in their order, and an error for each that could not be read: a server that
+    /// is down does not hide what the others have.
     pub async fn get_many<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -111,8 +113,9 @@ impl Client {
         Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
-    /// Stores the value, whatever was there. False: the server says that it refused, for a newer version of the row or
-    /// for an implicit lease that was voided (which is told of plain values only with `--implicit-reply not-stored`).
+    /// Stores the value, whatever was there. False: the server says that it refused, for a newer version of
+    /// the row or for an implicit lease that was voided (which is told of plain values only with
+    /// `--implicit-reply not-stored`).
     pub async fn set<'a>(
         &self,
         key: impl AsRef<[u8]>,
@@ -201,8 +204,8 @@ impl Client {
         Ok(self.ask(&key, Question::delete(&key)).await?.word() == Word::Deleted)
     }
 
-    /// Deletes what is no newer than this version of the row, now and of what comes later. False: the server knows of a
-    /// newer one, and has done nothing.
+    /// Deletes what is no newer than this version of the row, now and of what comes later. False: the server
+    /// knows of a newer one, and has done nothing.
     pub async fn delete_version(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
         let key = Key::new(key)?;
         Ok(self.ask(&key, Question::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)

@@ -14,23 +14,24 @@ use tokio::runtime::{Builder, Runtime};
 use super::connect::Connect;
 use super::history::History;
 use super::link::{Link, Ready, Trouble};
+use super::printer::{Form, Printer};
 use super::prompt::{Input, Prompt};
 use super::question::{Mistake, Question, Value, help};
-use super::teller::{Form, Teller};
 use super::verdict::Verdict;
 
 /// Talk to a server: one command, those on the standard input, or a prompt.
 ///
-/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in quotes; as an
-/// argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0 for what was found or done, 1 for
-/// a miss or a refused store, 2 for errors. docs/terminal.md tells the rest.
+/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in
+/// quotes; as an argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0
+/// for what was found or done, 1 for a miss or a refused store, 2 for errors. docs/terminal.md tells the
+/// rest.
 #[derive(Debug, Parser)]
 #[command(name = "cli")]
 pub struct Cli {
     /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
     server: Option<OsString>,
 
-    /// What to ask, and then end
+    /// Command to send; without one, commands are read from a prompt or a pipe
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 
@@ -102,11 +103,11 @@ impl Cli {
 }
 
 impl Talk {
-    /// Asks, and tells the answer. What is cancelled is missed.
+    /// Sends a command and prints the answer. A cancelled command counts as missed.
     fn ask(&mut self, question: &Question) -> Result<Verdict, Trouble> {
         let (link, may_cancel) = (&mut self.link, self.may_cancel);
-        let mut teller = Teller::new(self.form, question);
-        let mut hear = |entry| teller.hear(entry, &mut io::stdout());
+        let mut printer = Printer::new(self.form, question);
+        let mut hear = |entry| printer.print(entry, &mut io::stdout());
         let answered = async {
             if link.ready().await? == Ready::Again {
                 eprintln!("the server had hung up; connected again");
@@ -126,7 +127,7 @@ impl Talk {
                 return Ok(Verdict::Missed);
             }
         }
-        teller.end(&mut io::stdout()).map_err(Trouble::Output)
+        printer.end(&mut io::stdout()).map_err(Trouble::Output)
     }
 
     /// Asks all that is written there; how the worst of it went.

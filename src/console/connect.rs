@@ -1,4 +1,4 @@
-//! What both programs are told of their server.
+//! The options of both programs that concern their server.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::pem::named;
 /// How to be let in.
 #[derive(Args, Debug)]
 pub struct Connect {
-    /// Who asks, where the server wants to know (-Y)
+    /// User name, if the server requires authentication (-Y)
     #[arg(long, value_name = "NAME", requires = "password_file")]
     user: Option<String>,
 

@@ -1,7 +1,8 @@
-//! What was typed, kept from one session to the next: in `$XDG_STATE_HOME/leasehold/history`, for its owner's eyes only.
+//! What was typed, kept from one session to the next: in `$XDG_STATE_HOME/leasehold/history`, for its owner's
+//! eyes only.
 //!
-//! Each line is appended at once, so that sessions side by side lose nothing. A history that cannot be read or written
-//! is none: nobody was promised one.
+//! Each line is appended at once, so that sessions side by side lose nothing. A history that cannot be read
+//! or written is none: nobody was promised one.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -20,7 +20,7 @@ pub(super) fn answer(question: &Question, entries: &[Entry]) -> Value {
     Value::Object(told)
 }
 
-/// What a watcher is told.
+/// An event for a watcher.
 pub(super) fn event(entry: &Entry) -> Value {
     Value::Object(pairs(entry))
 }

@@ -1,7 +1,7 @@
 //! The connection to one server: opened when it is needed, by TLS and with a name where these are wanted.
 //!
-//! Nothing is asked twice. A connection that turns out to be closed before anything was sent is opened again; who loses
-//! one with a question under way is told that nobody knows whether it was done.
+//! Nothing is asked twice. A connection that turns out to be closed before anything was sent is opened again;
+//! who loses one with a question under way is told that nobody knows whether it was done.
 
 use std::fmt;
 use std::future;
@@ -24,7 +24,7 @@ use super::verbs::Ends;
 use crate::client::{Login, Server, Stream};
 use crate::pem;
 
-/// Whom to connect to, and how.
+/// The server to connect to, and how.
 pub(super) struct Target {
     pub(super) login: Option<Login>,
     pub(super) server: Server,
@@ -56,7 +56,7 @@ pub(super) enum Trouble {
     Garbled,
     /// It does not let this user in; what it says.
     Login(String),
-    /// What was heard cannot be told.
+    /// The answer cannot be printed.
     Output(io::Error),
     /// What was asked for on the command line cannot be had.
     Setup(io::Error),
@@ -82,7 +82,8 @@ impl Link {
         Ok(if was_open { Ready::Again } else { Ready::Yes })
     }
 
-    /// Asks, and hands over what is answered, line by line. If it fails, or is given up, the connection is closed.
+    /// Asks, and hands over what is answered, line by line. If it fails, or is given up, the connection is
+    /// closed.
     pub(super) async fn ask(
         &mut self,
         question: &Question,
@@ -167,8 +168,8 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// TLS with servers that one of the authorities in a file vouches for. `own` is what to show them: the files of a
-/// certificate and its key.
+/// TLS with servers that one of the authorities in a file vouches for. `own` is what to show them: the files
+/// of a certificate and its key.
 ///
 /// # Errors
 /// If a file cannot be read, with its name.

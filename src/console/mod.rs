@@ -1,7 +1,8 @@
-//! What a person has of a server in a terminal: `leasehold cli` to talk to it, `leasehold top` to watch it.
+//! Programs for a terminal: `leasehold cli` to talk to it, `leasehold top` to watch it.
 //!
-//! A [`Cli`] makes `question`s of what is typed, `link` asks them, `reply` cuts the answers into lines, and `teller` tells
-//! them. Neither program is particular about its server: any that speaks memcached's text protocol will do.
+//! A [`Cli`] makes `question`s of what is typed, `link` asks them, `reply` cuts the answers into lines, and
+//! `printer` prints them. Neither program is particular about its server: any that speaks memcached's text
+//! protocol will do.
 //!
 //! Deliberately absent: rings of servers, and pipelines. Who needs these writes a program.
 
@@ -11,10 +12,10 @@ mod connect;
 mod history;
 mod json;
 mod link;
+mod printer;
 mod prompt;
 mod question;
 mod reply;
-mod teller;
 mod top;
 mod verbs;
 mod verdict;

@@ -28,7 +28,7 @@ pub(super) struct Prompt {
     history: History,
 }
 
-/// What a user did.
+/// An action of the user.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Input {
     /// Ctrl-C: the line is given up.
@@ -38,7 +38,7 @@ pub(super) enum Input {
     Line(String),
 }
 
-/// What can be completed.
+/// Words that can be completed.
 #[derive(Default)]
 struct Known {
     /// Keys of this session.
@@ -170,11 +170,11 @@ impl Validator for Known {}
 
 impl Helper for Known {}
 
-/// As a shell tells of a program that SIGTERM has ended.
+/// As a shell reports a program that SIGTERM has ended.
 const EXIT_TOLD: i32 = 128 + 15;
 /// Ends xterm's bracketed paste, which the editor begins.
 const PASTE_AS_USUAL: &str = "\x1b[?2004l";
-/// What the prompt itself understands.
+/// Commands of the prompt itself.
 const LOCAL: [&str; 2] = ["help", "quit"];
 const HISTORY_MAX: usize = 1_000;
 const KEYS_MAX: usize = 10_000;

@@ -1,7 +1,8 @@
-//! What was typed, made into what is sent.
+//! Typed lines, made into requests.
 //!
-//! A line is sent as it is, with one convenience: where the protocol has the length of a value, the value itself may
-//! stand in quotes. As words of a shell's command line, which have lost their quotes, it always stands there.
+//! A line is sent as it is, with one convenience: where the protocol has the length of a value, the value
+//! itself may stand in quotes. As words of a shell's command line, which have lost their quotes, it always
+//! stands there.
 
 use std::{fmt, io, str};
 
@@ -74,7 +75,8 @@ impl Question {
         }
     }
 
-    /// Reads the words of a command line. The value is `-` where it stands on the standard input, which `read` gives.
+    /// Reads the words of a command line. The value is `-` where it stands on the standard input, which
+    /// `read` gives.
     pub(super) fn argued(
         words: &[Vec<u8>],
         read: impl FnOnce() -> io::Result<Vec<u8>>,
@@ -180,7 +182,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// What is said to `help`, about one command or all.
+/// The output of `help`, about one command or all.
 pub(super) fn help(about: Option<&str>) -> String {
     let told = VERBS.iter().filter(|verb| about.is_none_or(|name| verb.name == name));
     let lines: Vec<_> =

@@ -1,7 +1,7 @@
 //! Answers, cut into lines with the data that follows some of them.
 //!
-//! An answer tells by itself where it ends, but for dumps, which go on after their `OK`, and `watch`, which never ends.
-//! So nothing here needs to know what memcached's newer versions say.
+//! An answer tells by itself where it ends, but for dumps, which go on after their `OK`, and `watch`, which
+//! never ends. So nothing here needs to know what memcached's newer versions say.
 
 use std::str;
 
@@ -16,7 +16,7 @@ pub(super) struct Entry {
     pub(super) data: Option<Vec<u8>>,
 }
 
-/// What no server says that speaks the protocol.
+/// A reply that no server of the protocol sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Garbled;
 
@@ -54,7 +54,7 @@ impl Entry {
         !goes_on
     }
 
-    /// Whether it is what a watcher is told.
+    /// Whether it is an event for a watcher.
     pub(super) fn is_event(&self) -> bool {
         self.line.starts_with(b"ts=") || self.line.starts_with(b"skipped=")
     }

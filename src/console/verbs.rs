@@ -6,7 +6,7 @@
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Verb {
     pub(super) name: &'static str,
-    /// What follows the name.
+    /// The words after the name.
     pub(super) form: &'static str,
     pub(super) about: &'static str,
     pub(super) takes: Takes,
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::protocol::{Decoder, Refusal};
 
-    /// What the server makes of a line.
+    /// How the server parses a line.
     fn is_known(line: &str) -> bool {
         let mut decoder = Decoder::new(1 << 20);
         bytes::BufMut::put(&mut decoder.space(), format!("{line}\r\n").as_bytes());

@@ -1,4 +1,4 @@
-//! What an answer comes down to, for scripts: done, missed or failed.
+//! The verdict on an answer, for scripts: done, missed or failed.
 
 use super::question::Question;
 use super::reply::Entry;
@@ -7,7 +7,7 @@ use super::verbs::{Takes, Verb};
 /// The worst of several is the greatest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Verdict {
-    /// What was asked for is there, or done.
+    /// The value exists, or the command was carried out.
     Done,
     /// It is not: a miss, or a store that was refused.
     Missed,
@@ -16,7 +16,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// What it is for a shell.
+    /// Its exit code.
     pub(super) fn code(self) -> u8 {
         match self {
             Verdict::Done => 0,
@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-/// What a program exits with that could not ask, or was told of an error.
+/// The exit code of a program that could not ask, or received an error.
 pub const FAILED: u8 = 2;
 
 pub(super) fn is_reading(question: &Question) -> bool {

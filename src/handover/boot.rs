@@ -1,4 +1,4 @@
-//! The cache that a server begins with that takes the place of another.
+//! The cache of a server that takes over from another one.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use crate::clock::Clock;
 use crate::options::Options;
 use crate::snapshot::Boot;
 
-/// Begins with what the predecessor leaves, if nobody was without a server for too long then.
+/// Stops the predecessor and loads the items that it leaves, unless the gap in service is too long.
 ///
 /// # Errors
 /// If it does not stop, or the file cannot be used.
 ///
 /// # Panics
-/// If the options name no memory file, beside which it was found.
+/// If the options name no snapshot file: the predecessor was found beside it.
 pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot> {
     let clock = Clock::system();
     let path = options.memory_file.as_ref().expect("it was found beside its memory file");
@@ -23,11 +23,11 @@ pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot
             Boot::load_before(path, options, clock.clone(), since.after(max_gap))?
         }
         HandoverOutcome::Empty(why) => {
-            tracing::warn!("beginning with an empty cache: process {pid} left nothing: {why}");
+            tracing::warn!("starting with an empty cache: process {pid} left nothing: {why}");
             Boot::empty(path, options, clock.clone())?
         }
     };
     let gap_ms = clock.now().millis - since.millis;
-    tracing::info!(gap_ms, "process {pid} has handed over; nobody was served in between");
+    tracing::info!(gap_ms, "process {pid} has handed over; no requests were served in between");
     Ok(memory)
 }

@@ -1,4 +1,4 @@
-//! Descriptors on their way from process to process, each message of them with a line of text (`SCM_RIGHTS`).
+//! File descriptors from process to process, each message of them with a line of text (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -45,7 +45,7 @@ pub(super) fn receive(socket: impl AsFd, line: &mut Vec<u8>) -> io::Result<Vec<O
     Ok(descriptors)
 }
 
-/// What Linux carries in one message (`SCM_MAX_FD`).
+/// Linux's limit for one message (`SCM_MAX_FD`).
 pub(super) const DESCRIPTORS_MAX: usize = 253;
 /// The longest line of the conversation.
 pub(super) const LINE_BYTES_MAX: usize = 512;

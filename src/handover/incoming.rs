@@ -1,4 +1,4 @@
-//! The side of the server that comes next. Nothing else runs in it yet: it waits where it stands.
+//! The new server's side. Nothing else runs in it yet, so it blocks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -13,31 +13,32 @@ use super::descriptors::{self, LINE_BYTES_MAX};
 use super::{HELLO, PATIENCE, WRITING, socket_beside};
 use crate::process::{Inherited, systemd};
 
-/// The server that serves now, and whose sockets are known already.
+/// The running server, whose sockets have been received.
 pub struct Predecessor {
-    /// Its process.
+    /// Its process id.
     pub(super) pid: i32,
-    /// How often systemd wants to hear from the server.
+    /// The period of systemd's watchdog.
     pub watchdog: Option<Duration>,
     stream: BufReader<UnixStream>,
 }
 
-/// What a predecessor leaves.
+/// The items that a predecessor leaves.
 #[derive(Debug)]
 pub(super) enum HandoverOutcome {
-    /// Nothing, for that reason.
+    /// None, with the reason.
     Empty(String),
-    /// Its items, in the memory file.
+    /// All, in the snapshot file.
     Items,
-    /// It is gone without a word: perhaps the file.
+    /// The process ended without saying: perhaps in the snapshot file.
     Unsaid,
 }
 
 impl Predecessor {
-    /// Asks the server that uses this memory file for its sockets. It serves on.
+    /// Asks the server that uses this snapshot file for its sockets. That server keeps serving.
     ///
     /// # Errors
-    /// If there is none, if it belongs neither to this user nor to `user` (whom root will become), or if it refuses.
+    /// If there is none, if it belongs neither to this user nor to `user` (whom root will become), or if it
+    /// refuses.
     pub fn ask(memory_file: &Path, user: Option<&str>) -> io::Result<(Predecessor, Inherited)> {
         let named = |error: io::Error| {
             let file = memory_file.display();
@@ -71,10 +72,10 @@ impl Predecessor {
         Ok((Predecessor { pid, watchdog, stream }, Inherited::from_descriptors(descriptors, admin)?))
     }
 
-    /// Has it stop and leave its items; returns when it serves nobody any more and is out of the way.
+    /// Makes it stop and leave its items; returns once its sockets and files are free.
     ///
     /// # Errors
-    /// If it neither goes nor says so in time: then it may still serve.
+    /// If it neither ends nor answers in time: then it may still serve.
     pub(super) fn take(self, max_gap: Duration) -> io::Result<HandoverOutcome> {
         let mut stream = self.stream;
         let take = format!("take {} {}\n", std::process::id(), max_gap.as_millis());
@@ -88,7 +89,7 @@ impl Predecessor {
                     let why = silent(error, max_gap + PATIENCE);
                     return Err(io::Error::new(
                         why.kind(),
-                        format!("process {} neither ends nor says why: {why}", self.pid),
+                        format!("process {} neither ends nor answers: {why}", self.pid),
                     ));
                 }
                 Ok(_) if line.trim_end() == WRITING => systemd::extend_timeout(),
@@ -104,24 +105,24 @@ impl Predecessor {
     }
 }
 
-/// What the system calls temporarily unavailable is a peer that did not speak in time.
+/// A read that timed out is reported by the system as temporarily unavailable.
 fn silent(error: io::Error, patience: Duration) -> io::Error {
     match error.kind() {
         kind @ io::ErrorKind::WouldBlock => {
-            io::Error::new(kind, format!("it says nothing for {} s", patience.as_secs()))
+            io::Error::new(kind, format!("no answer within {} s", patience.as_secs()))
         }
         _ => error,
     }
 }
 
-/// How often systemd wants to hear from the server, and where `--admin` is.
+/// The period of systemd's watchdog, and the address of `--admin`.
 fn read_offer(line: &str) -> Option<(Option<Duration>, Option<SocketAddr>)> {
     let (micros, admin) = line.strip_prefix("sockets ")?.split_once(' ')?;
     let micros = micros.parse().ok()?;
     Some(((micros > 0).then(|| Duration::from_micros(micros)), admin.parse().ok()))
 }
 
-/// Whether what that user says is to be believed: who can write beside the file could listen there, too.
+/// Whether that user is trusted: anyone who can write beside the file could listen there, too.
 fn is_trusted(uid: u32, user: Option<&str>) -> io::Result<bool> {
     let own = geteuid();
     let later = user.filter(|_| own.is_root()).map(User::from_name).transpose()?.flatten();

@@ -1,21 +1,21 @@
 //! One server after another, on the same sockets and with the same items (`leasehold handover`).
 //!
-//! The server that uses a memory file listens on a Unix socket beside it, for its own user only. Whoever is to serve
-//! next speaks to it there, in lines:
+//! The server that uses a snapshot file listens on a Unix socket beside it, for its own user only. The new
+//! server connects to it; both send lines:
 //!
-//! | who | line | and means |
+//! | sender | line | meaning |
 //! |---|---|---|
-//! | next | `leasehold handover 1` | give me what you listen on |
-//! | former | `sockets <microseconds> <address>` | here they are, as descriptors; systemd wants to hear from us that often (0: never); `--admin` is there (`-`: nowhere) |
-//! | next | `take <pid> <milliseconds>` | I have all I need: stop, and write your items within that time |
-//! | former | `writing` | I am at it: now and then, about once a second |
-//! | former | `kept <items>` or `empty <why>` | nothing of mine is in your way any more |
+//! | new | `leasehold handover 1` | asks for the listening sockets |
+//! | old | `sockets <microseconds> <address>` | the sockets, as descriptors; the period of systemd's watchdog (0: none); the address of `--admin` (`-`: none) |
+//! | new | `take <pid> <milliseconds>` | ready: stop, and write the items within that time |
+//! | old | `writing` | the items are being written; about once a second |
+//! | old | `kept <items>` or `empty <why>` | the sockets and files are free |
 //!
-//! Until `take` the former one serves on, whatever becomes of the next. From then on it accepts nobody, and ends,
-//! whatever becomes of the next: there are never two that serve. The next one accepts once it has the last line, or the
-//! connection has broken: then the former one is gone.
+//! Until `take` the old server keeps serving, even if the new one fails. After it, the old server accepts no
+//! connections and exits, even if the new one fails: two servers never serve at once. The new server accepts
+//! once it has the last line, or the connection has broken: then the old process has ended.
 //!
-//! Deliberately absent: items on the way themselves. They go through the memory file, as over any restart.
+//! Items do not pass through this connection: they go through the snapshot file, as over any restart.
 
 mod boot;
 mod descriptors;
@@ -30,7 +30,7 @@ pub use self::incoming::Predecessor;
 pub use self::outgoing::{Completion, Successor};
 pub(crate) use self::outgoing::{ControlSocket, Offer};
 
-/// Where the server that uses this memory file is spoken to.
+/// The control socket of the server that uses this snapshot file.
 fn socket_beside(memory_file: &Path) -> PathBuf {
     let mut name = memory_file.as_os_str().to_owned();
     name.push(".leasehold-handover");
@@ -39,7 +39,7 @@ fn socket_beside(memory_file: &Path) -> PathBuf {
 
 /// The first line, with the version of all that follows.
 const HELLO: &str = "leasehold handover 1";
-/// What the former server says as long as it writes.
+/// Sent by the old server while it writes.
 const WRITING: &str = "writing";
-/// How long either side may take for one line, beside what writing the items takes.
+/// Timeout of either side for one line; writing the items has its own.
 const PATIENCE: Duration = Duration::from_secs(10);

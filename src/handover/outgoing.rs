@@ -1,4 +1,4 @@
-//! The side of the server that is to go.
+//! The old server's side: it offers its sockets, and stops once they are taken.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,37 +18,37 @@ use super::descriptors::{self, LINE_BYTES_MAX};
 use super::{HELLO, PATIENCE, WRITING, socket_beside};
 use crate::process::sockets::{bind_unix, pause};
 
-/// Where a server is told that another one is to take its place.
+/// The Unix socket at which a new server asks for a handover.
 pub struct ControlSocket {
     listener: net::UnixListener,
     path: PathBuf,
 }
 
-/// The process that takes the place of this one, which must serve nobody from now on.
+/// The process that takes over; this process must serve no requests from now on.
 pub struct Successor {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// For how long nobody may be served if it is to take the items.
+    /// Longest gap in service after which it still takes the items.
     pub max_gap: Duration,
     stream: net::UnixStream,
 }
 
-/// What the successor is to hear once nothing of this process is in its way.
+/// The last line to the successor, sent once sockets and files are free.
 #[must_use]
 pub struct Completion {
     pub(crate) line: String,
     pub(crate) successor: Successor,
 }
 
-/// What a successor is given: it may use it if it likes.
+/// The sockets and facts that a successor receives.
 pub struct Offer<'s> {
     /// That of `--admin`, which is one of the sockets, too.
     pub admin: Option<&'s TcpListener>,
     /// Whether this server could leave its items.
     pub may: &'s (dyn Fn() -> io::Result<()> + Sync),
-    /// All that this server listens on.
+    /// All listening sockets of this server.
     pub sockets: Vec<BorrowedFd<'s>>,
-    /// How often systemd wants to hear from whoever serves.
+    /// The period of systemd's watchdog.
     pub watchdog: Option<Duration>,
 }
 
@@ -71,10 +71,10 @@ impl ControlSocket {
         Ok(ControlSocket { listener, path })
     }
 
-    /// Makes the offer to whoever asks, until one of them takes the place of this server.
+    /// Makes the offer to each process that asks, until one of them takes over.
     ///
     /// # Errors
-    /// If the socket cannot be waited at.
+    /// If the socket cannot be used.
     pub async fn successor(&self, offer: &Offer<'_>) -> io::Result<Successor> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         loop {
@@ -93,7 +93,7 @@ impl ControlSocket {
     }
 }
 
-/// Nobody is to find the socket of one that is gone.
+/// A process that has ended leaves no socket behind.
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -101,7 +101,7 @@ impl Drop for ControlSocket {
 }
 
 impl Successor {
-    /// The items are still being written. One that does not listen is not waited for.
+    /// Reports that the items are still being written. Never blocks.
     pub(crate) fn be_patient(&self) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let _ = send(&self.stream, format!("{WRITING}\n").as_bytes(), flags);
@@ -109,7 +109,7 @@ impl Successor {
 }
 
 impl Completion {
-    /// Tells it. That the successor does not hear it any more changes nothing: this process ends.
+    /// Sends it. A failure changes nothing: this process ends.
     pub fn send(mut self) {
         if let Err(error) = self.successor.stream.write_all(self.line.as_bytes()) {
             tracing::warn!("process {} is gone: {error}", self.successor.pid);
@@ -120,12 +120,12 @@ impl Completion {
 async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successor> {
     let uid = stream.peer_cred()?.uid();
     if uid != 0 && uid != geteuid().as_raw() {
-        return Err(io::Error::other(format!("user {uid} may not ask for it")));
+        return Err(io::Error::other(format!("user {uid} is not allowed to ask for it")));
     }
     let mut stream = BufReader::new(stream);
     let hello = line(&mut stream).await?;
     if hello != HELLO {
-        return Err(io::Error::other(format!("it speaks another language: {hello:?}")));
+        return Err(io::Error::other(format!("unknown request: {hello:?}")));
     }
     (offer.may)()?;
     let (socket, told) = (stream.get_ref(), offer.line()?);

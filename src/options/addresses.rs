@@ -30,7 +30,7 @@ impl Options {
         Ok(addresses)
     }
 
-    /// The addresses that other machines may reach, and where neither TLS nor a password keeps them out.
+    /// The addresses that other machines can reach without TLS or authentication.
     ///
     /// # Errors
     /// If a name cannot be resolved.
@@ -68,17 +68,17 @@ impl Options {
         }
     }
 
-    /// What is wrong with the options of TLS.
+    /// The conflict between the options of TLS, if there is one.
     pub(super) fn tls_conflict(&self) -> Option<String> {
         let mut protections = self.listen_specs().filter_map(|place| place.ok()?.protection);
         let Some(settings) = self.tls() else {
-            return protections.next().map(|prefix| format!("-l {prefix}: means nothing without -Z"));
+            return protections.next().map(|prefix| format!("-l {prefix}: requires -Z"));
         };
         let verifies = settings.verify != Verify::None || protections.any(|prefix| prefix == "mtls");
         if settings.chain.as_os_str().is_empty() {
             Some("-Z needs -o ssl_chain_cert".to_owned())
         } else if verifies && settings.authorities.is_none() {
-            Some("to ask clients for certificates takes -o ssl_ca_cert".to_owned())
+            Some("client certificates require -o ssl_ca_cert".to_owned())
         } else {
             None
         }
@@ -118,7 +118,7 @@ impl ListenSpec<'_> {
     }
 }
 
-/// What stands between the beginning and the end, and what follows the colon behind it.
+/// The text between the beginning and the end, and the text after the colon behind it.
 fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t str)> {
     let (inside, rest) = text.strip_prefix(start)?.split_once(end)?;
     Some((inside, rest.strip_prefix(':')?))
@@ -128,7 +128,7 @@ fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t 
 fn check_protocol(protocol: &str) -> Result<(), String> {
     let why = match protocol {
         "ascii" | "negotiating" => return Ok(()),
-        "binary" => "the binary protocol is not served; set your clients to the text protocol",
+        "binary" => "the binary protocol is not supported; set your clients to the text protocol",
         "proxy" => "there is no proxy in this server",
         _ => "there is no such protocol",
     };
@@ -138,7 +138,7 @@ fn check_protocol(protocol: &str) -> Result<(), String> {
 /// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let refused = |why: String| io::Error::other(format!("cannot listen on {name}: {why}"));
-    let (host, port) = host_and_port(name, port).ok_or_else(|| refused("it is no address".to_owned()))?;
+    let (host, port) = host_and_port(name, port).ok_or_else(|| refused("not an address".to_owned()))?;
     if host == "*" {
         return Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]);
     }
@@ -204,15 +204,15 @@ mod tests {
             &[("127.0.0.1:7", PLAIN), ("[::1]:5", PLAIN)],
         );
         for (flags, why) in [
-            ("-l proto[binary]:127.0.0.1", "the binary protocol is not served"),
+            ("-l proto[binary]:127.0.0.1", "the binary protocol is not supported"),
             ("-l proto[proxy]:127.0.0.1", "no proxy"),
             ("-l proto[http]:127.0.0.1", "no such protocol"),
             ("-l tag[123456789]:127.0.0.1", "1 to 8 bytes"),
             ("-l tag[]:127.0.0.1", "1 to 8 bytes"),
-            ("-l [::1", "no address"),
-            ("-l [::1]7", "no address"),
-            ("-l 127.0.0.1:x", "no address"),
-            ("-l 127.0.0.1:65536", "no address"),
+            ("-l [::1", "not an address"),
+            ("-l [::1]7", "not an address"),
+            ("-l 127.0.0.1:x", "not an address"),
+            ("-l 127.0.0.1:65536", "not an address"),
         ] {
             let error = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap_err().to_string();
             assert!(error.contains(why), "{flags}: {error}");

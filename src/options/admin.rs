@@ -1,6 +1,4 @@
-//! `--admin`: where the server is looked at and told what to do over HTTP, and who may.
-//!
-//! Deliberately absent: HTTP. Here stands what the command line says of it.
+//! `--admin`: the address of the HTTP interface for operators, and its token.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,30 +8,31 @@ use clap::Args;
 /// The flags of the layer above this one.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AdminOptions {
-    /// Address for metrics, health, a web page and voids over HTTP [default: none; its port: 8211]
+    /// Address for metrics, health, a web page and invalidations over HTTP [default: none; port: 8211]
     #[arg(long = "admin", value_name = "ADDR", value_parser = address)]
     pub address: Option<SocketAddr>,
 
-    /// File with the token that HTTP clients must send; needed for an address that others can reach
+    /// File with the token that HTTP clients must send; required for an address that other machines can reach
     #[arg(long = "admin-token-file", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
 
 impl AdminOptions {
-    /// What no single flag can tell to be wrong.
+    /// The conflict between the flags, if there is one.
     pub(super) fn conflict(&self) -> Option<String> {
         match (self.address, &self.token_file) {
-            (None, Some(_)) => Some("--admin-token-file means nothing without --admin".to_owned()),
+            (None, Some(_)) => Some("--admin-token-file requires --admin".to_owned()),
             (Some(address), None) if !address.ip().to_canonical().is_loopback() => Some(format!(
-                "--admin {address} can be reached from elsewhere, where whoever came could void everything: \
-                 give it --admin-token-file, or a loopback address"
+                "--admin {address} is reachable from other machines, which could invalidate everything: \
+                 add --admin-token-file, or use a loopback address"
             )),
             (None, None) | (Some(_), _) => None,
         }
     }
 }
 
-/// `address`, `address:port`, `[v6]:port`, or `localhost` in its place. No other names: what they stand for may change.
+/// `address`, `address:port`, `[v6]:port`, or `localhost` in its place. No other names: what they stand for
+/// may change.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let named = text.strip_prefix("localhost").map(|rest| format!("{}{rest}", Ipv4Addr::LOCALHOST));
     let text = named.as_deref().unwrap_or(text);

@@ -18,17 +18,19 @@ use crate::process::secret;
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
-/// A miss hands out a lease, a delete voids it, and a fill that comes too late is refused. Plain memcached clients are
-/// protected, too: a set that follows a get miss on the same connection is checked in the same way.
+/// A miss hands out a lease, a delete voids it, and a fill that comes too late is refused. Plain memcached
+/// clients are protected, too: a set that follows a get miss on the same connection is checked in the same
+/// way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
 #[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
-    /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else 11211]
+    /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else
+    /// 11211]
     #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
     pub port: Option<i32>,
 
-    /// Addresses to listen on, parted by commas, each with a port if it likes [default: 127.0.0.1]
+    /// Addresses to listen on, comma-separated, each with an optional port [default: 127.0.0.1]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
@@ -48,11 +50,11 @@ pub struct Options {
     #[arg(short = 'M', long)]
     pub disable_evictions: bool,
 
-    /// Longest value, in bytes, or with k or m behind it [1 KiB to half of the memory]
+    /// Longest value in bytes; the suffixes k and m are allowed [1 KiB to half of the memory]
     #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", default_value = "1m", value_parser = size)]
     pub item_size: usize,
 
-    /// Connections at once; a further one is turned away, or waits with -o no_maxconns_fast
+    /// Connections at once; further ones are refused, or wait with -o no_maxconns_fast
     #[arg(short = 'c', long = "conn-limit", value_name = "NUM", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
 
@@ -60,11 +62,11 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM", default_value_t = cores(), value_parser = threads)]
     pub threads: usize,
 
-    /// Requests of one connection in one go, before others have their turn
+    /// Requests of one connection in a row, before other connections are served
     #[arg(short = 'R', long = "max-reqs-per-event", value_name = "NUM", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_per_event: u32,
 
-    /// Connections that may wait to be accepted
+    /// Length of the queue of connections to be accepted
     #[arg(
         short = 'b',
         long = "listen-backlog",
@@ -74,7 +76,7 @@ pub struct Options {
     )]
     pub backlog: i32,
 
-    /// Close connections that are idle for so many seconds, as -o idle_timeout does; 0 for never
+    /// Close connections that are idle for this many seconds, as -o idle_timeout does; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub idle_timeout: u32,
 
@@ -86,7 +88,7 @@ pub struct Options {
     #[arg(short = 'F', long)]
     pub disable_flush_all: bool,
 
-    /// Refuse what would tell the keys: dumps and `stats detail`
+    /// Refuse commands that list keys: dumps and `stats detail`
     #[arg(short = 'X', long)]
     pub disable_dumping: bool,
 
@@ -94,7 +96,7 @@ pub struct Options {
     #[arg(short = 'W', long)]
     pub disable_watch: bool,
 
-    /// Byte that ends a prefix in `stats detail`, which is on from the start then [default: :]
+    /// Byte that ends a prefix in `stats detail`, and turns it on at the start [default: :]
     #[arg(short = 'D', value_name = "CHAR", value_parser = delimiter)]
     pub delimiter: Option<u8>,
 
@@ -106,36 +108,37 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Allow core files, in the folder that it runs in
+    /// Allow core files, in the working directory
     #[arg(short = 'r', long)]
     pub enable_coredumps: bool,
 
-    /// Further options, parted by commas: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast, watcher_logbuf_size=KB (of
-    /// lines that may wait for one who watches); for TLS ssl_chain_cert=FILE, ssl_key=FILE, ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
-    /// ssl_session_cache, ssl_wbuf_size=KB; others of memcached's mean nothing
+    /// Further options, comma-separated: idle_timeout=SECONDS, maxconns_fast, no_maxconns_fast,
+    /// watcher_logbuf_size=KB (buffer of each watcher); for TLS ssl_chain_cert=FILE, ssl_key=FILE,
+    /// ssl_ca_cert=FILE, ssl_verify_mode=0..3 (none, request, require, once), ssl_min_version=0..3,
+    /// ssl_session_cache, ssl_wbuf_size=KB; memcached's other options have no effect
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
 
-    /// Keep the items in this file over a graceful restart (SIGUSR1)
+    /// File that keeps the items over a graceful restart (SIGUSR1)
     #[arg(short = 'e', long, value_name = "FILE")]
     pub memory_file: Option<PathBuf>,
 
-    /// Load that file only if it was written at most so many seconds ago [default: however long]
+    /// Load that file only if it is at most this many seconds old [default: no limit]
     #[arg(long, value_name = "SECONDS")]
     pub restart_max_gap: Option<u32>,
 
-    /// What a plain set hears that was refused
+    /// Reply to a plain set that was refused
     #[arg(long, value_name = "REPLY", default_value = "stored")]
     pub implicit_reply: RefusedReply,
 
-    /// What is decided about keys.
+    /// Policies for keys.
     #[command(flatten)]
     pub policies: PolicyOptions,
 
-    /// What keeps it from harm.
+    /// Limits and checks that protect the server.
     #[command(flatten)]
     pub safety: SafetyOptions,
-    /// Where the server is looked at over HTTP.
+    /// The HTTP interface for operators.
     #[command(flatten)]
     pub admin: AdminOptions,
 
@@ -147,15 +150,15 @@ pub struct Options {
     #[arg(short = 'd', long)]
     pub daemon: bool,
 
-    /// File to write the process's id to
+    /// File to write the process id to
     #[arg(short = 'P', long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
 
-    /// Let only users in, who stand in this file, one `user:password` a line
+    /// Require authentication; users are listed in this file, one `user:password` per line
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
-    /// Speak TLS, but with whom reaches an address that begins with notls: (and ask for a certificate at mtls:)
+    /// Enable TLS, except on addresses that begin with notls: (mtls: requires client certificates)
     #[arg(short = 'Z', long)]
     pub enable_ssl: bool,
 
@@ -167,7 +170,7 @@ pub struct Options {
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// Means nothing here, as the next four: CAS uniques cost nothing, and cannot be turned off
+    /// No effect, as the next four: CAS is always on
     #[arg(short = 'C', long)]
     pub disable_cas: bool,
 
@@ -187,11 +190,11 @@ pub struct Options {
     #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
     pub napi_ids: Option<u32>,
 
-    /// SASL: not served, as it belongs to the binary protocol; -Y lets only users in
+    /// SASL: not supported, as it belongs to the binary protocol; use -Y for authentication
     #[arg(short = 'S', long)]
     pub enable_sasl: bool,
 
-    /// memcached takes words that belong to no flag for nothing, too
+    /// Words that belong to no flag have no effect, as in memcached
     #[arg(hide = true)]
     pub operands: Vec<String>,
 
@@ -226,7 +229,7 @@ impl Options {
         }
     }
 
-    /// What connections may do.
+    /// Which commands connections may use.
     pub fn rules(&self) -> Rules {
         let implicit_reply = match self.implicit_reply {
             RefusedReply::Stored => ImplicitReply::Stored,
@@ -241,7 +244,8 @@ impl Options {
         }
     }
 
-    /// 0 for none, -1 for one that the system chooses. Who names one for UDP alone means both, as in memcached.
+    /// 0 for none, -1 for one that the system chooses. A port for UDP alone is the one for TCP, too, as in
+    /// memcached.
     pub fn tcp_port(&self) -> i32 {
         let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
         self.port.or(udp_port).unwrap_or(PORT)
@@ -253,23 +257,23 @@ impl Options {
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
-    /// Whether a connection too many is told so; otherwise it waits until there is room.
+    /// Whether a connection above the limit is refused; otherwise it waits to be accepted.
     pub fn refuses_when_full(&self) -> bool {
         self.extended().maxconns_fast.unwrap_or(true)
     }
 
-    /// Bytes of lines that may wait for one who watches.
+    /// Size of each watcher's buffer, in bytes.
     pub fn watcher_bytes(&self) -> usize {
         let kilobytes = self.extended().watcher_kilobytes;
         kilobytes.map_or(WATCHER_BYTES_DEFAULT, |kilobytes| kilobytes as usize * KILOBYTE)
     }
 
-    /// What TLS works with, if it is on.
+    /// Settings for TLS, if it is enabled.
     pub fn tls(&self) -> Option<TlsSettings> {
         self.enable_ssl.then(|| TlsSettings::new(&self.extended().tls))
     }
 
-    /// Whether a version of TLS is allowed that is not to be had.
+    /// Whether a version of TLS is allowed that is not supported.
     pub fn allows_old_tls(&self) -> bool {
         self.extended().tls.into_iter().any(TlsOption::is_too_old)
     }
@@ -283,12 +287,12 @@ impl Options {
         self.delimiter.unwrap_or(b':')
     }
 
-    /// How old a file of items may be.
+    /// Greatest age of a snapshot that is loaded.
     pub fn restart_max_gap(&self) -> Option<Duration> {
         self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
-    /// What was given, and means nothing here.
+    /// Options that were given and have no effect here.
     pub fn without_effect(&self) -> Vec<&str> {
         let flags = [
             (self.disable_cas, "-C"),
@@ -302,7 +306,7 @@ impl Options {
         flags.chain(self.extended().without_effect).chain(operands).collect()
     }
 
-    /// What no single flag can tell to be wrong.
+    /// Checks flags against each other, and reads the configuration file.
     ///
     /// # Errors
     /// A sentence for the user.
@@ -310,26 +314,35 @@ impl Options {
         self.policies.read()?;
         let half = self.memory as usize * MEGABYTE / 2;
         let rules = [
-            ((-1..=65535).contains(&self.tcp_port()), format!("-p {} is no port", self.tcp_port())),
-            (self.item_size >= ITEM_SIZE_MIN, format!("-I {} is less than {ITEM_SIZE_MIN}", self.item_size)),
-            (self.item_size <= ITEM_SIZE_MAX, format!("-I {} is more than 1024m", self.item_size)),
+            (
+                (-1..=65535).contains(&self.tcp_port()),
+                format!("invalid port {} (-p): expected -1 to 65535", self.tcp_port()),
+            ),
+            (
+                self.item_size >= ITEM_SIZE_MIN,
+                format!("-I {} is too small: expected at least {ITEM_SIZE_MIN}", self.item_size),
+            ),
+            (
+                self.item_size <= ITEM_SIZE_MAX,
+                format!("-I {} is too large: expected at most 1024m", self.item_size),
+            ),
             (
                 self.item_size <= half,
-                format!("-I {} is more than half of -m {}", self.item_size, self.memory),
+                format!("-I {} is too large: expected at most half of -m {}", self.item_size, self.memory),
             ),
             (
                 self.protocol != "binary",
-                "-B binary: the binary protocol is not served; set your clients to the text protocol"
+                "-B binary: the binary protocol is not supported; set your clients to the text protocol"
                     .to_owned(),
             ),
             (
                 !self.enable_sasl,
-                "-S: SASL belongs to the binary protocol, which is not served; -Y lets only users in"
+                "-S: SASL belongs to the binary protocol, which is not supported; use -Y for authentication"
                     .to_owned(),
             ),
             (
                 ["ascii", "auto", "binary"].contains(&&*self.protocol),
-                format!("-B {} is none of ascii, auto and binary", self.protocol),
+                format!("unknown protocol {} (-B): expected ascii or auto", self.protocol),
             ),
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
@@ -338,15 +351,15 @@ impl Options {
         }
     }
 
-    /// Whether there is more memory than was asked for.
+    /// Whether `-m` is below the minimum, which is used then.
     pub fn is_below_minimum(&self) -> bool {
         self.memory < MEMORY_MIN
     }
 
-    /// Who may come in, if not everybody may.
+    /// The users, if authentication is required.
     ///
     /// # Errors
-    /// If the file cannot be read, or is none of users.
+    /// If the file cannot be read, or a line is not `user:password`.
     pub fn users(&self) -> io::Result<Option<Users>> {
         self.auth_file.as_deref().map(read_users).transpose()
     }
@@ -355,11 +368,11 @@ impl Options {
 /// The users in a file, one `user:password` a line.
 ///
 /// # Errors
-/// If it cannot be read, or is no such file.
+/// If it cannot be read, or a line is not `user:password`.
 pub fn read_users(path: &Path) -> io::Result<Users> {
     let named = |why: &str| io::Error::other(format!("cannot read users from {}: {why}", path.display()));
     let text = secret::read(path).map_err(|error| named(&error.to_string()))?;
-    Users::parse(&text).ok_or_else(|| named("a line is user:password"))
+    Users::parse(&text).ok_or_else(|| named("expected lines of user:password"))
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -398,11 +411,11 @@ const VERSION: &str = concat!("1.6.45\nleasehold ", env!("CARGO_PKG_VERSION"));
 const HELP: &str = concat!(
     "memcached 1.6.45\nleasehold ",
     env!("CARGO_PKG_VERSION"),
-    ", which answers like it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
+    ", which is compatible with it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
 const SUBCOMMANDS: &str =
     "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has a --help of its own";
-/// What the engine needs, in megabytes.
+/// The least memory that the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;

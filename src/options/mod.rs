@@ -1,4 +1,4 @@
-//! The command line and the configuration file: what can be said of a server, checked before anything is done.
+//! The command line and the configuration file, checked before anything is done.
 
 mod addresses;
 mod admin;

@@ -1,8 +1,8 @@
-//! What operators decide about keys: by flags for all of them, and in a file for all of them or for some.
+//! Policies for keys: from flags for all keys, from the configuration file for all keys or by prefix.
 //!
-//! A flag counts more than the file's `[default]`, and a prefix begins with what holds for all keys.
+//! A flag takes precedence over the file's `[default]`; a prefix inherits from the policy of all keys.
 //!
-//! Deliberately absent: what else a server can be told. Sockets, memory and threads are flags alone.
+//! Deliberately absent: sockets, memory and threads, which are flags only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,14 +16,14 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cache::{AGE_SECONDS_MAX, Implicit, KEY_BYTES_MAX, Policies, Policy};
 
-/// The flags that make policies, and the file that does.
+/// The flags for policies, and the configuration file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PolicyOptions {
-    /// File with policies, for all keys or by their prefixes; it is read again at SIGHUP
+    /// Configuration file with policies, for all keys or by prefix; reloaded at SIGHUP
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Only say whether that file is right
+    /// Check the configuration file and exit
     #[arg(long, requires = "config")]
     pub check_config: bool,
 
@@ -31,11 +31,11 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "MODE")]
     pub implicit_leases: Option<ImplicitLeases>,
 
-    /// Seconds for which a lease makes others wait [default: 10]
+    /// Seconds for which other clients wait for the holder of a lease [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub lease_window: Option<Duration>,
 
-    /// Seconds at least between two leases for one key [default: 0]
+    /// Least seconds between two leases for one key [default: 0]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub lease_min_interval: Option<Duration>,
 
@@ -56,7 +56,7 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub version_keep: Option<Duration>,
 
-    /// What stood in the file.
+    /// The content of the file.
     #[arg(skip)]
     file: File,
 }
@@ -67,7 +67,7 @@ pub struct PolicyOptions {
 pub enum ImplicitLeases {
     /// Plain stores are memcached's
     Off,
-    /// As off, and counts what would have been refused
+    /// As off, and counts stores that would have been refused
     Observe,
     /// Fenced; a program that is alone with its only connection sees memcached exactly
     On,
@@ -84,7 +84,7 @@ struct File {
     prefix: BTreeMap<Prefix, Table>,
 }
 
-/// What is said of some keys; what is not stays as it is.
+/// A table of the file; fields that are absent inherit.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Table {
@@ -101,7 +101,7 @@ struct Table {
     ttl_max: Option<Seconds<SECONDS_MAX>>,
 }
 
-/// What keys begin with.
+/// The beginning of keys.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Prefix(String);
 
@@ -114,7 +114,7 @@ struct Seconds<const MAX: u64>(Duration);
 struct Percent(u32);
 
 impl PolicyOptions {
-    /// Reads the file, if there is one; the old one stays if it is wrong.
+    /// Reads the file, if one is named; the old content stays if it is wrong.
     ///
     /// # Errors
     /// A sentence with file and line.
@@ -125,7 +125,7 @@ impl PolicyOptions {
         Ok(())
     }
 
-    /// What all of that comes to.
+    /// The policies that flags and file amount to.
     pub fn policies(&self) -> Policies {
         let general = self.flagged(self.file.default.over(&Policy::default()));
         let prefixes = self.file.prefix.iter();
@@ -188,7 +188,7 @@ fn read(path: &Path) -> Result<File, String> {
     parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
 }
 
-/// The file, or the line that is wrong and why.
+/// The parsed file, or the wrong line and the reason.
 fn parse(text: &str) -> Result<File, (usize, String)> {
     let file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
@@ -259,7 +259,7 @@ impl Visitor<'_> for Number {
     }
 }
 
-/// Each request goes through them.
+/// Every request searches them.
 const PREFIXES_MAX: usize = 1_000;
 /// Ten years.
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;

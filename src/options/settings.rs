@@ -1,6 +1,6 @@
-//! What `stats settings` tells of the command line, under memcached's names.
+//! The lines of `stats settings` that come from the command line, under memcached's names.
 //!
-//! Deliberately absent: what can change while the server runs; the command layer tells that itself.
+//! The command layer adds the settings that can change while the server runs.
 
 use super::command_line::Options;
 

@@ -1,6 +1,6 @@
-//! `-o`: memcached's further options, each of them known: some work, most have nothing here to work on.
+//! `-o`: memcached's further options. Some work, most have no effect here.
 //!
-//! Deliberately absent: ignoring. What is not known, and what would promise something that is not kept, is refused.
+//! Unknown options are refused, and so are options whose promise this server does not keep.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use super::tls::TlsOption;
 pub enum Suboption {
     /// `idle_timeout`, in seconds.
     IdleTimeout(u32),
-    /// `maxconns_fast` and `no_maxconns_fast`: whether a connection too many is refused, or left waiting.
+    /// `maxconns_fast` and `no_maxconns_fast`: whether a connection above the limit is refused, or waits.
     MaxconnsFast(bool),
-    /// It tunes a part of memcached that is not here.
+    /// It tunes a part of memcached that does not exist here.
     NoEffect(&'static str),
-    /// Nothing stands between two commas.
+    /// The empty text between two commas.
     Nothing,
     /// `ssl_*`
     Tls(TlsOption),
@@ -23,7 +23,7 @@ pub enum Suboption {
     WatcherKilobytes(u32),
 }
 
-/// What they say together; of two like ones the later one counts.
+/// The options together; the later of two equal ones wins.
 #[derive(Default)]
 pub(super) struct Extended<'a> {
     pub idle_seconds: Option<u32>,
@@ -69,16 +69,16 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
         return TlsOption::read(name, value).map(Suboption::Tls);
     }
     if let Some((prefix, why)) = REFUSED.iter().find(|(prefix, _)| name.starts_with(prefix)) {
-        return Err(format!("{name} is not to be had: there is {why} (as with all of {prefix}*)"));
+        return Err(format!("{name} is not supported: there is {why} (as with all of {prefix}*)"));
     }
     match WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) {
         Some((known, needs)) if needs.is_met_by(value) => Ok(Suboption::NoEffect(known)),
         Some((_, needs)) => Err(format!("{name} {needs}")),
-        None => Err(format!("there is no suboption {name}")),
+        None => Err(format!("unknown suboption {name}")),
     }
 }
 
-/// What memcached wants of a value, though nothing comes of it here: who mistypes it is told so by both.
+/// The values that memcached accepts for an option without effect here: mistakes are refused by both.
 #[derive(Clone, Copy)]
 enum Needs {
     /// Not even that there is one.
@@ -124,11 +124,11 @@ impl fmt::Display for Needs {
     }
 }
 
-/// What promises something else than speed or size, by its beginning, and what is not there to keep the promise.
+/// Options that promise more than speed or size, by prefix, and the part that is missing to keep the promise.
 const REFUSED: [(&str, &str); 2] =
     [("ext_", "no storage beside the memory"), ("proxy_", "no proxy in this server")];
 
-/// What tunes slabs, LRU queues, the hash table, buffers or log workers, none of which are here.
+/// Options that tune slabs, LRU queues, the hash table, buffers or log workers, none of which exist here.
 const WITHOUT_EFFECT: [(&str, Needs); 37] = [
     ("drop_privileges", Needs::Nothing),
     ("hash_algorithm", Needs::Word(&["jenkins", "murmur3", "xxh3"])),

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-/// What `-o ssl_*` says.
+/// The settings of `-o ssl_*`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsSettings {
-    /// Whom clients' certificates must come from.
+    /// The authorities that client certificates must come from.
     pub authorities: Option<PathBuf>,
     /// The server's certificate, and those between it and its authority.
     pub chain: PathBuf,
@@ -15,9 +15,9 @@ pub struct TlsSettings {
     pub is_13_only: bool,
     /// Whether sessions may be resumed.
     pub resumes: bool,
-    /// What is asked of clients where nothing else is said.
+    /// The default for client certificates.
     pub verify: Verify,
-    /// Unsent bytes that TLS keeps of each connection at most.
+    /// Limit of unsent bytes that TLS buffers for each connection.
     pub write_bytes: usize,
 }
 
@@ -30,7 +30,7 @@ pub enum Security {
     Tls(Verify),
 }
 
-/// What a client has to show.
+/// Whether a client must show a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verify {
     /// Nothing.
@@ -65,7 +65,7 @@ impl TlsSettings {
         self.key.as_ref().unwrap_or(&self.chain)
     }
 
-    /// What the options say together; the later of two like ones counts.
+    /// The options together; the later of two equal ones wins.
     pub(super) fn new(options: &[&TlsOption]) -> TlsSettings {
         let mut settings = TlsSettings {
             authorities: None,
@@ -119,22 +119,22 @@ impl TlsOption {
             "ssl_wbuf_size" if value == Some("0") => Err("ssl_wbuf_size is at least 1".to_owned()),
             "ssl_wbuf_size" => number(1 << 20).map(|kibibytes| TlsOption::WriteBytes(kibibytes << 10)),
             "ssl_keyformat" if value == Some("1") => {
-                Err("keys are PEM always: leave ssl_keyformat out".to_owned())
+                Err("keys are always PEM: leave ssl_keyformat out".to_owned())
             }
             "ssl_keyformat" => Err("keys must be PEM".to_owned()),
-            "ssl_ciphers" => Err("there is no choice of ciphers: none is weak".to_owned()),
-            "ssl_kernel_tls" => Err("there is no TLS in the kernel for this server".to_owned()),
-            _ => Err(format!("there is no suboption {name}")),
+            "ssl_ciphers" => Err("ssl_ciphers is not supported: all available ciphers are strong".to_owned()),
+            "ssl_kernel_tls" => Err("ssl_kernel_tls is not supported".to_owned()),
+            _ => Err(format!("unknown suboption {name}")),
         }
     }
 
-    /// Whether it allows a version of TLS that is not to be had.
+    /// Whether it allows a version of TLS that is not supported.
     pub(super) fn is_too_old(&self) -> bool {
         matches!(self, TlsOption::MinVersion(..VERSION_12))
     }
 }
 
-/// What TLS keeps unsent of a connection unless `ssl_wbuf_size` says otherwise, as in memcached.
+/// The default of `ssl_wbuf_size`, as in memcached.
 const WRITE_BYTES: usize = 16 << 10;
 /// As `ssl_min_version` counts them.
 const VERSION_12: u8 = 2;

@@ -4,7 +4,7 @@ use std::io;
 
 use nix::unistd::{self, User};
 
-/// Becomes another user, if this is root; others stay who they are, as in memcached.
+/// Switches to another user if this process is root's, as memcached does.
 ///
 /// # Errors
 /// If there is no such user, or the system refuses.
@@ -20,8 +20,8 @@ pub fn become_user(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes on in the background, where it stays in its folder and is heard only if it is told so. To be called before any
-/// thread is started.
+/// Continues in the background; keeps the working directory and the standard streams only if asked to. Call
+/// this before any thread is started.
 ///
 /// # Errors
 /// If the system refuses.

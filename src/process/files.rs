@@ -1,4 +1,4 @@
-//! Files that tell others of a running process: its id, and its ports.
+//! Files about a running process: its id, and its ports.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file, which is there at once and whole.
+    /// Writes the file, which appears at once and complete.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -27,7 +27,7 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes the ports that are listened on to a file, which is there at once and whole.
+/// Writes the listening ports to a file, which appears at once and complete.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -39,7 +39,7 @@ pub fn write_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
     write_whole(path, ".lck", &addresses.iter().map(line).collect::<String>())
 }
 
-/// Writes a file by another name first, which has that ending: whoever waits for it never finds half of it.
+/// Writes a file by another name first, with that suffix, and renames it: readers never find half of it.
 fn write_whole(path: &Path, ending: &str, text: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(ending);

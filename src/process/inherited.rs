@@ -1,6 +1,6 @@
 //! Listening sockets that another process has opened: systemd (`LISTEN_FDS`), or a server that hands over.
 //!
-//! Deliberately absent: what they are for. The command line says how an address is protected, whoever bound it.
+//! The command line says how an address is protected, whichever process bound it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd;
 use socket2::Socket;
 
-/// Sockets that listen already. Those that nobody takes are closed.
+/// Listening sockets. Those that are not taken are closed when this is dropped.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// That of `--admin`, where the one who gave it says so: keys and values are never served there.
+    /// That of `--admin`, as the old server marks it: keys and values are never served there.
     admin: Option<(SocketAddr, TcpListener)>,
     tcp: Vec<(SocketAddr, TcpListener)>,
     unix: Vec<(PathBuf, UnixListener)>,
 }
 
 impl Inherited {
-    /// What systemd has opened for this process; to be asked for once, before any thread is started.
+    /// The sockets that systemd has opened for this process. Call this once, before any thread is started.
     ///
     /// # Errors
     /// If one of them is no stream socket.

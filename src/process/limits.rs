@@ -35,7 +35,7 @@ pub fn allow_cores() -> io::Result<()> {
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     if hard == 0 {
-        return Err(io::Error::other("cannot allow core files (-r): the limit is not to be raised"));
+        return Err(io::Error::other("cannot allow core files (-r): the hard limit is 0"));
     }
     Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
 }
@@ -46,7 +46,7 @@ pub fn allow_cores() -> io::Result<()> {
 /// If the system's hard limit forbids it: memory that cannot be locked later on could not be had at all.
 pub fn allow_locked_memory() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|error| {
-        io::Error::other(format!("cannot lock memory (-k): the limit is not to be raised: {error}"))
+        io::Error::other(format!("cannot lock memory (-k): cannot raise the limit: {error}"))
     })
 }
 

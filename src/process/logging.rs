@@ -1,6 +1,7 @@
 //! Logs: written to standard error, at the edge only.
 //!
-//! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] does nothing.
+//! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] does
+//! nothing.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, stderr};
@@ -30,13 +31,13 @@ pub fn set(verbosity: u32) {
     }
 }
 
-/// Whether the log goes to systemd's journal, which hears a daemon, too, and knows when it was told something.
+/// Whether the log goes to systemd's journal, which also receives a daemon's log and adds the time itself.
 pub fn is_journal() -> bool {
     let own = || -> io::Result<String> {
         let metadata = File::from(stderr().as_fd().try_clone_to_owned()?).metadata()?;
         Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
     };
-    // Whoever was started with its errors sent elsewhere inherits the name all the same.
+    // A process whose standard error is redirected inherits the variable all the same.
     std::env::var("JOURNAL_STREAM").is_ok_and(|journal| own().is_ok_and(|own| own == journal))
 }
 

@@ -1,4 +1,4 @@
-//! The process around a server: user, background, limits, signals, systemd, and the files that others read of it.
+//! The process around a server: user, background, limits, signals, systemd, logging, sockets and files.
 
 mod daemon;
 mod files;

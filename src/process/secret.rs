@@ -1,11 +1,11 @@
-//! Files whose contents nobody but the server should know: users, the admin token, the key of a certificate.
+//! Files with secrets: users, the admin token, the key of a certificate.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// Reads one, and warns of it if every user of this machine may read it.
+/// Reads one, and warns if every user of this machine can read it.
 ///
 /// # Errors
 /// If it cannot be read.

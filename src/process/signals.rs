@@ -37,7 +37,7 @@ impl Signals {
 }
 
 impl EndSignals {
-    /// How it is to end, and by which of them.
+    /// Waits for one: how to end, and its name.
     pub async fn recv(&mut self) -> (Shutdown, &'static str) {
         tokio::select! {
             _ = self.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
@@ -46,7 +46,7 @@ impl EndSignals {
         }
     }
 
-    /// Which of them ends it without keeping anything. The other is heard later.
+    /// Waits for one that ends it without a snapshot. The other one stays pending.
     pub async fn at_once(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

@@ -1,6 +1,6 @@
-//! What systemd is told of this server, if it was started by it (`Type=notify`).
+//! Notifications to systemd, if it started this server (`Type=notify`).
 //!
-//! A server that cannot tell it is served by it all the same: failures are only logged.
+//! Failures are only logged: the server works all the same.
 
 use std::time::Duration;
 
@@ -21,26 +21,26 @@ pub fn alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// Something that takes long makes progress: the server is alive, and its start or its end may take a while yet.
+/// A long start or stop makes progress: the server is alive, and needs more time.
 pub fn extend_timeout() {
     notify(&[NotifyState::Watchdog, NotifyState::ExtendTimeoutUsec(EXTENSION_USEC)]);
 }
 
-/// Another process takes the place of this one.
+/// Another process takes over.
 pub fn main_pid(pid: u32) {
     notify(&[NotifyState::MainPid(pid)]);
 }
 
-/// How often it wants to hear that the server is alive. A successor is told by its predecessor.
+/// The period of the watchdog. A successor receives it from its predecessor.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
 fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell systemd: {error}");
+        tracing::warn!("cannot notify systemd: {error}");
     }
 }
 
-/// As often as `WatchdogSec` of our unit; progress is made each second.
+/// As long as `WatchdogSec` of our unit; progress is reported each second.
 const EXTENSION_USEC: u32 = 30_000_000;

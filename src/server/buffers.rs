@@ -1,5 +1,6 @@
-//! The buffers of the connections of one thread. A connection has them only while something is in them: one that waits
-//! for its peer holds nothing but its state, and the next one works in memory that is still in the processor's caches.
+//! The buffers of the connections of one thread. A connection has them only while something is in them: one
+//! that waits for its peer holds nothing but its state, and the next one works in memory that is still in the
+//! processor's caches.
 
 use std::cell::RefCell;
 
@@ -38,8 +39,8 @@ mod tests {
 
     use super::*;
 
-    /// Between two reads of a large value the buffer went round with the line of its command in it, and the next
-    /// connection read that as its own.
+    /// Between two reads of a large value the buffer went round with the line of its command in it, and the
+    /// next connection read that as its own.
     #[test]
     fn what_is_lent_is_empty() {
         let (mut one, mut other, mut output) =

@@ -1,6 +1,6 @@
-//! Who comes from where: how many connections a client address has, and how often it gave a wrong password.
+//! Limits per client address: open connections, and the delay after wrong passwords.
 //!
-//! Deliberately absent: Unix sockets among those that are limited. They all come from this machine.
+//! Connections over Unix sockets are not limited: they all come from this machine.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,18 +9,18 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::metrics::Address;
 
-/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives to one customer.
+/// One client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives to one customer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct ClientAddress(IpAddr);
 
 /// The open connections of each client.
 pub(super) struct ConnectionLimits {
-    /// How many each may have; 0 for as many as it likes.
+    /// Limit for each client; 0 for none.
     limit: u32,
     open: HashMap<ClientAddress, u32>,
 }
 
-/// Wrong passwords of late, by who gave them; all who come over Unix sockets are one.
+/// Recent wrong passwords by client; all clients over Unix sockets count as one.
 #[derive(Default)]
 pub(super) struct WrongPasswords(HashMap<Option<ClientAddress>, Wrong>);
 
@@ -40,7 +40,7 @@ impl From<IpAddr> for ClientAddress {
 }
 
 impl ClientAddress {
-    /// Who has that address; `None` on a Unix socket.
+    /// The client at that address; `None` on a Unix socket.
     pub(super) fn of(address: &Address) -> Option<ClientAddress> {
         match address {
             Address::Tcp(address) => Some(address.ip().into()),
@@ -54,7 +54,7 @@ impl ConnectionLimits {
         ConnectionLimits { limit, open: HashMap::new() }
     }
 
-    /// Counts a connection in; false if the client has as many as it may.
+    /// Counts a connection; false if the client is at its limit.
     pub(super) fn acquire(&mut self, client: ClientAddress) -> bool {
         if self.limit == 0 {
             return true;
@@ -65,7 +65,7 @@ impl ConnectionLimits {
         may
     }
 
-    /// One that was counted in is gone.
+    /// A counted connection has closed.
     pub(super) fn release(&mut self, client: ClientAddress) {
         let Some(open) = self.open.get_mut(&client) else { return };
         *open -= 1;
@@ -76,14 +76,14 @@ impl ConnectionLimits {
 }
 
 impl WrongPasswords {
-    /// Notes one more down; returns for how long the answer is to wait.
+    /// Records a wrong password; returns the delay of the answer.
     pub(super) fn record(&mut self, client: Option<ClientAddress>, now: Now) -> Duration {
         let forgotten = |wrong: &Wrong| now.millis.saturating_sub(wrong.last) >= FORGET_AFTER_MS;
         if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
             self.0.retain(|_, wrong| !forgotten(wrong));
         }
         if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
-            // Too many to tell apart: whoever they are, they wait.
+            // Too many to tell apart: all others get the longest delay.
             return DELAY_MAX;
         }
         let wrong = self.0.entry(client).or_insert(Wrong { last: now.millis, times: 0 });
@@ -96,14 +96,14 @@ impl WrongPasswords {
     }
 }
 
-/// Bits of an IPv6 address that one customer may fill as he likes.
+/// Bits of an IPv6 address that one customer chooses.
 const HOST_BITS: u32 = 64;
 /// The first wrong password costs this; each further one twice as much.
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(3);
-/// As many as lead from the one beyond the other.
+/// Doublings from the least delay to beyond the greatest.
 const DOUBLINGS: u32 = 5;
-/// Who has been good for so long begins anew.
+/// After this long without a wrong password a client starts anew.
 const FORGET_AFTER_MS: u64 = 60_000;
 /// Clients whose wrong passwords are remembered.
 const CLIENTS_MAX: usize = 4_096;

@@ -1,20 +1,20 @@
-//! The roll call: whether every thread of a server still takes turns. Its watchdog asks for it.
+//! The heartbeat: checks for systemd's watchdog that every thread of a server still makes progress.
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-/// Who calls.
+/// The side that asks all threads.
 #[derive(Default)]
 pub(super) struct Heartbeat(watch::Sender<Option<UnboundedSender<()>>>);
 
-/// Who answers: a thread.
+/// The side of one thread, which answers.
 pub(super) struct Responder(watch::Receiver<Option<UnboundedSender<()>>>);
 
 impl Heartbeat {
-    /// Resolves once so many threads have answered; never if another call is begun.
+    /// Resolves once this many threads have answered; never if another check begins meanwhile.
     pub(super) async fn check(&self, threads: usize) {
         let (answer, mut answers) = unbounded_channel();
-        // The sender here keeps the channel open, whoever else has one.
+        // The sender here keeps the channel open.
         self.0.send_replace(Some(answer.clone()));
         for _ in 0..threads {
             answers.recv().await;
@@ -27,7 +27,7 @@ impl Heartbeat {
 }
 
 impl Responder {
-    /// Waits for a call.
+    /// Waits for the next check.
     pub(super) async fn requested(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending().await
@@ -35,12 +35,12 @@ impl Responder {
         self.0.mark_changed();
     }
 
-    /// Answers the last call, if that was not done.
+    /// Answers the last check, unless it has been answered.
     pub(super) fn answer(&mut self) {
         if self.0.has_changed().unwrap_or(false)
             && let Some(answer) = &*self.0.borrow_and_update()
         {
-            // Who called may have given up.
+            // The caller may have given up.
             let _ = answer.send(());
         }
     }

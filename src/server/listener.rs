@@ -1,4 +1,4 @@
-//! Listening sockets, and who may come in.
+//! Listening sockets, and the limits on connections.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,9 +19,9 @@ use crate::options::{Options, Security};
 use crate::process::Inherited;
 use crate::process::sockets::{bind_tcp, bind_unix, pause};
 
-/// Bound sockets that nobody accepts from yet.
+/// Bound sockets, from which no connection has been accepted yet.
 pub struct Listeners {
-    /// Whether no flag names them: they are served because they were passed to this process.
+    /// Whether they are inherited and not named by a flag.
     pub are_passed: bool,
     tcp: Vec<(TcpListener, Security)>,
     /// Read with the rights to bind sockets: a key may be root's alone.
@@ -35,9 +35,9 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// A connection's place among those that may be open at once, until this is dropped.
+/// One of the connections that may be open at once, until this is dropped.
 pub(super) struct ConnectionPermit {
-    /// Who has it; `None` for those over Unix sockets.
+    /// The client's address; `None` over Unix sockets.
     client: Option<ClientAddress>,
     service: Arc<Service>,
 }
@@ -58,8 +58,8 @@ impl Drop for ConnectionPermit {
 }
 
 impl Listeners {
-    /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that is
-    /// inherited is served; else what is inherited and not named is closed.
+    /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that
+    /// is inherited is served; else what is inherited and not named is closed.
     ///
     /// # Errors
     /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
@@ -95,7 +95,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Copies of their descriptors, for whoever takes them over.
+    /// Copies of their descriptors, for the next server.
     pub(super) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         let tcp = self.tcp.iter().map(|(listener, _)| listener.as_fd().try_clone_to_owned());
         tcp.chain(self.unix.iter().map(|listener| listener.as_fd().try_clone_to_owned())).collect()
@@ -128,7 +128,7 @@ impl Listeners {
 }
 
 impl Accepted {
-    /// Where it comes from. Of one that is gone already nobody knows.
+    /// The client's address; `None` over Unix sockets, or if the client has disconnected.
     fn client(&self) -> Option<ClientAddress> {
         match self {
             Accepted::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip().into()),
@@ -136,17 +136,17 @@ impl Accepted {
         }
     }
 
-    /// Says why it is not let in. A new socket's buffer has room for a line; if not, the close tells enough.
+    /// Refuses it with a reason. A new socket's buffer has room for a line; if not, the close says enough.
     fn refuse(self, why: &[u8]) {
         let _ = match self {
-            // Nor is a line in plain text understood where hands were to be shaken.
+            // A TLS client would not understand plain text.
             Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
             Accepted::Tcp(mut stream, Security::Plain) => stream.write(why),
             Accepted::Unix(mut stream) => stream.write(why),
         };
     }
 
-    /// What `stats conns` tells of it.
+    /// Its entry in `stats conns`.
     pub(super) fn connection(&self, now: Now) -> io::Result<Connection> {
         let (fd, peer, own) = match self {
             Accepted::Tcp(stream, _) => {
@@ -239,7 +239,7 @@ async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl 
     }
 }
 
-/// Waits until another connection may come in, where those too many are not refused.
+/// Waits until another connection is allowed, if connections above the limit are not refused.
 async fn wait_for_capacity(service: &Service) {
     let metrics = &service.metrics;
     if service.refuses_when_full || !service.is_full() {
@@ -265,7 +265,7 @@ async fn wait_for_capacity(service: &Service) {
     }
 }
 
-/// Counts a connection in, or tells it that there are too many.
+/// Counts a connection, or refuses it if there are too many.
 fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, ConnectionPermit)> {
     let metrics = &service.metrics;
     let client = socket.client();

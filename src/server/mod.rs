@@ -1,9 +1,10 @@
-//! Sockets and tasks around the heart: accept, read, execute, write.
+//! The socket server: accept, read, execute, write.
 //!
-//! One thread accepts and keeps house; each worker thread runs a current-thread runtime of its own, in which every
-//! connection is one task. Nothing is handed from task to task but a new connection.
+//! One thread accepts connections and sweeps the cache; each worker thread runs a current-thread runtime of
+//! its own, in which every connection is one task. Nothing is handed from task to task but a new connection.
 //!
-//! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary protocol.
+//! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary
+//! protocol.
 
 mod buffers;
 mod client_limits;
@@ -49,7 +50,7 @@ pub use self::view::View;
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    /// Where the next server asks for the sockets.
+    /// The socket at which the next server asks for a handover.
     control: Option<ControlSocket>,
     snapshot_file: Option<SnapshotFile>,
     service: Arc<Service>,
@@ -62,8 +63,8 @@ impl Server {
     /// Binds what `options` ask for, and serves it on threads of its own.
     ///
     /// # Errors
-    /// If a socket cannot be bound, a certificate not be used, the memory file not be used, or a thread or runtime not
-    /// be made.
+    /// If a socket cannot be bound, a certificate not be used, the memory file not be used, or a thread or
+    /// runtime not be made.
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
         let listeners = Listeners::bind(&options, Inherited::default())?;
@@ -131,29 +132,29 @@ impl Server {
         self.addresses[0]
     }
 
-    /// What others see of it.
+    /// A handle on it.
     pub fn view(&self) -> View {
         View::new(&self.service)
     }
 
-    /// Waits until a client has asked it to stop, and how.
+    /// Waits until a client asks it to stop; returns how.
     pub async fn stopped(&self) -> Shutdown {
         self.service.shutdown.requested().await
     }
 
-    /// Lets others in from now on, if not everybody may come in. Who is in stays.
+    /// Replaces the users, if authentication is required. Clients that have logged in stay.
     pub fn set_users(&self, users: Users) {
         if let Some(admitted) = &self.service.users {
             *admitted.lock() = users;
         }
     }
 
-    /// From now on keys are under these policies.
+    /// Replaces the policies.
     pub fn set_policies(&self, policies: Policies) {
         self.service.cache.set_policies(policies);
     }
 
-    /// Answers what was read, waits for nobody, and is down when this returns.
+    /// Answers the requests that were read, and is down when this returns.
     pub fn stop(mut self) {
         self.join();
     }
@@ -172,9 +173,8 @@ impl Server {
         }
     }
 
-    /// Resolves once another process is to take the place of this one, which is to be told to
-    /// [`Server::hand_over`] then. Whoever asks is given all sockets, that of `--admin` with them, and is told how often
-    /// systemd wants to hear from whoever serves.
+    /// Resolves once another process takes over; call [`Server::hand_over`] then. The process receives all
+    /// sockets, with that of `--admin`, and the period of systemd's watchdog.
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
@@ -189,8 +189,8 @@ impl Server {
         }
     }
 
-    /// As [`Server::stop_gracefully`], within the time that the successor allows. It serves as soon as it hears
-    /// what this returns.
+    /// As [`Server::stop_gracefully`], within the time that the successor allows. The successor serves as
+    /// soon as it receives the returned line.
     pub fn hand_over(mut self, successor: Successor) -> Completion {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
@@ -217,12 +217,13 @@ impl Server {
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
-        // Whoever comes while the values are written is refused, or waits for the next server, which may bind them.
+        // Connections are refused while the values are written, or wait for the next server, which may bind
+        // the sockets.
         self.sockets.clear();
     }
 }
 
-/// Gives memory of expired and flushed items back, step by step, so that others work between the steps.
+/// Frees the memory of expired and flushed items, step by step, so that others work between the steps.
 async fn sweep_until_shutdown(service: &Service) {
     let mut heartbeat = service.heartbeat.responder();
     let mut fence_cost = FenceCost::default();
@@ -231,7 +232,7 @@ async fn sweep_until_shutdown(service: &Service) {
             while service.cache.sweep(service.now()) {
                 tokio::task::yield_now().await;
             }
-            // What a lower limit has thrown away has no command that would tell it.
+            // Items evicted by a lower limit belong to no command that would report them.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
             heartbeat.answer();
             warn_of_fence_cost(service, &mut fence_cost);
@@ -261,7 +262,7 @@ fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
     }
 }
 
-/// Where the next server may ask for this one's place. It can do without.
+/// The socket for a handover. The server works without it, too.
 fn control(file: &SnapshotFile) -> Option<ControlSocket> {
     let control = ControlSocket::bind(file.path());
     control.inspect_err(|error| tracing::warn!("no other server can take over: {error}")).ok()
@@ -281,8 +282,8 @@ mod tests {
 
     use super::*;
 
-    /// The copies kept them open until the values were written: who connected meanwhile waited for nobody, and the next
-    /// server could not listen.
+    /// The copies kept them open until the values were written: who connected meanwhile waited for nobody,
+    /// and the next server could not listen.
     #[test]
     fn a_server_that_is_down_listens_no_more() {
         let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).unwrap();

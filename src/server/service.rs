@@ -1,4 +1,4 @@
-//! What all threads of a server share.
+//! The state that all threads of a server share.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -19,35 +19,35 @@ use crate::command::{Rules, Users};
 use crate::metrics::{Count, Counters, Metrics};
 use crate::options::Options;
 
-/// What all threads of a server share.
+/// The state that all threads of a server share.
 pub(super) struct Service {
-    /// The first client that speaks the binary protocol is told of in the log.
+    /// The first client that speaks the binary protocol is logged.
     pub(super) binary: Once,
     pub(super) cache: Cache,
     pub(super) clients: Mutex<ConnectionLimits>,
     pub(super) clock: Clock,
     /// A connection has ended.
     pub(super) freed: Notify,
-    /// After so long without a byte from or to the peer a connection is closed.
+    /// A connection without a byte from or to the peer for this long is closed.
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) origins: Origins,
-    /// Whether a connection too many is told so; otherwise it waits to be accepted.
+    /// Whether a connection above the limit is refused; otherwise it waits to be accepted.
     pub(super) refuses_when_full: bool,
-    /// After so many requests in one go a connection lets others have their turn.
+    /// After this many requests in a row a connection yields to others.
     pub(super) requests_per_turn: u32,
-    /// Asked of all threads.
+    /// Checks that all threads make progress.
     pub(super) heartbeat: Heartbeat,
     pub(super) rules: Rules,
     pub(super) shutdown: ShutdownRequest,
     pub(super) tls: Option<Tls>,
-    /// Who may come in, if not everybody may.
+    /// The users, if authentication is required.
     pub(super) users: Option<Arc<Mutex<Users>>>,
     pub(super) wrong_passwords: Mutex<WrongPasswords>,
 }
 
 impl Service {
-    /// What serves everybody, without TLS.
+    /// A service without TLS and without authentication.
     pub(super) fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
         Service {
             binary: Once::new(),
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// # Errors
-    /// If TLS is off, or what is in the files cannot be used; then the certificates stay as they are.
+    /// If TLS is off, or the files cannot be used; then the certificates stay as they are.
     pub(super) fn refresh_certificates(&self) -> io::Result<()> {
         let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
         tls.reload()?;
@@ -94,7 +94,7 @@ impl Service {
         Ok(())
     }
 
-    /// Somebody there gave a wrong password: for how long the answer is to wait, which is counted.
+    /// Records a wrong password; returns the delay of the answer, which is counted.
     pub(super) fn wrong_password(
         &self,
         client: Option<ClientAddress>,

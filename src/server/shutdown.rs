@@ -1,4 +1,4 @@
-//! Whether the server is to stop, and how: requested once, heard by everybody.
+//! The request to shut down: made once, seen by all threads.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::Shutdown;
 
-/// The first word counts.
+/// The first request counts.
 #[derive(Default)]
 pub(super) struct ShutdownRequest {
     how: OnceLock<Shutdown>,
@@ -15,7 +15,7 @@ pub(super) struct ShutdownRequest {
 
 impl ShutdownRequest {
     pub(super) fn request(&self, how: Shutdown) {
-        // Who comes later stops the same server.
+        // A later request stops the same server.
         let _ = self.how.set(how);
         self.requested.notify_waiters();
     }
@@ -24,10 +24,10 @@ impl ShutdownRequest {
         self.how.get().is_some()
     }
 
-    /// Resolves once it is requested.
+    /// Resolves once a shutdown is requested.
     pub(super) async fn requested(&self) -> Shutdown {
         loop {
-            // It hears what is requested from now on, so that nothing is missed between the look and the wait.
+            // Registered before the look, so that no request is missed between the look and the wait.
             let requested = self.requested.notified();
             if let Some(how) = self.how.get() {
                 return *how;

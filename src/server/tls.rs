@@ -2,8 +2,8 @@
 //!
 //! Connections that are open keep what they began with.
 //!
-//! Deliberately absent: a choice of ciphers (rustls has none that are weak), versions below 1.2, other key formats than
-//! PEM, and kernel TLS.
+//! Deliberately absent: a choice of ciphers (rustls has none that are weak), versions below 1.2, other key
+//! formats than PEM, and kernel TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::options::{TlsSettings, Verify};
 use crate::pem;
 use crate::process::secret;
 
-/// What handshakes are made with.
+/// The certificates and settings for handshakes.
 pub(super) struct Tls {
     configs: RwLock<Configs>,
     settings: TlsSettings,
 }
 
-/// One for each [`Verify`]; those who show certificates need authorities.
+/// One for each [`Verify`]; client certificates need authorities.
 struct Configs {
     open: Arc<ServerConfig>,
     verifying: Option<Verifying>,
@@ -42,7 +42,7 @@ struct Verifying {
 
 impl Tls {
     /// # Errors
-    /// If a file cannot be read, or says nothing that can be used; with its name.
+    /// If a file cannot be read or used; with its name.
     pub(super) fn load(settings: TlsSettings) -> io::Result<Tls> {
         Ok(Tls { configs: RwLock::new(Configs::load(&settings)?), settings })
     }
@@ -57,7 +57,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Shakes hands; with whether the session is a new one.
+    /// Completes the handshake; also returns whether the session is new.
     pub(super) async fn accept<S>(&self, stream: S, verify: Verify) -> io::Result<(TlsStream<S>, bool)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -129,7 +129,7 @@ fn config(
     Ok(Arc::new(config))
 }
 
-/// A peer that says nothing would hold its place for ever.
+/// A silent peer would otherwise hold its connection for ever.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Sessions of TLS 1.2 and tickets of 1.3 that are remembered.
 const SESSIONS_MAX: usize = 4096;

@@ -1,6 +1,7 @@
-//! A running server as layers above see it: what it holds, counts, allows, and whether it serves.
+//! A handle on a running server for the layers above: its cache, metrics and rules, and whether it is
+//! stopping.
 //!
-//! Deliberately absent: connections. Whoever looks at a server speaks to its cache as one more party.
+//! Deliberately absent: connections. A user of the handle has a session of its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::clock::Now;
 use crate::command::{Rules, Session};
 use crate::metrics::{Counters, Metrics};
 
-/// A server that is looked at.
+/// A handle on a running server.
 #[derive(Clone)]
 pub struct View(Arc<Service>);
 
@@ -26,12 +27,12 @@ impl View {
         &self.0.cache
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// What it allows to everybody.
+    /// The rules for all connections.
     pub fn rules(&self) -> Rules {
         self.0.rules
     }
@@ -41,17 +42,17 @@ impl View {
         self.0.now()
     }
 
-    /// Somebody there gave a wrong password: for how long the answer is to wait.
+    /// Records a wrong password from an address; returns the delay of the answer.
     pub fn wrong_password(&self, address: IpAddr) -> Duration {
         self.0.wrong_password(Some(address.into()), &self.counters(), self.now())
     }
 
-    /// Whether it is about to end.
+    /// Whether it is about to stop.
     pub fn is_stopping(&self) -> bool {
         self.0.shutdown.is_requested()
     }
 
-    /// The counters of whoever looks, one thread at a time.
+    /// Counters for the user of the handle, one thread at a time.
     pub fn counters(&self) -> Arc<Counters> {
         self.0.metrics.beside()
     }

@@ -70,7 +70,7 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
     ended.map(|_| ())
 }
 
-/// Tells those who watch connections.
+/// Publishes an event to clients that watch connections.
 fn tell(service: &Service, event: &Event) {
     let watchers = &service.metrics.watchers;
     if watchers.topics().has(Topic::Connections) {
@@ -87,7 +87,7 @@ fn reason(ended: &io::Result<Closed>) -> Reason {
     }
 }
 
-/// Shakes hands first.
+/// Completes the TLS handshake, then serves.
 async fn secured(
     service: &Service,
     index: usize,

@@ -1,4 +1,4 @@
-//! The cache that a server begins with, and what it leaves to the next.
+//! The cache that a server starts with, and the snapshot that it leaves.
 
 use std::fs::File;
 use std::io;
@@ -16,24 +16,24 @@ use crate::process::systemd;
 /// A cache, and where its items go at the end.
 pub struct Boot {
     pub(crate) cache: Cache,
-    /// By which the times in the cache are told.
+    /// The clock of the times in the cache.
     pub(crate) clock: Clock,
     pub(crate) file: Option<SnapshotFile>,
 }
 
 /// The file of `-e`.
 pub(crate) struct SnapshotFile {
-    /// What was read, as long as it is there.
+    /// The snapshot that was loaded, until it is removed.
     found: Option<OpenSnapshot>,
-    /// Whether it may be written: somebody else's file may not.
+    /// Whether it may be written: a foreign file may not.
     is_ours: bool,
-    /// Held as long as this lives: whoever comes next waits until the file is whole.
+    /// Held as long as this lives: the next process waits until the file is complete.
     _lock: File,
     path: PathBuf,
 }
 
 impl Boot {
-    /// With what a former server has left, if there is a file to leave it in.
+    /// Loads the snapshot, if a file is named.
     ///
     /// # Errors
     /// If that file cannot be used.
@@ -47,8 +47,7 @@ impl Boot {
         Ok(Boot::load(path, lock, options, clock, None))
     }
 
-    /// With what another process has left in the file just now, if it is loaded by the deadline (monotonic
-    /// milliseconds).
+    /// Loads the snapshot that another process has just left, within the deadline (monotonic milliseconds).
     ///
     /// # Errors
     /// If the file cannot be used.
@@ -62,7 +61,7 @@ impl Boot {
         Ok(Boot::load(path, lock, options, clock, Some(deadline)))
     }
 
-    /// With nothing, and the file to leave it in.
+    /// An empty cache, and the file that it is saved to.
     ///
     /// # Errors
     /// If the file cannot be used.
@@ -72,7 +71,7 @@ impl Boot {
         Ok(Boot { cache: Cache::new(options.cache()), clock, file: Some(file) })
     }
 
-    /// With what is in the file, if that is loaded by the deadline (monotonic milliseconds).
+    /// Loads the file within the deadline (monotonic milliseconds), else starts empty.
     fn load(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Boot {
         let mut progress = Progress::new(&clock, deadline, systemd::extend_timeout);
         let max_gap = options.restart_max_gap();
@@ -87,11 +86,11 @@ impl Boot {
         let path = path.to_owned();
         match loaded {
             Ok((cache, Loaded { gap, items })) => {
-                let gap = gap.map_or("unknown, for the clock went back".to_owned(), |gap| format!("{gap:?}"));
+                let gap = gap.map_or("unknown, as the clock went back".to_owned(), |gap| format!("{gap:?}"));
                 tracing::info!(
                     items,
                     gap,
-                    "loaded from {}; what was deleted meanwhile is not",
+                    "loaded from {}; deletes since it was written are unknown",
                     path.display()
                 );
                 Boot { cache, clock, file: Some(SnapshotFile { found, is_ours: true, _lock: lock, path }) }
@@ -105,8 +104,8 @@ impl Boot {
         }
     }
 
-    /// Somebody is served from now on: the file is good for nobody else any more. One that was told to stop before has left
-    /// it to the next.
+    /// Removes the file that was loaded: from now on its items may be deleted. A process that stops before
+    /// leaves it to the next one.
     pub(crate) fn start_serving(mut self, options: &Options) -> Boot {
         let Some(file) = &mut self.file else { return self };
         if let Some(Err(error)) = file.found.take().map(OpenSnapshot::remove) {
@@ -119,8 +118,8 @@ impl Boot {
 }
 
 impl SnapshotFile {
-    /// Writes all items, if it may, by the deadline (monotonic milliseconds); returns how many. Those who wait are given a
-    /// sign that it goes on.
+    /// Writes all items, if it may, within the deadline (monotonic milliseconds); returns how many. Calls
+    /// `sign` about once a second.
     pub(crate) fn save(
         &self,
         cache: &Cache,
@@ -134,11 +133,11 @@ impl SnapshotFile {
         let mut progress = Progress::new(clock, deadline, sign);
         let saved = file::save(cache, &self.path, clock.now(), |step| progress.at(step));
         let items = saved.map_err(io::Error::from)?;
-        tracing::info!(items, "kept in {}", self.path.display());
+        tracing::info!(items, "saved to {}", self.path.display());
         Ok(items)
     }
 
-    /// Whether all items could be written: better known before nobody serves any more than after.
+    /// Checks that all items can be written, before the server stops for it.
     pub(crate) fn has_room(&self, cache: &Cache) -> io::Result<()> {
         if self.is_ours { file::has_room(&self.path, cache.counts().bytes) } else { Ok(()) }
     }
@@ -151,24 +150,24 @@ impl SnapshotFile {
 fn log_load_error(error: &LoadError, path: &Path) {
     let path = path.display();
     match error {
-        LoadError::Damaged => tracing::error!("{path} is damaged: beginning with an empty cache"),
+        LoadError::Damaged => tracing::error!("{path} is damaged: starting with an empty cache"),
         LoadError::Foreign => {
             tracing::error!(
-                "{path} is no file of ours: beginning with an empty cache, and keeping nothing at the end"
+                "{path} is not a snapshot: starting with an empty cache, and not saving it at the end"
             );
         }
         LoadError::TooOld(gap) => {
-            tracing::warn!(?gap, "{path} is older than --restart-max-gap: beginning with an empty cache");
+            tracing::warn!(?gap, "{path} is older than --restart-max-gap: starting with an empty cache");
         }
-        LoadError::Missing => tracing::info!("{path} is not there yet: beginning with an empty cache"),
+        LoadError::Missing => tracing::info!("{path} does not exist yet: starting with an empty cache"),
         LoadError::TimedOut => {
             tracing::warn!(
-                "to load {path} took longer than --handover-max-gap: beginning with an empty cache"
+                "loading {path} took longer than --handover-max-gap: starting with an empty cache"
             );
         }
         LoadError::Unreadable(error) => {
             tracing::error!(
-                "{path} cannot be read: {error}; beginning with an empty cache, and keeping nothing at the end"
+                "cannot read {path}: {error}; starting with an empty cache, and not saving it at the end"
             );
         }
     }
@@ -198,8 +197,8 @@ mod tests {
         folder
     }
 
-    /// What loads removed the file as soon as it had, while whoever was told to stop by then ended without serving: all
-    /// items were lost.
+    /// What loads removed the file as soon as it had, while whoever was told to stop by then ended without
+    /// serving: all items were lost.
     #[test]
     fn what_is_loaded_stays_until_somebody_is_served() {
         let folder = scratch("begun");

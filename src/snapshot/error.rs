@@ -10,24 +10,24 @@ use super::progress::DeadlinePassed;
 pub enum LoadError {
     /// Bytes of it are missing or wrong.
     Damaged,
-    /// It was not written by a server like this one.
+    /// It is not a snapshot of this version.
     Foreign,
-    /// More time passed since it was written than was allowed, or nobody knows how much.
+    /// It is older than allowed, or of unknown age.
     TooOld(Option<Duration>),
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// To load it takes longer than was allowed.
+    /// Loading takes longer than allowed.
     TimedOut,
-    /// The system does not give it out.
+    /// The file cannot be read.
     Unreadable(io::Error),
 }
 
 /// Why no file was written.
 #[derive(Debug)]
 pub enum SaveError {
-    /// The system does not take it.
+    /// The file cannot be written.
     Io(io::Error),
-    /// It takes longer than was allowed.
+    /// Writing takes longer than allowed.
     TimedOut,
 }
 
@@ -53,7 +53,7 @@ impl From<SaveError> for io::Error {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Io(error) => error,
-            SaveError::TimedOut => io::Error::other("to write the items takes too long"),
+            SaveError::TimedOut => io::Error::other("writing the items takes too long"),
         }
     }
 }

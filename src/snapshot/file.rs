@@ -1,7 +1,7 @@
 //! The file of a snapshot (`-e`): locked by one process, written beside its name and renamed, loaded once.
 //!
-//! A file is good for one start: whoever loads it removes it, so that what was loaded once and then deleted does not
-//! come back after a crash.
+//! A file is good for one start: it is removed when it is loaded, so that items that are deleted afterwards
+//! do not come back after a crash.
 //!
 //! Deliberately absent: a file that is written while the cache is in use.
 
@@ -17,7 +17,7 @@ use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config};
 use crate::clock::Now;
 
-/// Writes all live items to a file, which is there at once and whole; returns how many. `watch` may end it.
+/// Writes all live items to a file, which appears at once and complete; returns how many. `watch` may end it.
 ///
 /// # Errors
 /// If it cannot be written, or not in time; then there is none.
@@ -39,8 +39,8 @@ pub fn save(
     })
 }
 
-/// Makes sure that a file can be written there: better to know it at the start than at the end. Another process may
-/// write the file meanwhile.
+/// Checks that a file can be written there, at the start rather than at the end. Another process may write
+/// the file meanwhile.
 ///
 /// # Errors
 /// If it cannot.
@@ -49,7 +49,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
     fs::remove_file(probed)
 }
 
-/// As [`probe`], and whether so many bytes find room there.
+/// As [`probe`], and that this many bytes fit.
 ///
 /// # Errors
 /// If they do not.
@@ -61,14 +61,14 @@ pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
     if bytes <= free {
         return Ok(());
     }
-    let why = format!("the items take {bytes} bytes, and {free} are free");
+    let why = format!("the items take {bytes} bytes, but only {free} are free");
     Err(named(&io::Error::new(io::ErrorKind::StorageFull, why), path))
 }
 
-/// A file beside that one, for its owner's eyes only, and its name.
+/// A file beside that one, readable by its owner only, and its name.
 fn create(path: &Path, end: &str) -> io::Result<(File, PathBuf)> {
     let name = beside(path, end);
-    // What a process that was killed has left, or a link that somebody laid there: never what it leads to.
+    // A leftover of a killed process, or a link of somebody else's: never the file that it points to.
     let _ = fs::remove_file(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
     Ok((file.map_err(|error| named(&error, path))?, name))
@@ -78,11 +78,11 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
 }
 
-/// Waits until no other process holds the file, and holds it until this one ends: else one that is still writing would
-/// bring back what was deleted since. What one that was killed has written is thrown away.
+/// Waits until no other process has the lock, and holds it until this process ends: otherwise one that is
+/// still writing would bring deleted items back. A file that a killed process left unfinished is removed.
 ///
 /// # Errors
-/// If the other one does not end, or there can be no lock.
+/// If the other process does not end, or the file cannot be locked.
 #[expect(clippy::disallowed_methods, reason = "another process is waited for, before anybody is served")]
 pub fn lock(path: &Path) -> io::Result<File> {
     let name = beside(path, LOCK);
@@ -113,7 +113,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// A file of ours that was found.
+/// A snapshot that was found and opened.
 pub struct OpenSnapshot {
     bytes: u64,
     file: BufReader<File>,
@@ -122,7 +122,7 @@ pub struct OpenSnapshot {
 
 impl OpenSnapshot {
     /// # Errors
-    /// If there is none, or it is foreign or cannot be opened.
+    /// If it does not exist, is foreign or cannot be opened.
     pub fn open(path: &Path) -> Result<OpenSnapshot, LoadError> {
         // Nor does a pipe or a device hold items; to open one might never end.
         let bytes = match fs::metadata(path)? {
@@ -141,7 +141,7 @@ impl OpenSnapshot {
     /// A cache with its items. `watch` may end it.
     ///
     /// # Errors
-    /// If the file is not fit to be loaded; nothing of it is.
+    /// If the file cannot be loaded; then nothing of it is.
     pub fn load(
         &mut self,
         config: Config,
@@ -152,19 +152,19 @@ impl OpenSnapshot {
         format::read(&mut self.file, self.bytes, config, max_gap, now, watch)
     }
 
-    /// Removes it, fit or not, before anything of it can be deleted: it is good for one start. Until somebody is served it
-    /// is there for whoever is next.
+    /// Removes the file, valid or not, before an item of it can be deleted: it is good for one start. Until
+    /// the server serves, it stays for the next process.
     pub fn remove(self) -> io::Result<()> {
         fs::remove_file(self.path)
     }
 }
 
-/// Behind the file's name: while it is written, and what is locked.
+/// Suffixes of the file's name: while it is written, and of the lock.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
-/// And while it is tried whether it could be.
+/// Suffix of the probe.
 const PROBE: &str = ".leasehold-probe";
-/// For how long another process may take to write it.
+/// How long another process may take to write it.
 const LOCK_ROUNDS: u32 = 1_200;
 const LOCK_ROUND: Duration = Duration::from_millis(50);
 
@@ -204,8 +204,8 @@ mod tests {
         loaded
     }
 
-    /// A delete that held its key off until the replicas had followed, and the versions of rows, were forgotten: for that time
-    /// stale values came in.
+    /// A delete that held its key off until the replicas had followed, and the versions of rows, were
+    /// forgotten: for that time stale values came in.
     #[test]
     fn what_kept_stale_values_out_still_does() {
         let (old, clock, path) = kept("guards");
@@ -397,7 +397,8 @@ mod tests {
         assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
     }
 
-    /// A daemon that was started while its forerunner still wrote removed what that one had written: all items were lost.
+    /// A daemon that was started while its forerunner still wrote removed what that one had written: all
+    /// items were lost.
     #[test]
     fn what_another_process_writes_stays_until_that_one_is_gone() {
         let path = scratch("written");

@@ -37,12 +37,12 @@ use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
-/// What was in a file.
+/// The result of loading a file.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Seconds since it was written; `None` if the wall clock stood later then than now.
+    /// Age of the file; `None` if the wall clock has gone back since.
     pub gap: Option<Duration>,
-    /// Items loaded. Those whose time has passed, or that found no room, are not among them.
+    /// Items loaded, without those that have expired or did not fit.
     pub items: u64,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn write(
     Ok(items)
 }
 
-/// Ends are rounded up: nobody's stale value comes in for a part of a second.
+/// Ends are rounded up: a stale value must not come in for a part of a second.
 fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
     let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
     let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
@@ -171,7 +171,7 @@ pub(super) fn read(
     Ok((cache, Loaded { gap, items }))
 }
 
-/// Reads the whole file once, and believes its check sum alone.
+/// Reads the whole file once, and compares its check sum.
 fn verify(
     file: &mut (impl Read + Seek),
     bytes: u64,
@@ -193,7 +193,7 @@ fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
     Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
 }
 
-/// Brings one guard back; `false` behind the last one.
+/// Restores one guard; `false` after the last one.
 fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, LoadError> {
     let [kind] = array(file)?;
     let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
@@ -232,7 +232,7 @@ fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Res
     Ok(key)
 }
 
-/// Brings one item back, and tells how many bytes it took (but for its tags); `None` behind the last one.
+/// Restores one item, and returns its bytes without tags; `None` after the last one.
 fn read_item(
     file: &mut impl Read,
     cache: &Cache,
@@ -318,7 +318,7 @@ pub(super) const MAGIC: &[u8; 16] = b"leasehold items6";
 const FORMER_MAGIC: &[u8; 16] = b"leasehold items4";
 /// How long a load takes at most that began before a snapshot of the former format was written.
 const LOAD_TIME: Duration = Duration::from_secs(1);
-/// What guards begin with.
+/// The first byte of each kind of guard.
 const HELD_OFF: u8 = 1;
 const ALL_HELD_OFF: u8 = 2;
 const VERSION_OF_KEY: u8 = 3;
@@ -326,7 +326,7 @@ const VERSION: u8 = 4;
 const MISSED: u8 = 5;
 const ALL_MISSED: u8 = 6;
 const SUM_BYTES: u64 = 8;
-/// What an item takes beside its key, tags and value.
+/// Bytes of an item beside its key, tags and value.
 const ITEM_BYTES: u64 = 34;
 /// Bytes between two looks at how long it takes.
 const WATCH_EVERY: u64 = 1 << 20;

@@ -1,8 +1,8 @@
-//! How far something long has come: a line a second, a sign of life for whoever waits, and an end for what takes too long.
+//! Progress of a long operation: one log line a second, a sign of life for waiting processes, and a deadline.
 
 use crate::clock::{Clock, Now};
 
-/// Part of something long that is done.
+/// The part of a long operation that is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Step {
     pub doing: &'static str,
@@ -11,22 +11,22 @@ pub(crate) struct Step {
     pub unit: &'static str,
 }
 
-/// There is no time left.
+/// The deadline has passed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct DeadlinePassed;
 
-/// Watches something long.
+/// Watches a long operation.
 pub(crate) struct Progress<S> {
     clock: Clock,
     /// In monotonic milliseconds.
     deadline: Option<u64>,
     reporter: Reporter,
-    /// Lets those who wait know that it goes on, and when the next time is due.
+    /// Called about once a second, as a sign of life, and when the next call is due.
     sign: S,
     sign_due: u64,
 }
 
-/// Says what is to be told of it, and when.
+/// Decides which line is logged, and when.
 struct Reporter {
     doing: &'static str,
     next: u64,
@@ -34,7 +34,7 @@ struct Reporter {
 }
 
 impl<S: FnMut()> Progress<S> {
-    /// Something long begins now, and may last until the deadline (monotonic milliseconds).
+    /// A long operation starts now, and may last until the deadline (monotonic milliseconds).
     pub(crate) fn new(clock: &Clock, deadline: Option<u64>, sign: S) -> Self {
         let now = clock.now();
         let reporter = Reporter::new(now);

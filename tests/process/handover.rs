@@ -165,7 +165,7 @@ fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
     assert_eq!(offer, "sockets 0 -\n");
     talk.get_mut().write_all(b"take 1 60000\n").unwrap();
     drop(talk);
-    former.logged("kept in");
+    former.logged("saved to");
     assert_eq!(former.exit_code(), 0);
     let mut next = Process::start(&memory.flags());
     Client::connect(next.address()).check("get k", &["VALUE k 0 1", "v", "END"]);
@@ -254,7 +254,7 @@ fn a_successor_that_is_told_to_stop_waits_for_nobody() {
         let (mut talk, mut line) = succeeded(&listener);
         assert!(line.starts_with("take "), "{line}");
         next.signal(signal);
-        next.logged(&format!("stopping: {name}, before anybody was served"));
+        next.logged(&format!("stopping: {name}, before serving started"));
         assert_eq!(next.exit_code(), 0);
         line.clear();
         assert_eq!(talk.read_line(&mut line).unwrap(), 0, "it is gone: {line}");

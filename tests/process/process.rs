@@ -198,9 +198,9 @@ fn help_version_and_license_begin_as_memcacheds_do() {
 fn what_means_nothing_here_is_told_in_the_log() {
     let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -N 1 -m 4";
     let mut process = Process::start(flags);
-    let line = process.logged("of no meaning");
-    assert!(line.ends_with("ignored: -C, -L, -f, -n, -N, hashpower, lru_crawler, stray\n"), "{line}");
-    assert!(process.logged("-m 4").contains("works with 8"));
+    let line = process.logged("have no effect here");
+    assert!(line.ends_with("here: -C, -L, -f, -n, -N, hashpower, lru_crawler, stray\n"), "{line}");
+    assert!(process.logged("-m 4").contains("using 8"));
     let limit = Client::connect(process.address()).stat("limit_maxbytes");
     assert_eq!(limit, 8 << 20);
     process.signal(Signal::SIGTERM);
@@ -304,7 +304,7 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     std::fs::write(&file, "somebody else's").unwrap();
     let mut process = Process::start(&flags);
     let address = process.address();
-    process.logged("no file of ours");
+    process.logged("is not a snapshot");
     Client::connect(address).check("get k", &["END"]);
     process.signal(Signal::SIGUSR1);
     assert_eq!(process.exit_code(), 0);
@@ -349,7 +349,7 @@ fn a_hangup_reads_the_users_again_and_ends_nothing() {
     before.check("get k", &["CLIENT_ERROR unauthenticated"]);
     std::fs::write(&file, "ann:new\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("read again: users");
+    process.logged("reloaded users");
     client.check("version", &["VERSION 1.6.45"]);
     before.check("set k 0 0 7\r\nann old", &["CLIENT_ERROR authentication failure"]);
     before.check("set k 0 0 7\r\nann new", &["STORED"]);
@@ -383,7 +383,7 @@ fn policies_are_read_from_a_file_and_again_at_a_hangup() {
     }
     std::fs::write(&file, "[default]\nttl = 50\n").unwrap();
     let (code, said, _) = run(&format!("{config} --check-config"));
-    assert!(code == Some(0) && said == format!("{} is right\n", file.display()), "{said}");
+    assert!(code == Some(0) && said == format!("{} is valid\n", file.display()), "{said}");
 
     let mut process = Process::start(&format!("-p -1 {config}"));
     let mut client = Client::connect(process.address());
@@ -396,7 +396,7 @@ fn policies_are_read_from_a_file_and_again_at_a_hangup() {
     client.check("mg k t", &["HD t50"]);
     std::fs::write(&file, "[prefix.k]\nttl = 500\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("read again: policies");
+    process.logged("reloaded policies");
     client.check("ms k 1\r\nv", &["HD"]);
     client.check("mg k t", &["HD t500"]);
     process.signal(Signal::SIGTERM);

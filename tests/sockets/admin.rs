@@ -215,7 +215,7 @@ fn a_hangup_reads_the_token_again_and_wrong_ones_are_slowed() {
     ask_with(TOKEN).has(200);
     fs::write(&token.0, "another-token-of-theirs").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("read again: token");
+    process.logged("reloaded token");
     ask_with(TOKEN).is_refused(401, "token");
     ask(address, "GET", "/metrics", "", "").is_refused(401, "token");
     let ask_now =

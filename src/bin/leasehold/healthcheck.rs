@@ -1,4 +1,4 @@
-//! `leasehold healthcheck`: whether a server answers, for those who start containers.
+//! `leasehold healthcheck`: whether a server answers, for health checks of containers.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -10,16 +10,16 @@ use clap::Parser;
 
 /// Exit with 0 if a server answers, and with 1 if none does.
 ///
-/// Errors are answers, too: that only users are let in is no sickness. Where the server speaks TLS, ask at an address that
-/// begins with notls:, or at a Unix socket.
+/// An error reply counts as an answer: a server that requires authentication is healthy. If the server uses
+/// TLS, name an address that begins with notls: there, or a Unix socket.
 #[derive(Debug, Parser)]
 #[command(name = "healthcheck")]
 pub struct HealthCheck {
-    /// Where it listens: an address with its port, or the path of a Unix socket
+    /// Address of the server with its port, or path of its Unix socket
     #[arg(default_value = "127.0.0.1:11211")]
     place: String,
 
-    /// Seconds that it may take
+    /// Timeout in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     timeout: u8,
 }
@@ -36,7 +36,7 @@ impl HealthCheck {
         }
     }
 
-    /// Whether there is one that memcached's protocol has.
+    /// Whether the reply is one of memcached's protocol.
     fn answer(&self) -> io::Result<()> {
         let patience = Duration::from_secs(self.timeout.into());
         if self.place.contains('/') {
@@ -55,7 +55,7 @@ impl HealthCheck {
 fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
     // A silent one leaves time for the others.
     let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut tried = Err(io::Error::other("this name has no address"));
+    let mut tried = Err(io::Error::other("the name has no address"));
     for address in addresses {
         tried = TcpStream::connect_timeout(address, each);
         if tried.is_ok() {
@@ -69,7 +69,11 @@ fn ask(mut stream: impl Read + Write) -> io::Result<()> {
     let mut first = [0; 2];
     stream.write_all(b"mn\r\n")?;
     stream.read_exact(&mut first)?;
-    if ANSWERS.contains(&&first) { Ok(()) } else { Err(io::Error::other("what answers is no such server")) }
+    if ANSWERS.contains(&&first) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the server does not answer like a memcached server"))
+    }
 }
 
 /// How `MN` and the errors begin.

@@ -1,4 +1,5 @@
-//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want it.
+//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want
+//! it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ fn exit_code(printed: io::Result<()>) -> ExitCode {
     }
 }
 
-/// The server's command line with its subcommands, which the binary tells apart by itself.
+/// The server's command line with its subcommands, which the binary distinguishes by itself.
 fn whole() -> Command {
     let server = Options::command().version(VERSION);
     // Not the words that memcached takes for nothing: zsh would count the subcommand as one of them.
@@ -116,7 +117,7 @@ fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What no flag tells.
+/// Sections that no flag describes.
 const REST: &str = r#".SH SIGNALS
 .TP
 SIGTERM, SIGINT
@@ -130,7 +131,7 @@ Read the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token (\fB\-
 .SH ENVIRONMENT
 .TP
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC
-As systemd sets them: sockets to serve, and where to tell of start, stop and health.
+As systemd sets them: sockets to serve, and where to report start, stop and health.
 .TP
 MEMCACHED_PORT_FILENAME
 A file to write the ports to.

@@ -1,5 +1,5 @@
-//! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and `handover`, which is
-//! a server that takes the place of another.
+//! The server: what the binary is without a subcommand, with memcached's flags and exit codes; and
+//! `handover`, which is a server that takes the place of another.
 
 use std::future::pending;
 use std::io;
@@ -26,7 +26,8 @@ use tokio::sync::oneshot;
 use crate::EXIT_FAILURE;
 
 /// The command line of `leasehold handover`.
-// What it says of itself stands in attributes, for those of the server would have the last word over a comment.
+// What it says of itself stands in attributes, for those of the server would have the last word over a
+// comment.
 #[derive(Parser)]
 #[command(name = "handover", bin_name = "leasehold handover", help_template = HELP, after_help = "", about = HANDOVER, long_about = format!("{HANDOVER}.\n\n{HANDED_OVER}"))]
 pub struct Handover {
@@ -34,12 +35,12 @@ pub struct Handover {
     options: Options,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal or a client stops it.
 pub fn main(options: Options) -> ExitCode {
     serve(options, Mode::Start)
 }
 
-/// Takes the place of the server that uses the same memory file, and serves until it is told to stop.
+/// Takes over from the server that uses the same snapshot file, then serves as [`main`] does.
 pub fn handover(Handover { options }: Handover) -> ExitCode {
     serve(options, Mode::Takeover)
 }
@@ -57,7 +58,7 @@ fn serve(options: Options, mode: Mode) -> ExitCode {
         }
     };
     if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
-        println!("{} is right", path.display());
+        println!("{} is valid", path.display());
         return ExitCode::SUCCESS;
     }
     logging::init(options.verbose.into());
@@ -70,18 +71,18 @@ fn serve(options: Options, mode: Mode) -> ExitCode {
     }
 }
 
-/// Where a server is to serve.
+/// How a server begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
-    /// Nobody serves there.
+    /// No other server is running.
     Start,
-    /// Another one does, and is to go: `leasehold handover`.
+    /// It takes over from a running server: `leasehold handover`.
     Takeover,
 }
 
-/// Why the server did not come to its end.
+/// Why the server did not start or stop as it should.
 struct Failure {
-    /// What the process exits with.
+    /// The exit code of the process.
     code: u8,
     error: io::Error,
 }
@@ -92,8 +93,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and what
-/// fails is seen by whoever started it. A server whose place is taken stops last of all.
+/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and
+/// what fails is seen by whoever started it. A server whose place is taken stops last of all.
 fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
     if options.enable_coredumps {
@@ -183,7 +184,7 @@ fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failu
     }
 }
 
-/// Once this returns, connections are accepted; `None` if it was told to stop before.
+/// Once this returns, connections are accepted; `None` if a signal came before.
 async fn start(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
@@ -201,14 +202,14 @@ async fn start(
         biased;
         boot = boot(predecessor, options.clone()) => boot?,
         why = signals.end.at_once() => {
-            tracing::info!("stopping: {why}, before anybody was served");
+            tracing::info!("stopping: {why}, before serving started");
             return Ok(None);
         }
     };
     Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
 }
 
-/// What to begin with. If nobody waits for it any more, it ends with the process.
+/// Loads the cache to start with, in a thread that ends with the process if nobody waits for it any more.
 async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
     let (sender, boot) = oneshot::channel();
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
@@ -222,11 +223,11 @@ async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<
     boot.await.expect("to load does not panic")
 }
 
-/// The sockets that are there already, and who serves them.
+/// The sockets that exist already, and the server that serves them.
 fn inherit(options: &Options, mode: Mode) -> io::Result<(Option<Predecessor>, Inherited)> {
     match (mode, &options.memory_file) {
         (Mode::Start, _) => Ok((None, Inherited::from_systemd()?)),
-        (Mode::Takeover, None) => Err(io::Error::other("handover needs the -e of the server that is to go")),
+        (Mode::Takeover, None) => Err(io::Error::other("handover needs the -e FILE of the running server")),
         (Mode::Takeover, Some(file)) => {
             let (predecessor, inherited) = Predecessor::ask(file, options.user.as_deref())?;
             Ok((Some(predecessor), inherited))
@@ -240,7 +241,7 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
     for path in [&mut admin.token_file, auth_file, memory_file, &mut policies.config] {
         *path = path.take().map(std::path::absolute).transpose()?;
     }
-    // Who started it hears of this only here.
+    // This is the last chance to report an error to the caller.
     options.memory_file.as_deref().map(snapshot::probe).transpose()?;
     // Core files are written to the folder that it runs in.
     process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())
@@ -260,13 +261,13 @@ fn announce(listeners: &Listeners, options: &Options) {
     }
     let without_effect = options.without_effect();
     if !without_effect.is_empty() {
-        tracing::warn!("of no meaning here, and ignored: {}", without_effect.join(", "));
+        tracing::warn!("ignoring options that have no effect here: {}", without_effect.join(", "));
     }
     if options.is_below_minimum() {
-        tracing::warn!("-m {} is little: it works with {MEMORY_MIN}", options.memory);
+        tracing::warn!("-m {} is below the minimum: using {MEMORY_MIN}", options.memory);
     }
     if options.allows_old_tls() {
-        tracing::warn!("ssl_min_version: TLS begins at 1.2 here");
+        tracing::warn!("ssl_min_version: the oldest supported version is TLS 1.2");
     }
     log_addresses(listeners, options);
     let config = options.cache();
@@ -290,8 +291,8 @@ fn log_addresses(listeners: &Listeners, options: &Options) {
         tracing::info!("listening on {}", path.display());
     }
     let why = match (listeners.are_passed, options.listen.is_empty()) {
-        (true, _) => " (passed to it, as no flag names another place)",
-        (false, true) => " (loopback only; -l names others)",
+        (true, _) => " (inherited socket, as no flag names an address)",
+        (false, true) => " (loopback only; use -l for other addresses)",
         (false, false) => "",
     };
     for address in addresses {
@@ -329,7 +330,7 @@ async fn ended(
     End::Stop(how)
 }
 
-/// Tells systemd that the server is alive, as long as all its threads are.
+/// Pings systemd's watchdog as long as all threads respond.
 async fn send_heartbeats(server: &Server, watchdog: Option<Duration>) {
     let Some(period) = watchdog else { return pending().await };
     loop {
@@ -339,7 +340,7 @@ async fn send_heartbeats(server: &Server, watchdog: Option<Duration>) {
     }
 }
 
-/// What is read again at a SIGHUP.
+/// The files that are reloaded at a SIGHUP.
 struct Files<'s> {
     admin: Option<&'s Admin>,
     auth_file: Option<PathBuf>,
@@ -347,7 +348,7 @@ struct Files<'s> {
 }
 
 impl Files<'_> {
-    /// Who may come in may have changed, and what is decided about keys.
+    /// Reloads users, policies and the admin token.
     fn reload(&mut self, server: &Server) {
         let users = self.auth_file.as_deref().map(|path| {
             server.set_users(read_users(path)?);
@@ -361,28 +362,29 @@ impl Files<'_> {
         let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);
         let all = [("policies", policies), ("token", token), ("users", users)];
         if all.iter().all(|(_, read)| read.is_none()) {
-            tracing::info!("SIGHUP: there is no file to read again");
+            tracing::info!("SIGHUP: no file to reload");
         }
         for (what, read) in all {
             match read {
                 None => {}
-                Some(Err(error)) => tracing::error!("SIGHUP: {error}; keeping the old {what}"),
-                Some(Ok(())) => tracing::info!("SIGHUP: read again: {what}"),
+                Some(Err(error)) => tracing::error!("SIGHUP: {error}; keeping the previous {what}"),
+                Some(Ok(())) => tracing::info!("SIGHUP: reloaded {what}"),
             }
         }
     }
 }
 
-const REMEDIES: &str = "speak TLS there (-Z -o ssl_chain_cert=FILE), or let only users in (-Y FILE)";
+const REMEDIES: &str = "enable TLS (-Z -o ssl_chain_cert=FILE) or authentication (-Y FILE)";
 const HELP: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}";
-const HANDOVER: &str = "Take the sockets and the values of the server over that uses the same -e, and serve";
-const HANDED_OVER: &str = "The flags are those of the new server. The old one serves until the new one has all it needs, then \
-answers what it has read, writes its values and ends; nobody is served in between. docs/upgrade.md tells the rest.";
+const HANDOVER: &str =
+    "Take over the sockets and the values of the running server that uses the same -e file";
+const HANDED_OVER: &str = "The flags are those of the new server. The old server serves until the new one is ready, then \
+answers the requests that it has read, writes its values and exits; no requests are served in between. See docs/upgrade.md.";
 const LICENSE: &str = include_str!("../../../LICENSE");
 /// The environment's name for the file that the ports are written to, by memcached's tests and others.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
-/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says no
-/// (`sysexits.h`); what cannot be read at all is a plain failure.
+/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says
+/// no (`sysexits.h`); what cannot be read at all is a plain failure.
 const EX_USAGE: u8 = 64;
 const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

@@ -1,4 +1,4 @@
-//! What comes back: one listener for one reply, which takes bytes as they arrive.
+//! Replies: one listener for each, which takes bytes as they arrive.
 
 use std::str::FromStr;
 use std::vec::IntoIter;
@@ -12,8 +12,8 @@ use crate::client::Value;
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Listener {
     expected: Expected,
-    /// A request with a data block that was not understood leaves its block behind, which the server takes for the
-    /// next request. From then on no reply is to what it seems to be.
+    /// A request with a data block that was not understood leaves its block behind, which the server takes
+    /// for the next request. From then on no reply is to what it seems to be.
     has_block: bool,
     /// The line before the data that we wait for.
     header: Option<Header>,
@@ -72,7 +72,7 @@ pub(in crate::client) struct Item {
     pub(in crate::client) unique: Option<u64>,
 }
 
-/// What `lease-get` has to say of a key; copies are stale.
+/// The outcomes of `lease-get`; copies are stale.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::client) enum Answered {
     Busy(Option<Value>),
@@ -132,7 +132,7 @@ impl Reply {
     }
 }
 
-/// What a line of the reply means.
+/// The meaning of a line of the reply.
 enum Step {
     /// Data follow.
     Data(Header),
@@ -249,7 +249,8 @@ impl Expected {
     }
 }
 
-/// Misses are passed over in silence: an item answers its key, and says of those before it that they are not there.
+/// Misses are passed over in silence: an item answers its key, and says of those before it that they are not
+/// there.
 fn hear_item(
     rest: &mut IntoIter<Key>,
     found: &mut Vec<Option<Item>>,
@@ -430,7 +431,8 @@ mod tests {
         check(all, "invalidate all", "ERROR\r\n", Ok(Reply::Refused("ERROR".into())));
     }
 
-    /// A server that does not know a command takes the data behind it for the next one, and answers that, too.
+    /// A server that does not know a command takes the data behind it for the next one, and answers that,
+    /// too.
     #[test]
     fn a_request_whose_data_may_not_have_been_read_ends_all_trust() {
         let (with, without) = (Question::store(Storing::Set, &key("a"), &"v".into(), 0), Question::stats());

@@ -1,8 +1,8 @@
 //! The wire as a client sees it: questions to bytes, bytes to replies. Pure and synchronous.
 //!
-//! A [`Question`] brings the [`Listener`] that understands its reply, so that the two cannot be confused, and whatever
-//! the listener does not expect is [`Garbled`]: on a connection that many share, a reply of the wrong kind is the
-//! reply to somebody else.
+//! A [`Question`] brings the [`Listener`] that understands its reply, so that the two cannot be confused, and
+//! whatever the listener does not expect is [`Garbled`]: on a connection that many share, a reply of the
+//! wrong kind is the reply to somebody else.
 
 mod listener;
 mod question;

@@ -1,4 +1,4 @@
-//! What is asked: each verb as the bytes of its line and data block.
+//! Requests: each verb as the bytes of its line and data block.
 
 use std::time::Duration;
 
@@ -25,12 +25,13 @@ pub(in crate::client) enum Storing {
     Set,
 }
 
-/// What an invalidation leaves behind.
+/// The copies that an invalidation leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Copies {
     /// Nothing.
     Drop,
-    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy says.
+    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy
+    /// says.
     Keep,
 }
 
@@ -40,7 +41,7 @@ pub(in crate::client) enum Counting {
     Up,
 }
 
-/// What an invalidation covers.
+/// The names that are invalidated.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) enum Names<'a> {
     All,

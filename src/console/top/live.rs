@@ -102,7 +102,7 @@ fn press(screen: &mut Screen, key: KeyEvent) -> Wish {
     Wish::Stay
 }
 
-/// What the terminal tells. To read it is to wait, so a thread does; it ends with the program.
+/// Events of the terminal. Reading them blocks, so a thread does it; it ends with the program.
 fn events() -> UnboundedReceiver<Event> {
     let (tell, events) = unbounded_channel();
     thread::spawn(move || {

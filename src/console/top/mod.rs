@@ -1,7 +1,7 @@
 //! `leasehold top`: what a server does, as it does it.
 //!
-//! A `sample` is what the server tells of itself, `view` what happened between two of them, `screen` how that looks, and
-//! `live` the loop around it.
+//! A `sample` is what the server tells of itself, `view` what happened between two of them, `screen` how that
+//! looks, and `live` the loop around it.
 
 mod live;
 mod sample;
@@ -28,8 +28,8 @@ use crate::clock::Clock;
 
 /// Watch what a server does: commands, hits, leases, stale fills that were stopped, memory.
 ///
-/// Any server that speaks memcached's protocol will do; what it does not tell is left out. Keys: q quits, p pauses, tab shows
-/// the policies, up and down move through them.
+/// Any server that speaks memcached's protocol will do; what it does not tell is left out. Keys: q quits, p
+/// pauses, tab shows the policies, up and down move through them.
 #[derive(Debug, Parser)]
 #[command(name = "top")]
 pub struct Top {

@@ -1,4 +1,4 @@
-//! What a server tells of itself at one moment.
+//! The statistics of a server at one moment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::clock::Clock;
 /// The answers to `stats`, `stats memory` and `stats policies`, of which memcached knows the first alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
-    /// When, on the clock of whoever asks.
+    /// The time, on the client's clock.
     pub(super) at: Duration,
     stats: BTreeMap<String, String>,
 }
@@ -24,7 +24,7 @@ impl Sample {
         let mut sample = Sample { at: clock.elapsed(), stats: BTreeMap::new() };
         sample.ask(link, "stats").await?.map_err(Trouble::Login)?;
         for line in ["stats memory", "stats policies"] {
-            // Who does not know these tells less.
+            // Servers that do not know these report less.
             let _ = sample.ask(link, line).await?;
         }
         Ok(sample)
@@ -47,7 +47,7 @@ impl Sample {
         Ok(refusal)
     }
 
-    /// Empty if it was not told.
+    /// Empty if the server does not report it.
     pub(super) fn text(&self, name: &str) -> &str {
         self.stats.get(name).map_or("", String::as_str)
     }

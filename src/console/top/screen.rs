@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Paragraph, RenderDirection, Row, Sparkline, Table}
 
 use super::view::{Panel, Policy, Reading, Unit, View};
 
-/// What a terminal shows.
+/// The lines that a terminal shows.
 pub(super) struct Screen {
     pub(super) server: String,
     pub(super) view: Option<View>,

@@ -1,4 +1,4 @@
-//! What has happened between two samples, as figures that a person follows.
+//! The change between two samples, as figures for people.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(super) enum Panel {
     Voids,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unit {
     /// Bytes that have passed.
@@ -41,13 +41,14 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) figure: &'static Figure,
-    /// In the time between the samples, for what happens; `None` for what is there, and where there is no time yet.
+    /// In the time between the samples, for what happens; `None` for what is there, and where there is no
+    /// time yet.
     pub(super) per_second: Option<f64>,
     /// Since the server's start or its last reset, or now.
     pub(super) total: u64,
 }
 
-/// What leases did for the keys of one prefix.
+/// The figures of leases for the keys of one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) prefix: String,

@@ -1,7 +1,7 @@
 //! One connection: one read, all requests in it, one write.
 //!
-//! What a peer does not read is bounded: nothing more is read from it, and no more than one reply above the limit is
-//! written for it, until it has taken what waits.
+//! Unsent replies are bounded: while a peer does not read them, no requests are read from it, and at most one
+//! reply above the limit is queued.
 
 mod waiting;
 
@@ -27,15 +27,15 @@ use crate::metrics::{Connection, Count, State, Verb};
 use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
 
-/// What a connection consists of, beside what it has read.
+/// The state of a connection, beside its decoder.
 ///
-/// All that it may ever wait for has room in its task from the beginning. What is rare is boxed, so that ten thousand idle
-/// connections do not pay for it.
+/// Everything that it may wait for has room in its task from the beginning. Rare waits are boxed, so that ten
+/// thousand idle connections do not pay for them.
 struct Peer<'s, S> {
     connection: &'s Connection,
-    /// What arrived while a request waited for a lease.
+    /// Bytes that arrived while a request waited for a lease.
     early: BytesMut,
-    /// Whether it only lets others have their turn.
+    /// Whether it only yields to other connections.
     gives_way: &'s AtomicBool,
     output: Output,
     service: &'s Service,
@@ -50,23 +50,23 @@ pub(super) enum Closed {
     Idle,
     /// The peer closed it, or asked for that.
     Peer,
-    /// The peer sent what cannot be understood.
+    /// The peer sent bytes that cannot be parsed.
     Refused,
     /// The server stops.
     Stopping,
 }
 
-/// What became of a request.
+/// The state of a request after one step.
 enum Step<R> {
     /// It is answered, and perhaps the last one.
     Done(Option<Closed>),
     /// None is here yet.
     Drained,
-    /// It does not end at once, which is rare.
+    /// It has to wait, which is rare.
     Unfinished(R),
 }
 
-/// Serves a connection until one side has enough.
+/// Serves a connection until one side closes it.
 pub(super) async fn serve<S>(
     service: &Service,
     thread: usize,
@@ -82,16 +82,17 @@ where
         let (mut ended, mut told) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
         let mut is_listening = false;
         poll_fn(|context| {
-            // What was read before is answered first; nobody is waited for.
+            // Requests that were read are answered first.
             if let Poll::Ready(ended) = ended.as_mut().poll(context) {
                 return Poll::Ready(ended);
             }
-            // This is asked with each read, by a task that has one waker for its life: it listens once, then a look is enough.
+            // Polled with each read, by a task that has one waker for its life: it registers once, then a
+            // look is enough.
             let is_told = match std::mem::replace(&mut is_listening, true) {
                 true => service.shutdown.is_requested(),
                 false => told.as_mut().poll(context).is_ready(),
             };
-            // Whoever only gives way has something to answer, and comes back for it.
+            // A connection that only yields still has requests to answer.
             if is_told && !gives_way.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(Closed::Stopping));
             }
@@ -176,19 +177,20 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     (in_turn, now) = (0, self.service.now());
                 }
             }
-            // Whoever has sent several requests at once will do so again, and others need not be looked at ahead.
+            // A client that has sent several requests at once will do so again; for others a look ahead is
+            // not worth it.
             pipelines = in_turn > 1;
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
-            // Whoever waits for the stop is not asked while a peer that never pauses uses up all of tokio's budget.
+            // The shutdown is not polled while a peer that never pauses uses up all of tokio's budget.
             if self.service.shutdown.is_requested() {
                 return Ok(Closed::Stopping);
             }
         }
     }
 
-    /// Says what is wrong with what cannot be understood.
+    /// Replies to a request that cannot be parsed.
     fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
         tracing::trace!(?refusal, "refused");
         if refusal == Refusal::Binary {
@@ -199,14 +201,14 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         refusal.is_fatal().then_some(Closed::Refused)
     }
 
-    /// Lets the other connections of this thread have their turn.
+    /// Yields to the other connections of this thread.
     async fn give_way(&self) {
         self.gives_way.store(true, Ordering::Relaxed);
         tokio::task::yield_now().await;
         self.gives_way.store(false, Ordering::Relaxed);
     }
 
-    /// Tells the peer that nothing follows, as far as it takes that at once: TLS tells an end from a cut by it.
+    /// Closes the stream's sending side if that works at once: TLS distinguishes an end from a cut by it.
     async fn shut_down_stream(&mut self) {
         poll_fn(|context| {
             let _ = Pin::new(&mut self.stream).poll_shutdown(context);
@@ -215,7 +217,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         .await;
     }
 
-    /// What was answered is sent before the connection is closed.
+    /// Sends all replies, then closes.
     async fn close(&mut self, closed: Closed) -> io::Result<Closed> {
         self.flush().await?;
         if matches!(closed, Closed::Peer | Closed::Refused) {
@@ -224,9 +226,10 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         Ok(closed)
     }
 
-    /// Hangs up so that what was said is heard: closing a socket with unread bytes in it would tear the last reply away.
+    /// Reads and discards what the peer still sends: closing a socket with unread bytes would destroy the
+    /// last reply.
     async fn drain(&mut self) -> io::Result<()> {
-        // Nobody waits for the leases of one who has gone, however slowly he goes.
+        // The leases of a client that disconnects are released at once, however slowly it disconnects.
         self.session.close(&self.service.cache, self.service.now());
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
@@ -281,7 +284,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         execute(request, &self.service.cache, &mut self.session, &mut self.output, now)
     }
 
-    /// Answers the rest of a request, however long that takes.
+    /// Finishes a request that has to wait.
     async fn finish(
         &mut self,
         mut flow: Flow,
@@ -336,7 +339,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 
-    /// Lets one who gave a wrong password wait for the answer, the longer the more wrong ones came from where he is.
+    /// Delays the answer to a wrong password, longer after more wrong ones from the same address.
     async fn delay_login_reply(&self, now: Now) {
         let client = ClientAddress::of(&self.connection.address);
         let delay = self.service.wrong_password(client, self.session.counters(), now);
@@ -344,8 +347,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         time::sleep(delay).await;
     }
 
-    /// Tells what happens until the peer hangs up; what it says meanwhile is not listened to. However slowly it takes
-    /// the lines, it is not idle, and nobody else waits.
+    /// Sends events until the peer disconnects; what it sends meanwhile is discarded. A peer that reads
+    /// slowly is not idle, and delays nobody else.
     async fn watch(&mut self, number: u64) -> io::Result<Closed> {
         if let Some(closed) = self.flush().await? {
             return Ok(closed);
@@ -393,7 +396,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 
-    /// Writes all that waits; `Some` if the peer takes nothing.
+    /// Writes all queued replies; `Some` if the peer reads nothing.
     async fn flush(&mut self) -> io::Result<Option<Closed>> {
         self.connection.is(State::Write);
         while !self.output.is_empty() {
@@ -417,7 +420,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 Some(Err(error)) => return Err(error),
             }
         }
-        // What TLS has taken may not be on its way yet.
+        // TLS may still buffer bytes.
         match within(self.service.idle, self.stream.flush()).await {
             None => Ok(Some(Closed::Idle)),
             Some(flushed) => flushed.map(|()| None),
@@ -450,7 +453,7 @@ async fn receive(
     Ok(bytes)
 }
 
-/// `None` if the limit, if there is one, passed first. Only who has one has room for its timer.
+/// `None` if the limit, if there is one, passed first. Only a limited wait has a timer.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         None => Some(work.await),
@@ -458,7 +461,7 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// How long, and for how many bytes, a peer that was told to go is listened to.
+/// How long, and how many bytes, are discarded before a close.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 const DRAIN_BYTES_MAX: u64 = 4 << 20;
 /// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
@@ -478,8 +481,8 @@ mod tests {
     use crate::options::Options;
     use crate::protocol::Shutdown;
 
-    /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given its turn
-    /// by tokio only where some of the task's budget is left, and such a client always uses it up.
+    /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given
+    /// its turn by tokio only where some of the task's budget is left, and such a client always uses it up.
     #[tokio::test]
     async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
         let service = service();
@@ -495,8 +498,8 @@ mod tests {
         assert_eq!(answered, done);
     }
 
-    /// Thousands of one-byte appends to a large value, sent at once and without waiting, kept every other connection
-    /// of the worker waiting for seconds: all that one read had brought was done in one go.
+    /// Thousands of one-byte appends to a large value, sent at once and without waiting, kept every other
+    /// connection of the worker waiting for seconds: all that one read had brought was done in one go.
     #[tokio::test]
     async fn a_pipeline_does_not_hold_up_other_connections() {
         let service = service();

@@ -1,4 +1,4 @@
-//! A request that waits for a lease, while its peer is listened to.
+//! A request that waits for a lease, while its peer is read from.
 
 use std::future::{pending, poll_fn};
 use std::task::Poll;
@@ -33,7 +33,7 @@ async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: 
     let (cache, peer) = (&service.cache, session.peer());
     let mut is_waiting = false;
     let ended = poll_fn(|context| {
-        // Woken, or told that there is nothing to wait for.
+        // Woken, or there is nothing to wait for.
         if is_waiting || !cache.wait(key, peer, context.waker(), service.now()) {
             return Poll::Ready(());
         }
@@ -58,5 +58,5 @@ async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     pending().await
 }
 
-/// What is read from a connection whose request waits.
+/// Bytes read from a connection whose request waits.
 const EARLY_BYTES_MAX: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Answers told while they come: to a person, to a program, or as they are.
+//! Prints answers while they arrive: for a person, for a program, or as they are.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::reply::Entry;
 use super::verbs::Ends;
 use super::verdict::{Verdict, is_reading};
 
-/// How answers are told.
+/// How answers are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
     /// One JSON object on a line.
@@ -23,25 +23,25 @@ pub(super) enum Form {
 }
 
 /// One answer on its way.
-pub(super) struct Teller<'a> {
+pub(super) struct Printer<'a> {
     form: Form,
     question: &'a Question,
     /// Values that came.
     hits: usize,
-    /// Keys of which anything was told.
+    /// Keys that were printed.
     told: usize,
     /// What a JSON object will be made of.
     kept: Vec<Entry>,
     verdict: Verdict,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Printer<'a> {
     pub(super) fn new(form: Form, question: &'a Question) -> Self {
-        Teller { form, question, hits: 0, told: 0, kept: Vec::new(), verdict: Verdict::Done }
+        Printer { form, question, hits: 0, told: 0, kept: Vec::new(), verdict: Verdict::Done }
     }
 
     /// Tells the next line of it.
-    pub(super) fn hear(&mut self, entry: Entry, to: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn print(&mut self, entry: Entry, to: &mut dyn Write) -> io::Result<()> {
         self.hits += usize::from(matches!(entry.word(0), "META" | "VALUE"));
         self.told += usize::from(matches!(entry.word(0), "LVALUE" | "META" | "VALUE"));
         if entry.is_last(self.question.ends()) {
@@ -60,7 +60,7 @@ impl<'a> Teller<'a> {
 
     /// Nothing more comes.
     pub(super) fn end(self, to: &mut dyn Write) -> io::Result<Verdict> {
-        // A watcher's OK is no news once events have been told.
+        // A watcher's OK is no news once events have been printed.
         let is_news = self.question.ends() != Ends::Never || self.verdict == Verdict::Failed;
         if self.form == Form::Json && is_news {
             writeln!(to, "{}", json::answer(self.question, &self.kept))?;
@@ -188,21 +188,21 @@ mod tests {
 
     use super::*;
 
-    fn told(form: Form, line: &str, heard: &str) -> (String, Verdict) {
+    fn printed(form: Form, line: &str, heard: &str) -> (String, Verdict) {
         let question = Question::typed(line.as_bytes()).unwrap();
-        let (mut teller, mut text) = (Teller::new(form, &question), Vec::new());
+        let (mut printer, mut text) = (Printer::new(form, &question), Vec::new());
         let mut input = BytesMut::from(heard);
         while let Some(entry) = Entry::read(&mut input).unwrap() {
-            teller.hear(entry, &mut text).unwrap();
+            printer.print(entry, &mut text).unwrap();
         }
-        let verdict = teller.end(&mut text).unwrap();
+        let verdict = printer.end(&mut text).unwrap();
         (String::from_utf8(text).unwrap(), verdict)
     }
 
     /// Without its colours.
     #[track_caller]
     fn check(line: &str, heard: &str, expected: &str) {
-        let mut text = told(Form::Pretty, line, heard).0;
+        let mut text = printed(Form::Pretty, line, heard).0;
         while let Some(start) = text.find("\x1b[") {
             let end = start + text[start..].find('m').unwrap();
             text.replace_range(start..=end, "");
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_pipe_hears_values_without_their_frames() {
-        let plain = |line, heard| told(Form::Plain, line, heard);
+        let plain = |line, heard| printed(Form::Plain, line, heard);
         assert_eq!(
             plain("get a", "VALUE a 7 3\r\n\x1b\n!\r\nEND\r\n"),
             ("\x1b\n!\n".to_owned(), Verdict::Done)
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_program_hears_one_object() {
-        let json = |line, heard| told(Form::Json, line, heard).0;
+        let json = |line, heard| printed(Form::Json, line, heard).0;
         assert_eq!(json("delete a", "DELETED\r\n"), "{\"command\":\"delete a\",\"status\":\"DELETED\"}\n");
         let events = "OK\r\nts=1.5 gid=1 type=x\r\n";
         assert_eq!(json("watch", events), "{\"gid\":1,\"ts\":1.5,\"type\":\"x\"}\n");
