@@ -38,7 +38,8 @@ const CIRCLES: &[&[&str]] = &[
     &["cache/engine/index.rs", "cache/engine/table.rs"],
     &[
         "cache/engine/mod.rs",
-        "cache/notes.rs",
+        "cache/fence/classes.rs",
+        "cache/fence/table.rs",
         "cache/outcome.rs",
         "cache/peer.rs",
         "cache/policies.rs",

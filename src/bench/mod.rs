@@ -10,6 +10,7 @@
 //! Deliberately absent: Unix sockets, TLS, and everything of Redis but GET, MGET, SET and DEL.
 
 mod connection;
+mod course;
 mod mix;
 mod options;
 mod pace;
@@ -38,7 +39,8 @@ use serde::Serialize;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-pub use self::options::{Course, Mode, Options, Plan};
+pub use self::course::Course;
+pub use self::options::{Mode, Options, Plan};
 pub use self::report::{Report, Round, median};
 pub use self::run::{Failure, Progress, preload, run};
 pub use self::server::{Dialect, Server};

@@ -1,10 +1,10 @@
 //! The command line of `leasehold bench`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::course::{Course, positive, seconds};
 use super::mix::Mix;
 use super::popularity::Popularity;
 use super::server::Server;
@@ -54,22 +54,6 @@ pub enum Mode {
     /// --workload chooses defaults for all workload options; the options that are given replace single ones. Exits with 1 after
     /// wrong bytes or errors, after stale reads only with --fail-on-stale.
     Stale(StaleOptions),
-}
-
-/// How often servers are measured, and where results go.
-#[derive(Args, Clone, Debug)]
-pub struct Course {
-    /// Rounds of --compare
-    #[arg(long, value_name = "NUM", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
-
-    /// Also write the results as JSON; - for the standard output, where they replace the table
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-
-    /// Tell every second how far it is, also where the standard error is no terminal
-    #[arg(long)]
-    pub progress: bool,
 }
 
 /// What is asked of a server, how often, and by how many.
@@ -192,19 +176,6 @@ impl Plan {
         let default = if self.requests.is_some() { Duration::ZERO } else { WARM_UP };
         self.warm_up.unwrap_or(default)
     }
-}
-
-pub fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
-    }
-}
-
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 const WARM_UP: Duration = Duration::from_secs(1);

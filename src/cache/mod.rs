@@ -69,6 +69,9 @@ pub use self::engine::check_history;
 pub use self::engine::item_bytes;
 pub use self::evicted::{EVICTED_MAX, Evicted};
 pub use self::expiry::Expiry;
+pub use self::fence::classes::ClassCounts;
+pub use self::fence::notes::NOTES_MAX;
+pub use self::fence::origin::Origin;
 pub use self::holdoffs::HOLDOFFS_MAX;
 pub use self::key::{KEY_BYTES_MAX, Key};
 pub use self::known::{Known, KnownLease, KnownVoid, VoidOf};
@@ -76,9 +79,6 @@ pub use self::listing::Entry;
 pub use self::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
-pub use self::fence::classes::ClassCounts;
-pub use self::fence::notes::NOTES_MAX;
-pub use self::fence::origin::Origin;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Reason, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::{LoadTime, Policies};
@@ -213,27 +213,6 @@ impl Cache {
     /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
         self.keys.key(bytes)
-    }
-
-    /// A new party; see [`Peer`].
-    pub fn peer(&self) -> Peer {
-        self.sessions.enter(&self.clock);
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
-    }
-
-    /// A party that fills nothing, and does not count where it matters that a peer is the only one.
-    pub fn internal_peer(&self) -> Peer {
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
-    }
-
-    /// A peer is gone: whoever waits for one of its leases is woken, and the next lease-get is granted.
-    pub fn leave(&self, peer: &mut Peer, now: Now) {
-        for (hash, seq) in peer.take_held() {
-            self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
-        }
-        if std::mem::take(&mut peer.is_open) {
-            self.sessions.leave(&self.clock);
-        }
     }
 
     /// The live value of a key, read under the shard's lock: `read` must be short.
@@ -371,11 +350,6 @@ impl Cache {
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
-    }
-
-    /// What is known of the classes of keys that plain sets were judged in.
-    pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
-        self.policies.with(|policies| self.classes.counts(policies, now))
     }
 
     /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.

@@ -199,7 +199,9 @@ impl<V> LeaseGet<V> {
     #[inline(always)]
     pub(crate) fn map<W>(self, map: impl FnOnce(V) -> W) -> LeaseGet<W> {
         match self {
-            LeaseGet::Busy { is_own, stale, until } => LeaseGet::Busy { is_own, stale: stale.map(map), until },
+            LeaseGet::Busy { is_own, stale, until } => {
+                LeaseGet::Busy { is_own, stale: stale.map(map), until }
+            }
             LeaseGet::Granted { stale, token } => LeaseGet::Granted { stale: stale.map(map), token },
             LeaseGet::Hit(value) => LeaseGet::Hit(map(value)),
         }

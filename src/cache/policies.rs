@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 
 use super::Cache;
 use super::fence::LoadTimes;
+use super::fence::classes::ClassCounts;
 use super::policy::{Implicit, Policy, load_time_ms};
+use crate::clock::Now;
 
 /// The policies of a cache.
 #[derive(Clone, Debug)]
@@ -162,6 +164,11 @@ impl Cache {
     /// What operators have decided, as of now.
     pub fn policies(&self) -> Arc<Policies> {
         self.policies.now()
+    }
+
+    /// What is known of the classes of keys that plain sets were judged in.
+    pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
+        self.policies.with(|policies| self.classes.counts(policies, now))
     }
 
     /// Whether stores of a key by clients without leases are checked against their misses.

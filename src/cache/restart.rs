@@ -89,7 +89,9 @@ impl Cache {
         let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
         match guard {
             Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => self.hashes().for_each(set),
-            Guard::HeldOff { hash, .. } | Guard::Missed { hash, .. } | Guard::Version { hash, .. } => set(hash),
+            Guard::HeldOff { hash, .. } | Guard::Missed { hash, .. } | Guard::Version { hash, .. } => {
+                set(hash)
+            }
         }
     }
 

@@ -42,7 +42,10 @@ impl Pair {
         let load_time_max = Duration::from_secs(model::LOAD_S);
         let policy = Policy { implicit, lease_min_interval, load_time_max, stale, ..Policy::default() };
         // All keys are of one class.
-        let policies = Policies::new(policy.clone(), ["h", "p"].map(|prefix| (prefix.as_bytes().into(), policy.clone())));
+        let policies = Policies::new(
+            policy.clone(),
+            ["h", "p"].map(|prefix| (prefix.as_bytes().into(), policy.clone())),
+        );
         let implicit_reply = if reply_not_stored { ImplicitReply::NotStored } else { ImplicitReply::Stored };
         let config = Config { memory_bytes: 1 << 30, policies, ..Config::default() };
         let mut pair = Pair {

@@ -5,5 +5,6 @@ mod forgetful;
 mod inspect;
 mod lease_model;
 mod specification;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;

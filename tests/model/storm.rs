@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Expiry, Fill, Joining, Leased, Mode, Name, Peer, Policy, Reading, Store, TagList,
-    Token,
+    Cache, Config, Depth, Draft, Expiry, Fill, Joining, Leased, Mode, Name, Peer, Policy, Reading, Store,
+    TagList, Token,
 };
 use leasehold::clock::{Clock, Now};
 
@@ -107,7 +107,12 @@ impl Storm {
             (0..WORKERS as usize).for_each(|worker| self.end(worker, true));
         }
         assert!(self.hits > self.plan.steps / 100, "{} hits are none to speak of", self.hits);
-        assert!(self.stored > 1_000 && self.refused > 100, "{} stored, {} refused", self.stored, self.refused);
+        assert!(
+            self.stored > 1_000 && self.refused > 100,
+            "{} stored, {} refused",
+            self.stored,
+            self.refused
+        );
     }
 
     fn row(&mut self) -> usize {
@@ -169,12 +174,20 @@ impl Storm {
             Some(Ok(version)) => {
                 self.hits += 1;
                 let newest = self.rows[row].invalidated;
-                assert!(version >= newest, "row {row} of version {version} is served after {newest} at {now:?}");
+                assert!(
+                    version >= newest,
+                    "row {row} of version {version} is served after {newest} at {now:?}"
+                );
             }
             Some(Err(token)) => {
                 let (reads, ends) = (self.random.below(LOAD_MS), now.millis + LOAD_MS);
-                self.workers[worker].load =
-                    Some(Load { ends, row, reads: now.millis + reads * reads / LOAD_MS / 4, token, version: None });
+                self.workers[worker].load = Some(Load {
+                    ends,
+                    row,
+                    reads: now.millis + reads * reads / LOAD_MS / 4,
+                    token,
+                    version: None,
+                });
             }
         }
     }
@@ -182,7 +195,9 @@ impl Storm {
     /// A worker sets what it has read, or nothing; `is_late` for those that must end now.
     fn end(&mut self, worker: usize, is_late: bool) {
         let now = self.clock.now();
-        let Some(load) = self.workers[worker].load.take_if(|load| !is_late || now.millis >= load.ends) else { return };
+        let Some(load) = self.workers[worker].load.take_if(|load| !is_late || now.millis >= load.ends) else {
+            return;
+        };
         let Load { row, token, version, .. } = load;
         let (Some(version), kind) = (version, self.random.below(16)) else { return };
         let (name, group) = (name(row), group(row));
@@ -194,7 +209,9 @@ impl Storm {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             match (token, kind) {
                 (_, 0) => None,
-                (Some(token), 1..14) => Some(cache.lease_set(&key, token, Fill::Value(draft), peer, now).is_ok()),
+                (Some(token), 1..14) => {
+                    Some(cache.lease_set(&key, token, Fill::Value(draft), peer, now).is_ok())
+                }
                 (_, 1) => Some(is_stored(cache.store(&key, Mode::Add, draft, peer, now))),
                 (_, 2) => Some(is_stored(cache.store(&key, Mode::Replace, draft, peer, now))),
                 (_, 3) => {

@@ -1,6 +1,7 @@
 //! The programs as programs: flags, signals, files, terminals, systemd, and what is packaged.
 
 mod bench;
+mod bench_stale;
 mod console;
 mod handover;
 mod packaging;

@@ -4,11 +4,11 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::presets::Preset;
-use super::workload::{Connections, LoadTime, Share, Workload, above_zero, millis};
-use crate::bench::options::{Course, positive, seconds};
+use super::workload::{Connections, Invalidate, LoadTime, Share, Workload, above_zero, millis};
+use crate::bench::course::{Course, positive, seconds};
 use crate::bench::popularity::Popularity;
 use crate::bench::server::Server;
 use crate::bench::sizes::Sizes;
@@ -132,19 +132,6 @@ pub struct Knobs {
     noise: bool,
 }
 
-/// How a writer makes a cached value unusable.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Invalidate {
-    /// delete
-    Delete,
-    /// delete with noreply, then mn, whose reply counts (not Redis)
-    Noreply,
-    /// invalidate prefix, for every 1,000th key together (leasehold only)
-    Prefix,
-    /// invalidate tag, for every 1,000th key together (leasehold only)
-    Tag,
-}
-
 /// A server to test, and how it is filled.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
@@ -199,18 +186,6 @@ impl StaleOptions {
             (how, Some(redis)) => {
                 Err(format!("{redis} does not support --invalidate {}: use delete", how.name()))
             }
-        }
-    }
-}
-
-impl Invalidate {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Invalidate::Delete => "delete",
-            Invalidate::Noreply => "noreply",
-            Invalidate::Prefix => "prefix",
-            Invalidate::Tag => "tag",
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::options::Invalidate;
-use super::workload::{Connections, LoadTime, ONE, Order, Share, Workload};
+use super::workload::{Connections, Invalidate, LoadTime, ONE, Order, Share, Workload};
 use crate::bench::popularity::Popularity;
 use crate::bench::sizes::Sizes;
 

@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 
 use super::database::Database;
 use super::link::{Covered, Lookup, Store, StoreOutcome};
-use super::options::Invalidate;
 use super::pool::Pool;
 use super::report::Tally;
 use super::timer::Timer;
 use super::value::{Names, Stamp, group, members};
+use super::workload::Invalidate;
 use super::workload::Workload;
 use crate::bench::connection::Fault;
 use crate::bench::popularity::Draw;

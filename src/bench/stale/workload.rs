@@ -3,11 +3,11 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution, LogNormal};
 
-use super::options::Invalidate;
 use crate::bench::popularity::Popularity;
 use crate::bench::sizes::Sizes;
 
@@ -73,6 +73,31 @@ pub enum LoadTime {
 /// From 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Share(f64);
+
+/// How a writer makes a cached value unusable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Invalidate {
+    /// delete
+    Delete,
+    /// delete with noreply, then mn, whose reply counts (not Redis)
+    Noreply,
+    /// invalidate prefix, for every 1,000th key together (leasehold only)
+    Prefix,
+    /// invalidate tag, for every 1,000th key together (leasehold only)
+    Tag,
+}
+
+impl Invalidate {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Invalidate::Delete => "delete",
+            Invalidate::Noreply => "noreply",
+            Invalidate::Prefix => "prefix",
+            Invalidate::Tag => "tag",
+        }
+    }
+}
 
 impl Workload {
     /// Nanoseconds of the next load.

@@ -122,7 +122,7 @@ pub(crate) struct Engine {
     pub(crate) garbage: Vec<Bytes>,
     ghosts: Ghosts,
     index: Index,
-    keys: Keys,
+    pub(crate) keys: Keys,
     large: Large,
     log: Log,
     /// Where the sweep goes on: a segment's number, a large item's.
@@ -132,11 +132,6 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// What keys are hashed with.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
     pub(crate) fn new(budget: Arc<Budget>, shard_bytes: usize, keys: Keys, when_full: WhenFull) -> Self {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());

@@ -163,7 +163,8 @@ fn learned(state: u64, answers: Answers, now: Now) -> u64 {
 
 /// The new state, unless it is the old one with a little more time: most sets must not write.
 fn renewed(old: u64, new: u64) -> u64 {
-    let is_same = old & MODE == new & MODE && (new >> UNTIL.start) - (old >> UNTIL.start).min(new >> UNTIL.start) < 60;
+    let is_same =
+        old & MODE == new & MODE && (new >> UNTIL.start) - (old >> UNTIL.start).min(new >> UNTIL.start) < 60;
     if is_same { old } else { new }
 }
 

@@ -146,9 +146,11 @@ impl<const PAIRS: usize> World<PAIRS> {
         self.record.age(touch);
         let was_closed = self.record.is_closed;
         self.record.is_closed &= case.flaw != Flaw::ClosedTakes;
-        let judged = self.record.judge(case.takes, || value << 20, |record, value, doubt| {
-            confirm(record, value, doubt, case.flaw)
-        });
+        let judged = self.record.judge(
+            case.takes,
+            || value << 20,
+            |record, value, doubt| confirm(record, value, doubt, case.flaw),
+        );
         self.record.is_closed = was_closed;
         let is_stored = matches!(judged.verdict, Verdict::Confirmed | Verdict::Fresh) && !was_closed;
         if is_stored && matches!(judged.answers, Answers::Nothing | Answers::Repeat) {
@@ -199,7 +201,7 @@ impl<const PAIRS: usize> World<PAIRS> {
             act(world.tells(name));
             worlds.push(world);
         };
-        let Budget { commits, forgets, misses, refreshes, ticks, writes } = self.budget;
+        let Budget { commits, misses, refreshes, writes, .. } = self.budget;
         let idle = self.workers.iter().position(|worker| *worker == Worker::Idle);
         if let (1.., Some(number)) = (misses, idle) {
             goes(format!("miss{number}"), &|world| {
@@ -236,6 +238,16 @@ impl<const PAIRS: usize> World<PAIRS> {
                 world.budget.refreshes -= 1;
             });
         }
+        self.time_and_forgetting(case, worlds);
+    }
+
+    fn time_and_forgetting(&self, case: &Case, worlds: &mut Vec<World<PAIRS>>) {
+        let mut goes = |name: String, act: &dyn Fn(&mut World<PAIRS>)| {
+            let mut world = self.clone();
+            act(world.tells(name));
+            worlds.push(world);
+        };
+        let Budget { forgets, ticks, .. } = self.budget;
         let may_take = self.w.min(case.w).min(case.w_later.unwrap_or(case.w));
         let is_in_time = |worker: &Worker| match worker {
             Worker::Idle => true,
@@ -395,7 +407,11 @@ fn the_newest_miss_must_not_be_taken_away() {
 
 #[test]
 fn counts_must_not_be_compared_with_what_is_left_of_the_doubt() {
-    unsound(Case { budget: Budget { misses: 4, ticks: 3, ..SHORT }, flaw: Flaw::LeftOfDoubt, ..Case::default() });
+    unsound(Case {
+        budget: Budget { misses: 4, ticks: 3, ..SHORT },
+        flaw: Flaw::LeftOfDoubt,
+        ..Case::default()
+    });
 }
 
 #[test]

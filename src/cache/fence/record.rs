@@ -141,7 +141,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.is_closed &= !was_idle && ahead(self.closed_until, now) > 0;
         self.is_sampling &= !was_idle;
         let lapsing = |time: u32| was_idle || ahead(now, time) > touch.load_time as i32;
-        let pairs = self.counts.iter().zip(self.times).take_while(|(count, time)| **count > 0 && lapsing(*time));
+        let pairs =
+            self.counts.iter().zip(self.times).take_while(|(count, time)| **count > 0 && lapsing(*time));
         let pairs = pairs.count();
         for pair in 0..pairs {
             self.lapse(self.counts[pair], second);
@@ -348,7 +349,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
     /// Joins the two neighbors that are closest in time, both older or both newer than the newest invalidation.
     fn join(&mut self, border: usize) -> usize {
         let gap = |pair: &usize| ahead(self.times[pair + 1], self.times[*pair]);
-        let pair = (0..PAIRS - 1).filter(|pair| pair + 1 != border).min_by_key(gap).expect("more than two pairs");
+        let pair =
+            (0..PAIRS - 1).filter(|pair| pair + 1 != border).min_by_key(gap).expect("more than two pairs");
         self.counts[pair + 1] += self.counts[pair];
         self.times[pair..].rotate_left(1);
         self.counts[pair..].rotate_left(1);

@@ -126,7 +126,9 @@ impl Table {
     pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) -> u64 {
         for set in &self.sets {
             for way in (0..WAYS).filter(|way| set.hashes[*way] != 0) {
-                forgotten(set.hashes[way], &set.records[way], set.ends[way], now).into_iter().for_each(&mut show);
+                forgotten(set.hashes[way], &set.records[way], set.ends[way], now)
+                    .into_iter()
+                    .for_each(&mut show);
             }
         }
         self.cells.iter().filter(|cell| cell.lapsed > 0).for_each(|cell| show(*cell));

@@ -5,8 +5,8 @@ use crate::cache::fence::{Answers, Forgotten, Judged, Touch, Verdict};
 use crate::cache::key::Key;
 use crate::cache::outcome::{Draft, Fence, Reason};
 use crate::cache::peer::Peer;
-use crate::cache::restart::Guard;
 use crate::cache::policy::{Implicit, load_time_ms};
+use crate::cache::restart::Guard;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
 
@@ -152,7 +152,7 @@ impl Shard {
         is_held_off: bool,
         at: &At,
     ) -> Option<Finding> {
-        let (covering, touch, keys) = (self.covering(key.hash), at.touch(), self.engine.keys());
+        let (covering, touch, keys) = (self.covering(key.hash), at.touch(), &self.engine.keys);
         let mut entry = self.fence.find(key.hash, as_of, touch)?;
         let record = &mut *entry.record;
         record.age(touch);
@@ -183,10 +183,11 @@ impl Shard {
     /// Shows every miss that a set may still answer, for a process that comes after this one.
     pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
         let is_old = |hash, marked| self.covering(hash) > marked || !at.broad.is_quiet_since(marked);
-        let closed_until = self.fence.each(at.now, |Forgotten { closed_until, hash, marked, lapsed, lapsed_old }| {
-            let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
-            show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old });
-        });
+        let closed_until =
+            self.fence.each(at.now, |Forgotten { closed_until, hash, marked, lapsed, lapsed_old }| {
+                let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
+                show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old });
+            });
         if at.now.millis < closed_until {
             show(Guard::AllMissed { until: closed_until });
         }

@@ -13,7 +13,13 @@ use crate::cache::voided::Cover;
 
 impl Shard {
     /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
-    pub(crate) fn lease_get(&mut self, key: &Key, since: Seq, peer: &mut Peer, at: &At) -> LeaseGet<Item<'_>> {
+    pub(crate) fn lease_get(
+        &mut self,
+        key: &Key,
+        since: Seq,
+        peer: &mut Peer,
+        at: &At,
+    ) -> LeaseGet<Item<'_>> {
         let state = self.state(key, at);
         if let State::Live(slot) = state {
             return LeaseGet::Hit(self.hit(key, slot, peer, at));
@@ -100,7 +106,8 @@ impl Shard {
         match (self.validity(key, seq, tags, at), fill) {
             (Ok(_), Fill::Release) => {
                 let lease = self.leases.read(key.hash);
-                let is_open = lease.is_some_and(|lease| lease.seq == seq && lease.is_outstanding(at.now.millis));
+                let is_open =
+                    lease.is_some_and(|lease| lease.seq == seq && lease.is_outstanding(at.now.millis));
                 self.end_lease_of(key, seq);
                 // Given back once more, it answers no other miss.
                 if is_open {

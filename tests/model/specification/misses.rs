@@ -143,7 +143,9 @@ impl Misses {
         match known {
             Some(place) => self.values[place] = counted,
             None if self.values.len() < 4 => self.values.push(counted),
-            None => *self.values.iter_mut().min_by_key(|(_, excess)| *excess).expect("there are four") = counted,
+            None => {
+                *self.values.iter_mut().min_by_key(|(_, excess)| *excess).expect("there are four") = counted
+            }
         }
         excess
     }

@@ -2,11 +2,6 @@
 //!
 //! No test counts on speed: where something must have happened, the server in the test sees it happen, and ends the run.
 
-#![cfg(all(feature = "bench", feature = "server"))]
-
-mod memcached;
-mod served;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use memcached::Memcached;
+use crate::support::memcached::Memcached;
+use crate::support::served::{eventually, scratch, start};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use served::{eventually, scratch, start};
 
 fn command(flags: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
