@@ -17,10 +17,11 @@ mod hot_key;
 #[path = "price_change/shop.rs"]
 mod shop;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Add;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
@@ -62,6 +63,15 @@ enum Manner {
     Leases,
     /// `get` and `set`.
     Plain,
+    /// The same, each request on whichever connection of a pool was unused for the longest, as by pymemcache's `PooledClient`.
+    Pooled,
+}
+
+/// The connections that a reader may take: its own, or those of a pool.
+#[derive(Clone)]
+struct Connections {
+    address: SocketAddr,
+    free: Arc<Mutex<VecDeque<Client>>>,
 }
 
 /// What all parties of one storm share.
@@ -75,7 +85,7 @@ struct Scene {
 }
 
 struct Reader {
-    cache: Client,
+    cache: Connections,
     database: Database,
     dice: Dice,
     scene: Arc<Scene>,
@@ -152,8 +162,10 @@ async fn storm(cache: SocketAddr, manner: Manner, arguments: &Arguments) -> Tall
     let scene = Arc::new(Scene { arguments: arguments.clone(), cache, clock, ends_ms, ledger, manner });
     let mut readers = Vec::new();
     let mut writers = Vec::new();
+    let pool = Connections::new(cache);
     for seed in 1..=arguments.readers {
-        readers.push(tokio::spawn(Reader::new(seed, &shop, &scene).await.browse()));
+        let cache = if manner == Manner::Pooled { pool.clone() } else { Connections::new(cache) };
+        readers.push(tokio::spawn(Reader::new(seed, &shop, &scene, cache).browse()));
     }
     for seed in 1..=arguments.writers {
         writers.push(tokio::spawn(Writer::new(seed, &shop, &scene).await.change_prices()));
@@ -178,9 +190,27 @@ impl Scene {
     }
 }
 
+impl Connections {
+    fn new(address: SocketAddr) -> Connections {
+        Connections { address, free: Arc::default() }
+    }
+
+    /// One that is free, or a new one.
+    async fn take(&self) -> Client {
+        let free = self.free.lock().expect("nobody panics").pop_front();
+        match free {
+            Some(client) => client,
+            None => Client::connect(self.address).await,
+        }
+    }
+
+    fn give_back(&self, client: Client) {
+        self.free.lock().expect("nobody panics").push_back(client);
+    }
+}
+
 impl Reader {
-    async fn new(seed: u64, shop: &Shop, scene: &Arc<Scene>) -> Reader {
-        let cache = Client::connect(scene.cache).await;
+    fn new(seed: u64, shop: &Shop, scene: &Arc<Scene>, cache: Connections) -> Reader {
         let (database, dice) = (shop.connect(), Dice::new(seed));
         Reader { cache, database, dice, scene: Arc::clone(scene), tally: Tally::default() }
     }
@@ -191,7 +221,7 @@ impl Reader {
             // Before the request: a price that is older than this was out of date when it was asked for.
             let required = self.scene.ledger.required(id);
             let seen = match self.scene.manner {
-                Manner::Django | Manner::Plain => self.read(id).await,
+                Manner::Django | Manner::Plain | Manner::Pooled => self.read(id).await,
                 Manner::Leases => self.read_leased(id).await,
             };
             self.judge(id, required, seen);
@@ -203,29 +233,37 @@ impl Reader {
     /// The loop that every user of memcached knows by heart.
     async fn read(&mut self, id: u32) -> Product {
         let key = key(id);
-        if let Some(text) = self.cache.get(&key).await {
+        let mut cache = self.cache.take().await;
+        let found = cache.get(&key).await;
+        self.cache.give_back(cache);
+        if let Some(text) = found {
             return Product::from_text(&text);
         }
         let product = self.query(id).await;
-        let is_stored = self.cache.set(&key, &product.to_text()).await;
+        let mut cache = self.cache.take().await;
+        let is_stored = cache.set(&key, &product.to_text()).await;
         if !is_stored && self.scene.manner == Manner::Django {
-            self.cache.delete(&key).await;
+            cache.delete(&key).await;
         }
+        self.cache.give_back(cache);
         product
     }
 
     /// The same with leases: two verbs, and nothing to think about.
     async fn read_leased(&mut self, id: u32) -> Product {
         let key = key(id);
-        match self.cache.lease(&key, PATIENCE).await {
+        let mut cache = self.cache.take().await;
+        let product = match cache.lease(&key, PATIENCE).await {
             Leased::Hit(text) => Product::from_text(&text),
             Leased::Granted(token) => {
                 let product = self.query(id).await;
-                self.cache.lease_set(&key, token, &product.to_text()).await;
+                cache.lease_set(&key, token, &product.to_text()).await;
                 product
             }
             Leased::Busy => self.query(id).await,
-        }
+        };
+        self.cache.give_back(cache);
+        product
     }
 
     /// Reads the database, and is in no hurry afterwards: a page is rendered, a thread waits for its turn.
@@ -289,7 +327,8 @@ async fn refusals(cache: &mut Client) -> u64 {
         let line = cache.line().await;
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["END"] => return sum,
-            ["STAT", name, value] if name.contains("_refused") => {
+            // Reasons are counted beside the sum.
+            ["STAT", name, value] if name.contains("_refused") && !name.starts_with("implicit_refused_") => {
                 sum += value.parse::<u64>().expect("a number");
             }
             _ => {}
@@ -298,9 +337,10 @@ async fn refusals(cache: &mut Client) -> u64 {
 }
 
 /// What is told of leasehold; memcached comes last, where it is installed.
-const ROWS: [(&str, &str, Manner, Promise); 4] = [
+const ROWS: [(&str, &str, Manner, Promise); 5] = [
     ("leases off, get and set", "--implicit-leases off", Manner::Plain, Promise::Nothing),
     ("implicit leases, get and set", "", Manner::Plain, Promise::Fresh),
+    ("the same through a pool (PooledClient)", "", Manner::Pooled, Promise::Fresh),
     (
         "implicit leases, failed sets are deleted",
         "--implicit-reply not-stored",

@@ -56,7 +56,7 @@ use self::policies::{Decided, Governed};
 use self::seq::SeqClock;
 use self::shadow::Shadow;
 use self::shard::{At, Left, Shard};
-use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
+use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex};
 use self::token::Mint;
 use self::waiting::Waiter;
 use crate::clock::Now;

@@ -74,9 +74,7 @@ pub fn execute(
     if session.is_locked() {
         return access::unlock(request, session, output);
     }
-    if !output.is_empty() {
-        session.peer.pipelines(now);
-    }
+    session.note_pipelining(output, now);
     let watched = session.metrics.watchers.topics();
     let flow = answer(request, &mut Command { cache, session, output, now, watched });
     if watched.has(Topic::Evictions) {

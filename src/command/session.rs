@@ -10,7 +10,7 @@ use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Origin, Peer, Seq};
 use crate::clock::Now;
 use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
-use crate::protocol::Request;
+use crate::protocol::{Output, Request};
 
 /// What a plain `set` hears that the fence refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -47,6 +47,8 @@ impl Default for Rules {
 /// One connection, as the commands see it.
 pub struct Session {
     pub(super) counters: Arc<Counters>,
+    /// Whether anything was refused since the last reply was sent.
+    is_refused: bool,
     /// Whether the request at hand is looked at closely.
     pub(super) is_sample: bool,
     /// Until a user has come in, if only users may.
@@ -94,6 +96,7 @@ impl Session {
     fn of(peer: Peer, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
         Session {
             counters,
+            is_refused: false,
             is_sample: false,
             locked: None,
             metrics,
@@ -109,6 +112,21 @@ impl Session {
     /// From now on those who watch are told this number of it.
     pub fn set_number(&mut self, number: u32) {
         self.number = number;
+    }
+
+    /// What it sent was no request; what follows that may be the rest of it.
+    pub fn refuse(&mut self) {
+        self.is_refused = true;
+    }
+
+    /// Whether this request came before the reply to the last one was sent.
+    #[inline]
+    pub(super) fn note_pipelining(&mut self, output: &Output, now: Now) {
+        if output.is_empty() {
+            self.is_refused = false;
+        } else if !self.is_refused {
+            self.peer.pipelines(now);
+        }
     }
 
     /// It comes from an address, perhaps with others.

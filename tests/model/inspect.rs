@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Expiry, Known, Leased, Mode, Name, Peer, Policy, TagList, VoidOf,
+    Cache, Config, Depth, Draft, Expiry, Implicit, Known, Leased, Mode, Name, Peer, Policy, TagList, VoidOf,
 };
 use leasehold::clock::Clock;
 
@@ -59,7 +59,6 @@ impl Fixture {
         let tags = TagList::new([tag.as_bytes()]).expect("a legal tag");
         let draft = Draft { expiry, tags: tags.tags(), ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        // No miss of another command is to count against it.
         self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), now);
     }
 
@@ -87,7 +86,9 @@ const KEYS: [&str; 3] = ["a:1", "a:2", "b"];
 fn what_is_known_is_what_a_reader_finds() {
     let mut seen = [0; 3];
     for stale in [0, 5] {
-        let policy = Policy { stale: Duration::from_secs(stale), ..Policy::default() };
+        // Every set is stored, whatever was missed.
+        let implicit = Implicit::Off;
+        let policy = Policy { implicit, stale: Duration::from_secs(stale), ..Policy::default() };
         let (mut fixture, mut random) = (Fixture::new(policy), Random(7 + stale));
         for _ in 0..20_000 {
             fixture.change_something(&mut random);

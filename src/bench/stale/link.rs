@@ -164,6 +164,8 @@ impl Link {
             if let Some((name, Ok(count))) =
                 text.split_once(' ').map(|(name, value)| (name, value.parse::<u64>()))
                 && name.contains("_refused")
+                // Reasons are counted beside the sum.
+                && !name.starts_with("implicit_refused_")
             {
                 sum = Some(sum.unwrap_or(0) + count);
             }

@@ -216,6 +216,8 @@ const LEASE: &str = "lease://";
 mod tests {
     use clap::Parser;
 
+    use clap::ValueEnum;
+
     use super::*;
     use crate::bench::options::{Mode, Options};
 

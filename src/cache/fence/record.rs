@@ -247,8 +247,13 @@ impl<const PAIRS: usize> Record<PAIRS> {
         Judged { answers, value, verdict }
     }
 
-    /// A set was stored that answered no miss, as of this sequence number: it is a write, and its own value stands.
+    /// A set was stored that invalidates the key as of this sequence number. If it answered no miss, it is a write for certain,
+    /// and its own value stands. Otherwise only its connection says so, which must not cost other sets anything.
     pub(crate) fn wrote(&mut self, as_of: Seq, judged: Judged) {
+        if matches!(judged.answers, Answers::Miss | Answers::Late) {
+            self.marked = self.marked.max(as_of);
+            return;
+        }
         self.invalidate(as_of);
         self.values[0] = judged.value.map_or(0, |value| counted(value, 1));
     }

@@ -198,6 +198,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             self.service.binary.call_once(warn_of_binary);
         }
         self.output.raw(refusal.reply());
+        self.session.refuse();
         refusal.is_fatal().then_some(Closed::Refused)
     }
 

@@ -121,8 +121,12 @@ impl Misses {
         Judged { answers, has_misses, is_stored }
     }
 
-    /// A set was stored that answers no miss.
-    pub fn wrote(&mut self, text: &str, seq: u64) {
+    /// A set was stored that invalidates the key. If it answered a miss, only its connection takes it for a write.
+    pub fn wrote(&mut self, text: &str, answers: Answers, seq: u64) {
+        if matches!(answers, Answers::Miss | Answers::Late) {
+            self.marked = seq;
+            return;
+        }
         let is_counted = self.values.iter().any(|(value, _)| value == text);
         self.invalidate(seq);
         if is_counted {

@@ -319,7 +319,7 @@ impl Model {
             || (counts_notes && note == Some(true))
             || judged.is_some_and(|judged| !judged.is_stored);
         if is_write && !is_refused && judged.is_some() {
-            misses.wrote(text, seq);
+            misses.wrote(text, answers, seq);
         }
         let is_observed = is_refused && implicit == Implicit::Observe;
         Ruling { is_observed, is_refused: is_refused && !is_observed, is_write }
