@@ -26,7 +26,8 @@ is_over, operations = Event(), Semaphore(0)
 
 def server(*words):
     """Starts one, and waits until it serves: the process, and the address that it has told."""
-    flags = ["-p", "-1", "-m", "16", "-e", items]
+    # The clients use the cache as a store: a value that is absent is set whatever was invalidated.
+    flags = ["-p", "-1", "-m", "16", "-e", items, "--implicit-leases", "off"]
     process = subprocess.Popen([program, *words, *flags], stderr=subprocess.PIPE, text=True)
     address = None
     for line in process.stderr:
