@@ -49,7 +49,7 @@ fn the_manual_tells_every_flag_and_every_subcommand() {
     assert!(SUBCOMMANDS.iter().all(|subcommand| own.contains(subcommand)), "{own}");
     let handover = printed("handover --help");
     assert!(
-        handover.contains("Take the sockets") && handover.contains("Usage: leasehold handover"),
+        handover.contains("Take over the sockets") && handover.contains("Usage: leasehold handover"),
         "{handover}"
     );
     let unknown = run("man nonsense");

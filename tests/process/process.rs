@@ -276,7 +276,7 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     let flags = format!("-p -1 -A -e {}", file.display());
     let mut process = Process::start(&flags);
     let address = process.address();
-    process.logged("is not there yet");
+    process.logged("does not exist yet");
     let mut client = Client::connect(address);
     client.check("set k 7 0 5\r\nvalue", &["STORED"]);
     client.send(b"lease-get other\r\n");
@@ -323,7 +323,7 @@ fn who_comes_next_waits_until_the_items_are_written() {
     let mut process = Process::start(&format!("-p -1 -e {}", file.display()));
     process.logged("waiting for the process that uses");
     drop(held);
-    process.logged("is not there yet");
+    process.logged("does not exist yet");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
     std::fs::remove_file(beside(&file)).unwrap();
@@ -391,7 +391,7 @@ fn policies_are_read_from_a_file_and_again_at_a_hangup() {
     client.check("mg k t", &["HD t50"]);
     std::fs::write(&file, "[default]\nttl = soon\n").unwrap();
     process.signal(Signal::SIGHUP);
-    process.logged("keeping the old policies");
+    process.logged("keeping the previous policies");
     client.check("ms k 1\r\nv", &["HD"]);
     client.check("mg k t", &["HD t50"]);
     std::fs::write(&file, "[prefix.k]\nttl = 500\n").unwrap();

@@ -33,7 +33,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     let address = listener.local_addr().unwrap();
     let mut server = activated(&flags, listener.try_clone().unwrap().into(), &[]);
     let told = server.logged("listening on");
-    assert!(told.contains(&format!("{address} (passed to it")), "{told}");
+    assert!(told.contains(&format!("{address} (inherited socket")), "{told}");
     Client::connect(address).check("set k 0 0 1\r\nv", &["STORED"]);
     server.signal(Signal::SIGUSR1);
     assert_eq!(server.exit_code(), 0);

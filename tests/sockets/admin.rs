@@ -211,7 +211,7 @@ fn a_hangup_reads_the_token_again_and_wrong_ones_are_slowed() {
     ask_with(TOKEN).has(200);
     fs::write(&token.0, "short").unwrap();
     process.signal(Signal::SIGHUP);
-    assert!(!process.logged("keeping the old token").contains("short"));
+    assert!(!process.logged("keeping the previous token").contains("short"));
     ask_with(TOKEN).has(200);
     fs::write(&token.0, "another-token-of-theirs").unwrap();
     process.signal(Signal::SIGHUP);

@@ -12,7 +12,7 @@ fn a_public_address_without_protection_is_warned_of_or_refused() {
     let public = format!("-l 0.0.0.0:{}", occupied.local_addr().unwrap().port());
     for (flags, code, says) in [("", 71, "WARN"), ("--require-secure", 64, "ERROR --require-secure")] {
         let mut process = Process::start(&format!("{public} {flags}"));
-        let line = process.logged("whoever reaches 0.0.0.0:");
+        let line = process.logged("clients that reach 0.0.0.0:");
         assert!(line.contains(says) && line.contains("-Z") && line.contains("-Y"), "{line}");
         assert_eq!(process.exit_code(), code, "{flags}");
     }
@@ -20,7 +20,7 @@ fn a_public_address_without_protection_is_warned_of_or_refused() {
     std::fs::write(&users, "ann:secret\n").unwrap();
     let mut process = Process::start(&format!("{public} --require-secure -Y {}", users.display()));
     let log = process.rest_of_log();
-    assert!(!log.contains("whoever reaches") && log.contains("cannot listen"), "{log}");
+    assert!(!log.contains("clients that reach") && log.contains("cannot listen"), "{log}");
     assert_eq!(process.exit_code(), 71);
     std::fs::remove_file(users).unwrap();
 

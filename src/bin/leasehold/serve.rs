@@ -174,11 +174,13 @@ fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failu
     match (exposed.is_empty(), options.safety.require_secure) {
         (true, _) => Ok(()),
         (false, false) => {
-            tracing::warn!("whoever reaches {all} can read, change and delete everything: {REMEDIES}");
+            tracing::warn!("clients that reach {all} can read, change and delete everything: {REMEDIES}");
             Ok(())
         }
         (false, true) => {
-            let why = format!("--require-secure: whoever reaches {all} could do everything: {REMEDIES}");
+            let why = format!(
+                "--require-secure: clients that reach {all} could read, change and delete everything: {REMEDIES}"
+            );
             Err(Failure { code: EX_USAGE, error: io::Error::other(why) })
         }
     }
