@@ -158,6 +158,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     fs::remove_file(path).expect("it was written");
     let mut client = watched.client();
     client.check("lease-get page:\"1", &[]);
+    client.check("set page:\"1 0 0 1\r\nv", &[]);
     client.check("mn", &[]);
     while client.line() != "MN\r\n" {}
     Metrics::read(&watched.get("/metrics").has(200).body)

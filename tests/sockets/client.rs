@@ -21,7 +21,8 @@ const FOREVER: Duration = Duration::ZERO;
 
 #[tokio::test]
 async fn every_verb_does_what_memcached_says() {
-    let (server, client) = serve("");
+    // Tasks share its connection, so that a load from before a change may still be running: here none is.
+    let (server, client) = serve("--implicit-leases off");
     assert_eq!(client.get("k").await, Ok(None));
     assert_eq!(client.replace("k", "v", FOREVER).await, Ok(false));
     assert_eq!(client.append("k", "v").await, Ok(false));
@@ -404,4 +405,24 @@ async fn eventually(is_so: impl AsyncFn() -> bool) {
         }
     };
     timeout(PATIENCE, asking).await.expect("it is so at last");
+}
+
+/// Every one of twenty stale values was stored: `get`, `delete` and `set` of different tasks went over one connection, and
+/// the server took the delete for the reader's own.
+#[tokio::test]
+async fn a_plain_set_of_what_was_read_before_a_delete_is_not_stored() {
+    let (server, client) = serve("");
+    for n in 0..20 {
+        let key = format!("k{n}");
+        assert_eq!(client.get(&key).await, Ok(None));
+        match n % 4 {
+            0 => assert_eq!(client.delete(&key).await, Ok(false)),
+            1 => assert_eq!(client.delete_surely(&key, PATIENCE).await, Ok(())),
+            2 => assert_eq!(client.invalidate_keys([&key], PATIENCE).await, Ok(())),
+            _ => assert_eq!(client.invalidate_all(PATIENCE).await, Ok(())),
+        }
+        assert_eq!(client.set(&key, "old", FOREVER).await, Ok(true), "it is not told");
+        assert_eq!(client.get(&key).await, Ok(None), "{n}");
+    }
+    server.stop();
 }
