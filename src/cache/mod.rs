@@ -379,15 +379,14 @@ impl Cache {
     #[inline(always)]
     fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies.with(|policies| {
-            let (governed, prefix) = policies.governed(key.bytes);
-            self.locked_under(key.hash, &self.at(governed, prefix, policies, now), act)
+            self.locked_under(key.hash, &self.at(policies.governed(key.bytes), policies, now), act)
         })
     }
 
     /// Does one thing under the lock of the shard that a hash belongs to.
     fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies.with(|policies| {
-            self.locked_under(hash, &self.at(policies.general_governed(), None, policies, now), act)
+            self.locked_under(hash, &self.at(policies.general_governed(), policies, now), act)
         })
     }
 
@@ -435,27 +434,19 @@ impl Cache {
         (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
     }
 
-    fn at<'a>(
-        &'a self,
-        governed: &'a Governed,
-        prefix: Option<&'a [u8]>,
-        policies: &'a Policies,
-        now: Now,
-    ) -> At<'a> {
-        let Governed { learned, policy } = governed;
+    fn at<'a>(&'a self, governed: &'a Governed, policies: &'a Policies, now: Now) -> At<'a> {
+        let policy = &governed.policy;
         At {
             ages: &self.ages,
             broad: &self.broad,
             classes: &self.classes,
             clock: &self.clock,
-            learned,
+            governed,
             lease_window: policy.lease_window,
             mint: &self.mint,
             now,
-            overall: &policies.general_governed().learned,
             policies,
             policy,
-            prefix,
             sessions: &self.sessions,
             value_bytes_max: self.config.value_bytes_max,
         }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::Cache;
 use super::fence::LoadTimes;
 use super::fence::classes::ClassCounts;
-use super::policy::{Implicit, Policy, load_time_ms};
+use super::policy::{Implicit, Policy};
 use crate::clock::Now;
 
 /// The policies of a cache.
@@ -25,8 +26,13 @@ pub struct Policies {
 /// A policy, and what was learned of the keys under it.
 #[derive(Clone, Debug)]
 pub(crate) struct Governed {
+    /// `lease_max_age` and `load_time_max`, in milliseconds.
+    lease_max_age_ms: u32,
+    load_time_max_ms: u32,
     pub(crate) learned: Arc<LoadTimes>,
     pub(crate) policy: Policy,
+    /// Of its keys; none if it is the general one.
+    pub(crate) prefix: Option<Box<[u8]>>,
 }
 
 /// How long loads of some keys take.
@@ -53,8 +59,9 @@ impl Policies {
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let all = prefixes.iter().map(|(_, policy)| policy).chain([&default]);
         let longest_kept = all.map(Policy::kept_seconds).max().unwrap_or_default();
-        let prefixes = prefixes.into_iter().map(|(prefix, policy)| (prefix, Governed::new(policy)));
-        Policies { prefixes: prefixes.collect(), default: Governed::new(default), longest_kept }
+        let prefixes = prefixes.into_iter();
+        let prefixes = prefixes.map(|(prefix, policy)| (prefix.clone(), Governed::new(policy, Some(prefix))));
+        Policies { prefixes: prefixes.collect(), default: Governed::new(default, None), longest_kept }
     }
 
     /// Goes on with what others have learned.
@@ -68,10 +75,10 @@ impl Policies {
         self
     }
 
-    /// The policy of a key with what was learned there, and its prefix if it is not the general one.
+    /// The policy of a key with what was learned there.
     #[inline]
-    pub(crate) fn governed(&self, key: &[u8]) -> (&Governed, Option<&[u8]>) {
-        self.find(key).map_or((&self.default, None), |(prefix, governed)| (governed, Some(&**prefix)))
+    pub(crate) fn governed(&self, key: &[u8]) -> &Governed {
+        self.find(key).map_or(&self.default, |(_, governed)| governed)
     }
 
     pub(crate) fn general_governed(&self) -> &Governed {
@@ -80,15 +87,14 @@ impl Policies {
 
     /// How long loads take of keys that begin so.
     pub(crate) fn load_time_of(&self, key: &[u8]) -> LoadTime {
-        self.load_time(self.governed(key).1)
+        self.load_time(self.governed(key).prefix.as_deref())
     }
 
     /// How long loads take under a policy: the general one, or that of this prefix.
     pub fn load_time(&self, prefix: Option<&[u8]>) -> LoadTime {
         let named = prefix.and_then(|prefix| self.prefixes.iter().find(|(other, _)| **other == *prefix));
-        let Governed { learned, policy } = named.map_or(&self.default, |(_, governed)| governed);
-        let max_ms = load_time_ms(policy, &[learned, &self.default.learned]);
-        LoadTime { max_ms, samples: learned.count() }
+        let governed = named.map_or(&self.default, |(_, governed)| governed);
+        LoadTime { max_ms: governed.load_time_ms(self), samples: governed.learned.count() }
     }
 
     pub(crate) fn longest_kept(&self) -> u32 {
@@ -98,7 +104,7 @@ impl Policies {
     /// The policy of a key.
     #[inline]
     pub fn of(&self, key: &[u8]) -> &Policy {
-        &self.governed(key).0.policy
+        &self.governed(key).policy
     }
 
     /// The prefix of the policy that a key is under, if it is not the general one.
@@ -123,8 +129,25 @@ impl Policies {
 }
 
 impl Governed {
-    fn new(policy: Policy) -> Self {
-        Governed { learned: Arc::default(), policy }
+    fn new(policy: Policy, prefix: Option<Box<[u8]>>) -> Self {
+        let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+        Governed {
+            lease_max_age_ms: ms(policy.lease_max_age),
+            load_time_max_ms: ms(policy.load_time_max),
+            learned: Arc::default(),
+            policy,
+            prefix,
+        }
+    }
+
+    /// How long a load takes at most, in milliseconds: what the operator says, else what was learned here or of all keys.
+    #[inline]
+    pub(crate) fn load_time_ms(&self, policies: &Policies) -> u32 {
+        if self.load_time_max_ms > 0 {
+            return self.load_time_max_ms.min(self.lease_max_age_ms);
+        }
+        let known = self.learned.known_ms().or_else(|| policies.default.learned.known_ms());
+        known.unwrap_or(LOAD_TIME_MS_DEFAULT).max(LOAD_TIME_MS_MIN).min(self.lease_max_age_ms)
     }
 }
 
@@ -187,6 +210,10 @@ impl Cache {
     }
 }
 
+/// Until enough loads were timed.
+const LOAD_TIME_MS_DEFAULT: u32 = 1_000;
+const LOAD_TIME_MS_MIN: u32 = 20;
+
 impl Default for Policies {
     fn default() -> Self {
         Policy::default().into()
@@ -201,8 +228,6 @@ impl From<Policy> for Policies {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

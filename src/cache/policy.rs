@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::broad::Broad;
 use super::budget::Layout;
 use super::expiry::whole_seconds;
-use super::fence::{LoadTimes, Table};
+use super::fence::Table;
 use super::policies::Policies;
 use super::shadow::Shadow;
 use super::shard::fixed_table_bytes;
@@ -154,22 +154,8 @@ impl Default for Config {
     }
 }
 
-/// How long a load takes at most, in milliseconds: what the operator says, else the first of these that knows.
-pub(crate) fn load_time_ms(policy: &Policy, learned: &[&LoadTimes]) -> u32 {
-    let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
-    let most = ms(policy.lease_max_age);
-    if !policy.load_time_max.is_zero() {
-        return ms(policy.load_time_max).min(most);
-    }
-    let known = learned.iter().find_map(|times| times.known_ms());
-    known.unwrap_or(LOAD_TIME_MS_DEFAULT).max(LOAD_TIME_MS_MIN).min(most)
-}
-
 /// For how long a soft void keeps copies where the policy keeps none of its own.
 const SOFT_SECONDS: u32 = 10;
-/// Until enough loads were watched.
-const LOAD_TIME_MS_DEFAULT: u32 = 1_000;
-const LOAD_TIME_MS_MIN: u32 = 20;
 /// 6,553 names at `-m 64`, which take 0.4 MiB.
 #[cfg(not(shuttle))]
 const MEMORY_BYTES_PER_NAME: usize = 10 << 10;

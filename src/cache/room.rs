@@ -64,7 +64,7 @@ impl Cache {
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
             let (gave, left) = self.policies.with(|policies| {
                 let mut shard = self.shards[shard].lock();
-                let gave = shard.reclaim(share, &self.at(policies.general_governed(), None, policies, now));
+                let gave = shard.reclaim(share, &self.at(policies.general_governed(), policies, now));
                 (gave, shard.take_left())
             });
             left.into_iter().for_each(|left| self.deal_with(left));

@@ -381,7 +381,8 @@ fn a_real_memcached_answers_alike() {
         return println!("skipped: no memcached is installed");
     };
     // The client sends a request behind each other one, as only shared connections do.
-    let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1", "--implicit-leases", "off"]).expect("legal flags");
+    let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1", "--implicit-leases", "off"])
+        .expect("legal flags");
     let server = Server::start(options).expect("the server starts");
     let knows_all = memcached.is_1_6_45();
     for seed in 0..SEEDS {

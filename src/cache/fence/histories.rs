@@ -293,6 +293,8 @@ fn confirm<const PAIRS: usize>(
             record.taken = [0; 2];
             if let Some(newest) = record.used().checked_sub(1) {
                 record.counts[newest] -= 1;
+                record.misses -= 1;
+                record.used -= u8::from(record.counts[newest] == 0);
                 record.old = record.old.min(record.misses());
             }
         }

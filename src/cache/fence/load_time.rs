@@ -20,7 +20,8 @@ struct Samples {
     /// Samples that ended, and that were cut off, by their length.
     ended: [u32; BUCKETS],
     cut: [u32; BUCKETS],
-    /// Samples that ended since the last estimate.
+    /// All that ended, and those of them since the last estimate.
+    all: u32,
     new: u32,
 }
 
@@ -50,7 +51,7 @@ impl LoadTimes {
 
 impl Default for Samples {
     fn default() -> Self {
-        Samples { ended: [0; BUCKETS], cut: [0; BUCKETS], new: 0 }
+        Samples { ended: [0; BUCKETS], cut: [0; BUCKETS], all: 0, new: 0 }
     }
 }
 
@@ -63,9 +64,11 @@ impl Samples {
             return;
         }
         self.ended[bucket] += 1;
+        self.all += 1;
         self.new += 1;
-        if self.ended.iter().sum::<u32>() > SAMPLES_MAX {
+        if self.all > SAMPLES_MAX {
             self.ended.iter_mut().chain(&mut self.cut).for_each(|count| *count /= 2);
+            self.all = self.ended.iter().sum();
         }
     }
 
@@ -105,8 +108,11 @@ struct Step {
 
 /// Six to the octave, from a tenth of a millisecond.
 fn bucket(ms: u32) -> usize {
-    let octaves = (f64::from(ms) / SHORTEST_MS).max(1.0).log2();
-    ((octaves * OCTAVE as f64) as usize).min(BUCKETS - 1)
+    let tenths = (u64::from(ms) * 10).max(1);
+    let octave = tenths.ilog2();
+    let part = (tenths << SIXTH_BITS) >> octave;
+    let sixths = SIXTHS.iter().filter(|end| part >= **end).count();
+    (octave as usize * OCTAVE + sixths).min(BUCKETS - 1)
 }
 
 /// The end of a bucket, in milliseconds.
@@ -117,6 +123,9 @@ fn upper_ms(bucket: usize) -> u32 {
 const BUCKETS: usize = 96;
 const OCTAVE: usize = 6;
 const SHORTEST_MS: f64 = 0.1;
+/// 2^(1/6) to 2^(5/6), in units of 2^-16.
+const SIXTHS: [u64; 5] = [73_562, 82_570, 92_682, 104_032, 116_772];
+const SIXTH_BITS: u32 = 16;
 const ESTIMATE_EVERY: u32 = 64;
 /// When so many ended, all counts are halved.
 const SAMPLES_MAX: u32 = 20_000;

@@ -14,7 +14,7 @@ use crate::clock::Now;
 #[path = "histories.rs"]
 mod histories;
 
-/// What is remembered of one key: 128 bytes.
+/// What is remembered of one key: 136 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<const PAIRS: usize = 8> {
     /// The newest invalidation that is accounted for. Older ones do not concern the misses here.
@@ -23,8 +23,11 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     since: Seq,
     /// When the key was missed, oldest first; misses that had to be joined count from the newest of them.
     times: [u32; PAIRS],
-    /// How many misses each time stands for; 0 from the first unused place on.
+    /// How many misses each time stands for.
     counts: [u16; PAIRS],
+    /// All of them, and how many places they take.
+    misses: u16,
+    used: u8,
     /// Values that came since the newest invalidation: 48 bits of their hash, then how many more sets brought it than old
     /// loads can have brought, as 16 bits with a sign. 0 where there is none.
     values: [u64; VALUES],
@@ -117,6 +120,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
             since: marked,
             times: [0; PAIRS],
             counts: [0; PAIRS],
+            misses: 0,
+            used: 0,
             values: [0; VALUES],
             taken: [0; 2],
             old: 0,
@@ -141,21 +146,23 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.is_closed &= !was_idle && ahead(self.closed_until, now) > 0;
         self.is_sampling &= !was_idle;
         let lapsing = |time: u32| was_idle || ahead(now, time) > touch.load_time as i32;
-        let pairs =
-            self.counts.iter().zip(self.times).take_while(|(count, time)| **count > 0 && lapsing(*time));
-        let pairs = pairs.count();
-        for pair in 0..pairs {
-            self.lapse(self.counts[pair], second);
-        }
+        let pairs = self.times[..self.used()].iter().take_while(|time| lapsing(**time)).count();
         if pairs > 0 {
-            self.times.rotate_left(pairs);
-            self.counts.rotate_left(pairs);
-            self.counts[PAIRS - pairs..].fill(0);
+            self.drop_oldest(pairs, second);
         }
         if self.lapsed > 1 && second.saturating_sub(self.lapsed_second) > touch.max_age {
             self.lapsed_old = self.lapsed_old.min(1);
             self.lapsed = 1;
         }
+    }
+
+    fn drop_oldest(&mut self, pairs: usize, second: u32) {
+        for pair in 0..pairs {
+            self.lapse(self.counts[pair], second);
+        }
+        self.times.copy_within(pairs.., 0);
+        self.counts.copy_within(pairs.., 0);
+        self.used -= pairs as u8;
     }
 
     /// So many of the oldest misses, which are alike, are older than the load time.
@@ -168,6 +175,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
                 self.lapsed_old = self.lapsed_old.saturating_add(unanswered);
             }
         }
+        self.misses -= count;
         self.old = self.old.saturating_sub(count);
         for taken in self.taken.iter_mut().chain(&mut self.old_taken) {
             *taken = taken.saturating_sub(count);
@@ -337,22 +345,22 @@ impl<const PAIRS: usize> Record<PAIRS> {
     /// Adds a miss, and returns its time: not before the one before it, as threads read the clock before they get here.
     fn push(&mut self, now: u32) -> u32 {
         let used = self.used();
-        let now = match used.checked_sub(1) {
-            Some(newest) if ahead(now, self.times[newest]) <= 0 => self.times[newest],
-            Some(_) | None => now,
-        };
-        let border = self.border();
-        if used > border.max(0) && self.times[used - 1] == now {
+        let newest = used.checked_sub(1).map(|newest| self.times[newest]);
+        let now = newest.filter(|newest| ahead(now, *newest) <= 0).unwrap_or(now);
+        self.misses += 1;
+        if newest == Some(now) && self.old < self.misses - 1 {
             self.counts[used - 1] += 1;
             return now;
         }
-        let place = if used == PAIRS { self.join(border) } else { used };
+        let place = if used == PAIRS { self.join() } else { used };
         (self.times[place], self.counts[place]) = (now, 1);
+        self.used = place as u8 + 1;
         now
     }
 
     /// Joins the two neighbors that are closest in time, both older or both newer than the newest invalidation.
-    fn join(&mut self, border: usize) -> usize {
+    fn join(&mut self) -> usize {
+        let border = self.border();
         let gap = |pair: &usize| ahead(self.times[pair + 1], self.times[*pair]);
         let pair =
             (0..PAIRS - 1).filter(|pair| pair + 1 != border).min_by_key(gap).expect("more than two pairs");
@@ -370,7 +378,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             older = older.saturating_sub(**count);
             is_older
         };
-        self.counts.iter().take_while(is_older).count()
+        self.counts[..self.used()].iter().take_while(is_older).count()
     }
 
     fn find(&self, value: u64) -> Option<usize> {
@@ -378,12 +386,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
     }
 
     fn used(&self) -> usize {
-        self.counts.iter().position(|count| *count == 0).unwrap_or(PAIRS)
+        self.used.into()
     }
 
     /// Misses that are younger than the load time.
     pub(crate) fn misses(&self) -> u16 {
-        self.counts.iter().sum()
+        self.misses
     }
 
     /// Those of them, and of the lapsed ones, that no set has answered.
@@ -398,7 +406,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
 
     /// Whether nothing is remembered of any miss.
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts[0] == 0 && self.lapsed == 0 && !self.is_closed
+        self.misses == 0 && self.lapsed == 0 && !self.is_closed
     }
 
     /// Whether all misses are answered, if sets answer them in this way.

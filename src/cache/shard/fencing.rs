@@ -1,11 +1,11 @@
 //! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
 
 use super::{At, Shard};
-use crate::cache::fence::{Answers, Forgotten, Judged, Touch, Verdict};
+use crate::cache::fence::{Answers, Forgotten, Judged, LoadTimes, Touch, Verdict};
 use crate::cache::key::Key;
 use crate::cache::outcome::{Draft, Fence, Reason};
 use crate::cache::peer::Peer;
-use crate::cache::policy::{Implicit, load_time_ms};
+use crate::cache::policy::Implicit;
 use crate::cache::restart::Guard;
 use crate::cache::seq::Seq;
 use crate::cache::tags::Tags;
@@ -71,7 +71,7 @@ impl Shard {
             at.add_sample(ms, false);
         }
         if let Some(ms) = pushed {
-            at.overall.add(ms, false);
+            at.overall().add(ms, false);
         }
         if let Some(seconds) = open_seconds
             && (was_answered || u64::from(seconds) * 1000 <= u64::from(touch.load_time))
@@ -107,7 +107,7 @@ impl Shard {
         let is_void_note = note.is_some_and(|note| {
             note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, draft.tags, note.seq())
         });
-        let class = at.classes.of(key.bytes, at.prefix);
+        let class = at.classes.of(key.bytes, at.prefix());
         let finding = self.find(key, as_of, draft, class, is_held_off, at);
         let since = finding.map_or(as_of, |finding| finding.since);
         let is_sole = at.is_sole_since(since, peer);
@@ -133,7 +133,7 @@ impl Shard {
             Some(Verdict::Confirmed | Verdict::Fresh) | None => None,
         };
         if let Some(finding) = finding {
-            at.classes.count(class, refused.is_some(), key.bytes, at.prefix);
+            at.classes.count(class, refused.is_some(), key.bytes, at.prefix());
             if is_write && refused.is_none() {
                 self.wrote(key, as_of, finding.judged, at);
             }
@@ -214,7 +214,7 @@ impl At<'_> {
 
     /// How long a load of the key takes at most, in milliseconds: what the operator says, or what was learned.
     pub(crate) fn load_time_ms(&self) -> u32 {
-        load_time_ms(self.policy, &[self.learned, self.overall])
+        self.governed.load_time_ms(self.policies)
     }
 
     fn is_invalidated(&self, key: &[u8], covering: Seq, marked: Seq) -> bool {
@@ -227,9 +227,18 @@ impl At<'_> {
     }
 
     fn add_sample(&self, ms: u32, is_ended: bool) {
-        self.learned.add(ms, is_ended);
-        if !std::ptr::eq(self.learned, self.overall) {
-            self.overall.add(ms, is_ended);
+        self.governed.learned.add(ms, is_ended);
+        if self.governed.prefix.is_some() {
+            self.overall().add(ms, is_ended);
         }
+    }
+
+    /// How long loads take, of whatever key.
+    fn overall(&self) -> &LoadTimes {
+        &self.policies.general_governed().learned
+    }
+
+    fn prefix(&self) -> Option<&[u8]> {
+        self.governed.prefix.as_deref()
     }
 }

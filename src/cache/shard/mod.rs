@@ -26,13 +26,13 @@ use crate::cache::engine::{Engine, Item, Meta, NoRoom, Slot};
 use crate::cache::evicted::Evicted;
 use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
 use crate::cache::fence::notes::Age;
-use crate::cache::fence::{Classes, LoadTimes, Sessions, Table};
+use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::holdoffs::Holdoffs;
 use crate::cache::key::Key;
 use crate::cache::leases::Leases;
 use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
-use crate::cache::policies::Policies;
+use crate::cache::policies::{Governed, Policies};
 use crate::cache::policy::Policy;
 use crate::cache::prefetch::Access;
 use crate::cache::restart::Guard;
@@ -49,19 +49,15 @@ pub(crate) struct At<'a> {
     pub(crate) broad: &'a Broad,
     pub(crate) classes: &'a Classes,
     pub(crate) clock: &'a SeqClock,
-    /// How long loads under the key's policy take.
-    pub(crate) learned: &'a LoadTimes,
+    /// The policy of the key, if there is one, with what was learned there.
+    pub(crate) governed: &'a Governed,
     /// For how long a lease that is granted now makes others wait.
     pub(crate) lease_window: Duration,
     pub(crate) mint: &'a Mint,
     pub(crate) now: Now,
-    /// How long loads take, of whatever key.
-    pub(crate) overall: &'a LoadTimes,
     pub(crate) policies: &'a Policies,
     /// That of the key, if there is one.
     pub(crate) policy: &'a Policy,
-    /// The prefix of that policy, if it has one.
-    pub(crate) prefix: Option<&'a [u8]>,
     pub(crate) sessions: &'a Sessions,
     pub(crate) value_bytes_max: usize,
 }
