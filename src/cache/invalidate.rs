@@ -52,6 +52,8 @@ impl Cache {
         if due.is_some() {
             return;
         }
+        let newest = floors.iter().map(|(_, own)| *own).max().unwrap_or_default();
+        peer.invalidated(newest, &self.sessions);
         peer.notes.own_flush(|hash| {
             let (before, own) = floors[self.shard_of(hash)];
             (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)

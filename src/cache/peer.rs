@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Cache;
+use super::fence::Sessions;
 use super::fence::notes::Notes;
 use super::fence::origin::Origin;
 use super::seq::Seq;
@@ -16,6 +17,8 @@ pub struct Peer {
     pub(crate) id: u64,
     /// The last void of a key that it has made.
     pub(crate) newest_void: Seq,
+    /// The same, or its last flush.
+    pub(crate) newest_invalidation: Seq,
     pub(crate) notes: Notes,
     /// Whether it has sent a request before it had the reply to the last one.
     pub(crate) has_pipelined: bool,
@@ -32,6 +35,7 @@ impl Peer {
         Peer {
             id,
             newest_void: Seq::ZERO,
+            newest_invalidation: Seq::ZERO,
             notes: Notes::new(),
             has_pipelined: false,
             is_open,
@@ -43,6 +47,14 @@ impl Peer {
     /// It comes from the same address as others: if one of them turns out to be shared, all are taken for shared.
     pub fn comes_from(&mut self, origin: Arc<Origin>) {
         self.origin = origin;
+    }
+
+    /// It has invalidated something.
+    pub(crate) fn invalidated(&mut self, seq: Seq, sessions: &Sessions) {
+        self.newest_invalidation = self.newest_invalidation.max(seq);
+        if !self.is_open {
+            sessions.foreign_at(seq);
+        }
     }
 
     /// It sends requests before it has the replies to those before them, as only a shared connection does.
@@ -84,7 +96,7 @@ impl Peer {
 impl Cache {
     /// A new party; see [`Peer`].
     pub fn peer(&self) -> Peer {
-        self.sessions.enter(&self.clock);
+        self.sessions.enter();
         Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
     }
 
@@ -99,7 +111,7 @@ impl Cache {
             self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
         }
         if std::mem::take(&mut peer.is_open) {
-            self.sessions.leave(&self.clock);
+            self.sessions.leave(peer.newest_invalidation);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Cache {
 
     /// From now on this keeps keys from being filled. A hash is one of a cache that hashes as this one does.
     pub fn guard(&self, guard: Guard, now: Now) {
-        self.sessions.had_others(&self.clock);
+        self.sessions.foreign_until_now(&self.clock);
         let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
         match guard {
             Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => self.hashes().for_each(set),

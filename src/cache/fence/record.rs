@@ -19,7 +19,7 @@ mod histories;
 pub(crate) struct Record<const PAIRS: usize = 8> {
     /// The newest invalidation that is accounted for. Older ones do not concern the misses here.
     marked: Seq,
-    /// The last sequence number before the first miss since the record was empty.
+    /// The last sequence number before the first miss since all were answered.
     since: Seq,
     /// When the key was missed, oldest first; misses that had to be joined count from the newest of them.
     times: [u32; PAIRS],
@@ -193,7 +193,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
 
     /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this miss cuts off.
     pub(crate) fn miss(&mut self, touch: Touch, last: Seq) -> Option<u32> {
-        if self.is_empty() {
+        if self.unanswered() == 0 && !self.is_closed {
             self.since = last;
         }
         let now = self.push(tick(touch.now));
@@ -402,11 +402,6 @@ impl<const PAIRS: usize> Record<PAIRS> {
     /// Whether any miss is older than the newest invalidation.
     pub(crate) fn has_old(&self) -> bool {
         self.old > 0 || self.lapsed_old > 0
-    }
-
-    /// Whether nothing is remembered of any miss.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.misses == 0 && self.lapsed == 0 && !self.is_closed
     }
 
     /// Whether all misses are answered, if sets answer them in this way.

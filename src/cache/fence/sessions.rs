@@ -1,7 +1,8 @@
-//! Whether a session is the only one, and since when.
+//! Whether a session is the only one, and whether any other has invalidated something.
 //!
 //! A sequential program on the only connection sees memcached exactly: it misses a key, deletes it, sets it, and reads
-//! what it set. Its own invalidation is no reason to refuse, as no other load can be running.
+//! what it set. Its own invalidation is no reason to refuse, as no other load can be running. So it is for one that opens
+//! a connection, does all that, closes it, and opens another one.
 
 use crate::cache::seq::{Seq, SeqClock};
 use crate::cache::sync::{AtomicU64, Ordering};
@@ -10,29 +11,33 @@ use crate::cache::sync::{AtomicU64, Ordering};
 #[derive(Default)]
 pub(crate) struct Sessions {
     open: AtomicU64,
-    /// The sequence number at which another session than the present one existed last.
-    others: AtomicU64,
+    /// The newest invalidation by any other than the sessions that exist.
+    foreign: AtomicU64,
 }
 
 impl Sessions {
-    pub(crate) fn enter(&self, clock: &SeqClock) {
-        if self.open.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.had_others(clock);
-        }
+    pub(crate) fn enter(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// There were others until now.
-    pub(crate) fn had_others(&self, clock: &SeqClock) {
-        self.others.fetch_max(clock.fresh().number(), Ordering::SeqCst);
-    }
-
-    pub(crate) fn leave(&self, clock: &SeqClock) {
-        self.had_others(clock);
+    /// A session ends, of which this was the newest invalidation.
+    pub(crate) fn leave(&self, newest: Seq) {
+        self.foreign_at(newest);
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether only one session has existed since a sequence number.
+    /// An invalidation that was made by no session.
+    pub(crate) fn foreign_at(&self, seq: Seq) {
+        self.foreign.fetch_max(seq.number(), Ordering::SeqCst);
+    }
+
+    /// Anything may have been invalidated by others until now.
+    pub(crate) fn foreign_until_now(&self, clock: &SeqClock) {
+        self.foreign_at(clock.fresh());
+    }
+
+    /// Whether there is only one session, and no other has invalidated anything since.
     pub(crate) fn is_sole_since(&self, since: Seq) -> bool {
-        self.open.load(Ordering::SeqCst) == 1 && self.others.load(Ordering::SeqCst) <= since.number()
+        self.open.load(Ordering::SeqCst) == 1 && self.foreign.load(Ordering::SeqCst) <= since.number()
     }
 }

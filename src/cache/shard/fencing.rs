@@ -38,7 +38,7 @@ struct Finding {
     /// Whether any load of the key may be running.
     has_misses: bool,
     judged: Judged,
-    /// The last sequence number before the first miss that is remembered.
+    /// The last sequence number before the first miss that may not be answered.
     since: Seq,
 }
 
@@ -221,9 +221,13 @@ impl At<'_> {
         covering > marked || self.broad.covers(key, Tags::NONE, marked)
     }
 
-    /// Whether the peer is the only one there was since, and has never sent a request before it had the last reply.
+    /// Whether the peer is the only one, has never sent a request before it had the last reply, and no other has
+    /// invalidated anything since.
     fn is_sole_since(&self, since: Seq, peer: &Peer) -> bool {
-        self.policy.implicit != Implicit::Shared && !peer.has_pipelined && self.sessions.is_sole_since(since)
+        self.policy.implicit != Implicit::Shared
+            && !peer.has_pipelined
+            && self.sessions.is_sole_since(since)
+            && self.broad.is_quiet_since(since)
     }
 
     fn add_sample(&self, ms: u32, is_ended: bool) {

@@ -149,6 +149,7 @@ impl Shard {
     pub(crate) fn tick(&mut self, at: &At) {
         if self.flush_at.is_some_and(|due| at.now.millis >= due) {
             self.flush(Depth::Hard, at);
+            at.sessions.foreign_until_now(at.clock);
         }
     }
 

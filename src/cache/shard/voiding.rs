@@ -139,6 +139,7 @@ impl Shard {
         let covering = self.covering(key.hash);
         peer.notes.own_void(key.hash, covering, seq, at.age());
         peer.newest_void = seq;
+        peer.invalidated(seq, at.sessions);
         self.voids.raise(key.hash, seq);
         self.end_lease(key);
     }
