@@ -1,6 +1,6 @@
 //! `GET /metrics`: Prometheus' text format 0.0.4.
-//!
-//! By hand, for it is a line for each number; nothing is registered, and numbers are asked for when they are told.
+//! | The format is written by hand, since each number is just a line. Nothing is registered; numbers are
+//! read at each request.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
@@ -61,7 +61,7 @@ impl Page {
         }
     }
 
-    /// What other sizes of the cache would give.
+    /// The estimated miss ratio for other cache sizes.
     fn curve(&mut self, known: &HashMap<String, String>) {
         const NAME: &str = "leasehold_hit_ratio_estimate";
         self.begin(NAME, "gauge", "The part of reads that would be hits with so many times the memory.");
@@ -70,7 +70,7 @@ impl Page {
         }
     }
 
-    /// What leases did under each policy, of which the first few are told.
+    /// Lease counts by policy, limited to the first few policies.
     fn policies(&mut self, view: &View) {
         const NAME: &str = "leasehold_policy_events_total";
         self.begin(NAME, "counter", "What leases did for the keys of a policy with a prefix.");
@@ -83,7 +83,7 @@ impl Page {
         }
     }
 
-    /// How plain sets are judged, by classes of keys.
+    /// How plain sets are judged, by class of keys.
     fn classes(&mut self, view: &View) {
         let classes = view.cache().classes(view.now());
         let named = |class: &ClassCounts| label("class", &String::from_utf8_lossy(&class.name));
@@ -136,7 +136,8 @@ impl Kind {
     }
 }
 
-/// A statistic as it is told, or one less others: `a-b-c`. Threads count on meanwhile, so that may be below 0 for a moment.
+/// A statistic, or one minus others: `a-b-c`. Threads keep counting meanwhile, so that a difference may be
+/// negative for a moment.
 fn value(source: &str, known: &HashMap<String, String>) -> String {
     let of = |name: &str| known.get(name).expect("stats tells what the table names").as_str();
     let mut parts = source.split('-').map(of);
@@ -148,12 +149,12 @@ fn value(source: &str, known: &HashMap<String, String>) -> String {
     }
 }
 
-/// A label with its value, of which quotes, backslashes and ends of lines are escaped.
+/// A label with its value, in which quotes, backslashes and line ends are escaped.
 fn label(name: &str, value: &str) -> String {
     format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// The type of the document.
+/// The content type.
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Policies that are told; `stats policies` and `/stats.json` tell all of them.
+/// The limit on reported policies; `stats policies` and `/stats.json` report all of them.
 const POLICIES_TOLD: usize = 100;
