@@ -209,7 +209,7 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_voided_names_forgotten_total",
-        "Tags and prefixes whose invalidations had to be dropped: keys with tags or prefixes miss more than necessary.",
+        "Tags and prefixes whose invalidations had to be dropped: keys with names may miss needlessly.",
         &[("", "voided_names_forgotten")],
     ),
     counter("leasehold_stale_served_total", "Stale copies that were served.", &[("", "stale_served")]),
