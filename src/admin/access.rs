@@ -1,5 +1,6 @@
 //! Access control: clients need the token or, if there is none, must be programs on this machine.
-//! | A web page in a local browser is not such a program. Two headers give it away: the host name that it
+//!
+//! A web page in a local browser is not such a program. Two headers give it away: the host name that it
 //! uses for this server (its own name, even if that resolves to this machine), and the origin that its
 //! browser sends.
 
@@ -30,7 +31,8 @@ pub(super) struct Token(Box<[u8]>);
 
 impl Token {
     /// Reads the token, which is the only line of a file.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the file cannot be read, or holds no token.
     fn read(path: &Path) -> io::Result<Token> {
         let named =
@@ -51,7 +53,8 @@ impl Token {
 
 impl Access {
     /// Access at an address, with the token from the file.
-    /// | # Errors
+    ///
+    /// # Errors
     /// As [`Access::read_token`].
     pub(super) fn new(address: SocketAddr, token_file: Option<PathBuf>) -> io::Result<Access> {
         let access = Access { address, token: ArcSwapOption::empty(), token_file };
@@ -60,7 +63,8 @@ impl Access {
     }
 
     /// Reads the token again, if there is a file.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the file cannot be read, or holds no token; then the old token stays.
     pub(super) fn read_token(&self) -> io::Result<()> {
         let token = self.token_file.as_deref().map(Token::read).transpose()?;

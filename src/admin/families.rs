@@ -1,6 +1,7 @@
 //! The metrics that are made from `stats`. Where memcached counts the same, names follow
 //! prometheus/memcached_exporter, so that its dashboards work; other names are our own.
-//! | The exporter's metrics of slabs, the LRU, its crawler and extstore are absent: nothing here would fill
+//!
+//! The exporter's metrics of slabs, the LRU, its crawler and extstore are absent: nothing here would fill
 //! them.
 
 /// The samples of one metric name.

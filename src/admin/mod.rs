@@ -1,6 +1,8 @@
 //! The admin interface over HTTP: metrics, health, statistics, keys, invalidation, and a page for people.
-//! | It runs on one thread besides the workers, and uses the cache like any other client.
-//! | It speaks no TLS, which a tunnel or a proxy can add, and it does not change settings.
+//!
+//! It runs on one thread besides the workers, and uses the cache like any other client.
+//!
+//! It speaks no TLS, which a tunnel or a proxy can add, and it does not change settings.
 
 mod access;
 mod answer;
@@ -58,7 +60,8 @@ type Asked = State<Arc<Desk>>;
 
 impl Admin {
     /// Inherits or binds the socket that `options` ask for, and reads the token.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the token file is unusable, or the socket cannot be bound.
     pub fn bind(options: &AdminOptions, inherited: &mut Inherited) -> io::Result<Option<Admin>> {
         let Some(address) = options.address else { return Ok(None) };
@@ -81,7 +84,8 @@ impl Admin {
     }
 
     /// Reads the token again, if it comes from a file.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the file is unusable; then the old token stays.
     pub fn read_token(&self) -> io::Result<()> {
         self.access.read_token()
@@ -94,7 +98,8 @@ impl Admin {
 }
 
 /// Serves requests until this is dropped; does nothing without a socket.
-/// | # Errors
+///
+/// # Errors
 /// If the socket cannot be registered with the runtime.
 pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> {
     let Some(Admin { access, listener }) = admin else { return pending().await };

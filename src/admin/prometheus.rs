@@ -1,5 +1,6 @@
 //! `GET /metrics`: Prometheus' text format 0.0.4.
-//! | The format is written by hand, since each number is just a line. Nothing is registered; numbers are
+//!
+//! The format is written by hand, since each number is just a line. Nothing is registered; numbers are
 //! read at each request.
 
 use std::collections::HashMap;

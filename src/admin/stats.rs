@@ -1,5 +1,6 @@
 //! `GET /stats.json` and `/config`: the output of `stats` and its kinds, and the samples, as JSON.
-//! | Nothing is counted here: the numbers come from the commands.
+//!
+//! Nothing is counted here: the numbers come from the commands.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,6 @@
 //! A connection with a batch of requests in flight, and the replies received so far.
-//! | It has no clock and never blocks: the worker passes in the start time of a batch, and calls when the
+//!
+//! It has no clock and never blocks: the worker passes in the start time of a batch, and calls when the
 //! socket is ready.
 
 use std::fmt::{self, Display};
@@ -238,10 +239,10 @@ impl Display for Fault {
         match self {
             Fault::Closed => write!(to, "it has closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
-            Fault::Silent { seconds } => write!(to, "it has said nothing for {seconds} s"),
-            Fault::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
+            Fault::Silent { seconds } => write!(to, "it sent nothing for {seconds} s"),
+            Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
-                write!(to, "it refused to store {refused} of {keys} values beforehand (--no-preload)")
+                write!(to, "it refused {refused} of {keys} preloaded values (--no-preload skips them)")
             }
         }
     }

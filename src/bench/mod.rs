@@ -1,12 +1,15 @@
 //! The load generator, `leasehold bench`: it measures the capacity of a server and the latency that its
 //! users would see.
-//! | A [`Plan`] describes the load. `source` encodes requests, `connection` sends them batch by batch and
+//!
+//! A [`Plan`] describes the load. `source` encodes requests, `connection` sends them batch by batch and
 //! checks the replies, `worker` drives the connections of one thread, and [`Report`] presents the results.
 //! `stale` counts stale reads instead, with workers and writers of its own.
-//! | The load generator must not be the bottleneck. Requests are encoded into one buffer per connection and
+//!
+//! The load generator must not be the bottleneck. Requests are encoded into one buffer per connection and
 //! sent in one write. Replies are parsed in place and values are skipped. The clock is read once for each
 //! batch, and no request allocates memory.
-//! | It supports neither Unix sockets nor TLS, and of Redis only GET, MGET, SET and DEL.
+//!
+//! It supports neither Unix sockets nor TLS, and of Redis only GET, MGET, SET and DEL.
 
 mod connection;
 mod course;
@@ -97,7 +100,8 @@ fn say(what: impl Display) {
 }
 
 /// A flag that the first SIGINT sets; the second one ends the process.
-/// | # Errors
+///
+/// # Errors
 /// If the signal handler cannot be installed.
 pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
     let is_told = Arc::new(AtomicBool::new(false));
@@ -109,7 +113,8 @@ pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
 
 /// Loads all servers in turn, round after round, until it is interrupted or one of them cannot be measured
 /// any more.
-/// | # Errors
+///
+/// # Errors
 /// If nothing was measured before.
 pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());

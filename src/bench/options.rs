@@ -12,7 +12,8 @@ use super::sizes::Sizes;
 use super::stale::StaleOptions;
 
 /// Load generator for memcached's text protocol, the lease verbs, and Redis.
-/// | In a closed loop (the default) each connection sends a batch when the last one is answered: this
+///
+/// In a closed loop (the default) each connection sends a batch when the last one is answered: this
 /// measures the capacity of a server. With --rate the loop is open: requests are due at fixed times whether
 /// the server keeps up or not, and latency counts from when a request was due: this measures what users
 /// would feel. Exits with 1 if anything was answered wrongly.

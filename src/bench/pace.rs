@@ -1,5 +1,6 @@
 //! The times at which a connection's batches are due in an open loop.
-//! | A late connection sends at once, but latency still counts from the due time. If a server stalls for a
+//!
+//! A late connection sends at once, but latency still counts from the due time. If a server stalls for a
 //! second, this shows the delay of all requests of that second, not only of the one in flight.
 
 /// The schedule of one connection.
@@ -15,7 +16,8 @@ impl Pace {
     }
 
     /// When the next batch was due, if that time has come.
-    /// | # Errors
+    ///
+    /// # Errors
     /// The time when it will be due, otherwise.
     pub fn take(&mut self, now: u64) -> Result<u64, u64> {
         let due = self.due;

@@ -52,7 +52,8 @@ impl From<Failure> for io::Error {
 }
 
 /// Stores every key, unless it is interrupted.
-/// | # Errors
+///
+/// # Errors
 /// As [`run`], and if the server refuses to store some of them.
 pub fn preload(
     plan: &Plan,
@@ -70,7 +71,8 @@ pub fn preload(
 }
 
 /// Loads a server according to the plan. An interrupted run returns the results up to then.
-/// | # Errors
+///
+/// # Errors
 /// If the server cannot be reached, or sends something that is not an answer.
 pub fn run(
     plan: &Plan,

@@ -30,7 +30,8 @@ impl Server {
     }
 
     /// All addresses of its name; any of them may be the one that accepts connections.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(self.address.to_socket_addrs()?.collect())

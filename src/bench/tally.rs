@@ -1,5 +1,6 @@
 //! Counts of requests and replies, and latencies.
-//! | Each thread has a tally of its own; they are added up at the end.
+//!
+//! Each thread has a tally of its own; they are added up at the end.
 
 use hdrhistogram::Histogram;
 

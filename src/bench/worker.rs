@@ -97,7 +97,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Runs to the end; returns the tally.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the server closes a connection, stops answering, or sends something that is not an answer.
     pub fn work(mut self) -> Result<Tally, Fault> {
         let mut events = Events::with_capacity(EVENTS);

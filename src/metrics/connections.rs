@@ -1,5 +1,6 @@
 //! The table of open connections, keyed by descriptor number, as `stats conns` shows it.
-//! | It holds no sockets: the owner of a connection reports its state here.
+//!
+//! It holds no sockets: the owner of a connection reports its state here.
 
 use std::collections::BTreeMap;
 use std::fmt;

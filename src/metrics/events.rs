@@ -1,7 +1,9 @@
 //! The events that watchers receive: one line for each, in memcached's format.
-//! | memcached sorts items into slab classes. Here every item is in class 1, and a missing item is in class
+//!
+//! memcached sorts items into slab classes. Here every item is in class 1, and a missing item is in class
 //! 0.
-//! | Nothing is looked up here: an event brings all that its line shows.
+//!
+//! Nothing is looked up here: an event brings all that its line shows.
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
 //! Command durations, as histograms whose buckets end at powers of two.
-//! | There is no clock here: the caller measures.
+//!
+//! There is no clock here: the caller measures.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};

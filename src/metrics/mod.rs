@@ -1,7 +1,9 @@
 //! Counters of events, under their names in `stats`.
-//! | Each worker thread counts into a [`Counters`] of its own, which only it writes; totals are sums over
+//!
+//! Each worker thread counts into a [`Counters`] of its own, which only it writes; totals are sums over
 //! all of them. The cache itself counts items and shards (`curr_items`, `evictions`).
-//! | The operating system is asked through [`Metrics::usage`], a function that the server passes in.
+//!
+//! The operating system is asked through [`Metrics::usage`], a function that the server passes in.
 
 mod connections;
 mod events;

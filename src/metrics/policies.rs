@@ -1,5 +1,6 @@
 //! Lease counts for each policy that has a prefix.
-//! | Keys under no such policy are not counted here: they are the rest of the server's totals.
+//!
+//! Keys under no such policy are not counted here: they are the rest of the server's totals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,6 @@
 //! Uses of keys by their prefixes, for `stats detail`. Nothing is counted until a client turns it on.
-//! | A prefix ends before the first delimiter; keys without one are not counted.
+//!
+//! A prefix ends before the first delimiter; keys without one are not counted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

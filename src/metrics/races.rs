@@ -1,5 +1,6 @@
 //! The race for a key, as watchers see it: clients that load it, and invalidations in between.
-//! | A lease appears with its sequence number, which ties a grant to its fill. Its token stays secret.
+//!
+//! A lease appears with its sequence number, which ties a grant to its fill. Its token stays secret.
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
 //! Samples: one request in [`REQUESTS_PER_SAMPLE`] is measured and its keys are recorded, if enabled.
-//! | This module only counts. Its callers decide which clients may see keys.
+//!
+//! This module only counts. Its callers decide which clients may see keys.
 
 use parking_lot::Mutex;
 

@@ -1,6 +1,7 @@
 //! The most frequent keys, in bounded memory: the Space-Saving algorithm (Metwally et al., ICDT 2005). Its
 //! counts are halved from time to time, so that it describes the last few minutes.
-//! | A key with at least one [`TOP`]th of all occurrences is always in the result. Others may be. A key
+//!
+//! A key with at least one [`TOP`]th of all occurrences is always in the result. Others may be. A key
 //! that replaces another one inherits its count: a count is never too low, and it is too high by the
 //! smallest count at most.
 

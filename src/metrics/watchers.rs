@@ -1,7 +1,9 @@
 //! Watchers of events, and a queue of lines for each.
-//! | No worker waits for a watcher: a queue holds a limited number of bytes. Lines that do not fit are
+//!
+//! No worker waits for a watcher: a queue holds a limited number of bytes. Lines that do not fit are
 //! counted, and the watcher is told later how many it missed. An event that nobody watches costs one load.
-//! | The server sends the queued lines; it leaves a waker while there are none.
+//!
+//! The server sends the queued lines; it leaves a waker while there are none.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

@@ -1,7 +1,9 @@
 //! Commands of operators and their tools: `stats` and its kinds, the dumps, and tuning commands.
-//! | memcached sorts items into slab classes. Here all items are in class 1, and the other classes are
+//!
+//! memcached sorts items into slab classes. Here all items are in class 1, and the other classes are
 //! empty.
-//! | Commands that tune slabs or LRU queues are accepted and have no effect.
+//!
+//! Commands that tune slabs or LRU queues are accepted and have no effect.
 
 use nom::character::complete::u32 as unsigned32;
 

@@ -1,5 +1,6 @@
 //! Keys in base64, as memcached reads and writes them.
-//! | The decoder is lenient: it skips bytes outside the alphabet and ignores everything after the padding.
+//!
+//! The decoder is lenient: it skips bytes outside the alphabet and ignores everything after the padding.
 
 /// Decodes a text; `None` if it is not base64.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The read buffer: bytes in, one request at a time out.
-//! | A request borrows from the buffer until the next one is decoded. Small data blocks stay where they
+//!
+//! A request borrows from the buffer until the next one is decoded. Small data blocks stay where they
 //! were read. A large one is received into its own allocation, so that the cache can keep it without a
 //! copy.
 
@@ -118,7 +119,8 @@ impl Decoder {
     }
 
     /// The next request or its refusal; `None` if more bytes are needed.
-    /// | After a fatal refusal the decoder must not be used any more.
+    ///
+    /// After a fatal refusal the decoder must not be used any more.
     pub fn decode(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         self.release();
         self.skip();

@@ -1,9 +1,11 @@
 //! A fast path for the hot verbs. It reads them from the buffer in one pass if the line is written as
 //! client libraries write it: single spaces, plain numbers, no extra words.
-//! | It returns the same as the grammar, or nothing. It finds the line's end, splits the words and checks
+//!
+//! It returns the same as the grammar, or nothing. It finds the line's end, splits the words and checks
 //! their bytes in one step instead of three, which saves a sixth of a `get` and a quarter of an `mg`
 //! (docs/performance.md).
-//! | Only the grammar refuses lines.
+//!
+//! Only the grammar refuses lines.
 
 use super::KEYS_LINE_BYTES_MAX;
 use super::decoder::Upcoming;
@@ -38,7 +40,8 @@ pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
 }
 
 /// Previews the first request, with the offset of the next one if that is buffered.
-/// | It does only the necessary checks, so its result may be wrong for a malformed request.
+///
+/// It does only the necessary checks, so its result may be wrong for a malformed request.
 pub(super) fn ahead(buffer: &[u8]) -> Option<(Upcoming<'_>, usize)> {
     let (hot, mut words) = verb(buffer)?;
     let (key, rest) = (words.key()?, words.rest);

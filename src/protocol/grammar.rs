@@ -1,7 +1,9 @@
 //! Parses one line, without its end, into one request.
-//! | Words are separated by one or more spaces. As in memcached, everything after the last argument is
+//!
+//! Words are separated by one or more spaces. As in memcached, everything after the last argument is
 //! ignored. The line of a storage command has a type of its own, because a data block follows.
-//! | The decoder finds the lines and the data blocks.
+//!
+//! The decoder finds the lines and the data blocks.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,9 @@
 //! The meta commands: `<verb> <key> [<bytes>] <flag>*`, where a flag is a letter with an optional argument.
-//! | A [`Meta`] that exists is well-formed: its flags are known, none is repeated, and their numbers are
+//!
+//! A [`Meta`] that exists is well-formed: its flags are known, none is repeated, and their numbers are
 //! valid. The flags stay in their textual form, because the reply iterates over them in the same order.
-//! | As in memcached, each verb accepts all flags and ignores those that do not concern it.
+//!
+//! As in memcached, each verb accepts all flags and ignores those that do not concern it.
 
 use std::borrow::Cow;
 

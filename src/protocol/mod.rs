@@ -1,8 +1,10 @@
 //! memcached's text protocol with the lease verbs: bytes to requests, and replies to bytes.
-//! | [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a [`Request`],
+//!
+//! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a [`Request`],
 //! with `fast` as a shortcut for frequent forms. [`Output`] writes the replies. protocol.md describes the
 //! protocol.
-//! | Nothing here depends on the content of a cache.
+//!
+//! Nothing here depends on the content of a cache.
 
 mod admin;
 pub(crate) mod base64;

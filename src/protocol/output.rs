@@ -1,7 +1,9 @@
 //! The reply buffer: it encodes replies and holds the bytes to be sent.
-//! | Small values are copied in. Large ones are shared, so that their bytes go from the cache to the socket
+//!
+//! Small values are copied in. Large ones are shared, so that their bytes go from the cache to the socket
 //! without another copy.
-//! | There is no hard limit: callers check [`Output::is_full`] between replies.
+//!
+//! There is no hard limit: callers check [`Output::is_full`] between replies.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -301,7 +303,8 @@ impl Output {
     }
 
     /// Drops bytes that have been sent, oldest first.
-    /// | # Panics
+    ///
+    /// # Panics
     /// If fewer are waiting.
     pub fn sent(&mut self, mut bytes: usize) {
         while let Some(first) = self.chunks.front_mut() {

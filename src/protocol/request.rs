@@ -254,7 +254,8 @@ impl<'a> Keys<'a> {
     }
 
     /// Skips the next key, which the caller knows already; otherwise like [`Iterator::next`].
-    /// | # Panics
+    ///
+    /// # Panics
     /// If the rest is shorter than the key.
     pub fn pass(&mut self, key: &[u8]) {
         self.rest = &self.rest.trim_ascii_start()[key.len()..];

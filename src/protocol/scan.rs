@@ -1,5 +1,6 @@
 //! Finds the end of a word, eight bytes at a time: most words are too short for wider steps to pay off.
-//! | The eight-byte tests are those of "Bit Twiddling Hacks" (S. E. Anderson, Stanford, 1997-2005): the
+//!
+//! The eight-byte tests are those of "Bit Twiddling Hacks" (S. E. Anderson, Stanford, 1997-2005): the
 //! lowest byte that they mark is always a true match.
 
 /// The number of bytes before the first space.

@@ -1,5 +1,6 @@
 //! The database behind the cache, which also judges what the cache serves.
-//! | It knows the committed version of each key, and for each version the time at which the server answered
+//!
+//! It knows the committed version of each key, and for each version the time at which the server answered
 //! the invalidation after its commit. A read that begins later and returns an older version is stale. All
 //! workers and writers are tasks of one thread, so their actions have a total order.
 

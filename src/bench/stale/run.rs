@@ -41,7 +41,8 @@ struct Run<'a> {
 }
 
 /// Tests one server. An interrupted run returns the results up to then.
-/// | # Errors
+///
+/// # Errors
 /// If the server cannot be reached, stops answering, or sends something that is not an answer.
 pub fn run(
     options: &StaleOptions,

@@ -38,7 +38,8 @@ struct Lateness {
 
 impl Timer {
     /// Must be called within a runtime.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the system has no timer left.
     pub fn new(clock: Clock) -> io::Result<Timer> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -82,7 +83,8 @@ impl Timer {
     }
 
     /// Wakes sleepers as long as it is polled.
-    /// | # Errors
+    ///
+    /// # Errors
     /// If the system timer fails.
     pub async fn drive(&self) -> io::Result<Infallible> {
         loop {
