@@ -62,7 +62,7 @@ impl Page {
         }
     }
 
-    /// The estimated miss ratio for other cache sizes.
+    /// The estimated hit ratio for other cache sizes.
     fn curve(&mut self, known: &HashMap<String, String>) {
         const NAME: &str = "leasehold_hit_ratio_estimate";
         self.begin(NAME, "gauge", "The part of reads that would be hits with so many times the memory.");
