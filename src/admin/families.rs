@@ -175,7 +175,7 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_implicit_confirmed_total",
-        "Stores of plain clients that were kept because their value came more often than slow loads can explain.",
+        "Stores of plain clients that were kept because their value came too often for slow loads.",
         &[("", "implicit_confirmed")],
     ),
     counter(

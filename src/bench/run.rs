@@ -123,7 +123,7 @@ fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress))
             let sender = sender.clone();
             scope.spawn(move || {
                 let tally = Worker::new(run, thread, streams).map_err(Fault::Io).and_then(Worker::work);
-                // The receiver is gone if another thread has failed.
+                // The receiver was dropped if another thread has failed.
                 let _ = sender.send(tally);
             });
         }

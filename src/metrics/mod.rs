@@ -33,7 +33,7 @@ pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
 /// A counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
+#[expect(missing_docs, reason = "NAMES and protocol.md document each one")]
 pub enum Count {
     AuthCmds,
     AuthDelayMs,

@@ -412,7 +412,7 @@ mod tests {
         fs::remove_file(beside(&path, LOCK)).unwrap();
     }
 
-    /// A process that was killed while loading used to have removed the file already: all items were lost.
+    /// A process that was killed while loading had already removed the file: all items were lost.
     #[test]
     fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
         let (_, clock, path) = kept("killed");
