@@ -239,7 +239,7 @@ impl Display for Fault {
         match self {
             Fault::Closed => write!(to, "it has closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
-            Fault::Silent { seconds } => write!(to, "it has said nothing for {seconds} s"),
+            Fault::Silent { seconds } => write!(to, "it sent nothing for {seconds} s"),
             Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
                 write!(to, "it refused {refused} of {keys} preloaded values (--no-preload skips them)")

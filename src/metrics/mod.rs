@@ -213,7 +213,7 @@ pub struct Metrics {
 /// The processor time of the process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// In the kernel, on its behalf.
+    /// In the kernel, on behalf of the process.
     pub system: Duration,
     /// In its own code.
     pub user: Duration,

@@ -74,7 +74,7 @@ async fn show(
                     last = None;
                 }
             },
-            // Without events the terminal is closed.
+            // The stream of events ends when the terminal is closed.
             event = events.recv() => match event {
                 Some(Event::Key(key)) if press(&mut screen, key) == Wish::Quit => return Ok(()),
                 Some(_) => {}
