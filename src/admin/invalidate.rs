@@ -60,10 +60,10 @@ impl Asked {
         }
         // Otherwise serde would accept a list, too, by the order of the fields.
         if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::bad("invalid body: send a JSON object"));
+            return Err(Problem::bad("the body: send a JSON object"));
         }
         let asked: Asked =
-            serde_json::from_slice(body).map_err(|error| Problem::bad(format!("invalid body: {error}")))?;
+            serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
         let lists = [&asked.keys, &asked.prefixes, &asked.tags];
         if !asked.all && lists.iter().all(|names| names.is_empty()) {
             return Err(Problem::bad("name keys, tags or prefixes, or say \"all\": true"));

@@ -12,7 +12,7 @@ pub fn become_user(name: &str) -> io::Result<()> {
     if !unistd::geteuid().is_root() {
         return Ok(());
     }
-    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("unknown user {name}"));
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("there is no user {name}"));
     let user = User::from_name(name)?.ok_or_else(unknown)?;
     unistd::setgroups(&[user.gid])?;
     unistd::setgid(user.gid)?;

@@ -311,7 +311,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
-                    tracing::info!(?refreshed, "certificates reloaded by a client");
+                    tracing::info!(?refreshed, "a client requested a reload of the certificates");
                     let line = refreshed.map_or_else(
                         |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
                         |()| "OK\r\n".to_owned(),
