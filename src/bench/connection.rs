@@ -242,7 +242,7 @@ impl Display for Fault {
             Fault::Silent { seconds } => write!(to, "it sent nothing for {seconds} s"),
             Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
-                write!(to, "it refused {refused} of {keys} preloaded values (--no-preload skips them)")
+                write!(to, "it refused to store {refused} of {keys} values beforehand (--no-preload)")
             }
         }
     }
