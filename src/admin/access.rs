@@ -1,7 +1,8 @@
-//! Who may ask: whoever has the token, or, where there is none, programs of this machine.
+//! Access control: clients need the token or, if there is none, must be programs on this machine.
 //!
-//! A web page of somebody else is no such program, though it runs here. It is told by the name that it calls this server
-//! by (its own, even if that resolves to this machine), and by the origin that its browser tells.
+//! A web page in a local browser is not such a program. Two headers give it away: the host name that it
+//! uses for this server (its own name, even if that resolves to this machine), and the origin that its
+//! browser sends.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,24 +16,24 @@ use subtle::ConstantTimeEq;
 use super::answer::Problem;
 use crate::process::secret;
 
-/// What is asked of who asks.
+/// The conditions for access.
 pub(super) struct Access {
-    /// Where he has come in.
+    /// The address that the server listens at.
     pub(super) address: SocketAddr,
-    /// What he must know, if anything.
+    /// The required token, if any.
     pub(super) token: ArcSwapOption<Token>,
-    /// Where that is read.
+    /// The file that holds the token.
     pub(super) token_file: Option<PathBuf>,
 }
 
-/// What one must know to be let in. It is never told, neither in logs nor in errors.
+/// The required token. It never appears in logs or errors.
 pub(super) struct Token(Box<[u8]>);
 
 impl Token {
-    /// The one line of a file.
+    /// Reads the token, which is the only line of a file.
     ///
     /// # Errors
-    /// If it cannot be read, or has no token in it.
+    /// If the file cannot be read, or holds no token.
     fn read(path: &Path) -> io::Result<Token> {
         let named =
             |why: &str| io::Error::other(format!("cannot read a token from {}: {why}", path.display()));
@@ -44,14 +45,14 @@ impl Token {
         Ok(Token(token.into()))
     }
 
-    /// Whether that is it. The time it takes tells no more than lengths.
+    /// Compares in constant time: the duration depends on the lengths only.
     fn is(&self, given: &[u8]) -> bool {
         self.0.ct_eq(given).into()
     }
 }
 
 impl Access {
-    /// For an address, with the token that is in the file.
+    /// Access at an address, with the token from the file.
     ///
     /// # Errors
     /// As [`Access::read_token`].
@@ -61,10 +62,10 @@ impl Access {
         Ok(access)
     }
 
-    /// From now on what is in the file is asked for, if there is one.
+    /// Reads the token again, if there is a file.
     ///
     /// # Errors
-    /// If it cannot be read, or has no token in it; then the old token stays.
+    /// If the file cannot be read, or holds no token; then the old token stays.
     pub(super) fn read_token(&self) -> io::Result<()> {
         let token = self.token_file.as_deref().map(Token::read).transpose()?;
         self.token.store(token.map(Arc::new));
@@ -75,9 +76,9 @@ impl Access {
     pub(super) fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let forbidden = |why: &str| Err(Problem::new(StatusCode::FORBIDDEN, why));
         let Some(host) = text(headers, header::HOST) else {
-            return Err(Problem::bad("a request names its host"));
+            return Err(Problem::bad("the request has no Host header, or several"));
         };
-        // Who has the token need not be afraid of names: pages of others do not have it.
+        // With the token, host names need no check: foreign pages do not have it.
         let token = self.token.load();
         if token.is_none() && !self.is_own_name(name_of(host)) {
             return forbidden("without a token this server answers to localhost and its own address alone");
@@ -91,7 +92,7 @@ impl Access {
             Some(token) if !OPEN.contains(&path) && !bearer(headers).is_some_and(|given| token.is(given)) => {
                 Err(Problem::new(
                     StatusCode::UNAUTHORIZED,
-                    "the right token is needed: Authorization: Bearer <token>",
+                    "missing or wrong token: send Authorization: Bearer <token>",
                 ))
             }
             None | Some(_) => Ok(()),
@@ -104,7 +105,7 @@ impl Access {
     }
 }
 
-/// A header that is there once.
+/// A header that occurs exactly once.
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut all = headers.get_all(name).into_iter();
     let first = all.next()?.to_str().ok()?;
@@ -116,7 +117,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().as_bytes())
 }
 
-/// Without the port, and an IPv6 address without its brackets.
+/// The host without the port, and without the brackets of an IPv6 address.
 fn name_of(host: &str) -> &str {
     match host.strip_prefix('[') {
         Some(inside) => inside.split(']').next().unwrap_or_default(),
@@ -128,7 +129,7 @@ fn is_same(origin: &str, host: &str) -> bool {
     origin.split_once("://").is_some_and(|(_, place)| place.eq_ignore_ascii_case(host))
 }
 
-/// What tells nothing but that there is a server, and whether it serves.
+/// Paths that are open to all: they reveal only whether a server is there and ready.
 const OPEN: [&str; 3] = ["/", "/healthz", "/readyz"];
 const TOKEN_BYTES_MIN: usize = 16;
 

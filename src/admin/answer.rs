@@ -1,11 +1,11 @@
-//! What is answered: a document, or a sentence that says what is wrong.
+//! Responses: a document, or a sentence that says what is wrong.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// What a request could not have, and why; told as JSON.
+/// The reason why a request failed, sent as JSON.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
@@ -37,7 +37,7 @@ pub(super) fn told(value: &Value) -> Response {
     document(StatusCode::OK, JSON, json(value))
 }
 
-/// A document of some kind. Nobody keeps it, and nobody takes it for something else.
+/// A document of some type. Headers forbid caching and content sniffing.
 pub(super) fn document(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),

@@ -1,24 +1,24 @@
-//! The metrics that are made from `stats`: the names of prometheus/memcached_exporter for what memcached counts, too,
-//! so that dashboards for it work, and names of our own for the rest.
+//! The metrics that are made from `stats`. Where memcached counts the same, names follow
+//! prometheus/memcached_exporter, so that its dashboards work; other names are our own.
 //!
-//! Deliberately absent, for there is nothing here that they would count: the exporter's metrics of slabs, of the LRU and
-//! its crawler, and of extstore.
+//! The exporter's metrics of slabs, the LRU, its crawler and extstore are absent: nothing here would fill
+//! them.
 
-/// What is counted under one name.
+/// The samples of one metric name.
 pub(super) struct Family {
     pub(super) help: &'static str,
     pub(super) kind: Kind,
     pub(super) name: &'static str,
-    /// Labels, and what is told under them: a statistic, or one less others.
+    /// Labels, each with its source: a statistic, or one minus others.
     pub(super) samples: &'static [(&'static str, &'static str)],
 }
 
-/// What a number does.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// It rises, until the server or its statistics begin again.
+    /// Only rises, until the server restarts or its statistics are reset.
     Counter,
-    /// It rises and falls.
+    /// Rises and falls.
     Gauge,
 }
 
@@ -38,33 +38,33 @@ const fn gauge(
     Family { help, kind: Kind::Gauge, name, samples }
 }
 
-/// As the exporter has them, with its names, kinds and labels.
+/// Metrics with the exporter's names, types and labels.
 pub(super) const MEMCACHED: &[Family] = &[
     counter("memcached_uptime_seconds", "Seconds since the server started.", &[("", "uptime")]),
     gauge("memcached_time_seconds", "UNIX time according to the server.", &[("", "time")]),
     counter(
         "memcached_process_user_cpu_seconds_total",
-        "Time of a processor in the server's own code.",
+        "Processor time in the server's own code.",
         &[("", "rusage_user")],
     ),
     counter(
         "memcached_process_system_cpu_seconds_total",
-        "Time of a processor in the system on the server's behalf.",
+        "Processor time in the kernel on the server's behalf.",
         &[("", "rusage_system")],
     ),
     counter("memcached_read_bytes_total", "Bytes read from clients.", &[("", "bytes_read")]),
     counter("memcached_written_bytes_total", "Bytes sent to clients.", &[("", "bytes_written")]),
-    gauge("memcached_current_connections", "Connections that are open.", &[("", "curr_connections")]),
-    gauge("memcached_max_connections", "Connections that may be open at once.", &[("", "max_connections")]),
+    gauge("memcached_current_connections", "Open connections.", &[("", "curr_connections")]),
+    gauge("memcached_max_connections", "The limit on open connections.", &[("", "max_connections")]),
     counter("memcached_connections_total", "Connections accepted.", &[("", "total_connections")]),
     counter(
         "memcached_connections_rejected_total",
-        "Connections turned away because there were too many.",
+        "Connections rejected because there were too many.",
         &[("", "rejected_connections")],
     ),
     counter(
         "memcached_connections_yielded_total",
-        "How often a connection had to let others have their turn (-R).",
+        "How often a connection had to yield to others (-R).",
         &[("", "conn_yields")],
     ),
     counter(
@@ -76,22 +76,22 @@ pub(super) const MEMCACHED: &[Family] = &[
     gauge("memcached_current_bytes", "Bytes of all items.", &[("", "bytes")]),
     gauge(
         "memcached_limit_bytes",
-        "Bytes that items and their bookkeeping may take.",
+        "The limit on bytes of items and their bookkeeping.",
         &[("", "limit_maxbytes")],
     ),
     gauge("memcached_malloced_bytes", "Bytes of that limit that are in use.", &[("", "charged_bytes")]),
     gauge("memcached_current_items", "Live items.", &[("", "curr_items")]),
     counter("memcached_items_total", "Items stored.", &[("", "total_items")]),
-    counter("memcached_items_evicted_total", "Items thrown away for want of memory.", &[("", "evictions")]),
+    counter("memcached_items_evicted_total", "Items evicted for lack of memory.", &[("", "evictions")]),
     counter(
         "memcached_items_reclaimed_total",
-        "Items thrown away because their time had passed or everything was voided.",
+        "Items removed because they had expired or everything was invalidated.",
         &[("", "reclaimed")],
     ),
     counter("memcached_item_too_large_total", "Stores refused as too large.", &[("", "store_too_large")]),
     counter(
         "memcached_item_no_memory_total",
-        "Stores refused for want of memory.",
+        "Stores refused for lack of memory.",
         &[("", "store_no_memory")],
     ),
     counter(
@@ -112,28 +112,28 @@ pub(super) const MEMCACHED: &[Family] = &[
             ("command=\"touch\",status=\"hit\"", "touch_hits"),
             ("command=\"touch\",status=\"miss\"", "touch_misses"),
             ("command=\"flush\",status=\"hit\"", "cmd_flush"),
-            // memcached counts a cas among the sets, too.
+            // memcached counts a cas as a set, too.
             ("command=\"set\",status=\"hit\"", "cmd_set-cas_hits-cas_misses-cas_badval"),
         ],
     ),
 ];
 
-/// What no memcached has.
+/// Metrics that memcached does not have.
 pub(super) const LEASEHOLD: &[Family] = &[
     counter(
         "leasehold_lease_commands_total",
         "Keys asked for by lease-get, and fills by lease-set.",
         &[("command=\"lease_get\"", "cmd_lease_get"), ("command=\"lease_set\"", "cmd_lease_set")],
     ),
-    counter("leasehold_leases_granted_total", "Misses that were given a lease.", &[("", "lease_granted")]),
+    counter("leasehold_leases_granted_total", "Misses that received a lease.", &[("", "lease_granted")]),
     counter(
         "leasehold_lease_hot_misses_total",
-        "Misses that were told that somebody else loads the value: reads that the database was spared.",
+        "Misses while another client's lease was held: reads that the database was spared.",
         &[("", "lease_hot_miss")],
     ),
     counter(
         "leasehold_lease_fills_total",
-        "What became of the leases that came back.",
+        "Returned leases, by result.",
         &[
             ("result=\"stored\"", "lease_filled"),
             ("result=\"released\"", "lease_released"),
@@ -145,12 +145,12 @@ pub(super) const LEASEHOLD: &[Family] = &[
     gauge("leasehold_leases_outstanding", "Leases that make others wait.", &[("", "leases_outstanding")]),
     gauge(
         "leasehold_lease_waiting",
-        "Requests that wait for somebody else's fill.",
+        "Requests that wait for another client's fill.",
         &[("", "lease_waits-lease_wait_filled-lease_wait_timeouts")],
     ),
     counter(
         "leasehold_lease_waits_total",
-        "Waits that ended, and by what.",
+        "Finished waits, by what ended them.",
         &[("end=\"lease_ended\"", "lease_wait_filled"), ("end=\"timeout\"", "lease_wait_timeouts")],
     ),
     counter(
@@ -175,7 +175,7 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_implicit_confirmed_total",
-        "Stores of plain clients that were kept because their value came more often than old loads can bring it.",
+        "Stores of plain clients that were kept because their value came too often for slow loads.",
         &[("", "implicit_confirmed")],
     ),
     counter(
@@ -185,17 +185,17 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_versions_refused_total",
-        "Stores of older rows than one that was spoken of.",
+        "Stores refused because a newer version of the row was known.",
         &[("", "versions_refused")],
     ),
     counter(
         "leasehold_versions_forgotten_total",
-        "Versions of rows that were forgotten before their time.",
+        "Versions of rows that were dropped before they expired.",
         &[("", "versions_forgotten")],
     ),
     counter(
         "leasehold_voids_total",
-        "Invalidations, by what was named.",
+        "Invalidations, by kind of target.",
         &[
             ("kind=\"key\"", "voids_key"),
             ("kind=\"tag\"", "voids_tag"),
@@ -203,17 +203,21 @@ pub(super) const LEASEHOLD: &[Family] = &[
             ("kind=\"all\"", "voids_all"),
         ],
     ),
-    gauge("leasehold_voided_names", "Tags and prefixes whose voids are remembered.", &[("", "voided_names")]),
+    gauge(
+        "leasehold_voided_names",
+        "Tags and prefixes whose invalidations are remembered.",
+        &[("", "voided_names")],
+    ),
     counter(
         "leasehold_voided_names_forgotten_total",
-        "Tags and prefixes whose voids had to be forgotten: keys with names miss more than they must.",
+        "Tags and prefixes whose invalidations had to be dropped: keys with names may miss needlessly.",
         &[("", "voided_names_forgotten")],
     ),
     counter("leasehold_stale_served_total", "Stale copies that were served.", &[("", "stale_served")]),
     gauge("leasehold_stale_items", "Stale copies that are kept.", &[("", "stale_items")]),
     gauge(
         "leasehold_memory_bytes",
-        "Where the memory of the limit is.",
+        "Memory use within the limit, by part.",
         &[
             ("part=\"small\"", "small_bytes"),
             ("part=\"main\"", "main_bytes"),
@@ -225,33 +229,33 @@ pub(super) const LEASEHOLD: &[Family] = &[
             ("part=\"reserved\"", "reserved_bytes"),
         ],
     ),
-    gauge("leasehold_fixed_table_bytes", "Memory beside the limit.", &[("", "fixed_table_bytes")]),
+    gauge("leasehold_fixed_table_bytes", "Memory outside the limit.", &[("", "fixed_table_bytes")]),
     counter("leasehold_copied_bytes_total", "Bytes moved to make room.", &[("", "copied_bytes")]),
     counter(
         "leasehold_items_evicted_unfetched_total",
-        "Evicted items that nobody had read.",
+        "Evicted items that had never been read.",
         &[("", "evicted_unfetched")],
     ),
     counter(
         "leasehold_ghost_hits_total",
-        "Items that came back soon after they were evicted.",
+        "Items stored again soon after their eviction.",
         &[("", "ghost_hits")],
     ),
     counter(
         "leasehold_connections_rejected_per_client_total",
-        "Connections turned away because their address had too many (--conn-limit-per-client).",
+        "Connections rejected because their address had too many (--conn-limit-per-client).",
         &[("", "rejected_connections_per_client")],
     ),
     counter("leasehold_auth_errors_total", "Wrong passwords and tokens.", &[("", "auth_errors")]),
     counter("leasehold_idle_kicks_total", "Connections closed for being idle.", &[("", "idle_kicks")]),
     counter(
         "leasehold_binary_refused_total",
-        "Connections refused for speaking the binary protocol.",
+        "Connections refused because they spoke the binary protocol.",
         &[("", "binary_refused")],
     ),
     counter(
         "leasehold_tls_handshake_errors_total",
-        "Handshakes of TLS that failed.",
+        "Failed TLS handshakes.",
         &[("", "ssl_handshake_errors")],
     ),
 ];

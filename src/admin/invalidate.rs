@@ -1,4 +1,4 @@
-//! `POST /invalidate`: what `invalidate` does, for many names of all kinds at once.
+//! `POST /invalidate`: the command `invalidate` for many names of all kinds at once.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::command::{self, NotVoided, Voids};
 use crate::protocol::{NAMES_PER_INVALIDATE_MAX, base64};
 use crate::server::View;
 
-/// What is asked for.
+/// The body of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Asked {
@@ -23,7 +23,7 @@ struct Asked {
     tags: Vec<Name>,
 }
 
-/// Does it, and says what was done.
+/// Invalidates the names, and reports the result.
 pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
     let asked = Asked::read(headers, body)?;
     let now = view.now();
@@ -52,13 +52,13 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
 
 impl Asked {
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
-        // No form of a foreign page can say that it sends JSON without asking first.
+        // A form on a foreign page cannot send JSON without a preflight request.
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         if kind.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) != Some(b"application/json") {
             let why = "send it with Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
-        // A list would be taken as well, by the order of the fields.
+        // Otherwise serde would accept a list, too, by the order of the fields.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Problem::bad("the body: send a JSON object"));
         }
@@ -102,7 +102,7 @@ impl From<NotVoided<'_>> for Problem {
             )),
             NotVoided::Forbidden => Problem::new(
                 StatusCode::FORBIDDEN,
-                "the server was started with -F: nobody may void everything",
+                "the server was started with -F: invalidating everything is disabled",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! `GET /keys/{key}`: what the server knows of a key. Asking is no read.
+//! `GET /keys/{key}`: the state of a key. A request does not count as a read.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -9,10 +9,12 @@ use crate::clock::Now;
 use crate::protocol::base64;
 use crate::server::View;
 
-/// The key is what follows in the path, percent-encoded where it must be.
+/// The state of the key in the rest of the path, which is percent-encoded where necessary.
 pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
     if !is_encoded(encoded) {
-        return Err(Problem::bad("behind a % stand two hexadecimal digits; a % of its own is %25"));
+        return Err(Problem::bad(
+            "invalid percent-encoding: a % needs two hexadecimal digits; write %25 for a literal %",
+        ));
     }
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     let key = view.cache().key(&bytes).ok_or_else(|| Problem::bad("a key has 1 to 250 bytes"))?;
@@ -23,7 +25,7 @@ pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
     Ok(told)
 }
 
-/// What a key holds, in a word; nothing if it is none.
+/// The state of a key in one word; an invalid key holds nothing.
 pub(super) fn state(view: &View, bytes: &[u8], now: Now) -> &'static str {
     let of = |key: &Key| view.cache().inspect(key, now, |known| word(&known));
     view.cache().key(bytes).as_ref().map_or(NOTHING, of)

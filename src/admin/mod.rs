@@ -1,8 +1,8 @@
-//! The server looked at, and told what to void, over HTTP: metrics, health, statistics, keys, and a page for people.
+//! The admin interface over HTTP: metrics, health, statistics, keys, invalidation, and a page for people.
 //!
-//! It runs on one thread beside the workers, and asks the cache as any other party does.
+//! It runs on one thread besides the workers, and uses the cache like any other client.
 //!
-//! Deliberately absent: TLS, which a tunnel or a proxy brings; and changing what the server was told to do.
+//! It speaks no TLS, which a tunnel or a proxy can add, and it does not change settings.
 
 mod access;
 mod answer;
@@ -44,13 +44,13 @@ use crate::options::AdminOptions;
 use crate::process::Inherited;
 use crate::server::View;
 
-/// A bound socket that nobody accepts from yet.
+/// A bound socket that does not accept connections yet.
 pub struct Admin {
     access: Arc<Access>,
     listener: TcpListener,
 }
 
-/// What every answer is made from.
+/// The state shared by all requests.
 struct Desk {
     access: Arc<Access>,
     view: View,
@@ -59,10 +59,10 @@ struct Desk {
 type Asked = State<Arc<Desk>>;
 
 impl Admin {
-    /// Takes or binds what `options` ask for, and reads the token.
+    /// Inherits or binds the socket that `options` ask for, and reads the token.
     ///
     /// # Errors
-    /// If the file cannot be used, or the socket not be bound.
+    /// If the token file is unusable, or the socket cannot be bound.
     pub fn bind(options: &AdminOptions, inherited: &mut Inherited) -> io::Result<Option<Admin>> {
         let Some(address) = options.address else { return Ok(None) };
         let named = |error| io::Error::other(format!("cannot serve --admin {address}: {error}"));
@@ -73,34 +73,34 @@ impl Admin {
         Ok(Some(Admin { access: access.into(), listener }))
     }
 
-    /// The socket, for whoever serves there next.
+    /// The socket, for a successor process.
     pub fn socket(&self) -> &TcpListener {
         &self.listener
     }
 
-    /// Whether who asks must have a token.
+    /// Whether requests need a token.
     pub fn has_token(&self) -> bool {
         self.access.token_file.is_some()
     }
 
-    /// Reads the token again, if there is a file with one.
+    /// Reads the token again, if it comes from a file.
     ///
     /// # Errors
-    /// If it cannot be used: then the old token stays.
+    /// If the file is unusable; then the old token stays.
     pub fn read_token(&self) -> io::Result<()> {
         self.access.read_token()
     }
 
-    /// Where it listens, with the port that the system chose.
+    /// The address that it listens at, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.access.address
     }
 }
 
-/// Answers for a server until this is dropped; without a socket nobody asks.
+/// Serves requests until this is dropped; does nothing without a socket.
 ///
 /// # Errors
-/// If the socket cannot be waited at.
+/// If the socket cannot be registered with the runtime.
 pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> {
     let Some(Admin { access, listener }) = admin else { return pending().await };
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
@@ -119,8 +119,8 @@ pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> 
     }
 }
 
-/// Those that are open. Where all places are taken the oldest gives its own up: who keeps many for long, or sends
-/// slowly, must not keep a health check waiting.
+/// The open connections. When all places are taken, a new connection replaces the oldest one, so that idle
+/// or slow clients cannot block a health check.
 #[derive(Default)]
 struct Connections {
     /// From the oldest to the newest.
@@ -141,13 +141,13 @@ impl Connections {
     }
 }
 
-/// One connection, which is over after a while whatever its peer does.
+/// Serves one connection, for a limited time whatever its peer does.
 async fn converse(stream: TcpStream, router: Router) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(HEADER_BYTES_MAX);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    // What goes wrong with one of them is its peer's affair.
+    // Errors of a connection concern only its peer.
     tokio::select! {
         _ = connection.as_mut() => return,
         () = sleep(CONNECTION_MAX) => {}
@@ -166,18 +166,16 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
         .route("/stats.json", get(async |State(desk): Asked| told(&stats::stats(&desk.view))))
-        .fallback(async || {
-            Problem::new(StatusCode::NOT_FOUND, "there is nothing here; docs/admin.md tells what is")
-        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not found: docs/admin.md lists the paths"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this is asked for by another method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path needs another method")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&desk), admit))
         .with_state(desk)
 }
 
-/// Lets a request in, or says why not; and answers for what takes too long.
+/// Checks access and passes the request on; answers requests that time out.
 async fn admit(
     State(desk): Asked,
     Extension(peer): Extension<IpAddr>,
@@ -187,15 +185,15 @@ async fn admit(
     if let Err(problem) = desk.access.check(request.uri().path(), request.headers()) {
         if problem.status == StatusCode::UNAUTHORIZED {
             desk.view.counters().add(Count::AuthErrors);
-            // Who gives none does not guess: a browser asks so before it knows that one is wanted.
+            // A request without a token is no guess: browsers send one before they know that a token is
+            // required.
             if request.headers().contains_key(header::AUTHORIZATION) {
                 sleep(desk.view.wrong_password(peer)).await;
             }
         }
         return problem.into_response();
     }
-    let late =
-        |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request did not come in time").into_response();
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request timed out").into_response();
     timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(late)
 }
 
@@ -206,12 +204,12 @@ async fn invalidate(
 ) -> Result<Response, Problem> {
     let body = body.map_err(|why| match why.status() {
         status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body has more than 1 MiB"),
-        status => Problem::new(status, format!("the body cannot be read: {why}")),
+        status => Problem::new(status, format!("cannot read the body: {why}")),
     })?;
     invalidate::invalidate(&desk.view, &headers, &body).map(|done| told(&done))
 }
 
-/// The path as it came: a key need not be text.
+/// Uses the raw path, because a key may be any bytes.
 async fn key(State(desk): Asked, uri: Uri) -> Result<Response, Problem> {
     let encoded = uri.path().strip_prefix("/keys/").unwrap_or_default();
     keys::key(&desk.view, encoded).map(|known| told(&known))
@@ -228,7 +226,7 @@ async fn ready(State(desk): Asked) -> Result<&'static str, Problem> {
     Ok(PLAIN_OK)
 }
 
-/// The page, whose script and style alone may run: they carry a number that nobody can know beforehand.
+/// The page. Only its own script and style may run: they carry an unpredictable number.
 async fn page() -> Response {
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the system has randomness");
@@ -249,9 +247,9 @@ const PLAIN_OK: &str = "ok\n";
 /// A thousand names of each kind fit, unless all of them are long.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// People and their tools.
+/// Enough for people and their tools.
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
-/// For a request to come, and to be answered.
+/// The time limit for receiving and answering a request.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

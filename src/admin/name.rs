@@ -1,11 +1,11 @@
-//! Keys, tags and prefixes that a client sends in JSON: text, or `{"base64": "/w=="}` where they are none.
+//! Keys, tags and prefixes in JSON: a string, or `{"base64": "/w=="}` for bytes that are not UTF-8.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::protocol::base64;
 
-/// One of them.
+/// A key, tag or prefix.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub(super) struct Name(pub(super) Vec<u8>);

@@ -1,6 +1,7 @@
 //! `GET /metrics`: Prometheus' text format 0.0.4.
 //!
-//! By hand, for it is a line for each number; nothing is registered, and numbers are asked for when they are told.
+//! The format is written by hand, since each number is just a line. Nothing is registered; numbers are
+//! read at each request.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
@@ -22,7 +23,7 @@ pub(super) fn metrics(view: &View) -> String {
     let mut page = Page::default();
     page.begin("memcached_up", "gauge", "Whether the server answers; it does.");
     page.sample("memcached_up", "", 1);
-    page.begin("memcached_version", "gauge", "The memcached that it answers like.");
+    page.begin("memcached_version", "gauge", "The memcached version that the server emulates.");
     page.sample("memcached_version", &label("version", &known["version"]), 1);
     MEMCACHED.iter().chain(LEASEHOLD).for_each(|family| page.family(family, &known));
     page.begin("leasehold_build_info", "gauge", "The version of the server.");
@@ -61,19 +62,23 @@ impl Page {
         }
     }
 
-    /// What other sizes of the cache would give.
+    /// The estimated hit ratio for other cache sizes.
     fn curve(&mut self, known: &HashMap<String, String>) {
         const NAME: &str = "leasehold_hit_ratio_estimate";
-        self.begin(NAME, "gauge", "The part of reads that would be hits with so many times the memory.");
+        self.begin(
+            NAME,
+            "gauge",
+            "The share of reads that would be hits with the memory multiplied by factor.",
+        );
         for factor in crate::cache::FACTORS {
             self.sample(NAME, &label("factor", &factor.to_string()), &known[&format!("mrc:{factor}")]);
         }
     }
 
-    /// What leases did under each policy, of which the first few are told.
+    /// Lease counts by policy, limited to the first few policies.
     fn policies(&mut self, view: &View) {
         const NAME: &str = "leasehold_policy_events_total";
-        self.begin(NAME, "counter", "What leases did for the keys of a policy with a prefix.");
+        self.begin(NAME, "counter", "Lease events for the keys of a policy with a prefix.");
         for policy in stats::policies(view).iter().skip(1).take(POLICIES_TOLD) {
             let prefix = label("policy", policy["prefix"].as_str().unwrap_or_default());
             for event in TOLD.map(|count| count.name()) {
@@ -83,11 +88,15 @@ impl Page {
         }
     }
 
-    /// How plain sets are judged, by classes of keys.
+    /// How plain sets are judged, by class of keys.
     fn classes(&mut self, view: &View) {
         let classes = view.cache().classes(view.now());
         let named = |class: &ClassCounts| label("class", &String::from_utf8_lossy(&class.name));
-        self.begin("leasehold_class_sets_total", "counter", "Plain sets that were judged, by class of keys.");
+        self.begin(
+            "leasehold_class_sets_total",
+            "counter",
+            "Plain sets that the fence judged, by class of keys.",
+        );
         for class in &classes {
             let labels = named(class);
             let stored = class.sets.saturating_sub(class.refused);
@@ -95,12 +104,12 @@ impl Page {
             self.sample("leasehold_class_sets_total", &format!("{labels},result=\"refused\""), class.refused);
         }
         const MODE: &str = "leasehold_class_mode";
-        self.begin(MODE, "gauge", "Which sets of a class answer a miss: 1 for the mode that it is in.");
+        self.begin(MODE, "gauge", "How sets of a class are matched with misses: 1 for the current mode.");
         classes.iter().for_each(|class| {
             self.sample(MODE, &format!("{},{}", named(class), label("mode", class.mode)), 1);
         });
         const TIME: &str = "leasehold_load_time_seconds";
-        self.begin(TIME, "gauge", "How long a load is taken to last at most, by class of keys.");
+        self.begin(TIME, "gauge", "The assumed longest load time, by class of keys.");
         classes.iter().for_each(|class| {
             self.sample(TIME, &named(class), f64::from(class.load_time.max_ms) / 1000.0);
         });
@@ -108,7 +117,7 @@ impl Page {
 
     fn latencies(&mut self, samples: &Samples) {
         const NAME: &str = "leasehold_command_duration_seconds";
-        self.begin(NAME, "histogram", "How long requests took without the network, of one in 64 of them.");
+        self.begin(NAME, "histogram", "Durations of requests without the network; one in 64 is sampled.");
         for verb in Verb::ALL {
             let (latency, mut count) = (samples.latencies.of(verb), 0);
             let command = label("command", verb.name());
@@ -136,7 +145,8 @@ impl Kind {
     }
 }
 
-/// A statistic as it is told, or one less others: `a-b-c`. Threads count on meanwhile, so that may be below 0 for a moment.
+/// A statistic, or one minus others: `a-b-c`. Threads keep counting meanwhile, so that a difference may be
+/// negative for a moment.
 fn value(source: &str, known: &HashMap<String, String>) -> String {
     let of = |name: &str| known.get(name).expect("stats tells what the table names").as_str();
     let mut parts = source.split('-').map(of);
@@ -148,12 +158,12 @@ fn value(source: &str, known: &HashMap<String, String>) -> String {
     }
 }
 
-/// A label with its value, of which quotes, backslashes and ends of lines are escaped.
+/// A label with its value, in which quotes, backslashes and line ends are escaped.
 fn label(name: &str, value: &str) -> String {
     format!("{name}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// The type of the document.
+/// The content type.
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Policies that are told; `stats policies` and `/stats.json` tell all of them.
+/// The limit on reported policies; `stats policies` and `/stats.json` report all of them.
 const POLICIES_TOLD: usize = 100;

@@ -1,6 +1,6 @@
-//! `GET /stats.json` and `/config`: what `stats` and its kinds tell, and what was looked at closely, as JSON.
+//! `GET /stats.json` and `/config`: the output of `stats` and its kinds, and the samples, as JSON.
 //!
-//! Deliberately absent: counting. The commands say it, and here it is put in another form.
+//! Nothing is counted here: the numbers come from the commands.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb
 use crate::protocol::{Output, Request, Statistics, base64};
 use crate::server::View;
 
-/// Everything that changes.
+/// All values that change over time.
 pub(super) fn stats(view: &View) -> Value {
     let samples = view.metrics().samples.as_ref();
     json!({
@@ -25,8 +25,8 @@ pub(super) fn stats(view: &View) -> Value {
     })
 }
 
-/// What the server was told to do, and what it decides about keys. Passwords, tokens and keys of certificates are in
-/// files, of which only the names are known here.
+/// The settings and policies. Passwords, tokens and private keys are in files, and only the file names
+/// appear here.
 pub(super) fn config(view: &View) -> Value {
     let decided = |mut policy: Map<String, Value>| {
         let is_counted = |name: &str| crate::metrics::TOLD.iter().any(|count| count.name() == name);
@@ -41,11 +41,11 @@ pub(super) fn config(view: &View) -> Value {
     })
 }
 
-/// What a kind of `stats` tells.
+/// The output of one kind of `stats`.
 pub(super) fn table(view: &View, what: Statistics) -> Vec<(String, String)> {
     let mut output = Output::default();
     let mut request = Request::Stats(what);
-    // It is told at once: only lists of connections are cut into pieces.
+    // One call is enough: only lists of connections come in several parts.
     execute(&mut request, view.cache(), &mut view.session(), &mut output, view.now());
     String::from_utf8_lossy(&output.take())
         .lines()
@@ -54,7 +54,7 @@ pub(super) fn table(view: &View, what: Statistics) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Of each policy what is decided and what came of it; the first is that of keys that no prefix fits.
+/// The settings and counts of each policy; the first one is for keys without a policy's prefix.
 pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
     let mut policies: Vec<Map<String, Value>> = Vec::new();
     for (name, value) in table(view, Statistics::Policies) {
@@ -67,7 +67,7 @@ pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
     policies
 }
 
-/// How plain sets are judged, by classes of keys.
+/// How plain sets are judged, by class of keys.
 fn classes(view: &View) -> Vec<Value> {
     let classes = view.cache().classes(view.now()).into_iter();
     let class = |class: ClassCounts| {
@@ -87,13 +87,13 @@ fn object(table: &[(String, String)]) -> Map<String, Value> {
     table.iter().map(|(name, value)| (name.clone(), parsed(value))).collect()
 }
 
-/// A number where it is one.
+/// A JSON number if the text is one.
 fn parsed(value: &str) -> Value {
     let whole = value.parse::<u64>().map(Value::from);
     whole.or_else(|_| value.parse::<f64>().map(Value::from)).unwrap_or_else(|_| value.into())
 }
 
-/// How long requests took: how many of those that were measured ended in each bucket.
+/// The durations of sampled requests: how many ended in each bucket.
 fn latency(samples: &Samples) -> Value {
     let ends: Vec<f64> = (0..BUCKETS).filter_map(bucket_end).map(|end| end.as_secs_f64()).collect();
     let verbs = Verb::ALL.map(|verb| {
@@ -122,5 +122,5 @@ fn standouts(view: &View, samples: &Samples) -> Value {
     json!({ "hot": met(hot), "large": large, "missing": met(missing) })
 }
 
-/// Keys of each kind that stand out.
+/// The number of notable keys of each kind.
 const KEYS_TOLD: usize = 20;

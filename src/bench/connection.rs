@@ -1,6 +1,7 @@
-//! One connection: a batch on its way, and what of its replies has come.
+//! A connection with a batch of requests in flight, and the replies received so far.
 //!
-//! Deliberately absent: time and waiting. Whoever drives it says when a batch began, and calls when there is something.
+//! It has no clock and never blocks: the worker passes in the start time of a batch, and calls when the
+//! socket is ready.
 
 use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
@@ -10,35 +11,35 @@ use super::server::Dialect;
 use super::source::{Asked, Batch, Source};
 use super::tally::{Outcome, Tally};
 
-/// A connection over a socket that does not block.
+/// A connection over a nonblocking socket.
 pub struct Connection<S> {
-    /// Parts of the batch that are answered.
+    /// Answered parts of the batch.
     answered: usize,
     batch: Batch,
     /// When the batch was sent, or was due.
     began: u64,
-    /// For the leases that the batch was granted.
+    /// Fills for the leases that the batch received.
     fills: Batch,
     replies: Replies,
-    /// What was read and is not yet a whole reply.
+    /// Received bytes of an incomplete reply.
     rest: Vec<u8>,
     stream: S,
-    /// Bytes of the batch that are written.
+    /// Written bytes of the batch.
     written: usize,
 }
 
-/// Why a server cannot be measured.
+/// The reasons why a server cannot be measured.
 #[derive(Debug)]
 pub enum Fault {
-    /// The server has closed a connection.
+    /// The server closed a connection.
     Closed,
-    /// The system has said no.
+    /// A system call failed.
     Io(io::Error),
-    /// Nothing was heard for so long.
+    /// The server sent nothing for this long.
     Silent { seconds: u64 },
-    /// The server said something that is no answer to what was asked.
+    /// The server sent something that does not answer the request.
     Unexpected(String),
-    /// The server refused to store so many values that are to be there beforehand.
+    /// The server refused to store this many of the preloaded values.
     Unstored { refused: u64, keys: usize },
 }
 
@@ -62,7 +63,7 @@ impl<S: Read + Write> Connection<S> {
         self.begin(began)
     }
 
-    /// Sends the fills for what was leased.
+    /// Sends the fills for the granted leases.
     pub fn fill(&mut self, began: u64) -> Result<(), Fault> {
         std::mem::swap(&mut self.batch, &mut self.fills);
         self.fills.clear();
@@ -74,7 +75,7 @@ impl<S: Read + Write> Connection<S> {
         self.push()
     }
 
-    /// Writes as much of the batch as the socket takes.
+    /// Writes as much of the batch as the socket accepts.
     pub fn push(&mut self) -> Result<(), Fault> {
         while self.written < self.batch.bytes.len() {
             match self.stream.write(&self.batch.bytes[self.written..]) {
@@ -87,7 +88,7 @@ impl<S: Read + Write> Connection<S> {
         Ok(())
     }
 
-    /// Reads what has come; true if the batch is answered by now.
+    /// Reads what has arrived; returns true once the batch is answered.
     pub fn pull(&mut self, inbox: &mut [u8], source: &mut Source, tally: &mut Tally) -> Result<bool, Fault> {
         loop {
             let kept = self.rest.len();
@@ -107,14 +108,14 @@ impl<S: Read + Write> Connection<S> {
             if self.is_answered() {
                 return if self.rest.is_empty() { Ok(true) } else { Err(unasked(&self.rest)) };
             }
-            // The socket is empty: whatever comes next is told of.
+            // The socket is empty: a later arrival triggers a new event.
             if input.len() < inbox.len() {
                 return Ok(false);
             }
         }
     }
 
-    /// Looks at replies; returns how many bytes they were.
+    /// Parses replies; returns the number of bytes consumed.
     fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Fault> {
         let mut at = 0;
         while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
@@ -128,7 +129,7 @@ impl<S: Read + Write> Connection<S> {
         Ok(at)
     }
 
-    /// Takes a hit in one go, with the end of the get.
+    /// Consumes a hit in one step, with the end of the get.
     fn hit(&mut self, input: &[u8], at: &mut usize, source: &Source) -> Option<Outcome> {
         let Asked::Key { key, at: text } = self.batch.asked[self.answered] else { return None };
         let text = &self.batch.bytes[text..text + source.key_bytes()];
@@ -141,7 +142,7 @@ impl<S: Read + Write> Connection<S> {
         Some(seen(source, key, &value[..value.len().min(SEEN_BYTES)]))
     }
 
-    /// Holds a reply against what was asked.
+    /// Checks a reply against the request.
     fn accept(&mut self, reply: Reply, source: &mut Source, tally: &mut Tally) -> Result<(), Fault> {
         loop {
             let asked = self.batch.asked[self.answered];
@@ -187,7 +188,7 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// An error is the whole answer to a command, however many parts of it are expected.
+    /// An error answers the whole command, however many parts its reply would have.
     fn pass_over(&mut self, asked: Asked) {
         let rest = &self.batch.asked[self.answered..];
         self.answered += match asked {
@@ -208,7 +209,7 @@ impl<S: Read + Write> Connection<S> {
         self.answered == self.batch.asked.len() && !self.replies.is_in_block()
     }
 
-    /// Whether leases were granted that are to be filled.
+    /// Whether there are granted leases to fill.
     pub fn owes_fills(&self) -> bool {
         !self.fills.asked.is_empty()
     }
@@ -218,7 +219,7 @@ impl<S: Read + Write> Connection<S> {
         self.began
     }
 
-    /// What was sent last.
+    /// The batch sent last.
     pub fn batch(&self) -> &Batch {
         &self.batch
     }
@@ -238,8 +239,8 @@ impl Display for Fault {
         match self {
             Fault::Closed => write!(to, "it has closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
-            Fault::Silent { seconds } => write!(to, "it has said nothing for {seconds} s"),
-            Fault::Unexpected(what) => write!(to, "no answer to what was asked: {what}"),
+            Fault::Silent { seconds } => write!(to, "it sent nothing for {seconds} s"),
+            Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
                 write!(to, "it refused to store {refused} of {keys} values beforehand (--no-preload)")
             }
@@ -259,5 +260,5 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// The token of whoever must wait for another's fill.
+/// The token sent to a client that must wait for another's fill.
 const HOT: u64 = 1;

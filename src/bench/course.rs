@@ -1,11 +1,12 @@
-//! What both modes of the load generator are told: rounds, results and progress, and how numbers are read.
+//! Options and helpers that both modes of the load generator share: rounds, results, progress, and number
+//! parsing.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-/// How often servers are measured, and where results go.
+/// The number of rounds, and the destination of results.
 #[derive(Args, Clone, Debug)]
 pub struct Course {
     /// Rounds of --compare
@@ -16,7 +17,7 @@ pub struct Course {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Tell every second how far it is, also where the standard error is no terminal
+    /// Print progress every second, even if the standard error is not a terminal
     #[arg(long)]
     pub progress: bool,
 }

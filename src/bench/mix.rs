@@ -1,14 +1,14 @@
-//! What is asked, in which proportions.
+//! The mix of requests.
 
 use std::str::FromStr;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// What one entry of a mix does.
+/// The action of one entry of a mix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Task {
-    /// Delete, then lease: there is always something to load.
+    /// Delete, then lease, so that there is always something to load.
     Cycle,
     Delete,
     Get,
@@ -23,7 +23,7 @@ pub enum Task {
 /// Tasks with weights.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mix {
-    /// Each with the sum of the weights up to its own.
+    /// Each with the sum of the weights up to and including its own.
     tasks: Vec<(Task, u32)>,
 }
 
@@ -39,7 +39,7 @@ impl Task {
         Task::Set,
     ];
 
-    /// As it is written in a mix.
+    /// The name in the notation of a mix.
     pub fn name(self) -> &'static str {
         match self {
             Task::Cycle => "cycle",
@@ -62,17 +62,17 @@ impl Task {
 }
 
 impl Mix {
-    /// Nothing but sets.
+    /// A mix of sets only.
     pub fn sets() -> Mix {
         Mix { tasks: vec![(Task::Set, 1)] }
     }
 
-    /// What Redis does not know of it.
+    /// The first task that Redis does not support.
     pub fn beyond_redis(&self) -> Option<Task> {
         self.tasks.iter().map(|(task, _)| *task).find(|task| !task.is_for_redis())
     }
 
-    /// The next thing to ask.
+    /// Draws the next task.
     #[inline]
     pub fn draw(&self, random: &mut SmallRng) -> Task {
         if let [(task, _)] = self.tasks[..] {

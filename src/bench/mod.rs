@@ -1,13 +1,15 @@
-//! The load generator, `leasehold bench`: what a server can do, and what its users would feel.
+//! The load generator, `leasehold bench`: it measures the capacity of a server and the latency that its
+//! users would see.
 //!
-//! A [`Plan`] says what is asked. `source` encodes requests, `connection` sends them batch by batch and holds the replies
-//! against what was asked, `worker` drives the connections of one thread, and [`Report`] tells what was seen. `stale` counts
-//! stale reads instead, and has players of its own.
+//! A [`Plan`] describes the load. `source` encodes requests, `connection` sends them batch by batch and
+//! checks the replies, `worker` drives the connections of one thread, and [`Report`] presents the results.
+//! `stale` counts stale reads instead, with workers and writers of its own.
 //!
-//! It must never be what is measured: requests are encoded into one buffer per connection and sent in one write, replies
-//! are read in place and values skipped, the clock is read once for each batch, and nothing is allocated for a request.
+//! The load generator must not be the bottleneck. Requests are encoded into one buffer per connection and
+//! sent in one write. Replies are parsed in place and values are skipped. The clock is read once for each
+//! batch, and no request allocates memory.
 //!
-//! Deliberately absent: Unix sockets, TLS, and everything of Redis but GET, MGET, SET and DEL.
+//! It supports neither Unix sockets nor TLS, and of Redis only GET, MGET, SET and DEL.
 
 mod connection;
 mod course;
@@ -61,9 +63,9 @@ pub fn main(options: Options) -> ExitCode {
     }))
 }
 
-/// How a measurement ended.
+/// The result of a measurement.
 struct Ending {
-    /// Why it is a failure, if it is one.
+    /// The reason why it is a failure, if it is one.
     complaint: Option<String>,
     cut_short: bool,
 }
@@ -79,7 +81,7 @@ fn exit_code(ended: io::Result<Ending>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Complains about options that contradict each other.
+/// Reports options that contradict each other.
 fn refuse(sentence: &str) -> ExitCode {
     let _ = Options::command().error(ErrorKind::ValueValidation, sentence).print();
     ExitCode::FAILURE
@@ -92,24 +94,25 @@ fn measured(options: &Options) -> io::Result<Report> {
     Ok(report)
 }
 
-/// To whoever listens: the standard error may be closed, or a pipe that nobody reads any more.
+/// Prints to the standard error and ignores failures: it may be closed, or a pipe without a reader.
 fn say(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// Set by the first SIGINT from now on; the second ends the process.
+/// A flag that the first SIGINT sets; the second one ends the process.
 ///
 /// # Errors
-/// If the system refuses to tell of it.
+/// If the signal handler cannot be installed.
 pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
     let is_told = Arc::new(AtomicBool::new(false));
-    // In this order: the one that looks at it comes before the one that sets it.
+    // The order matters: the handler that checks the flag is registered before the one that sets it.
     flag::register_conditional_default(SIGINT, Arc::clone(&is_told))?;
     flag::register(SIGINT, Arc::clone(&is_told))?;
     Ok(is_told)
 }
 
-/// Loads all servers in turn, round after round, until it is cut short or one of them cannot be measured any more.
+/// Loads all servers in turn, round after round, until it is interrupted or one of them cannot be measured
+/// any more.
 ///
 /// # Errors
 /// If nothing was measured before.
@@ -135,10 +138,11 @@ pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, F
     Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed), failure))
 }
 
-/// The rounds of each server, and why some of them are missing.
+/// The rounds of each server, and the reason why some of them are missing.
 type Rounds<R> = (Vec<Vec<R>>, Option<String>);
 
-/// Measures all servers in turn, round after round, until it is cut short or one of them cannot be measured any more.
+/// Measures all servers in turn, round after round, until it is interrupted or one of them cannot be
+/// measured any more.
 fn in_turn<S, R>(
     servers: &[S],
     count: u32,
@@ -161,7 +165,7 @@ fn in_turn<S, R>(
     }
 }
 
-/// Where results go as JSON: better to know before the run that they cannot than after it.
+/// The destination of JSON results, opened before the run so that errors appear early.
 enum Json {
     File(File, PathBuf),
     StandardOutput,
@@ -172,7 +176,7 @@ impl Json {
         if path == Path::new("-") {
             return Ok(Json::StandardOutput);
         }
-        // What another run has left stays until there is something to put in its place.
+        // The results of an earlier run stay until there are new ones.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         Ok(Json::File(file.map_err(|error| unwritten(error, path))?, path.to_owned()))
     }
@@ -193,7 +197,7 @@ fn tell(report: &(impl Serialize + Display), json: Option<Json>) -> io::Result<(
 }
 
 fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
-    // Devices and pipes have no length.
+    // Devices and pipes have no length to truncate.
     if file.metadata()?.is_file() {
         file.set_len(0)?;
     }
@@ -204,5 +208,5 @@ fn unwritten(error: io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
 }
 
-/// As a shell tells of a program that SIGINT has ended.
+/// The exit code that shells report for a program ended by SIGINT.
 const INTERRUPTED: u8 = 130;

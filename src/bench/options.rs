@@ -13,14 +13,15 @@ use super::stale::StaleOptions;
 
 /// Load generator for memcached's text protocol, the lease verbs, and Redis.
 ///
-/// In a closed loop (the default) each connection sends a batch when the last one is answered: it tells how much a server
-/// can do. With --rate the loop is open: requests are due at fixed times whether the server keeps up or not, and latency
-/// counts from when a request was due: it tells what users would feel. Exits with 1 if anything was answered wrongly.
+/// In a closed loop (the default) each connection sends a batch when the last one is answered: this
+/// measures the capacity of a server. With --rate the loop is open: requests are due at fixed times whether
+/// the server keeps up or not, and latency counts from when a request was due: this measures what users
+/// would feel. Exits with 1 if anything was answered wrongly.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "leasehold bench", bin_name = "leasehold bench", args_override_self = true)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Options {
-    /// What is measured instead of speed.
+    /// A measurement other than speed.
     #[command(subcommand)]
     pub mode: Option<Mode>,
 
@@ -28,7 +29,7 @@ pub struct Options {
     #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211", conflicts_with = "compare")]
     pub server: Server,
 
-    /// Servers to load in turn, round after round, parted by commas; medians and ratios to the first are told
+    /// Servers to load in turn, round after round, comma-separated; prints medians and ratios to the first
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub compare: Vec<Server>,
 
@@ -36,12 +37,12 @@ pub struct Options {
     #[command(flatten)]
     pub course: Course,
 
-    /// What is asked of a server.
+    /// The load on a server.
     #[command(flatten)]
     pub plan: Plan,
 }
 
-/// What is measured instead of speed.
+/// A measurement other than speed.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Mode {
     /// Count stale reads: what a cache serves although its invalidation was answered before
@@ -56,10 +57,10 @@ pub enum Mode {
     Stale(StaleOptions),
 }
 
-/// What is asked of a server, how often, and by how many.
+/// The load: its requests, their rate, and the connections.
 #[derive(Args, Clone, Debug)]
 pub struct Plan {
-    /// Connections, shared out among the threads
+    /// Connections, shared among the threads
     #[arg(short = 'c', long, value_name = "NUM", default_value_t = 50, value_parser = positive)]
     pub connections: usize,
 
@@ -71,7 +72,7 @@ pub struct Plan {
     #[arg(short = 'P', long, value_name = "NUM", default_value_t = 1, value_parser = positive)]
     pub pipeline: usize,
 
-    /// Requests a second, all connections together: an open loop
+    /// Requests per second, all connections together: an open loop
     #[arg(short = 'r', long, value_name = "NUM", value_parser = positive)]
     pub rate: Option<usize>,
 
@@ -83,12 +84,12 @@ pub struct Plan {
     #[arg(short = 'n', long, value_name = "NUM", value_parser = positive, conflicts_with = "duration")]
     pub requests: Option<usize>,
 
-    /// Seconds before them that do not count [default: 1, or 0 with --requests]
+    /// Seconds of warm-up, which are not measured [default: 1, or 0 with --requests]
     #[arg(short = 'w', long, value_name = "SECONDS", value_parser = seconds)]
     pub warm_up: Option<Duration>,
 
-    /// What is asked, with weights: get, set, delete; not of Redis: mg, ms, md, lease (lease-get, and lease-set if the lease is
-    /// granted), cycle (delete, then lease)
+    /// Requests with weights: get, set, delete; not for Redis: mg, ms, md, lease (lease-get, and lease-set
+    /// if the lease is granted), cycle (delete, then lease)
     #[arg(short = 'm', long, value_name = "MIX", default_value = "get=9,set=1")]
     pub mix: Mix,
 
@@ -108,7 +109,8 @@ pub struct Plan {
     #[arg(short = 's', long, value_name = "SIZES", default_value = "100")]
     pub value_bytes: Sizes,
 
-    /// Which keys are asked for: uniform, sequential, zipf:EXPONENT, or hot:KEYS:REQUESTS (shares: hot:0.01:0.9)
+    /// Distribution of keys: uniform, sequential, zipf:EXPONENT, or hot:KEYS:REQUESTS (shares:
+    /// hot:0.01:0.9)
     #[arg(short = 'p', long, value_name = "POPULARITY", default_value = "uniform")]
     pub popularity: Popularity,
 
@@ -116,22 +118,22 @@ pub struct Plan {
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub load_ms: u64,
 
-    /// Look for replies without ever sleeping, if it has cores of its own on the server's machine: there the server pays for
-    /// waking it
+    /// Poll for replies instead of sleeping. Useful with spare cores on the server's machine, where waking
+    /// a sleeper costs the server time
     #[arg(long)]
     pub spin: bool,
 
-    /// Do not store every key beforehand
+    /// Do not store every key before the run
     #[arg(long)]
     pub no_preload: bool,
 
-    /// What the random numbers begin with
+    /// Seed of the random numbers
     #[arg(long, value_name = "NUM", default_value_t = 1)]
     pub seed: u64,
 }
 
 impl Options {
-    /// All that are to be loaded.
+    /// All servers to load.
     pub fn servers(&self) -> &[Server] {
         if self.compare.is_empty() { std::slice::from_ref(&self.server) } else { &self.compare }
     }
@@ -139,7 +141,7 @@ impl Options {
 
 impl Plan {
     /// # Errors
-    /// If parts do not fit each other, with a sentence that says so.
+    /// If options contradict each other, with a sentence that explains it.
     pub fn check(&self, servers: &[Server]) -> Result<(), String> {
         let digits = (self.keys - 1).to_string().len();
         if self.key_bytes < digits {
@@ -156,7 +158,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The same keys, stored one after the other.
+    /// A plan that stores the same keys one by one.
     pub fn preload(&self) -> Plan {
         let bytes = self.value_bytes.longest() + self.key_bytes;
         Plan {
@@ -171,7 +173,7 @@ impl Plan {
         }
     }
 
-    /// What passes before anything counts.
+    /// The time before the measurement starts.
     pub fn warm_up(&self) -> Duration {
         let default = if self.requests.is_some() { Duration::ZERO } else { WARM_UP };
         self.warm_up.unwrap_or(default)

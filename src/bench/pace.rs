@@ -1,7 +1,7 @@
-//! When a connection's batches are due, in an open loop.
+//! The times at which a connection's batches are due in an open loop.
 //!
-//! A connection that is late sends at once, but what it sends still counts from when it was due: a server that stalls
-//! for a second delays all who would have asked in that second, not only the one request that it happened to have.
+//! A late connection sends at once, but latency still counts from the due time. If a server stalls for a
+//! second, this shows the delay of all requests of that second, not only of the one in flight.
 
 /// The schedule of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +15,10 @@ impl Pace {
         Pace { due: first, every }
     }
 
-    /// When the next batch was due, if it is by now.
+    /// When the next batch was due, if that time has come.
     ///
     /// # Errors
-    /// If it is not: when it will be.
+    /// The time when it will be due, otherwise.
     pub fn take(&mut self, now: u64) -> Result<u64, u64> {
         let due = self.due;
         if due > now {
@@ -28,7 +28,7 @@ impl Pace {
         Ok(due)
     }
 
-    /// Batches that are due before `end`, and were not taken.
+    /// The number of batches due before `end` that were not taken.
     pub fn untaken(&self, end: u64) -> u64 {
         end.saturating_sub(self.due).div_ceil(self.every)
     }
@@ -41,7 +41,8 @@ mod tests {
     use crate::clock::Clock;
     use std::time::Duration;
 
-    /// A server that takes 1 ms for a batch, and once 1 s. One in ten milliseconds is due, for ten seconds.
+    /// A server takes 1 ms for each batch, and once 1 s. A batch is due every ten milliseconds, for ten
+    /// seconds.
     #[test]
     fn a_stall_is_seen_by_all_who_would_have_asked() {
         let clock = Clock::manual();

@@ -1,4 +1,4 @@
-//! Which keys are asked for how often.
+//! How often each key is requested.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -7,18 +7,18 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, Zipf};
 
-/// As it is written on the command line.
+/// A distribution, as written on the command line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Popularity {
-    /// A share of the keys gets a share of the requests.
+    /// A share of the keys receives a share of the requests.
     Hot {
         keys: f64,
         requests: f64,
     },
-    /// One after the other, round and round.
+    /// All keys in order, again and again.
     Sequential,
     Uniform,
-    /// The n-th key is asked for 1/n^exponent times as often as the first.
+    /// The n-th key is requested 1/n^exponent times as often as the first.
     Zipf {
         exponent: f64,
     },
@@ -40,7 +40,7 @@ enum Drawn {
 }
 
 impl Popularity {
-    /// Over `count` keys, the sequence beginning at `first`.
+    /// Draws from `count` keys; a sequence begins at `first`.
     pub fn draw(self, count: usize, first: usize) -> Draw {
         let count = count as u64;
         let popularity = match self {
@@ -58,7 +58,7 @@ impl Popularity {
 }
 
 impl Draw {
-    /// The next key.
+    /// Draws the next key.
     #[inline]
     pub fn next(&mut self, random: &mut SmallRng) -> u64 {
         let count = self.count;
@@ -72,7 +72,7 @@ impl Draw {
                 *next = if key + 1 == count { 0 } else { key + 1 };
                 key
             }
-            // Off by less than the count in 2^64, for a third of the instructions of a range.
+            // The error is below `count` / 2^64, for a third of the instructions of an exact range.
             Drawn::Uniform => ((u128::from(random.next_u64()) * u128::from(count)) >> 64) as u64,
             Drawn::Zipf(zipf) => zipf.sample(random) as u64 - 1,
         }
@@ -103,7 +103,7 @@ impl FromStr for Popularity {
     }
 }
 
-/// As it is written on the command line.
+/// The notation of the command line.
 impl Display for Popularity {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         match self {

@@ -1,28 +1,28 @@
-//! Replies, read in place: headers are looked at, values are skipped.
+//! Parses replies in place: it reads headers and skips values.
 
 use super::server::Dialect;
 use super::tally::Outcome;
 
-/// Reads the replies of one connection, in whatever pieces they come.
+/// Parses the replies of one connection, in pieces of any size.
 pub struct Replies {
-    /// Bytes of a value that are still to come, without what ends it.
+    /// Remaining bytes of a value, without its end marker.
     block: usize,
     dialect: Dialect,
-    /// Whether a value's end is to come.
+    /// Whether the end marker of a value is still to come.
     in_block: bool,
 }
 
-/// A line, and what is known of the value behind it.
+/// A parsed line, with the start of the value behind it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reply<'a> {
     Array(usize),
-    /// A value comes, and begins so. RESP and the meta commands tell no key.
+    /// A value with its first bytes. RESP and the meta commands do not repeat the key.
     Block {
         key: &'a [u8],
         begin: &'a [u8],
     },
     Deleted,
-    /// Done as asked, in the words of meta commands, of Redis, or of what covers many keys.
+    /// Success, in the words of the meta commands, of Redis, or of commands for many keys.
     Done,
     End,
     Error(Outcome),
@@ -36,7 +36,7 @@ pub enum Reply<'a> {
     Stored,
 }
 
-/// Bytes that are no reply.
+/// Bytes that are not a reply.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Unexpected(pub String);
 
@@ -49,7 +49,7 @@ impl Replies {
         self.in_block
     }
 
-    /// Takes what is there of a value; true if none is on its way any more.
+    /// Skips the available bytes of a value; returns true if no value is incomplete.
     pub fn skip(&mut self, input: &[u8], at: &mut usize) -> Result<bool, Unexpected> {
         if !self.in_block {
             return Ok(true);
@@ -68,8 +68,8 @@ impl Replies {
         }
     }
 
-    /// A value under that key, if it is what comes next and all of it is there. What this does not take, the others
-    /// do; most replies are taken here, for a quarter of the instructions.
+    /// Consumes a value under that key, if it comes next and is complete. It handles most replies for a
+    /// quarter of the instructions; the other functions handle the rest.
     pub fn hit<'a>(&self, input: &'a [u8], at: &mut usize, key: &[u8]) -> Option<&'a [u8]> {
         let rest = input[*at..].strip_prefix(b"VALUE ")?.strip_prefix(key)?.strip_prefix(b" 0 ")?;
         let (bytes, rest) = first_number(rest)?;
@@ -79,7 +79,8 @@ impl Replies {
         Some(value)
     }
 
-    /// The next reply, once its line and the beginning of its value are there. To be called between values.
+    /// The next reply, once its line and the first bytes of its value are there. Must be called between
+    /// values.
     pub fn next<'a>(&mut self, input: &'a [u8], at: &mut usize) -> Result<Option<Reply<'a>>, Unexpected> {
         let input = &input[*at..];
         if let Some((reply, bytes)) = common(input) {
@@ -108,7 +109,7 @@ impl Replies {
     }
 }
 
-/// What is said most often, without looking for the end of the line; and its length.
+/// The most frequent replies, recognized without looking for the line end; with their length.
 fn common(input: &[u8]) -> Option<(Reply<'static>, usize)> {
     if input.starts_with(b"END\r\n") {
         Some((Reply::End, 5))
@@ -119,19 +120,19 @@ fn common(input: &[u8]) -> Option<(Reply<'static>, usize)> {
     }
 }
 
-/// A line that was understood.
+/// A parsed line.
 struct Line<'a> {
     reply: Reply<'a>,
-    /// Length of the value behind it.
+    /// The length of the value behind it.
     block: Option<usize>,
-    /// Length of its own, with its end.
+    /// The length of the line, with its end.
     bytes: usize,
 }
 
 /// A reply, and the length of the value behind it.
 type Parsed<'a> = Option<(Reply<'a>, Option<usize>)>;
 
-/// Understands one line, given without its end. The second part is the length of the value behind it.
+/// Parses one line, given without its end. The second part is the length of the value behind it.
 pub fn parse(dialect: Dialect, line: &[u8]) -> Result<(Reply<'_>, Option<usize>), Unexpected> {
     let parsed = match dialect {
         Dialect::Redis => redis(line),
@@ -188,13 +189,13 @@ fn redis(line: &[u8]) -> Parsed<'_> {
     Some((reply, None))
 }
 
-/// A line without its last word, and that word, which is a number.
+/// Splits off a line's last word, which is a number.
 fn last_number(line: &[u8]) -> Option<(&[u8], u64)> {
     let space = line.iter().rposition(|byte| *byte == b' ')?;
     Some((&line[..space], number(&line[space + 1..])?))
 }
 
-/// A line's first word, which is a number, and what follows.
+/// Splits off a line's first word, which is a number.
 #[inline]
 fn first_number(line: &[u8]) -> Option<(u64, &[u8])> {
     let (mut sum, mut digits) = (0, 0);
@@ -217,9 +218,9 @@ fn unexpected(bytes: &[u8]) -> Unexpected {
     Unexpected(line[..line.len().min(TOLD_BYTES_MAX)].escape_ascii().to_string())
 }
 
-/// So much of each value is compared with what was stored.
+/// The number of bytes of each value that are compared with the stored value.
 pub const SEEN_BYTES: usize = 16;
-/// No number overflows.
+/// Numbers with at most this many digits cannot overflow.
 const DIGITS_MAX: usize = 19;
 const LINE_BYTES_MAX: usize = 8 * 1024;
 const TOLD_BYTES_MAX: usize = 100;
@@ -232,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// What a server says, and how it is understood.
+    /// The bytes of a server, and the parsed replies.
     #[derive(Clone, Debug)]
     struct Said {
         bytes: Vec<u8>,
@@ -299,7 +300,7 @@ mod tests {
         prop_oneof![hit, word]
     }
 
-    /// All that is understood of bytes that come in pieces.
+    /// All replies parsed from bytes that arrive in pieces.
     fn heard(dialect: Dialect, pieces: &[&[u8]]) -> Result<Vec<String>, Unexpected> {
         let mut replies = Replies::new(dialect);
         let (mut heard, mut rest) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What was seen, for people and for programs.
+//! Reports for people and for programs.
 
 use std::fmt::{self, Display};
 
@@ -12,11 +12,11 @@ use super::tally::{Outcome, Tally, Verb};
 /// All runs, in the order of the servers.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether rounds are missing, and the last one is not whole.
+    /// Whether the measurement was interrupted: rounds are missing, and the last one may be incomplete.
     pub cut_short: bool,
-    /// Why rounds are missing, if a server could not be measured any more.
+    /// The reason for missing rounds, if a server could not be measured any more.
     pub failure: Option<String>,
-    /// Each of them, the one that others are compared with first.
+    /// The first one is the baseline of comparisons.
     pub servers: Vec<ServerReport>,
 }
 
@@ -25,7 +25,7 @@ pub struct Report {
 pub struct ServerReport {
     pub server: String,
     pub requests_per_second: f64,
-    /// To the first server's, of the medians.
+    /// The median throughput, relative to the first server's.
     pub ratio: f64,
     pub rounds: Vec<Round>,
 }
@@ -33,29 +33,29 @@ pub struct ServerReport {
 /// One run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
-    /// That were measured.
+    /// The measured time.
     pub seconds: f64,
-    /// That were answered.
+    /// The number of answered requests.
     pub requests: u64,
-    /// In the time that was measured.
+    /// Within the measured time.
     pub requests_per_second: f64,
-    /// Values, leases and misses, so that a get of 50 keys counts 50 times.
+    /// Values, leases and misses: a get of 50 keys counts 50 times.
     pub keys_per_second: f64,
-    /// All that the server sent.
+    /// All bytes that the server sent.
     pub megabytes_read_per_second: f64,
-    /// All that was sent to it.
+    /// All bytes sent to the server.
     pub megabytes_written_per_second: f64,
-    /// Of all requests together.
+    /// The latency of all requests together.
     pub latency: Latency,
-    /// Each command that was sent.
+    /// A report for each command that was sent.
     pub verbs: Vec<VerbReport>,
-    /// What came of commands, or of their keys.
+    /// The outcomes of commands, or of their keys.
     pub outcomes: Vec<Count>,
-    /// The share of lease fills that were refused, if there were any.
+    /// The share of refused lease fills, if there were fills.
     pub fills_refused: Option<f64>,
-    /// Answers that no server should give.
+    /// Replies that no server should give.
     pub errors: u64,
-    /// Requests that were due and never sent.
+    /// Batches that were due and never sent.
     pub unsent_batches: u64,
 }
 
@@ -84,7 +84,7 @@ pub struct Latency {
 }
 
 impl Report {
-    /// Of the rounds of each server; those that have none are left out.
+    /// A report of the rounds of each server; servers without rounds are left out.
     pub fn new(
         servers: &[Server],
         rounds: Vec<Vec<Round>>,
@@ -101,14 +101,14 @@ impl Report {
         Report { cut_short, failure, servers: reports }
     }
 
-    /// Answers that no server should give.
+    /// Replies that no server should give.
     pub fn errors(&self) -> u64 {
         self.servers.iter().flat_map(|server| &server.rounds).map(|round| round.errors).sum()
     }
 }
 
 impl Round {
-    /// As it is told.
+    /// The reported form of a measurement.
     pub fn new(measured: &Measured) -> Round {
         let (tally, seconds) = (&measured.tally, measured.nanos.max(1) as f64 / 1e9);
         let count = |outcome: Outcome| Count { outcome: outcome.name(), count: tally.of(outcome) };
@@ -241,7 +241,7 @@ impl Round {
     }
 }
 
-/// Of an even number of values the upper one.
+/// For an even number of values, this is the upper one.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! One run against one server: connect, start the threads, tell how far they are, add up.
+//! One run against one server: connect, start the threads, report progress, add up the results.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -16,19 +16,19 @@ use super::tally::Tally;
 use super::worker::{Run, Times, Worker, share};
 use crate::clock::Clock;
 
-/// What one run has shown.
+/// The results of one run.
 pub struct Measured {
     /// From the end of the warm-up to the last answer.
     pub nanos: u64,
     pub tally: Tally,
 }
 
-/// How far a run is, told once a second.
+/// The progress of a run, reported once a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Answered since the last time.
+    /// Requests answered since the last report.
     pub requests: u64,
-    /// Since the run began.
+    /// Time since the start of the run.
     pub seconds: u64,
 }
 
@@ -51,10 +51,10 @@ impl From<Failure> for io::Error {
     }
 }
 
-/// Stores every key, unless it is cut short.
+/// Stores every key, unless it is interrupted.
 ///
 /// # Errors
-/// As [`run`], and if the server refuses to store some.
+/// As [`run`], and if the server refuses to store some of them.
 pub fn preload(
     plan: &Plan,
     server: &Server,
@@ -70,10 +70,10 @@ pub fn preload(
     }
 }
 
-/// Loads a server as the plan says, unless it is cut short: then it tells what was seen until then.
+/// Loads a server according to the plan. An interrupted run returns the results up to then.
 ///
 /// # Errors
-/// If it cannot be reached, or what it says is no answer.
+/// If the server cannot be reached, or sends something that is not an answer.
 pub fn run(
     plan: &Plan,
     server: &Server,
@@ -105,7 +105,7 @@ fn measured(
     Ok(Measured { nanos: tally.last_nanos.saturating_sub(from), tally })
 }
 
-/// Each at the first of the addresses where somebody listens.
+/// Opens each connection to the first address that accepts it.
 fn connect(addresses: &[SocketAddr], connections: usize) -> io::Result<Vec<TcpStream>> {
     let one = |_| {
         let stream = TcpStream::connect(addresses)?;
@@ -123,7 +123,7 @@ fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress))
             let sender = sender.clone();
             scope.spawn(move || {
                 let tally = Worker::new(run, thread, streams).map_err(Fault::Io).and_then(Worker::work);
-                // Nobody listens any more if another thread has failed.
+                // The receiver was dropped if another thread has failed.
                 let _ = sender.send(tally);
             });
         }

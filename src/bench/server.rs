@@ -1,20 +1,20 @@
-//! A server to load, as it is named on the command line.
+//! A server to load, as named on the command line.
 
 use std::fmt::{self, Display};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// Where it listens, and what it speaks.
+/// The address and protocol of a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Server {
     /// HOST:PORT
     pub address: String,
-    /// What it speaks.
+    /// Its protocol.
     pub dialect: Dialect,
 }
 
-/// What a server speaks.
+/// The protocol of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
     /// RESP, as Redis and Valkey do.
@@ -29,10 +29,10 @@ impl Server {
         self.dialect == Dialect::Redis
     }
 
-    /// All addresses of its name, of which any may be the one where it listens.
+    /// All addresses of its name; any of them may be the one that accepts connections.
     ///
     /// # Errors
-    /// If the name is not known.
+    /// If the name cannot be resolved.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         Ok(self.address.to_socket_addrs()?.collect())
     }

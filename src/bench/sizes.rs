@@ -1,4 +1,4 @@
-//! How long values are.
+//! The lengths of values.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand_distr::weighted::WeightedIndex;
 use rand_distr::{Distribution, LogNormal};
 
-/// As it is written on the command line.
+/// A distribution, as written on the command line.
 #[derive(Clone, Debug)]
 pub enum Sizes {
     Fixed(usize),
@@ -15,9 +15,9 @@ pub enum Sizes {
         bytes: Vec<usize>,
         chosen: WeightedIndex<u32>,
     },
-    /// Cut off at a million bytes, which servers take unless told otherwise.
+    /// Capped at a million bytes, which servers accept by default.
     LogNormal(LogNormal<f64>),
-    /// Both ends belong to it.
+    /// Both ends are included.
     Range {
         from: usize,
         to: usize,
@@ -25,7 +25,7 @@ pub enum Sizes {
 }
 
 impl Sizes {
-    /// The length of the next value.
+    /// Draws the length of the next value.
     pub fn draw(&self, random: &mut SmallRng) -> usize {
         match self {
             Sizes::Fixed(bytes) => *bytes,
@@ -37,7 +37,7 @@ impl Sizes {
         }
     }
 
-    /// No value is longer.
+    /// The upper limit on lengths.
     pub fn longest(&self) -> usize {
         match self {
             Sizes::Fixed(bytes) => *bytes,
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// A thousand lengths, in order.
+    /// A thousand lengths, sorted.
     fn drawn(sizes: &str) -> Vec<usize> {
         let sizes: Sizes = sizes.parse().unwrap();
         let mut random = SmallRng::seed_from_u64(7);

@@ -1,4 +1,5 @@
-//! Where requests come from: drawn from the mix and encoded into one buffer, without allocations.
+//! The source of requests: it draws them from the mix and encodes them into one buffer, without
+//! allocations.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::server::Dialect;
 use super::sizes::Sizes;
 use super::tally::{Requests, Verb};
 
-/// Requests that are sent at once, and what they should hear.
+/// Requests that are sent together, and their expected replies.
 #[derive(Default)]
 pub struct Batch {
     pub bytes: Vec<u8>,
@@ -20,25 +21,25 @@ pub struct Batch {
     pub requests: Requests,
 }
 
-/// A reply, or a part of one, that is expected next.
+/// The next expected reply, or a part of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
     /// The number of replies that follow, one for each key.
     Array(usize),
     Delete,
-    /// What closes the reply to a get.
+    /// The end of a reply to a get.
     End,
     Fill,
-    /// A value, or that there is none.
+    /// A value or a miss.
     Item {
         key: u64,
     },
-    /// A value under the key that stands there in the bytes of the batch, or silence.
+    /// A value under the key at this place in the batch, or no reply.
     Key {
         key: u64,
         at: usize,
     },
-    /// A value or a lease for the key that stands there.
+    /// A value or a lease for the key at this place.
     Lease {
         key: u64,
         at: usize,
@@ -52,24 +53,24 @@ pub struct Source {
     draw: Draw,
     key_bytes: usize,
     keys_per_get: usize,
-    /// What each verb begins with.
+    /// The beginning of each verb's line.
     lines: [Line; Verb::ALL.len()],
     mix: Mix,
-    /// A key among many of one get.
+    /// A further key of a get with several keys.
     next_key: Line,
     random: SmallRng,
     sizes: Sizes,
     values: Values,
 }
 
-/// Bytes with a key among them, whose number is written over that of the key 0.
+/// Bytes that contain a key; its number is written over that of key 0.
 struct Line {
     bytes: Vec<u8>,
     key_at: usize,
     key_end: usize,
 }
 
-/// Which value belongs to a key, at each length.
+/// The value of each key, for each length.
 #[derive(Clone)]
 pub struct Values(Arc<[u8]>);
 
@@ -80,7 +81,7 @@ impl Batch {
         self.requests = Requests::default();
     }
 
-    /// Returns where the key stands.
+    /// Returns the position of the key.
     fn put_line(&mut self, line: &Line, key: u64) -> usize {
         let start = self.bytes.len();
         self.put(&line.bytes);
@@ -105,7 +106,7 @@ impl Batch {
 }
 
 impl Source {
-    /// The part of all requests that this thread sends.
+    /// The source for this thread's share of the requests.
     pub fn new(plan: &Plan, dialect: Dialect, values: Values, thread: usize) -> Source {
         let zero = zero(plan.key_bytes);
         let line = |[before, after]: [&str; 2]| Line::new(dialect, before, &zero, after);
@@ -153,7 +154,7 @@ impl Source {
         }
     }
 
-    /// Fills the lease on a key.
+    /// Adds a fill of the lease on a key.
     pub fn fill(&mut self, batch: &mut Batch, key: u64, token: u64) {
         self.begin(batch, Verb::LeaseSet, key);
         batch.put_number(token);
@@ -166,7 +167,7 @@ impl Source {
         self.key_bytes
     }
 
-    /// What a value of this key begins with.
+    /// The first bytes of this key's value.
     pub fn value(&self, key: u64, bytes: usize) -> &[u8] {
         self.values.of(key, bytes)
     }
@@ -237,7 +238,7 @@ impl Source {
         batch.put_line(&self.lines[verb as usize], key)
     }
 
-    /// The length of a value, and the value.
+    /// Writes the length of a value, and the value.
     fn put_value(&mut self, batch: &mut Batch, key: u64) {
         let bytes = self.sizes.draw(&mut self.random);
         batch.put_number(bytes as u64);
@@ -264,7 +265,7 @@ fn zero(bytes: usize) -> String {
     format!("{prefix}{}", "0".repeat(bytes - prefix.len()))
 }
 
-/// What stands before and behind the key, up to the length of a value, or to the token that is filled.
+/// The text before and after the key, up to the length of the value, or to the token of a fill.
 fn text_words(verb: Verb) -> [&'static str; 2] {
     match verb {
         Verb::Delete => ["delete ", "\r\n"],
@@ -278,19 +279,19 @@ fn text_words(verb: Verb) -> [&'static str; 2] {
     }
 }
 
-/// As the other, around a string of RESP.
+/// As [`text_words`], around a RESP string.
 fn redis_words(verb: Verb) -> [&'static str; 2] {
     match verb {
         Verb::Delete => ["*2\r\n$3\r\nDEL\r\n", "\r\n"],
         Verb::Get => ["*2\r\n$3\r\nGET\r\n", "\r\n"],
         Verb::Set => ["*3\r\n$3\r\nSET\r\n", "\r\n$"],
-        // Plan::check lets none of these near Redis.
+        // `Plan::check` rejects these for Redis.
         Verb::LeaseGet | Verb::LeaseSet | Verb::MetaDelete | Verb::MetaGet | Verb::MetaSet => ["", ""],
     }
 }
 
 impl Values {
-    /// For values of up to that length. They are printable, and the same in each run.
+    /// Values up to this length. They are printable, and the same in each run.
     pub fn new(bytes_max: usize) -> Values {
         let mut random = SmallRng::seed_from_u64(0);
         let mut letter = || b'!' + random.random_range(0..94);
@@ -304,7 +305,7 @@ impl Values {
 }
 
 const PREFIX: &str = "bench:";
-/// Digits that a key with the prefix keeps.
+/// The number of digits of a key with a prefix.
 const NUMBER_BYTES: usize = 10;
-/// Keys of the same number modulo this have the same values.
+/// Keys with the same number modulo this have the same values.
 const OFFSETS: usize = 4096;

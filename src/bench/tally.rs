@@ -1,10 +1,10 @@
-//! What was asked and answered, and how long it took.
+//! Counts of requests and replies, and latencies.
 //!
-//! Every thread has a tally of its own; they are added up when all is over.
+//! Each thread has a tally of its own; they are added up at the end.
 
 use hdrhistogram::Histogram;
 
-/// A command, as it goes over the wire.
+/// A command of the wire protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verb {
     Delete,
@@ -17,10 +17,10 @@ pub enum Verb {
     Set,
 }
 
-/// What came of a command, or of one of its keys.
+/// The outcome of a command, or of one of its keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// Somebody else has the lease.
+    /// Another client holds the lease.
     Busy,
     ClientError,
     Deleted,
@@ -38,21 +38,21 @@ pub enum Outcome {
     WrongValue,
 }
 
-/// Counts and latencies of one thread, or of all.
+/// Counts and latencies of one thread, or of all threads.
 #[derive(Clone)]
 pub struct Tally {
     pub bytes_read: u64,
     pub bytes_written: u64,
-    /// When the last batch that counts was answered.
+    /// When the last measured batch was answered.
     pub last_nanos: u64,
-    /// Batches that were due, in an open loop, and never sent.
+    /// Batches that were due in an open loop and never sent.
     pub unsent: u64,
     latencies: [Histogram<u64>; Verb::ALL.len()],
     outcomes: [u64; Outcome::ALL.len()],
     requests: [u64; Verb::ALL.len()],
 }
 
-/// How many requests of each verb are in a batch.
+/// The number of requests of each verb in a batch.
 pub type Requests = [u32; Verb::ALL.len()];
 
 impl Verb {
@@ -135,7 +135,7 @@ impl Tally {
         }
     }
 
-    /// A batch was answered, so long after it was sent, or was due.
+    /// Records an answered batch. Latency counts from when it was sent, or was due.
     pub fn answered(&mut self, requests: &Requests, latency_nanos: u64) {
         for (verb, count) in requests.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.requests[verb] += u64::from(*count);
@@ -160,7 +160,7 @@ impl Tally {
         self.requests.iter_mut().zip(requests).for_each(|(sum, part)| *sum += part);
     }
 
-    /// Answers that no server should give.
+    /// Replies that no server should give.
     pub fn errors(&self) -> u64 {
         Outcome::ALL.into_iter().filter(|outcome| outcome.is_error()).map(|outcome| self.of(outcome)).sum()
     }
@@ -177,7 +177,7 @@ impl Tally {
         &self.latencies[verb as usize]
     }
 
-    /// Of all verbs together.
+    /// The latencies of all verbs together.
     pub fn latencies(&self) -> Histogram<u64> {
         let [first, rest @ ..] = &self.latencies;
         let mut all = first.clone();
@@ -186,6 +186,6 @@ impl Tally {
     }
 }
 
-/// What takes longer counts as this.
+/// Longer latencies are recorded as this.
 const LATENCY_NANOS_MAX: u64 = 100_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;

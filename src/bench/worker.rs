@@ -1,4 +1,4 @@
-//! One thread: its connections, and the loop that drives them.
+//! A thread with its connections, and the loop that drives them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,14 +17,14 @@ use super::source::{Source, Values};
 use super::tally::Tally;
 use crate::clock::Clock;
 
-/// What all threads of a run share.
+/// The state that all threads of a run share.
 pub struct Run<'a> {
     pub clock: Clock,
     pub dialect: Dialect,
-    /// Whether it is to end before its time.
+    /// Whether the run was interrupted.
     pub is_cut_short: &'a AtomicBool,
     pub plan: &'a Plan,
-    /// Requests that are answered.
+    /// The number of answered requests.
     pub progress: AtomicU64,
     pub times: Times,
     pub values: Values,
@@ -40,16 +40,16 @@ impl Run<'_> {
 #[derive(Clone, Copy)]
 pub struct Times {
     pub start: u64,
-    /// What begins from here on counts.
+    /// Requests are measured from here on.
     pub from: u64,
-    /// Nothing begins from here on.
+    /// No request begins from here on.
     pub end: u64,
 }
 
-/// One thread's part of a run.
+/// The part of a run that one thread executes.
 pub struct Worker<'a> {
     connections: Vec<Connection<TcpStream>>,
-    /// When something was heard last.
+    /// When the last bytes arrived.
     heard: u64,
     inbox: Box<[u8]>,
     /// When their batches are due, in an open loop.
@@ -58,19 +58,19 @@ pub struct Worker<'a> {
     run: &'a Run<'a>,
     source: Source,
     tally: Tally,
-    /// Requests that may still begin.
+    /// The number of requests that may still begin.
     tasks_left: usize,
-    /// When to go on with connections that wait for no reply.
+    /// When to continue with connections that wait for no reply.
     timers: BinaryHeap<Reverse<(u64, usize)>>,
-    /// Connections that wait for replies.
+    /// The number of connections that wait for replies.
     waiting: usize,
-    /// What does not count.
+    /// The tally of the warm-up, which is discarded.
     warm_up: Tally,
 }
 
 impl<'a> Worker<'a> {
     /// # Errors
-    /// If the system has no room for it.
+    /// If the system lacks resources.
     pub fn new(run: &'a Run<'a>, thread: usize, streams: Vec<std::net::TcpStream>) -> io::Result<Worker<'a>> {
         let (plan, poll) = (run.plan, Poll::new()?);
         let paces = plan.rate.map(|rate| paces(plan, rate, run.times.start, streams.len()));
@@ -96,17 +96,17 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Runs to the end, and tells what was seen.
+    /// Runs to the end; returns the tally.
     ///
     /// # Errors
-    /// If the server goes away, falls silent or talks nonsense.
+    /// If the server closes a connection, stops answering, or sends something that is not an answer.
     pub fn work(mut self) -> Result<Tally, Fault> {
         let mut events = Events::with_capacity(EVENTS);
         for index in 0..self.connections.len() {
             self.go_on(index, self.run.clock.nanos())?;
         }
         let mut now = self.run.clock.nanos();
-        // What is under way when it is cut short is not waited for: the server may have stalled.
+        // An interrupted run does not wait for requests in flight: the server may have stalled.
         while !self.run.ends_early() && (self.waiting > 0 || !self.timers.is_empty()) {
             match self.poll.poll(&mut events, Some(self.patience(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -158,7 +158,7 @@ impl<'a> Worker<'a> {
         self.go_on(index, now)
     }
 
-    /// Sends what comes next on a connection that waits for nothing, or sees to it that this is done in time.
+    /// Sends the next batch on a connection that waits for no reply, or sets a timer for it.
     fn go_on(&mut self, index: usize, now: u64) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
         if connection.owes_fills() {
@@ -193,7 +193,7 @@ impl<'a> Worker<'a> {
         }
         let Some(Reverse((due, _))) = self.timers.peek() else { return PATIENCE };
         let left = Duration::from_nanos(due.saturating_sub(now)).min(PATIENCE);
-        // The system wakes at whole milliseconds, up to two too late: the last ones are spent looking.
+        // The system wakes at whole milliseconds, up to two too late: the last ones are spent polling.
         if left < TIMER_GRAIN * 2 { Duration::ZERO } else { left - TIMER_GRAIN }
     }
 
@@ -206,7 +206,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The connections of a thread come in turn.
+/// The schedules of a thread's connections, evenly staggered.
 fn paces(plan: &Plan, rate: usize, start: u64, connections: usize) -> Vec<Pace> {
     let every = (plan.pipeline * plan.connections) as f64 / rate as f64 * NANOS_PER_SECOND as f64;
     let every = (every as u64).max(1);
@@ -215,17 +215,17 @@ fn paces(plan: &Plan, rate: usize, start: u64, connections: usize) -> Vec<Pace> 
         .collect()
 }
 
-/// One of so many parts, which differ by one at most.
+/// The size of one of `parts` parts, which differ by at most one.
 pub fn share(whole: usize, parts: usize, part: usize) -> usize {
     whole / parts + usize::from(part < whole % parts)
 }
 
-/// Large values are read in pieces of this size.
+/// The size of a read for large values.
 const INBOX_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 const NANOS_PER_MS: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// After so long it is looked whether the run is cut short.
+/// How often to check whether the run was interrupted.
 const PATIENCE: Duration = Duration::from_secs(1);
 const SILENCE_SECONDS_MAX: u64 = 10;
 const TIMER_GRAIN: Duration = Duration::from_millis(1);

@@ -5,42 +5,42 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How a [`Client`](super::Client) behaves; take the default and change what you must.
+/// The behavior of a [`Client`](super::Client); start from the default and change what you must.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// For how long a connection may take to open.
     pub connect_timeout: Duration,
     /// Connections to each server. A key always takes the same one.
     pub connections: usize,
-    /// Said first on every connection, where the server asks for it (`-Y`).
+    /// Sent first on every connection, for servers that require it (`-Y`).
     pub login: Option<Login>,
-    /// The longest pause before a server that was down is tried again; the first is a hundredth of it. The
-    /// real one is between half and all of that, by chance.
+    /// The longest pause before reconnecting to a server that is down; the first pause is a hundredth of
+    /// it. The actual pause is random, between half and all of that.
     pub retry_pause_max: Duration,
-    /// For how long a server that owes an answer may say nothing at all. Then the connection is taken for
-    /// dead, and everything under way on it is lost.
+    /// For how long a server may stay silent while a reply is pending. After that the connection counts as
+    /// dead, and all pending requests on it are lost.
     pub silence_max: Duration,
-    /// How keys are spread over the servers. All clients of a fleet must agree.
+    /// How keys are distributed over the servers. All clients of a fleet must agree.
     pub spread: Spread,
-    /// For how long one operation may take. A late answer is thrown away.
+    /// The time limit for one operation. A late answer is dropped.
     pub timeout: Duration,
-    /// Connections to each server on which fetches wait for what others load; each carries one wait at a
-    /// time.
+    /// Connections to each server for fetches that wait for another client's load; each carries one wait at
+    /// a time.
     pub waits: usize,
     /// How a fetch behaves when the cache is unavailable.
     pub without_cache: WithoutCache,
 }
 
-/// How keys are spread over servers.
+/// How keys are distributed over servers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Spread {
-    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A new
-    /// server takes its share of the keys and leaves all others where they are.
+    /// libmemcached's weighted ketama: `ketama_weighted` in pylibmc, `OPT_LIBKETAMA_COMPATIBLE` in PHP. A
+    /// new server takes over its share of the keys, and all others stay in place.
     #[default]
     Ketama,
-    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. It does so too, without weights,
-    /// and looks at every server for every key. Agrees on keys of ASCII letters, which pymemcache takes as
-    /// `str`.
+    /// pymemcache's `HashClient`: the highest MurmurHash3 of server and key. A new server takes over its
+    /// share here, too, but there are no weights, and each lookup hashes the key for every server. It
+    /// agrees with pymemcache for keys of ASCII letters, passed as `str`.
     Rendezvous,
 }
 
@@ -56,17 +56,17 @@ pub struct Login {
 /// How a fetch behaves when the cache is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WithoutCache {
-    /// It returns the cache's error, so that an outage of the cache does not become one of the database.
+    /// Returns the cache's error, so that an outage of the cache does not become one of the database.
     Fail,
-    /// It loads, and stores nothing.
+    /// Loads, and stores nothing.
     Load,
 }
 
-/// One server: `host`, `host:port`, or the path of a Unix socket.
+/// A server: `host`, `host:port`, or the path of a Unix socket.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Server {
     pub(super) place: Place,
-    /// Its share of the keys, beside the others' (ketama only); at least 1.
+    /// Its share of the keys relative to the others (ketama only); at least 1.
     pub(super) weight: u32,
 }
 
@@ -76,7 +76,7 @@ pub(super) enum Place {
     Unix(String),
 }
 
-/// The text names no server.
+/// The text is not a valid server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadServer;
 
@@ -96,7 +96,7 @@ impl Default for Config {
     }
 }
 
-/// A password is not for logs.
+/// Omits the password, which must not appear in logs.
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
@@ -109,7 +109,7 @@ impl Server {
         Server { weight: weight.max(1), ..self }
     }
 
-    /// Its name or address alone; nothing for a Unix socket.
+    /// Its host name or address; empty for a Unix socket.
     pub(crate) fn host(&self) -> &str {
         match &self.place {
             Place::Tcp { host, .. } => host.trim_start_matches('[').trim_end_matches(']'),
@@ -122,7 +122,7 @@ impl Server {
         match &self.place {
             Place::Tcp { host, port: PORT_DEFAULT } => host.clone(),
             Place::Tcp { .. } => self.to_string(),
-            // libmemcached's Unix sockets have port 0.
+            // libmemcached gives Unix sockets port 0.
             Place::Unix(path) => format!("{path}:0"),
         }
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Server {
 
 impl fmt::Display for BadServer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a server is host, host:port or the path of a Unix socket, from the root on")
+        f.write_str("invalid server: expected host, host:port or the absolute path of a Unix socket")
     }
 }
 

@@ -1,14 +1,14 @@
-//! One connection to one server, shared by all who ask: questions go out as they come, and replies are
+//! One connection to one server, shared by all callers. Questions are sent as they arrive, and replies are
 //! matched to them in that order.
 //!
-//! A question that was sent keeps its place until its reply has come or the connection has ended, whether or
-//! not anybody still listens; so no reply is ever given to the next one who asks. A connection that ends
-//! takes what is under way with it, and is opened again when there is something to ask. While its server is
-//! down, questions are refused at once, and the server is tried again after longer and longer pauses.
+//! A question that was sent keeps its place until its reply arrives or the connection ends, even if its
+//! caller no longer waits. So no reply can reach the wrong caller. If a connection ends, its pending
+//! questions are lost, and the next question opens it again. While the server is down, questions fail at
+//! once, and reconnects follow after longer and longer pauses.
 //!
-//! A question that only reads is asked once more if its connection ended under it: servers close idle
-//! connections, and it may have crossed the end. Deliberately absent: the same for changes, which may have
-//! been carried out.
+//! A question that only reads is sent once more if its connection ended before the reply: servers close
+//! idle connections, and the question may have crossed the close. Changes are not repeated, since the
+//! server may have carried them out.
 
 use std::io;
 use std::sync::Arc;
@@ -23,50 +23,50 @@ use super::Error;
 use super::stream::{Stream, Target};
 use super::wire::{Garbled, Listener, Question, Reply};
 
-/// A handle: the connection lives in a task of its own until the last of them is gone.
+/// A handle. The connection lives in a task of its own until the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Connection {
     calls: mpsc::Sender<Call>,
     target: Arc<Target>,
 }
 
-/// A question, and who wants the answer.
+/// A question, and where to send the answer.
 struct Call {
     question: Question,
     asker: Option<Asker>,
-    /// For how long the server may be silent before it answers this one.
+    /// For how long the server may be silent before it answers this question.
     silence_max: Duration,
 }
 
 type Asker = oneshot::Sender<Result<Reply, Error>>;
 
-/// A reply that the server owes.
+/// A pending reply.
 struct Owed {
     asker: Option<Asker>,
     listener: Listener,
     silence_max: Duration,
 }
 
-/// The connection is at its end.
+/// The connection has ended.
 struct Over;
 
 /// The task behind a connection.
 struct Line {
     calls: mpsc::Receiver<Call>,
-    /// In a row, each without a single reply.
+    /// Consecutive connections that ended without a single reply.
     failures: u32,
     target: Arc<Target>,
 }
 
 impl Connection {
-    /// Opens nothing yet.
+    /// A handle; the connection opens with the first question.
     pub(super) fn new(target: Arc<Target>) -> Connection {
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         tokio::spawn(Line { calls, failures: 0, target: Arc::clone(&target) }.run());
         Connection { calls: sender, target }
     }
 
-    /// The answer, unless it takes longer than the configuration allows.
+    /// Sends a question and returns the answer, within the configured time limit.
     pub(super) async fn ask(&self, question: Question) -> Result<Reply, Error> {
         let answer = self.hear_out(question, Duration::ZERO);
         timeout(self.target.config.timeout, answer).await.unwrap_or_else(|_| Err(self.timed_out()))
@@ -76,7 +76,8 @@ impl Connection {
         Error::TimedOut { server: Arc::clone(&self.target.name) }
     }
 
-    /// The answer, however long it takes as long as the connection lives; the server may think for so long.
+    /// Sends a question and returns the answer, without a time limit while the connection lives; the server
+    /// may be silent for `wait`.
     pub(super) async fn hear_out(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
         let again = question.listener.only_reads().then(|| question.clone());
         match (self.hear(question, wait).await, again) {
@@ -85,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// Sends what nobody needs an answer to, unless too much waits to be sent already.
+    /// Sends a question whose answer is ignored, unless the queue is full.
     pub(super) fn tell(&self, question: Question) {
         let silence_max = self.target.config.silence_max;
         let _ = self.calls.try_send(Call { question, asker: None, silence_max });
@@ -136,18 +137,18 @@ impl Line {
         }
     }
 
-    /// Until the connection ends, or nobody can ask any more.
+    /// Runs until the connection ends, or all handles are dropped.
     async fn converse(&mut self, stream: Box<dyn Stream>, first: Option<Call>) {
-        // Until a reply has come, a connection is worth no more than one that could not be opened.
+        // Until its first reply, a connection counts like one that could not be opened.
         self.failures = self.failures.saturating_add(1);
         let (reading, writing) = split(stream);
         let (owe, owed) = mpsc::channel(UNDER_WAY_MAX);
         let heard = hear(reading, owed, &self.target.name, &mut self.failures);
-        // Whoever is owed a reply when this ends learns it by the drop of the other end.
+        // When this ends, callers of pending replies notice that their channel was dropped.
         let _ = tokio::try_join!(say(writing, first, &mut self.calls, owe), heard);
     }
 
-    /// `None`: nobody can ask any more.
+    /// `None` once all handles are dropped.
     async fn refusing_while<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -163,7 +164,7 @@ impl Line {
     }
 }
 
-/// Sends questions, as many in one packet as there are.
+/// Sends questions, with as many as possible in one packet.
 async fn say(
     mut stream: WriteHalf<Box<dyn Stream>>,
     first: Option<Call>,
@@ -182,7 +183,7 @@ async fn say(
         };
         let permit = owe.reserve().await.map_err(|_| Over)?;
         call.put(&mut packet, permit);
-        // Nothing here may wait before the packet is sent: the room for more comes with the replies to it.
+        // Nothing here may wait before the packet is sent: free places come with the replies to it.
         while packet.len() < PACKET_BYTES
             && let Ok(permit) = owe.try_reserve()
             && let Ok(call) = calls.try_recv()
@@ -193,7 +194,7 @@ async fn say(
     }
 }
 
-/// Gives each reply to the one who is owed it.
+/// Passes each reply to its caller.
 async fn hear(
     mut stream: ReadHalf<Box<dyn Stream>>,
     mut owed: mpsc::Receiver<Owed>,
@@ -202,8 +203,8 @@ async fn hear(
 ) -> Result<(), Over> {
     let mut input = BytesMut::new();
     loop {
-        // Replies are owed before their questions are sent: what comes while nothing is owed, nobody has
-        // asked for.
+        // Replies are registered before their questions are sent, so bytes that arrive while none is
+        // pending are unsolicited.
         let mut next = if !input.is_empty() {
             owed.try_recv().map_err(|_| Over)?
         } else {
@@ -245,7 +246,7 @@ async fn read(stream: &mut ReadHalf<Box<dyn Stream>>, input: &mut BytesMut) -> i
 }
 
 impl Call {
-    /// Puts it into the packet, unless its asker is gone already.
+    /// Appends the question to the packet, unless its caller no longer waits.
     fn put(self, packet: &mut BytesMut, permit: mpsc::Permit<Owed>) {
         if self.asker.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return;
@@ -256,29 +257,29 @@ impl Call {
     }
 }
 
-/// A caller that has stopped waiting needs no answer.
+/// Callers that stopped waiting need no answer.
 fn answer(asker: Option<Asker>, answer: Result<Reply, Error>) {
     if let Some(asker) = asker {
         let _ = asker.send(answer);
     }
 }
 
-/// After so many failures in a row. By chance, so that the clients of a server that comes back do not all
-/// come at once.
+/// The pause after this many consecutive failures. It is random, so that the clients of a server that comes
+/// back do not all reconnect at once.
 fn pause(failures: u32, max: Duration) -> Duration {
     let longest = (max / 100).saturating_mul(2_u32.saturating_pow(failures - 1)).min(max);
     let chance = getrandom::u32().unwrap_or(u32::MAX);
     longest / 2 + longest.mul_f64(f64::from(chance) / f64::from(u32::MAX)) / 2
 }
 
-/// Questions that wait to be sent; who asks more waits himself.
+/// The limit on unsent questions; further callers wait.
 const CALLS_MAX: usize = 1024;
-/// Replies that the server owes at a time.
+/// The limit on pending replies.
 const UNDER_WAY_MAX: usize = 1024;
-/// A packet that long is sent before it grows further.
+/// A packet of this length is sent before it grows further.
 const PACKET_BYTES: usize = 64 * 1024;
 
-/// Room for each read.
+/// The space for each read.
 const READ_BYTES_MIN: usize = 4 * 1024;
 
 #[cfg(test)]

@@ -1,74 +1,74 @@
-//! What can go wrong between a client and its servers: whose fault it is, and what may have been done all the
-//! same.
+//! The errors between a client and its servers: their cause, and whether the request may have been carried
+//! out anyway.
 //!
-//! Deliberately absent: misses, lost races and refused fills. They are answers.
+//! Misses, lost races and refused fills are not errors but answers.
 
 use std::error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
-    /// The caller's fault: a key or a tag has 1 to 250 bytes, no space or control byte among them, and is not
-    /// the word `noreply`; a prefix is written likewise. Nothing was sent.
+    /// The caller's mistake: a key, tag or prefix must have 1 to 250 bytes, without spaces and control
+    /// bytes, and must not be the word `noreply`. Nothing was sent.
     BadName,
-    /// The server could not be reached. Nothing was sent, and asking again at once is no use.
+    /// The server could not be reached. Nothing was sent, and an immediate retry is pointless.
     Down {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The server said something that is no answer to what it was asked. The connection is given up.
+    /// The server sent something that does not answer the request. The connection is closed.
     Garbled {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The connection ended before the answer came: the request may have been carried out, or may yet be. (A
-    /// plain `set` can so arrive behind a later `delete`; a fill under a lease cannot.)
+    /// The connection ended before the answer arrived: the request may have been carried out, or may still
+    /// be. (A plain `set` can thus arrive after a later `delete`; a fill with a lease cannot.)
     Lost {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The server understood and would not, or did not understand: nothing was carried out, nor will be.
+    /// The server refused or did not understand the request, and will not carry it out.
     Refused {
         /// The server, as the configuration names it.
         server: Arc<str>,
-        /// Its own words.
+        /// The server's own words.
         why: String,
     },
-    /// The answer did not come in time: the request may have been carried out, or may yet be.
+    /// The answer did not arrive in time: the request may have been carried out, or may still be.
     TimedOut {
         /// The server, as the configuration names it.
         server: Arc<str>,
     },
-    /// The caller's fault: an item has at most 16 tags. Nothing was sent.
+    /// The caller's mistake: an item can have at most 16 tags. Nothing was sent.
     TooManyTags,
 }
 
-/// Why a [`fetch`](super::Client::fetch) has no value.
+/// The reason why a [`fetch`](super::Client::fetch) has no value.
 #[derive(Debug, Eq, PartialEq)]
 pub enum FetchError<E> {
-    /// The cache's: a bad key, or a server in trouble where [`WithoutCache::Fail`](super::WithoutCache) was
-    /// asked for.
+    /// An error of the cache: an invalid key, or a failing server with
+    /// [`WithoutCache::Fail`](super::WithoutCache).
     Cache(Error),
-    /// The loader's own.
+    /// The loader's own error.
     Load(E),
 }
 
-/// Not every server has confirmed an invalidation in time: those named may still serve what should be gone.
+/// Not all servers confirmed an invalidation in time: the listed ones may still serve invalidated values.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NotInvalidated {
-    /// The caller's fault; see [`Error::BadName`]. Nothing was sent.
+    /// The caller's mistake; see [`Error::BadName`]. Nothing was sent.
     BadName,
-    /// All others have confirmed it.
+    /// All other servers have confirmed.
     Unconfirmed {
-        /// The error of the last attempt at each of them; [`Error::server`] names the server.
+        /// The last error of each of these servers; [`Error::server`] names the server.
         servers: Vec<Error>,
     },
 }
 
 impl Error {
-    /// The server in question, as the configuration names it; `None` where the caller is at fault.
+    /// The server in question, as the configuration names it; `None` for a mistake of the caller.
     pub fn server(&self) -> Option<&str> {
         match self {
             Error::BadName | Error::TooManyTags => None,
@@ -84,15 +84,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::BadName => {
-                f.write_str("not 1 to 250 bytes without spaces and control bytes, or the word noreply")
-            }
-            Error::Down { server } => write!(f, "{server} cannot be reached"),
+            Error::BadName => f.write_str(
+                "invalid name: expected 1 to 250 bytes without spaces and control bytes, other than noreply",
+            ),
+            Error::Down { server } => write!(f, "cannot reach {server}"),
             Error::Garbled { server } => write!(f, "{server} does not speak the protocol"),
             Error::Lost { server } => write!(f, "{server} closed the connection before it answered"),
             Error::Refused { server, why } => write!(f, "{server} refused: {why}"),
             Error::TimedOut { server } => write!(f, "{server} did not answer in time"),
-            Error::TooManyTags => f.write_str("more than 16 tags"),
+            Error::TooManyTags => f.write_str("too many tags: an item has at most 16"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The whole of a look-aside read: the value, or the lease and the load, or the wait for who has it.
+//! A complete look-aside read: get the value; or get the lease, load and fill; or wait for the holder of
+//! the lease.
 
 use std::time::Duration;
 
@@ -8,34 +9,34 @@ use super::single_flight::{self, Joined};
 use super::wire::Key;
 use super::{Client, Error, FetchError, Lease, Leased, Store, Value, WithoutCache};
 
-/// How to fetch. A [`Duration`] is one that says how long the value lives, and nothing else.
+/// Options of a fetch. A [`Duration`] converts to options with this `ttl` and defaults otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetch<'a> {
-    /// For how long to wait for a value that somebody else loads. After that it is loaded here, too, and not
-    /// stored.
+    /// How long to wait for a value that another client loads. After that the value is loaded here, too,
+    /// and not stored.
     pub patience: Duration,
     /// Whether to use a stale copy while another client loads.
     pub stale: Stale,
-    /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
+    /// At most 16 tags, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
     pub tags: &'a [&'a str],
-    /// For how long the value lives; zero leaves that to the server's policy.
+    /// The lifetime of the value; zero leaves it to the server's policy.
     pub ttl: Duration,
 }
 
-/// Whether to use the copy that a server's policy keeps of an invalidated or expired value.
+/// Whether to use the stale copy that a server's policy keeps of an invalidated or expired value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stale {
-    /// Wait for the new value.
+    /// Waits for the new value.
     Avoid,
-    /// Take the copy rather than wait.
+    /// Takes the copy instead of waiting.
     Serve,
 }
 
-/// The outcome of a fetch before anything is loaded.
+/// The result of a fetch before anything is loaded.
 enum Found {
-    /// Load and fill.
+    /// The caller must load and fill.
     Lease(Lease),
-    /// Load; somebody else fills, or nobody can.
+    /// The caller must load and not fill: another client fills, or no one can.
     Nothing,
     Value(Value),
 }
@@ -47,18 +48,18 @@ impl From<Duration> for Fetch<'_> {
 }
 
 impl Client {
-    /// The value of `key` from the cache, or else what `load` returns, which is then stored for whoever comes
-    /// next.
+    /// Returns the value of `key` from the cache; on a miss, returns the result of `load` and stores it for
+    /// later reads.
     ///
-    /// Of all who miss a key at the same time, in this program and in others, one loads and the others wait.
-    /// If the loader fails, or the fetch is dropped, the next one loads. `load` is called at most once, and
-    /// only after it is certain that an invalidation from then on will stop the fill. So what a fetch returns
-    /// is never older than an invalidation that was confirmed before the fetch began, save for
-    /// [`Stale::Serve`]. What was loaded is returned also where the cache refuses it: it is what the database
-    /// said, though it may have changed since.
+    /// If several clients miss a key at the same time, in this program or in others, one loads and the
+    /// others wait. If the loader fails, or the fetch is dropped, the next client loads. `load` is called
+    /// at most once, and only after it is certain that any later invalidation will stop the fill. So the
+    /// result of a fetch is never older than an invalidation that was confirmed before the fetch began,
+    /// except with [`Stale::Serve`]. A loaded value is returned even if the cache refuses it: it is the
+    /// database's answer, although it may have changed since.
     ///
-    /// A server in trouble is no error (see [`WithoutCache`]), but then every fetch loads; as it does where
-    /// the server knows nothing of leases, such as memcached.
+    /// A failing server is not an error (see [`WithoutCache`]), but then every fetch loads. The same
+    /// happens with servers that do not support leases, such as memcached.
     pub async fn fetch<'a, V, E, L>(
         &self,
         key: impl AsRef<[u8]>,
@@ -78,7 +79,7 @@ impl Client {
             Ok(Found::Nothing) => loaded(load()).await,
             Ok(Found::Lease(lease)) => {
                 let value = loaded(load()).await?;
-                // Stored or not, it is what the database said.
+                // Stored or not, it is the database's answer.
                 let _ = lease.fill(value.clone(), store).await;
                 Ok(value)
             }
@@ -103,7 +104,8 @@ impl Client {
         }
     }
 
-    /// Waits for who loads the key: a task of this program, if one does or waits already, else at the server.
+    /// Waits for the load of the key: for a task of this program that loads or waits already, or else at
+    /// the server.
     async fn behind(&self, key: &Key, until: u64) -> Result<Leased, Error> {
         match self.0.flights.join(key) {
             Joined::Behind(turn) => {
@@ -112,7 +114,7 @@ impl Client {
             }
             Joined::First(turn) => match self.lease_wait(key, until).await? {
                 Leased::Busy(copy) => {
-                    // The server does not wait for what the connection itself has been granted, by a
+                    // The server does not wait for a lease that the connection itself holds, granted by a
                     // `lease_get`.
                     sleep(PAUSE.min(self.until(until))).await;
                     Ok(Leased::Busy(copy))
@@ -126,7 +128,7 @@ impl Client {
         }
     }
 
-    /// Lets those who come later wait for this lease.
+    /// Lets later fetches wait for this lease.
     fn ahead(&self, key: &Key, mut lease: Lease) -> Lease {
         if lease.turn.is_none()
             && let Joined::First(turn) = self.0.flights.join(key)
@@ -141,7 +143,7 @@ async fn loaded<V: Into<Value>, E>(load: impl Future<Output = Result<V, E>>) -> 
     load.await.map(Into::into).map_err(FetchError::Load)
 }
 
-/// As long as most queries take, and most users.
+/// Longer than most queries take, and than most users wait.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two questions where the server does not do the waiting.
+/// The time between two requests if the server does not wait.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -1,5 +1,5 @@
-//! Invalidations: asked until every server that is concerned has confirmed, or the caller's time is up. They
-//! may be carried out more than once, which changes nothing.
+//! Invalidations, repeated until every server involved has confirmed or the caller's time is up. A
+//! repetition changes nothing.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::pool::Pool;
 use super::wire::{Copies, Key, Names, Question};
 use super::{Client, Error, NotInvalidated};
 
-/// How to invalidate. A [`Duration`] is one that keeps nothing, with this long to succeed.
+/// Options of an invalidation. A [`Duration`] converts to options with this time limit that keep no copies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Invalidate {
-    /// The copies that remain.
+    /// Whether stale copies stay.
     pub copies: Copies,
-    /// For how long to try.
+    /// The time limit for all attempts.
     pub within: Duration,
 }
 
@@ -26,9 +26,8 @@ impl From<Duration> for Invalidate {
     }
 }
 
-/// Once one of these is Ok, nobody reads from the cache what was loaded before it began, and nobody can store
-/// that any more. On an error that may still be so for the servers that it names. Dropped half-way, it
-/// promises nothing.
+/// When one of these returns Ok, values loaded before it began are neither read from the cache nor stored
+/// any more. On an error this may still hold for the listed servers. A dropped future guarantees nothing.
 impl Client {
     /// Invalidates single keys, each on its server.
     pub async fn invalidate_keys<N: AsRef<[u8]>>(
@@ -48,7 +47,7 @@ impl Client {
         confirmed(asked, within).await
     }
 
-    /// Invalidates everything that was filled with one of these tags.
+    /// Invalidates all values that were filled with one of these tags.
     pub async fn invalidate_tags<N: AsRef<[u8]>>(
         &self,
         tags: impl IntoIterator<Item = N>,
@@ -57,7 +56,7 @@ impl Client {
         self.everywhere(&parsed(tags)?, |tags| Names::Tags(tags), how.into()).await
     }
 
-    /// Invalidates every key that begins with one of these. A prefix ends in the server's delimiter:
+    /// Invalidates all keys that begin with one of these prefixes. A prefix ends in the server's delimiter:
     /// `product:7:`.
     pub async fn invalidate_prefixes<N: AsRef<[u8]>>(
         &self,
@@ -67,21 +66,21 @@ impl Client {
         self.everywhere(&parsed(prefixes)?, |prefixes| Names::Prefixes(prefixes), how.into()).await
     }
 
-    /// Invalidates everything, for everybody.
+    /// Invalidates everything on every server.
     pub async fn invalidate_all(&self, how: impl Into<Invalidate>) -> Result<(), NotInvalidated> {
         let Invalidate { copies, within } = how.into();
         confirmed(self.0.pools.iter().map(|pool| (pool, Question::invalidate(Names::All, copies))), within)
             .await
     }
 
-    /// Deletes a key as surely as [`invalidate_keys`](Client::invalidate_keys) does, in memcached's own
-    /// words: any server understands it.
+    /// Deletes a key as reliably as [`invalidate_keys`](Client::invalidate_keys), but with memcached's own
+    /// command: any server understands it.
     pub async fn delete_surely(&self, key: impl AsRef<[u8]>, within: Duration) -> Result<(), NotInvalidated> {
         let key = Key::new(key).map_err(|_| NotInvalidated::BadName)?;
         confirmed([(self.pool_of(&key), Question::delete(&key))], within).await
     }
 
-    /// Deletes everything on every server, in memcached's own words.
+    /// Deletes everything on every server, with memcached's own command.
     pub async fn flush_all(&self, within: Duration) -> Result<(), NotInvalidated> {
         confirmed(self.0.pools.iter().map(|pool| (pool, Question::flush_all())), within).await
     }
@@ -102,7 +101,7 @@ fn parsed<N: AsRef<[u8]>>(names: impl IntoIterator<Item = N>) -> Result<Vec<Key>
     names.into_iter().map(Key::new).collect::<Result<_, _>>().map_err(|_| NotInvalidated::BadName)
 }
 
-/// All at once, so that one server that is down does not hold up the others.
+/// Runs all in parallel, so that a server that is down does not delay the others.
 async fn confirmed<'a>(
     asked: impl IntoIterator<Item = (&'a Pool, Question)>,
     within: Duration,
@@ -117,7 +116,7 @@ async fn confirmed<'a>(
     if servers.is_empty() { Ok(()) } else { Err(NotInvalidated::Unconfirmed { servers }) }
 }
 
-/// Until the server has confirmed it, has refused, or time is up.
+/// Repeats the question until the server has confirmed or refused it, or time is up.
 async fn persist(connection: Connection, question: Question, within: Duration) -> Result<(), Error> {
     let mut last = None;
     let attempts = async {
@@ -138,8 +137,8 @@ async fn persist(connection: Connection, question: Question, within: Duration) -
     }
 }
 
-/// The server takes no more names in one line.
+/// The server's limit on names in one line.
 const NAMES_MAX: usize = 1000;
-/// Between two attempts; the connection has pauses of its own.
+/// The time between two attempts; the connection adds pauses of its own.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(200);

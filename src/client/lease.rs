@@ -1,4 +1,4 @@
-//! The permission to fill one key, which is given back whatever happens.
+//! The right to fill one key, which is released automatically.
 
 use std::fmt;
 use std::future::pending;
@@ -12,43 +12,44 @@ use super::single_flight::Flight;
 use super::wire::{Answered, Key, Question, Word};
 use super::{Client, Error, Store, Value};
 
-/// What the server says of a key that somebody wants to read or to fill. Copies are of a value that was
-/// voided or has expired, where the server's policy keeps such.
+/// The server's answer for a key that a client wants to read or fill. Copies are of an invalidated or
+/// expired value, if the server's policy keeps such copies.
 #[derive(Debug)]
 pub enum Leased {
-    /// Somebody else is loading it: use the copy, come back later, or [`fetch`](Client::fetch), which waits.
+    /// Another client is loading the value: use the copy, retry later, or use [`fetch`](Client::fetch),
+    /// which waits.
     Busy(Option<Value>),
-    /// Load the value, and [`fill`](Lease::fill).
+    /// Load the value, then [`fill`](Lease::fill).
     Granted(Lease, Option<Value>),
-    /// There is a value.
+    /// The value.
     Hit(Value),
 }
 
 /// The outcome of a fill.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Filled {
-    /// It came too late: the key was voided since the lease was granted, or a newer value is there. Nothing
-    /// was kept.
+    /// The fill came too late: the key was invalidated after the grant, or has a newer value. Nothing was
+    /// stored.
     NotStored,
-    /// It came too late, but is newer than the stale copy, which it replaces.
+    /// The fill came too late, but is newer than the stale copy, and has replaced it.
     StaleStored,
-    /// Everybody can read it.
+    /// The value is live.
     Stored,
 }
 
-/// Load the value only after you have it: that is what makes the fill safe. Dropped without a fill, it is
-/// given back in the background, and the next one who asks gets a lease.
+/// Load the value only after you hold this: that makes the fill safe. If it is dropped without a fill, it
+/// is released in the background, and the next reader gets a lease.
 pub struct Lease {
     client: Client,
     key: Key,
-    /// Until it is used.
+    /// `None` once it is used.
     token: Option<u64>,
-    /// In a fetch: those of this program who wait for it. They go on when the lease has been given back.
+    /// In a fetch: the waiters of this program. They continue when the lease has been released.
     pub(super) turn: Option<Flight>,
 }
 
 impl Client {
-    /// The value; or the lease to fill it; or the word that somebody else has that.
+    /// Returns the value, a lease to fill it, or the information that another client holds the lease.
     pub async fn lease_get(&self, key: impl AsRef<[u8]>) -> Result<Leased, Error> {
         let key = Key::new(key)?;
         let asked = self.lease(&key, self.connection_of(&key).clone(), None);
@@ -57,8 +58,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(&key).timed_out()))
     }
 
-    /// Asks the server to hold its answer back for as long as that would be [`Leased::Busy`], but not for
-    /// longer than until then, by our clock; or asks at once, if all connections that may wait do.
+    /// Asks the server to wait as long as the answer would be [`Leased::Busy`], at most until `until` by
+    /// our clock. If all waiting connections are taken, asks without waiting.
     pub(super) async fn lease_wait(&self, key: &Key, until: u64) -> Result<Leased, Error> {
         let Ok(waiting) = timeout(POLL.min(self.until(until)), self.pool_of(key).waiting()).await else {
             return self.lease_get(key.bytes()).await;
@@ -70,8 +71,8 @@ impl Client {
             .unwrap_or_else(|_| Err(self.connection_of(key).timed_out()))
     }
 
-    /// In a task of its own: when nobody wants the answer any more it may yet be a lease, and that is given
-    /// back when it is dropped.
+    /// Runs in a task of its own: if the caller no longer waits, the answer may still be a lease, which is
+    /// released when it is dropped.
     async fn lease<C>(&self, key: &Key, connection: C, wait: Option<Duration>) -> Result<Leased, Error>
     where
         C: AsRef<Connection> + Send + Sync + 'static,
@@ -94,7 +95,7 @@ impl Client {
         match asking.await {
             Ok(leased) => leased,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime ends, and this task with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => pending().await,
         }
     }
@@ -106,7 +107,8 @@ impl Client {
 }
 
 impl Lease {
-    /// Stores the value. On an error it may have been stored; then, too, nobody reads it if it is not fresh.
+    /// Stores the value. After an error it may have been stored or not; in both cases stale values stay
+    /// invisible.
     pub async fn fill<'a>(
         mut self,
         value: impl Into<Value>,
@@ -140,12 +142,12 @@ impl Drop for Lease {
     }
 }
 
-/// Its token is a secret between the server and its holder.
+/// Omits the token, which is a secret between the server and the holder.
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
-/// How soon somebody asks again who cannot wait at the server.
+/// The retry interval for clients that cannot wait at the server.
 const POLL: Duration = Duration::from_millis(20);

@@ -10,32 +10,36 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let cache = Client::of(&["cache-1", "cache-2:11212"])?;
 //!
-//! // From the cache; or by whoever is first to miss it, while all others wait for him.
+//! // From the cache; on a miss, one client loads the value while all others wait.
 //! let minute = Duration::from_secs(60);
 //! let price = cache.fetch("product:7:price", minute, || read_price(7)).await?;
 //!
-//! // The same for a part of a page, which is to go when anything in its category does.
+//! // The same for a part of a page, which is invalidated with its category.
 //! let fetch = Fetch { tags: &["category:3"], ..Fetch::from(minute) };
 //! let part = cache.fetch("page:7:price", fetch, || read_price(7)).await?;
 //!
-//! // A writer commits, and then invalidates. Once this is Ok, nobody reads what was before.
+//! // A writer commits, and then invalidates. Once this is Ok, no client reads the old value.
 //! write_price(7, "79").await?;
 //! cache.invalidate_prefixes(["product:7:"], Duration::from_secs(5)).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A client is cheap to clone, and made to be shared by all tasks of a program. It belongs to the tokio
-//! runtime in which it was made.
+//! A client is cheap to clone and is shared by all tasks of a program. It belongs to the tokio runtime in
+//! which it was created.
 //!
 //! # `get` and `set`, or `fetch`?
 //!
-//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token: one task loads, the others wait, and a fill
-//! that came too late is refused. A plain `get` and `set` have no token, and are fenced by the server's implicit leases: after
-//! `delete`, `delete_surely` or an invalidation has returned, no plain `set` of a value that was read before it is stored,
-//! whichever connection it takes, if the load took no longer than the server's `load-time-max`. A later one is refused
-//! if the server still remembers the miss. What is not fenced: a `set` of what was read without a miss (a write, as in
-//! memcached), a load that began before the server did, keys under `implicit-leases = off`, and values that went to another
+//! With [`Client::fetch`] and [`Client::lease_get`] every fill carries a token: one task loads, the others
+//! wait, and a late fill is refused.
+//!
+//! A plain `get` and `set` have no token; the server's implicit leases fence them. After `delete`,
+//! `delete_surely` or an invalidation has returned, the server refuses a plain `set` of a value that was
+//! read before it, on any connection, if the load took no longer than the server's `load-time-max`. A later
+//! `set` is refused if the server still remembers the miss.
+//!
+//! Not fenced are: a `set` of a value that was read without a miss (a write, as in memcached), a load that
+//! began before the server started, keys under `implicit-leases = off`, and values that went to another
 //! server meanwhile.
 
 mod config;
@@ -85,7 +89,7 @@ struct Inner {
 }
 
 impl Client {
-    /// A client of these servers, as patient as usual. Connections are opened when they are needed.
+    /// A client of these servers with the default configuration. Connections open on demand.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -94,7 +98,7 @@ impl Client {
         if servers.is_empty() { Err(BadServer) } else { Ok(Client::new(servers, Config::default())) }
     }
 
-    /// A client of these servers. Their order matters as little as it does to libmemcached.
+    /// A client of these servers. As in libmemcached, their order does not matter.
     ///
     /// # Panics
     /// Without a server, or outside a tokio runtime.
@@ -109,7 +113,7 @@ impl Client {
         }))
     }
 
-    /// The server that has this key, by its name.
+    /// The name of the server that stores this key.
     pub fn server_of(&self, key: impl AsRef<[u8]>) -> Result<&str, Error> {
         Ok(self.pool_of(&Key::new(key)?).name())
     }
@@ -126,8 +130,7 @@ impl Client {
         self.connection_of(key).ask(question).await
     }
 
-    /// Seconds from now, a date where that is too far, or 0 for ever. A part of a second counts as a whole
-    /// one.
+    /// Seconds from now, a date if that is too far away, or 0 for no expiry. Fractions are rounded up.
     fn exptime(&self, ttl: Duration) -> u64 {
         let seconds = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
         if seconds <= RELATIVE_SECONDS_MAX {
@@ -140,9 +143,9 @@ impl Client {
     }
 }
 
-/// Thirty days: beyond, the protocol takes a time for a date.
+/// Thirty days: the protocol takes larger numbers as dates.
 const RELATIVE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
-/// As long as makes no difference; dates that far do not yet look like negative ones.
+/// Effectively unlimited, yet small enough that dates do not overflow to negative numbers.
 const SECONDS_MAX: u64 = 50 * 365 * 24 * 60 * 60;
 
 #[cfg(test)]

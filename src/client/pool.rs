@@ -1,4 +1,4 @@
-//! The connections to one server: some that everybody shares, and some on which fetches wait.
+//! The connections to one server: some that are shared, and some on which fetches wait.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -15,12 +15,13 @@ use super::wire::Key;
 pub(super) struct Pool {
     shared: Vec<Connection>,
     target: Arc<Target>,
-    /// A server that waits answers nothing else on that connection, so waits stay away from the shared ones.
+    /// While it waits, a server answers nothing else on that connection, so waits need connections of their
+    /// own.
     waits: Arc<Mutex<Vec<Connection>>>,
     waits_left: Arc<Semaphore>,
 }
 
-/// A connection for one wait, which goes back afterwards.
+/// A connection for one wait, which returns to the pool afterwards.
 pub(super) struct Waiting {
     connection: Connection,
     home: Arc<Mutex<Vec<Connection>>>,
@@ -44,13 +45,13 @@ impl Pool {
         &self.target.name
     }
 
-    /// For what concerns no key.
+    /// A connection for requests without a key.
     pub(super) fn any(&self) -> &Connection {
         &self.shared[0]
     }
 
-    /// Always the same one for a key, so that the server sees a miss and the store that follows on one
-    /// connection.
+    /// Always returns the same connection for a key, so that the server sees a miss and the subsequent
+    /// store on one connection.
     pub(super) fn connection_of(&self, key: &Key) -> &Connection {
         &self.shared[self.index_of(key)]
     }
@@ -65,7 +66,7 @@ impl Pool {
         &self.shared[index]
     }
 
-    /// Waits until one is free.
+    /// Takes a connection, as soon as one is free.
     pub(super) async fn waiting(&self) -> Waiting {
         let permit = Arc::clone(&self.waits_left).acquire_owned().await.expect("it is never closed");
         let idle = self.waits.lock().pop();

@@ -1,16 +1,16 @@
-//! Which server has a key: the same answer as other clients give, so that a mixed fleet shares one cache.
+//! Maps keys to servers like other clients do, so that a mixed fleet shares one cache.
 //!
-//! Deliberately absent: what is up and what is down. A ring that changes with the network lets two clients
-//! disagree, and who disagrees deletes on one server what another reads from a second one.
+//! It ignores which servers are up. If the mapping changed with the network, two clients could disagree:
+//! one would delete on one server what the other reads from another.
 
 use md5::{Digest, Md5};
 
 use super::config::{Server, Spread};
 use super::wire::Key;
 
-/// Where each key lives; servers are told by their place in the list.
+/// The mapping of keys to servers, which are identified by their index.
 pub(super) enum Ring {
-    /// Points on a circle of 32 bits, in order.
+    /// Points on a circle of 32 bits, sorted.
     Ketama(Vec<(u32, usize)>),
     /// The servers' names, followed by a dash.
     Rendezvous(Vec<Vec<u8>>),
@@ -35,7 +35,7 @@ impl Ring {
             }
             Ring::Rendezvous(names) => {
                 let score = |name: &[u8]| murmur3(&[name, key.bytes()].concat());
-                // Two names with the same score: pymemcache takes the greater name.
+                // On equal scores pymemcache takes the greater name.
                 let best = names.iter().enumerate().max_by_key(|(_, name)| (score(name), *name));
                 best.expect("a client has a server").0
             }
@@ -43,8 +43,8 @@ impl Ring {
     }
 }
 
-/// As `update_continuum` of libmemcached computes them, single precision and all: a point more or less moves
-/// keys.
+/// Computes the points like `update_continuum` of libmemcached, including single precision: a different
+/// number of points moves keys.
 fn points(servers: &[Server]) -> Vec<(u32, usize)> {
     let total: u32 = servers.iter().map(|server| server.weight).sum();
     let mut points = Vec::new();
@@ -61,7 +61,7 @@ fn points(servers: &[Server]) -> Vec<(u32, usize)> {
     points
 }
 
-/// The four numbers of an MD5.
+/// The four numbers of an MD5 hash.
 fn hashes(bytes: &[u8]) -> [u32; 4] {
     let digest: [u8; 16] = Md5::digest(bytes).into();
     let (words, _) = digest.as_chunks::<4>();
@@ -90,7 +90,7 @@ const POINTS_PER_HASH: f32 = 4.0;
 mod tests {
     use super::*;
 
-    /// Where 44 keys were found on four real servers after pylibmc 1.6.3 with libmemcached 1.0.16 had stored
+    /// The places of 44 keys on four real servers after pylibmc 1.6.3 with libmemcached 1.0.16 had stored
     /// them, with `behaviors={"ketama_weighted": True}`.
     #[test]
     fn ketama_agrees_with_libmemcached() {
@@ -98,7 +98,7 @@ mod tests {
         check(Spread::Ketama, [1, 2, 3, 1], "00232311322323000112231123220200210122112212");
     }
 
-    /// As pymemcache 4.0.0 answers: `RendezvousHash(nodes=…).get_node(key)`.
+    /// The results of pymemcache 4.0.0: `RendezvousHash(nodes=…).get_node(key)`.
     #[test]
     fn rendezvous_agrees_with_pymemcache() {
         check(Spread::Rendezvous, [1; 4], "11030232330123332022021102303203221121301212");

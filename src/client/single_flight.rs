@@ -1,8 +1,8 @@
-//! Single flight: one task of this program loads a key, or waits for it at the server, and the others wait for
-//! that task.
+//! Single flight: one task of this program loads a key or waits for it at the server, and the other tasks
+//! wait for that task.
 //!
-//! Deliberately absent: the value. A waiter asks the server again, since a value that was loaded for another
-//! caller may be older than an invalidation that the waiter has seen.
+//! The value itself is not shared. A waiter asks the server again, since a value that was loaded for
+//! another caller may be older than an invalidation that the waiter has seen.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -50,7 +50,7 @@ pub(super) async fn finished(mut turn: watch::Receiver<()>) {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        // Before the others hear of it, which they do by the drop of the field.
+        // The entry is removed before the waiters are woken by the drop of the field.
         self.flights.0.lock().remove(&self.key);
     }
 }

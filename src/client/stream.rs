@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::config::{Config, Place, Server};
 use super::wire::{Question, Reply, Word};
 
-/// Either kind of socket.
+/// A TCP or Unix socket, with or without TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A server, and how to go about it.
+/// A server, and the way to connect to it.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) config: Config,
@@ -40,7 +40,7 @@ impl Target {
 }
 
 impl Server {
-    /// A socket to it, of which nothing is known yet.
+    /// A new connection to it, without a login.
     pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         match &self.place {
             Place::Tcp { port, .. } => {
@@ -53,8 +53,9 @@ impl Server {
     }
 }
 
-/// Shows the server that tasks share this connection, by what a lone worker does not do: two requests before the first
-/// reply. So no invalidation by one task is disregarded when another one sets what it read before.
+/// Sends two requests before the first reply, which a single-threaded worker never does. This shows the
+/// server that tasks share the connection, so that it does not ignore an invalidation by one task when
+/// another task sets a value that it had read before.
 async fn greet(stream: &mut Box<dyn Stream>) -> io::Result<()> {
     const REPLY: [u8; 8] = *b"MN\r\nMN\r\n";
     stream.write_all(b"mn\r\nmn\r\n").await?;

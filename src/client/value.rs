@@ -4,14 +4,14 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// Bytes, and a number of the client's own that the server keeps beside them.
+/// Bytes, and a number for the client's own use that the server stores with them.
 ///
-/// A value that was read shares the memory of its packet; copy a value that is to live long.
+/// A value that was read shares the memory of its packet; copy values that live long.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Value {
-    /// The bytes themselves.
+    /// The bytes.
     pub data: Bytes,
-    /// 0 unless the client has a use for it, such as the format of the data.
+    /// 0 unless the client uses it, for example for the format of the data.
     pub flags: u32,
 }
 

@@ -1,7 +1,6 @@
-//! memcached's verbs, each asked once.
+//! memcached's verbs, each sent once.
 //!
-//! Deliberately absent: the lease verbs, which are in `lease`, and all that must not be lost, in
-//! `invalidate`.
+//! The lease verbs are in `lease`; operations that repeat until they succeed are in `invalidate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,27 +11,26 @@ use tokio::task::JoinSet;
 use super::wire::{Counting, Item, Key, Question, Reply, Storing, Word};
 use super::{Client, Error, Value};
 
-/// The outcome of a store on condition that the value has not changed.
+/// The outcome of a compare-and-swap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Changed {
     /// There is no value.
     Absent,
-    /// It is no longer the one that was read.
+    /// The value has changed since it was read.
     Meanwhile,
-    /// It has been stored.
+    /// The new value is stored.
     Stored,
 }
 
-/// How to store. A [`Duration`] is one that says how long the value lives, and nothing else.
+/// Options of a store. A [`Duration`] converts to options with this `ttl` and defaults otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Store<'a> {
-    /// The names, at most 16, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
+    /// At most 16 tags, by which [`invalidate_tags`](Client::invalidate_tags) finds the value.
     pub tags: &'a [&'a str],
-    /// For how long the value lives; zero leaves that to the server's policy, which mostly means without an
-    /// end.
+    /// The lifetime of the value; zero leaves it to the server's policy, which usually means no expiry.
     pub ttl: Duration,
-    /// The version of the row in the database, if it has one that only grows: what is older than what the
-    /// server has been told of the key is not stored.
+    /// The version of the database row, if it has one that only grows. The server refuses a value with an
+    /// older version than it knows for the key.
     pub version: Option<u64>,
 }
 
@@ -59,8 +57,8 @@ impl Client {
         Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
-    /// The values of many keys, in their order, and an error for each that could not be read: a server that
-    /// is down does not hide what the others have.
+    /// The values of many keys in the same order, with an error for each that could not be read: a server
+    /// that is down does not hide the values of the others.
     pub async fn get_many<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -99,23 +97,23 @@ impl Client {
         values
     }
 
-    /// The value and its unique, which [`Client::cas`] asks for.
+    /// The value and its unique, for [`Client::cas`].
     pub async fn gets(&self, key: impl AsRef<[u8]>) -> Result<Option<(Value, u64)>, Error> {
         let key = Key::new(key)?;
         let item = only(self.ask(&key, Question::gets(key.clone())).await?);
         Ok(item.and_then(|item| Some((item.value, item.unique?))))
     }
 
-    /// The value, which from now on lives for `ttl`.
+    /// The value, whose lifetime becomes `ttl`.
     pub async fn gat(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<Value>, Error> {
         let key = Key::new(key)?;
         let question = Question::gat(key.clone(), self.exptime(ttl));
         Ok(only(self.ask(&key, question).await?).map(|item| item.value))
     }
 
-    /// Stores the value, whatever was there. False: the server says that it refused, for a newer version of
-    /// the row or for an implicit lease that was voided (which is told of plain values only with
-    /// `--implicit-reply not-stored`).
+    /// Stores the value unconditionally. Returns false if the server reports a refusal: because of a newer
+    /// version of the row, or because of an invalidated implicit lease (which is reported for plain values
+    /// only with `--implicit-reply not-stored`).
     pub async fn set<'a>(
         &self,
         key: impl AsRef<[u8]>,
@@ -132,7 +130,7 @@ impl Client {
         Ok(matches!(self.ask(&key, question).await?.word(), Word::MetaDone | Word::Stored))
     }
 
-    /// Stores the value if there is none; says whether it did.
+    /// Stores the value if there is none; returns whether it did.
     pub async fn add(
         &self,
         key: impl AsRef<[u8]>,
@@ -142,7 +140,7 @@ impl Client {
         self.store(Storing::Add, key, value.into(), ttl).await
     }
 
-    /// Stores the value if there is one already; says whether it did.
+    /// Stores the value if there is one already; returns whether it did.
     pub async fn replace(
         &self,
         key: impl AsRef<[u8]>,
@@ -152,17 +150,17 @@ impl Client {
         self.store(Storing::Replace, key, value.into(), ttl).await
     }
 
-    /// Puts bytes behind a value that is there; says whether it did.
+    /// Appends bytes to an existing value; returns whether there was one.
     pub async fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Value>) -> Result<bool, Error> {
         self.store(Storing::Append, key, value.into(), Duration::ZERO).await
     }
 
-    /// Puts bytes before a value that is there; says whether it did.
+    /// Prepends bytes to an existing value; returns whether there was one.
     pub async fn prepend(&self, key: impl AsRef<[u8]>, value: impl Into<Value>) -> Result<bool, Error> {
         self.store(Storing::Prepend, key, value.into(), Duration::ZERO).await
     }
 
-    /// Stores the value if the one that is there still has this unique.
+    /// Stores the value if the existing one still has this unique.
     pub async fn cas(
         &self,
         key: impl AsRef<[u8]>,
@@ -180,32 +178,32 @@ impl Client {
         })
     }
 
-    /// Counts up from a number that is there; returns the new one.
+    /// Increments an existing number; returns the new one.
     pub async fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
         self.count(Counting::Up, key, delta).await
     }
 
-    /// Counts down from a number that is there, to 0 at most; returns the new one.
+    /// Decrements an existing number, down to 0 at most; returns the new one.
     pub async fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
         self.count(Counting::Down, key, delta).await
     }
 
-    /// Lets a value that is there live for `ttl` from now; says whether there was one.
+    /// Sets the lifetime of an existing value to `ttl` from now; returns whether there was one.
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool, Error> {
         let key = Key::new(key)?;
         let question = Question::touch(&key, self.exptime(ttl));
         Ok(self.ask(&key, question).await?.word() == Word::Touched)
     }
 
-    /// Deletes a value; says whether there was one. On an error it may still be there:
-    /// [`Client::delete_surely`] does not let go that easily.
+    /// Deletes a value; returns whether there was one. After an error it may still be there;
+    /// [`Client::delete_surely`] retries.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = Key::new(key)?;
         Ok(self.ask(&key, Question::delete(&key)).await?.word() == Word::Deleted)
     }
 
-    /// Deletes what is no newer than this version of the row, now and of what comes later. False: the server
-    /// knows of a newer one, and has done nothing.
+    /// Deletes values up to this version of the row, and refuses them from now on. Returns false if the
+    /// server knows a newer version and did nothing.
     pub async fn delete_version(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
         let key = Key::new(key)?;
         Ok(self.ask(&key, Question::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)
@@ -216,7 +214,7 @@ impl Client {
         self.each(Question::stats, |reply| reply.stats().into_iter().collect()).await
     }
 
-    /// The version that each server says it is.
+    /// The version that each server reports.
     pub async fn version(&self) -> Vec<(Arc<str>, Result<String, Error>)> {
         self.each(Question::version, Reply::version).await
     }
@@ -261,7 +259,7 @@ fn only(reply: Reply) -> Option<Item> {
     reply.items().pop().flatten()
 }
 
-/// The server refuses more.
+/// The server's limit.
 const TAGS_MAX: usize = 16;
-/// More keys of one server go in several lines, so that none is too long for any memcached.
+/// More keys of one server go in several lines, so that no line is too long for any memcached.
 const KEYS_PER_GET: usize = 30;

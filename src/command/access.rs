@@ -1,7 +1,7 @@
-//! Connections that must tell who they are before anything else (`-Y`): a `set` of any key, whose value is a user's name,
-//! a space and the password.
+//! Authentication (`-Y`): a connection must log in first, by a `set` of any key whose value is a user's
+//! name, a space and the password.
 //!
-//! Deliberately absent: rights. Who is in may do everything.
+//! There are no permissions: an authenticated connection may use all commands.
 
 use std::sync::Arc;
 
@@ -20,15 +20,15 @@ struct User {
     password: Box<[u8]>,
 }
 
-/// A connection that nobody has spoken for yet.
+/// The state of a connection that has not logged in.
 pub(super) struct Locked {
     tries_left: u32,
-    /// As they are when somebody wants to come in: they may have changed since the connection was opened.
+    /// Shared, because the users may change after the connection was opened.
     users: Arc<Mutex<Users>>,
 }
 
 impl Users {
-    /// Reads lines `<user>:<password>`; `None` if one of them has no colon, or there is none.
+    /// Parses lines `<user>:<password>`; `None` if one of them has no colon, or there is none.
     pub fn parse(text: &[u8]) -> Option<Users> {
         let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let users: Option<Vec<User>> = lines
@@ -41,8 +41,8 @@ impl Users {
         users.filter(|users| !users.is_empty()).map(Users)
     }
 
-    /// Whether that is the password of that user. The time it takes tells nothing but lengths: every user is looked at,
-    /// and every byte.
+    /// Whether this is the user's password. The duration depends on lengths only: every user and every byte
+    /// is compared.
     fn admits(&self, name: &[u8], password: &[u8]) -> bool {
         let is_it = |user: &User| user.name.ct_eq(name) & user.password.ct_eq(password);
         self.0.iter().fold(Choice::from(0), |any, user| any | is_it(user)).into()
@@ -55,7 +55,7 @@ impl Locked {
     }
 }
 
-/// Answers a request of a connection that is locked, and opens it for a user.
+/// Answers a request of a locked connection, and unlocks it after a correct password.
 pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow {
     let Some(locked) = &mut session.locked else { return Flow::Next };
     let Request::Set(store) = request else {
@@ -80,9 +80,9 @@ pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Outp
     Flow::LoginFailed { is_last: locked.tries_left == 0 }
 }
 
-/// Wrong passwords after which a connection is closed.
+/// The number of wrong passwords after which a connection is closed.
 const TRIES: u32 = 3;
-/// The longest value that is looked at before somebody is in, in bytes.
+/// The longest value that is accepted before the login, in bytes.
 pub const AUTH_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

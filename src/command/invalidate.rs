@@ -6,34 +6,34 @@ use crate::clock::Now;
 use crate::metrics::{Count, Use};
 use crate::protocol::{Invalidated, Output, Reply};
 
-/// What is voided at once by somebody who speaks no lines.
+/// The targets of an invalidation that does not come as a command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Voids<'a> {
-    /// What they leave.
+    /// Whether stale copies stay.
     pub depth: Depth,
-    /// Whether everything is voided, whatever else is named.
+    /// Whether everything is invalidated, whatever else is named.
     pub is_all: bool,
     /// Keys.
     pub keys: Vec<&'a [u8]>,
-    /// Prefixes of keys, with the delimiter that they end in.
+    /// Key prefixes, including the delimiter at their end.
     pub prefixes: Vec<&'a [u8]>,
     /// Tags.
     pub tags: Vec<&'a [u8]>,
 }
 
-/// Why nothing was voided.
+/// The reason why nothing was invalidated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotVoided<'a> {
-    /// That is no key, no prefix or no tag.
+    /// This is not a legal key, prefix or tag.
     BadName(&'a [u8]),
-    /// Nobody may void everything (`-F`).
+    /// Invalidating everything is disabled (`-F`).
     Forbidden,
 }
 
-/// Voids all that is named, or nothing if a name is wrong.
+/// Invalidates all targets, or none of them if a name is illegal.
 ///
 /// # Errors
-/// [`NotVoided`] says why.
+/// [`NotVoided`] names the reason.
 pub fn void<'a>(
     voids: &Voids<'a>,
     cache: &Cache,
@@ -62,7 +62,7 @@ pub fn void<'a>(
 }
 
 impl Command<'_> {
-    /// Nothing is voided if a name is wrong.
+    /// Invalidates nothing if a name is illegal.
     pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
         let voided = match *what {
@@ -99,7 +99,7 @@ impl Command<'_> {
             self.count_of(bytes, Count::VoidsKey);
             let (key, found) = (legal(self.cache, bytes), self.look_up(bytes));
             let was_live = self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
-            // What stays as a copy is not deleted.
+            // A value that stays as a stale copy does not count as deleted.
             if was_live && depth == Depth::Hard {
                 self.tell_deleted(bytes, INVALIDATE, found);
             }
@@ -120,7 +120,7 @@ impl Command<'_> {
 
 const INVALIDATE: &str = "invalidate";
 
-/// Each name once.
+/// Drops duplicate names.
 fn distinct<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut names: Vec<T> = names.into_iter().collect();
     names.sort_unstable();

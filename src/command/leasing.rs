@@ -1,4 +1,4 @@
-//! `lease-get`, `lease-wait` and `lease-set`, and what becomes of a fill.
+//! `lease-get`, `lease-wait` and `lease-set`, and the outcomes of fills.
 
 use super::session::Turn;
 use super::watching::STORED;
@@ -14,7 +14,7 @@ impl Command<'_> {
         self.each(keys, |command, key| command.lease_get_one(key, since, deadline))
     }
 
-    /// Answers one key of a `lease-get`, or says until when to wait for it.
+    /// Answers one key of a `lease-get`, or returns until when to wait for it.
     fn lease_get_one(&mut self, key: &Key, since: Seq, deadline: u64) -> Option<u64> {
         let bytes = key.bytes;
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
@@ -53,7 +53,7 @@ impl Command<'_> {
         };
         self.take_turn(bytes, LEASE_GET, turn);
         if waits.is_none() {
-            // It is a get, too, so that hits and misses add up to the gets.
+            // It counts as a get, too, so that hits and misses add up to the gets.
             self.session.counters.add(Count::CmdGet);
             self.session.counters.add(Count::CmdLeaseGet);
             self.tell_fetched(bytes, value_bytes);
@@ -67,7 +67,7 @@ impl Command<'_> {
         waits
     }
 
-    /// A reader that found no value has this lease, or none.
+    /// Records the outcome for a reader that found no value: its lease, or none.
     pub(super) fn leased(&self, key: &[u8], verb: &'static str, lease: Option<Token>) {
         match lease {
             None => {
@@ -111,7 +111,7 @@ impl Command<'_> {
     }
 }
 
-/// Under which name the end of a fill is counted.
+/// The count for the outcome of a fill.
 pub(super) fn filled(done: Result<Filled, Refused>) -> Count {
     match done {
         Ok(Filled::Released) => Count::LeaseReleased,
@@ -124,7 +124,7 @@ pub(super) fn filled(done: Result<Filled, Refused>) -> Count {
     }
 }
 
-/// How the end of a fill is told to those who watch.
+/// The outcome of a fill, in the words of events.
 pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     match done {
         Ok(Filled::Released | Filled::Stale | Filled::Visible) => STORED,
@@ -133,7 +133,7 @@ pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     }
 }
 
-/// The layers do not name each other: here they meet.
+/// The layers do not refer to each other, so their limits are compared here.
 const _: () = assert!(crate::protocol::TAGS_MAX == crate::cache::TAGS_MAX);
 
 pub(super) fn tagged(words: TagWords) -> TagList {
@@ -144,5 +144,5 @@ const LEASE_GET: &str = "lease-get";
 const LEASE_SET: &str = "lease-set";
 const EMPTY: Block = Block { bytes: &[], shared: None };
 
-/// The token that tells a loser that somebody else is loading the value (mcrouter's "hot miss").
+/// The token that means that another client is loading the value (mcrouter's "hot miss").
 pub(super) const LOST_TOKEN: u64 = 1;

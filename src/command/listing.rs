@@ -1,4 +1,4 @@
-//! Lists that may be long: the dumps of all values, and the connections. They are told piece by piece.
+//! Long listings: the dumps of all values, and the connections. They are sent piece by piece.
 
 use super::{Command, Flow};
 use crate::cache::Entry;
@@ -43,7 +43,7 @@ impl Command<'_> {
         Flow::Pause
     }
 
-    /// The connections from this number on, memcached's lines for each.
+    /// The connections from this number on, in memcached's format.
     pub(super) fn conns(&mut self, from: &mut u32) -> Flow {
         while !self.output.is_full() {
             let some = self.session.metrics.open.some(*from);
@@ -81,5 +81,5 @@ fn listed<'a>(entry: Entry<'a>, now: Now) -> Listed<'a> {
     }
 }
 
-/// Steps of a dump after which others have their turn.
+/// The number of dump steps before other connections are served.
 const STEPS: usize = 2;

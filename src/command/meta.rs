@@ -1,9 +1,9 @@
-//! The meta commands: what their flags ask of the cache, and what is told for them.
+//! The meta commands: their flags turned into cache operations and replies.
 //!
-//! An answer is a status of two letters, then what was asked for, in the order of the flags. The flags that are told
-//! are listed once, in [`tell`]; each command says in [`Told`] what it knows.
+//! A reply is a status of two letters, followed by the requested fields in the order of the flags. [`tell`]
+//! lists the flags that return something; each command fills in [`Told`] as far as it can.
 //!
-//! Deliberately absent: what is wrong with a line. A [`Meta`] that exists is well-formed.
+//! The parser refuses malformed lines: a [`Meta`] that exists is well-formed.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::clock::Now;
 use crate::metrics::{Count, Use};
 use crate::protocol::{CountMode, Flags, Meta, Output, Reply, SetMode};
 
-/// What a command can tell for the flags that ask for it.
+/// The values that a command can return for flags.
 #[derive(Clone, Copy, Default)]
 struct Told {
     /// `h`
     is_fetched: Option<bool>,
-    /// `t`, until a `T` before it says otherwise.
+    /// `t`, unless a `T` comes before it
     expiry: Option<Expiry>,
     /// `f`
     mark: Option<u32>,
-    /// `t` behind a `T`
+    /// `t` after a `T`
     new_expiry: Option<Expiry>,
     /// `l`
     unused_seconds: Option<u32>,
@@ -40,13 +40,13 @@ struct Told {
     value_bytes: Option<usize>,
 }
 
-/// How a read ended.
+/// The outcome of a read.
 enum Read {
     Busy,
     Granted(Token),
     Hit(Refresh),
     Miss,
-    /// A lease is to be waited for until then.
+    /// Wait for a lease until this time.
     Wait(u64),
 }
 
@@ -222,7 +222,7 @@ impl Command<'_> {
         let removal = match (flags.has(b'I'), flags.has(b'x')) {
             (true, false) => Removal::Soften(ends.map(|ends| Expiry::from_exptime(ends, now))),
             (false, true) => Removal::Empty(bare_draft(flags, ends.unwrap_or(0), now)),
-            // No stale copy is empty.
+            // A stale copy must not be empty.
             (false, false) | (true, true) => Removal::Drop,
         };
         let key = legal(self.cache, &meta.key);
@@ -231,7 +231,8 @@ impl Command<'_> {
         let depth = if let Removal::Soften(_) = removal { Depth::Soft } else { Depth::Hard };
         let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
         let done = self.cache.meta_delete(&key, only, removal, &mut self.session.peer, now);
-        // As memcached tells it: what becomes empty is stored and deleted, what stays as a copy is neither.
+        // As in memcached's events: an emptied value counts as stored and deleted, one that becomes a stale
+        // copy as neither.
         if done == Removed::Done && depth == Depth::Hard {
             if let Some(expiry) = emptied {
                 self.tell_stored(&meta.key, "set", STORED, expiry, 0);
@@ -334,7 +335,7 @@ impl Command<'_> {
         }
     }
 
-    /// A status and what is told with it, unless it goes without saying.
+    /// Writes a status and the requested fields, unless flag `q` suppresses the reply.
     fn answer(&mut self, meta: &Meta, status: &[u8], is_quiet: bool, told: Told) {
         if !is_quiet {
             self.output.raw(status);
@@ -353,7 +354,7 @@ fn reading(cache: &Cache, key: &[u8], flags: Flags, now: Now) -> Reading {
     Reading { expiry: expiry_of(b'T'), is_peek: flags.has(b'u'), lease, refresh: expiry_of(b'R') }
 }
 
-/// What stands for a value that is not there: the stale copy, if there is one, with a token for its unique.
+/// The stand-in for a missing value: the stale copy, if there is one, with a token as its unique.
 fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> Value<'_> {
     let none = Value {
         accessed: now.seconds(),
@@ -370,10 +371,10 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
     Value { unique: token, ..stale.unwrap_or(none) }
 }
 
-/// The answer to a read that found something, then its marks, in memcached's order: Z for a loser, X for a stale copy, W
-/// for a winner.
+/// The reply to a read that found something, followed by its marks in memcached's order: Z for a client
+/// without the lease, X for a stale copy, W for the holder of the lease.
 fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &str, now: Now) {
-    // With C, the value is told only to who has another one.
+    // With C, the value is returned only to clients that have another one.
     let tells_value = meta.flags.has(b'v') && meta.flags.unsigned(b'C') != Some(value.unique);
     status(output, tells_value.then_some(value.bytes.len()));
     let told = Told {
@@ -398,7 +399,7 @@ fn status(output: &mut Output, value_bytes: Option<usize>) {
     }
 }
 
-/// What the flags ask for, in their order, as far as it is known.
+/// Writes the fields that the flags request, in their order, as far as they are known.
 fn tell(output: &mut Output, meta: &Meta, told: Told, now: Now) {
     let mut expiry = told.expiry;
     for flag in meta.flags.each() {
@@ -439,12 +440,12 @@ fn key(output: &mut Output, meta: &Meta) {
     }
 }
 
-/// Whole seconds; `None` for a value that stays.
+/// Whole seconds; `None` for a value that never expires.
 fn seconds_left(expiry: Expiry, now: Now) -> Option<u64> {
     (expiry != Expiry::NEVER).then(|| expiry.delay_ms(now) / 1000)
 }
 
-/// A value without bytes, as the flags describe it.
+/// A value without bytes, with the properties set by the flags.
 fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
     Draft {
         expiry: Expiry::from_exptime(ends, now),

@@ -1,10 +1,11 @@
 //! One request in, one reply out.
 //!
-//! [`execute`] is the whole server between its two buffers: it looks at the request, asks the cache, writes the reply
-//! and says how the connection goes on. It never waits: a request with many keys stops when the reply buffer is full
-//! and goes on when it is called again; one that must wait for a lease says for which key and until when.
+//! [`execute`] is the whole server between its two buffers: it matches the request, calls the cache, writes
+//! the reply and returns how the connection continues. It never waits. A request with many keys stops when
+//! the reply buffer is full, and continues at the next call. A request that must wait for a lease returns
+//! the key and a deadline.
 //!
-//! Deliberately absent: sockets, clocks and logs.
+//! There are no sockets, clocks or logs here.
 
 mod access;
 mod invalidate;
@@ -31,39 +32,40 @@ pub use self::invalidate::{NotVoided, Voids, void};
 pub use self::session::{ImplicitReply, Rules, Session};
 pub use self::watching::tell_evicted;
 
-/// How the connection goes on after a request.
+/// How the connection continues after a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Flow {
-    /// Send what is written and close.
+    /// Send the reply and close.
     Close,
-    /// A password was wrong, and the answer is written: let the peer wait for it, then go on, or close.
+    /// A password was wrong, and the reply is written: delay it, then continue or close.
     LoginFailed {
-        /// Whether it has tried often enough.
+        /// Whether the connection has used up its tries.
         is_last: bool,
     },
-    /// The next request, please.
+    /// Continue with the next request.
     Next,
-    /// Send what is written, then call again with the same request.
+    /// Send the reply so far, then call again with the same request.
     Pause,
-    /// Read the certificates again, and answer how that went.
+    /// Reload the certificates, and answer with the result.
     RefreshCertificates,
     /// Stop the whole server.
     Shutdown(Shutdown),
-    /// Log as much as so many `-v` flags ask for.
+    /// Set the log level to this many `-v` flags.
     Verbosity(u32),
-    /// Wait until the lease of this key has ended ([`Cache::wait`]) or until that time (monotonic milliseconds), then
-    /// call again with the same request.
+    /// Wait until the lease of this key has ended ([`Cache::wait`]) or until that time (monotonic
+    /// milliseconds), then call again with the same request.
     Wait {
         /// The key.
         key: Box<[u8]>,
         /// The deadline.
         until: u64,
     },
-    /// Send what is written, and from then on what waits for the watcher of this number; nothing more is read.
+    /// Send the reply, and from then on the lines for the watcher of this number; no further requests are
+    /// read.
     Watch(u64),
 }
 
-/// Answers one request, or goes on with it.
+/// Answers one request, or continues with it.
 pub fn execute(
     request: &mut Request<'_>,
     cache: &Cache,
@@ -135,21 +137,21 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
     Flow::Next
 }
 
-/// Everything a command works with.
+/// The environment of a command.
 struct Command<'c> {
     cache: &'c Cache,
     session: &'c mut Session,
     output: &'c mut Output,
     now: Now,
-    /// What anybody watched when the request came.
+    /// The topics that were watched when the request came.
     watched: Topics,
 }
 
 impl Command<'_> {
-    /// Answers key after key until the output is full, or the answer is to be waited for until some time; `END` after the
+    /// Answers key after key until the output is full, or until a key must wait; writes `END` after the
     /// last one.
     fn each(&mut self, keys: &mut Keys<'_>, mut answer: impl FnMut(&mut Self, &Key) -> Option<u64>) -> Flow {
-        // Most lines have one key, for which nothing needs to be prepared.
+        // Most lines have one key, for which prefetching is useless.
         if let Some(bytes) = keys.only() {
             return match answer(self, &legal(self.cache, bytes)) {
                 None => self.end_keys(),
@@ -179,7 +181,7 @@ impl Command<'_> {
         Flow::Next
     }
 
-    /// Says until when to wait for the value, if others load it and the policy wants that.
+    /// Returns until when to wait for the value, if another client loads it and the policy demands waiting.
     fn get(&mut self, key: &Key, unique: CasUnique) -> Option<u64> {
         let bytes = key.bytes;
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
@@ -221,7 +223,7 @@ impl Command<'_> {
             value.bytes.len()
         });
         self.tell_fetched(bytes, found);
-        // memcached counts a gat as a touch alone.
+        // memcached counts a gat as a touch only.
         self.tally(Count::CmdTouch, found.is_some(), Count::TouchHits, Count::TouchMisses);
         self.used(bytes, Use::Get { is_hit: found.is_some() });
         None
@@ -230,7 +232,7 @@ impl Command<'_> {
     fn meta_get(&mut self, key: &Key) -> Option<u64> {
         let (bytes, now, output) = (key.bytes, self.now, &mut *self.output);
         let found = self.cache.peek(key, now, |value| {
-            // A thread that read the clock later may have stored it first.
+            // A thread with a later clock reading may have stored it in between.
             let age_seconds = now.seconds().saturating_sub(value.stored);
             output.meta(bytes, age_seconds, value.expiry.to_unix(now));
             value.bytes.len()
@@ -252,7 +254,8 @@ impl Command<'_> {
             cache::Store::Exists => Reply::Exists,
             cache::Store::NoRoom => Reply::NoRoom,
             cache::Store::NotFound => Reply::NotFound,
-            // Joined values that are too large are no error in memcached: each part was legal.
+            // An append or prepend that makes the value too large is no error in memcached: each part was
+            // legal.
             cache::Store::NotStored | cache::Store::Outdated | cache::Store::TooLarge => Reply::NotStored,
             cache::Store::Refused(_) => self.refusal(mode),
             cache::Store::Stored { .. } => Reply::Stored,
@@ -260,7 +263,8 @@ impl Command<'_> {
         self.reply(reply, store.noreply);
     }
 
-    /// A refused `set` looks to its client as if it was stored and evicted at once, unless it wants to know.
+    /// To its client, a refused `set` looks as if the value had been stored and evicted at once, unless
+    /// configured otherwise.
     fn refusal(&self, mode: Mode) -> Reply {
         match (mode, self.session.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Reply::Stored,
@@ -346,7 +350,7 @@ impl Command<'_> {
         self.reply(reply, noreply);
     }
 
-    /// memcached drops the old value when a `set` is too large, so that it does not pass for the new one.
+    /// memcached removes the old value when a `set` is too large, so that it does not pass for the new one.
     fn too_large(&mut self, bytes: &[u8], is_set: bool, version: Option<u64>, noreply: bool) {
         let verb = if is_set { "set" } else { UNKNOWN_VERB };
         self.tell_stored(bytes, verb, "too_large", Expiry::NEVER, 0);
@@ -367,12 +371,12 @@ impl Command<'_> {
         }
     }
 
-    /// Told apart from the counts: few ask for it.
+    /// Separate from the counters, because these counts are rarely enabled.
     fn used(&self, key: &[u8], used: Use) {
         self.session.metrics.prefixes.count(key, used);
     }
 
-    /// Counts what concerns a key, also by its policy.
+    /// Counts an event of a key, also under its policy.
     fn count_of(&self, key: &[u8], count: Count) {
         self.session.counters.add(count);
         self.cache.tell_prefix(key, |prefix| self.session.metrics.policies.add(prefix, count));
@@ -436,7 +440,7 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
     }
 }
 
-/// What a plain read means for who may have waited.
+/// The state of waiting after a plain read.
 fn turn<R>(got: &Got<R>, may_wait: bool) -> Turn {
     match got {
         Got::Busy { .. } => Turn::Wait,
@@ -458,12 +462,12 @@ fn block(value: Value<'_>) -> Block<'_> {
 
 const DELETE: &str = "delete";
 const GET: &str = "get";
-/// What `cache_memlimit` takes for a number of megabytes.
+/// The smallest number that `cache_memlimit` accepts as megabytes.
 const MEGABYTES_MIN: u64 = 8;
-/// No replica lags for longer; and old clients may mean a date.
+/// No replica lags for longer, and old clients may send a date here.
 const HOLD_OFF_SECONDS_MAX: u32 = 3600;
 const MEGABYTES_MAX: u64 = 1_000_000_000;
-/// memcached's name for a command that has none.
+/// memcached's word for a missing command name.
 const UNKNOWN_VERB: &str = "na";
-/// The memcached that we answer like; clients switch features on by it.
+/// The memcached version that is emulated; clients enable features by it.
 pub const MEMCACHED_VERSION: &str = "1.6.45";

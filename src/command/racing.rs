@@ -1,6 +1,6 @@
-//! What commands tell those who watch the race for a key: leases, fills, who waits, and voids.
+//! Events about the race for a key: leases, fills, waiters and invalidations.
 //!
-//! Of a token only its point is told: it says which grant and which fill belong together, and is no token.
+//! An event shows a token's sequence number only: it ties a fill to its grant, and is useless as a token.
 
 use super::Command;
 use super::session::Turn;
@@ -9,17 +9,17 @@ use crate::cache::{Depth, Fence, Filled, Name, Refused, Seq, Store, Token};
 use crate::metrics::{By, Count, Event, Loading, Topic, Voided};
 
 impl Command<'_> {
-    /// A reader was given a lease.
+    /// A reader received a lease.
     pub(super) fn tell_granted(&self, key: &[u8], verb: &'static str, token: Token) {
         self.tell_loading(key, verb, || Loading::Granted { lease: token.seq() });
     }
 
-    /// A reader was told that somebody else loads the value.
+    /// A reader was told that another client is loading the value.
     pub(super) fn tell_busy(&self, key: &[u8], verb: &'static str) {
         self.tell_loading(key, verb, || Loading::Busy);
     }
 
-    /// What became of a fill with a token.
+    /// A fill with a token has ended.
     pub(super) fn tell_filled(
         &self,
         key: &[u8],
@@ -35,20 +35,20 @@ impl Command<'_> {
         });
     }
 
-    /// What the fence made of a store without a token, if it had to do with it.
+    /// The fence decided about a store without a token; no event if it was not involved.
     pub(super) fn tell_fenced(&self, key: &[u8], verb: &'static str, done: Store, value_bytes: usize) {
         if let Some(status) = fenced(done) {
             self.tell_loading(key, verb, || Loading::Filled { lease: None, status, value_bytes });
         }
     }
 
-    /// Counts and tells a stale copy that was served.
+    /// Counts and reports that a stale copy was served.
     pub(super) fn stale_served(&self, key: &[u8], verb: &'static str, value_bytes: usize) {
         self.count_of(key, Count::StaleServed);
         self.tell_loading(key, verb, || Loading::StaleServed { value_bytes });
     }
 
-    /// Counts and tells the beginning and the end of waiting for a key.
+    /// Counts and reports the beginning and the end of waiting for a key.
     #[inline]
     pub(super) fn take_turn(&mut self, key: &[u8], verb: &'static str, turn: Turn) {
         if self.session.waited.changes(turn) {
@@ -68,7 +68,8 @@ impl Command<'_> {
         self.tell_loading(key, verb, || Loading::Waited { status });
     }
 
-    /// A command has voided its key, if the connection has made a void since it looked.
+    /// Reports that a command has invalidated its key, if the connection's last invalidation has changed
+    /// since `found`.
     pub(super) fn tell_void(&self, key: &[u8], verb: &'static str, depth: Depth, found: Found) {
         let seq = self.session.peer.newest_void();
         if seq != found.void {
@@ -76,15 +77,15 @@ impl Command<'_> {
         }
     }
 
-    /// A tag or a prefix was voided.
+    /// A tag or a prefix was invalidated.
     pub(super) fn tell_voided_name(&self, name: Name, verb: &'static str, depth: Depth) {
-        // Another one may have voided it once more; then both tell the point of the later.
+        // If another client has invalidated it again, both events show the later sequence number.
         self.tell_voided(verb, depth, || {
             Voided::Name(name, self.cache.newest_void(name).unwrap_or(Seq::ZERO))
         });
     }
 
-    /// Everything was voided, or will be.
+    /// Everything was invalidated, or will be.
     pub(super) fn tell_voided_all(&self, verb: &'static str, depth: Depth, delay_ms: u64) {
         self.tell_voided(verb, depth, || Voided::All { delay_seconds: delay_ms.div_ceil(1000) });
     }

@@ -1,4 +1,4 @@
-//! What the server remembers of one connection.
+//! The state of one connection that commands use.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
 use crate::protocol::{Output, Request};
 
-/// What a plain `set` hears that the fence refused.
+/// The reply to a plain `set` that the fence refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ImplicitReply {
     /// `NOT_STORED`
@@ -22,18 +22,18 @@ pub enum ImplicitReply {
     Stored,
 }
 
-/// What the operator allows to every connection.
+/// The rules that the operator sets for all connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// The answer to a refused `set`.
     pub implicit_reply: ImplicitReply,
-    /// Whether all keys are told to whoever asks: the dumps and `stats detail`.
+    /// Whether the commands that list keys are allowed: the dumps and `stats detail`.
     pub may_dump: bool,
-    /// Whether `flush_all` is obeyed.
+    /// Whether `flush_all` is allowed.
     pub may_flush: bool,
-    /// Whether `shutdown` is obeyed.
+    /// Whether `shutdown` is allowed.
     pub may_shut_down: bool,
-    /// Whether `watch` is obeyed.
+    /// Whether `watch` is allowed.
     pub may_watch: bool,
 }
 
@@ -44,51 +44,52 @@ impl Default for Rules {
     }
 }
 
-/// One connection, as the commands see it.
+/// A connection from the commands' point of view.
 pub struct Session {
     pub(super) counters: Arc<Counters>,
-    /// Whether anything was refused since the last reply was sent.
+    /// Whether a request was malformed since the last reply was sent.
     is_refused: bool,
-    /// Whether the request at hand is looked at closely.
+    /// Whether the current request is sampled.
     pub(super) is_sample: bool,
-    /// Until a user has come in, if only users may.
+    /// Set while a login is required and has not succeeded yet.
     pub(super) locked: Option<Locked>,
     pub(super) metrics: Arc<Metrics>,
-    /// Of its descriptor, for those who watch.
+    /// The number of its descriptor, for events.
     pub(super) number: u32,
     pub(super) peer: Peer,
     pub(super) rules: Rules,
-    /// Where the `lease-get` that is being answered began, and until when it may wait.
+    /// When the current `lease-get` began, and until when it may wait.
     lease_get: Option<(Seq, Option<u64>)>,
     pub(super) waited: Waited,
-    /// Its number among those who watch, and what it is told.
+    /// Its number as a watcher, and its topics.
     watching: Option<(u64, Topics)>,
 }
 
-/// Whether the key at hand has been waited for.
+/// Whether the current key has been waited for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Waited(bool);
 
-/// What a read has come to, for who may have waited.
+/// The result of a read, for a client that may have waited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Turn {
     /// The value is there.
     Filled,
-    /// It is not, but nothing is to be waited for.
+    /// There is no value, and nothing to wait for.
     Free,
-    /// The time for waiting is up.
+    /// The waiting time is up.
     Late,
-    /// Wait, or wait on.
+    /// Start or continue to wait.
     Wait,
 }
 
 impl Session {
-    /// A fresh connection on the worker thread that `counters` belong to.
+    /// The session of a new connection on the worker thread that owns `counters`.
     pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
         Session::of(cache.peer(), metrics, counters, rules)
     }
 
-    /// A party of the server's own, which is no client: a sequential program beside it is still alone.
+    /// A session of the server itself. It does not count as a client, so that a sequential program still
+    /// counts as alone.
     pub fn internal(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
         Session::of(cache.internal_peer(), metrics, counters, rules)
     }
@@ -109,17 +110,17 @@ impl Session {
         }
     }
 
-    /// From now on those who watch are told this number of it.
+    /// Sets the number that events show for this connection.
     pub fn set_number(&mut self, number: u32) {
         self.number = number;
     }
 
-    /// What it sent was no request; what follows that may be the rest of it.
+    /// Records a malformed request: the following bytes may be the rest of it.
     pub fn refuse(&mut self) {
         self.is_refused = true;
     }
 
-    /// Whether this request came before the reply to the last one was sent.
+    /// Records whether this request arrived before the last reply was sent.
     #[inline]
     pub(super) fn note_pipelining(&mut self, output: &Output, now: Now) {
         if output.is_empty() {
@@ -129,27 +130,27 @@ impl Session {
         }
     }
 
-    /// It comes from an address, perhaps with others.
+    /// Sets the origin, which may have other connections.
     pub fn set_origin(&mut self, origin: Arc<Origin>) {
         self.peer.comes_from(origin);
     }
 
-    /// From now on it must tell who it is before anything else.
+    /// From now on a login is required before all other commands.
     pub fn lock(&mut self, users: Arc<Mutex<Users>>) {
         self.locked = Some(Locked::new(users));
     }
 
-    /// Whether nobody has come in yet though only users may.
+    /// Whether a login is required and has not succeeded yet.
     pub fn is_locked(&self) -> bool {
         self.locked.is_some()
     }
 
-    /// The longest value that may be sent now.
+    /// The longest value that is accepted in the current state.
     pub fn value_bytes_max(&self, cache: &Cache) -> usize {
         if self.is_locked() { AUTH_BYTES_MAX } else { cache.config().value_bytes_max }
     }
 
-    /// The party that the cache knows this connection as.
+    /// The state of this connection in the cache.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -159,48 +160,49 @@ impl Session {
         &self.counters
     }
 
-    /// Whether the next request is to be looked at closely, and as what; to be asked once for each.
+    /// Decides whether the next request is sampled, and returns its verb; called once for each request.
     #[inline]
     pub fn begin_sample(&mut self, request: &Request) -> Option<Verb> {
         self.is_sample = self.metrics.samples.is_some() && self.counters.is_sample();
         self.is_sample.then(|| verb(request))
     }
 
-    /// The request that was looked at took so long.
+    /// Records the duration of the sampled request.
     pub fn end_sample(&mut self, verb: Verb, took: Duration) {
         if let Some(samples) = self.samples() {
             samples.latencies.add(verb, took);
         }
     }
 
-    /// Where to tell of the request at hand, if it is looked at closely.
+    /// The samples, if the current request is sampled.
     #[inline]
     pub(super) fn samples(&self) -> Option<&Samples> {
         if self.is_sample { self.metrics.samples.as_ref() } else { None }
     }
 
-    /// The connection is gone: its leases are free again, and it watches nothing.
+    /// Closes the session: releases its leases, and stops watching.
     pub fn close(&mut self, cache: &Cache, now: Now) {
         self.stop_watching(cache);
         cache.leave(&mut self.peer, now);
     }
 
-    /// What waits for this connection as the watcher of that number ([`Watchers::take`](crate::metrics::Watchers::take)).
+    /// The lines for this connection as the watcher of that number
+    /// ([`Watchers::take`](crate::metrics::Watchers::take)).
     pub fn watched_lines(&self, number: u64, waker: &Waker) -> Option<Vec<u8>> {
         self.metrics.watchers.take(number, waker)
     }
 
-    /// The peer waits for nothing any more: what is not there now is answered as if the time was up.
+    /// Ends the waiting: missing values are answered as if the time was up.
     pub fn stop_waiting(&mut self) {
         if let Some((_, deadline)) = &mut self.lease_get {
             *deadline = Some(0);
         }
     }
 
-    /// Its number among those who watch, unless there are too many.
+    /// Starts watching; returns its number, unless there are too many watchers.
     pub(super) fn watch(&mut self, cache: &Cache, topics: Topics) -> Option<u64> {
         self.stop_watching(cache);
-        // What a watcher left behind that is gone by now is no news.
+        // Evictions recorded for an earlier watcher must not appear as new.
         self.forget_evicted(cache);
         let number = self.metrics.watchers.watch(topics)?;
         if topics.has(Topic::Evictions) {
@@ -219,7 +221,7 @@ impl Session {
         }
     }
 
-    /// Drops what was collected, if nobody watches that.
+    /// Drops the recorded evictions, if no one watches them.
     fn forget_evicted(&self, cache: &Cache) {
         if !self.metrics.watchers.topics().has(Topic::Evictions) {
             drop(cache.take_evicted());
@@ -236,7 +238,7 @@ impl Session {
         *deadline.get_or_insert(now.millis + u64::from(wait_ms.min(LEASE_WAIT_MS_MAX)))
     }
 
-    /// Whether the time for waiting is not up, or has not begun.
+    /// Whether the waiting time is not up, or has not begun.
     pub(super) fn may_wait(&self, now: Now) -> bool {
         self.lease_get.is_none_or(|(_, deadline)| deadline.is_none_or(|deadline| now.millis < deadline))
     }
@@ -254,7 +256,7 @@ impl Waited {
     }
 }
 
-/// What a request is measured as.
+/// The group in which a request is measured.
 fn verb(request: &Request) -> Verb {
     match request {
         Request::Delete { .. } | Request::MetaDelete(_) => Verb::Delete,
@@ -290,5 +292,5 @@ fn verb(request: &Request) -> Verb {
     }
 }
 
-/// The longest wait; a longer one is cut to this.
+/// The longest wait; longer ones are shortened to this.
 pub const LEASE_WAIT_MS_MAX: u32 = 60_000;

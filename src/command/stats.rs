@@ -1,4 +1,4 @@
-//! `stats`: what is told, in the order it is told.
+//! `stats`: the statistics, in the order of the output.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Command<'_> {
         self.gauges(&counts);
     }
 
-    /// What is remembered of leases and voids now.
+    /// The current numbers of leases and invalidations.
     fn gauges(&mut self, counts: &Counts) {
         let output = &mut *self.output;
         output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
@@ -76,7 +76,7 @@ impl Command<'_> {
         output.stat("versions_forgotten", &counts.versions_forgotten.to_string());
     }
 
-    /// Of `stats`, what leases and voids did.
+    /// The counts of leases and invalidations, from `stats`.
     fn leases(&mut self) {
         let output = &mut *self.output;
         self.session.metrics.each_of_leases(|name, value| output.stat(name, &value.to_string()));
@@ -84,7 +84,7 @@ impl Command<'_> {
         self.classes();
     }
 
-    /// Classes of keys in which plain sets were judged: how they are, and how many sets were refused.
+    /// The classes of keys in which plain sets were judged: their state, and the number of refused sets.
     fn classes(&mut self) {
         for (nth, class) in self.cache.classes(self.now).into_iter().enumerate() {
             let name = String::from_utf8_lossy(&class.name).escape_debug().to_string();
@@ -100,7 +100,7 @@ impl Command<'_> {
         }
     }
 
-    /// What is decided, and what leases did under each policy but the general one: that is number 0.
+    /// The settings of each policy, of which number 0 is the default, and the lease counts of all others.
     fn policies(&mut self) {
         let policies = self.cache.policies();
         self.policy(0, policies.general(), policies.load_time(None));
@@ -132,7 +132,7 @@ impl Command<'_> {
         told.iter().for_each(|(name, value)| self.output.stat(&format!("{nth}:{name}"), value));
     }
 
-    /// Uses of keys by their prefixes.
+    /// The uses of keys by their prefixes.
     fn detail(&mut self) {
         let output = &mut *self.output;
         self.session.metrics.prefixes.each(|prefix, uses| {
@@ -146,7 +146,7 @@ impl Command<'_> {
         self.output.stat("total_malloced", &self.cache.memory_bytes().1.to_string());
     }
 
-    /// Where the memory is, and what went for want of it.
+    /// The use of memory, and evictions for lack of it.
     fn memory(&mut self) {
         let counts = self.cache.counts();
         let (limit, charged) = self.cache.memory_bytes();
@@ -165,7 +165,7 @@ impl Command<'_> {
             ("ghost_bytes", counts.ghost_bytes),
         ];
         parts.iter().for_each(|(name, bytes)| tell(name, *bytes));
-        // Shards change while they are asked one by one.
+        // Shards change while they are read one by one.
         let told: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
         tell("reserved_bytes", (charged as u64).saturating_sub(told));
         tell("fixed_table_bytes", config.fixed_table_bytes() as u64);
@@ -177,7 +177,7 @@ impl Command<'_> {
         departures(&counts, tell);
     }
 
-    /// Hits by the size of the value.
+    /// The hits by the size of the value.
     fn ratio(&mut self) {
         for (class, size) in self.cache.counts().sizes.iter().enumerate() {
             if let Some(ratio) = size.ratio() {
@@ -187,7 +187,7 @@ impl Command<'_> {
         }
     }
 
-    /// What other sizes of the cache would give.
+    /// The estimated hit ratios of other cache sizes.
     fn curve(&mut self) {
         let (counts, curve) = (self.cache.counts(), self.cache.curve());
         let output = &mut *self.output;
@@ -230,7 +230,8 @@ fn yes(is_so: bool) -> &'static str {
     if is_so { "yes" } else { "no" }
 }
 
-/// What went, and how long it had not been used: `evicted_age:4` was used less than 4 seconds before.
+/// Evicted and expired items. `evicted_age:4` counts evicted items that were used less than 4 seconds
+/// before.
 fn departures(counts: &Counts, mut tell: impl FnMut(&str, u64)) {
     tell("evictions", counts.evictions);
     tell("evicted_unfetched", counts.evicted_unfetched);

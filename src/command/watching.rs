@@ -1,8 +1,8 @@
-//! `watch`, and what commands tell those who watch of values. (`racing.rs` is the same for leases and voids.)
+//! `watch`, and the events about values. (`racing.rs` has those about leases and invalidations.)
 //!
-//! A command tells what it did after it is done, and nothing at all while nobody watches. Reads tell what they found;
-//! other commands look first at what is there, as memcached does, and another client may change that before they are
-//! done.
+//! A command reports its result when it is done, and nothing while no one watches. Reads report what they
+//! found. Other commands first look at the existing value, as in memcached; another client may change it
+//! before they are done.
 
 use super::{Command, Flow, legal};
 use crate::cache::{Cache, Depth, Evicted, Expiry, Mode, Seq, Store};
@@ -10,13 +10,13 @@ use crate::clock::Now;
 use crate::metrics::{Event, Metrics, Topic, Topics};
 use crate::protocol::{Reply, Watched};
 
-/// What a command that is no read finds.
+/// The existing value, as a command other than a read finds it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
-    /// Nothing unless somebody watches.
+    /// `None` unless a client watches.
     expiry: Option<Expiry>,
     value_bytes: usize,
-    /// The last void of the connection.
+    /// The last invalidation by the connection.
     pub(super) void: Seq,
 }
 
@@ -40,7 +40,7 @@ impl Command<'_> {
         }
     }
 
-    /// Looks what is there before a command that will not say, and tells it.
+    /// Looks up the existing value before a command that does not return it, and reports it.
     pub(super) fn look_up(&self, key: &[u8]) -> Found {
         const LOOKING: [Topic; 3] = [Topic::Deletions, Topic::Fetches, Topic::Mutations];
         let void = self.session.peer.newest_void();
@@ -67,12 +67,12 @@ impl Command<'_> {
         self.tell(Topic::Fetches, || Event::Fetched { key, connection: self.session.number, value_bytes });
     }
 
-    /// A command has deleted what it found.
+    /// A command has deleted the value that it found.
     pub(super) fn tell_deleted(&self, key: &[u8], verb: &'static str, found: Found) {
         self.tell(Topic::Deletions, || Event::Deleted { key, verb, value_bytes: found.value_bytes });
     }
 
-    /// What became of a store of so many bytes, over what was found.
+    /// Reports the outcome of a store of this many bytes over the existing value.
     pub(super) fn tell_store(
         &self,
         key: &[u8],
@@ -82,7 +82,7 @@ impl Command<'_> {
         bytes: usize,
         found: Found,
     ) {
-        // Asked once for all that follows.
+        // One check for everything that follows.
         if self.watched == Topics::default() && !self.session.is_sample {
             return;
         }
@@ -121,7 +121,7 @@ impl Command<'_> {
     }
 }
 
-/// Tells what was evicted since the last time, if anybody watches that.
+/// Reports evictions since the last call, if a client watches them.
 pub fn tell_evicted(cache: &Cache, metrics: &Metrics, now: Now) {
     if !metrics.watchers.topics().has(Topic::Evictions) {
         return;
@@ -135,7 +135,7 @@ pub fn tell_evicted(cache: &Cache, metrics: &Metrics, now: Now) {
     }
 }
 
-/// Seconds that a value has left, rounded as memcached's are; -1 if it is over already.
+/// The seconds until a value expires, rounded as in memcached; -1 if it has expired.
 fn seconds_left(expiry: Expiry, now: Now) -> i64 {
     match expiry {
         Expiry::PAST => -1,
@@ -143,7 +143,7 @@ fn seconds_left(expiry: Expiry, now: Now) -> i64 {
     }
 }
 
-/// The status of what is kept now.
+/// The status of a stored value.
 pub(super) const STORED: &str = "stored";
 
 fn topic(watched: Watched) -> Option<Topic> {

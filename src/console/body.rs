@@ -1,6 +1,6 @@
-//! A value as a person reads it: text as it is, JSON indented, anything else as a hex dump.
+//! Shows a value in readable form: text as it is, JSON indented, anything else as a hex dump.
 //!
-//! Nothing here may steer a terminal: what holds control bytes is no text.
+//! The output must not control the terminal, so bytes with control characters do not count as text.
 
 use std::fmt::Write;
 use std::iter;
@@ -17,7 +17,7 @@ pub(super) fn shown(value: &[u8]) -> String {
     }
 }
 
-/// A line of the server as it may be shown: control characters by their names.
+/// A line of the server with its control characters escaped.
 pub(super) fn harmless(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     text.chars().fold(String::new(), |mut harmless, letter| {
@@ -34,12 +34,12 @@ fn is_plain(text: &str) -> bool {
     text.replace("\r\n", "\n").chars().all(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
 }
 
-/// A number or a string is JSON, too, and gains nothing by it.
+/// Numbers and strings are JSON, too, but indentation would not change them.
 fn is_structure(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// Legal JSON, indented; strings, numbers and the order of names stay as they were written.
+/// Valid JSON, indented; strings, numbers and the order of names do not change.
 fn indented(json: &str) -> String {
     let (mut shown, mut depth, mut tokens) = (String::new(), 0, tokens(json).peekable());
     while let Some(token) = tokens.next() {
@@ -51,7 +51,7 @@ fn indented(json: &str) -> String {
         }
         shown.push_str(token);
         match token {
-            // What is empty stays on its line.
+            // Empty brackets stay on one line.
             "{" | "[" if closes_next => {}
             "{" | "[" | "," => break_line(&mut shown, depth),
             ":" => shown.push(' '),
@@ -84,7 +84,7 @@ fn tokens(json: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The length of the string that `json` begins with, its quotes counted.
+/// The length of the string at the start of `json`, including its quotes.
 fn string_bytes(json: &str) -> usize {
     let mut is_escaped = false;
     let closes = |byte: &u8| {
@@ -111,7 +111,7 @@ fn dump(value: &[u8]) -> String {
 }
 
 const ROW_BYTES: usize = 16;
-/// A kibibyte is more than anybody reads.
+/// A kibibyte is enough for a reader.
 const ROWS_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `leasehold cli`: one command, a file of them, or a conversation.
+//! `leasehold cli`: runs one command, commands from a file, or an interactive session.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,12 +19,12 @@ use super::prompt::{Input, Prompt};
 use super::question::{Mistake, Question, Value, help};
 use super::verdict::Verdict;
 
-/// Talk to a server: one command, those on the standard input, or a prompt.
+/// Talk to a server: send one command, the commands on the standard input, or those typed at a prompt.
 ///
-/// Commands are those of the protocol. Where it has the length of a value, the value itself may stand in
-/// quotes; as an argument of COMMAND it stands there as it is, and - means the standard input. Exits with 0
-/// for what was found or done, 1 for a miss or a refused store, 2 for errors. docs/terminal.md tells the
-/// rest.
+/// Commands are those of the protocol. In place of the length of a value you can write the value itself in
+/// quotes; as an argument of COMMAND it needs no quotes, and - stands for the standard input. Exits with 0
+/// if something was found or done, 1 for a miss or a refused store, 2 for errors. See docs/terminal.md for
+/// details.
 #[derive(Debug, Parser)]
 #[command(name = "cli")]
 pub struct Cli {
@@ -35,7 +35,7 @@ pub struct Cli {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 
-    /// One JSON object for each answer
+    /// Print one JSON object for each answer
     #[arg(long)]
     json: bool,
 
@@ -43,16 +43,16 @@ pub struct Cli {
     connect: Connect,
 }
 
-/// A conversation.
+/// An interactive session or a script.
 struct Talk {
     form: Form,
     link: Link,
-    /// Whether Ctrl-C ends what is under way rather than the program.
+    /// Whether Ctrl-C cancels the current command instead of ending the program.
     may_cancel: bool,
     runtime: Runtime,
 }
 
-/// Why a program ends early.
+/// The reason why the program ends early.
 enum Failure {
     Mistake(Mistake),
     Trouble(Trouble),
@@ -62,7 +62,7 @@ impl Cli {
     /// The subcommand, from its flags to its exit code.
     pub fn main(self) -> ExitCode {
         let told = self.run().unwrap_or_else(|failure| match failure {
-            // Who reads it has enough, as `head` has.
+            // The reader has closed the pipe, as `head` does.
             Failure::Trouble(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Verdict::Done
             }
@@ -75,7 +75,7 @@ impl Cli {
     }
 
     fn run(mut self) -> Result<Verdict, Failure> {
-        // The first word is a server if it can be no command.
+        // The first word is a server if it cannot be a command.
         let is_server = |word: &OsStr| word.as_encoded_bytes().iter().any(|byte| matches!(byte, b':' | b'/'));
         let (server, first) = match self.server.take() {
             Some(word) if is_server(&word) => (Some(word), None),
@@ -123,14 +123,14 @@ impl Talk {
         match answered {
             Some(answered) => answered?,
             None => {
-                eprintln!("cancelled; the connection is closed, and its leases are given back");
+                eprintln!("cancelled; the connection is closed, and its leases are released");
                 return Ok(Verdict::Missed);
             }
         }
         printer.end(&mut io::stdout()).map_err(Trouble::Output)
     }
 
-    /// Asks all that is written there; how the worst of it went.
+    /// Sends all commands of the script; returns the worst verdict.
     fn play(&mut self, script: &mut dyn BufRead) -> Result<Verdict, Failure> {
         let (mut worst, mut line) = (Verdict::Done, Vec::new());
         while read_line(script, &mut line)? {
@@ -148,7 +148,7 @@ impl Talk {
         Ok(worst)
     }
 
-    /// Asks what is typed, until Ctrl-D.
+    /// Sends typed commands until Ctrl-D.
     fn converse(&mut self, server: &str) -> Result<Verdict, Failure> {
         self.runtime.block_on(self.link.ready())?;
         let path = |name| env::var_os(name).map(PathBuf::from);
@@ -186,14 +186,14 @@ impl Talk {
     }
 }
 
-/// Never, if it may not be.
+/// Never completes if cancelling is not allowed.
 async fn cancelled(may_cancel: bool) {
     if !may_cancel || tokio::signal::ctrl_c().await.is_err() {
         future::pending().await
     }
 }
 
-/// Lines until they make so many bytes; `None` if the user gives up.
+/// Reads lines until they make up the announced number of bytes; `None` if the user cancels.
 fn typed_value(prompt: &mut Prompt, bytes: usize) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     while value.len() < bytes {
@@ -206,7 +206,7 @@ fn typed_value(prompt: &mut Prompt, bytes: usize) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The next line without its end; `false` where there is none.
+/// Reads the next line without its end; returns `false` at the end of the input.
 fn read_line(script: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool, Mistake> {
     line.clear();
     let bytes = script.read_until(b'\n', line).map_err(|_| Mistake::Input)?;
@@ -214,7 +214,7 @@ fn read_line(script: &mut dyn BufRead, line: &mut Vec<u8>) -> Result<bool, Mista
     Ok(bytes > 0)
 }
 
-/// A data block of a script, which ends with a line's end.
+/// Reads a data block of a script, which ends with a line end.
 fn block(script: &mut dyn BufRead, bytes: usize) -> Result<Vec<u8>, Mistake> {
     let (mut value, mut rest) = (Vec::new(), Vec::new());
     script.take(bytes as u64).read_to_end(&mut value).map_err(|_| Mistake::Input)?;

@@ -1,4 +1,4 @@
-//! The options of both programs that concern their server.
+//! The connection options of both programs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use super::link::{Target, Trouble, tls};
 use crate::client::Login;
 use crate::pem::named;
 
-/// How to be let in.
+/// Options for authentication and TLS.
 #[derive(Args, Debug)]
 pub struct Connect {
     /// User name, if the server requires authentication (-Y)
@@ -22,29 +22,29 @@ pub struct Connect {
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
 
-    /// Speak TLS, with a server that an authority in this file vouches for
+    /// Use TLS; the server's certificate must be signed by an authority in this file
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 
-    /// The certificate to show to a server that asks for one (mtls), with those between it and its authority
+    /// Certificate for servers that ask for one (mtls), followed by its intermediate certificates
     #[arg(long, value_name = "FILE", requires = "ca")]
     cert: Option<PathBuf>,
 
-    /// The key of --cert, if it stands in a file of its own
+    /// Key of --cert, if it is in a file of its own
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 }
 
 impl Connect {
     /// # Errors
-    /// If a file cannot be read, with its name, or if the server's name is none.
+    /// If a file cannot be read, or if the server's name is invalid.
     pub(super) fn target(&self, server: Option<&OsStr>) -> Result<Target, Trouble> {
         self.read(server).map_err(Trouble::Setup)
     }
 
     fn read(&self, server: Option<&OsStr>) -> io::Result<Target> {
         let server = server.map_or(SERVER_DEFAULT.into(), OsStr::to_string_lossy);
-        // A path that begins here is a path, too.
+        // A path relative to the current directory is a path, too.
         let server = if server.contains('/') {
             std::path::absolute(&*server)?.to_string_lossy().into_owned()
         } else {

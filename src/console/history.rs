@@ -1,8 +1,8 @@
-//! What was typed, kept from one session to the next: in `$XDG_STATE_HOME/leasehold/history`, for its owner's
-//! eyes only.
+//! The history of typed lines across sessions: `$XDG_STATE_HOME/leasehold/history`, readable by its owner
+//! only.
 //!
-//! Each line is appended at once, so that sessions side by side lose nothing. A history that cannot be read
-//! or written is none: nobody was promised one.
+//! Each line is appended at once, so that concurrent sessions lose nothing. A history that cannot be read
+//! or written is silently ignored.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -13,21 +13,21 @@ use std::path::PathBuf;
 pub(super) struct History(Option<PathBuf>);
 
 impl History {
-    /// Where it belongs, by the values of `XDG_STATE_HOME` and `HOME`.
+    /// The location, given the values of `XDG_STATE_HOME` and `HOME`.
     pub(super) fn new(state: Option<PathBuf>, home: Option<PathBuf>) -> History {
         let state = state.filter(|path| path.is_absolute());
         let state = state.or_else(|| Some(home.filter(|path| path.is_absolute())?.join(".local/state")));
         History(state.map(|state| state.join("leasehold/history")))
     }
 
-    /// The newest lines, oldest first. A file that has grown too long is cut to them.
+    /// The newest lines, oldest first. If the file has grown too long, it is truncated to them.
     pub(super) fn lines(&self) -> Vec<String> {
         let Some(path) = &self.0 else { return Vec::new() };
         let text = fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
         let newest = lines[lines.len().saturating_sub(LINES_KEPT)..].to_vec();
         if lines.len() > LINES_MAX {
-            // A hard link or another's open file stays what it was; ours begins anew.
+            // A new file is created, so that a hard link or another program's open file stays unchanged.
             let _ = fs::remove_file(path);
             self.append(&newest.join("\n"));
         }
@@ -45,7 +45,7 @@ impl History {
 }
 
 const LINES_KEPT: usize = 1_000;
-/// So far it may grow until the next start.
+/// The length at which the next start truncates the file.
 const LINES_MAX: usize = 2_000;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! An answer as one JSON object, for programs; docs/terminal.md promises its form.
+//! Answers as JSON objects, for programs; docs/terminal.md specifies the format.
 //!
-//! Tokens and uniques are text: they are too large for the numbers of many a reader.
+//! Tokens and uniques are strings, because many JSON parsers cannot represent numbers that large.
 
 use serde_json::{Map, Number, Value, json};
 
@@ -9,7 +9,7 @@ use super::reply::Entry;
 use super::verdict::{is_number, is_reading};
 use crate::protocol::base64;
 
-/// A whole answer.
+/// A complete answer.
 pub(super) fn answer(question: &Question, entries: &[Entry]) -> Value {
     let mut told = Map::new();
     text(&mut told, "command", &question.line);
@@ -93,7 +93,7 @@ fn lease(entry: &Entry) -> Value {
     Value::Object(told)
 }
 
-/// Of an answer to a meta command.
+/// Adds the flags of an answer to a meta command.
 fn flags(told: &mut Map<String, Value>, entry: &Entry) {
     let skipped = if entry.data.is_some() { 2 } else { 1 };
     data(told, entry);
@@ -109,7 +109,7 @@ fn flags(told: &mut Map<String, Value>, entry: &Entry) {
     told.insert("flags".to_owned(), Value::Object(flags));
 }
 
-/// Of a `metaget`: `META <key> <name>: <value>; …`.
+/// The answer to a `metaget`: `META <key> <name>: <value>; …`.
 fn looked_at(entry: &Entry) -> Value {
     let mut told = Map::new();
     text(&mut told, "key", entry.words().nth(1).unwrap_or_default());
@@ -154,7 +154,7 @@ fn number_or_text(word: &str) -> Value {
     number.map_or_else(|| word.into(), Value::Number)
 }
 
-/// The words from one on.
+/// The words from index `from` on.
 fn rest(entry: &Entry, from: usize) -> String {
     lossy(&joined(entry, from))
 }
@@ -167,7 +167,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The token of who must wait.
+/// The token of a client that must wait.
 pub(super) const BUSY: &str = "1";
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
         );
     }
 
-    /// Keys among flags, in messages and in lists were told with a sign for what is no text, or not at all.
+    /// Keys in flags, messages and lists used to be replaced or dropped if they were not text.
     #[test]
     fn bytes_that_are_no_text_are_told_wherever_they_stand() {
         let bytes = |text: &str| json!({ "base64": text });

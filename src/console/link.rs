@@ -1,7 +1,7 @@
-//! The connection to one server: opened when it is needed, by TLS and with a name where these are wanted.
+//! The connection to one server: opened on demand, optionally with TLS and a login.
 //!
-//! Nothing is asked twice. A connection that turns out to be closed before anything was sent is opened again;
-//! who loses one with a question under way is told that nobody knows whether it was done.
+//! No question is sent twice. A connection that was closed before anything was sent is opened again. If it
+//! is lost while a question is pending, the error says that the outcome is unknown.
 
 use std::fmt;
 use std::future;
@@ -24,43 +24,43 @@ use super::verbs::Ends;
 use crate::client::{Login, Server, Stream};
 use crate::pem;
 
-/// The server to connect to, and how.
+/// The server, and the way to connect to it.
 pub(super) struct Target {
     pub(super) login: Option<Login>,
     pub(super) server: Server,
     pub(super) tls: Option<TlsConnector>,
 }
 
-/// One connection after the other.
+/// The current connection, if any.
 pub(super) struct Link {
     input: BytesMut,
     stream: Option<Box<dyn Stream>>,
     target: Target,
 }
 
-/// Whether a question can be sent.
+/// The result of preparing to send a question.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Ready {
-    /// The server had hung up since the last answer, and was called again.
+    /// The server had closed the connection since the last answer, and a new one was opened.
     Again,
-    /// For the first time, or still.
+    /// The connection is open.
     Yes,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The server hung up with a question under way.
+    /// The server closed the connection while a question was pending.
     Closed,
     /// It does not speak the protocol.
     Garbled,
-    /// It does not let this user in; what it says.
+    /// The login failed, with the server's message.
     Login(String),
     /// The answer cannot be printed.
     Output(io::Error),
-    /// What was asked for on the command line cannot be had.
+    /// An option of the command line is unusable.
     Setup(io::Error),
-    /// There is no connection.
+    /// No connection could be opened.
     Unreachable(io::Error),
 }
 
@@ -69,7 +69,7 @@ impl Link {
         Link { input: BytesMut::new(), stream: None, target }
     }
 
-    /// Sees to it that there is a connection.
+    /// Opens a connection if there is none.
     pub(super) async fn ready(&mut self) -> Result<Ready, Trouble> {
         let was_open = self.stream.is_some();
         if was_open && self.is_open().await {
@@ -82,8 +82,8 @@ impl Link {
         Ok(if was_open { Ready::Again } else { Ready::Yes })
     }
 
-    /// Asks, and hands over what is answered, line by line. If it fails, or is given up, the connection is
-    /// closed.
+    /// Sends a question, and passes the answer on line by line. If this fails or is dropped, the connection
+    /// is closed.
     pub(super) async fn ask(
         &mut self,
         question: &Question,
@@ -115,10 +115,10 @@ impl Link {
         }
     }
 
-    /// Whether the server has neither hung up nor said what nobody asked for.
+    /// Whether the server has neither closed the connection nor sent anything unsolicited.
     async fn is_open(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
-        // What the socket knows is asked for while others have their turn.
+        // The runtime learns the socket's state while this task yields.
         tokio::task::yield_now().await;
         tokio::select! {
             biased;
@@ -161,18 +161,18 @@ impl fmt::Display for Trouble {
             Trouble::Closed => f.write_str("the server hung up before it answered"),
             Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
             Trouble::Login(answer) => write!(f, "not let in: {answer}"),
-            Trouble::Output(error) => write!(f, "the answer cannot be written: {error}"),
+            Trouble::Output(error) => write!(f, "cannot write the answer: {error}"),
             Trouble::Setup(error) => error.fmt(f),
             Trouble::Unreachable(error) => write!(f, "no connection: {error}"),
         }
     }
 }
 
-/// TLS with servers that one of the authorities in a file vouches for. `own` is what to show them: the files
-/// of a certificate and its key.
+/// TLS that accepts servers certified by one of the authorities in a file. `own` holds the files of a
+/// client certificate and its key.
 ///
 /// # Errors
-/// If a file cannot be read, with its name.
+/// If a file cannot be read; the error names it.
 pub(super) fn tls(authorities: &Path, own: Option<(&Path, &Path)>) -> io::Result<TlsConnector> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;

@@ -1,10 +1,9 @@
-//! Programs for a terminal: `leasehold cli` to talk to it, `leasehold top` to watch it.
+//! Programs for a terminal: `leasehold cli` to send commands, `leasehold top` to watch a server.
 //!
-//! A [`Cli`] makes `question`s of what is typed, `link` asks them, `reply` cuts the answers into lines, and
-//! `printer` prints them. Neither program is particular about its server: any that speaks memcached's text
-//! protocol will do.
+//! [`Cli`] parses typed lines into `question`s, `link` sends them, `reply` splits the answers into lines,
+//! and `printer` prints them. Both programs work with any server that speaks memcached's text protocol.
 //!
-//! Deliberately absent: rings of servers, and pipelines. Who needs these writes a program.
+//! Neither supports several servers or pipelining; these need a client library.
 
 mod body;
 mod cli;

@@ -1,4 +1,4 @@
-//! Prints answers while they arrive: for a person, for a program, or as they are.
+//! Prints answers while they arrive: for people, for programs, or unchanged.
 
 use std::io::{self, Write};
 
@@ -16,21 +16,21 @@ use super::verdict::{Verdict, is_reading};
 pub(super) enum Form {
     /// One JSON object on a line.
     Json,
-    /// What the server says, less what only frames a value.
+    /// The server's words, without the frame around values.
     Plain,
-    /// For a terminal.
+    /// Formatted for a terminal.
     Pretty,
 }
 
-/// One answer on its way.
+/// An answer that is being printed.
 pub(super) struct Printer<'a> {
     form: Form,
     question: &'a Question,
-    /// Values that came.
+    /// The number of values received.
     hits: usize,
-    /// Keys that were printed.
+    /// The number of printed keys.
     told: usize,
-    /// What a JSON object will be made of.
+    /// The entries of a future JSON object.
     kept: Vec<Entry>,
     verdict: Verdict,
 }
@@ -40,7 +40,7 @@ impl<'a> Printer<'a> {
         Printer { form, question, hits: 0, told: 0, kept: Vec::new(), verdict: Verdict::Done }
     }
 
-    /// Tells the next line of it.
+    /// Prints the next line of the answer.
     pub(super) fn print(&mut self, entry: Entry, to: &mut dyn Write) -> io::Result<()> {
         self.hits += usize::from(matches!(entry.word(0), "META" | "VALUE"));
         self.told += usize::from(matches!(entry.word(0), "LVALUE" | "META" | "VALUE"));
@@ -58,9 +58,9 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Nothing more comes.
+    /// Completes the answer.
     pub(super) fn end(self, to: &mut dyn Write) -> io::Result<Verdict> {
-        // A watcher's OK is no news once events have been printed.
+        // A watcher's OK is uninteresting once events have been printed.
         let is_news = self.question.ends() != Ends::Never || self.verdict == Verdict::Failed;
         if self.form == Form::Json && is_news {
             writeln!(to, "{}", json::answer(self.question, &self.kept))?;
@@ -159,10 +159,10 @@ fn bytes(entry: &Entry) -> String {
     }
 }
 
-/// The flags of a meta answer, those of leases in words.
+/// The flags of a meta answer; lease flags are explained in words.
 fn flags(entry: &Entry, from: usize) -> String {
     let words = entry.words().skip(from).map(|word| match word {
-        b"W" => "W: yours to load, then ms … C<token>".to_owned(),
+        b"W" => "W: load it, then ms … C<token>".to_owned(),
         b"X" => "X: a stale copy".to_owned(),
         b"Z" => "Z: it is being loaded".to_owned(),
         _ => harmless(word),
@@ -170,12 +170,12 @@ fn flags(entry: &Entry, from: usize) -> String {
     words.collect::<Vec<_>>().join("  ")
 }
 
-/// What an answer means, where that is easily misread.
+/// An explanation of answers that are easily misread.
 fn remark(verb: &[u8], entry: &Entry) -> String {
     match (verb, entry.word(0)) {
-        (b"lease-set", "NOT_STORED") => "the token is not valid: nothing was kept".to_owned(),
-        (b"lease-set", "STALE_STORED") => "voided meanwhile: kept as a stale copy".to_owned(),
-        (b"delete", "NOT_FOUND") => "leases on it are void all the same".to_owned(),
+        (b"lease-set", "NOT_STORED") => "the token is not valid: nothing was stored".to_owned(),
+        (b"lease-set", "STALE_STORED") => "invalidated meanwhile: stored as a stale copy".to_owned(),
+        (b"delete", "NOT_FOUND") => "its leases are invalidated anyway".to_owned(),
         (_, "HD") => flags(entry, 1),
         (_, "ERROR") => "the server does not know that".to_owned(),
         _ => String::new(),
@@ -199,7 +199,7 @@ mod tests {
         (String::from_utf8(text).unwrap(), verdict)
     }
 
-    /// Without its colours.
+    /// Compares without colors.
     #[track_caller]
     fn check(line: &str, heard: &str, expected: &str) {
         let mut text = printed(Form::Pretty, line, heard).0;
@@ -225,9 +225,9 @@ mod tests {
         check(
             "lease-set a 9 0 0 \"x\"",
             "NOT_STORED\r\n",
-            "NOT_STORED  the token is not valid: nothing was kept\n",
+            "NOT_STORED  the token is not valid: nothing was stored\n",
         );
-        check("mg a c N0", "HD c9 W\r\n", "HD  c9  W: yours to load, then ms … C<token>\n");
+        check("mg a c N0", "HD c9 W\r\n", "HD  c9  W: load it, then ms … C<token>\n");
         check("mg a v t", "VA 2 t-1 X\r\nhi\r\n", "2 bytes  t-1  X: a stale copy\nhi\n");
         check("stats", "STAT uptime 5\r\nEND\r\n", "uptime                           5\n");
         check("watch", "OK\r\nts=1.0 gid=1 type=x\r\n", "OK\nts=1.0 gid=1 type=x\n");

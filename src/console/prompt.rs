@@ -1,4 +1,4 @@
-//! The line that is being typed: completion, the form of the command as a hint, and what was typed before.
+//! The prompt: line editing with completion, a hint of the command's form, and history.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,30 +22,30 @@ use super::history::History;
 use super::question::Question;
 use super::verbs::{VERBS, Verb};
 
-/// Where lines are typed.
+/// A prompt.
 pub(super) struct Prompt {
     editor: Editor<Known, MemHistory>,
     history: History,
 }
 
-/// An action of the user.
+/// The user's input.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Input {
-    /// Ctrl-C: the line is given up.
+    /// Ctrl-C: the line is discarded.
     Cancelled,
-    /// Ctrl-D, or the terminal is gone.
+    /// Ctrl-D, or the terminal was closed.
     Left,
     Line(String),
 }
 
-/// Words that can be completed.
+/// Words for completion.
 #[derive(Default)]
 struct Known {
-    /// Keys of this session.
+    /// Keys used in this session.
     keys: BTreeSet<String>,
 }
 
-/// What is still to be typed, in the words of the manual.
+/// The rest of the command's form, shown as a hint.
 struct Form(String);
 
 impl Prompt {
@@ -70,7 +70,7 @@ impl Prompt {
         }
     }
 
-    /// Remembers a command: in the history without its value, and its keys.
+    /// Adds a command to the history, without its value, and remembers its keys.
     pub(super) fn remember(&mut self, question: &Question) {
         let told = question.told();
         if self.editor.add_history_entry(&told).unwrap_or(false) {
@@ -85,7 +85,7 @@ impl Prompt {
     }
 }
 
-/// While a line is typed the terminal is the editor's. Who is told to go then gives it back first.
+/// The line editor changes the terminal's mode. On SIGTERM, the mode is restored before the program ends.
 fn leave_as_found() -> io::Result<()> {
     let found = tcgetattr(io::stdin())?;
     let runtime = Builder::new_current_thread().enable_io().build()?;
@@ -100,7 +100,7 @@ fn leave_as_found() -> io::Result<()> {
 }
 
 impl Known {
-    /// Where the word at the end of `line` begins, and what it may become.
+    /// The start of the word at the end of `line`, and its possible completions.
     fn candidates(&self, line: &str) -> (usize, Vec<String>) {
         let start = line.rfind(' ').map_or(0, |space| space + 1);
         let (before, begun) = line.split_at(start);
@@ -154,7 +154,7 @@ impl Hint for Form {
         &self.0
     }
 
-    /// It is no text to send.
+    /// Hints are not completed.
     fn completion(&self) -> Option<&str> {
         None
     }
@@ -170,9 +170,9 @@ impl Validator for Known {}
 
 impl Helper for Known {}
 
-/// As a shell reports a program that SIGTERM has ended.
+/// The exit code that shells report for a program ended by SIGTERM.
 const EXIT_TOLD: i32 = 128 + 15;
-/// Ends xterm's bracketed paste, which the editor begins.
+/// Ends xterm's bracketed paste mode, which the editor starts.
 const PASTE_AS_USUAL: &str = "\x1b[?2004l";
 /// Commands of the prompt itself.
 const LOCAL: [&str; 2] = ["help", "quit"];

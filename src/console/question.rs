@@ -1,57 +1,56 @@
-//! Typed lines, made into requests.
+//! Parses typed lines into requests.
 //!
-//! A line is sent as it is, with one convenience: where the protocol has the length of a value, the value
-//! itself may stand in quotes. As words of a shell's command line, which have lost their quotes, it always
-//! stands there.
+//! A line is sent unchanged, with one convenience: in place of the length of a value, the value itself may
+//! be written in quotes. A shell removes quotes, so on the command line the value always stands there.
 
 use std::{fmt, io, str};
 
 use super::verbs::{Ends, Takes, VERBS, Verb};
 
-/// One command, ready to be sent.
+/// A command, ready to be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Question {
-    /// Without its end.
+    /// The line without its end.
     pub(super) line: Vec<u8>,
     pub(super) value: Value,
 }
 
-/// The data block behind a line.
+/// The data block after a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Value {
-    /// The command has none.
+    /// The command has no data block.
     Absent,
-    /// So many bytes are still to be given.
+    /// This many bytes are still missing.
     Announced(usize),
-    /// It was given.
+    /// The data block is there.
     Given(Vec<u8>),
 }
 
-/// Why nothing can be sent.
+/// The reason why a line cannot be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Mistake {
-    /// A key or another word has a space or a control byte in it, or nothing.
+    /// A key or another word is empty, or contains a space or a control byte.
     BadWord,
-    /// A command that stores, of another form.
+    /// A storage command that does not have this form.
     Form(&'static Verb),
-    /// The value is to come from the standard input, which cannot be read.
+    /// The value cannot be read from the standard input.
     Input,
-    /// The value has this length, the line says another.
+    /// The value has another length than the line says.
     Length { announced: usize, given: usize },
-    /// Quotes that do not end, or an escape that is none.
+    /// Unclosed quotes, or an invalid escape.
     Quotes,
 }
 
 impl Question {
-    /// A line of our own, without a value.
+    /// A generated line without a value.
     pub(super) fn plain(line: &str) -> Question {
         Question { line: line.into(), value: Value::Absent }
     }
 
-    /// Reads a line as it was typed.
+    /// Parses a typed line.
     pub(super) fn typed(line: &[u8]) -> Result<Question, Mistake> {
         let question = Question::read(line.trim_ascii())?;
-        // What was pasted may have more than one line.
+        // Pasted text may contain several lines.
         if question.line.contains(&b'\n') { Err(Mistake::BadWord) } else { Ok(question) }
     }
 
@@ -75,8 +74,7 @@ impl Question {
         }
     }
 
-    /// Reads the words of a command line. The value is `-` where it stands on the standard input, which
-    /// `read` gives.
+    /// Parses the words of a command line. If the value is `-`, `read` reads it from the standard input.
     pub(super) fn argued(
         words: &[Vec<u8>],
         read: impl FnOnce() -> io::Result<Vec<u8>>,
@@ -108,7 +106,7 @@ impl Question {
         Ok(Question { line, value: Value::Given(value) })
     }
 
-    /// Gives it the value that it still lacks.
+    /// Adds the missing value.
     pub(super) fn give(&mut self, value: Vec<u8>) -> Result<(), Mistake> {
         if let Value::Announced(announced) = self.value
             && announced != value.len()
@@ -119,7 +117,7 @@ impl Question {
         Ok(())
     }
 
-    /// As it is sent. Behind what is not answered comes a question that is.
+    /// The bytes to send. A command without a reply is followed by one with a reply.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = [&self.line[..], b"\r\n"].concat();
         if let Value::Given(value) = &self.value {
@@ -136,7 +134,7 @@ impl Question {
         Ends::of(&self.words())
     }
 
-    /// The name of the command; empty if there is none.
+    /// The name of the command; may be empty.
     pub(super) fn name(&self) -> &[u8] {
         words(&self.line).next().unwrap_or_default()
     }
@@ -145,7 +143,7 @@ impl Question {
         words(&self.line).collect()
     }
 
-    /// The keys that it is about.
+    /// The keys of the command.
     pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         let verb = Verb::find(self.name());
         let first = verb.and_then(Verb::first_key).unwrap_or(usize::MAX);
@@ -153,7 +151,7 @@ impl Question {
         words(&self.line).skip(first).take(most)
     }
 
-    /// The line for the history. A value that was typed may be a secret: its quotes are empty there.
+    /// The line for the history, with empty quotes in place of the value, which may be secret.
     pub(super) fn told(&self) -> String {
         let mut words = self.words();
         let length = storing(self.name()).and_then(|(_, place)| words.get_mut(place));
@@ -167,16 +165,18 @@ impl Question {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Mistake::BadWord => f.write_str("only a value may be empty, or hold spaces and line ends"),
+            Mistake::BadWord => {
+                f.write_str("invalid word: only a value may be empty, or contain spaces and line ends")
+            }
             Mistake::Form(verb) => {
                 write!(f, "{} {}: the value in quotes, or its length", verb.name, verb.form)
             }
-            Mistake::Input => f.write_str("the standard input cannot be read"),
+            Mistake::Input => f.write_str("cannot read the standard input"),
             Mistake::Length { announced, given } => {
-                write!(f, "the value has {given} bytes, {announced} were announced: nothing was sent")
+                write!(f, "the value has {given} bytes, but the line says {announced}: nothing was sent")
             }
             Mistake::Quotes => {
-                f.write_str("the quotes do not end, or an escape is none of \\n \\r \\t \\0 \\\\ \\\" \\xFF")
+                f.write_str("unclosed quotes, or an escape other than \\n \\r \\t \\0 \\\\ \\\" \\xFF")
             }
         }
     }
@@ -188,13 +188,13 @@ pub(super) fn help(about: Option<&str>) -> String {
     let lines: Vec<_> =
         told.map(|verb| format!("{} {}\n    {}\n", verb.name, verb.form, verb.about)).collect();
     match about {
-        Some(name) if lines.is_empty() => format!("there is no command {name}\n"),
+        Some(name) if lines.is_empty() => format!("unknown command {name}\n"),
         Some(_) => lines.concat(),
         None => lines.concat() + HELP,
     }
 }
 
-/// A command that stores, and the place of its length.
+/// A storage command, and the position of its length.
 fn storing(name: &[u8]) -> Option<(&'static Verb, usize)> {
     let verb = Verb::find(name)?;
     match verb.takes {
@@ -207,7 +207,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
 }
 
-/// What stands behind so many words; `None` if nothing does.
+/// The rest of the line after this many words; `None` if it is empty.
 fn after(line: &[u8], words: usize) -> Option<&[u8]> {
     let rest = (0..words).try_fold(line, |rest, _| {
         let end = rest.iter().position(|byte| *byte == b' ')?;
@@ -216,7 +216,7 @@ fn after(line: &[u8], words: usize) -> Option<&[u8]> {
     Some(rest).filter(|rest| !rest.is_empty())
 }
 
-/// What stands in quotes, of which the first is left out, and what follows them. Single ones have no escapes.
+/// The quoted text, whose opening quote was consumed, and the rest after it. Single quotes have no escapes.
 fn unquoted(quote: u8, text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (mut value, mut rest) = (Vec::new(), text);
     loop {
@@ -290,7 +290,7 @@ mod tests {
         }
         check("set k 0 0 hello", Err(form("set")));
         check("set k hello", Err(form("set")));
-        // What is not in the form would be taken for something, or be lost.
+        // Extra words would be misinterpreted or lost.
         check("set k 0 0 5 world", Err(form("set")));
         check("set k 0 0 \"hello\" world", Err(form("set")));
         check("cas k 0 0 \"hello\" noreply", Err(form("cas")));
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn help_is_given_about_one_or_all() {
         assert!(help(Some("lease-get")).starts_with("lease-get <key>*\n    read values"));
-        assert_eq!(help(Some("nothing")), "there is no command nothing\n");
+        assert_eq!(help(Some("nothing")), "unknown command nothing\n");
         assert!(help(None).lines().count() > 70);
     }
 }

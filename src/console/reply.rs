@@ -1,7 +1,7 @@
-//! Answers, cut into lines with the data that follows some of them.
+//! Splits answers into lines, together with the data that follows some of them.
 //!
-//! An answer tells by itself where it ends, but for dumps, which go on after their `OK`, and `watch`, which
-//! never ends. So nothing here needs to know what memcached's newer versions say.
+//! The format alone shows where an answer ends, except for dumps, which continue after their `OK`, and
+//! `watch`, which never ends. So this module need not know the words of newer memcached versions.
 
 use std::str;
 
@@ -9,19 +9,19 @@ use bytes::{Buf, BytesMut};
 
 use super::verbs::Ends;
 
-/// A line of an answer, without its end, and the data that it announced.
+/// A line of an answer without its end, and its data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
     pub(super) line: Vec<u8>,
     pub(super) data: Option<Vec<u8>>,
 }
 
-/// A reply that no server of the protocol sends.
+/// Bytes that do not conform to the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Garbled;
 
 impl Entry {
-    /// The next one, if all of it has come.
+    /// The next entry, once it is complete.
     pub(super) fn read(input: &mut BytesMut) -> Result<Option<Entry>, Garbled> {
         let Some(end) = memchr::memchr(b'\n', input) else {
             return if input.len() > LINE_BYTES_MAX { Err(Garbled) } else { Ok(None) };
@@ -44,7 +44,7 @@ impl Entry {
         Ok(Some(entry))
     }
 
-    /// Whether the answer is whole with it.
+    /// Whether it completes the answer.
     pub(super) fn is_last(&self, ends: Ends) -> bool {
         let goes_on = match self.word(0) {
             "ITEM" | "LVALUE" | "META" | "PREFIX" | "STAT" | "VALUE" | "mg" => true,
@@ -59,7 +59,7 @@ impl Entry {
         self.line.starts_with(b"ts=") || self.line.starts_with(b"skipped=")
     }
 
-    /// One of its words, counted from 0; empty if there are not so many, or if it is no text.
+    /// The word with this index; empty if there are fewer words, or if it is not text.
     pub(super) fn word(&self, nth: usize) -> &str {
         self.words().nth(nth).and_then(|word| str::from_utf8(word).ok()).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ impl Entry {
     }
 }
 
-/// The length of the data that follows such a line.
+/// The length of the data after such a line.
 fn announced(line: &[u8]) -> Result<Option<usize>, Garbled> {
     let mut words = line.split(|byte| *byte == b' ');
     let nth = match words.next() {
@@ -84,16 +84,16 @@ fn announced(line: &[u8]) -> Result<Option<usize>, Garbled> {
 }
 
 const LINE_END: &[u8] = b"\r\n";
-/// A key in a dump, an error or a statistic is far below that.
+/// The keys in dumps, errors and statistics are far shorter.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// What a line may announce at most, as for the server.
+/// The limit on announced data, as in the server.
 const VALUE_BYTES_MAX: usize = 2_147_483_645;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Cuts `input`, however it is chunked, into answers of these lines, each with its data behind a `|`.
+    /// Splits `input`, in chunks of any size, into answers of these lines, each with its data after a `|`.
     #[track_caller]
     fn check(ends: Ends, input: &str, expected: &[&[&str]]) {
         for chunk in [1, 2, 7, input.len()] {

@@ -1,6 +1,6 @@
-//! What can be said, for who types it: its form, what it is for, and how its answer ends.
+//! The commands at the prompt: their form, their purpose, and how their answers end.
 //!
-//! protocol.md tells all of it; here stands what fits on a line.
+//! protocol.md documents them; here is what fits on a line.
 
 /// A command.
 #[derive(Debug, Eq, PartialEq)]
@@ -10,35 +10,35 @@ pub(super) struct Verb {
     pub(super) form: &'static str,
     pub(super) about: &'static str,
     pub(super) takes: Takes,
-    /// What may come first behind the name, where that is not up to the user.
+    /// The possible first words after the name, if they are fixed.
     pub(super) choices: &'static [&'static str],
 }
 
-/// What the words behind a name are, as far as it matters here.
+/// The arguments of a command, as far as they matter here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Takes {
-    /// One key, at this place; the name has place 0.
+    /// One key at this position; the name has position 0.
     Key(usize),
-    /// As many keys as one likes, from this place on.
+    /// Any number of keys, starting at this position.
     Keys(usize),
     /// No keys.
     Nothing,
-    /// A key, and a value whose length stands at this place.
+    /// A key, and a value whose length is at this position.
     Value(usize),
 }
 
 /// How the answer to a command ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Ends {
-    /// The server hangs up.
+    /// The server closes the connection.
     Closing,
-    /// With a line that says so, after an `OK` that does not.
+    /// With an end line, after an `OK` that does not end it.
     Dump,
-    /// With a line that tells it.
+    /// With a line that is recognizable as the last one.
     Itself,
-    /// Not at all.
+    /// It never ends.
     Never,
-    /// There is none, unless something is wrong.
+    /// There is no answer, unless there is an error.
     Silent,
 }
 
@@ -56,7 +56,7 @@ impl Verb {
         }
     }
 
-    /// Whether so many words may stand behind the value; what a list of them means, the server knows.
+    /// Whether these words may follow the value; the server checks the meaning of a list.
     pub(super) fn may_end_in(&self, words: &[&[u8]]) -> bool {
         let (_, behind) = self.form.split_once("<value>").unwrap_or_default();
         let words = words.strip_suffix(&[&b"noreply"[..]]).unwrap_or(words);
@@ -102,10 +102,10 @@ const fn choice(
     Verb { name, form, about, takes: Takes::Nothing, choices }
 }
 
-/// By their names; `quit` is not among them, for nothing is asked by it.
+/// Sorted by name; `quit` is missing because it has no answer.
 pub(super) const VERBS: [Verb; 36] = [
     verb("add", STORE, Takes::Value(4), "store a value if the key has none"),
-    verb("append", STORE, Takes::Value(4), "put a value behind the one that is there"),
+    verb("append", STORE, Takes::Value(4), "append to the existing value"),
     verb("cache_memlimit", "<megabytes>", Takes::Nothing, "change the memory for items"),
     verb(
         "cas",
@@ -118,9 +118,9 @@ pub(super) const VERBS: [Verb; 36] = [
         "delete",
         "<key> [<seconds>]",
         Takes::Key(1),
-        "delete, void all leases, and hold the key off for so long",
+        "delete, invalidate leases, and hold off fills for some seconds",
     ),
-    verb("flush_all", "[<exptime>]", Takes::Nothing, "delete everything, now or then"),
+    verb("flush_all", "[<exptime>]", Takes::Nothing, "delete everything, now or later"),
     verb("gat", "<exptime> <key>*", Takes::Keys(2), "read, and give a new expiry time"),
     verb("gats", "<exptime> <key>*", Takes::Keys(2), "the same, with uniques"),
     verb("get", "<key>*", Takes::Keys(1), "read values"),
@@ -130,17 +130,22 @@ pub(super) const VERBS: [Verb; 36] = [
         "invalidate",
         "[soft] key|tag|prefix|all <name>*",
         VOIDS,
-        "void many values and their leases at once",
+        "invalidate many values and their leases at once",
     ),
     verb("lease-get", "<key>*", Takes::Keys(1), "read values, or get leases to load them"),
     verb(
         "lease-set",
         "<key> <token> <flags> <exptime> <value> [tag=<tag>]*",
         Takes::Value(5),
-        "store what was loaded under a lease; exptime -1 gives it back",
+        "store the value loaded for a lease; exptime -1 releases it",
     ),
-    verb("lease-wait", "<milliseconds> <key>*", Takes::Keys(2), "as lease-get, and wait for who loads"),
-    choice("lru", "mode|temp_ttl|tune …", &["mode", "temp_ttl", "tune"], "nothing: advice to memcached"),
+    verb(
+        "lease-wait",
+        "<milliseconds> <key>*",
+        Takes::Keys(2),
+        "like lease-get, and wait for another client's load",
+    ),
+    choice("lru", "mode|temp_ttl|tune …", &["mode", "temp_ttl", "tune"], "has no effect here"),
     choice("lru_crawler", "metadump|mgdump all", &["metadump", "mgdump"], "list all keys"),
     verb(
         "ma",
@@ -149,8 +154,8 @@ pub(super) const VERBS: [Verb; 36] = [
         "count by flags: N<exptime> to begin at J<number>, D<delta>, MD counts down",
     ),
     verb("md", META, Takes::Key(1), "delete by flags: I keeps a stale copy, V<version> of the row"),
-    verb("me", "<key>", Takes::Key(1), "tell what is known of a value"),
-    verb("metaget", "<key>*", Takes::Keys(1), "tell age and expiry without reading"),
+    verb("me", "<key>", Takes::Key(1), "show the metadata of a value"),
+    verb("metaget", "<key>*", Takes::Keys(1), "show age and expiry without reading"),
     verb(
         "mg",
         META,
@@ -164,17 +169,17 @@ pub(super) const VERBS: [Verb; 36] = [
         Takes::Value(2),
         "store by flags: T<exptime> F<flags> C<unique or token> G<tag>",
     ),
-    verb("prepend", STORE, Takes::Value(4), "put a value before the one that is there"),
-    verb("refresh_certs", "", Takes::Nothing, "have TLS read its certificates again"),
+    verb("prepend", STORE, Takes::Value(4), "prepend to the existing value"),
+    verb("refresh_certs", "", Takes::Nothing, "reload the TLS certificates"),
     verb("replace", STORE, Takes::Value(4), "store a value if the key has one"),
     verb("set", STORE, Takes::Value(4), "store a value"),
     choice("shutdown", "[graceful]", &["graceful"], "stop the server, if it was started with -A"),
-    choice("slabs", "automove|reassign …", &["automove", "reassign"], "nothing: advice to memcached"),
-    choice("stats", "[<what>]", STATISTICS, "tell counts: stats leases, stats memory, stats policies …"),
+    choice("slabs", "automove|reassign …", &["automove", "reassign"], "has no effect here"),
+    choice("stats", "[<what>]", STATISTICS, "show statistics: stats leases, stats memory, stats policies …"),
     verb("touch", "<key> <exptime>", Takes::Key(1), "give a new expiry time"),
-    verb("verbosity", "<level>", Takes::Nothing, "change what the server logs"),
-    verb("version", "", Takes::Nothing, "tell the version of memcached that is followed"),
-    choice("watch", "<topic>*", TOPICS, "tell what happens, until Ctrl-C"),
+    verb("verbosity", "<level>", Takes::Nothing, "change the log level"),
+    verb("version", "", Takes::Nothing, "show the version of memcached that is emulated"),
+    choice("watch", "<topic>*", TOPICS, "show events until Ctrl-C"),
 ];
 
 const META: &str = "<key> <flag>*";
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
     use crate::protocol::{Decoder, Refusal};
 
-    /// How the server parses a line.
+    /// Whether the server knows the command.
     fn is_known(line: &str) -> bool {
         let mut decoder = Decoder::new(1 << 20);
         bytes::BufMut::put(&mut decoder.space(), format!("{line}\r\n").as_bytes());
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn the_server_knows_what_can_be_said() {
         assert!(!is_known("nonsense"));
-        // Some say that they do not know what lacks its words.
+        // Some commands need these words to be recognized.
         let rests = ["", " 64", " automove 1", " metadump all", " mode flat"];
         for Verb { name, .. } in &VERBS {
             assert!(rests.iter().any(|rest| is_known(&format!("{name}{rest}"))), "{name}");

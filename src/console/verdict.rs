@@ -4,14 +4,14 @@ use super::question::Question;
 use super::reply::Entry;
 use super::verbs::{Takes, Verb};
 
-/// The worst of several is the greatest.
+/// Sorted by severity: the worst of several is the maximum.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Verdict {
     /// The value exists, or the command was carried out.
     Done,
-    /// It is not: a miss, or a store that was refused.
+    /// A miss, or a refused store.
     Missed,
-    /// An error: of the line, the server or the connection.
+    /// An error of the line, the server or the connection.
     Failed,
 }
 
@@ -25,7 +25,7 @@ impl Verdict {
         }
     }
 
-    /// Judges an answer with so many values before its last line.
+    /// Judges an answer with this number of values before its last line.
     pub(super) fn of(question: &Question, hits: usize, last: &Entry) -> Verdict {
         match last.word(0) {
             "END" if is_reading(question) && hits < question.keys().count() => Verdict::Missed,
@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-/// The exit code of a program that could not ask, or received an error.
+/// The exit code after an error, or without an answer.
 pub const FAILED: u8 = 2;
 
 pub(super) fn is_reading(question: &Question) -> bool {
@@ -55,7 +55,7 @@ pub(super) fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A lease, one's own or somebody else's, in the place of a value.
+/// Whether there is a lease, of this or another client, in place of a value.
 fn has_no_value(meta: &Entry) -> bool {
     let is_leased = meta.words().skip(1).any(|word| matches!(word, b"W" | b"Z"));
     is_leased && meta.data.as_ref().is_none_or(Vec::is_empty)

@@ -7,13 +7,13 @@ use crate::clock::Clock;
 use crate::options::Options;
 use crate::snapshot::Boot;
 
-/// Stops the predecessor and loads the items that it leaves, unless the gap in service is too long.
+/// Stops the predecessor and loads its items, unless the gap in service is too long.
 ///
 /// # Errors
-/// If it does not stop, or the file cannot be used.
+/// If the predecessor does not stop, or the file is unusable.
 ///
 /// # Panics
-/// If the options name no snapshot file: the predecessor was found beside it.
+/// If the options name no snapshot file: the predecessor was found next to it.
 pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot> {
     let clock = Clock::system();
     let path = options.memory_file.as_ref().expect("it was found beside its memory file");

@@ -1,4 +1,4 @@
-//! File descriptors from process to process, each message of them with a line of text (`SCM_RIGHTS`).
+//! Passes file descriptors between processes, in messages with a line of text each (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use rustix::net::{
 /// Sends a line with copies of descriptors.
 ///
 /// # Errors
-/// If the other end is gone or takes nothing, or there are more than [`DESCRIPTORS_MAX`].
+/// If the other end is closed or does not read, or there are more than [`DESCRIPTORS_MAX`].
 pub(super) fn send(socket: impl AsFd, line: &str, descriptors: &[BorrowedFd]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -25,10 +25,10 @@ pub(super) fn send(socket: impl AsFd, line: &str, descriptors: &[BorrowedFd]) ->
     Ok(())
 }
 
-/// Receives what one [`send`] has sent: the line, or its beginning, and the descriptors.
+/// Receives the message of one [`send`]: the line, or its beginning, and the descriptors.
 ///
 /// # Errors
-/// If the other end is gone or says nothing for too long.
+/// If the other end is closed, or the read times out.
 pub(super) fn receive(socket: impl AsFd, line: &mut Vec<u8>) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

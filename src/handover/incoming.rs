@@ -1,4 +1,4 @@
-//! The new server's side. Nothing else runs in it yet, so it blocks.
+//! The new server's side of a handover. Nothing else runs in that process yet, so it blocks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ pub struct Predecessor {
     stream: BufReader<UnixStream>,
 }
 
-/// The items that a predecessor leaves.
+/// The result of a handover for the items.
 #[derive(Debug)]
 pub(super) enum HandoverOutcome {
-    /// None, with the reason.
+    /// There are no items, for this reason.
     Empty(String),
-    /// All, in the snapshot file.
+    /// All items are in the snapshot file.
     Items,
-    /// The process ended without saying: perhaps in the snapshot file.
+    /// The process ended without a report; the items may be in the snapshot file.
     Unsaid,
 }
 
@@ -37,7 +37,7 @@ impl Predecessor {
     /// Asks the server that uses this snapshot file for its sockets. That server keeps serving.
     ///
     /// # Errors
-    /// If there is none, if it belongs neither to this user nor to `user` (whom root will become), or if it
+    /// If there is none, if it runs neither as this user nor as `user` (to whom root will switch), or if it
     /// refuses.
     pub fn ask(memory_file: &Path, user: Option<&str>) -> io::Result<(Predecessor, Inherited)> {
         let named = |error: io::Error| {
@@ -72,7 +72,7 @@ impl Predecessor {
         Ok((Predecessor { pid, watchdog, stream }, Inherited::from_descriptors(descriptors, admin)?))
     }
 
-    /// Makes it stop and leave its items; returns once its sockets and files are free.
+    /// Makes the predecessor stop and write its items; returns once its sockets and files are free.
     ///
     /// # Errors
     /// If it neither ends nor answers in time: then it may still serve.
@@ -105,7 +105,7 @@ impl Predecessor {
     }
 }
 
-/// A read that timed out is reported by the system as temporarily unavailable.
+/// The system reports a read that timed out as temporarily unavailable.
 fn silent(error: io::Error, patience: Duration) -> io::Error {
     match error.kind() {
         kind @ io::ErrorKind::WouldBlock => {
@@ -122,7 +122,7 @@ fn read_offer(line: &str) -> Option<(Option<Duration>, Option<SocketAddr>)> {
     Some(((micros > 0).then(|| Duration::from_micros(micros)), admin.parse().ok()))
 }
 
-/// Whether that user is trusted: anyone who can write beside the file could listen there, too.
+/// Whether that user is trusted: anyone who can write next to the file could listen there, too.
 fn is_trusted(uid: u32, user: Option<&str>) -> io::Result<bool> {
     let own = geteuid();
     let later = user.filter(|_| own.is_root()).map(User::from_name).transpose()?.flatten();

@@ -1,4 +1,4 @@
-//! One server after another, on the same sockets and with the same items (`leasehold handover`).
+//! Handover: a new server takes over the sockets and items of a running one (`leasehold handover`).
 //!
 //! The server that uses a snapshot file listens on a Unix socket beside it, for its own user only. The new
 //! server connects to it; both send lines:

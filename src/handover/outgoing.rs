@@ -1,4 +1,4 @@
-//! The old server's side: it offers its sockets, and stops once they are taken.
+//! The old server's side of a handover: it offers its sockets, and stops once they are taken.
 
 use std::fs;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub struct ControlSocket {
 pub struct Successor {
     /// Its process id.
     pub pid: u32,
-    /// Longest gap in service after which it still takes the items.
+    /// The longest gap in service after which the successor still takes the items.
     pub max_gap: Duration,
     stream: net::UnixStream,
 }
@@ -40,11 +40,11 @@ pub struct Completion {
     pub(crate) successor: Successor,
 }
 
-/// The sockets and facts that a successor receives.
+/// The sockets and settings that a successor receives.
 pub struct Offer<'s> {
-    /// That of `--admin`, which is one of the sockets, too.
+    /// The socket of `--admin`, which is also in `sockets`.
     pub admin: Option<&'s TcpListener>,
-    /// Whether this server could leave its items.
+    /// Checks that this server can write its items.
     pub may: &'s (dyn Fn() -> io::Result<()> + Sync),
     /// All listening sockets of this server.
     pub sockets: Vec<BorrowedFd<'s>>,
@@ -62,7 +62,7 @@ impl Offer<'_> {
 
 impl ControlSocket {
     /// # Errors
-    /// If there can be no socket beside that file.
+    /// If the socket cannot be created next to that file.
     pub fn bind(memory_file: &Path) -> io::Result<ControlSocket> {
         let path = socket_beside(memory_file);
         let listener = bind_unix(&path, 0o600).map_err(|error| {
@@ -74,7 +74,7 @@ impl ControlSocket {
     /// Makes the offer to each process that asks, until one of them takes over.
     ///
     /// # Errors
-    /// If the socket cannot be used.
+    /// If the socket fails.
     pub async fn successor(&self, offer: &Offer<'_>) -> io::Result<Successor> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         loop {
@@ -93,7 +93,7 @@ impl ControlSocket {
     }
 }
 
-/// A process that has ended leaves no socket behind.
+/// Removes the socket when the process ends.
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -109,10 +109,10 @@ impl Successor {
 }
 
 impl Completion {
-    /// Sends it. A failure changes nothing: this process ends.
+    /// Sends the line. A failure changes nothing: this process ends anyway.
     pub fn send(mut self) {
         if let Err(error) = self.successor.stream.write_all(self.line.as_bytes()) {
-            tracing::warn!("process {} is gone: {error}", self.successor.pid);
+            tracing::warn!("process {} has ended: {error}", self.successor.pid);
         }
     }
 }
@@ -142,7 +142,7 @@ async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successo
     Ok(Successor { pid, max_gap: Duration::from_millis(millis), stream })
 }
 
-/// A line without its end; what it is cut from if there is none.
+/// Reads a line without its end; the line may be cut off if the end is missing.
 async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
     let mut text = String::new();
     timeout(PATIENCE, stream.take(LINE_BYTES_MAX as u64).read_line(&mut text)).await??;

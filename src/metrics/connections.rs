@@ -1,6 +1,6 @@
-//! The connections that are open now, each under the number of its descriptor, as `stats conns` tells them.
+//! The table of open connections, keyed by descriptor number, as `stats conns` shows it.
 //!
-//! Deliberately absent: sockets. Who owns one says what it does, and nobody here looks.
+//! It holds no sockets: the owner of a connection reports its state here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,45 +16,45 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub struct Connections(Mutex<BTreeMap<u32, Arc<Connection>>>);
 
-/// One end of a connection.
+/// An end of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Address {
     /// Address and port.
     Tcp(SocketAddr),
-    /// The path of a socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// What is known of one connection, or of a listening socket.
+/// A connection or a listening socket, with its current state.
 #[derive(Debug)]
 pub struct Connection {
-    /// Of the peer; where it listens, its own.
+    /// The address of the peer; for a listening socket, its own address.
     pub address: Address,
-    /// Where the peer came in; `None` for a listening socket.
+    /// The listener that accepted the connection; `None` for a listening socket.
     pub listen_address: Option<Address>,
-    /// The number of its descriptor.
+    /// The descriptor number.
     pub number: u32,
-    /// When its last command came, in monotonic seconds.
+    /// When the last command arrived, in monotonic seconds.
     last_command: AtomicU32,
-    /// The party that the cache knows it as.
+    /// The number of its session in the cache.
     peer: OnceLock<u64>,
     state: AtomicU8,
 }
 
-/// What a connection is doing, under memcached's names.
+/// The states of a connection, under memcached's names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// It accepts others.
+    /// Listens for new connections.
     Listening,
-    /// A request is being answered.
+    /// Answers a request.
     Parse,
-    /// The peer is to speak.
+    /// Waits for the peer to send something.
     Read,
-    /// A request waits for a lease to end.
+    /// Waits for a lease to end.
     Waiting,
-    /// It is told what happens.
+    /// Receives events as a watcher.
     Watch,
-    /// The peer is to take what is written.
+    /// Waits for the peer to take what is written.
     Write,
 }
 
@@ -63,12 +63,12 @@ const NAMES: [&str; State::Write as usize + 1] =
     ["conn_listening", "conn_parse_cmd", "conn_read", "conn_waiting", "conn_watch", "conn_mwrite"];
 
 impl Connections {
-    /// Notes a connection down, until [`Connections::close`].
+    /// Adds a connection, until [`Connections::close`].
     pub fn open(&self, connection: Arc<Connection>) {
         self.0.lock().insert(connection.number, connection);
     }
 
-    /// Forgets a connection, unless the system has given its number to another one by now.
+    /// Removes a connection, unless the system has already reused its number for another one.
     pub fn close(&self, connection: &Arc<Connection>) {
         let mut connections = self.0.lock();
         if connections.get(&connection.number).is_some_and(|open| Arc::ptr_eq(open, connection)) {
@@ -76,18 +76,18 @@ impl Connections {
         }
     }
 
-    /// The connection that the cache knows as the peer of this number.
+    /// The connection whose session has this number in the cache.
     pub fn of_peer(&self, peer: u64) -> Option<Arc<Connection>> {
         let connections = self.0.lock();
         connections.values().find(|connection| connection.peer.get() == Some(&peer)).cloned()
     }
 
-    /// How many there are, listening sockets included.
+    /// The number of connections, listening sockets included.
     pub fn count(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// The next few from a number on.
+    /// The next few connections, starting at a number.
     pub fn some(&self, from: u32) -> Vec<(u32, Arc<Connection>)> {
         let connections = self.0.lock();
         let found = connections.range(from..).take(SOME);
@@ -96,7 +96,8 @@ impl Connections {
 }
 
 impl Connection {
-    /// Connection `number`, of `address` to `listen_address`, or, without that, a socket that listens at `address`.
+    /// A connection from `address` accepted at `listen_address`; without that, a socket that listens at
+    /// `address`.
     pub fn new(number: u32, address: Address, listen_address: Option<Address>, second: u32) -> Self {
         let state = if listen_address.is_some() { State::Read } else { State::Listening };
         Connection {
@@ -109,27 +110,27 @@ impl Connection {
         }
     }
 
-    /// The cache knows it as the peer of this number, and never as another.
+    /// Sets the number of the connection's session in the cache, which never changes.
     pub fn belongs_to(&self, peer: u64) {
         let _ = self.peer.set(peer);
     }
 
-    /// Says what it does from now on.
+    /// Sets the current state.
     pub fn is(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// A command came in this monotonic second.
+    /// Records that a command arrived in this monotonic second.
     pub fn commanded(&self, second: u32) {
         self.last_command.store(second, Ordering::Relaxed);
     }
 
-    /// When the last command came, in monotonic seconds.
+    /// When the last command arrived, in monotonic seconds.
     pub fn last_command(&self) -> u32 {
         self.last_command.load(Ordering::Relaxed)
     }
 
-    /// What it does, under memcached's name for it.
+    /// The current state, under memcached's name.
     pub fn state(&self) -> &'static str {
         NAMES[usize::from(self.state.load(Ordering::Relaxed))]
     }
@@ -145,7 +146,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Connections that are told at once.
+/// Connections returned by one call.
 const SOME: usize = 64;
 
 #[cfg(test)]

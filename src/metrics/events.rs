@@ -1,8 +1,9 @@
-//! What is told to those who watch: one line for each event, in memcached's form.
+//! The events that watchers receive: one line for each, in memcached's format.
 //!
-//! memcached sorts items into slab classes; here all are of class 1, and what is not there is of class 0.
+//! memcached sorts items into slab classes. Here every item is in class 1, and a missing item is in class
+//! 0.
 //!
-//! Deliberately absent: looking. Who meets an event says all that its line tells.
+//! Nothing is looked up here: an event brings all that its line shows.
 
 use std::fmt;
 
@@ -10,48 +11,48 @@ use super::connections::{Address, Connection};
 use super::races::{By, Loading, Voided};
 use crate::cache::Depth;
 
-/// What may be watched.
+/// A topic that a client can watch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Topic {
-    /// Clients come and go.
+    /// Connections open and close.
     Connections,
     /// Clients delete values.
     Deletions,
-    /// Values go for want of memory.
+    /// Items are evicted.
     Evictions,
     /// Commands look for values.
     Fetches,
-    /// Keys are loaded: leases, fills, and who waits.
+    /// Keys are loaded: leases, fills and waiters.
     Leases,
     /// Commands store values, or try to.
     Mutations,
-    /// What must not be served or stored any more.
+    /// Values are invalidated.
     Voids,
 }
 
-/// Some of all topics.
+/// A set of topics.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Topics(pub(super) u8);
 
-/// Something that may be told.
+/// An event that watchers can receive.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields have the names of the line, or those of what they come from")]
 pub enum Event<'a> {
-    /// A connection has ended.
+    /// A connection was closed.
     Closed { connection: &'a Connection, reason: Reason },
-    /// A command has deleted a value.
+    /// A command deleted a value.
     Deleted { key: &'a [u8], verb: &'static str, value_bytes: usize },
-    /// A value had to go; its time to live is -1 if it would have stayed for ever.
+    /// An item was evicted; a `ttl` of -1 stands for one that never expires.
     Evicted { key: &'a [u8], idle_seconds: u32, is_fetched: bool, ttl: i64, value_bytes: usize },
-    /// A command has looked for a value; without a length it found none.
+    /// A command looked for a value; without a length it found none.
     Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
-    /// A connection has not got through the handshake of TLS.
+    /// A connection failed the TLS handshake.
     HandshakeFailed { connection: u32, why: &'a str },
-    /// A key is loaded, and that is how far it is.
+    /// A key went through one step of being loaded.
     Loading { key: &'a [u8], by: By, what: Loading },
     /// A connection has begun.
     Opened { connection: &'a Connection },
-    /// A command wanted a value stored, and that became of it; its time to live is 0 if it stays for ever.
+    /// A command tried to store a value; a `ttl` of 0 stands for one that never expires.
     Stored {
         key: &'a [u8],
         connection: u32,
@@ -60,35 +61,35 @@ pub enum Event<'a> {
         value_bytes: usize,
         verb: &'static str,
     },
-    /// That must not be served or stored any more.
+    /// Values were invalidated.
     Voided { by: By, depth: Depth, what: Voided<'a> },
 }
 
-/// Why a connection was closed.
+/// The reason why a connection was closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// It broke, or what came over it could not be understood.
+    /// It broke, or its bytes were malformed.
     Error,
-    /// It was silent for too long.
+    /// It was idle for too long.
     Idle,
-    /// The client closed it, or asked for that.
+    /// The client closed it or sent `quit`.
     Normal,
     /// The server stops.
     Shutdown,
 }
 
 impl Topics {
-    /// Whether that is one of them.
+    /// Whether this set has the topic.
     pub fn has(self, topic: Topic) -> bool {
         self.0 & 1 << topic as u8 != 0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// These and that.
+    /// This set with one more topic.
     #[must_use]
     pub fn with(self, topic: Topic) -> Topics {
         Topics(self.0 | 1 << topic as u8)
@@ -96,7 +97,7 @@ impl Topics {
 }
 
 impl Event<'_> {
-    /// Who watches this hears of it.
+    /// The topic under which the event is sent.
     pub fn topic(&self) -> Topic {
         match self {
             Event::Closed { .. } | Event::HandshakeFailed { .. } | Event::Opened { .. } => Topic::Connections,
@@ -162,7 +163,7 @@ impl Reason {
     }
 }
 
-/// Where a client sits.
+/// Formats the address of a client.
 struct Peer<'a>(&'a Connection);
 
 impl fmt::Display for Peer<'_> {
@@ -174,7 +175,7 @@ impl fmt::Display for Peer<'_> {
     }
 }
 
-/// A key as in a URI: all but letters, digits and `-._~` is told in hex, so that no key can break a line.
+/// A key, percent-encoded except for letters, digits and `-._~`, so that no key can break a line.
 pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Encoded<'_> {

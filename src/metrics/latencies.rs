@@ -1,12 +1,12 @@
-//! How long commands took, as histograms whose buckets end at powers of two.
+//! Command durations, as histograms whose buckets end at powers of two.
 //!
-//! Deliberately absent: time itself. Whoever measures brings what he measured.
+//! There is no clock here: the caller measures.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Commands that are measured together.
+/// A group of commands that are measured together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verb {
     /// `delete`, `md`
@@ -15,22 +15,22 @@ pub enum Verb {
     Get,
     /// `invalidate`, `flush_all`
     Invalidate,
-    /// `lease-get`, `lease-wait`, and the time that these wait
+    /// `lease-get`, `lease-wait`, including the time that these wait
     LeaseGet,
     /// `lease-set`
     LeaseSet,
-    /// What is none of the others.
+    /// All other commands
     Other,
     /// `set` and the other stores, `ms`, `incr`, `decr`, `ma`, `touch`
     Set,
 }
 
 impl Verb {
-    /// All of them, in the order of the variants.
+    /// All groups, in the order of the variants.
     pub const ALL: [Verb; VERBS] =
         [Verb::Delete, Verb::Get, Verb::Invalidate, Verb::LeaseGet, Verb::LeaseSet, Verb::Other, Verb::Set];
 
-    /// How it is told.
+    /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Verb::Delete => "delete",
@@ -44,16 +44,16 @@ impl Verb {
     }
 }
 
-/// How long the commands of each kind took.
+/// The durations of each group of commands.
 #[derive(Debug, Default)]
 pub struct Latencies([Histogram; VERBS]);
 
-/// How many took how long.
+/// A histogram of durations.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Latency {
-    /// How many took at most as long as their bucket, which ends at [`bucket_end`]; the last one has no end.
+    /// The number of commands in each bucket. A bucket ends at [`bucket_end`]; the last one has no end.
     pub buckets: [u64; BUCKETS],
-    /// How long all of them took together.
+    /// The sum of all durations.
     pub sum: Duration,
 }
 
@@ -64,7 +64,7 @@ struct Histogram {
 }
 
 impl Latencies {
-    /// A command took so long.
+    /// Adds a command of this duration.
     pub fn add(&self, verb: Verb, took: Duration) {
         let histogram = &self.0[verb as usize];
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -72,7 +72,7 @@ impl Latencies {
         histogram.sum_ns.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What is known of one kind.
+    /// The histogram of one group.
     pub fn of(&self, verb: Verb) -> Latency {
         let histogram = &self.0[verb as usize];
         Latency {
@@ -81,7 +81,7 @@ impl Latencies {
         }
     }
 
-    /// Begins again.
+    /// Sets everything to zero.
     pub fn reset(&self) {
         for histogram in &self.0 {
             histogram
@@ -93,7 +93,7 @@ impl Latencies {
     }
 }
 
-/// Where a bucket ends; `None` for the last one.
+/// The upper end of a bucket; `None` for the last one.
 pub fn bucket_end(nth: usize) -> Option<Duration> {
     (nth < BUCKETS - 1).then(|| Duration::from_nanos(FIRST_END_NS << nth))
 }

@@ -1,9 +1,9 @@
-//! Counters: what happened, and under which name it is told.
+//! Counters of events, under their names in `stats`.
 //!
-//! Each worker thread counts into a [`Counters`] of its own, which only it writes; whoever wants the totals adds them
-//! up. What items and shards know of themselves (`curr_items`, `evictions`) is asked of the cache instead.
+//! Each worker thread counts into a [`Counters`] of its own, which only it writes; totals are sums over
+//! all of them. The cache itself counts items and shards (`curr_items`, `evictions`).
 //!
-//! Deliberately absent: the system. What only it knows is asked for by a function that the server brings.
+//! The operating system is asked through [`Metrics::usage`], a function that the server passes in.
 
 mod connections;
 mod events;
@@ -31,9 +31,9 @@ pub use self::samples::{Large, REQUESTS_PER_SAMPLE, Samples, Standouts};
 pub use self::top::{Met, TOP, Top};
 pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
-/// One thing that is counted.
+/// A counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "NAMES and protocol.md tell what each one is")]
+#[expect(missing_docs, reason = "NAMES and protocol.md document each one")]
 pub enum Count {
     AuthCmds,
     AuthDelayMs,
@@ -163,56 +163,57 @@ const NAMES: [&str; COUNTS] = [
 #[derive(Debug)]
 pub struct Counters {
     counts: [AtomicU64; COUNTS],
-    /// Requests that it has seen since the last one that was looked at closely.
+    /// Requests of this thread since the last sampled one.
     unsampled: AtomicU64,
 }
 
-/// What is known of the whole server.
+/// All metrics of a server.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Whether connections are accepted: false while there are too many and no further one is to be refused.
+    /// Whether connections are accepted; false while there are too many and the server does not reject
+    /// further ones.
     pub accepting: AtomicBool,
-    /// When the certificates of TLS were last read, in monotonic seconds, if there are any.
+    /// When the TLS certificates were last read, in monotonic seconds, if there are any.
     pub certificates_read: Option<AtomicU64>,
     /// Connections open now.
     pub connections: AtomicU64,
-    /// Connections accepted so far.
+    /// Connections accepted since the start.
     pub connections_total: AtomicU64,
-    /// Connections that may be open at once.
+    /// The limit on open connections.
     pub connections_max: u64,
-    /// Connections turned away because there were too many.
+    /// Connections rejected because there were too many.
     pub connections_rejected: AtomicU64,
-    /// Those of them that were turned away because their address had too many.
+    /// The part of these that was rejected because the client's address had too many.
     pub connections_rejected_per_client: AtomicU64,
-    /// How often accepting was stopped.
+    /// How often the server stopped accepting.
     pub listen_disabled: AtomicU64,
-    /// For how long all in all, in microseconds.
+    /// The total time without accepting, in microseconds.
     pub listen_disabled_us: AtomicU64,
-    /// Each connection that is open now.
+    /// All open connections.
     pub open: Connections,
-    /// What leases did, by the prefixes that policies stand for.
+    /// Lease counts by the prefixes that have a policy.
     pub policies: ByPolicy,
-    /// Uses of keys by their prefixes, if anybody wants to know.
+    /// Uses of keys by their prefixes, counted if enabled.
     pub prefixes: Prefixes,
-    /// What is looked at closely, if anybody wants to know.
+    /// Sampled requests, if enabled.
     pub samples: Option<Samples>,
-    /// What the server was started with, under memcached's names.
+    /// The server's settings, under memcached's names.
     pub settings: Vec<(&'static str, String)>,
-    /// Asks the system what the process has used.
+    /// Returns the processor time that the process has used.
     pub usage: fn() -> Usage,
-    /// How much is logged, as a number of `-v` flags.
+    /// The log verbosity, as a number of `-v` flags.
     pub verbosity: AtomicU32,
-    /// Who watches what happens.
+    /// Clients that watch events.
     pub watchers: Watchers,
-    /// What somebody counts who is no worker thread.
+    /// Counts of commands that run outside the worker threads.
     beside: Arc<Counters>,
     threads: Vec<Arc<Counters>>,
 }
 
-/// Time that the process has had a processor for.
+/// The processor time of the process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// In the system, on its behalf.
+    /// In the kernel, on behalf of the process.
     pub system: Duration,
     /// In its own code.
     pub user: Duration,
@@ -232,19 +233,19 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// One more.
+    /// Adds one.
     pub fn add(&self, count: Count) {
         self.add_many(count, 1);
     }
 
-    /// Some more. Only the thread that these counters belong to may call this: it loads and stores, so that the hot
-    /// path has no locked instruction.
+    /// Adds `more`. Only the thread that owns these counters may call this: it loads and stores, so that
+    /// the hot path has no locked instruction.
     pub fn add_many(&self, count: Count, more: u64) {
         let counter = &self.counts[count as usize];
         counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
     }
 
-    /// Whether a request is one of those that are looked at closely; called once for each, by the same thread alone.
+    /// Whether to sample this request. The owning thread calls this once for each request.
     pub fn is_sample(&self) -> bool {
         let before = self.unsampled.load(Ordering::Relaxed);
         let is_due = before + 1 == REQUESTS_PER_SAMPLE;
@@ -254,7 +255,7 @@ impl Counters {
 }
 
 impl Metrics {
-    /// Metrics of a server with so many worker threads.
+    /// Metrics of a server with this number of worker threads.
     pub fn new(threads: usize, connections_max: u64) -> Self {
         Metrics {
             accepting: AtomicBool::new(true),
@@ -284,12 +285,12 @@ impl Metrics {
         Arc::clone(&self.threads[thread])
     }
 
-    /// The counters of the one thread beside the workers that executes commands.
+    /// The counters of the one thread besides the workers that executes commands.
     pub fn beside(&self) -> Arc<Counters> {
         Arc::clone(&self.beside)
     }
 
-    /// What leases and voids did, under its names.
+    /// Passes on the counts of leases and invalidations, with their names.
     pub fn each_of_leases(&self, mut tell: impl FnMut(&str, u64)) {
         const FAMILY: [&str; 7] =
             ["cmd_lease", "implicit", "lease", "stale", "unfenced", "versions", "voids"];
@@ -312,7 +313,7 @@ impl Metrics {
         self.threads.iter().chain([&self.beside]).map(|counters| &**counters)
     }
 
-    /// `stats reset`: all counts begin again.
+    /// `stats reset`: sets all counts to zero.
     pub fn reset(&self) {
         for counter in self.counters().flat_map(|counters| &counters.counts) {
             counter.store(0, Ordering::Relaxed);
@@ -333,7 +334,7 @@ impl Metrics {
         self.watchers.reset();
     }
 
-    /// Every count and gauge under its name, for `stats`.
+    /// Passes on every count and gauge with its name, for `stats`.
     pub fn each(&self, cache: Counts, mut tell: impl FnMut(&str, u64)) {
         tell("max_connections", self.connections_max);
         tell("curr_connections", self.connections.load(Ordering::Relaxed));

@@ -1,6 +1,6 @@
-//! What leases did for the keys of each policy that a prefix stands for, as far as it can be told of a key.
+//! Lease counts for each policy that has a prefix.
 //!
-//! Deliberately absent: the keys under no such policy. They are the rest of what the whole server counts.
+//! Keys under no such policy are not counted here: they are the rest of the server's totals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ use super::Count;
 pub struct ByPolicy(DashMap<Box<[u8]>, [AtomicU64; TOLD.len()]>);
 
 impl ByPolicy {
-    /// Counts one thing under the policy of a prefix, if it is one of those that are [`TOLD`].
+    /// Adds one under the policy of a prefix, if the count is one of [`TOLD`].
     pub fn add(&self, prefix: &[u8], count: Count) {
         let Some(nth) = TOLD.iter().position(|told| *told == count) else { return };
         if let Some(counts) = self.0.get(prefix) {
@@ -23,19 +23,19 @@ impl ByPolicy {
         self.0.entry(prefix.into()).or_default()[nth].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was counted under a prefix.
+    /// The counts of a prefix.
     pub fn of(&self, prefix: &[u8]) -> [u64; TOLD.len()] {
         let counts = self.0.get(prefix);
         std::array::from_fn(|nth| counts.as_ref().map_or(0, |counts| counts[nth].load(Ordering::Relaxed)))
     }
 
-    /// Begins again.
+    /// Sets everything to zero.
     pub fn reset(&self) {
         self.0.clear();
     }
 }
 
-/// What is told of each policy.
+/// The counts that are kept for each policy.
 pub const TOLD: [Count; 14] = [
     Count::ImplicitFills,
     Count::ImplicitObserved,

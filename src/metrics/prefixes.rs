@@ -1,4 +1,4 @@
-//! Uses of keys by their prefixes, for `stats detail`. Nothing is counted until somebody asks for it.
+//! Uses of keys by their prefixes, for `stats detail`. Nothing is counted until a client turns it on.
 //!
 //! A prefix ends before the first delimiter; keys without one are not counted.
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-/// The uses of all prefixes that were seen.
+/// The uses of all prefixes seen.
 #[derive(Debug)]
 pub struct Prefixes {
     delimiter: u8,
@@ -15,40 +15,40 @@ pub struct Prefixes {
     uses: Mutex<BTreeMap<Box<[u8]>, Uses>>,
 }
 
-/// How keys of one prefix were used.
+/// The uses of one prefix.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Uses {
-    /// `delete` and its like.
+    /// `delete` and similar commands.
     pub deletes: u64,
     /// Reads.
     pub gets: u64,
-    /// How many of them found a value.
+    /// Reads that found a value.
     pub hits: u64,
-    /// Storing commands, whatever became of them.
+    /// Storing commands, whatever their outcome.
     pub sets: u64,
 }
 
-/// One use of a key.
+/// A use of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Use {
-    /// It was deleted.
+    /// A command deleted it.
     Delete,
-    /// It was read, and a value was found or not.
+    /// A command read it.
     Get {
-        /// Whether one was.
+        /// Whether it had a value.
         is_hit: bool,
     },
-    /// Somebody wanted to store under it.
+    /// A command tried to store a value.
     Set,
 }
 
 impl Prefixes {
-    /// Prefixes that end before this byte, counted from the beginning or not.
+    /// An empty table for prefixes that end before this byte; `is_on` starts the counting.
     pub fn new(delimiter: u8, is_on: bool) -> Self {
         Prefixes { delimiter, is_on: AtomicBool::new(is_on), uses: Mutex::default() }
     }
 
-    /// Counts from now on, or no more. What was counted stays.
+    /// Starts or stops counting. Earlier counts stay.
     pub fn switch(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Relaxed);
     }
@@ -58,7 +58,7 @@ impl Prefixes {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// Counts a use of a key, if that is asked for, unless it has a new prefix and there are [`PREFIXES_MAX`] already.
+    /// Counts a use of a key while counting is on. A new prefix is ignored once there are [`PREFIXES_MAX`].
     pub fn count(&self, key: &[u8], used: Use) {
         if !self.is_on() {
             return;
@@ -82,18 +82,18 @@ impl Prefixes {
         }
     }
 
-    /// Shows all that was counted, prefix by prefix.
+    /// Passes on the uses of each prefix.
     pub fn each(&self, mut tell: impl FnMut(&[u8], Uses)) {
         self.uses.lock().iter().for_each(|(prefix, uses)| tell(prefix, *uses));
     }
 
-    /// Forgets what was counted.
+    /// Removes all counts.
     pub fn reset(&self) {
         self.uses.lock().clear();
     }
 }
 
-/// Prefixes that are counted; of later ones nothing is known.
+/// The limit on counted prefixes; later ones are ignored.
 pub const PREFIXES_MAX: usize = 1024;
 
 #[cfg(test)]

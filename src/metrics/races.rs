@@ -1,13 +1,13 @@
-//! What is told of the race for a key: who loads it, and what is voided meanwhile.
+//! The race for a key, as watchers see it: clients that load it, and invalidations in between.
 //!
-//! Of a lease its point is told, which ties a grant to its fill and is no token.
+//! A lease appears with its sequence number, which ties a grant to its fill. Its token stays secret.
 
 use std::fmt;
 
 use super::events::Encoded;
 use crate::cache::{Depth, Name, Seq};
 
-/// Who did it.
+/// The origin of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct By {
     /// The number of the connection.
@@ -16,23 +16,23 @@ pub struct By {
     pub verb: &'static str,
 }
 
-/// What happens while a key is loaded.
+/// A step in loading a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Loading {
-    /// A reader was told that somebody else loads the value.
+    /// A reader was told that another client is loading the value.
     Busy,
-    /// A loaded value came.
+    /// A fill arrived.
     Filled {
-        /// Under this lease; none where its connection has only missed it.
+        /// Its lease; `None` for a connection that had only missed the key.
         lease: Option<Seq>,
-        /// What became of it.
+        /// The outcome.
         status: &'static str,
         /// Its length.
         value_bytes: usize,
     },
-    /// A reader was given the lease.
+    /// A reader received the lease.
     Granted {
-        /// The point of the grant.
+        /// The sequence number of the grant.
         lease: Seq,
     },
     /// A stale copy was served.
@@ -42,22 +42,22 @@ pub enum Loading {
     },
     /// A reader begins to wait for the value, or has waited.
     Waited {
-        /// How it ended.
+        /// The outcome.
         status: &'static str,
     },
 }
 
-/// What was voided.
+/// The target of an invalidation.
 #[derive(Clone, Copy, Debug)]
 pub enum Voided<'a> {
-    /// Everything, at once or when so much time has passed.
+    /// Everything, at once or after a delay.
     All {
-        /// The time.
+        /// The delay.
         delay_seconds: u64,
     },
-    /// A key, at that point.
+    /// A key, at this sequence number.
     Key(&'a [u8], Seq),
-    /// A tag or prefix, at that point.
+    /// A tag or prefix, at this sequence number.
     Name(Name<'a>, Seq),
 }
 

@@ -1,29 +1,28 @@
-//! What is looked at closely of one request in [`REQUESTS_PER_SAMPLE`], if anybody wants to know: how long it took, and
-//! which keys it was about.
+//! Samples: one request in [`REQUESTS_PER_SAMPLE`] is measured and its keys are recorded, if enabled.
 //!
-//! Keys are told only to those who may hear them; here are just counts.
+//! This module only counts. Its callers decide which clients may see keys.
 
 use parking_lot::Mutex;
 
 use super::latencies::Latencies;
 use super::top::{Met, Top};
 
-/// What was seen so far.
+/// All samples so far.
 #[derive(Debug, Default)]
 pub struct Samples {
-    /// How long requests took.
+    /// The durations of requests.
     pub latencies: Latencies,
     keys: Mutex<Keys>,
 }
 
-/// The keys that stand out.
+/// Notable keys.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Standouts {
-    /// Those that are read most, and the reads that were seen.
+    /// The most read keys, and the number of sampled reads.
     pub hot: (Vec<Met>, u64),
     /// The longest values, longest first.
     pub large: Vec<Large>,
-    /// Those that are missed most, and the misses that were seen.
+    /// The most missed keys, and the number of sampled misses.
     pub missing: (Vec<Met>, u64),
 }
 
@@ -34,7 +33,7 @@ pub struct Large {
     pub key: Box<[u8]>,
     /// When the value was last seen, in monotonic seconds.
     pub second: u32,
-    /// How long it was then.
+    /// Its length at that time.
     pub value_bytes: usize,
 }
 
@@ -46,7 +45,7 @@ struct Keys {
 }
 
 impl Samples {
-    /// A key was read in this monotonic second; without a length no value was found.
+    /// Records a read in this monotonic second; without a length it was a miss.
     pub fn read(&self, key: &[u8], value_bytes: Option<usize>, second: u32) {
         let mut keys = self.keys.lock();
         keys.hot.add(key, second);
@@ -56,12 +55,12 @@ impl Samples {
         }
     }
 
-    /// A value of that length came for a key.
+    /// Records a stored value of this length.
     pub fn stored(&self, key: &[u8], value_bytes: usize, second: u32) {
         self.keys.lock().meet(key, value_bytes, second);
     }
 
-    /// What stands out in this monotonic second: a few of each kind.
+    /// The notable keys at this monotonic second, a few of each kind.
     pub fn standouts(&self, few: usize, second: u32) -> Standouts {
         let mut keys = self.keys.lock();
         keys.forget_large(second);
@@ -73,7 +72,7 @@ impl Samples {
         Standouts { hot: keys.hot.most(few, second), large, missing: keys.missing.most(few, second) }
     }
 
-    /// Begins again.
+    /// Removes all samples.
     pub fn reset(&self) {
         self.latencies.reset();
         *self.keys.lock() = Keys::default();
@@ -103,9 +102,9 @@ impl Keys {
     }
 }
 
-/// Of so many requests on a thread one is looked at.
+/// The number of requests on a thread for each sampled one.
 pub const REQUESTS_PER_SAMPLE: u64 = 64;
-/// Long values that are remembered, and for how long they are if nobody sees them again.
+/// The limit on recorded long values, and how long one is kept after it was last seen.
 const LARGE: usize = 32;
 const LARGE_SECONDS: u32 = 600;
 

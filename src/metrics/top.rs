@@ -1,10 +1,11 @@
-//! The keys that are met most, in bounded memory: the Space-Saving algorithm (Metwally et al., ICDT 2005), whose
-//! counts are halved from time to time, so that it tells of the last few minutes.
+//! The most frequent keys, in bounded memory: the Space-Saving algorithm (Metwally et al., ICDT 2005). Its
+//! counts are halved from time to time, so that it describes the last few minutes.
 //!
-//! A key that is one of every [`TOP`] met, or more, is among those that are told. Others may be, and one that takes
-//! another's place begins with its count: a count is never too low, and too high by the least one at most.
+//! A key with at least one [`TOP`]th of all occurrences is always in the result. Others may be. A key
+//! that replaces another one inherits its count: a count is never too low, and it is too high by the
+//! smallest count at most.
 
-/// Keys, and how often they were met lately.
+/// Keys with their recent frequency.
 #[derive(Debug, Default)]
 pub struct Top {
     all: u64,
@@ -13,17 +14,17 @@ pub struct Top {
     halved: u32,
 }
 
-/// A key that was met often.
+/// A frequent key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Met {
-    /// How often it was met lately, as long ago as that still counts.
+    /// Its recent occurrences, which count less with age.
     pub count: u64,
     /// The key.
     pub key: Box<[u8]>,
 }
 
 impl Top {
-    /// A key is met in this monotonic second.
+    /// Counts a key in this monotonic second.
     pub fn add(&mut self, key: &[u8], second: u32) {
         self.age(second);
         self.all += 1;
@@ -37,7 +38,7 @@ impl Top {
         }
     }
 
-    /// The few that were met most, and how often any was.
+    /// The most frequent keys, and the number of occurrences of all keys.
     pub fn most(&mut self, few: usize, second: u32) -> (Vec<Met>, u64) {
         self.age(second);
         let mut most = self.entries.clone();
@@ -59,9 +60,9 @@ impl Top {
     }
 }
 
-/// Keys that are remembered.
+/// The limit on tracked keys.
 pub const TOP: usize = 128;
-/// After that, what was met counts half.
+/// After this time, an occurrence counts half.
 const HALF_LIFE_SECONDS: u32 = 30;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Who watches what happens, and the lines that wait for each of them.
+//! Watchers of events, and a queue of lines for each.
 //!
-//! Nobody waits for a watcher: each has a queue of so many bytes, and what does not fit is counted and told to it later.
-//! While nobody watches, an event costs a load.
+//! No worker waits for a watcher: a queue holds a limited number of bytes. Lines that do not fit are
+//! counted, and the watcher is told later how many it missed. An event that nobody watches costs one load.
 //!
-//! Deliberately absent: sending. The server takes what waits, and leaves a waker where nothing does.
+//! The server sends the queued lines; it leaves a waker while there are none.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -17,17 +17,17 @@ use super::events::{Event, Topics};
 /// All watchers of a server.
 #[derive(Debug)]
 pub struct Watchers {
-    /// Events that were lost before there was a line of them.
+    /// Events that were lost before they became a line.
     dropped: AtomicU64,
-    /// Lines that were put into a queue.
+    /// Lines added to a queue.
     sent: AtomicU64,
-    /// Lines that found no room in a queue.
+    /// Lines that did not fit in a queue.
     skipped: AtomicU64,
-    /// Events that were made into lines.
+    /// Events that became lines.
     written: AtomicU64,
     queue_bytes_max: usize,
     state: Mutex<State>,
-    /// What anybody watches.
+    /// The union of all watched topics.
     topics: AtomicU8,
     /// The wall clock, as time since 1970.
     wall: fn() -> Duration,
@@ -35,24 +35,24 @@ pub struct Watchers {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The number of the last line or watcher; the order of all lines.
+    /// The number of the last line or watcher, which orders all lines.
     last: u64,
     queues: Vec<Queue>,
 }
 
-/// What waits for one watcher.
+/// The queue of a watcher.
 #[derive(Debug)]
 struct Queue {
     lines: Vec<u8>,
     number: u64,
-    /// Lines left out since the last one that waits here.
+    /// Lines skipped since the last queued one.
     skipped: u64,
     topics: Topics,
     waker: Option<Waker>,
 }
 
 impl Watchers {
-    /// Nobody yet. For each that will come, so many bytes of lines may wait.
+    /// No watchers. Each later one gets a queue of this many bytes.
     pub fn new(queue_bytes_max: usize, wall: fn() -> Duration) -> Self {
         Watchers {
             dropped: AtomicU64::new(0),
@@ -66,12 +66,12 @@ impl Watchers {
         }
     }
 
-    /// What anybody watches.
+    /// The union of all watched topics.
     pub fn topics(&self) -> Topics {
         Topics(self.topics.load(Ordering::Relaxed))
     }
 
-    /// Another one who watches; its number, unless there are [`WATCHERS_MAX`] already.
+    /// Adds a watcher and returns its number; `None` if there are [`WATCHERS_MAX`] already.
     pub fn watch(&self, topics: Topics) -> Option<u64> {
         let mut state = self.state.lock();
         if state.queues.len() >= WATCHERS_MAX {
@@ -84,14 +84,14 @@ impl Watchers {
         Some(number)
     }
 
-    /// Somebody watches no longer.
+    /// Removes a watcher.
     pub fn leave(&self, number: u64) {
         let mut state = self.state.lock();
         state.queues.retain(|queue| queue.number != number);
         self.note(&state);
     }
 
-    /// Tells everybody who watches for that.
+    /// Adds the event to the queue of everyone that watches its topic.
     pub fn tell(&self, event: &Event) {
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
@@ -115,13 +115,13 @@ impl Watchers {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Events of which there will be no lines.
+    /// Counts events that will never become lines.
     pub fn lost(&self, events: u64) {
         self.dropped.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// What waits for a watcher, with word of what was left out at its end; `None`, and the waker is kept, if nothing
-    /// waits.
+    /// Takes a watcher's queued lines, with the number of skipped ones at the end. If there are none,
+    /// returns `None` and keeps the waker.
     pub fn take(&self, number: u64, waker: &Waker) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
         let queue = state.queues.iter_mut().find(|queue| queue.number == number)?;
@@ -137,7 +137,7 @@ impl Watchers {
         Some(lines)
     }
 
-    /// Every count under its name in `stats`.
+    /// Passes on every count with its name in `stats`.
     pub fn each(&self, mut tell: impl FnMut(&str, u64)) {
         tell("log_worker_dropped", self.dropped.load(Ordering::Relaxed));
         tell("log_worker_written", self.written.load(Ordering::Relaxed));
@@ -159,9 +159,9 @@ impl Watchers {
     }
 }
 
-/// Bytes of lines that may wait for one of them, as in memcached.
+/// The default size of a queue, as in memcached.
 pub const WATCHER_BYTES_DEFAULT: usize = 256 * 1024;
-/// As many as memcached has.
+/// The limit on watchers, as in memcached.
 pub const WATCHERS_MAX: usize = 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `-l` and `-p`: where to listen, and how each address is protected.
+//! `-l` and `-p`: the addresses to listen on, and how each is protected.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -47,13 +47,13 @@ impl Options {
         Ok(plain.map(|(address, _)| address).filter(|address| !is_loopback(*address)).collect())
     }
 
-    /// Whether what was inherited is served as it is: no flag names a place.
+    /// Whether all inherited sockets are served, because no flag names an address.
     pub(crate) fn serves_all_of(&self, inherited: &Inherited) -> bool {
         let names_places = self.port.is_some() || self.socket.is_some() || !self.listen.is_empty();
         !names_places && !inherited.is_empty()
     }
 
-    /// The parts of the lists; empty ones are none.
+    /// The parts of the lists; empty ones are skipped.
     fn listen_specs(&self) -> impl Iterator<Item = Result<ListenSpec<'_>, String>> {
         let parts = self.listen.iter().flat_map(|list| list.split([',', ';']));
         parts.filter(|part| !part.is_empty()).map(ListenSpec::parse)
@@ -91,7 +91,7 @@ fn is_loopback(address: SocketAddr) -> bool {
 
 /// `[notls:|btls:|mtls:][proto[ascii]:][tag[name]:]address`, in this order, as in memcached.
 struct ListenSpec<'t> {
-    /// How it is protected, if that is said.
+    /// The protection, if it is specified.
     protection: Option<&'t str>,
     name: &'t str,
 }
@@ -105,7 +105,7 @@ impl ListenSpec<'_> {
             Some((protocol, rest)) => check_protocol(protocol).map(|()| rest)?,
             None => rest,
         };
-        // Tags are for memcached's proxy, and mean nothing here.
+        // Tags are for memcached's proxy, and have no effect here.
         let tagged = bracketed(rest, "tag[", ']').or_else(|| bracketed(rest, "tag_", '_'));
         let name = match tagged {
             Some((tag, _)) if !(1..=TAG_BYTES_MAX).contains(&tag.len()) => {
@@ -118,7 +118,7 @@ impl ListenSpec<'_> {
     }
 }
 
-/// The text between the beginning and the end, and the text after the colon behind it.
+/// The text between `start` and `end`, and the text after the colon that follows.
 fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t str)> {
     let (inside, rest) = text.strip_prefix(start)?.split_once(end)?;
     Some((inside, rest.strip_prefix(':')?))
@@ -129,13 +129,13 @@ fn check_protocol(protocol: &str) -> Result<(), String> {
     let why = match protocol {
         "ascii" | "negotiating" => return Ok(()),
         "binary" => "the binary protocol is not supported; set your clients to the text protocol",
-        "proxy" => "there is no proxy in this server",
+        "proxy" => "this server has no proxy",
         _ => "there is no such protocol",
     };
     Err(format!("-l proto[{protocol}]: {why}"))
 }
 
-/// `address`, `address:port`, `[v6]:port`, `*` or a host's name.
+/// Resolves `address`, `address:port`, `[v6]:port`, `*` or a host name.
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let refused = |why: String| io::Error::other(format!("cannot listen on {name}: {why}"));
     let (host, port) = host_and_port(name, port).ok_or_else(|| refused("not an address".to_owned()))?;

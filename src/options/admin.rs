@@ -31,8 +31,8 @@ impl AdminOptions {
     }
 }
 
-/// `address`, `address:port`, `[v6]:port`, or `localhost` in its place. No other names: what they stand for
-/// may change.
+/// Parses `address`, `address:port`, `[v6]:port`, or `localhost` as the address. Other names are refused,
+/// because they may resolve differently later.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let named = text.strip_prefix("localhost").map(|rest| format!("{}{rest}", Ipv4Addr::LOCALHOST));
     let text = named.as_deref().unwrap_or(text);

@@ -1,4 +1,4 @@
-//! The command line: memcached's flags, and long names beside them.
+//! The command line: memcached's flags, with long names in addition.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,9 +18,8 @@ use crate::process::secret;
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
-/// A miss hands out a lease, a delete voids it, and a fill that comes too late is refused. Plain memcached
-/// clients are protected, too: a set that follows a get miss on the same connection is checked in the same
-/// way.
+/// A miss returns a lease, a delete invalidates it, and a late fill is refused. Plain memcached clients are
+/// protected, too: a set that follows a get miss on the same connection is checked in the same way.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
 #[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
@@ -119,7 +118,7 @@ pub struct Options {
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',', value_parser = suboption)]
     pub extended: Vec<Suboption>,
 
-    /// File that keeps the items over a graceful restart (SIGUSR1)
+    /// File that stores the items across a graceful restart (SIGUSR1)
     #[arg(short = 'e', long, value_name = "FILE")]
     pub memory_file: Option<PathBuf>,
 
@@ -170,7 +169,7 @@ pub struct Options {
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// No effect, as the next four: CAS is always on
+    /// No effect, like the next four: CAS is always on
     #[arg(short = 'C', long)]
     pub disable_cas: bool,
 
@@ -210,7 +209,7 @@ pub struct Options {
 /// `--implicit-reply`
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum RefusedReply {
-    /// As if it had been stored and evicted at once
+    /// As if the value had been stored and evicted at once
     Stored,
     /// NOT_STORED
     NotStored,
@@ -244,14 +243,14 @@ impl Options {
         }
     }
 
-    /// 0 for none, -1 for one that the system chooses. A port for UDP alone is the one for TCP, too, as in
-    /// memcached.
+    /// The TCP port; 0 for none, -1 for one that the system chooses. As in memcached, `-U` without `-p`
+    /// sets the TCP port, too.
     pub fn tcp_port(&self) -> i32 {
         let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
         self.port.or(udp_port).unwrap_or(PORT)
     }
 
-    /// After how long an idle connection is closed.
+    /// The time after which an idle connection is closed.
     pub fn idle(&self) -> Option<Duration> {
         let seconds = self.extended().idle_seconds.unwrap_or(self.idle_timeout);
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
@@ -268,12 +267,12 @@ impl Options {
         kilobytes.map_or(WATCHER_BYTES_DEFAULT, |kilobytes| kilobytes as usize * KILOBYTE)
     }
 
-    /// Settings for TLS, if it is enabled.
+    /// The settings for TLS, if it is enabled.
     pub fn tls(&self) -> Option<TlsSettings> {
         self.enable_ssl.then(|| TlsSettings::new(&self.extended().tls))
     }
 
-    /// Whether a version of TLS is allowed that is not supported.
+    /// Whether an unsupported version of TLS is allowed.
     pub fn allows_old_tls(&self) -> bool {
         self.extended().tls.into_iter().any(TlsOption::is_too_old)
     }
@@ -287,7 +286,7 @@ impl Options {
         self.delimiter.unwrap_or(b':')
     }
 
-    /// Greatest age of a snapshot that is loaded.
+    /// The maximum age of a snapshot that may be loaded.
     pub fn restart_max_gap(&self) -> Option<Duration> {
         self.restart_max_gap.map(|seconds| Duration::from_secs(seconds.into()))
     }
@@ -309,7 +308,7 @@ impl Options {
     /// Checks flags against each other, and reads the configuration file.
     ///
     /// # Errors
-    /// A sentence for the user.
+    /// A message for the user.
     pub fn checked(mut self) -> Result<Options, String> {
         self.policies.read()?;
         let half = self.memory as usize * MEGABYTE / 2;
@@ -351,7 +350,7 @@ impl Options {
         }
     }
 
-    /// Whether `-m` is below the minimum, which is used then.
+    /// Whether `-m` is below the minimum, which then replaces it.
     pub fn is_below_minimum(&self) -> bool {
         self.memory < MEMORY_MIN
     }
@@ -365,7 +364,7 @@ impl Options {
     }
 }
 
-/// The users in a file, one `user:password` a line.
+/// The users in a file, one `user:password` per line.
 ///
 /// # Errors
 /// If it cannot be read, or a line is not `user:password`.
@@ -406,7 +405,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
 }
 
-/// As `-V` and the first line of `-h` tell it: scripts look for memcached's own words.
+/// The output of `-V` and the first line of `-h`: scripts look for memcached's own words.
 const VERSION: &str = concat!("1.6.45\nleasehold ", env!("CARGO_PKG_VERSION"));
 const HELP: &str = concat!(
     "memcached 1.6.45\nleasehold ",

@@ -1,4 +1,4 @@
-//! The command line and the configuration file, checked before anything is done.
+//! The command line and the configuration file, validated before the server starts.
 
 mod addresses;
 mod admin;

@@ -1,8 +1,8 @@
-//! Policies for keys: from flags for all keys, from the configuration file for all keys or by prefix.
+//! Policies for keys: from flags for all keys, and from the configuration file for all keys or by prefix.
 //!
 //! A flag takes precedence over the file's `[default]`; a prefix inherits from the policy of all keys.
 //!
-//! Deliberately absent: sockets, memory and threads, which are flags only.
+//! Sockets, memory and threads can be set by flags only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,7 +43,7 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=i64::from(AGE_SECONDS_MAX)))]
     pub lease_max_age: Option<u32>,
 
-    /// Seconds that a load takes at most, from a miss to its set; a set that comes later is refused if its key was
+    /// Seconds that a load takes at most, from a miss to its set; a later set is refused if its key was
     /// invalidated meanwhile [default: learned]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub load_time_max: Option<Duration>,
@@ -65,11 +65,11 @@ pub struct PolicyOptions {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImplicitLeases {
-    /// Plain stores are memcached's
+    /// Plain stores behave as in memcached
     Off,
-    /// As off, and counts stores that would have been refused
+    /// Like off, and counts stores that would have been refused
     Observe,
-    /// Fenced; a program that is alone with its only connection sees memcached exactly
+    /// Fenced; a program with a single connection and no other clients sees memcached's exact behavior
     On,
     /// Fenced, also where threads share the server's only connection
     #[value(alias = "strict")]
@@ -84,7 +84,7 @@ struct File {
     prefix: BTreeMap<Prefix, Table>,
 }
 
-/// A table of the file; fields that are absent inherit.
+/// A table of the file; missing fields inherit.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Table {
@@ -101,11 +101,11 @@ struct Table {
     ttl_max: Option<Seconds<SECONDS_MAX>>,
 }
 
-/// The beginning of keys.
+/// The prefix of a policy's keys.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Prefix(String);
 
-/// A span of at most so many seconds.
+/// A duration of at most `MAX` seconds.
 #[derive(Clone, Copy, Debug)]
 struct Seconds<const MAX: u64>(Duration);
 
@@ -114,7 +114,7 @@ struct Seconds<const MAX: u64>(Duration);
 struct Percent(u32);
 
 impl PolicyOptions {
-    /// Reads the file, if one is named; the old content stays if it is wrong.
+    /// Reads the file, if one is named; the old content stays if the file is invalid.
     ///
     /// # Errors
     /// A sentence with file and line.
@@ -125,7 +125,7 @@ impl PolicyOptions {
         Ok(())
     }
 
-    /// The policies that flags and file amount to.
+    /// The policies that result from flags and file.
     pub fn policies(&self) -> Policies {
         let general = self.flagged(self.file.default.over(&Policy::default()));
         let prefixes = self.file.prefix.iter();
@@ -188,7 +188,7 @@ fn read(path: &Path) -> Result<File, String> {
     parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
 }
 
-/// The parsed file, or the wrong line and the reason.
+/// The parsed file, or the invalid line and the reason.
 fn parse(text: &str) -> Result<File, (usize, String)> {
     let file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
@@ -201,7 +201,7 @@ fn parse(text: &str) -> Result<File, (usize, String)> {
     Ok(file)
 }
 
-/// Seconds on the command line, down to fractions.
+/// Seconds on the command line, with fractions.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
@@ -234,7 +234,7 @@ impl<'de> Deserialize<'de> for Percent {
     }
 }
 
-/// Reads a number from 0 to `most`, whole or not.
+/// Reads an integer or fraction from 0 to `most`.
 struct Number {
     most: u64,
     of: &'static str,
@@ -259,7 +259,7 @@ impl Visitor<'_> for Number {
     }
 }
 
-/// Every request searches them.
+/// The limit exists because every request searches the prefixes.
 const PREFIXES_MAX: usize = 1_000;
 /// Ten years.
 const SECONDS_MAX: u64 = 10 * 365 * 86_400;
@@ -269,7 +269,7 @@ const SPAN_MAX: Duration = Duration::from_secs(3_600);
 mod tests {
     use super::*;
 
-    /// The file that shows what can be said, as it ships.
+    /// The example file that ships with the server.
     const EXAMPLE: &str = include_str!("../../docs/leasehold.toml");
 
     fn policies(text: &str, flags: PolicyOptions) -> Policies {

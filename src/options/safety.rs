@@ -1,4 +1,4 @@
-//! Flags that protect a server from strangers, and from values that are too old.
+//! Flags that protect a server from untrusted clients, and from values that are too old.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 
 use super::command_line::Options;
 
-/// Names and values as memcached prints them, of those settings that mean something here.
+/// The names and values of the settings that apply here, as memcached prints them.
 pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let is_on_tcp = options.socket.is_none();
     let inter = if options.listen.is_empty() { "127.0.0.1".to_owned() } else { options.listen.join(",") };

@@ -1,4 +1,4 @@
-//! `-o`: memcached's further options. Some work, most have no effect here.
+//! `-o`: memcached's further options. Some work; most have no effect here.
 //!
 //! Unknown options are refused, and so are options whose promise this server does not keep.
 
@@ -6,14 +6,14 @@ use std::fmt;
 
 use super::tls::TlsOption;
 
-/// One of the options behind `-o`.
+/// An option of `-o`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Suboption {
     /// `idle_timeout`, in seconds.
     IdleTimeout(u32),
     /// `maxconns_fast` and `no_maxconns_fast`: whether a connection above the limit is refused, or waits.
     MaxconnsFast(bool),
-    /// It tunes a part of memcached that does not exist here.
+    /// An option that tunes a part of memcached that does not exist here.
     NoEffect(&'static str),
     /// The empty text between two commas.
     Nothing,
@@ -23,7 +23,7 @@ pub enum Suboption {
     WatcherKilobytes(u32),
 }
 
-/// The options together; the later of two equal ones wins.
+/// All options together; of several equal ones the last wins.
 #[derive(Default)]
 pub(super) struct Extended<'a> {
     pub idle_seconds: Option<u32>,
@@ -50,10 +50,10 @@ impl<'a> Extended<'a> {
     }
 }
 
-/// Reads `name` or `name=value`.
+/// Parses `name` or `name=value`.
 ///
 /// # Errors
-/// A sentence for the user.
+/// A message for the user.
 pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     let number = || value.and_then(|value| value.parse().ok()).ok_or(format!("{name} needs a number"));
@@ -78,20 +78,21 @@ pub(super) fn suboption(text: &str) -> Result<Suboption, String> {
     }
 }
 
-/// The values that memcached accepts for an option without effect here: mistakes are refused by both.
+/// The values that memcached accepts for an option without effect here, so that both refuse the same
+/// mistakes.
 #[derive(Clone, Copy)]
 enum Needs {
-    /// Not even that there is one.
+    /// No value is allowed.
     Nothing,
-    /// A number from the one to the other, if there is one.
+    /// An optional number within these bounds.
     Perhaps(i64, i64),
     /// A number above 0, and no greater than this.
     Positive(f64),
     /// Any value.
     Something,
-    /// A number from the one to the other.
+    /// A number within these bounds.
     Whole(i64, i64),
-    /// One of these.
+    /// One of these words.
     Word(&'static [&'static str]),
 }
 

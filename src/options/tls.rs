@@ -1,15 +1,15 @@
-//! `-Z` and `-o ssl_*`: what TLS works with, as memcached names it.
+//! `-Z` and `-o ssl_*`: the settings of TLS, under memcached's names.
 
 use std::path::{Path, PathBuf};
 
 /// The settings of `-o ssl_*`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsSettings {
-    /// The authorities that client certificates must come from.
+    /// The authorities for client certificates.
     pub authorities: Option<PathBuf>,
-    /// The server's certificate, and those between it and its authority.
+    /// The server's certificate, followed by its intermediate certificates.
     pub chain: PathBuf,
-    /// The server's key; `None` if it stands in the same file.
+    /// The server's key; `None` if it is in the same file.
     pub key: Option<PathBuf>,
     /// Whether TLS 1.2 is refused, too.
     pub is_13_only: bool,
@@ -21,27 +21,27 @@ pub struct TlsSettings {
     pub write_bytes: usize,
 }
 
-/// How a listener is protected.
+/// The protection of a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Security {
-    /// Not at all.
+    /// No protection.
     Plain,
-    /// By TLS.
+    /// TLS.
     Tls(Verify),
 }
 
-/// Whether a client must show a certificate.
+/// Whether a client must send a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verify {
-    /// Nothing.
+    /// No certificate.
     None,
-    /// A certificate if it has one; a wrong one is refused.
+    /// An optional certificate; an invalid one is refused.
     Request,
-    /// A certificate.
+    /// A required certificate.
     Require,
 }
 
-/// One of `ssl_*`.
+/// An option of `ssl_*`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TlsOption {
     /// `ssl_ca_cert`
@@ -65,7 +65,7 @@ impl TlsSettings {
         self.key.as_ref().unwrap_or(&self.chain)
     }
 
-    /// The options together; the later of two equal ones wins.
+    /// All options together; of several equal ones the last wins.
     pub(super) fn new(options: &[&TlsOption]) -> TlsSettings {
         let mut settings = TlsSettings {
             authorities: None,
@@ -93,9 +93,9 @@ impl TlsSettings {
 
 impl TlsOption {
     /// # Errors
-    /// A sentence for the user.
+    /// A message for the user.
     pub(super) fn read(name: &str, value: Option<&str>) -> Result<TlsOption, String> {
-        // Absolute, since a daemon has another working directory.
+        // The path is made absolute, since a daemon changes its working directory.
         let path = || {
             let given = value.filter(|path| !path.is_empty()).and_then(|path| std::path::absolute(path).ok());
             given.ok_or(format!("{name} needs a file"))
@@ -112,10 +112,10 @@ impl TlsOption {
             "ssl_min_version" => number(3).map(|version| TlsOption::MinVersion(version as u8)),
             "ssl_session_cache" => Ok(TlsOption::Resumes),
             "ssl_verify_mode" => number(3).map(|mode| {
-                // Once means that a session is not verified again when it is renewed: nobody renews any more.
+                // Once means that a renegotiation does not verify again; rustls never renegotiates.
                 TlsOption::Verify([Verify::None, Verify::Request, Verify::Require, Verify::Require][mode])
             }),
-            // Without any room nothing could be sent.
+            // Without a buffer nothing could be sent.
             "ssl_wbuf_size" if value == Some("0") => Err("ssl_wbuf_size is at least 1".to_owned()),
             "ssl_wbuf_size" => number(1 << 20).map(|kibibytes| TlsOption::WriteBytes(kibibytes << 10)),
             "ssl_keyformat" if value == Some("1") => {

@@ -1,13 +1,13 @@
-//! A daemon's user, and its way into the background.
+//! Switching users, and going into the background.
 
 use std::io;
 
 use nix::unistd::{self, User};
 
-/// Switches to another user if this process is root's, as memcached does.
+/// Switches to another user if this process runs as root, as memcached does.
 ///
 /// # Errors
-/// If there is no such user, or the system refuses.
+/// If the user does not exist, or the system refuses.
 pub fn become_user(name: &str) -> io::Result<()> {
     if !unistd::geteuid().is_root() {
         return Ok(());

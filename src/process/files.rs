@@ -1,15 +1,15 @@
-//! Files about a running process: its id, and its ports.
+//! Files that describe a running process: its id and its ports.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// A file that holds the process's id as long as this lives.
+/// A file that holds the process id; it is removed when this is dropped.
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the file, which appears at once and complete.
+    /// Writes the file atomically.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -27,7 +27,7 @@ impl Drop for PidFile {
     }
 }
 
-/// Writes the listening ports to a file, which appears at once and complete.
+/// Writes the listening ports to a file atomically.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -39,7 +39,7 @@ pub fn write_ports(path: &Path, addresses: &[SocketAddr]) -> io::Result<()> {
     write_whole(path, ".lck", &addresses.iter().map(line).collect::<String>())
 }
 
-/// Writes a file by another name first, with that suffix, and renames it: readers never find half of it.
+/// Writes to a temporary file with this suffix first and renames it, so that readers never see half of it.
 fn write_whole(path: &Path, ending: &str, text: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(ending);

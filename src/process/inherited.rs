@@ -1,6 +1,6 @@
-//! Listening sockets that another process has opened: systemd (`LISTEN_FDS`), or a server that hands over.
+//! Listening sockets opened by another process: systemd (`LISTEN_FDS`), or a server that hands over.
 //!
-//! The command line says how an address is protected, whichever process bound it.
+//! The command line decides how an address is protected, whichever process bound it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd;
 use socket2::Socket;
 
-/// Listening sockets. Those that are not taken are closed when this is dropped.
+/// Inherited listening sockets. Dropping this closes those that were not taken.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    /// That of `--admin`, as the old server marks it: keys and values are never served there.
+    /// The socket of `--admin`, as marked by the old server: it never serves keys and values.
     admin: Option<(SocketAddr, TcpListener)>,
     tcp: Vec<(SocketAddr, TcpListener)>,
     unix: Vec<(PathBuf, UnixListener)>,
 }
 
 impl Inherited {
-    /// The sockets that systemd has opened for this process. Call this once, before any thread is started.
+    /// The sockets that systemd opened for this process. Call this once, before any thread is started.
     ///
     /// # Errors
-    /// If one of them is no stream socket.
+    /// If one of them is not a stream socket.
     pub fn from_systemd() -> io::Result<Inherited> {
         let mut passed = ListenFd::from_env();
         let mut inherited = Inherited::default();
@@ -38,7 +38,7 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Sockets that came as descriptors, perhaps that of `--admin` among them.
+    /// Sockets received as descriptors, which may include that of `--admin`.
     ///
     /// # Errors
     /// If one of them does not listen.
@@ -53,41 +53,41 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Whether there is none (any more).
+    /// Whether no sockets are left.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_empty() && self.unix.is_empty()
     }
 
-    /// Takes the one that listens there; at port 0, one of that address.
+    /// Takes the socket that listens at this address; port 0 matches any port.
     pub(crate) fn take_tcp(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
         let index = self.tcp.iter().position(|(found, _)| is_there(*found, wanted))?;
         Some(self.tcp.remove(index).1)
     }
 
-    /// Takes the one that listens there, for `--admin`; at port 0, one of that address.
+    /// Takes the socket for `--admin` that listens at this address; port 0 matches any port.
     pub fn take_admin(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
         let former = self.admin.take_if(|(found, _)| is_there(*found, wanted));
         former.map(|(_, listener)| listener).or_else(|| self.take_tcp(wanted))
     }
 
-    /// Takes the one that listens there.
+    /// Takes the socket that listens at this path.
     pub(crate) fn take_unix(&mut self, wanted: &Path) -> Option<UnixListener> {
         let index = self.unix.iter().position(|(found, _)| found == wanted)?;
         Some(self.unix.remove(index).1)
     }
 
-    /// All that are left.
+    /// Takes all remaining sockets.
     pub(crate) fn take_all(self) -> (Vec<TcpListener>, Vec<UnixListener>) {
         let tcp = self.tcp.into_iter().map(|(_, listener)| listener);
         (tcp.collect(), self.unix.into_iter().map(|(_, listener)| listener).collect())
     }
 
-    /// The TCP addresses of those that are left.
+    /// The TCP addresses of the remaining sockets.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.tcp.iter().map(|(address, _)| *address)
     }
 
-    /// The names of those that are left.
+    /// The names of the remaining sockets.
     pub(crate) fn names(&self) -> Vec<String> {
         let tcp = self.addresses().map(|address| address.to_string());
         tcp.chain(self.unix.iter().map(|(path, _)| path.display().to_string())).collect()

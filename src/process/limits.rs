@@ -1,4 +1,4 @@
-//! The limits of the system that a server needs raised, and the processor time that it has used.
+//! The system limits that a server needs raised, and its processor time.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use nix::sys::time::TimeVal;
 
 use crate::metrics::Usage;
 
-/// Allows as many descriptors as that many connections take.
+/// Raises the limit on descriptors as far as this many connections need.
 ///
 /// # Errors
 /// If the system's hard limit is lower.
@@ -24,12 +24,12 @@ pub fn allow_descriptors(connections: u32) -> io::Result<()> {
     })
 }
 
-/// Allows core files, as large as the system's hard limit lets them be.
+/// Allows core files, up to the system's hard limit.
 ///
 /// # Errors
 /// If that allows none.
 pub fn allow_cores() -> io::Result<()> {
-    // Only root may raise the hard limit, too.
+    // Only root may raise the hard limit as well.
     if setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
         return Ok(());
     }
@@ -40,17 +40,18 @@ pub fn allow_cores() -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_CORE, hard, hard)?)
 }
 
-/// Allows this process to keep all its memory in RAM, also once it is somebody else. [`lock_memory`] does it.
+/// Allows this process to lock all its memory in RAM, even after it has switched users. [`lock_memory`]
+/// does the locking.
 ///
 /// # Errors
-/// If the system's hard limit forbids it: memory that cannot be locked later on could not be had at all.
+/// If the system's hard limit forbids it, because later allocations would fail.
 pub fn allow_locked_memory() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|error| {
         io::Error::other(format!("cannot lock memory (-k): cannot raise the limit: {error}"))
     })
 }
 
-/// Keeps all memory in RAM that this process has or will have.
+/// Locks all current and future memory of this process in RAM.
 ///
 /// # Errors
 /// If the system refuses.
@@ -59,15 +60,15 @@ pub fn lock_memory() -> io::Result<()> {
         .map_err(|error| io::Error::other(format!("cannot lock memory (-k): {error}")))
 }
 
-/// The time that this process has had a processor for, all its threads together.
+/// The processor time of this process, summed over all threads.
 pub fn usage() -> Usage {
     let span = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
-    // It only fails for somebody that the system does not know.
+    // It fails only for invalid arguments.
     getrusage(UsageWho::RUSAGE_SELF).map_or(Usage::default(), |usage| Usage {
         system: span(usage.system_time()),
         user: span(usage.user_time()),
     })
 }
 
-/// Listeners, runtimes, standard streams.
+/// Listeners, runtimes and standard streams.
 const DESCRIPTORS_BESIDE: u64 = 64;

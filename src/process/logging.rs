@@ -1,7 +1,7 @@
-//! Logs: written to standard error, at the edge only.
+//! Logging to the standard error. Only code at the edge logs.
 //!
-//! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] does
-//! nothing.
+//! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] has no
+//! effect.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, stderr};
@@ -15,7 +15,7 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-/// Starts logging with as much as so many `-v` flags ask for.
+/// Starts logging at the level of this many `-v` flags.
 pub fn init(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(level(verbosity));
     let lines = fmt::layer().with_writer(stderr).with_target(false).with_ansi(stderr().is_terminal());
@@ -24,7 +24,7 @@ pub fn init(verbosity: u32) {
     HANDLE.set(handle).expect("init is called once");
 }
 
-/// Changes how much is logged, as `verbosity <level>` asks for.
+/// Changes the log level, for the command `verbosity <level>`.
 pub fn set(verbosity: u32) {
     if let Some(handle) = HANDLE.get() {
         handle.reload(level(verbosity)).expect("the subscriber lives as long as the process");
@@ -37,7 +37,7 @@ pub fn is_journal() -> bool {
         let metadata = File::from(stderr().as_fd().try_clone_to_owned()?).metadata()?;
         Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
     };
-    // A process whose standard error is redirected inherits the variable all the same.
+    // The variable alone is not enough: a process with redirected standard error inherits it, too.
     std::env::var("JOURNAL_STREAM").is_ok_and(|journal| own().is_ok_and(|own| own == journal))
 }
 

@@ -1,4 +1,4 @@
-//! The signals that a server answers.
+//! The signals that a server handles.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::protocol::Shutdown;
 
-/// The signals that are answered.
+/// The handled signals.
 pub struct Signals {
-    /// Those that end the server.
+    /// Signals that end the server.
     pub end: EndSignals,
-    /// Asks it to read its files again.
+    /// SIGHUP, which makes the server read its files again.
     pub hangup: Signal,
 }
 
-/// Those that end the server.
+/// Signals that end the server.
 pub struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -22,10 +22,10 @@ pub struct EndSignals {
 }
 
 impl Signals {
-    /// From now on none of them ends the process by itself.
+    /// Catches the signals; from now on none of them ends the process by itself.
     ///
     /// # Errors
-    /// If the system refuses, or it is called outside of a runtime.
+    /// If the system refuses, or outside of a runtime.
     pub fn catch() -> io::Result<Signals> {
         let end = EndSignals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -37,7 +37,7 @@ impl Signals {
 }
 
 impl EndSignals {
-    /// Waits for one: how to end, and its name.
+    /// Waits for a signal; returns how to end, and the signal's name.
     pub async fn recv(&mut self) -> (Shutdown, &'static str) {
         tokio::select! {
             _ = self.interrupt.recv() => (Shutdown::AtOnce, "SIGINT"),
@@ -46,7 +46,7 @@ impl EndSignals {
         }
     }
 
-    /// Waits for one that ends it without a snapshot. The other one stays pending.
+    /// Waits for a signal that ends the server without a snapshot. The other one stays pending.
     pub async fn at_once(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",

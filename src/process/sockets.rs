@@ -1,4 +1,4 @@
-//! How listening sockets are made, and what follows when one of them cannot accept.
+//! Creates listening sockets, and handles failures to accept.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,7 @@ pub(crate) fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListe
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // As memcached: an IPv4 wildcard beside an IPv6 one must not clash.
+        // As in memcached: an IPv4 wildcard and an IPv6 one must not clash.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
@@ -23,7 +23,7 @@ pub(crate) fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListe
 }
 
 pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    // A socket that a former server left behind, and nothing else.
+    // Removes only a socket, which an earlier server left behind.
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }
@@ -33,7 +33,7 @@ pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The system is out of descriptors, most likely: it will not help to ask again at once.
+/// Pauses after a failure. Descriptors have most likely run out, and an immediate retry would fail, too.
 pub(crate) async fn pause(error: io::Error) {
     tracing::warn!(%error, "cannot accept");
     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;

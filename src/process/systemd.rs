@@ -1,6 +1,6 @@
 //! Notifications to systemd, if it started this server (`Type=notify`).
 //!
-//! Failures are only logged: the server works all the same.
+//! Failures are only logged, because the server works without them.
 
 use std::time::Duration;
 
@@ -42,5 +42,5 @@ fn notify(states: &[NotifyState]) {
     }
 }
 
-/// As long as `WatchdogSec` of our unit; progress is reported each second.
+/// The same as `WatchdogSec` in our unit; progress is reported each second.
 const EXTENSION_USEC: u32 = 30_000_000;

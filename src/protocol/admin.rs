@@ -1,8 +1,9 @@
-//! What operators and their tools say: `stats` and its kinds, the dumps, and advice to machinery that is not here.
+//! Commands of operators and their tools: `stats` and its kinds, the dumps, and tuning commands.
 //!
-//! memcached sorts items into slab classes. Here all of them are of one class, number 1, and the others are empty.
+//! memcached sorts items into slab classes. Here all items are in class 1, and the other classes are
+//! empty.
 //!
-//! Deliberately absent: slabs and LRU queues. What would tune them is heard, and means nothing.
+//! Commands that tune slabs or LRU queues are accepted and have no effect.
 
 use nom::character::complete::u32 as unsigned32;
 
@@ -10,24 +11,24 @@ use super::grammar::{full, words};
 use super::refusal::Refusal;
 use super::request::Request;
 
-/// What `stats` is to tell.
+/// The argument of `stats`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Statistics {
-    /// `extstore`, `items`, `proxy` and its kinds: memcached's parts that are not here.
+    /// `extstore`, `items`, `proxy` and its kinds: parts of memcached that do not exist here.
     Absent,
-    /// `conns`: the connections from this number on.
+    /// `conns`: the connections, starting at this number.
     Conns {
-        /// The number of a descriptor.
+        /// A descriptor number.
         from: u32,
     },
     /// `detail dump`
     Detail,
     /// `detail on` and `detail off`
     DetailSwitch {
-        /// Whether uses are counted by the prefixes of keys from now on.
+        /// Whether uses of key prefixes are counted from now on.
         is_on: bool,
     },
-    /// Nothing more: what the server does.
+    /// No argument: the general statistics.
     General,
     /// `leases`
     Leases,
@@ -49,18 +50,18 @@ pub enum Statistics {
     Slabs,
 }
 
-/// A list of all live values, in one of memcached's forms.
+/// A listing of all live values, in one of memcached's formats.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Dump {
-    /// How each of them is told.
+    /// The format of each line.
     pub form: DumpForm,
-    /// How many may still be told.
+    /// How many values may still be listed.
     pub left: u64,
-    /// Where the list goes on; `None` before its first line.
+    /// Where the listing continues; `None` before its first line.
     pub next: Option<u64>,
 }
 
-/// How a dump tells a value.
+/// The format of a dump's lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DumpForm {
     /// `stats cachedump`: `ITEM <key> [<bytes> b; <unix> s]`
@@ -71,7 +72,7 @@ pub enum DumpForm {
     Meta,
 }
 
-/// What `watch` may ask for.
+/// A topic of `watch`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Watched {
     /// `connevents`
@@ -86,7 +87,7 @@ pub enum Watched {
     Leases,
     /// `mutations`
     Mutations,
-    /// What memcached has, and nothing here is told of.
+    /// A topic of memcached that has no events here.
     Nothing,
     /// `voids`
     Voids,
@@ -154,7 +155,7 @@ fn cachedump<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a
     Ok(Request::Dump(Dump { form: DumpForm::Cachedump, left, next: None }))
 }
 
-/// `lru_crawler …`: there is no crawler to be told anything, but what it would print is printed.
+/// `lru_crawler …`: there is no crawler, but its dumps work.
 pub(super) fn lru_crawler(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let words: Vec<&[u8]> = words(args).take(3).collect();
     match words[..] {
@@ -173,7 +174,7 @@ fn dump<'a>(form: DumpForm, classes: &'a [u8]) -> Result<Request<'a>, Refusal> {
     Ok(Request::Dump(Dump { form, left: items_of(classes)?, next: None }))
 }
 
-/// How many items at most are in these classes: all or none.
+/// How many items these classes can hold at most: all or none.
 fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
     if matches!(classes, b"all" | b"hash") {
         return Ok(u64::MAX);
@@ -189,7 +190,7 @@ fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
     Ok(most)
 }
 
-/// `lru …`: advice to queues that are not here.
+/// `lru …`: has no effect, because there are no LRU queues.
 pub(super) fn lru(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let words: Vec<&[u8]> = words(args).take(6).collect();
     match words[..] {
@@ -200,7 +201,7 @@ pub(super) fn lru(args: &[u8]) -> Result<Request<'_>, Refusal> {
     }
 }
 
-/// `slabs …`: no page can be moved where there are none.
+/// `slabs …`: has no effect, because there are no slabs.
 pub(super) fn slabs(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let words: Vec<&[u8]> = words(args).take(4).collect();
     match words[..] {
@@ -210,7 +211,7 @@ pub(super) fn slabs(args: &[u8]) -> Result<Request<'_>, Refusal> {
     }
 }
 
-/// The class that all items are of.
+/// The slab class of all items.
 const ONLY_CLASS: u32 = 1;
-/// Classes that memcached may have; their numbers are below this.
+/// memcached's slab classes have numbers below this.
 const CLASSES: u32 = 64;

@@ -1,8 +1,8 @@
 //! Keys in base64, as memcached reads and writes them.
 //!
-//! Reading is generous: bytes outside the alphabet are skipped, and what follows the padding is not looked at.
+//! The decoder is lenient: it skips bytes outside the alphabet and ignores everything after the padding.
 
-/// The bytes that a text stands for; `None` if it stands for none.
+/// Decodes a text; `None` if it is not base64.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let digits = || text.iter().copied().filter(|byte| *byte == PADDING || value(*byte).is_some());
     if !digits().count().is_multiple_of(4) {
@@ -24,7 +24,7 @@ pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes).filter(|bytes| !bytes.is_empty())
 }
 
-/// The text of these bytes, padded, handed out four digits at a time.
+/// Encodes bytes with padding, four digits at a time.
 pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
     for group in bytes.chunks(3) {
         let mut padded = [0; 4];
@@ -36,7 +36,7 @@ pub(crate) fn encode(bytes: &[u8], mut write: impl FnMut(&[u8])) {
     }
 }
 
-/// The text of these bytes, padded.
+/// Encodes bytes with padding.
 #[cfg(any(feature = "console", feature = "server"))]
 fn text(bytes: &[u8]) -> String {
     let mut digits = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -44,7 +44,7 @@ fn text(bytes: &[u8]) -> String {
     digits.into_iter().map(char::from).collect()
 }
 
-/// Bytes in JSON: a text, or `{"base64": "/w=="}` where they are none.
+/// Bytes in JSON: a string, or `{"base64": "/w=="}` if they are not UTF-8.
 #[cfg(any(feature = "console", feature = "server"))]
 pub(crate) fn json(bytes: &[u8]) -> serde_json::Value {
     str::from_utf8(bytes).map_or_else(|_| serde_json::json!({ "base64": text(bytes) }), Into::into)

@@ -1,7 +1,8 @@
 //! The read buffer: bytes in, one request at a time out.
 //!
-//! A request borrows from the buffer until the next one is asked for. Small data blocks stay where they were read; a
-//! large one is received into memory of its own, allocated once, so that the cache can keep it without a copy.
+//! A request borrows from the buffer until the next one is decoded. Small data blocks stay where they
+//! were read. A large one is received into its own allocation, so that the cache can keep it without a
+//! copy.
 
 use std::borrow::Cow;
 use std::iter;
@@ -15,25 +16,26 @@ use super::refusal::Refusal;
 use super::request::Request;
 use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
 
-/// Cuts a connection's bytes into requests.
+/// Splits a connection's bytes into requests.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are done with.
+    /// Consumed bytes of the buffer.
     done: usize,
     read_line: fn(&[u8]) -> Line<'_>,
-    /// Bytes of the rest in which no line ends; a long line that comes in drips is not searched again and again.
+    /// Remaining bytes known to contain no line end, so that a long line that arrives in small pieces is
+    /// searched only once.
     searched: usize,
     state: State,
-    /// Bytes of the rest that the last request lies in.
+    /// Remaining bytes that the last request borrows.
     used: usize,
     value_bytes_max: usize,
 }
 
-/// What can be told of a request before it is read.
+/// A preview of a request that has not been decoded yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Upcoming<'a> {
-    /// Whether it does no more than read.
+    /// Whether it only reads.
     pub is_read: bool,
     /// Its first key.
     pub key: &'a [u8],
@@ -44,22 +46,22 @@ enum State {
     Line,
     /// A large data block is being received.
     Receive(Box<Receive>),
-    /// The large data block lies here while its request is looked at.
+    /// Holds the large data block while its request is executed.
     Received {
         line: Vec<u8>,
     },
-    /// So many bytes of a refused data block are still to come.
+    /// This many bytes of a refused data block are still to be skipped.
     Skip(usize),
 }
 
-/// A large data block on its way.
+/// A large data block that is being received.
 #[derive(Debug)]
 struct Receive {
-    /// The line before it.
+    /// The command line.
     line: Vec<u8>,
-    /// What is there of it and its line end.
+    /// The received part of the value and its line end.
     value: Vec<u8>,
-    /// Bytes of both when all is there.
+    /// The full length of the value and its line end.
     whole: usize,
 }
 
@@ -71,17 +73,18 @@ impl Decoder {
         Decoder { buffer, done: 0, read_line, searched: 0, state, used: 0, value_bytes_max }
     }
 
-    /// Whether somebody must come in first: then a `set` is good if its length and its data block are.
+    /// Sets whether a login is required first. In that mode, a `set` is accepted if its length and its data
+    /// block are valid.
     pub fn expect_login(&mut self, is_expected: bool) {
         self.read_line = if is_expected { grammar::line_before_login } else { grammar::line };
     }
 
-    /// Refuses values above another limit from now on.
+    /// Changes the limit on values.
     pub fn limit_values(&mut self, value_bytes_max: usize) {
         self.value_bytes_max = value_bytes_max;
     }
 
-    /// Where the next bytes go, never more than is good for now.
+    /// The space for the next bytes, limited to a useful amount.
     pub fn space(&mut self) -> Limit<&mut Vec<u8>> {
         self.release();
         match &mut self.state {
@@ -98,7 +101,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the buffer away if nothing is in it: a connection that says nothing needs none.
+    /// Takes away an empty buffer: an idle connection needs none.
     pub fn take_idle(&mut self) -> Option<Vec<u8>> {
         self.release();
         (self.done == self.buffer.len()).then(|| {
@@ -108,16 +111,16 @@ impl Decoder {
         })
     }
 
-    /// Gives it one to go on with, if it has none.
+    /// Gives the decoder a buffer if it has none.
     pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
         if self.buffer.capacity() == 0 {
             self.buffer = make();
         }
     }
 
-    /// The next request, or what is wrong with it; `None` if more bytes are needed.
+    /// The next request or its refusal; `None` if more bytes are needed.
     ///
-    /// After a fatal refusal there is nothing left to ask for.
+    /// After a fatal refusal the decoder must not be used any more.
     pub fn decode(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         self.release();
         self.skip();
@@ -175,7 +178,7 @@ impl Decoder {
         }
     }
 
-    /// The requests that are here, for whoever wants to prepare for them. Of what is wrong it may say something wrong.
+    /// Previews of the buffered requests, for prefetching. They may be wrong for malformed requests.
     pub fn upcoming(&self) -> impl Iterator<Item = Upcoming<'_>> {
         let is_line = matches!(self.state, State::Line);
         let mut rest = if is_line { &self.buffer[self.done + self.used..] } else { &[] };
@@ -186,13 +189,13 @@ impl Decoder {
         })
     }
 
-    /// Whether bytes of an unfinished request are here.
+    /// Whether the buffer holds an unfinished request.
     pub fn is_midway(&self) -> bool {
         self.buffer.len() - self.done > self.used
             || !matches!(self.state, State::Line | State::Received { .. })
     }
 
-    /// Gives up what the last request lay in.
+    /// Drops the bytes that the last request borrowed.
     fn release(&mut self) {
         self.done += std::mem::take(&mut self.used);
         if matches!(self.state, State::Received { .. }) {
@@ -231,7 +234,7 @@ impl Decoder {
     }
 }
 
-/// What the first line says, and where what follows it begins; `None` if it has not ended yet.
+/// Reads the first line; returns it with the offset behind it, or `None` if the line is incomplete.
 fn read_line(
     rest: &[u8],
     searched: usize,
@@ -250,7 +253,7 @@ fn without_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Where what follows the first line begins.
+/// The offset behind the first line.
 fn find_line(buffer: &[u8], searched: usize) -> Option<Result<usize, Refusal>> {
     match *buffer.first()? {
         BINARY_MAGIC => return Some(Err(Refusal::Binary)),
@@ -271,7 +274,7 @@ const BLOCK_END: &[u8] = b"\r\n";
 const LINE_END: &[u8] = b"\r\n";
 const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
-/// What one read may bring.
+/// The most bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// From this length on a value is received into memory of its own.
+/// Values of this length or more are received into their own allocation.
 pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;

@@ -1,9 +1,9 @@
-//! One line, without its end, to one request.
+//! Parses one line, without its end, into one request.
 //!
-//! Words are parted by single or repeated spaces; what follows the last argument is ignored, as memcached does. A
-//! storage command's line is told apart from the others, since its data block follows.
+//! Words are separated by one or more spaces. As in memcached, everything after the last argument is
+//! ignored. The line of a storage command has a type of its own, because a data block follows.
 //!
-//! Deliberately absent: the stream. The decoder finds the lines and the blocks.
+//! The decoder finds the lines and the data blocks.
 
 use std::borrow::Cow;
 
@@ -22,14 +22,14 @@ use super::request::{
     TagWords,
 };
 
-/// What a line says.
+/// The result of parsing a line.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Line<'a> {
-    /// A request that is complete.
+    /// A complete request.
     Alone(Request<'a>),
     /// A request whose data block follows.
     Before(Header<'a>),
-    /// No request; a data block of that length follows and must be skipped, if its length is known.
+    /// An invalid line. A data block of this length follows and must be skipped, if its length is known.
     Refused(Refusal, Option<usize>),
 }
 
@@ -37,13 +37,13 @@ pub(super) enum Line<'a> {
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Header<'a> {
     storing: Storing<'a>,
-    /// The length of the data block, in bytes, its line end not counted.
+    /// The length of the data block in bytes, without its line end.
     pub(super) value_bytes: usize,
 }
 
 #[derive(Debug, Eq, PartialEq)]
 enum Storing<'a> {
-    /// The words behind the length may hold the tags of a fill.
+    /// The words after the length may hold the tags of a fill.
     Classic {
         verb: Verb,
         key: &'a [u8],
@@ -68,7 +68,7 @@ pub(super) enum Verb {
 
 type Parsed<'a, T> = IResult<&'a [u8], T>;
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn line(line: &[u8]) -> Line<'_> {
     // A line that begins with a space has no verb.
     let (verb, args) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
@@ -89,7 +89,8 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
     }
 }
 
-/// Reads a line while nobody has come in: of a `set`, memcached looks at the length alone, and emcache sends nothing else.
+/// Parses a line before the login. Like memcached, it checks only the length of a `set`; emcache sends
+/// nothing else.
 pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
     match line(text) {
         Line::Refused(Refusal::BadLine, Some(value_bytes)) if text.starts_with(b"set ") => {
@@ -99,7 +100,7 @@ pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
     }
 }
 
-/// Whether a line that begins so may have as many keys as fit.
+/// Whether a line that begins like this may hold as many keys as fit.
 pub(super) fn takes_many_keys(start: &[u8]) -> bool {
     const VERBS: [&[u8]; 8] =
         [b"get ", b"gets ", b"gat ", b"gats ", b"lease-get ", b"lease-wait ", b"metaget ", b"invalidate "];
@@ -107,7 +108,7 @@ pub(super) fn takes_many_keys(start: &[u8]) -> bool {
 }
 
 impl<'a> Header<'a> {
-    /// Of a classic verb; `rest` are the words behind the length.
+    /// The header of a classic verb; `rest` holds the words after the length.
     pub(super) fn classic(
         verb: Verb,
         key: &'a [u8],
@@ -120,7 +121,7 @@ impl<'a> Header<'a> {
         Header { storing: Storing::Classic { verb, key, flags, exptime, rest, noreply }, value_bytes }
     }
 
-    /// The request, once its data block is there.
+    /// The request with its data block.
     pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
         let (verb, rest, store) = match self.storing {
             Storing::Classic { verb, key, flags, exptime, rest, noreply } => {
@@ -141,13 +142,13 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The request, if its data block is above the limit.
+    /// The request for a data block that is above the limit.
     pub(super) fn too_large(self) -> Request<'a> {
         match self.storing {
             Storing::Classic { verb, key, noreply, .. } => {
                 Request::TooLarge { key: key.into(), is_set: verb == Verb::Set, noreply, version: None }
             }
-            // memcached drops the old value whatever the mode, and is never quiet about it.
+            // memcached removes the old value whatever the mode, and answers even with flag `q`.
             Storing::Meta(meta, _) => {
                 let version = meta.flags.unsigned(b'V');
                 Request::TooLarge { key: meta.key, is_set: true, noreply: false, version }
@@ -156,8 +157,9 @@ impl<'a> Header<'a> {
     }
 }
 
-/// `<key> <flags> <exptime> <bytes>`, with the unique behind it for `cas` and the token after the key for
-/// `lease-set`. The length is looked for first: memcached skips the block of a line that is wrong otherwise.
+/// `<key> <flags> <exptime> <bytes>`; `cas` has the unique at the end, and `lease-set` has the token after
+/// the key. The length is parsed first, because memcached skips the data block even if the rest of the line
+/// is invalid.
 fn before(verb: Verb, args: &[u8]) -> Line<'_> {
     let nth = if matches!(verb, Verb::LeaseSet(_)) { 4 } else { 3 };
     let length = words(args).nth(nth).and_then(|word| full(unsigned32, word));
@@ -168,7 +170,7 @@ fn before(verb: Verb, args: &[u8]) -> Line<'_> {
     }
 }
 
-/// `<key> <bytes> <flag>*`; where the length can be read, the block of a line that is wrong otherwise is skipped.
+/// `<key> <bytes> <flag>*`. If the length is valid, the data block of an otherwise invalid line is skipped.
 fn before_meta(args: &[u8]) -> Line<'_> {
     let Ok((args, key)) = word(args) else { return Line::Refused(Refusal::BadLine, None) };
     let length = number(unsigned32, args).ok().filter(|(_, bytes)| *bytes <= BLOCK_BYTES_MAX);
@@ -229,7 +231,7 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
         b"delete" => delete(args, noreply),
         b"flush_all" => flush_all(args, noreply),
         b"cache_memlimit" => {
-            // memcached says no more than ERROR here.
+            // memcached answers just ERROR here.
             let (_, megabytes) = number(unsigned64, args).map_err(|_| Refusal::Unknown)?;
             Ok(Request::CacheMemlimit { megabytes, noreply })
         }
@@ -255,7 +257,7 @@ fn meta(args: &[u8]) -> Result<Meta<'_>, Refusal> {
         .map_err(|refusal| if may_begin_flags(flags) { refusal } else { Refusal::BadLine })
 }
 
-/// memcached tells no more of what is wrong with the flags of an `ma`.
+/// memcached has a single message for all invalid flags of an `ma`.
 fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let (flags, key) = word(args).map_err(bad_line)?;
     let meta = Meta::new(key, flags, META_WORDS_MAX - 2).map_err(|refusal| {
@@ -271,7 +273,7 @@ fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
     Ok(Request::MetaCount(meta, mode))
 }
 
-/// The flags of an `me` mean nothing, but for a `b` that comes first.
+/// The flags of an `me` have no effect, except for a `b` that comes first.
 fn meta_debug(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let (flags, key) = word(args).map_err(bad_line)?;
     if !may_begin_flags(flags) {
@@ -349,7 +351,7 @@ fn has_legal_tags(words: &[u8]) -> bool {
     tags.count() <= TAGS_MAX && { tags }.all(is_key)
 }
 
-/// memcached hears `verbosity noreply` in silence, and libmemcached's test of conformance asks for that.
+/// memcached does not answer `verbosity noreply`, and libmemcached's conformance test requires that.
 fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     if noreply && words(args).count() == 1 {
         return Ok(Request::Verbosity { level: None, noreply });
@@ -358,7 +360,7 @@ fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     Ok(Request::Verbosity { level: Some(level), noreply })
 }
 
-/// What is wrong with the word is told only where `shutdown` is allowed.
+/// An invalid mode is reported only where `shutdown` is allowed.
 fn shutdown(args: &[u8]) -> Option<Shutdown> {
     let mut words = words(args);
     match (words.next(), words.next()) {
@@ -368,7 +370,7 @@ fn shutdown(args: &[u8]) -> Option<Shutdown> {
     }
 }
 
-/// One key or more, to the end of the line.
+/// One or more keys, up to the end of the line.
 fn keys(args: &[u8]) -> Result<Keys<'_>, Refusal> {
     let (mut count, mut last) = (0, None);
     for word in words(args) {
@@ -390,12 +392,12 @@ fn exptime(args: &[u8]) -> Result<(&[u8], i64), Refusal> {
     Ok((rest, full(signed, text).ok_or(Refusal::BadExptime)?))
 }
 
-/// A word that is nothing but a number.
+/// A word that is a number and nothing else.
 fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> Parsed<'a, T> {
     terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
 }
 
-/// The number that a word is, if it is one.
+/// Parses a whole word as a number.
 pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
     number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
 }
@@ -416,7 +418,7 @@ fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
     preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
 }
 
-/// Keys are parted as all words are.
+/// Keys are separated like all words.
 pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
     Keys::new(args)
 }
@@ -427,7 +429,7 @@ fn ends_in_noreply(args: &[u8]) -> bool {
 
 /// protocol.md: 1 to 250 bytes, no space and no control byte.
 pub(super) fn is_key(word: &[u8]) -> bool {
-    // Without an early end the compiler looks at many bytes at once.
+    // Without an early exit the compiler can check many bytes at once.
     let has_control = word.iter().fold(false, |found, byte| found | byte.is_ascii_control());
     (1..=KEY_BYTES_MAX).contains(&word.len()) && !has_control
 }
@@ -436,12 +438,12 @@ fn bad_line<E>(_: E) -> Refusal {
     Refusal::BadLine
 }
 
-/// What stands before a tag of a `lease-set`.
+/// The mark before a tag of a `lease-set`.
 const TAG: &[u8] = b"tag=";
 pub(super) const KEY_BYTES_MAX: usize = 250;
-/// memcached counts a block with its line end in a signed number of 32 bits.
+/// memcached counts a data block with its line end in a signed 32-bit number.
 pub(super) const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
-/// Words of a meta command, its verb included (memcached's `MFLAG_MAX_OPT_LENGTH`).
+/// The limit on the words of a meta command, including its verb (memcached's `MFLAG_MAX_OPT_LENGTH`).
 pub(super) const META_WORDS_MAX: usize = 20;
-/// Keys that one line may name.
+/// The limit on keys in one line.
 pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -1,21 +1,21 @@
-//! How a dump writes a value down, in each of memcached's forms.
+//! The lines of a dump, in each of memcached's formats.
 
 use super::admin::DumpForm;
 use super::base64;
 use super::output::Output;
 
-/// A live value, as the dumps tell it.
+/// A live value, as dumps list it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Listed<'a> {
-    /// When it was last read, or stored, in seconds since 1970.
+    /// When it was last read, or else stored, in seconds since 1970.
     pub accessed_unix: u64,
-    /// What it takes in memory.
+    /// Its memory use.
     pub bytes: u64,
-    /// When it ends, in seconds since 1970; 0 for never.
+    /// When it expires, in seconds since 1970; 0 for never.
     pub exptime_unix: u64,
-    /// The client's own mark.
+    /// The client flags.
     pub flags: u32,
-    /// Whether anybody has read it.
+    /// Whether a client has read it.
     pub is_fetched: bool,
     /// The key, any bytes.
     pub key: &'a [u8],

@@ -1,10 +1,9 @@
-//! The meta commands: `<verb> <key> [<bytes>] <flag>*`, where a flag is a letter with perhaps an argument behind it.
+//! The meta commands: `<verb> <key> [<bytes>] <flag>*`, where a flag is a letter with an optional argument.
 //!
-//! A [`Meta`] that exists is well-formed: its flags are known, none comes twice, and their numbers are numbers. They
-//! stay the words they were, because the answer goes through them once more, in their order.
+//! A [`Meta`] that exists is well-formed: its flags are known, none is repeated, and their numbers are
+//! valid. The flags stay in their textual form, because the reply iterates over them in the same order.
 //!
-//! Deliberately absent: which verb makes what of a flag. Each takes all of them, as memcached does, and disregards what
-//! means nothing to it.
+//! As in memcached, each verb accepts all flags and ignores those that do not concern it.
 
 use std::borrow::Cow;
 
@@ -18,60 +17,60 @@ use super::request::{TAGS_MAX, TagWords};
 /// A meta command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Meta<'a> {
-    /// The key. Where flag `b` is given it was sent in base64, and may be any bytes.
+    /// The key. With flag `b` it was sent in base64 and may be any bytes.
     pub key: Cow<'a, [u8]>,
-    /// What else was said.
+    /// Everything after the key.
     pub flags: Flags<'a>,
 }
 
 /// The flags of one line, each of them legal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Flags<'a> {
-    /// A bit for each letter that is there.
+    /// A bit for each letter that is present.
     letters: u64,
     words: &'a [u8],
 }
 
-/// How `ms` treats what is there.
+/// How `ms` treats the existing value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SetMode {
-    /// `ME`: only where there is no value.
+    /// `ME`: stores only if there is no value.
     Add,
-    /// `MA`: at the end of the value.
+    /// `MA`: appends to the value.
     Append,
-    /// `MP`: at the beginning of the value.
+    /// `MP`: prepends to the value.
     Prepend,
-    /// `MR`: only over a value.
+    /// `MR`: stores only if there is a value.
     Replace,
-    /// `MS`, or none: always.
+    /// `MS`, or no mode: always stores.
     Set,
 }
 
-/// Which way `ma` counts.
+/// The direction in which `ma` counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CountMode {
     /// `MD` or `M-`
     Down,
-    /// `MI` or `M+`, or none.
+    /// `MI` or `M+`, or no mode
     Up,
 }
 
-/// What stands behind a letter.
+/// The kind of a flag's argument.
 #[derive(Clone, Copy)]
 enum Argument {
-    /// Whatever it is, it does not matter.
+    /// Anything; the argument is ignored.
     Any,
-    /// A CAS unique that a client chooses.
+    /// A CAS unique chosen by the client.
     ChosenUnique,
-    /// How much is counted.
+    /// The amount to count by.
     Delta,
-    /// Where counting begins.
+    /// The initial number of a counter.
     Initial,
     /// Client flags.
     Mark,
-    /// A name for many items, and the only flag that may come again.
+    /// A tag, the only flag that may be repeated.
     Tag,
-    /// Bytes that are given back.
+    /// Bytes that the reply returns.
     Opaque,
     /// A number that may be negative.
     Signed,
@@ -85,8 +84,8 @@ impl<'a> Meta<'a> {
         Meta { key: Cow::Borrowed(key), flags: Flags { letters, words } }
     }
 
-    /// A key and its flags, of which there are at most `flags_max`. The first unknown or repeated flag is what is wrong
-    /// with the line; else its last wrong argument, as in memcached.
+    /// A key and its flags, of which there are at most `flags_max`. As in memcached, the first unknown or
+    /// repeated flag is refused; without one, the last invalid argument is.
     pub(super) fn new(key: &'a [u8], flags: &'a [u8], flags_max: usize) -> Result<Self, Refusal> {
         if !is_key(key) {
             return Err(Refusal::BadLine);
@@ -124,32 +123,32 @@ impl<'a> Meta<'a> {
 }
 
 impl<'a> Flags<'a> {
-    /// Whether a flag is there.
+    /// Whether a flag is present.
     pub fn has(self, letter: u8) -> bool {
         self.letters & bit(letter) != 0
     }
 
-    /// The number behind a letter, if it is there; one that may be negative.
+    /// The number after a letter, if present; it may be negative.
     pub fn signed(self, letter: u8) -> Option<i64> {
         self.argument(letter).map(|argument| full(signed, argument).expect("it was looked at before"))
     }
 
-    /// The number behind a letter, if it is there.
+    /// The number after a letter, if present.
     pub fn unsigned(self, letter: u8) -> Option<u64> {
         self.argument(letter).map(|argument| full(unsigned, argument).expect("it was looked at before"))
     }
 
-    /// What the value is tagged with.
+    /// The tags of the value.
     pub fn tags(self) -> TagWords<'a> {
         TagWords::new(TAG, if self.has(TAG[0]) { self.words } else { &[] })
     }
 
-    /// The flags in their order: each a letter and what stands behind it.
+    /// The flags in their order: each a letter with its argument.
     pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
         words(self.words)
     }
 
-    /// How `ms` shall treat what is there.
+    /// How `ms` treats the existing value.
     pub(super) fn set_mode(self) -> Result<SetMode, Refusal> {
         match self.argument(b'M').map(<[u8]>::first) {
             Some(Some(b'A')) => Ok(SetMode::Append),
@@ -161,7 +160,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Which way `ma` shall count.
+    /// The direction in which `ma` counts.
     pub(super) fn count_mode(self) -> Result<CountMode, Refusal> {
         match self.argument(b'M').map(<[u8]>::first) {
             Some(Some(b'D' | b'-')) => Ok(CountMode::Down),
@@ -170,7 +169,7 @@ impl<'a> Flags<'a> {
         }
     }
 
-    /// Inlined as far as the answer is none: most commands ask for several flags that are not there.
+    /// The check for the letter is inlined: most commands ask for several flags that are absent.
     #[inline]
     fn argument(self, letter: u8) -> Option<&'a [u8]> {
         if self.has(letter) { self.find(letter) } else { None }
@@ -182,39 +181,39 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// Every flag there is.
+/// All flags.
 const FLAGS: [(u8, Argument); 28] = [
     (b'C', Argument::Unsigned), // the CAS unique that the value must have, or a token
     (b'D', Argument::Delta),    // ma: by how much
     (b'E', Argument::ChosenUnique), // the CAS unique that the value will have
     (b'F', Argument::Mark),     // ms: client flags
-    (TAG[0], Argument::Tag),    // ms: void it together with others of this tag
+    (TAG[0], Argument::Tag),    // ms: a tag of the value
     (b'I', Argument::Any),      // md: make it stale; ms: fill even a stale copy
     (b'J', Argument::Initial),  // ma: the first number, with N
     (b'L', Argument::Any),      // a proxy's
     (b'M', Argument::Any),      // ms, ma: the mode
     (b'N', Argument::Signed),   // mg: take a lease on a miss; ms, ma: create the value
-    (b'O', Argument::Opaque),   // give this back
+    (b'O', Argument::Opaque),   // return this in the reply
     (b'P', Argument::Any),      // a proxy's
-    (b'R', Argument::Signed),   // mg: take a lease if so little time is left
+    (b'R', Argument::Signed),   // mg: take a lease if less time is left
     (b'T', Argument::Signed),   // the expiry time
     (b'V', Argument::Unsigned), // ms, md: the version of the row
     (b'b', Argument::Any),      // the key is base64
-    (b'c', Argument::Any),      // tell the CAS unique, or the token
-    (b'f', Argument::Any),      // tell the client flags
-    (b'h', Argument::Any),      // tell whether it was read before
-    (b'k', Argument::Any),      // tell the key
-    (b'l', Argument::Any),      // tell how long ago it was used
-    (b'q', Argument::Any),      // do not answer what goes without saying
-    (b's', Argument::Any),      // tell the length
-    (b't', Argument::Any),      // tell the time left
+    (b'c', Argument::Any),      // return the CAS unique, or the token
+    (b'f', Argument::Any),      // return the client flags
+    (b'h', Argument::Any),      // return whether it was read before
+    (b'k', Argument::Any),      // return the key
+    (b'l', Argument::Any),      // return the time since its last use
+    (b'q', Argument::Any),      // do not send the expected reply
+    (b's', Argument::Any),      // return the length
+    (b't', Argument::Any),      // return the time left
     (b'u', Argument::Any),      // do not count it as a use
-    (b'v', Argument::Any),      // tell the value
-    (b'w', Argument::Unsigned), // mg: wait so many milliseconds for the value
+    (b'v', Argument::Any),      // return the value
+    (b'w', Argument::Unsigned), // mg: wait up to this many milliseconds for the value
     (b'x', Argument::Any),      // md: empty the value
 ];
 
-/// The same, by letter from `A` on.
+/// The same, indexed by letter from `A`.
 const ARGUMENTS: [Option<Argument>; LETTERS] = {
     let mut arguments = [None; LETTERS];
     let mut nth = 0;
@@ -227,7 +226,7 @@ const ARGUMENTS: [Option<Argument>; LETTERS] = {
 };
 
 impl Argument {
-    /// What is wrong with a word, its letter not counted.
+    /// The refusal of an invalid argument.
     fn refusal(self, argument: &[u8]) -> Option<Refusal> {
         let bad = |is_good: bool, refusal: Refusal| (!is_good).then_some(refusal);
         match self {
@@ -247,7 +246,8 @@ impl Argument {
     }
 }
 
-/// The later one, but that memcached has no words for a wrong `F`, and looks at the length of an `O` after all else.
+/// The later refusal wins, with two exceptions: memcached has no message for an invalid `F`, and it checks
+/// the length of an `O` last.
 fn graver(former: Option<Refusal>, latter: Option<Refusal>) -> Option<Refusal> {
     let gravity = |refused: Option<Refusal>| match refused {
         None => 0,
@@ -258,12 +258,13 @@ fn graver(former: Option<Refusal>, latter: Option<Refusal>) -> Option<Refusal> {
     if gravity(latter) < gravity(former) { former } else { latter }
 }
 
-/// memcached looks no further at a line with a word that begins otherwise, not even for the length of a block.
+/// memcached stops parsing a line at a word that begins otherwise, and does not even read the length of a
+/// data block.
 pub(super) fn may_begin_flags(text: &[u8]) -> bool {
     words(text).all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
 }
 
-/// The bit of a flag that is good without an argument, and does not change what the key is.
+/// The bit of a flag that needs no argument and does not change the meaning of the key.
 pub(super) fn bare(letter: u8) -> Option<u64> {
     let at = letter.checked_sub(b'A').filter(|_| letter != b'b')?;
     let Some(Some(Argument::Any)) = ARGUMENTS.get(usize::from(at)) else { return None };
@@ -274,7 +275,7 @@ fn is_tag(word: &[u8]) -> bool {
     word.starts_with(TAG)
 }
 
-/// A digit has none: it is no flag.
+/// Digits have no bit: they are not flags.
 fn bit(letter: u8) -> u64 {
     letter.checked_sub(b'A').map_or(0, |at| 1 << at)
 }
@@ -282,7 +283,7 @@ fn bit(letter: u8) -> u64 {
 /// From `A` to `z`.
 const LETTERS: usize = (b'z' - b'A' + 1) as usize;
 const TAG: &[u8] = b"G";
-/// The letter counts.
+/// This includes the letter.
 const OPAQUE_BYTES_MAX: usize = 32;
-/// What tells tokens from all other uniques.
+/// Distinguishes tokens from all other uniques.
 const TOKEN_BIT: u64 = 1 << 62;

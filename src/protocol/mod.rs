@@ -1,9 +1,10 @@
-//! Bytes to messages and back: memcached's text protocol and the lease verbs.
+//! memcached's text protocol with the lease verbs: bytes to requests, and replies to bytes.
 //!
-//! [`Decoder`] cuts the stream into lines and data blocks, `grammar` turns a line into a [`Request`] (`fast` does where
-//! there is nothing to ponder), and [`Output`] writes the replies. protocol.md tells the same to a human.
+//! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a [`Request`],
+//! with `fast` as a shortcut for frequent forms. [`Output`] writes the replies. protocol.md describes the
+//! protocol.
 //!
-//! Deliberately absent: meaning. Nothing here knows what a cache holds.
+//! Nothing here depends on the content of a cache.
 
 mod admin;
 pub(crate) mod base64;
@@ -29,7 +30,7 @@ pub use self::request::{
     TagWords,
 };
 
-/// The longest line, in bytes, its end not counted.
+/// The longest line, in bytes without its end.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 /// The longest line of a command that takes many keys.
 pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;

@@ -1,9 +1,9 @@
-//! The reply buffer: the encoder's verbs, and the bytes that wait to be sent.
+//! The reply buffer: it encodes replies and holds the bytes to be sent.
 //!
-//! Small values are copied in; large ones are kept as they are, so that their bytes go from the cache to the socket
+//! Small values are copied in. Large ones are shared, so that their bytes go from the cache to the socket
 //! without another copy.
 //!
-//! Deliberately absent: a hard limit. Who writes asks [`Output::is_full`] between replies, and stops.
+//! There is no hard limit: callers check [`Output::is_full`] between replies.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -15,18 +15,18 @@ use super::{VALUE_APART_BYTES_MIN, base64};
 /// Replies that have not been sent yet.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// What was finished, oldest first.
+    /// Finished chunks, oldest first.
     chunks: VecDeque<Bytes>,
     chunked_bytes: usize,
     tail: Vec<u8>,
-    /// Bytes of the tail that were sent.
+    /// Bytes of the tail that were sent already.
     tail_sent: usize,
 }
 
 /// A data block.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
-    /// What is sent.
+    /// The bytes to be sent.
     pub bytes: &'a [u8],
     /// The same bytes, if they can be shared until they are sent.
     pub shared: Option<&'a Bytes>,
@@ -53,7 +53,7 @@ pub enum Reply {
     DetailNotAllowed,
     /// `END`
     End,
-    /// `EN`, behind a list of keys
+    /// `EN`, after a list of keys
     EndOfKeys,
     /// `EXISTS`
     Exists,
@@ -228,7 +228,7 @@ impl Output {
         }
     }
 
-    /// The end of a line, a data block, and its end.
+    /// A line end, a data block and its line end.
     #[inline]
     pub fn block(&mut self, value: Block) {
         self.raw(b"\r\n");
@@ -239,7 +239,7 @@ impl Output {
         self.raw(b"\r\n");
     }
 
-    /// Bytes that are not copied.
+    /// Bytes that are shared instead of copied.
     #[inline(never)]
     fn apart(&mut self, value: &Bytes) {
         let mut before = Bytes::from(std::mem::take(&mut self.tail));
@@ -248,7 +248,7 @@ impl Output {
         self.chunks.extend([before, value.clone()]);
     }
 
-    /// A space and a flag of a meta command; what stands behind its letter may follow.
+    /// A space and a flag of a meta command; its argument may follow.
     pub fn flag(&mut self, flag: &[u8]) {
         self.raw(b" ");
         self.raw(flag);
@@ -260,7 +260,7 @@ impl Output {
         self.digits(number);
     }
 
-    /// A key, in base64 if so wanted.
+    /// A key, optionally in base64.
     pub fn key(&mut self, key: &[u8], is_base64: bool) {
         if is_base64 {
             base64::encode(key, |digits| self.raw(digits));
@@ -269,7 +269,7 @@ impl Output {
         }
     }
 
-    /// A number of seconds, -1 for no end.
+    /// A number of seconds; -1 for no expiry.
     pub fn seconds_left(&mut self, seconds: Option<u64>) {
         match seconds {
             None => self.raw(b"-1"),
@@ -287,7 +287,7 @@ impl Output {
         self.raw(b"\r\n");
     }
 
-    /// Whether so much is waiting that nothing should be added before it was sent.
+    /// Whether so much is waiting that the next reply should be written only after some was sent.
     pub fn is_full(&self) -> bool {
         self.len() >= OUTPUT_BYTES_MAX
     }
@@ -302,7 +302,7 @@ impl Output {
         self.chunked_bytes + self.tail.len() - self.tail_sent
     }
 
-    /// Forgets bytes that have been sent, oldest first.
+    /// Drops bytes that have been sent, oldest first.
     ///
     /// # Panics
     /// If fewer are waiting.
@@ -325,19 +325,19 @@ impl Output {
         }
     }
 
-    /// Takes the buffer away if nothing waits in it.
+    /// Takes away the buffer if it is empty.
     pub fn take_idle(&mut self) -> Option<Vec<u8>> {
         self.tail.is_empty().then(|| std::mem::take(&mut self.tail))
     }
 
-    /// Gives it one to go on with, if it has none.
+    /// Gives it a buffer if it has none.
     pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
         if self.tail.capacity() == 0 {
             self.tail = make();
         }
     }
 
-    /// The waiting bytes as slices, as many as `slices` has room for; returns how many.
+    /// Fills `slices` with waiting bytes as far as they fit; returns the number of slices.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let chunks = self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[self.tail_sent..]]);
         let mut count = 0;
@@ -359,7 +359,7 @@ impl Output {
 
     #[inline]
     fn field(&mut self, number: u64) {
-        // Most client flags are 0.
+        // Client flags are mostly 0.
         if let digit @ 0..10 = number {
             return self.raw(&[b' ', b'0' + digit as u8]);
         }
@@ -368,5 +368,5 @@ impl Output {
     }
 }
 
-/// Unsent bytes after which a connection does nothing but send; one more reply may come on top.
+/// With this many unsent bytes a connection only sends; one more reply may come on top.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;

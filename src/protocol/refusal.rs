@@ -1,45 +1,45 @@
-//! What a peer may get wrong, and what it hears.
+//! Malformed requests, and the replies to them.
 
-/// A line or a data block that is no request.
+/// A line or a data block that is not a valid request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// A meta command's key is not the base64 that flag `b` says it is.
+    /// A meta command's key is not base64 although flag `b` is set.
     BadBase64,
     /// `stats cachedump` without a class or a number of items.
     BadCachedump,
     /// The data block does not end where the line said.
     BadChunk,
-    /// A class of items that no memcached has.
+    /// A slab class that memcached does not have.
     BadClass,
-    /// `ma` with a mode that it does not have.
+    /// `ma` with an unknown mode.
     BadCountMode,
-    /// `incr` or `decr` by something that is no number below 2^64.
+    /// `incr` or `decr` by something that is not a number below 2^64.
     BadDelta,
-    /// `stats detail` with something else than `on`, `off` or `dump`.
+    /// `stats detail` with an argument other than `on`, `off` or `dump`.
     BadDetail,
-    /// An expiry time that is no number.
+    /// An expiry time that is not a number.
     BadExptime,
-    /// Flag `J` with something that is no number below 2^64.
+    /// Flag `J` without a number below 2^64.
     BadInitial,
     /// A known command with too few or malformed arguments.
     BadLine,
-    /// Flag `D` with something that is no number below 2^64.
+    /// Flag `D` without a number below 2^64.
     BadMetaDelta,
-    /// `ms` with a mode that it does not have.
+    /// `ms` with an unknown mode.
     BadSetMode,
-    /// A class of `stats cachedump` that no memcached has.
+    /// A class of `stats cachedump` that memcached does not have.
     BadSlabId,
-    /// A flag with something behind it that should be a number.
+    /// A flag whose argument is not a number.
     BadToken,
-    /// Flag `E` with what could be a lease's token.
+    /// Flag `E` with a number that could be a lease's token.
     BadUnique,
-    /// memcached's binary protocol: its magic byte begins a line.
+    /// memcached's binary protocol: a line begins with its magic byte.
     Binary,
-    /// A flag that was there before.
+    /// A repeated flag.
     DuplicateFlag,
-    /// A web browser, or somebody who takes this for a web server.
+    /// An HTTP request, from a web browser or a misdirected client.
     Http,
-    /// More bytes without a line's end than the command may have.
+    /// A line that is longer than its command allows.
     LineTooLong,
     /// `slabs reassign`, where there are no slabs.
     NoSlabs,
@@ -55,16 +55,16 @@ pub enum Refusal {
     TooManyNames,
     /// More tags for one value than [`TAGS_MAX`](super::TAGS_MAX).
     TooManyTags,
-    /// No command of ours.
+    /// An unknown command.
     Unknown,
-    /// No flag of ours.
+    /// An unknown flag.
     UnknownFlag,
-    /// The flags of an `ma` cannot be read, whatever is wrong with them.
+    /// An `ma` with invalid flags of any kind.
     WrongCountFlags,
 }
 
 impl Refusal {
-    /// The line it is answered with, its end included.
+    /// The reply, including its line end.
     pub fn reply(self) -> &'static [u8] {
         match self {
             Refusal::BadBase64 => b"CLIENT_ERROR error decoding key\r\n",
@@ -101,7 +101,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the rest of the stream cannot be trusted, and the connection must be closed.
+    /// Whether the rest of the stream is unusable, so that the connection must be closed.
     pub fn is_fatal(self) -> bool {
         match self {
             Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Tls => true,

@@ -1,4 +1,4 @@
-//! What a client can ask for. A request that exists is well-formed.
+//! The requests of a client. A request that exists is well-formed.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::admin::{Dump, Statistics, Watched};
 use super::meta::{CountMode, Meta, SetMode};
 use super::scan;
 
-/// One request; it borrows from the read buffer.
+/// A request, which borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Request<'a> {
     /// `add`
@@ -17,7 +17,7 @@ pub enum Request<'a> {
     CacheMemlimit {
         /// The new limit.
         megabytes: u64,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `cas`, with the unique that the value must still have.
@@ -28,32 +28,32 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// How much is subtracted.
         delta: u64,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `delete <key> [<seconds>]`
     Delete {
         /// The key.
         key: &'a [u8],
-        /// For how many seconds nobody may fill it; 0 for none.
+        /// The hold-off in seconds, during which the key cannot be filled; 0 for none.
         held_seconds: u32,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `lru_crawler metadump …`, `lru_crawler mgdump …` and `stats cachedump …`
     Dump(Dump),
     /// `flush_all [<exptime>]`
     FlushAll {
-        /// When, as an expiry time; now if it is not positive.
+        /// When, as an expiry time; at once if it is not positive.
         exptime: i64,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `get` and `gets`
     Get {
         /// The keys not answered yet.
         keys: Keys<'a>,
-        /// Whether the CAS unique is told.
+        /// Whether the reply shows the CAS unique.
         unique: CasUnique,
     },
     /// `gat` and `gats`
@@ -62,10 +62,10 @@ pub enum Request<'a> {
         exptime: i64,
         /// The keys not answered yet.
         keys: Keys<'a>,
-        /// Whether the CAS unique is told.
+        /// Whether the reply shows the CAS unique.
         unique: CasUnique,
     },
-    /// `lru …` and its like: advice to machinery that is not here
+    /// `lru …` and similar commands, which have no effect here
     Ignored,
     /// `incr <key> <delta>`
     Incr {
@@ -73,23 +73,24 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// How much is added.
         delta: u64,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `invalidate [soft] <what>`
     Invalidate {
-        /// What is voided.
+        /// The target.
         what: Invalidated<'a>,
-        /// Whether stale copies stay.
+        /// Whether values stay as stale copies.
         is_soft: bool,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `lease-get` and `lease-wait`
     LeaseGet {
         /// The keys not answered yet.
         keys: Keys<'a>,
-        /// For how long, in milliseconds and for all keys together, a loser waits; 0 for `lease-get`.
+        /// How long a client without the lease waits, in milliseconds for all keys together; 0 for
+        /// `lease-get`.
         wait_ms: u32,
     },
     /// `lease-set`
@@ -102,7 +103,7 @@ pub enum Request<'a> {
     MetaDelete(Meta<'a>),
     /// `mg`
     MetaRead(Meta<'a>),
-    /// `ms`, with its mode and its data block.
+    /// `ms`, with its mode and its data block
     MetaSet(Meta<'a>, SetMode, Cow<'a, [u8]>),
     /// `metaget`
     MetaGet {
@@ -123,7 +124,7 @@ pub enum Request<'a> {
     Set(Store<'a>),
     /// `shutdown [graceful]`
     Shutdown {
-        /// `None` for a word that says nothing.
+        /// `None` for an unknown word.
         how: Option<Shutdown>,
     },
     /// `stats [<what>]`
@@ -132,11 +133,11 @@ pub enum Request<'a> {
     TooLarge {
         /// The key.
         key: Cow<'a, [u8]>,
-        /// Whether the old value must not outlive it: it was to be replaced whatever it is.
+        /// Whether the old value must be removed: the request would have replaced it unconditionally.
         is_set: bool,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
-        /// Of the row that the value was made from.
+        /// The version of the database row behind the value.
         version: Option<u64>,
     },
     /// `touch <key> <exptime>`
@@ -145,37 +146,37 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// The new expiry time.
         exptime: i64,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `verbosity <level>`
     Verbosity {
-        /// As the number of `-v` flags; `None` leaves it as it is.
+        /// A number of `-v` flags; `None` changes nothing.
         level: Option<u32>,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `version`
     Version,
     /// `watch [<topic>*]`
     Watch {
-        /// What is to be told.
+        /// The topics to watch.
         topics: Vec<Watched>,
     },
 }
 
-/// What the storage commands have in common.
+/// The common fields of storage commands.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Store<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// The client's own mark.
+    /// The client flags.
     pub flags: u32,
     /// Seconds from now, or since 1970; see protocol.md.
     pub exptime: i64,
-    /// The data block: still in the read buffer, or received apart if it is large.
+    /// The data block, in the read buffer or in its own allocation if it is large.
     pub value: Cow<'a, [u8]>,
-    /// Answer nothing.
+    /// Suppresses the reply.
     pub noreply: bool,
 }
 
@@ -184,20 +185,20 @@ pub struct Store<'a> {
 pub struct LeaseSet<'a> {
     /// The token, as it was sent.
     pub token: u64,
-    /// Key and value; a negative exptime gives the lease back.
+    /// Key and value; a negative exptime releases the lease.
     pub store: Store<'a>,
-    /// What the value is tagged with.
+    /// The tags of the value.
     pub tags: TagWords<'a>,
 }
 
-/// Tags among the words of one line, each of them legal: those that begin so.
+/// Tags among the words of a line, each of them legal: the words that begin with `mark`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TagWords<'a> {
     mark: &'static [u8],
     words: Keys<'a>,
 }
 
-/// What an `invalidate` voids.
+/// The target of an `invalidate`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Invalidated<'a> {
     /// `all`
@@ -210,39 +211,39 @@ pub enum Invalidated<'a> {
     Tags(Keys<'a>),
 }
 
-/// How the server is to stop.
+/// The way in which the server stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shutdown {
-    /// Without a word.
+    /// Immediately.
     AtOnce,
-    /// Leaving behind what the next one can begin with.
+    /// After writing a snapshot for the next server.
     Graceful,
 }
 
 /// Whether hits carry their CAS unique.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CasUnique {
-    /// As `get` and `gat`.
+    /// `get` and `gat` hide it.
     Hide,
-    /// As `gets` and `gats`.
+    /// `gets` and `gats` show it.
     Show,
 }
 
-/// The keys of one line, each of them legal.
+/// The keys of a line, each of them legal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Keys<'a> {
-    /// Whether what is left is a key, without spaces around it.
+    /// Whether the rest is a single key, without spaces around it.
     is_one: bool,
     rest: &'a [u8],
 }
 
 impl<'a> Keys<'a> {
-    /// `rest` must have been checked word by word.
+    /// The words in `rest` must have been checked.
     pub(super) fn new(rest: &'a [u8]) -> Self {
         Keys { is_one: false, rest }
     }
 
-    /// One that was checked.
+    /// A single key, which must have been checked.
     pub(super) fn one(key: &'a [u8]) -> Self {
         Keys { is_one: true, rest: key }
     }
@@ -252,17 +253,18 @@ impl<'a> Keys<'a> {
         Some(self.rest).filter(|key| self.is_one && !key.is_empty())
     }
 
-    /// As [`Iterator::next`], for whoever knows the next key already.
+    /// Skips the next key, which the caller knows already; otherwise like [`Iterator::next`].
     ///
     /// # Panics
-    /// If nothing as long as that is left.
+    /// If the rest is shorter than the key.
     pub fn pass(&mut self, key: &[u8]) {
         self.rest = &self.rest.trim_ascii_start()[key.len()..];
     }
 }
 
 impl<'a> TagWords<'a> {
-    /// The words that begin with `mark`, of which at most [`TAGS_MAX`] must have been found, all of them legal.
+    /// The words that begin with `mark`. The caller has checked that there are at most [`TAGS_MAX`] and
+    /// that all are legal.
     pub(super) fn new(mark: &'static [u8], words: &'a [u8]) -> Self {
         TagWords { mark, words: Keys::new(words) }
     }
@@ -289,7 +291,7 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
-/// Tags that one value can have.
+/// The limit on tags of one value.
 pub const TAGS_MAX: usize = 16;
-/// Names that one `invalidate` can have.
+/// The limit on names of one `invalidate`.
 pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;

@@ -1,17 +1,17 @@
-//! Where words end, looked for eight bytes at a time: most words are too short for wider steps to pay.
+//! Finds the end of a word, eight bytes at a time: most words are too short for wider steps to pay off.
 //!
-//! The tests of eight bytes at once are those of "Bit Twiddling Hacks" (S. E. Anderson, Stanford, 1997-2005): the lowest
-//! byte that they mark is always one that was looked for.
+//! The eight-byte tests are those of "Bit Twiddling Hacks" (S. E. Anderson, Stanford, 1997-2005): the
+//! lowest byte that they mark is always a true match.
 
-/// How many bytes stand before the first space.
+/// The number of bytes before the first space.
 pub(super) fn before_space(bytes: &[u8]) -> usize {
     before(bytes, |eight| zeros(eight ^ each(b' ')), |byte| byte == b' ')
 }
 
-/// How many bytes stand before the first space or control byte: what may stand in a key.
+/// The number of bytes before the first space or control byte, none of which may stand in a key.
 pub(super) fn before_blank(bytes: &[u8]) -> usize {
     let marks = |eight: u64| {
-        // No sum goes beyond its byte: what they say is said by the high bit.
+        // No sum carries into the next byte: the high bit of each byte is its result.
         let low = eight & each(0x7f);
         let (is_black, is_delete) = (low + each(0x7f - b' '), low + each(0x80 - DELETE));
         (!is_black | is_delete) & !eight & each(0x80)

@@ -1,6 +1,6 @@
-//! The buffers of the connections of one thread. A connection has them only while something is in them: one
-//! that waits for its peer holds nothing but its state, and the next one works in memory that is still in the
-//! processor's caches.
+//! The pool of connection buffers of one thread. A connection has buffers only while they contain
+//! something: an idle one holds nothing but its state, and the next active one works in memory that is
+//! still in the processor's caches.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Gives a connection buffers to work with.
+/// Lends a connection buffers to work with.
 pub(super) fn lend(decoder: &mut Decoder, output: &mut Output) {
     FREE.with_borrow_mut(|free| {
         decoder.lend(|| free.pop().unwrap_or_default());
@@ -18,7 +18,7 @@ pub(super) fn lend(decoder: &mut Decoder, output: &mut Output) {
     });
 }
 
-/// Takes back those that nothing is in.
+/// Takes back the empty ones.
 pub(super) fn take_back(decoder: &mut Decoder, output: &mut Output) {
     let idle = [decoder.take_idle(), output.take_idle()].into_iter().flatten();
     FREE.with_borrow_mut(|free| {
@@ -28,9 +28,9 @@ pub(super) fn take_back(decoder: &mut Decoder, output: &mut Output) {
     });
 }
 
-/// Buffers that a thread keeps at most, for connections to come: 4 MiB.
+/// The limit on pooled buffers of a thread: 4 MiB.
 const BUFFERS_MAX: usize = 64;
-/// Longer ones are given back to the system.
+/// Longer buffers are freed.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -39,8 +39,8 @@ mod tests {
 
     use super::*;
 
-    /// Between two reads of a large value the buffer went round with the line of its command in it, and the
-    /// next connection read that as its own.
+    /// Between two reads of a large value, a pooled buffer used to keep the line of its command, and the
+    /// next connection parsed that as its own.
     #[test]
     fn what_is_lent_is_empty() {
         let (mut one, mut other, mut output) =

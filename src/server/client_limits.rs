@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::metrics::Address;
 
-/// One client: an IPv4 address, or the 64 bits of an IPv6 address that a provider gives to one customer.
+/// A client: an IPv4 address, or the first 64 bits of an IPv6 address, which a provider assigns to one
+/// customer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct ClientAddress(IpAddr);
 
@@ -65,7 +66,7 @@ impl ConnectionLimits {
         may
     }
 
-    /// A counted connection has closed.
+    /// Records that a counted connection has closed.
     pub(super) fn release(&mut self, client: ClientAddress) {
         let Some(open) = self.open.get_mut(&client) else { return };
         *open -= 1;
@@ -83,7 +84,7 @@ impl WrongPasswords {
             self.0.retain(|_, wrong| !forgotten(wrong));
         }
         if self.0.len() >= CLIENTS_MAX && !self.0.contains_key(&client) {
-            // Too many to tell apart: all others get the longest delay.
+            // The table is full: all other clients get the longest delay.
             return DELAY_MAX;
         }
         let wrong = self.0.entry(client).or_insert(Wrong { last: now.millis, times: 0 });
@@ -96,16 +97,16 @@ impl WrongPasswords {
     }
 }
 
-/// Bits of an IPv6 address that one customer chooses.
+/// The part of an IPv6 address that a customer may choose.
 const HOST_BITS: u32 = 64;
-/// The first wrong password costs this; each further one twice as much.
+/// The delay after the first wrong password; each further one doubles it.
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(3);
-/// Doublings from the least delay to beyond the greatest.
+/// Doublings from the shortest delay to beyond the longest.
 const DOUBLINGS: u32 = 5;
-/// After this long without a wrong password a client starts anew.
+/// After this long without a wrong password, the delay starts over.
 const FORGET_AFTER_MS: u64 = 60_000;
-/// Clients whose wrong passwords are remembered.
+/// The limit on clients with remembered wrong passwords.
 const CLIENTS_MAX: usize = 4_096;
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! Whether the fence for plain clients costs a class of keys too much: more refused sets than a few in a hundred.
+//! Checks whether the fence for plain clients costs a class of keys too much: more than a few refused sets
+//! in a hundred.
 //!
-//! Which of the refused sets were good ones cannot be known. Stale ones are few where loads are short, so that many
-//! refusals are mostly good ones, and have a remedy.
+//! The server cannot know which refused sets carried current values. Stale ones are few where loads are
+//! short, so a high share of refusals means mostly good ones, for which there is a remedy.
 
 use std::collections::HashMap;
 
 use crate::cache::ClassCounts;
 use crate::clock::Now;
 
-/// The counts of the last look.
+/// The counts at the last check.
 #[derive(Default)]
 pub(super) struct FenceCost {
     known: HashMap<Box<[u8]>, (u64, u64)>,
@@ -16,12 +17,12 @@ pub(super) struct FenceCost {
 }
 
 impl FenceCost {
-    /// Whether a minute has passed since the last look.
+    /// Whether a minute has passed since the last check.
     pub(super) fn is_due(&self, now: Now) -> bool {
         self.looked.is_none_or(|looked| now.millis >= looked + EVERY_MS)
     }
 
-    /// The classes in which too many sets were refused since the last look, with that share in percent.
+    /// The classes with too many refused sets since the last check, with that share in percent.
     pub(super) fn look(&mut self, classes: Vec<ClassCounts>, now: Now) -> Vec<(ClassCounts, u64)> {
         self.looked = Some(now.millis);
         let known = std::mem::take(&mut self.known);
@@ -39,7 +40,7 @@ impl FenceCost {
 }
 
 const EVERY_MS: u64 = 60_000;
-/// Fewer sets in a minute prove nothing.
+/// Fewer sets in a minute are not significant.
 const SETS_MIN: u64 = 600;
 const PERCENT_MAX: u64 = 5;
 

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-/// The side that asks all threads.
+/// The side that checks all threads.
 #[derive(Default)]
 pub(super) struct Heartbeat(watch::Sender<Option<UnboundedSender<()>>>);
 
@@ -40,7 +40,7 @@ impl Responder {
         if self.0.has_changed().unwrap_or(false)
             && let Some(answer) = &*self.0.borrow_and_update()
         {
-            // The caller may have given up.
+            // The caller may no longer wait.
             let _ = answer.send(());
         }
     }

@@ -19,23 +19,23 @@ use crate::options::{Options, Security};
 use crate::process::Inherited;
 use crate::process::sockets::{bind_tcp, bind_unix, pause};
 
-/// Bound sockets, from which no connection has been accepted yet.
+/// Bound sockets that have not accepted connections yet.
 pub struct Listeners {
     /// Whether they are inherited and not named by a flag.
     pub are_passed: bool,
     tcp: Vec<(TcpListener, Security)>,
-    /// Read with the rights to bind sockets: a key may be root's alone.
+    /// Read with the privileges that bind sockets: only root may be able to read a key.
     pub(super) tls: Option<Tls>,
     unix: Vec<UnixListener>,
 }
 
-/// A connection on its way to a worker.
+/// A connection that is passed to a worker.
 pub(super) enum Accepted {
     Tcp(TcpStream, Security),
     Unix(UnixStream),
 }
 
-/// One of the connections that may be open at once, until this is dropped.
+/// One of the limited number of open connections, until this is dropped.
 pub(super) struct ConnectionPermit {
     /// The client's address; `None` over Unix sockets.
     client: Option<ClientAddress>,
@@ -58,11 +58,11 @@ impl Drop for ConnectionPermit {
 }
 
 impl Listeners {
-    /// Takes or binds all that `options` name, and reads the certificates. Where they name nothing, all that
-    /// is inherited is served; else what is inherited and not named is closed.
+    /// Inherits or binds the sockets that `options` name, and reads the certificates. If they name none,
+    /// all inherited sockets are served; otherwise inherited sockets that are not named are closed.
     ///
     /// # Errors
-    /// The first file that cannot be used, or the first socket that cannot be bound, with its name.
+    /// The first unusable file, or the first socket that cannot be bound; the error names it.
     pub fn bind(options: &Options, mut inherited: Inherited) -> io::Result<Listeners> {
         let tls = options.tls().map(Tls::load).transpose()?;
         if options.serves_all_of(&inherited) {
@@ -95,7 +95,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Copies of their descriptors, for the next server.
+    /// Duplicated descriptors, for the next server.
     pub(super) fn copies(&self) -> io::Result<Vec<OwnedFd>> {
         let tcp = self.tcp.iter().map(|(listener, _)| listener.as_fd().try_clone_to_owned());
         tcp.chain(self.unix.iter().map(|listener| listener.as_fd().try_clone_to_owned())).collect()
@@ -112,7 +112,7 @@ impl Listeners {
         addresses.filter_map(|address| address.as_pathname().map(Path::to_owned)).collect()
     }
 
-    /// All of them, for `stats conns`.
+    /// The entries of all listeners in `stats conns`.
     pub(super) fn connections(&self, now: Now) -> Vec<Connection> {
         let listening = |fd: RawFd, address| Connection::new(number(fd), address, None, now.seconds());
         let tcp = self.tcp.iter().filter_map(|(listener, _)| {
@@ -136,7 +136,8 @@ impl Accepted {
         }
     }
 
-    /// Refuses it with a reason. A new socket's buffer has room for a line; if not, the close says enough.
+    /// Refuses the connection with a reason. A new socket's buffer has room for a line; if not, the close
+    /// suffices.
     fn refuse(self, why: &[u8]) {
         let _ = match self {
             // A TLS client would not understand plain text.
@@ -170,7 +171,7 @@ fn path(address: &net::SocketAddr) -> Address {
     Address::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned())
 }
 
-/// Accepts until the server stops, and hands the connections round.
+/// Accepts connections until the server stops, and distributes them among the workers.
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
@@ -180,7 +181,7 @@ pub(super) async fn accept(
     let hand_out = |socket: Accepted| {
         turn.set((turn.get() + 1) % workers.len());
         if let Some(admitted) = admit(service, socket) {
-            // It only fails at the end, and then the connection closes here.
+            // It fails only during a shutdown, and then the connection closes here.
             let _ = workers[turn.get()].send(admitted);
         }
     };
@@ -219,7 +220,7 @@ async fn accept_tcp(
         wait_for_capacity(service).await;
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
-                // Replies are written whole: waiting for more would only delay them.
+                // Each reply is written in one piece: waiting for more data would only delay it.
                 let _ = stream.set_nodelay(true);
                 hand_out(Accepted::Tcp(stream, security));
             }
@@ -239,13 +240,13 @@ async fn accept_unix(listener: UnixListener, service: &Service, hand_out: &impl 
     }
 }
 
-/// Waits until another connection is allowed, if connections above the limit are not refused.
+/// Waits for a free connection, if connections above the limit are not refused.
 async fn wait_for_capacity(service: &Service) {
     let metrics = &service.metrics;
     if service.refuses_when_full || !service.is_full() {
         return;
     }
-    // One of the listeners counts for all of them.
+    // Several listeners count as one.
     let is_first = metrics.accepting.swap(false, Ordering::Relaxed);
     if is_first {
         metrics.listen_disabled.fetch_add(1, Ordering::Relaxed);
@@ -289,6 +290,6 @@ fn named(error: io::Error, name: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {name}: {error}"))
 }
 
-/// memcached's line, with its `-o maxconns_fast`, which is its default.
+/// memcached's message under `-o maxconns_fast`, which is its default.
 const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
 const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";

@@ -1,10 +1,9 @@
 //! The socket server: accept, read, execute, write.
 //!
-//! One thread accepts connections and sweeps the cache; each worker thread runs a current-thread runtime of
-//! its own, in which every connection is one task. Nothing is handed from task to task but a new connection.
+//! One thread accepts connections and sweeps the cache. Each worker thread runs a current-thread runtime of
+//! its own, in which every connection is one task. Only new connections pass from thread to thread.
 //!
-//! Deliberately absent: UDP (memcached turned it off after the amplification attacks of 2018) and the binary
-//! protocol.
+//! There is no UDP (memcached disabled it after the amplification attacks of 2018) and no binary protocol.
 
 mod buffers;
 mod client_limits;
@@ -50,31 +49,31 @@ pub use self::view::View;
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    /// The socket at which the next server asks for a handover.
+    /// The socket where the next server asks for a handover.
     control: Option<ControlSocket>,
     snapshot_file: Option<SnapshotFile>,
     service: Arc<Service>,
-    /// Copies for the next server.
+    /// Duplicates for the next server.
     sockets: Vec<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Binds what `options` ask for, and serves it on threads of its own.
+    /// Binds the sockets that `options` ask for, and serves them on threads of its own.
     ///
     /// # Errors
-    /// If a socket cannot be bound, a certificate not be used, the memory file not be used, or a thread or
-    /// runtime not be made.
+    /// If a socket cannot be bound, a certificate or the memory file is unusable, or a thread or runtime
+    /// cannot be created.
     pub fn start(options: Options) -> io::Result<Server> {
         let users = options.users()?;
         let listeners = Listeners::bind(&options, Inherited::default())?;
         Server::serve(Boot::resume(&options)?, listeners, users, options)
     }
 
-    /// Serves listeners that are bound already, from what there is to begin with.
+    /// Serves bound listeners, with the cache of `boot`.
     ///
     /// # Errors
-    /// If a thread or runtime cannot be made.
+    /// If a thread or runtime cannot be created.
     pub fn serve(
         boot: Boot,
         mut listeners: Listeners,
@@ -124,7 +123,7 @@ impl Server {
         Ok(Server { addresses, control, snapshot_file, service, sockets, threads })
     }
 
-    /// The first TCP address it listens on.
+    /// The first TCP address that the server listens on.
     ///
     /// # Panics
     /// If it was started without TCP.
@@ -132,17 +131,17 @@ impl Server {
         self.addresses[0]
     }
 
-    /// A handle on it.
+    /// A handle on the server.
     pub fn view(&self) -> View {
         View::new(&self.service)
     }
 
-    /// Waits until a client asks it to stop; returns how.
+    /// Waits until a client requests a shutdown; returns how to stop.
     pub async fn stopped(&self) -> Shutdown {
         self.service.shutdown.requested().await
     }
 
-    /// Replaces the users, if authentication is required. Clients that have logged in stay.
+    /// Replaces the users, if authentication is required. Clients that have logged in stay connected.
     pub fn set_users(&self, users: Users) {
         if let Some(admitted) = &self.service.users {
             *admitted.lock() = users;
@@ -154,15 +153,15 @@ impl Server {
         self.service.cache.set_policies(policies);
     }
 
-    /// Answers the requests that were read, and is down when this returns.
+    /// Answers the requests that were read, and returns when the server is down.
     pub fn stop(mut self) {
         self.join();
     }
 
-    /// As [`Server::stop`], and leaves its items for the next one, if it was started with `-e`.
+    /// As [`Server::stop`], and writes a snapshot, if the server was started with `-e`.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If the snapshot cannot be written.
     pub fn stop_gracefully(mut self) -> io::Result<()> {
         self.join();
         match &self.snapshot_file {
@@ -173,8 +172,8 @@ impl Server {
         }
     }
 
-    /// Resolves once another process takes over; call [`Server::hand_over`] then. The process receives all
-    /// sockets, with that of `--admin`, and the period of systemd's watchdog.
+    /// Resolves once another process takes over; then call [`Server::hand_over`]. The process receives all
+    /// sockets, including that of `--admin`, and the period of systemd's watchdog.
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
@@ -189,25 +188,25 @@ impl Server {
         }
     }
 
-    /// As [`Server::stop_gracefully`], within the time that the successor allows. The successor serves as
-    /// soon as it receives the returned line.
+    /// As [`Server::stop_gracefully`], within the time that the successor allows. The successor starts to
+    /// serve when it receives the returned line.
     pub fn hand_over(mut self, successor: Successor) -> Completion {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
         let file = self.snapshot_file.as_ref().expect("it was asked beside its memory file");
         let Service { cache, clock, .. } = &*self.service;
-        // It is the main process now, which systemd listens to.
+        // The successor is the main process now, so systemd listens to it.
         let line = match file.save(cache, clock, Some(deadline), || successor.be_patient()) {
             Ok(items) => format!("kept {items}\n"),
             Err(error) => {
-                tracing::error!("nothing is handed over: {error}");
+                tracing::error!("cannot hand over the items: {error}");
                 format!("empty {error}\n")
             }
         };
         Completion { line, successor }
     }
 
-    /// Resolves once each worker has taken a turn, and every shard was swept, which takes all their locks.
+    /// Resolves once each worker has responded, and every shard was swept, which takes all locks.
     pub async fn heartbeat(&self) {
         self.service.heartbeat.check(self.threads.len()).await;
     }
@@ -217,13 +216,13 @@ impl Server {
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
         }
-        // Connections are refused while the values are written, or wait for the next server, which may bind
-        // the sockets.
+        // Close the sockets: clients must not connect while the values are written, and the next server
+        // must be able to bind.
         self.sockets.clear();
     }
 }
 
-/// Frees the memory of expired and flushed items, step by step, so that others work between the steps.
+/// Frees the memory of expired and flushed items in small steps, so that other tasks run in between.
 async fn sweep_until_shutdown(service: &Service) {
     let mut heartbeat = service.heartbeat.responder();
     let mut fence_cost = FenceCost::default();
@@ -232,7 +231,7 @@ async fn sweep_until_shutdown(service: &Service) {
             while service.cache.sweep(service.now()) {
                 tokio::task::yield_now().await;
             }
-            // Items evicted by a lower limit belong to no command that would report them.
+            // A lowered limit evicts items outside of any command that would report them.
             command::tell_evicted(&service.cache, &service.metrics, service.now());
             heartbeat.answer();
             warn_of_fence_cost(service, &mut fence_cost);
@@ -245,7 +244,7 @@ async fn sweep_until_shutdown(service: &Service) {
     }
 }
 
-/// Warns once a minute of classes of keys for which the fence costs much.
+/// Logs a warning once a minute about classes of keys for which the fence is expensive.
 fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
     let now = service.now();
     if !fence_cost.is_due(now) {
@@ -282,8 +281,8 @@ mod tests {
 
     use super::*;
 
-    /// The copies kept them open until the values were written: who connected meanwhile waited for nobody,
-    /// and the next server could not listen.
+    /// The duplicates used to stay open until the values were written: new clients waited in vain, and the
+    /// next server could not bind.
     #[test]
     fn a_server_that_is_down_listens_no_more() {
         let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).unwrap();

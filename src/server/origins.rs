@@ -1,6 +1,6 @@
-//! Where connections come from: all of one address count as one origin, and so do all of Unix sockets.
+//! The origins of connections: all connections of one address share an origin, and so do all Unix sockets.
 //!
-//! An origin is remembered for as long as it has a connection.
+//! An origin is remembered as long as it has a connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::client_limits::ClientAddress;
 use crate::cache::Origin;
 
-/// The origins that have connections.
+/// All origins that have connections.
 #[derive(Default)]
 pub(super) struct Origins(Mutex<HashMap<Option<ClientAddress>, Weak<Origin>>>);
 
@@ -21,7 +21,7 @@ impl Origins {
         if let Some(origin) = origins.get(&client).and_then(Weak::upgrade) {
             return origin;
         }
-        // Each time the table would grow, those without a connection go first.
+        // Before the table would grow, origins without a connection are removed.
         if origins.len() == origins.capacity() {
             origins.retain(|_, origin| origin.strong_count() > 0);
         }

@@ -21,14 +21,14 @@ use crate::options::Options;
 
 /// The state that all threads of a server share.
 pub(super) struct Service {
-    /// The first client that speaks the binary protocol is logged.
+    /// Only the first client that speaks the binary protocol is logged.
     pub(super) binary: Once,
     pub(super) cache: Cache,
     pub(super) clients: Mutex<ConnectionLimits>,
     pub(super) clock: Clock,
-    /// A connection has ended.
+    /// Notified when a connection has closed.
     pub(super) freed: Notify,
-    /// A connection without a byte from or to the peer for this long is closed.
+    /// Connections without traffic for this long are closed.
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) origins: Origins,
@@ -73,7 +73,7 @@ impl Service {
         self.clock.now()
     }
 
-    /// A connection has ended: another one may be accepted.
+    /// A connection has closed: another one may be accepted.
     pub(super) fn connection_closed(&self) {
         self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
         self.freed.notify_waiters();
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// # Errors
-    /// If TLS is off, or the files cannot be used; then the certificates stay as they are.
+    /// If TLS is off, or the files are unusable; then the old certificates stay.
     pub(super) fn refresh_certificates(&self) -> io::Result<()> {
         let tls = self.tls.as_ref().ok_or(io::Error::other("TLS is not enabled"))?;
         tls.reload()?;

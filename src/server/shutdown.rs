@@ -1,4 +1,4 @@
-//! The request to shut down: made once, seen by all threads.
+//! The shutdown request, which all threads see.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::Shutdown;
 
-/// The first request counts.
+/// Only the first request counts.
 #[derive(Default)]
 pub(super) struct ShutdownRequest {
     how: OnceLock<Shutdown>,
@@ -27,7 +27,7 @@ impl ShutdownRequest {
     /// Resolves once a shutdown is requested.
     pub(super) async fn requested(&self) -> Shutdown {
         loop {
-            // Registered before the look, so that no request is missed between the look and the wait.
+            // Registered before the check, so that no request is missed between the check and the wait.
             let requested = self.requested.notified();
             if let Some(how) = self.how.get() {
                 return *how;
@@ -56,7 +56,7 @@ mod tests {
         assert!(shutdown.is_requested());
     }
 
-    /// An embedder may look at the same future from one task, then from another: the last one is woken.
+    /// An embedder may poll the same future from different tasks: the last one is woken.
     #[test]
     fn it_is_the_last_that_asked_who_is_woken() {
         let shutdown = ShutdownRequest::default();

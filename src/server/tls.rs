@@ -1,9 +1,9 @@
-//! TLS by rustls: certificates from PEM files, which `refresh_certs` reads again, and the handshake.
+//! TLS by rustls: the handshake, and certificates from PEM files, which `refresh_certs` reloads.
 //!
-//! Connections that are open keep what they began with.
+//! Open connections keep the certificates of their handshake.
 //!
-//! Deliberately absent: a choice of ciphers (rustls has none that are weak), versions below 1.2, other key
-//! formats than PEM, and kernel TLS.
+//! There is no choice of ciphers (rustls has no weak ones), and no support for versions below 1.2, for key
+//! formats other than PEM, or for kernel TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -42,12 +42,12 @@ struct Verifying {
 
 impl Tls {
     /// # Errors
-    /// If a file cannot be read or used; with its name.
+    /// If a file is unreadable or unusable; the error names it.
     pub(super) fn load(settings: TlsSettings) -> io::Result<Tls> {
         Ok(Tls { configs: RwLock::new(Configs::load(&settings)?), settings })
     }
 
-    /// Reads the files again. If that fails, what was read before stays.
+    /// Reads the files again. If that fails, the old certificates stay.
     ///
     /// # Errors
     /// As [`Tls::load`].
@@ -129,7 +129,7 @@ fn config(
     Ok(Arc::new(config))
 }
 
-/// A silent peer would otherwise hold its connection for ever.
+/// A silent peer would otherwise occupy its connection for ever.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-/// Sessions of TLS 1.2 and tickets of 1.3 that are remembered.
+/// The limit on stored TLS 1.2 sessions and 1.3 tickets.
 const SESSIONS_MAX: usize = 4096;

@@ -1,7 +1,7 @@
 //! A handle on a running server for the layers above: its cache, metrics and rules, and whether it is
 //! stopping.
 //!
-//! Deliberately absent: connections. A user of the handle has a session of its own.
+//! Connections are not accessible: users of the handle have sessions of their own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,17 +47,17 @@ impl View {
         self.0.wrong_password(Some(address.into()), &self.counters(), self.now())
     }
 
-    /// Whether it is about to stop.
+    /// Whether the server is stopping.
     pub fn is_stopping(&self) -> bool {
         self.0.shutdown.is_requested()
     }
 
-    /// Counters for the user of the handle, one thread at a time.
+    /// Counters for the user of the handle, who may use one thread at a time.
     pub fn counters(&self) -> Arc<Counters> {
         self.0.metrics.beside()
     }
 
-    /// One more party that is no client, which commands can be executed for.
+    /// A session for executing commands that is not a client's.
     pub fn session(&self) -> Session {
         Session::internal(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
     }

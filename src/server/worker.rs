@@ -1,4 +1,4 @@
-//! One worker thread: the connections that were handed to it.
+//! A worker thread: it serves the connections passed to it.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub(super) async fn work(
         tokio::select! {
             next = accepted.recv() => match next {
                 Some((socket, permit)) => {
-                    // Not a function: what is handed to one that is async has its room twice in each task.
+                    // This is not a function, because arguments of an async function take up space twice in
+                    // each task.
                     tasks.spawn(async move {
                         if let Err(error) = converse(permit.service(), index, socket).await {
                             tracing::debug!(%error, "connection lost");
@@ -50,7 +51,7 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
     let ended = match socket {
         Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
             Ok(stream) => match (security, &service.tls) {
-                // In a box, for it is four times as large as a connection without.
+                // Boxed, because it is four times as large as a connection without TLS.
                 (Security::Tls(verify), Some(tls)) => {
                     Box::pin(secured(service, index, stream, tls, verify, &connection)).await
                 }

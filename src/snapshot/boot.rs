@@ -1,4 +1,4 @@
-//! The cache that a server starts with, and the snapshot that it leaves.
+//! The cache that a server starts with, and the snapshot that it writes at the end.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +13,10 @@ use crate::clock::Clock;
 use crate::options::Options;
 use crate::process::systemd;
 
-/// A cache, and where its items go at the end.
+/// A cache, and the destination of its items at the end.
 pub struct Boot {
     pub(crate) cache: Cache,
-    /// The clock of the times in the cache.
+    /// The clock behind the times in the cache.
     pub(crate) clock: Clock,
     pub(crate) file: Option<SnapshotFile>,
 }
@@ -25,7 +25,7 @@ pub struct Boot {
 pub(crate) struct SnapshotFile {
     /// The snapshot that was loaded, until it is removed.
     found: Option<OpenSnapshot>,
-    /// Whether it may be written: a foreign file may not.
+    /// Whether the file may be written; a foreign file may not.
     is_ours: bool,
     /// Held as long as this lives: the next process waits until the file is complete.
     _lock: File,
@@ -36,7 +36,7 @@ impl Boot {
     /// Loads the snapshot, if a file is named.
     ///
     /// # Errors
-    /// If that file cannot be used.
+    /// If that file is unusable.
     pub fn resume(options: &Options) -> io::Result<Boot> {
         let clock = Clock::system();
         let Some(path) = &options.memory_file else {
@@ -47,10 +47,11 @@ impl Boot {
         Ok(Boot::load(path, lock, options, clock, None))
     }
 
-    /// Loads the snapshot that another process has just left, within the deadline (monotonic milliseconds).
+    /// Loads the snapshot that another process has just written, within the deadline (monotonic
+    /// milliseconds).
     ///
     /// # Errors
-    /// If the file cannot be used.
+    /// If the file is unusable.
     pub(crate) fn load_before(
         path: &Path,
         options: &Options,
@@ -61,17 +62,17 @@ impl Boot {
         Ok(Boot::load(path, lock, options, clock, Some(deadline)))
     }
 
-    /// An empty cache, and the file that it is saved to.
+    /// An empty cache, and the file for its snapshot.
     ///
     /// # Errors
-    /// If the file cannot be used.
+    /// If the file is unusable.
     pub(crate) fn empty(path: &Path, options: &Options, clock: Clock) -> io::Result<Boot> {
         let lock = file::lock(path)?;
         let file = SnapshotFile { found: None, is_ours: true, _lock: lock, path: path.to_owned() };
         Ok(Boot { cache: Cache::new(options.cache()), clock, file: Some(file) })
     }
 
-    /// Loads the file within the deadline (monotonic milliseconds), else starts empty.
+    /// Loads the file within the deadline (monotonic milliseconds); otherwise starts empty.
     fn load(path: &Path, lock: File, options: &Options, clock: Clock, deadline: Option<u64>) -> Boot {
         let mut progress = Progress::new(&clock, deadline, systemd::extend_timeout);
         let max_gap = options.restart_max_gap();
@@ -104,8 +105,8 @@ impl Boot {
         }
     }
 
-    /// Removes the file that was loaded: from now on its items may be deleted. A process that stops before
-    /// leaves it to the next one.
+    /// Removes the loaded file: from now on its items may be deleted. A process that stops earlier leaves
+    /// the file to the next one.
     pub(crate) fn start_serving(mut self, options: &Options) -> Boot {
         let Some(file) = &mut self.file else { return self };
         if let Some(Err(error)) = file.found.take().map(OpenSnapshot::remove) {
@@ -118,7 +119,7 @@ impl Boot {
 }
 
 impl SnapshotFile {
-    /// Writes all items, if it may, within the deadline (monotonic milliseconds); returns how many. Calls
+    /// Writes all items, if allowed, within the deadline (monotonic milliseconds); returns how many. Calls
     /// `sign` about once a second.
     pub(crate) fn save(
         &self,
@@ -180,7 +181,8 @@ mod tests {
     use super::*;
     use crate::cache::{Draft, Mode};
 
-    /// Leaves one item there, as a server that ends; returns how the next one is started.
+    /// Writes a snapshot with one item there, like a server that ends; returns the options for the next
+    /// server.
     fn left(path: &Path) -> Options {
         let options =
             Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
@@ -197,8 +199,8 @@ mod tests {
         folder
     }
 
-    /// What loads removed the file as soon as it had, while whoever was told to stop by then ended without
-    /// serving: all items were lost.
+    /// A load used to remove the file at once. A process that was then told to stop ended without serving:
+    /// all items were lost.
     #[test]
     fn what_is_loaded_stays_until_somebody_is_served() {
         let folder = scratch("begun");

@@ -1,14 +1,14 @@
-//! Why a snapshot was not written, or not loaded.
+//! Errors of writing or loading a snapshot.
 
 use std::io;
 use std::time::Duration;
 
 use super::progress::DeadlinePassed;
 
-/// Why a file was not loaded.
+/// The reason why a file was not loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    /// Bytes of it are missing or wrong.
+    /// Some bytes are missing or wrong.
     Damaged,
     /// It is not a snapshot of this version.
     Foreign,
@@ -22,7 +22,7 @@ pub enum LoadError {
     Unreadable(io::Error),
 }
 
-/// Why no file was written.
+/// The reason why no file was written.
 #[derive(Debug)]
 pub enum SaveError {
     /// The file cannot be written.

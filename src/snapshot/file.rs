@@ -1,9 +1,10 @@
-//! The file of a snapshot (`-e`): locked by one process, written beside its name and renamed, loaded once.
+//! The file of a snapshot (`-e`): locked by one process, written under a temporary name and renamed, loaded
+//! once.
 //!
-//! A file is good for one start: it is removed when it is loaded, so that items that are deleted afterwards
+//! A file serves for one start: it is removed when it is loaded, so that items that are deleted afterwards
 //! do not come back after a crash.
 //!
-//! Deliberately absent: a file that is written while the cache is in use.
+//! The file is never written while the cache is in use.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read};
@@ -17,10 +18,10 @@ use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config};
 use crate::clock::Now;
 
-/// Writes all live items to a file, which appears at once and complete; returns how many. `watch` may end it.
+/// Writes all live items to a file atomically; returns how many. `watch` may abort it.
 ///
 /// # Errors
-/// If it cannot be written, or not in time; then there is none.
+/// If it cannot be written, or not in time; then there is no file.
 pub fn save(
     cache: &Cache,
     path: &Path,
@@ -40,19 +41,19 @@ pub fn save(
 }
 
 /// Checks that a file can be written there, at the start rather than at the end. Another process may write
-/// the file meanwhile.
+/// the file at the same time.
 ///
 /// # Errors
-/// If it cannot.
+/// If it cannot be written.
 pub fn probe(path: &Path) -> io::Result<()> {
     let (_, probed) = create(path, PROBE)?;
     fs::remove_file(probed)
 }
 
-/// As [`probe`], and that this many bytes fit.
+/// As [`probe`]; also checks that this many bytes fit.
 ///
 /// # Errors
-/// If they do not.
+/// If they do not fit.
 pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
     let (file, probed) = create(path, PROBE)?;
     fs::remove_file(probed)?;
@@ -65,10 +66,10 @@ pub fn has_room(path: &Path, bytes: u64) -> io::Result<()> {
     Err(named(&io::Error::new(io::ErrorKind::StorageFull, why), path))
 }
 
-/// A file beside that one, readable by its owner only, and its name.
+/// Creates a temporary file next to that one, readable by its owner only; also returns its name.
 fn create(path: &Path, end: &str) -> io::Result<(File, PathBuf)> {
     let name = beside(path, end);
-    // A leftover of a killed process, or a link of somebody else's: never the file that it points to.
+    // It may be the leftover of a killed process, or a foreign link, whose target must not be written.
     let _ = fs::remove_file(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name);
     Ok((file.map_err(|error| named(&error, path))?, name))
@@ -78,8 +79,8 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
 }
 
-/// Waits until no other process has the lock, and holds it until this process ends: otherwise one that is
-/// still writing would bring deleted items back. A file that a killed process left unfinished is removed.
+/// Waits until no other process has the lock, and holds it until this process ends: otherwise a process
+/// that is still writing would bring deleted items back. Removes the unfinished file of a killed process.
 ///
 /// # Errors
 /// If the other process does not end, or the file cannot be locked.
@@ -113,7 +114,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// A snapshot that was found and opened.
+/// An open snapshot.
 pub struct OpenSnapshot {
     bytes: u64,
     file: BufReader<File>,
@@ -124,7 +125,7 @@ impl OpenSnapshot {
     /// # Errors
     /// If it does not exist, is foreign or cannot be opened.
     pub fn open(path: &Path) -> Result<OpenSnapshot, LoadError> {
-        // Nor does a pipe or a device hold items; to open one might never end.
+        // A pipe or a device cannot hold a snapshot, and opening one might block for ever.
         let bytes = match fs::metadata(path)? {
             found if !found.is_file() => return Err(LoadError::Foreign),
             found if found.len() == 0 => return Err(LoadError::Missing),
@@ -138,10 +139,10 @@ impl OpenSnapshot {
         Ok(OpenSnapshot { bytes, file, path: path.to_owned() })
     }
 
-    /// A cache with its items. `watch` may end it.
+    /// A cache with its items. `watch` may abort it.
     ///
     /// # Errors
-    /// If the file cannot be loaded; then nothing of it is.
+    /// If the file cannot be loaded; then no part of it is.
     pub fn load(
         &mut self,
         config: Config,
@@ -152,19 +153,19 @@ impl OpenSnapshot {
         format::read(&mut self.file, self.bytes, config, max_gap, now, watch)
     }
 
-    /// Removes the file, valid or not, before an item of it can be deleted: it is good for one start. Until
-    /// the server serves, it stays for the next process.
+    /// Removes the file, valid or not, before an item of it can be deleted: it serves for one start. Until
+    /// the server accepts requests, the file stays for the next process.
     pub fn remove(self) -> io::Result<()> {
         fs::remove_file(self.path)
     }
 }
 
-/// Suffixes of the file's name: while it is written, and of the lock.
+/// The suffix of the temporary file.
 const UNFINISHED: &str = ".leasehold-new";
 const LOCK: &str = ".leasehold-lock";
 /// Suffix of the probe.
 const PROBE: &str = ".leasehold-probe";
-/// How long another process may take to write it.
+/// How long to wait for another process that writes the file.
 const LOCK_ROUNDS: u32 = 1_200;
 const LOCK_ROUND: Duration = Duration::from_millis(50);
 
@@ -190,7 +191,7 @@ mod tests {
         Ok(())
     }
 
-    /// As a server that begins.
+    /// Loads like a starting server.
     fn load(
         path: &Path,
         config: Config,
@@ -204,8 +205,8 @@ mod tests {
         loaded
     }
 
-    /// A delete that held its key off until the replicas had followed, and the versions of rows, were
-    /// forgotten: for that time stale values came in.
+    /// Hold-offs after a delete and the versions of rows used to be lost in a restart: for a while stale
+    /// values were stored.
     #[test]
     fn what_kept_stale_values_out_still_does() {
         let (old, clock, path) = kept("guards");
@@ -234,7 +235,8 @@ mod tests {
         assert!(matches!(newer(&cache, 5, next), Store::Stored { .. }));
     }
 
-    /// A client repeats the fill that a restart has cut off. The key was invalidated before, or may have been since.
+    /// A client repeats a fill that a restart interrupted. The key was invalidated before, or may have been
+    /// since.
     #[test]
     fn a_load_that_outlives_its_server_stores_nothing_stale() {
         let (old, clock, path) = kept("misses");
@@ -264,7 +266,7 @@ mod tests {
         assert!(matches!(store(b"deleted", clock.now()), Store::Stored { .. }), "one load, one refusal");
     }
 
-    /// A snapshot of the version before says nothing of misses, so that any key may have been missed.
+    /// A snapshot of the previous version contains no misses, so that any key may have been missed.
     #[test]
     fn the_former_format_is_read_and_closes_every_key_for_a_moment() {
         let (old, clock, path) = kept("former");
@@ -298,14 +300,14 @@ mod tests {
         assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. })));
     }
 
-    /// Value, flags, unique and end of a key.
+    /// Value, flags, unique and expiry of a key.
     fn found(cache: &Cache, key: &[u8], now: Now) -> Option<(Vec<u8>, u32, u64, u64)> {
         cache.peek(&cache.key(key).unwrap(), now, |value| {
             (value.bytes.to_vec(), value.flags, value.unique, value.expiry.to_unix(now))
         })
     }
 
-    /// A cache as old as its clock, with a few items, and the file that it leaves.
+    /// A cache as old as its clock, with a few items, and its snapshot file.
     fn kept(name: &str) -> (Cache, Clock, PathBuf) {
         let (clock, cache) = (Clock::manual(), Cache::with_seed(Config::default(), [7; 32]));
         clock.advance(Duration::from_secs(1_000));
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn items_come_back_as_they_were_and_end_when_they_would_have() {
         let (old, clock, path) = kept("back");
-        // The next process's own time begins anew, thirty seconds later on the wall.
+        // The next process's monotonic time starts over, thirty seconds later by the wall clock.
         let now = Now { millis: 5, unix: clock.now().unix + 30 };
         let (cache, kept) =
             load(&path, Config::default(), Some(Duration::from_secs(30)), now, at_leisure).unwrap();
@@ -397,8 +399,8 @@ mod tests {
         assert!(!path.exists() && !beside(&path, UNFINISHED).exists());
     }
 
-    /// A daemon that was started while its forerunner still wrote removed what that one had written: all
-    /// items were lost.
+    /// A daemon that started while its predecessor was still writing used to remove that file: all items
+    /// were lost.
     #[test]
     fn what_another_process_writes_stays_until_that_one_is_gone() {
         let path = scratch("written");
@@ -410,7 +412,7 @@ mod tests {
         fs::remove_file(beside(&path, LOCK)).unwrap();
     }
 
-    /// A process that was killed while it loaded had removed the file first: all items were lost.
+    /// A process that was killed while loading had already removed the file: all items were lost.
     #[test]
     fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
         let (_, clock, path) = kept("killed");

@@ -1,28 +1,28 @@
-//! The format of a snapshot: bytes from items, and items from bytes. No file is touched here.
+//! The format of a snapshot: encodes and decodes items, without touching files.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 16 | `leasehold items6` |
 //! | 8 | when it was written, in seconds since 1970 |
-//! | 8 | the last point of the void clock |
+//! | 8 | the last sequence number of the logical clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
-//! | 8 | what keys were hashed with |
+//! | 8 | the seed of the key hashes |
 //! | guards | each begins with its kind (1); the table below |
 //! | 1 | 0, where a guard would begin |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each behind its length), 0, value |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each after its length), 0, value |
 //! | 1 | 0, where a key's length would be |
-//! | 8 | check sum of all that, by SipHash |
+//! | 8 | checksum of all of the above, by SipHash |
 //!
-//! | kind | guard | what follows |
+//! | kind | guard | content |
 //! |---|---|---|
-//! | 1 | a key is held off | hash (8), end (8) |
-//! | 2 | every key is held off | end (8) |
-//! | 3 | version of a row, in the former format | length of the key (1), key, version (8), end (8) |
+//! | 1 | hold-off of a key | hash (8), end (8) |
+//! | 2 | hold-off of all keys | end (8) |
+//! | 3 | version of a row, in the previous format | length of the key (1), key, version (8), end (8) |
 //! | 4 | version of a row | hash of the key (8), version (8), end (8) |
-//! | 5 | a key was missed | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2) |
+//! | 5 | misses of a key | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2) |
 //! | 6 | any key may have been missed | end (8) |
 //!
-//! The former format, `leasehold items4`, knows no misses: any key may have been missed.
+//! The previous format, `leasehold items4`, contains no misses: any key may have been missed.
 //!
 //! All numbers are little-endian, all times those of the wall clock.
 
@@ -40,13 +40,13 @@ use crate::clock::Now;
 /// The result of loading a file.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Age of the file; `None` if the wall clock has gone back since.
+    /// The age of the file; `None` if the wall clock was set back since.
     pub gap: Option<Duration>,
-    /// Items loaded, without those that have expired or did not fit.
+    /// Loaded items, without those that have expired or did not fit.
     pub items: u64,
 }
 
-/// Writes the guards and all live items; returns how many items. `watch` may end it.
+/// Writes the guards and all live items; returns the number of items. `watch` may abort it.
 pub(super) fn write(
     cache: &Cache,
     out: impl Write,
@@ -82,7 +82,7 @@ pub(super) fn write(
     Ok(items)
 }
 
-/// Ends are rounded up: a stale value must not come in for a part of a second.
+/// Ends are rounded up, so that no stale value is stored during the last fraction of a second.
 fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
     let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
     let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
@@ -133,7 +133,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     piece.extend(value.bytes);
 }
 
-/// A cache with the items of a file of so many bytes.
+/// A cache with the items of a file of this many bytes.
 pub(super) fn read(
     file: &mut (impl Read + Seek),
     bytes: u64,
@@ -171,7 +171,7 @@ pub(super) fn read(
     Ok((cache, Loaded { gap, items }))
 }
 
-/// Reads the whole file once, and compares its check sum.
+/// Reads the whole file once, and verifies its checksum.
 fn verify(
     file: &mut (impl Read + Seek),
     bytes: u64,
@@ -193,7 +193,7 @@ fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
     Step { doing, done: done >> 20, total: total >> 20, unit: "MiB" }
 }
 
-/// Restores one guard; `false` after the last one.
+/// Restores one guard; returns `false` after the last one.
 fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, LoadError> {
     let [kind] = array(file)?;
     let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
@@ -224,7 +224,7 @@ fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Loa
     Ok(true)
 }
 
-/// A key behind its length.
+/// Reads a key with its length.
 fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Result<&'k [u8], LoadError> {
     let [length] = array(file)?;
     let key = bytes.get_mut(..length.into()).ok_or(LoadError::Damaged)?;
@@ -264,7 +264,7 @@ fn read_item(
     Ok(Some(ITEM_BYTES + u64::from(key_bytes) + value_bytes as u64))
 }
 
-/// Tags, each behind its length, up to a length of 0.
+/// Reads tags, each with its length, up to a length of 0.
 fn read_tags(file: &mut impl Read) -> Result<TagList, LoadError> {
     let mut tags = Vec::new();
     while let [bytes @ 1..=u8::MAX] = array(file)? {
@@ -285,7 +285,7 @@ fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A writer, and the check sum of what was written.
+/// A writer that computes the checksum of the written bytes.
 struct Checksummed<W> {
     inner: W,
     sum: SipHasher13,
@@ -309,14 +309,14 @@ impl<W: Write> Write for Checksummed<W> {
     }
 }
 
-/// Whether a file begins like a snapshot that can be read.
+/// Whether a file begins like a readable snapshot.
 pub(super) fn is_known(magic: &[u8; 16]) -> bool {
     [MAGIC, FORMER_MAGIC].contains(&magic)
 }
 
 pub(super) const MAGIC: &[u8; 16] = b"leasehold items6";
 const FORMER_MAGIC: &[u8; 16] = b"leasehold items4";
-/// How long a load takes at most that began before a snapshot of the former format was written.
+/// The assumed limit on loads that began before a snapshot of the previous format was written.
 const LOAD_TIME: Duration = Duration::from_secs(1);
 /// The first byte of each kind of guard.
 const HELD_OFF: u8 = 1;
@@ -326,7 +326,7 @@ const VERSION: u8 = 4;
 const MISSED: u8 = 5;
 const ALL_MISSED: u8 = 6;
 const SUM_BYTES: u64 = 8;
-/// Bytes of an item beside its key, tags and value.
+/// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;
-/// Bytes between two looks at how long it takes.
+/// The bytes between two calls of `watch`.
 const WATCH_EVERY: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Snapshots: the items of a cache in a file, from one process to the next (`-e`).
+//! Snapshots: a cache's items in a file, passed from one process to the next (`-e`).
 
 mod boot;
 mod error;

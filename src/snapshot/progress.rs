@@ -1,8 +1,9 @@
-//! Progress of a long operation: one log line a second, a sign of life for waiting processes, and a deadline.
+//! Progress of a long operation: a log line each second, a sign of life for waiting processes, and a
+//! deadline.
 
 use crate::clock::{Clock, Now};
 
-/// The part of a long operation that is done.
+/// The finished part of a long operation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Step {
     pub doing: &'static str,
@@ -34,7 +35,7 @@ struct Reporter {
 }
 
 impl<S: FnMut()> Progress<S> {
-    /// A long operation starts now, and may last until the deadline (monotonic milliseconds).
+    /// Starts a long operation, which may last until the deadline (monotonic milliseconds).
     pub(crate) fn new(clock: &Clock, deadline: Option<u64>, sign: S) -> Self {
         let now = clock.now();
         let reporter = Reporter::new(now);
@@ -94,7 +95,7 @@ mod tests {
             (6_000, "saving", 1_000, Some("saving: 25 %, 1000 of 4000 items, 1000 items/s")),
             (6_900, "saving", 1_900, None),
             (7_500, "saving", 2_000, Some("saving: 50 %, 2000 of 4000 items, 800 items/s")),
-            // Items that came while it went on.
+            // Items were added in the meantime.
             (8_500, "saving", 4_200, Some("saving: 100 %, 4200 of 4000 items, 1200 items/s")),
             (9_600, "loading", 9, None),
             (10_600, "loading", 10, Some("loading: 0 %, 10 of 4000 items, 10 items/s")),

@@ -1,12 +1,12 @@
-//! The database behind the cache, and the judge of what the cache serves.
+//! The database behind the cache, which also judges what the cache serves.
 //!
-//! It knows the version of each key that is committed, and since when which version must be seen: since the server has
-//! answered the invalidation that followed its commit. Whoever reads later and sees an older version reads a stale value.
-//! All players are tasks of one thread, so what they do has one order.
+//! It knows the committed version of each key, and for each version the time at which the server answered
+//! the invalidation after its commit. A read that begins later and returns an older version is stale. All
+//! workers and writers are tasks of one thread, so their actions have a total order.
 
 use std::collections::VecDeque;
 
-/// One row for each key.
+/// A database with one row for each key.
 pub struct Database {
     rows: Vec<Row>,
 }
@@ -14,11 +14,11 @@ pub struct Database {
 #[derive(Clone, Default)]
 struct Row {
     committed: u64,
-    /// Answered invalidations, oldest first; versions and times only rise.
+    /// Answered invalidations, oldest first; versions and times only increase.
     promises: VecDeque<Promise>,
 }
 
-/// From `since` on (nanoseconds of the run's clock) no older version may be seen.
+/// Reads from `since` on (nanoseconds of the run's clock) must not return an older version.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Promise {
     since: u64,
@@ -26,7 +26,7 @@ struct Promise {
 }
 
 impl Database {
-    /// With so many keys, all of them in version 0.
+    /// A database with this many keys, all in version 0.
     pub fn new(keys: usize) -> Database {
         Database { rows: vec![Row::default(); keys] }
     }
@@ -38,7 +38,7 @@ impl Database {
         row.committed
     }
 
-    /// The version that a query finds.
+    /// The version that a query returns.
     pub fn committed(&self, key: u64) -> u64 {
         self.rows[key as usize].committed
     }
@@ -48,7 +48,7 @@ impl Database {
         self.rows.iter().map(|row| row.committed).collect()
     }
 
-    /// An invalidation that was sent after this version was committed was answered at `now`.
+    /// Records that an invalidation was answered at `now`; it was sent after this version was committed.
     pub fn promise(&mut self, key: u64, version: u64, now: u64) {
         let promises = &mut self.row(key).promises;
         if promises.back().is_none_or(|last| last.version < version) {
@@ -59,8 +59,9 @@ impl Database {
         }
     }
 
-    /// For how long this version should not have been seen any more when a get was sent at `asked`, in nanoseconds; `None` if
-    /// it was fresh. Of a key with many changes the oldest are forgotten, so that the time may be longer.
+    /// How long this version had been invalidated when a get was sent at `asked`, in nanoseconds; `None` if
+    /// it was not stale. For a key with many changes the oldest are dropped, so that the real time may be
+    /// longer.
     pub fn staleness(&self, key: u64, version: u64, asked: u64) -> Option<u64> {
         let promises = &self.rows[key as usize].promises;
         let newer = promises.partition_point(|promise| promise.version <= version);
@@ -72,7 +73,7 @@ impl Database {
     }
 }
 
-/// Of one key.
+/// The limit for each key.
 const PROMISES_MAX: usize = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One connection to the server: a request, its reply, and nothing in between.
+//! One connection to the server, with one request in flight.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -15,25 +15,25 @@ use crate::bench::server::Dialect;
 pub struct Link {
     dialect: Dialect,
     inbox: Vec<u8>,
-    /// Bytes of the inbox that were taken.
+    /// Consumed bytes of the inbox.
     taken: usize,
     outbox: Vec<u8>,
     stream: TcpStream,
 }
 
-/// What a get found.
+/// The result of a get.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Lookup<'a> {
-    /// Another reader has the lease.
+    /// Another reader holds the lease.
     Busy,
     /// The server answered with an error.
     Error,
     Hit(&'a [u8]),
-    /// With a token, if a lease was asked for.
+    /// With a token, if a lease was requested.
     Miss(Option<u64>),
 }
 
-/// What became of a value.
+/// The result of a store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreOutcome {
     Error,
@@ -45,26 +45,26 @@ pub enum StoreOutcome {
 pub struct Store<'a> {
     pub key: &'a str,
     pub tag: Option<&'a str>,
-    /// Of the lease that it fills.
+    /// The token of the lease that it fills.
     pub token: Option<u64>,
     /// Seconds until it expires; 0 for never.
     pub ttl: u32,
     pub value: &'a [u8],
 }
 
-/// What is invalidated, and how.
+/// The target and the form of an invalidation.
 pub enum Covered<'a> {
-    /// Everything that the server has.
+    /// All values of the server.
     All,
     Key(&'a str),
-    /// A key, without a reply; it is over when the next command is answered.
+    /// A key, without a reply; it is complete when the next command is answered.
     KeyNoreply(&'a str),
     Prefix(&'a str),
     Tag(&'a str),
 }
 
 impl Link {
-    /// Connects to the first address that listens, from a local one if that is given.
+    /// Connects to the first address that accepts, from a local address if that is given.
     pub async fn connect(
         addresses: &[SocketAddr],
         from: Option<IpAddr>,
@@ -83,7 +83,7 @@ impl Link {
         Err(refused.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()).into())
     }
 
-    /// Reads a key, and asks for its lease if it is missing and `leases` is set.
+    /// Reads a key; on a miss it requests a lease if `leases` is set.
     pub async fn get(&mut self, key: &str, leases: bool) -> Result<Lookup<'_>, Fault> {
         match self.dialect {
             Dialect::Redis => self.put_words(&[b"GET", key.as_bytes()]),
@@ -123,7 +123,7 @@ impl Link {
         }
     }
 
-    /// Makes values unusable; false if the server answered with an error.
+    /// Invalidates values; returns false if the server answered with an error.
     pub async fn invalidate(&mut self, covered: Covered<'_>) -> Result<bool, Fault> {
         match (self.dialect, covered) {
             (Dialect::Redis, Covered::All) => self.put_words(&[b"FLUSHDB"]),
@@ -164,7 +164,7 @@ impl Link {
             if let Some((name, Ok(count))) =
                 text.split_once(' ').map(|(name, value)| (name, value.parse::<u64>()))
                 && name.contains("_refused")
-                // Reasons are counted beside the sum.
+                // Reasons are counted in addition to the sum.
                 && !name.starts_with("implicit_refused_")
             {
                 sum = Some(sum.unwrap_or(0) + count);
@@ -199,7 +199,7 @@ impl Link {
         self.outbox.extend_from_slice(b"\r\n");
     }
 
-    /// A request in RESP.
+    /// Writes a request in RESP.
     fn put_words(&mut self, words: &[&[u8]]) {
         let written = write!(self.outbox, "*{}\r\n", words.len());
         written.expect("memory takes all bytes");
@@ -210,7 +210,7 @@ impl Link {
         }
     }
 
-    /// Sends what was put. All that came before must have been taken.
+    /// Sends the written requests. All earlier replies must have been consumed.
     async fn send(&mut self) -> Result<(), Fault> {
         let rest = &self.inbox[self.taken..];
         if !rest.is_empty() {
@@ -230,7 +230,7 @@ impl Link {
         Ok(reply)
     }
 
-    /// Where the next line is, without its end.
+    /// The position of the next line, without its end.
     async fn line(&mut self) -> Result<Range<usize>, Fault> {
         let start = self.taken;
         loop {
@@ -248,7 +248,7 @@ impl Link {
         }
     }
 
-    /// Where a value of that length is.
+    /// The position of a value of that length.
     async fn block(&mut self, length: usize) -> Result<Range<usize>, Fault> {
         let value = self.taken..self.taken + length;
         while self.inbox.len() < value.end + 2 {
@@ -290,7 +290,7 @@ fn unexpected(reply: Reply, asked: &str) -> Fault {
     Fault::Unexpected(format!("{reply:?} to a {asked}"))
 }
 
-/// The token of a reader who must wait for another's fill.
+/// The token sent to a reader that must wait for another's fill.
 const HOT: u64 = 1;
 const LINE_BYTES_MAX: usize = 8 * 1024;
 const READ_BYTES: usize = 4 * 1024;

@@ -1,10 +1,11 @@
-//! `leasehold bench stale`: how often a server serves what its clients had invalidated before.
+//! `leasehold bench stale`: how often a server serves values that its clients had invalidated before.
 //!
-//! A [`Workload`](workload::Workload) says who reads and writes; [`presets`] have names for some. `roles` are the
-//! players, `database` judges what they see, `value` makes each byte checkable. All players are tasks of one thread, so
-//! that "answered before" needs no argument; `timer` wakes them to the microsecond.
+//! A [`Workload`](workload::Workload) describes reads and writes; [`presets`] name some. `roles` holds
+//! the workers and writers, `database` judges what they read, and `value` makes each byte verifiable. All
+//! of them are tasks of one thread, so that "answered before" is well-defined; `timer` wakes them with
+//! microsecond precision.
 //!
-//! Exact judgement matters more than speed here: one thread makes some ten thousand reads a second.
+//! Exact judgment matters more than speed here: one thread makes about ten thousand reads a second.
 
 mod database;
 mod link;

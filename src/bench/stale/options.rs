@@ -32,7 +32,7 @@ pub struct StaleOptions {
     #[arg(short = 'd', long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub duration: Duration,
 
-    /// Seconds before them that do not count
+    /// Seconds of warm-up, which are not measured
     #[arg(short = 'w', long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub warm_up: Duration,
 
@@ -48,12 +48,12 @@ pub struct StaleOptions {
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Preset::Storm)]
     pub workload: Preset,
 
-    /// What replaces parts of the named workload.
+    /// Options that replace parts of the named workload.
     #[command(flatten)]
     pub knobs: Knobs,
 }
 
-/// Single options of a workload; those that are not given come from the preset.
+/// Single options of a workload; missing ones come from the preset.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Workload options")]
 pub struct Knobs {
@@ -61,8 +61,8 @@ pub struct Knobs {
     #[arg(long, value_name = "NUM", value_parser = positive)]
     workers: Option<usize>,
 
-    /// Connections of the workers: own (one each), one (for all), lifo:NUM or fifo:NUM (a pool that hands out the connection
-    /// that was used last, or that has been free for longest); writers share the pool
+    /// Connections of the workers: own (one each), one (for all), lifo:NUM or fifo:NUM (a pool that hands
+    /// out the connection that was used last, or that has been free for longest); writers share the pool
     #[arg(short = 'c', long, value_name = "KIND")]
     connections: Option<Connections>,
 
@@ -78,16 +78,17 @@ pub struct Knobs {
     #[arg(short = 'K', long, value_name = "NUM", value_parser = positive)]
     keys: Option<usize>,
 
-    /// Which keys are read and written: uniform, zipf:EXPONENT, or hot:KEYS:REQUESTS (shares: hot:0.01:0.9)
+    /// Distribution of reads and writes over keys: uniform, zipf:EXPONENT, or hot:KEYS:REQUESTS (shares:
+    /// hot:0.01:0.9)
     #[arg(short = 'p', long, value_name = "POPULARITY")]
     popularity: Option<Popularity>,
 
-    /// Length of values: BYTES, FROM-TO, BYTES:WEIGHT,… or lognormal:MEDIAN:SIGMA; at least the 10 to 84 bytes that name
-    /// the version
+    /// Length of values: BYTES, FROM-TO, BYTES:WEIGHT,… or lognormal:MEDIAN:SIGMA; at least the 10 to 84
+    /// bytes that identify the version
     #[arg(short = 's', long, value_name = "SIZES")]
     value_bytes: Option<Sizes>,
 
-    /// Writes a second, at random times; each deletes a key after its commit
+    /// Writes per second, at random times; each deletes a key after its commit
     #[arg(long, value_name = "NUM", value_parser = above_zero)]
     deletes: Option<f64>,
 
@@ -103,7 +104,7 @@ pub struct Knobs {
     #[arg(long, value_name = "SHARE")]
     through: Option<Share>,
 
-    /// Flush the whole server every so many seconds
+    /// Flush the whole server each time this many seconds have passed
     #[arg(long, value_name = "SECONDS", value_parser = above_zero)]
     flush: Option<f64>,
 
@@ -132,12 +133,12 @@ pub struct Knobs {
     noise: bool,
 }
 
-/// A server to test, and how it is filled.
+/// A server to test, and the way to fill it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
     /// Whether values are stored with the token of a lease.
     pub leases: bool,
-    /// Where it listens.
+    /// The server.
     pub server: Server,
 }
 
@@ -173,7 +174,7 @@ impl StaleOptions {
     }
 
     /// # Errors
-    /// If options contradict each other, with a sentence that says so.
+    /// If options contradict each other, with a sentence that explains it.
     pub fn check(&self) -> Result<(), String> {
         let workload = self.workload();
         if workload.workers < workload.addresses {

@@ -12,14 +12,14 @@ use super::workload::Order;
 use crate::bench::connection::Fault;
 use crate::bench::server::Dialect;
 
-/// A pool of connections. A task that finds none free waits, and is served before all who come later.
+/// A pool of connections. Tasks that find none free wait in order of arrival.
 pub struct Pool {
     free: RefCell<VecDeque<Link>>,
     order: Order,
     turns: Semaphore,
 }
 
-/// A connection of a pool, which goes back when this is dropped.
+/// A borrowed connection, which returns to the pool when this is dropped.
 pub struct Borrowed<'a> {
     link: Option<Link>,
     pool: &'a Pool,

@@ -1,4 +1,4 @@
-//! Workloads with names: the rows of the table that the fence of implicit leases was designed with.
+//! Named workloads: the rows of the table that the fence of implicit leases was designed with.
 
 use clap::ValueEnum;
 

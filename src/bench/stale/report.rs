@@ -1,4 +1,4 @@
-//! What workers counted, and how it is reported to people and to programs.
+//! The counts of workers, and reports for people and for programs.
 
 use std::fmt::{self, Display};
 
@@ -10,11 +10,11 @@ use crate::bench::report::median;
 /// Counts of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Invalidations that were answered.
+    /// Answered invalidations.
     pub deletes: u64,
-    /// Answers of the server that were errors.
+    /// Errors that the server answered.
     pub errors: u64,
-    /// Hits whose bytes were right.
+    /// Hits with correct bytes.
     pub hits: u64,
     pub leased_by_others: u64,
     pub loads: u64,
@@ -41,13 +41,13 @@ pub struct Measured {
 /// All runs, in the order of the servers.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether rounds are missing, and the last one is not whole.
+    /// Whether the test was interrupted: rounds are missing, and the last one may be incomplete.
     pub cut_short: bool,
-    /// Why rounds are missing, if a server could not be measured any more.
+    /// The reason for missing rounds, if a server could not be measured any more.
     pub failure: Option<String>,
     /// The workload in words.
     pub workload: String,
-    /// Each of them, the one that others are compared with first.
+    /// The first one is the baseline of comparisons.
     pub servers: Vec<ServerReport>,
 }
 
@@ -60,12 +60,12 @@ pub struct ServerReport {
     pub reads: u64,
     pub stale_per_million: f64,
     pub longest_stale_ms: f64,
-    /// The median, as all that follow.
+    /// The median, like all fields that follow.
     pub hit_ratio: f64,
-    /// To the first server's.
+    /// Relative to the first server's.
     pub hits_relative: Option<f64>,
     pub loads_per_delete: Option<f64>,
-    /// To the first server's.
+    /// Relative to the first server's.
     pub loads_relative: Option<f64>,
     pub rounds: Vec<Round>,
 }
@@ -77,24 +77,24 @@ pub struct Round {
     pub stale_reads: u64,
     pub reads: u64,
     pub stale_per_million: f64,
-    /// How long before a stale read the invalidation had been answered, at most.
+    /// The longest time between an answered invalidation and a stale read.
     pub longest_stale_ms: f64,
     pub reads_per_second: f64,
     pub hits: u64,
     pub hit_ratio: f64,
     pub loads: u64,
-    /// Invalidations that were answered.
+    /// Answered invalidations.
     pub deletes: u64,
     pub loads_per_delete: Option<f64>,
     /// Loaded values that were sent to the server.
     pub stores: u64,
-    /// Those, and values of writers, that the server said it refused.
+    /// The values of readers and writers that the server refused.
     pub stores_refused: u64,
-    /// Refused fills as the statistics of the server count them, if they do.
+    /// Refused fills according to the server's statistics, if they count them.
     pub refused_by_server: Option<u64>,
-    /// Misses whose lease another reader had.
+    /// Misses whose lease another reader held.
     pub leased_by_others: u64,
-    /// Answers that were errors.
+    /// Errors that the server answered.
     pub errors: u64,
     /// Values that were never stored under their key.
     pub wrong_values: u64,
@@ -103,7 +103,7 @@ pub struct Round {
 }
 
 impl Tally {
-    /// A hit that is as old as it may be, or stale for so many nanoseconds.
+    /// Counts a hit that is current, or stale by this many nanoseconds.
     pub fn hit(&mut self, late: Option<u64>) {
         self.hits += 1;
         if let Some(nanos) = late {
@@ -114,7 +114,7 @@ impl Tally {
 }
 
 impl Report {
-    /// Of the rounds of each server; those that have none are left out.
+    /// A report of the rounds of each server; servers without rounds are left out.
     pub fn new(
         workload: String,
         targets: &[Target],
@@ -165,7 +165,7 @@ impl ServerReport {
 }
 
 impl Round {
-    /// As it is reported.
+    /// The reported form of a measurement.
     pub fn new(measured: &Measured) -> Round {
         let Measured { nanos, late_nanos, refused_by_server, tally } = *measured;
         let seconds = nanos.max(1) as f64 / 1e9;

@@ -1,4 +1,4 @@
-//! The players: workers that read through the cache, and writers that commit and invalidate.
+//! The roles of a run: workers that read through the cache, and writers that commit and invalidate.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use super::workload::Workload;
 use crate::bench::connection::Fault;
 use crate::bench::popularity::Draw;
 
-/// What all players of a run share. They are tasks of one thread.
+/// The state that all tasks of a run share. They run on one thread.
 pub struct Scene {
     pub database: RefCell<Database>,
     /// Whether fills carry the token of a lease.
@@ -35,14 +35,14 @@ pub struct Scene {
     pub workload: Workload,
 }
 
-/// How many requests were sent, and how many were answered.
+/// The numbers of sent and answered requests.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Requests {
     pub sent: u64,
     pub answered: u64,
 }
 
-/// A worker: gets, loads what it misses, and stores it.
+/// A worker: it reads, loads missing values, and stores them.
 pub struct Reader {
     draw: Draw,
     pool: Rc<Pool>,
@@ -50,10 +50,10 @@ pub struct Reader {
     scene: Rc<Scene>,
 }
 
-/// How a missing value may be stored.
+/// The way to store a missing value.
 #[derive(Clone, Copy)]
 enum Fill {
-    /// Another reader stores it.
+    /// Does not store: another reader does.
     No,
     Plain,
     Token(u64),
@@ -82,7 +82,7 @@ impl Scene {
         change(&mut self.tally.borrow_mut());
     }
 
-    /// Whether a value is as old as it may be, and the key's.
+    /// Counts whether a value belongs to the key and is current.
     fn judge(&self, key: u64, bytes: &[u8], asked: u64) {
         let database = self.database.borrow();
         match Stamp::decode(bytes) {
@@ -107,7 +107,7 @@ impl Scene {
         Ok(outcome)
     }
 
-    /// Makes a version of a key, and all older ones, unusable.
+    /// Invalidates a version of a key, and all older ones.
     async fn invalidate(&self, pool: &Pool, key: u64, version: u64) -> Result<(), Fault> {
         let (names, group) = (&self.names, group(key));
         let (name, covered): (_, fn(&str) -> Covered) = match self.workload.invalidate {
@@ -144,12 +144,12 @@ impl Scene {
 }
 
 impl Reader {
-    /// The nth of all workers.
+    /// The nth worker.
     pub fn new(scene: &Rc<Scene>, pool: Rc<Pool>, nth: usize) -> Reader {
         Reader { draw: scene.draw(), pool, random: scene.random(nth as u64 + 1), scene: Rc::clone(scene) }
     }
 
-    /// Reads until something is wrong.
+    /// Reads until an error occurs.
     pub async fn play(mut self) -> Result<Infallible, Fault> {
         let start = self.random.random_range(0..START_NANOS);
         self.scene.timer.sleep(start).await;
@@ -168,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// Reads a key; if it is missing, returns how it may be stored.
+    /// Reads a key; on a miss, returns the way to store it.
     async fn read(&self, key: u64) -> Result<Option<Fill>, Fault> {
         let scene = &*self.scene;
         let name = scene.names.key(key);
@@ -195,7 +195,8 @@ impl Reader {
         Ok(fill)
     }
 
-    /// Loads a value from the database, which reads it at any moment of that time, and stores it.
+    /// Loads a value from the database, which reads it at a random moment within the load time, and stores
+    /// it.
     async fn load(&mut self, key: u64, fill: Fill) -> Result<(), Fault> {
         let scene = &*self.scene;
         let nanos = scene.workload.load_nanos(&mut self.random);
@@ -220,7 +221,7 @@ impl Reader {
     }
 }
 
-/// Writes at random times until something is wrong. Writes do not wait for each other.
+/// Writes at random times until an error occurs. Writes do not wait for each other.
 pub async fn write(scene: Rc<Scene>, pool: Rc<Pool>) -> Result<Infallible, Fault> {
     let (mut random, mut draw, workload) = (scene.random(0), scene.draw(), &scene.workload);
     let gap = Exp::new(workload.deletes / f64::from(workload.burst)).expect("the rate is above 0");
@@ -265,7 +266,7 @@ async fn write_through(scene: Rc<Scene>, pool: Rc<Pool>, stamp: Stamp) -> Result
     Ok(())
 }
 
-/// Flushes the whole server again and again.
+/// Flushes the whole server periodically.
 pub async fn flush(scene: Rc<Scene>, pool: Rc<Pool>, seconds: f64) -> Result<Infallible, Fault> {
     loop {
         scene.timer.sleep((seconds * NANOS_PER_SECOND) as u64).await;
@@ -279,12 +280,12 @@ pub async fn flush(scene: Rc<Scene>, pool: Rc<Pool>, seconds: f64) -> Result<Inf
     }
 }
 
-/// Between two writes of a burst.
+/// The time between two writes of a burst.
 const BURST_NANOS: u64 = 200_000;
 const NANOS_PER_SECOND: f64 = 1e9;
-/// Workers begin within this time.
+/// Workers start within this time.
 const START_NANOS: u64 = 10_000_000;
-/// Between a commit and its invalidation.
+/// The time between a commit and its invalidation.
 const WRITE_NANOS: u64 = 300_000;
-/// Writes under way; if there are more, the server is too slow, and later ones wait.
+/// The limit on concurrent writes; if the server is too slow, later ones wait.
 const WRITES_MAX: usize = 10_000;

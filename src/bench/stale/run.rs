@@ -1,4 +1,4 @@
-//! One run against one server: connect, let the players play, watch the time, report.
+//! One run against one server: connect, start all tasks, watch the time, report.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -24,15 +24,15 @@ use crate::bench::run::Failure;
 use crate::bench::worker::share;
 use crate::clock::{Clock, wall};
 
-/// How far a run is, reported once a second.
+/// The progress of a run, reported once a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     pub seconds: u64,
-    /// So far.
+    /// The counts so far.
     pub tally: Tally,
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     is_cut_short: &'a AtomicBool,
     players: JoinSet<Result<Infallible, Fault>>,
@@ -40,10 +40,10 @@ struct Run<'a> {
     scene: Rc<Scene>,
 }
 
-/// Tests one server, unless it is cut short: then it reports what was seen until then.
+/// Tests one server. An interrupted run returns the results up to then.
 ///
 /// # Errors
-/// If the server cannot be reached, falls silent, or sends bytes that are no answer.
+/// If the server cannot be reached, stops answering, or sends something that is not an answer.
 pub fn run(
     options: &StaleOptions,
     target: &Target,
@@ -84,7 +84,7 @@ impl Scene {
 }
 
 impl Run<'_> {
-    /// Connects everybody, then lets them play.
+    /// Connects all workers and writers, then runs them.
     async fn cast(&mut self, target: &Target) -> Result<(), Fault> {
         let (scene, addresses) = (&self.scene, target.server.addresses()?);
         let Workload { connections, workers, .. } = scene.workload;
@@ -131,7 +131,7 @@ impl Run<'_> {
         self.players.spawn_local(async move { Ok(scene.timer.drive().await?) });
     }
 
-    /// The address that clients of this number come from, if there are several.
+    /// The local address with this index, if there are several.
     fn local(&self, address: usize) -> Option<IpAddr> {
         let last = u8::try_from(address + 2).expect("there are at most 200 addresses");
         (self.scene.workload.addresses > 1).then(|| Ipv4Addr::new(127, 0, 0, last).into())
@@ -154,7 +154,7 @@ impl Run<'_> {
         Ok(Measured { nanos, late_nanos, refused_by_server, tally })
     }
 
-    /// Refused fills by the server's statistics. A server that has stalled is not asked when the run is cut short.
+    /// Refused fills by the server's statistics. A stalled server is not asked when the run is interrupted.
     async fn refusals(&self, link: &mut Link) -> Result<Option<u64>, Fault> {
         if self.is_cut_short() {
             return Ok(None);
@@ -167,7 +167,7 @@ impl Run<'_> {
         }
     }
 
-    /// Lets the players play until that moment.
+    /// Runs the tasks until that moment.
     async fn watch(&mut self, end: u64) -> Result<(), Fault> {
         let timer = &self.scene.timer;
         let (start, mut silence) = (timer.now(), Silence::default());
@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 }
 
-/// Since when a server has answered nothing although it was asked.
+/// Since when a server has answered nothing despite open requests.
 #[derive(Default)]
 struct Silence {
     answered: u64,
@@ -214,7 +214,7 @@ impl Silence {
     }
 }
 
-/// How often it is checked whether the run is to end early.
+/// How often the run checks whether it must end early.
 const LOOK_NANOS: u64 = Duration::from_millis(50).as_nanos() as u64;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const SILENCE_SECONDS_MAX: u64 = 10;
@@ -222,5 +222,5 @@ const SILENCE_SECONDS_MAX: u64 = 10;
 const SPARE_SECONDS: u64 = 60;
 /// Servers take longer times for dates.
 const TTL_SECONDS_MAX: u64 = 30 * 24 * 3600;
-/// For writers that share no pool with readers.
+/// The connections of writers that share no pool with readers.
 const WRITER_CONNECTIONS: usize = 16;

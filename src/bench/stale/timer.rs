@@ -1,4 +1,5 @@
-//! Pauses that end to the microsecond: tokio's timers end at whole milliseconds, and loads are as short as one.
+//! Pauses with microsecond precision: tokio's timers end at whole milliseconds, and loads may be that
+//! short.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,15 +15,16 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::clock::Clock;
 
-/// One timer of the system for all tasks of the thread.
+/// One system timer for all tasks of the thread.
 pub struct Timer {
-    /// When the system's timer goes off; `u64::MAX` for never.
+    /// When the system timer expires; `u64::MAX` for never.
     armed: Cell<u64>,
     clock: Clock,
     late: Cell<Lateness>,
-    /// Read like a pipe that gets eight bytes when it goes off; `AsyncFd` takes no owner of a descriptor without `unsafe`.
+    /// Read like a pipe that receives eight bytes when the timer expires; `AsyncFd` needs `unsafe` for an
+    /// owned descriptor.
     system: Receiver,
-    /// By due time; the number keeps those of the same time apart.
+    /// Ordered by due time; the number separates sleepers with the same time.
     sleepers: RefCell<BTreeMap<(u64, u64), Waker>>,
     sleepers_ever: Cell<u64>,
 }
@@ -35,8 +37,10 @@ struct Lateness {
 }
 
 impl Timer {
+    /// Must be called within a runtime.
+    ///
     /// # Errors
-    /// If the system has no timer left. To be called within a runtime.
+    /// If the system has no timer left.
     pub fn new(clock: Clock) -> io::Result<Timer> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let system = Receiver::from_owned_fd_unchecked(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
@@ -55,12 +59,12 @@ impl Timer {
         self.clock.nanos()
     }
 
-    /// Pauses a task for so many nanoseconds, while another one runs [`Timer::drive`].
+    /// Pauses a task for this many nanoseconds, while another one runs [`Timer::drive`].
     pub async fn sleep(&self, nanos: u64) {
         self.sleep_until(self.now().saturating_add(nanos)).await;
     }
 
-    /// Pauses a task until that reading of the clock.
+    /// Pauses a task until the clock shows this time.
     pub async fn sleep_until(&self, due: u64) {
         poll_fn(|context| {
             if self.now() >= due {
@@ -81,7 +85,7 @@ impl Timer {
     /// Wakes sleepers as long as it is polled.
     ///
     /// # Errors
-    /// If the system's timer fails.
+    /// If the system timer fails.
     pub async fn drive(&self) -> io::Result<Infallible> {
         loop {
             let next = self.wake();
@@ -100,7 +104,7 @@ impl Timer {
         nanos / pauses.max(1)
     }
 
-    /// Wakes all who are due; returns when the next one is.
+    /// Wakes all tasks that are due; returns when the next one is due.
     fn wake(&self) -> u64 {
         let (now, mut late) = (self.now(), self.late.get());
         let mut sleepers = self.sleepers.borrow_mut();
@@ -119,7 +123,7 @@ impl Timer {
 
     fn arm(&self, due: u64) -> io::Result<()> {
         self.armed.set(due);
-        // 0 would disarm it.
+        // 0 would disarm the timer.
         let nanos = if due == u64::MAX { 0 } else { due.saturating_sub(self.now()).max(1) };
         let span = |nanos: u64| Timespec {
             tv_sec: (nanos / NANOS_PER_SECOND) as i64,

@@ -1,4 +1,4 @@
-//! Keys and values: each value says which key and which version it is, and every byte of it can be checked.
+//! Keys and values: each value names its key and version, and every byte of it can be checked.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 
 use crate::bench::sizes::Sizes;
 
-/// The names of one run: no value of another run is ever met.
+/// The names of one run, which differ from those of all other runs.
 pub struct Names {
     run: u64,
 }
@@ -17,7 +17,7 @@ pub struct Names {
 pub struct Stamp {
     pub key: u64,
     pub version: u64,
-    /// Another number for each load where values are never equal, else 0.
+    /// A different number for each load if values must never be equal, else 0.
     pub noise: u64,
 }
 
@@ -32,19 +32,19 @@ impl Names {
         format!("{}{key}", self.prefix(group(key)))
     }
 
-    /// A prefix that the keys of a group share.
+    /// The prefix shared by the keys of a group.
     pub fn prefix(&self, group: u64) -> String {
         format!("stale:{:x}:{group}:", self.run)
     }
 
-    /// A tag that the values of a group share.
+    /// The tag shared by the values of a group.
     pub fn tag(&self, group: u64) -> String {
         format!("stale-{:x}-{group}", self.run)
     }
 }
 
 impl Stamp {
-    /// The value's bytes. Those of the same stamp are equal.
+    /// The value's bytes. Equal stamps give equal bytes.
     pub fn encode(self, sizes: &Sizes) -> Vec<u8> {
         let Stamp { key, version, noise } = self;
         let mut random = SmallRng::seed_from_u64(key.wrapping_mul(GOLDEN) ^ version);
@@ -57,7 +57,7 @@ impl Stamp {
         bytes
     }
 
-    /// Reads a value back; `None` if any byte is not what was stored.
+    /// Decodes a value; `None` if any byte differs from the stored ones.
     pub fn decode(bytes: &[u8]) -> Option<Stamp> {
         let head_bytes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b' ').nth(3)?.0 + 1;
         let (head, padding) = bytes.split_at(head_bytes);
@@ -75,12 +75,13 @@ impl Stamp {
     }
 }
 
-/// Keys with one tag and one prefix. There are at most a thousand groups, which a server can remember.
+/// The group of a key: keys with one tag and one prefix. At most a thousand groups exist, which a server
+/// can remember.
 pub fn group(key: u64) -> u64 {
     key % GROUPS
 }
 
-/// The keys of a group, of so many.
+/// The keys of a group among the first `keys`.
 pub fn members(group: u64, keys: usize) -> impl Iterator<Item = u64> {
     (group..keys as u64).step_by(GROUPS as usize)
 }

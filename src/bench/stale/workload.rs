@@ -1,4 +1,4 @@
-//! The knobs of a workload, as types.
+//! The parameters of a workload, as types.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -11,15 +11,15 @@ use rand_distr::{Distribution, LogNormal};
 use crate::bench::popularity::Popularity;
 use crate::bench::sizes::Sizes;
 
-/// Who reads and writes what, how often, and through which connections.
+/// The reads and writes of a run: their targets, rates and connections.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Client addresses; each has its share of the workers, and a pool of its own.
+    /// Client addresses; each has a share of the workers and a pool of its own.
     pub addresses: usize,
-    /// Invalidations of a key that follow each other, each with a commit of its own.
+    /// Consecutive invalidations of a key, each with a commit of its own.
     pub burst: u32,
     pub connections: Connections,
-    /// Writes a second, all together.
+    /// Writes per second, of all writers together.
     pub deletes: f64,
     /// Seconds between two flushes of the whole server.
     pub flush: Option<f64>,
@@ -45,16 +45,16 @@ pub struct Workload {
     pub writers_apart: bool,
 }
 
-/// Which connection carries a command.
+/// The assignment of commands to connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Connections {
-    /// Each worker has its own.
+    /// Each worker has a connection of its own.
     Own,
-    /// A pool of so many for all workers of an address.
+    /// The workers of an address share a pool of this size.
     Pool { order: Order, size: usize },
 }
 
-/// Which of the free connections of a pool is taken.
+/// The order in which a pool hands out free connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     /// The one that has been free for longest.
@@ -63,7 +63,7 @@ pub enum Order {
     Lifo,
 }
 
-/// How long the database takes for a load.
+/// The time that the database takes for a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LoadTime {
     LogNormal { median_ms: f64, sigma: f64, distribution: LogNormal<f64> },
@@ -74,7 +74,7 @@ pub enum LoadTime {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Share(f64);
 
-/// How a writer makes a cached value unusable.
+/// The way in which a writer invalidates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Invalidate {
     /// delete
@@ -88,7 +88,7 @@ pub enum Invalidate {
 }
 
 impl Invalidate {
-    /// As it is written on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Invalidate::Delete => "delete",
@@ -100,13 +100,13 @@ impl Invalidate {
 }
 
 impl Workload {
-    /// Nanoseconds of the next load.
+    /// Draws the duration of a load.
     pub fn load_nanos(&self, random: &mut SmallRng) -> u64 {
         let slow = if self.tail.draw(random) { TAIL_FACTOR } else { 1.0 };
         ((self.load.draw_ms(random) * slow).min(LOAD_MS_MAX) * NANOS_PER_MS) as u64
     }
 
-    /// Nanoseconds of the next pause of a worker.
+    /// Draws the pause of a worker.
     pub fn think_nanos(&self, random: &mut SmallRng) -> u64 {
         (self.think_ms * random.random_range(0.5..1.5) * NANOS_PER_MS) as u64
     }
@@ -156,7 +156,7 @@ impl LoadTime {
         }
     }
 
-    /// From the median, in milliseconds, and the spread of the logarithm.
+    /// Given the median, in milliseconds, and the spread of the logarithm.
     pub fn log_normal(median_ms: f64, sigma: f64) -> Result<LoadTime, String> {
         match LogNormal::new(median_ms.ln(), sigma) {
             Ok(distribution) if sigma >= 0.0 => Ok(LoadTime::LogNormal { median_ms, sigma, distribution }),
@@ -230,7 +230,7 @@ impl Share {
         Share(share)
     }
 
-    /// True that often.
+    /// Returns true with this probability.
     pub fn draw(self, random: &mut SmallRng) -> bool {
         self.0 > 0.0 && random.random_bool(self.0)
     }
@@ -263,7 +263,7 @@ pub fn above_zero(text: &str) -> Result<f64, String> {
     }
 }
 
-/// One connection for all.
+/// One connection for all workers.
 pub const ONE: Connections = Connections::Pool { order: Order::Lifo, size: 1 };
 
 const LOAD_MS_MAX: f64 = 3_600_000.0;

@@ -1,4 +1,4 @@
-//! Replies: one listener for each, which takes bytes as they arrive.
+//! Parsers for replies: one listener for each, which takes bytes as they arrive.
 
 use std::str::FromStr;
 use std::vec::IntoIter;
@@ -8,22 +8,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::Key;
 use crate::client::Value;
 
-/// Understands the reply to one question.
+/// Parses the reply to one question.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Listener {
     expected: Expected,
-    /// A request with a data block that was not understood leaves its block behind, which the server takes
-    /// for the next request. From then on no reply is to what it seems to be.
+    /// If the server does not understand a request with a data block, it takes the block for the next
+    /// request. From then on replies do not match requests any more.
     has_block: bool,
-    /// The line before the data that we wait for.
+    /// The header whose data has not arrived completely.
     header: Option<Header>,
 }
 
-/// The reply that is waited for, and what of it has come already.
+/// The kind of the expected reply, with the part that has arrived.
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
     Invalidated,
-    /// Keys not yet answered, and what was answered for those before them.
+    /// Keys not yet answered, and the answers for those before them.
     Items(IntoIter<Key>, Vec<Option<Item>>),
     Lease(Key, Option<Answered>),
     Number,
@@ -32,16 +32,16 @@ pub(super) enum Expected {
     Word(&'static [Word]),
 }
 
-/// The reply to one request, whole.
+/// A complete reply to one request.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::client) enum Reply {
     Invalidated,
-    /// One for each key that was asked for, in that order.
+    /// One for each requested key, in that order.
     Items(Vec<Option<Item>>),
     Lease(Answered),
-    /// `None`: there is no such key.
+    /// `None` if the key does not exist.
     Number(Option<u64>),
-    /// The server would not, in its own words.
+    /// The server refused, with this message.
     Refused(String),
     Stats(Vec<(String, String)>),
     Version(String),
@@ -65,7 +65,7 @@ pub(in crate::client) enum Word {
     Touched,
 }
 
-/// A value, and its unique if that was asked for.
+/// A value, with its unique if that was requested.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::client) struct Item {
     pub(in crate::client) value: Value,
@@ -80,7 +80,7 @@ pub(in crate::client) enum Answered {
     Hit(Value),
 }
 
-/// This is no reply to that question: the stream cannot be trusted any more.
+/// The bytes do not answer the question: the stream cannot be trusted any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::client) struct Garbled;
 
@@ -99,7 +99,7 @@ enum Kind {
     Token(u64),
 }
 
-/// What a question that was answered has heard; its listener lets nothing else through.
+/// Unwraps the expected kind of reply; the listener rules out all others.
 impl Reply {
     pub(in crate::client) fn items(self) -> Vec<Option<Item>> {
         let Reply::Items(items) = self else { panic!("only items answer a get: {self:?}") };
@@ -134,11 +134,11 @@ impl Reply {
 
 /// The meaning of a line of the reply.
 enum Step {
-    /// Data follow.
+    /// Data follows.
     Data(Header),
-    /// It is not the last one.
+    /// More lines follow.
     More,
-    /// That was the whole reply.
+    /// The reply is complete.
     Whole(Reply),
 }
 
@@ -147,7 +147,8 @@ impl Listener {
         Listener { expected, has_block, header: None }
     }
 
-    /// Takes what belongs to the reply from `input`, and returns it once it is whole; `None` waits for more.
+    /// Consumes the reply's bytes from `input`, and returns the reply once it is complete; `None` if more
+    /// bytes are needed.
     pub(in crate::client) fn feed(&mut self, input: &mut BytesMut) -> Result<Option<Reply>, Garbled> {
         loop {
             match self.header.take() {
@@ -174,7 +175,7 @@ impl Listener {
         }
     }
 
-    /// Whether asking twice is as good as asking once.
+    /// Whether the question can be repeated safely.
     pub(in crate::client) fn only_reads(&self) -> bool {
         match self.expected {
             Expected::Items(..) | Expected::Lease(..) | Expected::Stats(_) | Expected::Version => true,
@@ -182,10 +183,10 @@ impl Listener {
         }
     }
 
-    /// Whether the connection is good for more after this reply.
+    /// Whether the connection is still usable after this reply.
     pub(in crate::client) fn trusts(&self, reply: &Reply) -> bool {
         match reply {
-            // The data of a `SERVER_ERROR` were swallowed.
+            // A server that answers `SERVER_ERROR` has consumed the data.
             Reply::Refused(why) => !self.has_block || why.starts_with("SERVER_ERROR"),
             Reply::Invalidated
             | Reply::Items(_)
@@ -249,8 +250,8 @@ impl Expected {
     }
 }
 
-/// Misses are passed over in silence: an item answers its key, and says of those before it that they are not
-/// there.
+/// Servers send nothing for misses: an item answers its own key, and shows that the keys before it are
+/// misses.
 fn hear_item(
     rest: &mut IntoIter<Key>,
     found: &mut Vec<Option<Item>>,
@@ -311,7 +312,7 @@ impl Word {
     }
 }
 
-/// A whole line, without its end.
+/// Takes a complete line, without its end.
 fn take_line(input: &mut BytesMut) -> Result<Option<Bytes>, Garbled> {
     match memchr::memchr(b'\n', input) {
         Some(end) => {
@@ -335,9 +336,9 @@ fn text(bytes: &[u8]) -> String {
 const LINE_END: &[u8] = b"\r\n";
 /// Longer than any line of a reply.
 const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The largest value that any memcached can be told to take.
+/// The largest value that any memcached can be configured to accept.
 const VALUE_BYTES_MAX: usize = 1024 * 1024 * 1024;
-/// The token of a lease that somebody else holds.
+/// The token that stands for a lease held by another client.
 const BUSY: u64 = 1;
 
 #[cfg(test)]
@@ -449,11 +450,11 @@ mod tests {
         Key::new(name).expect("a legal key")
     }
 
-    /// Checks what is sent, and what comes of the reply, whether it comes whole or byte by byte.
+    /// Checks the sent bytes, and the parsed reply, whether it arrives whole or byte by byte.
     #[track_caller]
     fn check(question: Question, sent: &str, heard: &str, expected: Result<Reply, Garbled>) {
         assert_eq!(question.bytes, format!("{sent}\r\n"));
-        // What comes behind a reply is somebody else's.
+        // The bytes after a reply belong to the next one.
         let stream = format!("{heard}OK\r\n");
         for chunk in [1, stream.len()] {
             let mut listener = question.listener.clone();

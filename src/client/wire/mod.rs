@@ -1,8 +1,8 @@
-//! The wire as a client sees it: questions to bytes, bytes to replies. Pure and synchronous.
+//! The wire protocol from a client's side: questions to bytes, bytes to replies. Pure and synchronous.
 //!
-//! A [`Question`] brings the [`Listener`] that understands its reply, so that the two cannot be confused, and
-//! whatever the listener does not expect is [`Garbled`]: on a connection that many share, a reply of the
-//! wrong kind is the reply to somebody else.
+//! A [`Question`] comes with the [`Listener`] that parses its reply, so that the two cannot be confused.
+//! Anything that the listener does not expect is [`Garbled`]: on a shared connection, a reply of the wrong
+//! kind is probably the reply to another caller.
 
 mod listener;
 mod question;
@@ -21,7 +21,7 @@ impl Key {
         let name = name.as_ref();
         let is_legal = (1..=KEY_BYTES_MAX).contains(&name.len())
             && !name.iter().any(|byte| *byte <= b' ' || *byte == DELETE)
-            // As a line's last word it would ask for silence.
+            // As the last word of a line it would suppress the reply.
             && name != b"noreply";
         if is_legal { Ok(Key(bytes::Bytes::copy_from_slice(name))) } else { Err(Error::BadName) }
     }

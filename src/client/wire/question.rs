@@ -8,14 +8,14 @@ use super::Key;
 use super::listener::{Expected, Listener, Word};
 use crate::client::Value;
 
-/// One request, ready to be sent, and who understands what comes back.
+/// A request, ready to be sent, with the parser of its reply.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Question {
     pub(in crate::client) bytes: Bytes,
     pub(in crate::client) listener: Listener,
 }
 
-/// Stores without a condition of its own.
+/// The verbs that store without a condition of their own.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) enum Storing {
     Add,
@@ -25,13 +25,13 @@ pub(in crate::client) enum Storing {
     Set,
 }
 
-/// The copies that an invalidation leaves.
+/// Whether an invalidation leaves stale copies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Copies {
-    /// Nothing.
+    /// Drops all copies.
     Drop,
-    /// Stale copies, for those who would rather have one than wait, and for as long as the server's policy
-    /// says.
+    /// Keeps stale copies for readers that prefer one to waiting, for as long as the server's policy
+    /// allows.
     Keep,
 }
 
@@ -106,7 +106,7 @@ impl Question {
         line.block(value).asks(Expected::Word(&[Word::NotStored, Word::Stored]))
     }
 
-    /// A store with tags, with the version of a row, or under the token of a lease.
+    /// A store with tags, with the version of a row, or with the token of a lease.
     pub(in crate::client) fn meta_store(
         key: &Key,
         value: &Value,
@@ -177,7 +177,7 @@ impl Question {
         Line::new(b"version").asks(Expected::Version)
     }
 
-    /// ASCII authentication: a `set` of whatever key, with name and password as its value.
+    /// ASCII authentication: a `set` of any key with name and password as its value.
     pub(in crate::client) fn login(user: &str, password: &str) -> Question {
         let words = Value::from(format!("{user} {password}"));
         let line = Line::new(b"set").word(b"auth").value(&words, 0);
@@ -185,7 +185,7 @@ impl Question {
     }
 }
 
-/// A line that grows by words, and then has its data block.
+/// A line that is built word by word, followed by its data block.
 struct Line {
     bytes: BytesMut,
     has_block: bool,
@@ -214,7 +214,7 @@ impl Line {
         self.word(&[&[letter], itoa::Buffer::new().format(number).as_bytes()].concat())
     }
 
-    /// Flags, expiry time and length.
+    /// Appends flags, expiry time and length.
     fn value(self, value: &Value, exptime: u64) -> Line {
         self.number(value.flags.into()).number(exptime).number(value.data.len() as u64)
     }

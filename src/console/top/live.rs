@@ -1,4 +1,4 @@
-//! The loop of the live view: samples, keys and signals come in, and the screen is drawn.
+//! The loop of the live view: it takes samples, handles keys and signals, and draws the screen.
 
 use std::io;
 use std::thread;
@@ -16,14 +16,14 @@ use super::screen::Screen;
 use super::view::View;
 use crate::clock::Clock;
 
-/// Whether it goes on.
+/// Whether the loop continues.
 #[derive(Debug, Eq, PartialEq)]
 enum Wish {
     Quit,
     Stay,
 }
 
-/// Shows what the server does until the user has seen enough, or a signal says so.
+/// Runs the live view until the user quits or a signal arrives.
 pub(super) async fn run(
     terminal: &mut DefaultTerminal,
     link: Link,
@@ -37,7 +37,7 @@ pub(super) async fn run(
     }
 }
 
-/// Takes samples, one an interval. A server that does not answer is called again at the next.
+/// Takes a sample at each interval. After a failure it reconnects at the next one.
 async fn follow(mut link: Link, every: Duration, tell: UnboundedSender<Result<Sample, Trouble>>) {
     let (clock, mut ticks) = (Clock::system(), interval(every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,7 +74,7 @@ async fn show(
                     last = None;
                 }
             },
-            // Without events there is no terminal any more.
+            // The stream of events ends when the terminal is closed.
             event = events.recv() => match event {
                 Some(Event::Key(key)) if press(&mut screen, key) == Wish::Quit => return Ok(()),
                 Some(_) => {}
@@ -113,7 +113,7 @@ fn events() -> UnboundedReceiver<Event> {
     events
 }
 
-/// A server that says nothing for so long is gone.
+/// A server that is silent for this long counts as down.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 const LINES_PER_PAGE: isize = 10;
 

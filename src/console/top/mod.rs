@@ -1,7 +1,7 @@
-//! `leasehold top`: what a server does, as it does it.
+//! `leasehold top`: a live view of a server's activity.
 //!
-//! A `sample` is what the server tells of itself, `view` what happened between two of them, `screen` how that
-//! looks, and `live` the loop around it.
+//! A `sample` holds the server's statistics at one moment, `view` the changes between two samples, `screen`
+//! the layout, and `live` the loop.
 
 mod live;
 mod sample;
@@ -26,25 +26,25 @@ use super::link::{Link, Trouble};
 use super::verdict::Verdict;
 use crate::clock::Clock;
 
-/// Watch what a server does: commands, hits, leases, stale fills that were stopped, memory.
+/// Watch a server's activity: commands, hits, leases, refused stale fills, memory.
 ///
-/// Any server that speaks memcached's protocol will do; what it does not tell is left out. Keys: q quits, p
-/// pauses, tab shows the policies, up and down move through them.
+/// Any server that speaks memcached's protocol will do; missing statistics are left out. Keys: q quits, p
+/// pauses, tab shows the policies, up and down scroll through them.
 #[derive(Debug, Parser)]
 #[command(name = "top")]
 pub struct Top {
     /// HOST:PORT, or the path of a Unix socket [default: 127.0.0.1:11211]
     server: Option<PathBuf>,
 
-    /// Seconds between two looks
+    /// Seconds between two samples
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
 
-    /// Look twice, print what happened between, and end; also where the output is no terminal
+    /// Take two samples, print the changes between them, and exit; works without a terminal
     #[arg(long)]
     once: bool,
 
-    /// The same as one JSON object
+    /// Like --once, as one JSON object
     #[arg(long)]
     json: bool,
 
@@ -94,5 +94,5 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// In seconds. To look is work for the server, too.
+/// In seconds. Sampling costs the server time, too.
 const INTERVALS: RangeInclusive<f64> = 0.1..=86_400.0;

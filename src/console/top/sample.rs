@@ -9,7 +9,7 @@ use super::super::question::Question;
 use super::super::reply::Entry;
 use crate::clock::Clock;
 
-/// The answers to `stats`, `stats memory` and `stats policies`, of which memcached knows the first alone.
+/// The answers to `stats`, `stats memory` and `stats policies`; memcached supports only the first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     /// The time, on the client's clock.
@@ -18,19 +18,19 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Asks for all of it.
+    /// Takes a sample.
     pub(super) async fn take(link: &mut Link, clock: &Clock) -> Result<Sample, Trouble> {
         link.ready().await?;
         let mut sample = Sample { at: clock.elapsed(), stats: BTreeMap::new() };
         sample.ask(link, "stats").await?.map_err(Trouble::Login)?;
         for line in ["stats memory", "stats policies"] {
-            // Servers that do not know these report less.
+            // Servers that do not support these report less.
             let _ = sample.ask(link, line).await?;
         }
         Ok(sample)
     }
 
-    /// Notes what is answered; or returns what the server says instead.
+    /// Adds the statistics of an answer; if the server refuses, returns its message.
     async fn ask(&mut self, link: &mut Link, line: &str) -> Result<Result<(), String>, Trouble> {
         let mut refusal = Ok(());
         let mut hear = |entry: Entry| {
@@ -56,7 +56,7 @@ impl Sample {
         self.text(name).parse().ok()
     }
 
-    /// One of a test's making.
+    /// A sample for tests.
     #[cfg(test)]
     pub(super) fn of(at: Duration, stats: &[(&str, &str)]) -> Sample {
         let stats = stats.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -11,17 +11,17 @@ use ratatui::widgets::{Block, Paragraph, RenderDirection, Row, Sparkline, Table}
 
 use super::view::{Panel, Policy, Reading, Unit, View};
 
-/// The lines that a terminal shows.
+/// The lines on the terminal.
 pub(super) struct Screen {
     pub(super) server: String,
     pub(super) view: Option<View>,
-    /// Why nothing new comes.
+    /// The reason why there are no new samples.
     pub(super) trouble: Option<String>,
     pub(super) is_paused: bool,
     pub(super) page: Page,
-    /// Policies above the first one that is shown.
+    /// The number of policies above the first visible one.
     pub(super) scrolled: usize,
-    /// Throughput, and hits in a thousand reads; the newest first.
+    /// Throughput, and hits per thousand reads; the newest first.
     past: VecDeque<(u64, Option<u64>)>,
 }
 
@@ -44,7 +44,7 @@ impl Screen {
         }
     }
 
-    /// Shows what is new, unless it is paused.
+    /// Shows a new view, unless paused.
     pub(super) fn show(&mut self, view: View) {
         self.trouble = None;
         if self.is_paused {
@@ -65,7 +65,7 @@ impl Screen {
         };
     }
 
-    /// Moves through the policies.
+    /// Scrolls through the policies.
     pub(super) fn scroll(&mut self, lines: isize) {
         let last = self.view.as_ref().map_or(0, |view| view.policies.len().saturating_sub(1));
         self.scrolled = self.scrolled.saturating_add_signed(lines).min(last);
@@ -145,7 +145,7 @@ impl Screen {
         let width = |name: &str| Constraint::Length(name.len().max(RATE_WIDTH) as u16);
         let widths = [Constraint::Fill(1)].into_iter().chain(names().map(width));
         let rows = view.policies.iter().skip(self.scrolled).map(row);
-        let block = Block::bordered().title(" policies, a second ");
+        let block = Block::bordered().title(" policies, per second ");
         frame.render_widget(Table::new(rows, widths).header(head).block(block), area);
     }
 }
@@ -161,7 +161,7 @@ impl Panel {
     }
 }
 
-/// All of it as plain text.
+/// The view as plain text.
 pub(super) fn text(server: &str, view: &View) -> String {
     let mut text = format!("{server}  {}, up {}\n", view.version, span(view.uptime_seconds));
     let ratio = view.hit_ratio.map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
@@ -229,7 +229,7 @@ fn total(reading: &Reading) -> String {
     }
 }
 
-/// With three or four digits.
+/// A number with three or four digits.
 fn count(number: f64) -> String {
     scaled(number, 1000.0, &["", " k", " M", " G", " T"])
 }
@@ -261,7 +261,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// What the whole of it is for.
+/// The most important figure.
 const STOPPED: &str = "stale not served";
 const KEYS: &str = "q quit  p pause  tab policies and back  up, down scroll";
 const NO_POLICIES: &str = "this server has no policies for prefixes";
@@ -305,7 +305,7 @@ mod tests {
         View::new(Some(&sample(0, "1000", "0")), &sample(2, "31000", "7"))
     }
 
-    /// What stands on a terminal of this size.
+    /// The text on a terminal of this size.
     fn drawn(screen: &Screen, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
@@ -334,7 +334,7 @@ mod tests {
                 &["stale not served", "3.5", "15 k", "32 MiB", "64 MiB", "12 k", "100.0 %", "█", "q quit"],
             );
         }
-        // Smaller ones show what they can.
+        // Smaller terminals show a part.
         for (width, height) in [(40, 10), (10, 3), (1, 1)] {
             drawn(&screen, width, height);
         }

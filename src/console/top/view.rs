@@ -1,4 +1,4 @@
-//! The change between two samples, as figures for people.
+//! The changes between two samples, as figures for people.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use self::Panel::{Leases, Server, Traffic, Voids};
 use self::Unit::{Bytes, BytesNow, Events, Things};
 use super::sample::Sample;
 
-/// A figure, and the statistics that it is the sum of.
+/// A figure, which is the sum of some statistics.
 #[derive(Debug)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct Figure {
     of: &'static [&'static str],
 }
 
-/// Where a figure is shown.
+/// The place of a figure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Panel {
     Leases,
@@ -27,13 +27,13 @@ pub(super) enum Panel {
 /// The unit of a figure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unit {
-    /// Bytes that have passed.
+    /// Bytes transferred.
     Bytes,
-    /// Bytes now.
+    /// Current bytes.
     BytesNow,
-    /// Things that have happened.
+    /// Counted events.
     Events,
-    /// Things that are there now.
+    /// The current number of things.
     Things,
 }
 
@@ -41,14 +41,13 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) figure: &'static Figure,
-    /// In the time between the samples, for what happens; `None` for what is there, and where there is no
-    /// time yet.
+    /// The rate of events between the samples; `None` for current amounts, and if there is just one sample.
     pub(super) per_second: Option<f64>,
-    /// Since the server's start or its last reset, or now.
+    /// Since the server's start or its last reset; or the current amount.
     pub(super) total: u64,
 }
 
-/// The figures of leases for the keys of one prefix.
+/// The lease figures for the keys of one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) prefix: String,
@@ -56,23 +55,23 @@ pub(super) struct Policy {
     pub(super) readings: Vec<Reading>,
 }
 
-/// All that is to be shown.
+/// Everything on the screen.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) version: String,
     pub(super) uptime_seconds: u64,
-    /// Between the samples; 0 where there is only one.
+    /// The time between the samples; 0 if there is just one.
     pub(super) seconds: f64,
-    /// Of what was read in that time; `None` where nothing was.
+    /// The ratio of hits among reads in that time; `None` without reads.
     pub(super) hit_ratio: Option<f64>,
     pub(super) readings: Vec<Reading>,
     pub(super) policies: Vec<Policy>,
 }
 
 impl View {
-    /// What `after` tells, and what has happened since `before`.
+    /// The values of `after`, and the changes since `before`.
     pub(super) fn new(before: Option<&Sample>, after: &Sample) -> View {
-        // Another process counts from zero.
+        // A restarted server counts from zero.
         let before = before.filter(|before| before.text("pid") == after.text("pid"));
         let samples = Samples { before, after };
         let readings: Vec<_> = FIGURES.iter().filter_map(|figure| samples.read(figure, "")).collect();
@@ -93,12 +92,12 @@ impl View {
         self.readings.iter().filter(move |reading| reading.figure.panel == panel)
     }
 
-    /// How much is done: commands, or keys of those that take many.
+    /// The rate of commands; commands with many keys count by keys.
     pub(super) fn throughput(&self) -> f64 {
         self.readings.first().and_then(|reading| reading.per_second).unwrap_or(0.0)
     }
 
-    /// For programs; docs/terminal.md promises its form.
+    /// The JSON form; docs/terminal.md specifies it.
     pub(super) fn json(&self, server: &str) -> Value {
         let policies = self
             .policies
@@ -116,7 +115,7 @@ impl View {
     }
 }
 
-/// Two samples of one process.
+/// Two samples of the same process.
 struct Samples<'a> {
     before: Option<&'a Sample>,
     after: &'a Sample,
@@ -127,7 +126,8 @@ impl Samples<'_> {
         self.before.map_or(0.0, |before| self.after.at.saturating_sub(before.at).as_secs_f64())
     }
 
-    /// A figure under names that begin with `prefix`; `None` if the server does not tell it.
+    /// Reads a figure from the statistics that begin with `prefix`; `None` if the server does not report
+    /// it.
     fn read(&self, figure: &'static Figure, prefix: &str) -> Option<Reading> {
         let sum = |sample: &Sample| {
             let numbers = figure.of.iter().filter_map(|name| sample.number(&format!("{prefix}{name}")));
@@ -136,7 +136,7 @@ impl Samples<'_> {
         let total = sum(self.after)?;
         let seconds = self.seconds();
         let since = self.before.and_then(sum).filter(|_| figure.unit.happens() && seconds > 0.0);
-        // Counts that were reset have begun again.
+        // A count may have been reset in between.
         let per_second = since.map(|since| total.saturating_sub(since) as f64 / seconds);
         Some(Reading { figure, per_second, total })
     }
@@ -149,7 +149,7 @@ impl Samples<'_> {
 }
 
 impl Unit {
-    /// Whether it is about what happens, and not about what is there.
+    /// Whether it counts events rather than current amounts.
     fn happens(self) -> bool {
         match self {
             Unit::Bytes | Unit::Events => true,
@@ -180,7 +180,7 @@ const fn figure(panel: Panel, name: &'static str, unit: Unit, of: &'static [&'st
     Figure { name, panel, unit, of }
 }
 
-/// The first is all that is done. Those that a server does not tell are left out.
+/// The first one is the throughput. Figures that a server does not report are left out.
 const FIGURES: [Figure; 23] = [
     figure(
         Traffic,
@@ -225,7 +225,7 @@ const FIGURES: [Figure; 23] = [
     figure(Server, "connections", Things, &["curr_connections"]),
 ];
 
-/// Of the keys of one policy.
+/// The figures for the keys of one policy.
 const POLICY_FIGURES: [Figure; 5] = [
     figure(Leases, "granted", Events, &["lease_granted"]),
     figure(Leases, "told to wait", Events, &["lease_hot_miss"]),
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!((view.hit_ratio, view.seconds), (Some(0.75), 2.0));
         let items = view.panel(Server).next().unwrap();
         assert_eq!((items.figure.name, items.total, items.per_second), ("items", 7, None));
-        // What it does not tell is left out.
+        // Figures that the server does not report are left out.
         assert_eq!(view.panel(Leases).count(), 0);
 
         let first = View::new(None, &after);

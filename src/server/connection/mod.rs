@@ -1,7 +1,7 @@
-//! One connection: one read, all requests in it, one write.
+//! A connection: one read, all requests in it, one write.
 //!
-//! Unsent replies are bounded: while a peer does not read them, no requests are read from it, and at most one
-//! reply above the limit is queued.
+//! Unsent replies are bounded: while a peer does not read them, no requests are read from it, and at most
+//! one reply exceeds the limit.
 
 mod waiting;
 
@@ -27,15 +27,15 @@ use crate::metrics::{Connection, Count, State, Verb};
 use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
 
-/// The state of a connection, beside its decoder.
+/// The state of a connection, apart from its decoder.
 ///
-/// Everything that it may wait for has room in its task from the beginning. Rare waits are boxed, so that ten
-/// thousand idle connections do not pay for them.
+/// Each future that a connection awaits takes up space in its task from the start. Rare waits are boxed, so
+/// that ten thousand idle connections do not pay for them.
 struct Peer<'s, S> {
     connection: &'s Connection,
     /// Bytes that arrived while a request waited for a lease.
     early: BytesMut,
-    /// Whether it only yields to other connections.
+    /// Whether it is only yielding to other connections.
     gives_way: &'s AtomicBool,
     output: Output,
     service: &'s Service,
@@ -43,12 +43,12 @@ struct Peer<'s, S> {
     stream: S,
 }
 
-/// Why a connection is closed.
+/// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Closed {
-    /// It sent and took nothing for too long.
+    /// It was idle for too long in both directions.
     Idle,
-    /// The peer closed it, or asked for that.
+    /// The peer closed it, or requested that.
     Peer,
     /// The peer sent bytes that cannot be parsed.
     Refused,
@@ -58,11 +58,11 @@ pub(super) enum Closed {
 
 /// The state of a request after one step.
 enum Step<R> {
-    /// It is answered, and perhaps the last one.
+    /// It is answered; it may be the last one.
     Done(Option<Closed>),
-    /// None is here yet.
+    /// No complete request is here.
     Drained,
-    /// It has to wait, which is rare.
+    /// It must wait, which is rare.
     Unfinished(R),
 }
 
@@ -86,13 +86,13 @@ where
             if let Poll::Ready(ended) = ended.as_mut().poll(context) {
                 return Poll::Ready(ended);
             }
-            // Polled with each read, by a task that has one waker for its life: it registers once, then a
-            // look is enough.
+            // The future is polled with each read, by a task with the same waker for its whole life: it
+            // registers once, and then a check suffices.
             let is_told = match std::mem::replace(&mut is_listening, true) {
                 true => service.shutdown.is_requested(),
                 false => told.as_mut().poll(context).is_ready(),
             };
-            // A connection that only yields still has requests to answer.
+            // A connection that is only yielding still has requests to answer.
             if is_told && !gives_way.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(Closed::Stopping));
             }
@@ -177,13 +177,14 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     (in_turn, now) = (0, self.service.now());
                 }
             }
-            // A client that has sent several requests at once will do so again; for others a look ahead is
+            // A client that has sent several requests at once will do so again. For others, previewing is
             // not worth it.
             pipelines = in_turn > 1;
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
-            // The shutdown is not polled while a peer that never pauses uses up all of tokio's budget.
+            // While a peer that never pauses uses up tokio's whole budget, the shutdown future is not
+            // polled.
             if self.service.shutdown.is_requested() {
                 return Ok(Closed::Stopping);
             }
@@ -209,7 +210,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         self.gives_way.store(false, Ordering::Relaxed);
     }
 
-    /// Closes the stream's sending side if that works at once: TLS distinguishes an end from a cut by it.
+    /// Closes the stream's sending side if that works at once, so that TLS can tell an end from a
+    /// truncation.
     async fn shut_down_stream(&mut self) {
         poll_fn(|context| {
             let _ = Pin::new(&mut self.stream).poll_shutdown(context);
@@ -227,7 +229,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         Ok(closed)
     }
 
-    /// Reads and discards what the peer still sends: closing a socket with unread bytes would destroy the
+    /// Reads and discards the peer's remaining bytes: closing a socket with unread bytes would destroy the
     /// last reply.
     async fn drain(&mut self) -> io::Result<()> {
         // The leases of a client that disconnects are released at once, however slowly it disconnects.
@@ -235,12 +237,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
         let mut nowhere = tokio::io::sink();
-        // Whatever ends the draining, the connection is over.
+        // Whatever ends the draining, the connection is closed.
         let _ = time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut unread, &mut nowhere)).await;
         Ok(())
     }
 
-    /// If this request is one of those that are measured: as what, and when it began.
+    /// If this request is sampled, returns its verb and start time.
     #[inline]
     fn begin_measuring(&mut self, request: &Request) -> Option<(Verb, Duration)> {
         self.session.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
@@ -285,7 +287,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         execute(request, &self.service.cache, &mut self.session, &mut self.output, now)
     }
 
-    /// Finishes a request that has to wait.
+    /// Completes a request that must wait.
     async fn finish(
         &mut self,
         mut flow: Flow,
@@ -304,12 +306,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     if let Some(closed) = self.flush().await? {
                         return Ok(Some(closed));
                     }
-                    // A peer that takes everything at once would keep the others waiting.
+                    // Otherwise a peer that accepts everything at once would keep the others waiting.
                     self.give_way().await;
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
-                    tracing::info!(?refreshed, "a client has the certificates read again");
+                    tracing::info!(?refreshed, "a client requested a reload of the certificates");
                     let line = refreshed.map_or_else(
                         |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
                         |()| "OK\r\n".to_owned(),
@@ -348,8 +350,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         time::sleep(delay).await;
     }
 
-    /// Sends events until the peer disconnects; what it sends meanwhile is discarded. A peer that reads
-    /// slowly is not idle, and delays nobody else.
+    /// Sends events until the peer disconnects; discards everything that it sends meanwhile. A peer that
+    /// reads slowly is not idle, and delays no other connection.
     async fn watch(&mut self, number: u64) -> io::Result<Closed> {
         if let Some(closed) = self.flush().await? {
             return Ok(closed);
@@ -374,7 +376,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 
-    /// Reads once; `Some` if there is nothing more to come.
+    /// Reads once; `Some` at the end of the stream.
     async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
         let Peer { connection, early, output, stream, .. } = self;
         connection.is(State::Read);
@@ -440,7 +442,7 @@ fn access(Upcoming { key, is_read }: Upcoming<'_>) -> (&[u8], Access) {
     (key, if is_read { Access::Read } else { Access::Change })
 }
 
-/// Reads once: what came early, if anything did, else from the peer.
+/// Returns the early bytes if there are any, else reads once from the peer.
 async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     early: &mut BytesMut,
@@ -454,7 +456,7 @@ async fn receive(
     Ok(bytes)
 }
 
-/// `None` if the limit, if there is one, passed first. Only a limited wait has a timer.
+/// `None` if the limit passed first. Only a limited wait has a timer.
 async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         None => Some(work.await),
@@ -462,10 +464,10 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// How long, and how many bytes, are discarded before a close.
+/// The limits on time and bytes of draining before a close.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 const DRAIN_BYTES_MAX: u64 = 4 << 20;
-/// Slices of one vectored write: enough that the next write has a full socket buffer to fill.
+/// Slices of one vectored write, enough to fill a socket buffer.
 const WRITE_SLICES: usize = 16;
 
 #[cfg(test)]
@@ -482,8 +484,8 @@ mod tests {
     use crate::options::Options;
     use crate::protocol::Shutdown;
 
-    /// SIGTERM was not seen as long as one client pipelined without a pause: what waits for the stop is given
-    /// its turn by tokio only where some of the task's budget is left, and such a client always uses it up.
+    /// SIGTERM used to be ignored as long as one client pipelined without a pause: tokio polls the shutdown
+    /// future only while the task has budget left, and such a client always uses it up.
     #[tokio::test]
     async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
         let service = service();
@@ -499,8 +501,9 @@ mod tests {
         assert_eq!(answered, done);
     }
 
-    /// Thousands of one-byte appends to a large value, sent at once and without waiting, kept every other
-    /// connection of the worker waiting for seconds: all that one read had brought was done in one go.
+    /// Thousands of one-byte appends to a large value, sent at once and without waiting, used to delay all
+    /// other connections of the worker for seconds: all requests of one read were executed without
+    /// yielding.
     #[tokio::test]
     async fn a_pipeline_does_not_hold_up_other_connections() {
         let service = service();
@@ -522,7 +525,8 @@ mod tests {
         assert!(stored < 1_000, "{stored} requests of another connection came first");
     }
 
-    /// A wrong password is answered late, and later each time; who knows his is answered at once meanwhile.
+    /// The answer to a wrong password is delayed, longer each time; clients with the right password are
+    /// answered at once meanwhile.
     #[tokio::test(start_paused = true)]
     async fn whoever_gives_wrong_passwords_waits_and_nobody_else() {
         let users = Users::parse(b"ann:right\n").map(|users| Arc::new(Mutex::new(users)));
@@ -534,7 +538,7 @@ mod tests {
         thief.shutdown().await.unwrap();
         ann.shutdown().await.unwrap();
         let (unknown, began) = (unknown(), time::Instant::now());
-        // Time moves on only when both wait for it.
+        // Time advances only when both wait for it.
         let waited = async |end, peer: &mut tokio::io::DuplexStream, expected: &str| {
             serve(&service, 0, end, &unknown).await.unwrap();
             let waited = began.elapsed();

@@ -1,4 +1,4 @@
-//! A request that waits for a lease, while its peer is read from.
+//! A request that waits for a lease, while its connection is still read.
 
 use std::future::{pending, poll_fn};
 use std::task::Poll;
@@ -16,7 +16,8 @@ use crate::metrics::State;
 use crate::server::service::Service;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
-    /// Until the lease of the key has ended, the time is up, the peer has gone, or the server stops.
+    /// Returns when the key's lease has ended, the time is up, the peer has disconnected, or the server
+    /// stops.
     pub(super) async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
         let Peer { early, service, session, stream, .. } = self;
         self.connection.is(State::Waiting);
@@ -33,7 +34,7 @@ async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: 
     let (cache, peer) = (&service.cache, session.peer());
     let mut is_waiting = false;
     let ended = poll_fn(|context| {
-        // Woken, or there is nothing to wait for.
+        // Either woken, or there is no lease to wait for.
         if is_waiting || !cache.wait(key, peer, context.waker(), service.now()) {
             return Poll::Ready(());
         }
@@ -45,8 +46,8 @@ async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: 
     cache.stop_waiting(key, peer);
 }
 
-/// Resolves when the peer has nothing more to say. What it does say meanwhile is kept; behind
-/// [`EARLY_BYTES_MAX`] of that a hang-up is not seen.
+/// Resolves when the peer disconnects. Bytes that arrive meanwhile are stored; after [`EARLY_BYTES_MAX`] of
+/// them a disconnect goes unnoticed.
 async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     while early.len() < EARLY_BYTES_MAX {
         let missing = EARLY_BYTES_MAX - early.len();
@@ -58,5 +59,5 @@ async fn hang_up(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) {
     pending().await
 }
 
-/// Bytes read from a connection whose request waits.
+/// The limit on bytes read from a connection while its request waits.
 const EARLY_BYTES_MAX: usize = 16 * 1024;
