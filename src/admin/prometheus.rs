@@ -91,7 +91,7 @@ impl Page {
     /// How plain sets are judged, by class of keys.
     fn classes(&mut self, view: &View) {
         let classes = view.cache().classes(view.now());
-        let named = |class: &ClassCounts| label("class", &String::from_utf8_lossy(&class.name));
+        let named = |class: &ClassCounts| label("class", &class.name.escape_ascii().to_string());
         self.begin(
             "leasehold_class_sets_total",
             "counter",

@@ -75,7 +75,7 @@ fn classes(view: &View) -> Vec<Value> {
             "load_time_ms": class.load_time.max_ms,
             "load_times": class.load_time.samples,
             "mode": class.mode,
-            "name": String::from_utf8_lossy(&class.name),
+            "name": class.name.escape_ascii().to_string(),
             "refused": class.refused,
             "sets": class.sets,
         })

@@ -133,7 +133,7 @@ impl Governed {
         let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
         Governed {
             lease_max_age_ms: ms(policy.lease_max_age),
-            load_time_max_ms: ms(policy.load_time_max),
+            load_time_max_ms: ms(policy.load_time_max).max(u32::from(!policy.load_time_max.is_zero())),
             learned: Arc::default(),
             policy,
             prefix,
@@ -144,7 +144,7 @@ impl Governed {
     #[inline]
     pub(crate) fn load_time_ms(&self, policies: &Policies) -> u32 {
         if self.load_time_max_ms > 0 {
-            return self.load_time_max_ms.min(self.lease_max_age_ms);
+            return self.load_time_max_ms;
         }
         let known = self.learned.known_ms().or_else(|| policies.default.learned.known_ms());
         known.unwrap_or(LOAD_TIME_MS_DEFAULT).max(LOAD_TIME_MS_MIN).min(self.lease_max_age_ms)

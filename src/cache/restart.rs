@@ -32,6 +32,13 @@ pub enum Guard {
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
+    /// Keys that share a cell with this one may have been missed, and their sets are refused.
+    CellMissed {
+        /// Its hash.
+        hash: u64,
+        /// Until then, in monotonic milliseconds.
+        until: u64,
+    },
     /// One key is.
     HeldOff {
         /// Its hash.
@@ -89,9 +96,10 @@ impl Cache {
         let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
         match guard {
             Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => self.hashes().for_each(set),
-            Guard::HeldOff { hash, .. } | Guard::Missed { hash, .. } | Guard::Version { hash, .. } => {
-                set(hash)
-            }
+            Guard::CellMissed { hash, .. }
+            | Guard::HeldOff { hash, .. }
+            | Guard::Missed { hash, .. }
+            | Guard::Version { hash, .. } => set(hash),
         }
     }
 

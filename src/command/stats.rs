@@ -87,7 +87,7 @@ impl Command<'_> {
     /// The classes of keys in which plain sets were judged: their state, and the number of refused sets.
     fn classes(&mut self) {
         for (nth, class) in self.cache.classes(self.now).into_iter().enumerate() {
-            let name = String::from_utf8_lossy(&class.name).escape_debug().to_string();
+            let name = class.name.escape_ascii().to_string();
             let figures = [
                 ("name", if name.is_empty() { "-".to_owned() } else { name }),
                 ("mode", class.mode.to_owned()),

@@ -252,7 +252,7 @@ fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
     }
     for (class, percent) in fence_cost.look(service.cache.classes(now), now) {
         tracing::warn!(
-            class = %String::from_utf8_lossy(&class.name).escape_debug(),
+            class = %class.name.escape_ascii(),
             refused_percent = percent,
             mode = class.mode,
             load_time_ms = class.load_time.max_ms,

@@ -20,7 +20,7 @@
 //! | 3 | version of a row, in the previous format | length of the key (1), key, version (8), end (8) |
 //! | 4 | version of a row | hash of the key (8), version (8), end (8) |
 //! | 5 | misses of a key | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2) |
-//! | 6 | any key may have been missed | end (8) |
+//! | 6 | keys that share a cell with this one may have been missed | hash (8), end (8) |
 //!
 //! The previous format, `leasehold items4`, contains no misses: any key may have been missed.
 //!
@@ -109,10 +109,13 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
             piece.extend(lapsed.to_le_bytes());
             piece.extend(lapsed_old.to_le_bytes());
         }
-        Guard::AllMissed { until } => {
-            piece.push(ALL_MISSED);
+        Guard::CellMissed { hash, until } => {
+            piece.push(CELL_MISSED);
+            piece.extend(hash.to_le_bytes());
             piece.extend(end_ms(*until));
         }
+        // Only a snapshot of the former format makes one, and it is over within a second.
+        Guard::AllMissed { .. } => {}
     }
 }
 
@@ -217,7 +220,7 @@ fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Loa
             lapsed: u16::from_le_bytes(array(file)?),
             lapsed_old: u16::from_le_bytes(array(file)?),
         },
-        ALL_MISSED => Guard::AllMissed { until: now.after(left(number(file)?)) },
+        CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: now.after(left(number(file)?)) },
         _ => return Err(LoadError::Damaged),
     };
     cache.guard(guard, now);
@@ -324,7 +327,7 @@ const ALL_HELD_OFF: u8 = 2;
 const VERSION_OF_KEY: u8 = 3;
 const VERSION: u8 = 4;
 const MISSED: u8 = 5;
-const ALL_MISSED: u8 = 6;
+const CELL_MISSED: u8 = 6;
 const SUM_BYTES: u64 = 8;
 /// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;

@@ -114,7 +114,7 @@ impl<const PAIRS: usize> World<PAIRS> {
             (0..record.used()).map(|pair| (since(record.times[pair]), record.counts[pair])).collect();
         let mut values = record.values;
         values.sort_unstable();
-        let closed = record.is_closed.then(|| since(record.closed_until));
+        let closed = record.is_closed.then(|| (since(record.closed_until), record.is_closed_old));
         let counts = (record.taken, record.old, record.old_taken, record.lapsed, record.lapsed_old);
         (
             (self.budget, self.committed, self.deleted, self.pending.clone(), self.w),
@@ -154,7 +154,7 @@ impl<const PAIRS: usize> World<PAIRS> {
         self.record.is_closed = was_closed;
         let is_stored = matches!(judged.verdict, Verdict::Confirmed | Verdict::Fresh) && !was_closed;
         if is_stored && matches!(judged.answers, Answers::Nothing | Answers::Repeat) {
-            self.record.wrote(Seq::ZERO, judged);
+            self.record.wrote(Seq::ZERO, judged, true);
         }
         is_stored
     }
@@ -265,9 +265,10 @@ impl<const PAIRS: usize> World<PAIRS> {
         if forgets > 0 {
             goes("forget".to_owned(), &|world| {
                 let touch = world.touch();
+                let is_old = world.record.has_old();
                 world.record = Record::new(Seq::ZERO, touch.now);
                 if case.flaw != Flaw::ForgottenOpen {
-                    world.record.forgotten(0, 0, world.now + world.w + 1, touch.now);
+                    world.record.forgotten((0, 0), is_old, world.now + world.w + 1, touch.now);
                 }
                 world.budget.forgets -= 1;
             });

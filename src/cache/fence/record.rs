@@ -51,6 +51,8 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     /// The class of the key, as of its last set.
     pub(crate) class: u8,
     is_closed: bool,
+    /// Whether the key was invalidated since the first of the misses that were forgotten.
+    is_closed_old: bool,
     is_sampling: bool,
 }
 
@@ -134,6 +136,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             touched: now.seconds(),
             class: 0,
             is_closed: false,
+            is_closed_old: false,
             is_sampling: false,
         }
     }
@@ -169,10 +172,10 @@ impl<const PAIRS: usize> Record<PAIRS> {
     fn lapse(&mut self, count: u16, second: u32) {
         let unanswered = count - count.min(self.taken[EVERY]);
         if unanswered > 0 {
-            self.lapsed = self.lapsed.saturating_add(unanswered);
+            self.lapsed = self.lapsed.saturating_add(unanswered).min(LAPSED_MAX);
             self.lapsed_second = second;
             if self.old > 0 {
-                self.lapsed_old = self.lapsed_old.saturating_add(unanswered);
+                self.lapsed_old = self.lapsed_old.saturating_add(unanswered).min(self.lapsed);
             }
         }
         self.misses -= count;
@@ -188,6 +191,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.old = self.misses();
         self.old_taken = self.taken;
         self.lapsed_old = self.lapsed;
+        self.is_closed_old = true;
         self.values = [0; VALUES];
     }
 
@@ -197,26 +201,18 @@ impl<const PAIRS: usize> Record<PAIRS> {
             self.since = last;
         }
         let now = self.push(tick(touch.now));
-        if self.misses() > MISSES_MAX {
-            self.close(touch);
-        }
         let cut = self.is_sampling.then(|| ahead(now, self.sampled).max(0) as u32);
         self.is_sampling = self.misses() - self.taken[EVERY] == 1;
         self.sampled = now;
         cut
     }
 
-    /// Nothing is stored for as long as the loads may take whose misses were forgotten just now.
-    pub(crate) fn close(&mut self, touch: Touch) {
-        let lapsed = self.unanswered().max(1);
-        let old = if self.has_old() { lapsed } else { 0 };
-        *self = Record { class: self.class, since: self.since, ..Record::new(self.marked, touch.now) };
-        self.forgotten(lapsed, old, tick(touch.now).wrapping_add(touch.load_time + 1), touch.now);
-    }
-
     /// Misses were forgotten, and so many loads may still bring a value, some of them one that was invalidated.
-    pub(crate) fn forgotten(&mut self, lapsed: u16, old: u16, closed_until: u32, now: Now) {
+    ///
+    /// Until then nothing is stored if the key was invalidated: before they were forgotten, as `is_old` says, or since.
+    pub(crate) fn forgotten(&mut self, (lapsed, old): (u16, u16), is_old: bool, closed_until: u32, now: Now) {
         (self.lapsed, self.lapsed_old) = (lapsed, old.min(lapsed));
+        self.is_closed_old = is_old;
         self.lapsed_second = now.seconds();
         self.since = Seq::ZERO;
         self.closed_until = closed_until;
@@ -234,6 +230,10 @@ impl<const PAIRS: usize> Record<PAIRS> {
         value: impl FnOnce() -> u64,
         confirm: impl FnOnce(&mut Self, Option<u64>, u16) -> Verdict,
     ) -> Judged {
+        if self.is_closed && !self.is_closed_old {
+            // It answers one of the misses that are known, or of those that were forgotten, and no load is old.
+            return Judged { answers: Answers::Late, value: None, verdict: Verdict::Fresh };
+        }
         if self.is_closed {
             // It may answer a miss that was forgotten: it answers none of those that are known, and confirms nothing.
             return Judged { answers: Answers::Late, value: None, verdict: Verdict::Closed };
@@ -257,8 +257,9 @@ impl<const PAIRS: usize> Record<PAIRS> {
 
     /// A set was stored that invalidates the key as of this sequence number. If it answered no miss, it is a write for certain,
     /// and its own value stands. Otherwise only its connection says so, which must not cost other sets anything.
-    pub(crate) fn wrote(&mut self, as_of: Seq, judged: Judged) {
-        if matches!(judged.answers, Answers::Miss | Answers::Late) {
+    /// `is_quiet`: no group was invalidated that is not accounted for, which may be one of the key's tags.
+    pub(crate) fn wrote(&mut self, as_of: Seq, judged: Judged, is_quiet: bool) {
+        if matches!(judged.answers, Answers::Miss | Answers::Late) && is_quiet {
             self.marked = self.marked.max(as_of);
             return;
         }
@@ -347,6 +348,11 @@ impl<const PAIRS: usize> Record<PAIRS> {
         let used = self.used();
         let newest = used.checked_sub(1).map(|newest| self.times[newest]);
         let now = newest.filter(|newest| ahead(now, *newest) <= 0).unwrap_or(now);
+        if self.misses == MISSES_MAX {
+            // So many loads at a time are none: the newest stands for all that follow.
+            self.times[used - 1] = now;
+            return now;
+        }
         self.misses += 1;
         if newest == Some(now) && self.old < self.misses - 1 {
             self.counts[used - 1] += 1;
@@ -452,8 +458,10 @@ fn counted(value: u64, excess: i16) -> u64 {
 
 /// Distinct values remembered since an invalidation.
 const VALUES: usize = 4;
-/// Misses within one load time; more close the key.
+/// Misses within one load time that are counted.
 const MISSES_MAX: u16 = 30_000;
+/// Lapsed ones that are counted.
+const LAPSED_MAX: u16 = 256;
 /// Longer than any load time.
 const IDLE_SECONDS: u32 = 7_200;
 const EVERY: usize = 0;

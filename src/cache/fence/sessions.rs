@@ -36,8 +36,9 @@ impl Sessions {
         self.foreign_at(clock.fresh());
     }
 
-    /// Whether there is only one session, and no other has invalidated anything since.
-    pub(crate) fn is_sole_since(&self, since: Seq) -> bool {
-        self.open.load(Ordering::SeqCst) == 1 && self.foreign.load(Ordering::SeqCst) <= since.number()
+    /// If there is only one session: the newest invalidation that it has not made.
+    pub(crate) fn foreign_if_sole(&self) -> Option<Seq> {
+        let is_sole = self.open.load(Ordering::SeqCst) == 1;
+        is_sole.then(|| Seq::new(self.foreign.load(Ordering::SeqCst)).expect("it was one"))
     }
 }

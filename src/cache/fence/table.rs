@@ -40,6 +40,12 @@ pub(crate) struct Forgotten {
     /// Its unanswered misses, and how many of them are older than its newest invalidation.
     pub(crate) lapsed: u16,
     pub(crate) lapsed_old: u16,
+    /// Of a cell: the least sequence number up to which invalidations of any key in it are accounted for, and whether that
+    /// is not known.
+    pub(crate) since: Seq,
+    pub(crate) is_old: bool,
+    /// Whether it stands for all keys of a cell.
+    pub(crate) is_cell: bool,
 }
 
 /// A record in its place.
@@ -97,12 +103,12 @@ impl Table {
 
     /// The record of a key, if there is one or if misses of its cell were forgotten.
     #[inline]
-    pub(crate) fn find(&mut self, hash: u64, last: Seq, touch: Touch) -> Option<Entry<'_>> {
+    pub(crate) fn find(&mut self, hash: u64, touch: Touch) -> Option<Entry<'_>> {
         let set = self.set_of(hash);
         if let Some(way) = self.sets[set].way(hash) {
             return Some(self.sets[set].entry(way));
         }
-        let record = self.recall(hash, last, touch)?;
+        let record = self.recall(hash, touch)?;
         let (way, _) = self.insert(hash, record, touch);
         Some(self.sets[set].entry(way))
     }
@@ -116,14 +122,13 @@ impl Table {
         if let Some(way) = self.sets[set].way(hash) {
             return (self.sets[set].entry(way), None);
         }
-        let record = self.recall(hash, last, touch).unwrap_or_else(|| Record::new(last, touch.now));
+        let record = self.recall(hash, touch).unwrap_or_else(|| Record::new(last, touch.now));
         let (way, cut) = self.insert(hash, record, touch);
         (self.sets[set].entry(way), cut)
     }
 
-    /// Shows every key of which a set may still be refused. Returns until when keys that are not among them may be, in
-    /// monotonic milliseconds.
-    pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) -> u64 {
+    /// Shows every key and every cell of which a set may still be refused.
+    pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) {
         for set in &self.sets {
             for way in (0..WAYS).filter(|way| set.hashes[*way] != 0) {
                 forgotten(set.hashes[way], &set.records[way], set.ends[way], now)
@@ -131,21 +136,37 @@ impl Table {
                     .for_each(&mut show);
             }
         }
-        self.cells.iter().filter(|cell| cell.lapsed > 0).for_each(|cell| show(*cell));
-        self.cells.iter().map(|cell| cell.closed_until).max().unwrap_or_default()
+        for cell in self.cells.iter().filter(|cell| cell.hash != 0) {
+            if cell.lapsed > 0 {
+                show(Forgotten { closed_until: 0, ..*cell });
+            }
+            if cell.closed_until > now.millis {
+                show(Forgotten { is_cell: true, ..*cell });
+            }
+        }
     }
 
     /// Takes over what another table showed.
     pub(crate) fn restore(&mut self, known: Forgotten, touch: Touch) {
         let mut record = Record::new(known.marked, touch.now);
         let until = known.closed_until.max(touch.now.millis) as u32;
-        record.forgotten(known.lapsed, known.lapsed_old, until, touch.now);
+        record.forgotten((known.lapsed, known.lapsed_old), known.lapsed_old > 0, until, touch.now);
         self.insert(known.hash, record, touch);
+    }
+
+    /// Closes the cell of a key, whose invalidations are not known.
+    pub(crate) fn close_cell(&mut self, hash: u64, until: u64) {
+        let cell = self.cell_of(hash);
+        let cell = &mut self.cells[cell];
+        *cell = Forgotten { closed_until: cell.closed_until.max(until), hash, is_old: true, ..*cell };
+        self.has_forgotten = true;
     }
 
     /// Closes every cell.
     pub(crate) fn close_all(&mut self, until: u64) {
-        self.cells.iter_mut().for_each(|cell| cell.closed_until = cell.closed_until.max(until));
+        for cell in &mut self.cells {
+            *cell = Forgotten { closed_until: cell.closed_until.max(until), is_old: true, ..*cell };
+        }
         self.has_forgotten = true;
     }
 
@@ -162,36 +183,41 @@ impl Table {
             return (way, None);
         }
         if let Some(forgotten) = forgotten(old_hash, &old, old_ends, touch.now) {
-            self.remember(forgotten);
+            self.remember(forgotten, touch.now);
         }
         (way, old.end_sample(touch.now))
     }
 
     #[cold]
-    fn remember(&mut self, forgotten: Forgotten) {
+    fn remember(&mut self, forgotten: Forgotten, now: Now) {
         let cell = self.cell_of(forgotten.hash);
-        let closed_until = self.cells[cell].closed_until.max(forgotten.closed_until);
-        self.cells[cell] = Forgotten { closed_until, ..forgotten };
+        let cell = &mut self.cells[cell];
+        let is_open = cell.closed_until <= now.millis;
+        let (since, is_old) = if is_open { (forgotten.marked, false) } else { (cell.since, cell.is_old) };
+        let closed_until = cell.closed_until.max(forgotten.closed_until);
+        *cell = Forgotten { closed_until, since: since.min(forgotten.marked), is_old, ..forgotten };
         self.has_forgotten = true;
     }
 
     /// A record of what the cell of a key says of it; `None` if that is nothing.
     #[inline]
-    fn recall(&mut self, hash: u64, last: Seq, touch: Touch) -> Option<Record> {
+    fn recall(&mut self, hash: u64, touch: Touch) -> Option<Record> {
         if !self.has_forgotten {
             return None;
         }
         let cell = self.cell_of(hash);
         let cell = &mut self.cells[cell];
         let is_same = cell.hash == hash && cell.lapsed > 0;
-        if !is_same && cell.closed_until <= touch.now.millis {
-            return None;
-        }
-        let mut record = Record::new(if is_same { cell.marked } else { last }, touch.now);
-        let (lapsed, lapsed_old) = if is_same { (cell.lapsed, cell.lapsed_old) } else { (0, 0) };
-        record.forgotten(lapsed, lapsed_old, cell.closed_until as u32, touch.now);
+        let is_closed = cell.closed_until > touch.now.millis;
+        let mut record = match (is_same, is_closed) {
+            (false, false) => return None,
+            (true, false) => Record::new(cell.marked, touch.now),
+            (_, true) => Record::new(cell.since, touch.now),
+        };
+        let lapsed = if is_same { (cell.lapsed, cell.lapsed_old) } else { (0, 0) };
+        record.forgotten(lapsed, cell.is_old || lapsed.1 > 0, cell.closed_until as u32, touch.now);
         if is_same {
-            *cell = Forgotten { closed_until: cell.closed_until, ..Forgotten::default() };
+            (cell.lapsed, cell.lapsed_old) = (0, 0);
         }
         Some(record)
     }
@@ -214,7 +240,14 @@ fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotte
     }
     let lapsed_old = if record.has_old() { lapsed } else { 0 };
     let closed_until = if left > 0 { now.millis + left as u64 } else { 0 };
-    Some(Forgotten { closed_until, hash, marked: record.marked(), lapsed, lapsed_old })
+    Some(Forgotten {
+        closed_until,
+        hash,
+        marked: record.marked(),
+        lapsed,
+        lapsed_old,
+        ..Forgotten::default()
+    })
 }
 
 /// Cells and sets of each of so many shards.

@@ -86,7 +86,7 @@ impl Shard {
             return;
         }
         let touch = at.touch();
-        let Some(mut entry) = self.fence.find(key.hash, at.clock.last(), touch) else { return };
+        let Some(mut entry) = self.fence.find(key.hash, touch) else { return };
         entry.record.age(touch);
         entry.record.fill();
         let takes = at.classes.takes(entry.record.class, at.now);
@@ -110,7 +110,8 @@ impl Shard {
         let class = at.classes.of(key.bytes, at.prefix());
         let finding = self.find(key, as_of, draft, class, is_held_off, at);
         let since = finding.map_or(as_of, |finding| finding.since);
-        let is_sole = at.is_sole_since(since, peer);
+        let covering = self.covering(key.hash);
+        let is_sole = at.is_sole(since, note.map(|note| note.seq()), covering, peer);
         let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
         let counts_notes = is_sole || is_exclusive;
 
@@ -125,8 +126,8 @@ impl Shard {
         let has_misses = !is_sole && finding.is_some_and(|finding| finding.has_misses);
         let refused = match finding.map(|finding| finding.judged.verdict) {
             _ if is_held_off && (!is_write || has_misses) => Some(Reason::HeldOff),
-            _ if counts_notes && is_void_note => Some(Reason::Note),
             _ if is_sole => None,
+            _ if counts_notes && is_void_note => Some(Reason::Note),
             Some(Verdict::Closed) => Some(Reason::Closed),
             Some(Verdict::Doubtful) => Some(Reason::Doubt),
             Some(Verdict::Late) => Some(Reason::Late),
@@ -153,7 +154,7 @@ impl Shard {
         at: &At,
     ) -> Option<Finding> {
         let (covering, touch, keys) = (self.covering(key.hash), at.touch(), &self.engine.keys);
-        let mut entry = self.fence.find(key.hash, as_of, touch)?;
+        let mut entry = self.fence.find(key.hash, touch)?;
         let record = &mut *entry.record;
         record.age(touch);
         let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
@@ -175,31 +176,37 @@ impl Shard {
 
     /// A set that answered no miss is stored as of this sequence number.
     fn wrote(&mut self, key: &Key, as_of: Seq, judged: Judged, at: &At) {
-        if let Some(entry) = self.fence.find(key.hash, as_of, at.touch()) {
-            entry.record.wrote(as_of, judged);
+        if let Some(entry) = self.fence.find(key.hash, at.touch()) {
+            let is_quiet = at.broad.is_quiet_since(entry.record.marked());
+            entry.record.wrote(as_of, judged, is_quiet);
         }
     }
 
     /// Shows every miss that a set may still answer, for a process that comes after this one.
     pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
         let is_old = |hash, marked| self.covering(hash) > marked || !at.broad.is_quiet_since(marked);
-        let closed_until =
-            self.fence.each(at.now, |Forgotten { closed_until, hash, marked, lapsed, lapsed_old }| {
+        self.fence.each(
+            at.now,
+            |Forgotten { closed_until, hash, marked, lapsed, lapsed_old, is_cell, .. }| {
                 let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
-                show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old });
-            });
-        if at.now.millis < closed_until {
-            show(Guard::AllMissed { until: closed_until });
-        }
+                match is_cell {
+                    true => show(Guard::CellMissed { hash, until: closed_until }),
+                    false => show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old }),
+                }
+            },
+        );
     }
 
     /// Takes over misses that a former process remembered: their keys are closed for as long as a load may take.
     pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
         match guard {
             Guard::AllMissed { until } => self.fence.close_all(until),
+            Guard::CellMissed { hash, until } => self.fence.close_cell(hash, until),
             Guard::Missed { hash, until: closed_until, lapsed, lapsed_old } => {
                 let marked = at.clock.last();
-                self.fence.restore(Forgotten { closed_until, hash, marked, lapsed, lapsed_old }, at.touch());
+                let known =
+                    Forgotten { closed_until, hash, marked, lapsed, lapsed_old, ..Forgotten::default() };
+                self.fence.restore(known, at.touch());
             }
             Guard::AllHeldOff { .. } | Guard::HeldOff { .. } | Guard::Version { .. } => {}
         }
@@ -221,13 +228,17 @@ impl At<'_> {
         covering > marked || self.broad.covers(key, Tags::NONE, marked)
     }
 
-    /// Whether the peer is the only one, has never sent a request before it had the last reply, and no other has
-    /// invalidated anything since.
-    fn is_sole_since(&self, since: Seq, peer: &Peer) -> bool {
-        self.policy.implicit != Implicit::Shared
-            && !peer.has_pipelined
-            && self.sessions.is_sole_since(since)
-            && self.broad.is_quiet_since(since)
+    /// Whether the peer is a sequential program on the only connection: it has never sent a request before it had the last
+    /// reply, and no other has invalidated anything since one of these: the first miss that may not be answered, its own
+    /// miss, or its own newest invalidation of the key.
+    fn is_sole(&self, since: Seq, own_miss: Option<Seq>, covering: Seq, peer: &Peer) -> bool {
+        if self.policy.implicit == Implicit::Shared || peer.has_pipelined {
+            return false;
+        }
+        let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
+        let own_invalidation = Some(covering).filter(|covering| *covering > foreign);
+        let starts = [Some(since), own_miss, own_invalidation];
+        starts.into_iter().flatten().any(|start| foreign <= start && self.broad.is_quiet_since(start))
     }
 
     fn add_sample(&self, ms: u32, is_ended: bool) {

@@ -246,7 +246,9 @@ impl Shard {
             Guard::Version { hash, until, version } => {
                 self.versions.admit(hash, version, at.now.seconds(), until);
             }
-            Guard::AllMissed { .. } | Guard::Missed { .. } => self.restore_misses(guard, at),
+            Guard::AllMissed { .. } | Guard::CellMissed { .. } | Guard::Missed { .. } => {
+                self.restore_misses(guard, at)
+            }
         }
     }
 

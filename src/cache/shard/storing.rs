@@ -3,7 +3,7 @@
 use super::fencing::Ruling;
 use super::{At, Shard, State};
 use crate::cache::engine::{Meta, NoRoom, Slot};
-use crate::cache::expiry::seconds_after;
+use crate::cache::expiry::{Expiry, seconds_after};
 use crate::cache::key::Key;
 use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Reason, Store};
 use crate::cache::peer::Peer;
@@ -76,6 +76,11 @@ impl Shard {
     }
 
     fn set(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+        if draft.expiry == Expiry::PAST {
+            // It stores nothing, and so answers no miss: it is a delete.
+            self.void_as_of(key, as_of, peer, at);
+            return stored(self.put_or_drop(key, state, as_of, draft, at), Fence::None);
+        }
         let ruling = self.judge(key, as_of, &draft, peer, at);
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             self.remove_live(key, state, at);

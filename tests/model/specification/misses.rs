@@ -122,8 +122,8 @@ impl Misses {
     }
 
     /// A set was stored that invalidates the key. If it answered a miss, only its connection takes it for a write.
-    pub fn wrote(&mut self, text: &str, answers: Answers, seq: u64) {
-        if matches!(answers, Answers::Miss | Answers::Late) {
+    pub fn wrote(&mut self, text: &str, answers: Answers, is_quiet: bool, seq: u64) {
+        if matches!(answers, Answers::Miss | Answers::Late) && is_quiet {
             self.marked = seq;
             return;
         }

@@ -319,7 +319,7 @@ impl Model {
             || (counts_notes && note == Some(true))
             || judged.is_some_and(|judged| !judged.is_stored);
         if is_write && !is_refused && judged.is_some() {
-            misses.wrote(text, answers, seq);
+            misses.wrote(text, answers, self.voids.newest_group <= misses.marked, seq);
         }
         let is_observed = is_refused && implicit == Implicit::Observe;
         Ruling { is_observed, is_refused: is_refused && !is_observed, is_write }
