@@ -19,7 +19,7 @@ use crate::process::secret;
 /// memcached-compatible cache server whose fills are race-free.
 ///
 /// A miss returns a lease, a delete invalidates it, and a late fill is refused. Plain memcached clients are
-/// protected, too: a set that follows a get miss on the same connection is checked in the same way.
+/// protected, too, whatever connection they use: a set that may bring what was read before a delete is refused.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
 #[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
