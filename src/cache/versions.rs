@@ -106,7 +106,7 @@ impl Versions {
     }
 
     fn floor_of(&self, hash: u64) -> usize {
-        (u64::from((hash >> FLOOR_SHIFT) as u16) * self.floors.len() as u64 >> 16) as usize
+        ((u64::from((hash >> FLOOR_SHIFT) as u16) * self.floors.len() as u64) >> 16) as usize
     }
 }
 

@@ -10,6 +10,7 @@ async-memcached that need it. Absent, because leasehold has neither the binary p
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,16 @@ from servers import Servers, program
 INTEROP = Path(__file__).resolve().parent
 WORK = Path(os.environ["INTEROP_WORK"])
 SERVERS = ["leasehold", "memcached"]
+# The tests use one key again and again, over several connections and faster than any load could run.
+OPTIONS = {"leasehold": ["--implicit-leases", "off"], "memcached": []}
+
+
+def script(server):
+    """A program that starts a server with its options."""
+    script = WORK / f"{server}-with-options"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(program(server))} "$@" {" ".join(OPTIONS[server])}\n')
+    script.chmod(0o755)
+    return str(script)
 
 
 def copy_of(package, name):
@@ -83,7 +94,7 @@ def async_memcached(server):
     # Its tests start servers themselves, and insist on a newer memcached than Debian has.
     replace([folder / "tests/support/mod.rs"], r"\[1, 6, 40\]", "[1, 6, 0]")
     without_toxiproxy(folder)
-    return cargo_test(folder, "--tests", MEMCACHED_BIN=program(server))
+    return cargo_test(folder, "--tests", MEMCACHED_BIN=script(server))
 
 
 def without_toxiproxy(folder):
@@ -98,7 +109,7 @@ def memcache(server):
     folder = copy_of(crate("memcache"), "memcache")
     with Servers() as servers:
         for port in [12345, 12346]:
-            replace(folder.glob("tests/*.rs"), f"localhost:{port}", servers.start(server))
+            replace(folder.glob("tests/*.rs"), f"localhost:{port}", servers.start(server, *OPTIONS[server]))
         tests = ["test_ascii", "test_async_memcache", "test_exp_memcache", "test_exp_meta_client", "test_memcache"]
         options = [option for test in tests for option in ["--test", test]]
         return cargo_test(folder, "--no-default-features", "--features", "serde_json,tokio", *options)
@@ -108,7 +119,7 @@ def node_memcached(server):
     folder = copy_of(WORK / "node/node_modules/memcached", "memcached")
     with Servers() as servers:
         for port in [11211, 11212, 11213]:
-            address = servers.start(server)
+            address = servers.start(server, *OPTIONS[server])
             replace([folder / "test/common.js"], f"testMemcachedHost \\+ ':{port}'", f"'{address}'")
         return mocha(folder, "--require", "should")
 
@@ -116,7 +127,7 @@ def node_memcached(server):
 def memcache_plus(server):
     folder = copy_of(WORK / "node/node_modules/memcache-plus", "memcache-plus")
     with Servers() as servers:
-        port = servers.start(server).partition(":")[2]
+        port = servers.start(server, *OPTIONS[server]).partition(":")[2]
         replace([*folder.glob("lib/*.js"), *folder.glob("test/*.js")], "11211", port)
         return mocha(folder)
 

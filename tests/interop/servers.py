@@ -39,7 +39,7 @@ class Servers:
             program.wait()
         self.folder.cleanup()
 
-    def start(self, server):
+    def start(self, server, *options):
         """Starts `leasehold` or `memcached`. Returns its address."""
         ports = self.path("ports")
 
@@ -47,7 +47,7 @@ class Servers:
             found = ports.exists() and re.search(r"TCP INET: (\d+)\n", ports.read_text())
             return found and f"127.0.0.1:{found[1]}"
 
-        command = [program(server), "-u", "root", "-l", "127.0.0.1", "-p", "-1"]
+        command = [program(server), "-u", "root", "-l", "127.0.0.1", "-p", "-1", *options]
         return self.run(command, address, MEMCACHED_PORT_FILENAME=str(ports))
 
     def start_twemproxy(self, first, second):

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn misses_that_are_never_set_hide_nothing_and_prevent_nothing() {
-        let sample = |n: u32| if n % 3 == 0 { (3_000 + n % 1_000, false) } else { (n % 10, true) };
+        let sample = |n: u32| if n.is_multiple_of(3) { (3_000 + n % 1_000, false) } else { (n % 10, true) };
         let ms = known((0..20_000).map(sample)).unwrap();
         assert!((20..=26).contains(&ms), "{ms}");
     }

@@ -223,11 +223,11 @@ impl Table {
     }
 
     fn set_of(&self, hash: u64) -> usize {
-        (u64::from((hash >> SET_SHIFT) as u16) * self.sets.len() as u64 >> 16) as usize
+        ((u64::from((hash >> SET_SHIFT) as u16) * self.sets.len() as u64) >> 16) as usize
     }
 
     fn cell_of(&self, hash: u64) -> usize {
-        (u64::from((hash >> CELL_SHIFT) as u16) * self.cells.len() as u64 >> 16) as usize
+        ((u64::from((hash >> CELL_SHIFT) as u16) * self.cells.len() as u64) >> 16) as usize
     }
 }
 

@@ -236,9 +236,10 @@ impl At<'_> {
             return false;
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
-        let own_invalidation = Some(covering).filter(|covering| *covering > foreign);
-        let starts = [Some(since), own_miss, own_invalidation];
-        starts.into_iter().flatten().any(|start| foreign <= start && self.broad.is_quiet_since(start))
+        let is_since = |start: Seq| foreign <= start && self.broad.is_quiet_since(start);
+        // Groups have no author: none may have been invalidated since a miss.
+        let is_own = || covering > foreign && self.broad.is_quiet_since(own_miss.unwrap_or(since).min(since));
+        is_since(since) || own_miss.is_some_and(is_since) || is_own()
     }
 
     fn add_sample(&self, ms: u32, is_ended: bool) {
