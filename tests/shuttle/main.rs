@@ -145,7 +145,8 @@ fn a_named_void_against_changes() {
 #[test]
 fn get_against_set_and_delete() {
     explore(|| {
-        let world = World::new(small());
+        // The readers load nothing.
+        let world = World::fenced(Implicit::Off);
         let look = |client: &mut Client| (0..3).for_each(|_| _ = client.get(0));
         join([
             world.spawn(look),
@@ -259,7 +260,7 @@ fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
 #[test]
 fn no_waiter_is_left_sleeping_when_a_hold_off_ends() {
     explore(|| {
-        let world = World::new(small());
+        let world = World::fenced(Implicit::Off);
         world.client().delete(0, Some(at(Duration::from_secs(5)).millis));
         join([
             world.spawn(|client| client.read_patiently(0)),
