@@ -112,6 +112,11 @@ impl Shard {
         let since = finding.map_or(as_of, |finding| finding.since);
         let covering = self.covering(key.hash);
         let is_sole = at.is_sole(since, note.map(|note| note.seq()), covering, peer);
+        if is_sole && note.is_none() && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
+        {
+            // More sets than its own misses explain: threads share the connection.
+            peer.has_pipelined = true;
+        }
         let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
         let counts_notes = is_sole || is_exclusive;
 

@@ -33,6 +33,8 @@ class Storm:
     connections: str
     command: list
     is_proxied: bool = False
+    # Of leasehold.
+    options: tuple = ()
 
 
 def threads(client, connections, name, **options):
@@ -61,9 +63,9 @@ def perl(module):
     return Storm(f"Perl {module}", "one per process", ["/usr/bin/perl", HERE / "perl_processes.pl", module])
 
 
-def ruby(client, connections, name):
+def ruby(client, connections, name, **options):
     command = ["ruby", "-I", os.environ["DALLI"], HERE / "ruby_threads.rb", name]
-    return Storm(f"Ruby {client}", connections, command)
+    return Storm(f"Ruby {client}", connections, command, **options)
 
 
 def rust(client, connections, name):
@@ -96,7 +98,8 @@ STORMS = [
     threads("pymemcache `PooledClient`", "pool", "pymemcache_pooled_client"),
     threads("pymemcache `Client` behind twemproxy", "proxy", "pymemcache_client", is_proxied=True),
     threads("python-memcached", "one per thread", "python_memcached"),
-    ruby("dalli", "shared", "shared"),
+    # Its threads take turns on the server's only connection, as a sequential program does.
+    ruby("dalli, `implicit-leases = shared`", "shared", "shared", options=("--implicit-leases", "shared")),
     ruby("dalli in a connection_pool", "pool", "pool"),
     rust("async-memcached", "one per task", "async-memcached"),
     rust("leasehold's client, `get` and `set`", "shared", "leasehold"),
@@ -107,7 +110,8 @@ STORMS = [
 def counts(storm, server, limits):
     """Runs the storm with one kind of server. Returns its counts by name, or what it printed if it failed."""
     with Servers() as servers:
-        address = servers.start(server)
+        options = storm.options if server == "leasehold" else ()
+        address = servers.start(server, *options)
         if storm.is_proxied:
             address = servers.start_twemproxy(address, servers.start(server))
         try:
