@@ -77,7 +77,11 @@ impl Crowd {
 
     /// Deletes the key so often, one delete every half fill; then waits for the first hit, but not for ever.
     async fn time_to_recover(&self, writer: &mut Client, deletes: u32) -> Option<u64> {
+        let began_ms = self.now_ms();
         while writer.get(KEY).await.is_none() {
+            if self.now_ms() >= began_ms + PATIENCE_MS {
+                return None;
+            }
             sleep(FILL).await;
         }
         for _ in 1..deletes {

@@ -9,14 +9,15 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::FixedState;
 use memchr::memchr;
+use parking_lot::Mutex;
 
 use super::record::{Answers, Takes};
 use crate::cache::broad::DELIMITER;
 use crate::cache::policies::{LoadTime, Policies};
-use crate::cache::sync::{AtomicU64, Mutex, Ordering};
 use crate::clock::Now;
 
 /// The classes of all keys; names that collide share one.

@@ -5,7 +5,9 @@
 //! Observations", 1958) knows no bias toward short loads, which are cut off less often. The share of misses that no set
 //! follows is taken out.
 
-use crate::cache::sync::{AtomicU32, Mutex, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
 
 /// What is known of the loads of some keys.
 #[derive(Debug, Default)]

@@ -4,8 +4,10 @@
 //! what it set. Its own invalidation is no reason to refuse, as no other load can be running. So it is for one that opens
 //! a connection, does all that, closes it, and opens another one.
 
+// Not those of the model checker: what they order, the shard's lock orders, too, and schedules would be far more.
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::cache::seq::{Seq, SeqClock};
-use crate::cache::sync::{AtomicU64, Ordering};
 
 /// The sessions that exist.
 #[derive(Default)]
