@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
-use leasehold::cache::{Cache, Config, Depth, Draft, Mode, Name, Peer, TagList};
+use leasehold::cache::{Cache, Config, Depth, Draft, Implicit, Mode, Name, Peer, Policy, TagList};
 use leasehold::{Clock, Now};
 
 fn main() {
@@ -40,7 +40,9 @@ struct Fixture {
 
 impl Fixture {
     fn new(items: usize) -> Self {
-        let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
+        // Every set is stored, whatever was missed.
+        let policies = Policy { implicit: Implicit::Off, ..Policy::default() }.into();
+        let cache = Cache::new(Config { memory_bytes: 1 << 30, policies, ..Config::default() });
         let fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
         (0..items).for_each(|item| fixture.set(item));
         fixture
@@ -50,7 +52,6 @@ impl Fixture {
         let (name, tags) = (name(item), TagList::new([TAG]).expect("it is short"));
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let draft = Draft { tags: tags.tags(), ..Draft::new(&[b'v'; 100]) };
-        // Whoever reads has notes, and could not store again.
         self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), self.now);
     }
 
