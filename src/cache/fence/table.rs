@@ -195,6 +195,8 @@ impl Table {
         let is_open = cell.closed_until <= now.millis;
         let (since, is_old) = if is_open { (forgotten.marked, false) } else { (cell.since, cell.is_old) };
         let closed_until = cell.closed_until.max(forgotten.closed_until);
+        // That a miss is old is accounted for, and would not be seen again once another key takes the cell.
+        let is_old = is_old || forgotten.lapsed_old > 0;
         *cell = Forgotten { closed_until, since: since.min(forgotten.marked), is_old, ..forgotten };
         self.has_forgotten = true;
     }
@@ -234,7 +236,8 @@ impl Table {
 /// What must not be forgotten of a record; `ends` is in wrapping milliseconds.
 fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
     let left = ends.wrapping_sub(tick(now)) as i32;
-    let lapsed = record.unanswered();
+    // A load that a set has answered in one mode may still be running in another.
+    let lapsed = record.unanswered().max(u16::from(left > 0 && record.has_old()));
     if left <= 0 && lapsed == 0 {
         return None;
     }
