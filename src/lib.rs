@@ -48,6 +48,8 @@ pub mod console;
 pub mod handover;
 #[cfg(feature = "cache")]
 pub mod metrics;
+#[cfg(feature = "cache")]
+mod mrc;
 #[cfg(feature = "server")]
 pub mod options;
 #[cfg(any(feature = "console", feature = "server"))]
@@ -60,6 +62,11 @@ pub mod protocol;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod snapshot;
+
+#[cfg(feature = "cache")]
+mod store;
+#[cfg(feature = "cache")]
+mod sync;
 
 #[cfg(feature = "cache")]
 pub use cache::{Cache, Config};

@@ -2,12 +2,12 @@
 //!
 //! What it costs does not depend on how many items that are. Their memory comes back when they are met, or swept.
 
-use super::broad::Name;
+use super::invalidation::groups::Name;
+use super::invalidation::record::{Depth, Void};
 use super::policies::Policies;
-use super::seq::Seq;
-use super::voided::{Depth, Void};
 use super::{Cache, Key, Peer};
 use crate::clock::Now;
+use crate::store::seq::Seq;
 
 impl Cache {
     /// Voids everything, now or at `due` (monotonic milliseconds). A later call takes the place of one not yet due.
@@ -33,7 +33,7 @@ impl Cache {
         self.broad.void(names.clone().into_iter(), Void { depth, kept_seconds, now }, &self.clock);
         for name in names {
             if let Name::Prefix(prefix) = name {
-                self.wake_below(prefix);
+                self.waiters.wake_prefix(prefix);
             }
         }
     }

@@ -6,9 +6,9 @@
 //!
 //! Deliberately absent: a moment that all of it is true of.
 
-use super::engine::Listed;
 use super::{Cache, SHARD_SHIFT, Seq, Value};
 use crate::clock::Now;
+use crate::store::Listed;
 
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use super::expiry::Expiry;
-use super::key::Key;
+use super::lease::token::Token;
+use super::number::Step;
 use super::outcome::{Draft, LeaseGet, Mode, NotCounted, Store};
 use super::peer::Peer;
-use super::token::Token;
-use super::value::Step;
 use super::{Cache, Leased};
 use crate::clock::Now;
+use crate::store::expiry::Expiry;
+use crate::store::key::Key;
 
 /// How a meta read differs from a get.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

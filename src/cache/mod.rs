@@ -5,92 +5,81 @@
 //!
 //! Deliberately absent: tasks. Expired memory is given back by [`Cache::sweep`], which somebody has to call.
 
-mod ages;
-mod broad;
-mod budget;
-mod cells;
-mod counts;
-mod engine;
-mod evicted;
-mod expiry;
+pub(crate) mod clock;
+mod config;
+mod evictions;
 mod fence;
-mod holdoffs;
+mod inspect;
 mod invalidate;
-mod key;
-mod known;
-mod leases;
+pub(crate) mod invalidation;
+pub(crate) mod lease;
 mod listing;
 mod meta;
+mod number;
 mod outcome;
 mod peer;
 mod policies;
 mod policy;
 mod prefetch;
-mod recency;
-mod restart;
 mod room;
-mod seq;
-mod shadow;
 mod shard;
-mod sync;
-mod tags;
-mod token;
-mod value;
-mod versions;
-mod voided;
-mod waiting;
+mod snapshot;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 
-use self::ages::Ages;
-use self::broad::Broad;
-use self::budget::{Budget, Layout};
-use self::engine::{Engine, Item};
-use self::evicted::Collected;
+use self::clock::LogicalClock;
+use self::clock::ages::Ages;
+use self::evictions::Collected;
 use self::fence::{Classes, Sessions};
-use self::key::Keys;
+use self::invalidation::groups::Broad;
+use self::lease::token::Mint;
+use self::lease::waiters::Waiters;
 use self::policies::{Decided, Governed};
-use self::seq::SeqClock;
-use self::shadow::Shadow;
 use self::shard::{At, Left, Shard};
-use self::sync::{AtomicU64, AtomicUsize, DashMap, Mutex};
-use self::token::Mint;
-use self::waiting::Waiter;
 use crate::clock::Now;
+use crate::mrc::Shadow;
+use crate::store::budget::{Budget, Layout};
+use crate::store::key::Keys;
+use crate::store::{Engine, Item};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex};
 
-pub use self::ages::AGE_SECONDS_MAX;
-pub use self::broad::{DELIMITER, Name, PREFIXES_MAX};
-pub use self::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
-#[cfg(fuzzing)]
-pub use self::engine::check_history;
-pub use self::engine::item_bytes;
-pub use self::evicted::{EVICTED_MAX, Evicted};
-pub use self::expiry::Expiry;
+pub use self::clock::ages::AGE_SECONDS_MAX;
+pub use self::config::{Config, VALUE_BYTES_MAX_DEFAULT};
+pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
 pub use self::fence::notes::NOTES_MAX;
 pub use self::fence::origin::Origin;
-pub use self::holdoffs::HOLDOFFS_MAX;
-pub use self::key::{KEY_BYTES_MAX, Key};
-pub use self::known::{Known, KnownLease, KnownVoid, VoidOf};
+pub use self::inspect::{Known, KnownLease, KnownVoid, VoidOf};
+pub use self::invalidation::groups::{DELIMITER, Name, PREFIXES_MAX};
+pub use self::invalidation::holdoffs::HOLDOFFS_MAX;
+pub use self::invalidation::record::Depth;
+pub use self::lease::token::Token;
 pub use self::listing::Entry;
 pub use self::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
+pub use self::number::Step;
 pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Reason, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::{LoadTime, Policies};
-pub use self::policy::{Config, Implicit, Policy, VALUE_BYTES_MAX_DEFAULT, WhenFull};
+pub use self::policy::{Implicit, Policy};
 pub use self::prefetch::{Access, Batch};
-pub use self::restart::{Former, Guard};
-pub use self::seq::{SEQ_BITS, Seq};
-pub use self::shadow::{Curve, FACTORS};
-pub use self::tags::{TAGS_MAX, TagList, Tags};
-pub use self::token::Token;
-pub use self::value::Step;
-pub use self::voided::Depth;
+pub use self::snapshot::{Former, Guard};
+pub use crate::mrc::{Curve, FACTORS};
+pub use crate::store::budget::WhenFull;
+#[cfg(fuzzing)]
+pub use crate::store::check_history;
+pub use crate::store::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
+pub use crate::store::evicted::Evicted;
+pub use crate::store::expiry::Expiry;
+pub use crate::store::item_bytes;
+pub use crate::store::key::{KEY_BYTES_MAX, Key};
+pub use crate::store::seq::{SEQ_BITS, Seq};
+pub use crate::store::tags::{TAGS_MAX, TagList, Tags};
 
 /// Values, leases and voids.
 pub struct Cache {
@@ -98,7 +87,7 @@ pub struct Cache {
     broad: Broad,
     budget: Arc<Budget>,
     classes: Classes,
-    clock: SeqClock,
+    clock: LogicalClock,
     config: Config,
     evicted: Mutex<Collected>,
     keys: Keys,
@@ -110,8 +99,7 @@ pub struct Cache {
     sessions: Sessions,
     shadow: Shadow,
     shards: Box<[Mutex<Shard>]>,
-    /// Who sleeps until the lease of a key (by its hash) has ended.
-    waiters: DashMap<u64, Vec<Waiter>>,
+    waiters: Waiters,
 }
 
 /// A value as it was read.
@@ -173,10 +161,10 @@ impl Cache {
 
     /// An empty cache whose secrets come from `seed`; for tests that must repeat.
     pub fn with_seed(config: Config, seed: [u8; 32]) -> Self {
-        Cache::with_clock(config, seed, SeqClock::new(word(&seed, 0)))
+        Cache::with_clock(config, seed, LogicalClock::new(word(&seed, 0)))
     }
 
-    fn with_clock(config: Config, seed: [u8; 32], clock: SeqClock) -> Self {
+    fn with_clock(config: Config, seed: [u8; 32], clock: LogicalClock) -> Self {
         let keys = Keys::new(word(&seed, HASH_SEED.start));
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
@@ -198,7 +186,7 @@ impl Cache {
             sessions: Sessions::default(),
             shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
-            waiters: DashMap::new(),
+            waiters: Waiters::new(),
             budget,
             config,
             keys,
@@ -347,6 +335,24 @@ impl Cache {
         was_live
     }
 
+    /// Leaves a waker that is called when the lease of a key has ended; false if it has ended already, so that asking
+    /// again may succeed. Undone by [`Cache::stop_waiting`].
+    pub fn wait(&self, key: &Key, peer: &Peer, waker: &Waker, now: Now) -> bool {
+        // The waker comes before the lease is looked at: an invalidation of the key's prefix, which locks no shard, finds
+        // one or the other.
+        self.waiters.add(key, peer.id, waker);
+        let must_wait = self.locked(key, now, |shard, at| shard.await_lease(key, at));
+        if !must_wait {
+            self.stop_waiting(key, peer);
+        }
+        must_wait
+    }
+
+    /// Takes back what [`Cache::wait`] left.
+    pub fn stop_waiting(&self, key: &Key, peer: &Peer) {
+        self.waiters.remove(key, peer.id);
+    }
+
     /// What all shards hold and have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
@@ -413,7 +419,7 @@ impl Cache {
         if !evicted.is_empty() {
             self.collect(evicted);
         }
-        woken.into_iter().for_each(|hash| self.wake(hash));
+        woken.into_iter().for_each(|hash| self.waiters.wake(hash));
     }
 
     /// Lets the shadow know what a key holds now, if it has changed and is one that is followed.

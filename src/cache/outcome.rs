@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::engine::Item;
-use super::expiry::Expiry;
-use super::tags::Tags;
-use super::token::Token;
+use super::lease::token::Token;
 use super::{Leased, Value};
+use crate::store::Item;
+use crate::store::expiry::Expiry;
+use crate::store::tags::Tags;
 
 /// How a store treats what is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,9 +6,9 @@ use super::Cache;
 use super::fence::Sessions;
 use super::fence::notes::Notes;
 use super::fence::origin::Origin;
-use super::seq::Seq;
-use super::sync::Ordering;
 use crate::clock::Now;
+use crate::store::seq::Seq;
+use crate::sync::Ordering;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///

@@ -1,14 +1,8 @@
-//! What an operator decides about leases, and the limits of the cache.
+//! Policies: what an operator decides about leases, expiry and the fence, for all keys or for those with a prefix.
 
 use std::time::Duration;
 
-use super::broad::Broad;
-use super::budget::Layout;
-use super::expiry::whole_seconds;
-use super::fence::Table;
-use super::policies::Policies;
-use super::shadow::Shadow;
-use super::shard::fixed_table_bytes;
+use crate::store::expiry::whole_seconds;
 
 /// Whether a plain `get` that misses and the `set` after it are fenced like a lease and its fill.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,29 +49,6 @@ pub struct Policy {
     pub version_keep: Duration,
 }
 
-/// The limits of a cache, and its policy.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Config {
-    /// Bytes that items may take, bookkeeping included.
-    pub memory_bytes: usize,
-    /// The longest value, in bytes.
-    pub value_bytes_max: usize,
-    /// How leases behave, and how long values live.
-    pub policies: Policies,
-    /// What a store does that finds no room.
-    pub when_full: WhenFull,
-}
-
-/// What a store does that finds no room.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum WhenFull {
-    /// It throws away what deserves its room least.
-    #[default]
-    Evict,
-    /// It is refused.
-    Refuse,
-}
-
 impl Default for Policy {
     fn default() -> Self {
         Policy {
@@ -110,59 +81,5 @@ impl Policy {
     }
 }
 
-impl Config {
-    /// Bytes of one segment of the log, the unit in which memory is given to shards.
-    pub fn segment_bytes(&self) -> usize {
-        Layout::new(self.memory_bytes).segment_bytes
-    }
-
-    /// Shards, each with a lock of its own.
-    pub fn shards(&self) -> usize {
-        Layout::new(self.memory_bytes).shards
-    }
-
-    /// Tags and prefixes whose voids are remembered one by one. Beyond that, whatever has a name that is not remembered
-    /// counts as voided when the last one was forgotten.
-    pub fn names_max(&self) -> usize {
-        self.memory_bytes / MEMORY_BYTES_PER_NAME
-    }
-
-    /// Bytes that the newest versions of rows may take.
-    pub(crate) fn version_bytes(&self) -> usize {
-        self.memory_bytes / VERSIONS_PART
-    }
-
-    /// What the tables take that stand apart from `memory_bytes`: voids of keys and of names, tokens, lease records,
-    /// hold-offs, versions, and the sample behind the miss-ratio curve.
-    pub fn fixed_table_bytes(&self) -> usize {
-        fixed_table_bytes(self.shards())
-            + Table::bytes(self.shards())
-            + Broad::bytes(self.names_max())
-            + self.version_bytes()
-            + Shadow::BYTES
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            memory_bytes: 64 << 20,
-            value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
-            policies: Policies::default(),
-            when_full: WhenFull::Evict,
-        }
-    }
-}
-
 /// For how long a soft void keeps copies where the policy keeps none of its own.
 const SOFT_SECONDS: u32 = 10;
-/// 6,553 names at `-m 64`, which take 0.4 MiB.
-#[cfg(not(shuttle))]
-const MEMORY_BYTES_PER_NAME: usize = 10 << 10;
-/// The model checker has two names.
-#[cfg(shuttle)]
-const MEMORY_BYTES_PER_NAME: usize = 2 << 20;
-/// About 2,000 versions at `-m 64`.
-const VERSIONS_PART: usize = 256;
-/// memcached's `-I 1m`.
-pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;

@@ -3,10 +3,10 @@
 //! Each step works in one shard, under its lock alone, and on one segment at most.
 
 use super::Cache;
-use super::budget::Wanted;
-use super::policy::WhenFull;
-use super::sync::Ordering;
 use crate::clock::Now;
+use crate::store::budget::Wanted;
+use crate::store::budget::WhenFull;
+use crate::sync::Ordering;
 
 impl Cache {
     /// Throws away what has expired or was flushed, and what is above a limit that was lowered: at most one segment

@@ -16,7 +16,7 @@ use memchr::memchr;
 use parking_lot::Mutex;
 
 use super::record::{Answers, Takes};
-use crate::cache::broad::DELIMITER;
+use crate::cache::invalidation::groups::DELIMITER;
 use crate::cache::policies::{LoadTime, Policies};
 use crate::clock::Now;
 

@@ -5,7 +5,7 @@
 //!
 //! Deliberately absent: the voids themselves. The shard knows what covers a key and asks here what that means.
 
-use crate::cache::seq::Seq;
+use crate::store::seq::Seq;
 
 /// A miss that was seen, and what has happened to its key by this connection's own hand since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,8 +7,8 @@
 //!
 //! Times are milliseconds that wrap around: a record that was not touched for [`IDLE_SECONDS`] holds no young ones.
 
-use crate::cache::seq::Seq;
 use crate::clock::Now;
+use crate::store::seq::Seq;
 
 #[cfg(test)]
 #[path = "histories.rs"]

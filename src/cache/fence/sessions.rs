@@ -7,7 +7,8 @@
 // Not those of the model checker: what they order, the shard's lock orders, too, and schedules would be far more.
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cache::seq::{Seq, SeqClock};
+use crate::cache::clock::LogicalClock;
+use crate::store::seq::Seq;
 
 /// The sessions that exist.
 #[derive(Default)]
@@ -34,8 +35,8 @@ impl Sessions {
     }
 
     /// Anything may have been invalidated by others until now.
-    pub(crate) fn foreign_until_now(&self, clock: &SeqClock) {
-        self.foreign_at(clock.fresh());
+    pub(crate) fn foreign_until_now(&self, clock: &LogicalClock) {
+        self.foreign_at(clock.next());
     }
 
     /// If there is only one session: the newest invalidation that it has not made.

@@ -6,8 +6,8 @@
 use prefetch_index::prefetch_index;
 
 use super::record::{Record, Touch, tick};
-use crate::cache::seq::Seq;
 use crate::clock::Now;
+use crate::store::seq::Seq;
 
 /// The records of one shard, and what it has forgotten.
 pub(crate) struct Table {

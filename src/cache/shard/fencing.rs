@@ -2,13 +2,13 @@
 
 use super::{At, Shard};
 use crate::cache::fence::{Answers, Forgotten, Judged, LoadTimes, Touch, Verdict};
-use crate::cache::key::Key;
 use crate::cache::outcome::{Draft, Fence, Reason};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
-use crate::cache::restart::Guard;
-use crate::cache::seq::Seq;
-use crate::cache::tags::Tags;
+use crate::cache::snapshot::Guard;
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::tags::Tags;
 
 /// How the fence sees a set.
 #[derive(Clone, Copy, Debug)]

@@ -2,14 +2,14 @@
 
 use super::{At, Shard};
 use crate::cache::Value;
-use crate::cache::broad::names;
-use crate::cache::engine::Slot;
-use crate::cache::key::Key;
-use crate::cache::known::{Known, KnownLease, KnownVoid, VoidOf};
-use crate::cache::seq::Seq;
-use crate::cache::tags::Tags;
-use crate::cache::voided::Cover;
+use crate::cache::inspect::{Known, KnownLease, KnownVoid, VoidOf};
+use crate::cache::invalidation::groups::names;
+use crate::cache::invalidation::record::Cover;
 use crate::clock::Now;
+use crate::store::Slot;
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::tags::Tags;
 
 impl Shard {
     /// All but who waits.

@@ -1,15 +1,15 @@
 //! The life of a lease: granted, waited for, filled, given back.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Meta, NoRoom, Slot};
-use crate::cache::key::Key;
-use crate::cache::leases::Lease;
+use crate::cache::invalidation::record::Cover;
+use crate::cache::lease::records::Lease;
+use crate::cache::lease::token::Token;
 use crate::cache::outcome::{Fill, Filled, Got, LeaseGet, Refused};
 use crate::cache::peer::Peer;
-use crate::cache::seq::Seq;
-use crate::cache::tags::Tags;
-use crate::cache::token::Token;
-use crate::cache::voided::Cover;
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::tags::Tags;
+use crate::store::{Item, Meta, NoRoom, Slot};
 
 impl Shard {
     /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
@@ -152,7 +152,7 @@ impl Shard {
     }
 
     pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Token {
-        let seq = at.clock.fresh();
+        let seq = at.clock.next();
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));

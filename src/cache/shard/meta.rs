@@ -4,16 +4,16 @@
 //! are seen by reads that take leases.
 
 use super::{At, Shard, State};
-use crate::cache::engine::{Item, Meta, NoRoom, Slot};
-use crate::cache::expiry::Expiry;
-use crate::cache::key::Key;
 use crate::cache::meta::{
     Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
 };
+use crate::cache::number;
 use crate::cache::outcome::{Draft, LeaseGet, Mode, NotCounted, Store};
 use crate::cache::peer::Peer;
-use crate::cache::seq::Seq;
-use crate::cache::value;
+use crate::store::expiry::Expiry;
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::{Item, Meta, NoRoom, Slot};
 
 impl Shard {
     /// `mg`
@@ -94,7 +94,7 @@ impl Shard {
             }
             // It was over before it began, and nobody will see this unique again.
             State::Absent | State::Stale(_) => {
-                let unique = chosen.unwrap_or_else(|| at.clock.fresh().number());
+                let unique = chosen.unwrap_or_else(|| at.clock.next().number());
                 Kept { expiry: Expiry::PAST, unique, value_bytes: sent_bytes }
             }
         });
@@ -109,7 +109,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Result<Number, MetaNotCounted> {
-        let as_of = at.clock.fresh();
+        let as_of = at.clock.next();
         let State::Live(slot) = self.state(key, at) else {
             return self.begin_counting(key, counting, peer, at);
         };
@@ -120,7 +120,7 @@ impl Shard {
         if counting.expected.is_some_and(|unique| unique != item.meta().unique()) {
             return Err(MetaNotCounted::Exists);
         }
-        let Some((number, text)) = value::step(item.value(), counting.step) else {
+        let Some((number, text)) = number::step(item.value(), counting.step) else {
             return Err(MetaNotCounted::Other(NotCounted::NotANumber));
         };
         let expiry = Expiry(item.meta().expiry);
@@ -144,7 +144,7 @@ impl Shard {
         if !self.admit(key, only.version, at) {
             return Removed::Outdated;
         }
-        let as_of = at.clock.fresh();
+        let as_of = at.clock.next();
         let state = self.state(key, at);
         let found = match state {
             State::Live(slot) => Some(slot),

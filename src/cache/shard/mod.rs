@@ -8,39 +8,40 @@
 
 mod fencing;
 mod inspecting;
+mod invalidating;
 mod leasing;
 mod meta;
 mod storing;
-mod voiding;
 
 use std::mem::take;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cache::ages::Ages;
-use crate::cache::broad::Broad;
-use crate::cache::cells::Cells;
-use crate::cache::counts::Counts;
-use crate::cache::engine::{Engine, Item, Meta, NoRoom, Slot};
-use crate::cache::evicted::Evicted;
-use crate::cache::expiry::{Expiry, seconds_after, whole_seconds};
+use crate::cache::clock::LogicalClock;
+use crate::cache::clock::ages::Ages;
 use crate::cache::fence::notes::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
-use crate::cache::holdoffs::Holdoffs;
-use crate::cache::key::Key;
-use crate::cache::leases::Leases;
+use crate::cache::invalidation::cells::Cells;
+use crate::cache::invalidation::groups::Broad;
+use crate::cache::invalidation::holdoffs::Holdoffs;
+use crate::cache::invalidation::record::{Depth, Voided};
+use crate::cache::invalidation::versions::Versions;
+use crate::cache::lease::records::Leases;
+use crate::cache::lease::token::Mint;
 use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
 use crate::cache::policies::{Governed, Policies};
 use crate::cache::policy::Policy;
 use crate::cache::prefetch::Access;
-use crate::cache::restart::Guard;
-use crate::cache::seq::{Seq, SeqClock};
-use crate::cache::token::Mint;
-use crate::cache::versions::Versions;
-use crate::cache::voided::{Depth, Voided};
+use crate::cache::snapshot::Guard;
 use crate::clock::Now;
+use crate::store::counts::Counts;
+use crate::store::evicted::Evicted;
+use crate::store::expiry::{Expiry, seconds_after, whole_seconds};
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::{Engine, Item, Meta, NoRoom, Slot};
 
 /// What all shards share, and the time of the request.
 #[derive(Clone, Copy)]
@@ -48,7 +49,7 @@ pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
     pub(crate) broad: &'a Broad,
     pub(crate) classes: &'a Classes,
-    pub(crate) clock: &'a SeqClock,
+    pub(crate) clock: &'a LogicalClock,
     /// The policy of the key, if there is one, with what was learned there.
     pub(crate) governed: &'a Governed,
     /// For how long a lease that is granted now makes others wait.

@@ -2,14 +2,14 @@
 
 use super::fencing::Ruling;
 use super::{At, Shard, State};
-use crate::cache::engine::{Meta, NoRoom, Slot};
-use crate::cache::expiry::{Expiry, seconds_after};
-use crate::cache::key::Key;
+use crate::cache::number;
 use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Reason, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
-use crate::cache::seq::Seq;
-use crate::cache::value;
+use crate::store::expiry::{Expiry, seconds_after};
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {
     /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
@@ -17,7 +17,7 @@ impl Shard {
         if !self.admit(key, draft.version, at) {
             return Store::Outdated;
         }
-        let as_of = at.clock.fresh();
+        let as_of = at.clock.next();
         match (mode, self.state(key, at)) {
             (Mode::Set, state) => self.set(key, state, as_of, draft, peer, at),
             (Mode::Add, State::Live(slot)) => {
@@ -53,14 +53,14 @@ impl Shard {
     pub(crate) fn count(
         &mut self,
         key: &Key,
-        step: value::Step,
+        step: number::Step,
         peer: &mut Peer,
         at: &At,
     ) -> Option<Result<u64, NotCounted>> {
-        let as_of = at.clock.fresh();
+        let as_of = at.clock.next();
         let State::Live(slot) = self.state(key, at) else { return None };
         let item = self.engine.item(slot);
-        let Some((number, text)) = value::step(item.value(), step) else {
+        let Some((number, text)) = number::step(item.value(), step) else {
             return Some(Err(NotCounted::NotANumber));
         };
         let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta() }, text, peer, at);

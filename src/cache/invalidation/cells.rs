@@ -1,0 +1,62 @@
+//! The newest void of every key, in fixed memory: an array of points, indexed by bits of the key's hash.
+//!
+//! Keys that share a cell share their voids. So a good fill may be refused, about once in `len / voids in flight`
+//! times, and a bad one is never let in.
+
+use prefetch_index::prefetch_index;
+
+use crate::store::seq::Seq;
+
+/// An array of points, 6 bytes each, that only ever rise.
+pub(crate) struct Cells(Box<[[u8; 6]]>);
+
+impl Cells {
+    /// What one takes.
+    pub(crate) const BYTES: usize = 6;
+
+    /// `len` cells; a power of two.
+    pub(crate) fn new(len: usize) -> Self {
+        assert!(len.is_power_of_two());
+        Cells(vec![[0; 6]; len].into_boxed_slice())
+    }
+
+    pub(crate) fn raise(&mut self, hash: u64, seq: Seq) {
+        if seq > self.read(hash) {
+            let bytes = seq.number().to_le_bytes();
+            let index = self.index(hash);
+            self.0[index].copy_from_slice(&bytes[..6]);
+        }
+    }
+
+    pub(crate) fn read(&self, hash: u64) -> Seq {
+        let [a, b, c, d, e, f] = self.0[self.index(hash)];
+        Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
+    }
+
+    /// Has the processor fetch the cell.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch_index(&self.0[..], self.index(hash));
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        (hash >> CELL_SHIFT) as usize & (self.0.len() - 1)
+    }
+}
+
+/// Above the bits that choose the shard.
+const CELL_SHIFT: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_keeps_the_newest_point() {
+        let mut cells = Cells::new(8);
+        let seq = |number| Seq::new(number).unwrap();
+        cells.raise(5 << CELL_SHIFT, seq((1 << 48) - 1));
+        cells.raise(5 << CELL_SHIFT, seq(9));
+        assert_eq!(cells.read(5 << CELL_SHIFT), seq((1 << 48) - 1));
+        assert_eq!(cells.read(6 << CELL_SHIFT), Seq::ZERO);
+    }
+}

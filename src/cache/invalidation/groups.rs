@@ -1,0 +1,259 @@
+//! Voids of many keys at once: the newest void of every tag and of every prefix, in bounded memory.
+//!
+//! A name is known by a hash; names that collide share their voids. When there are too many names, the one that was voided
+//! longest ago is dropped, and the floor rises to its void: a name that is not here counts as voided then. Nothing is
+//! ever forgotten in the unsafe direction.
+//!
+//! Whoever looks loads one number, the newest void and whether another is under way, and goes on without a look-up if
+//! none is and that one is not newer.
+//!
+//! Deliberately absent: the void of one key and of everything, which the shards keep under their locks.
+
+use std::collections::VecDeque;
+
+use super::record::{Cover, Void, Voided};
+use crate::cache::clock::LogicalClock;
+use crate::store::key::Keys;
+use crate::store::seq::Seq;
+use crate::store::tags::Tags;
+use crate::sync::{AtomicU64, DashMap, Mutex, Ordering};
+
+/// The voids of names.
+pub(crate) struct Broad {
+    /// Names that are not known count as voided here.
+    floor: AtomicU64,
+    forgotten: AtomicU64,
+    keys: Keys,
+    names: DashMap<u64, Known>,
+    names_max: usize,
+    /// The newest void of any name, and in the lowest bit whether another is under way.
+    newest: AtomicU64,
+    /// Known names in the order in which they came, or came round again. One voider at a time holds it.
+    order: Mutex<VecDeque<u64>>,
+}
+
+/// A name that is known.
+struct Known {
+    /// Voided again since it came, or came round again.
+    is_repeated: bool,
+    voided: Voided,
+}
+
+/// What covers many keys.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Name<'a> {
+    /// All keys that begin so. It ends in the [`DELIMITER`].
+    Prefix(&'a [u8]),
+    /// All items that carry it.
+    Tag(&'a [u8]),
+}
+
+impl Broad {
+    /// What so many names take at most.
+    pub(crate) fn bytes(names: usize) -> usize {
+        let places = (names * 8 / 7).next_power_of_two();
+        places * (size_of::<(u64, Known)>() + 1) + names * size_of::<u64>()
+    }
+
+    pub(crate) fn new(names_max: usize, keys: Keys) -> Self {
+        Broad {
+            floor: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+            keys,
+            names: DashMap::new(),
+            names_max,
+            newest: AtomicU64::new(0),
+            order: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Voids names, one after the other.
+    pub(crate) fn void<'a>(&self, names: impl Iterator<Item = Name<'a>>, void: Void, clock: &LogicalClock) {
+        let mut order = self.order.lock();
+        self.newest.fetch_or(PENDING, Ordering::SeqCst);
+        for name in names {
+            let seq = self.void_one(self.hash(name), void, &mut order, clock);
+            self.newest.store(seq.number() << 1 | PENDING, Ordering::SeqCst);
+        }
+        self.newest.fetch_and(!PENDING, Ordering::SeqCst);
+    }
+
+    /// What the voids of a key's prefixes and of these tags mean for what is as of a point.
+    #[inline]
+    pub(crate) fn cover(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+        if self.is_quiet_since(as_of) { Cover::None } else { self.look_up(key, tags, as_of) }
+    }
+
+    /// Whether no name was voided after a point, nor is about to be.
+    #[inline]
+    pub(crate) fn is_quiet_since(&self, as_of: Seq) -> bool {
+        let newest = self.newest.load(Ordering::SeqCst);
+        newest & PENDING == 0 && newest >> 1 <= as_of.number()
+    }
+
+    /// Whether one of them was voided after a point.
+    pub(crate) fn covers(&self, key: &[u8], tags: Tags, since: Seq) -> bool {
+        self.cover(key, tags, since) != Cover::None
+    }
+
+    /// The newest void of any name.
+    pub(crate) fn newest(&self) -> Seq {
+        Seq::new(self.newest.load(Ordering::SeqCst) >> 1).expect("it was a point")
+    }
+
+    /// The newest void of a name, if it is known; otherwise it counts as voided at the floor.
+    pub(crate) fn newest_of(&self, name: Name) -> Option<Seq> {
+        self.names.get(&self.hash(name)).map(|known| known.voided.newest())
+    }
+
+    /// Names that are known, and how many were dropped.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        (self.names.len(), self.forgotten.load(Ordering::Relaxed))
+    }
+
+    #[cold]
+    fn look_up(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+        let covers = names(key, tags).map(|name| self.cover_of(self.hash(name), as_of));
+        covers.fold(Cover::None, Cover::and)
+    }
+
+    fn cover_of(&self, name: u64, as_of: Seq) -> Cover {
+        match self.names.get(&name) {
+            Some(known) => known.voided.cover(as_of),
+            // Read after the name was looked for: a name is dropped once the floor has risen.
+            None if as_of <= self.floor() => Cover::Hard,
+            None => Cover::None,
+        }
+    }
+
+    fn void_one(&self, name: u64, void: Void, order: &mut VecDeque<u64>, clock: &LogicalClock) -> Seq {
+        let is_known = self.names.contains_key(&name);
+        if !is_known {
+            if order.len() == self.names_max {
+                self.drop_oldest(order);
+            }
+            order.push_back(name);
+        }
+        let new = || Known { is_repeated: false, voided: Voided::at(self.floor()) };
+        let mut known = self.names.entry(name).or_insert_with(new);
+        known.is_repeated |= is_known;
+        // Taken while the name is locked: who has looked before has an older point.
+        let seq = clock.next();
+        known.voided.void(seq, void);
+        seq
+    }
+
+    /// Drops a name: the first in order that was not voided again since its turn came last.
+    fn drop_oldest(&self, order: &mut VecDeque<u64>) {
+        while let Some(name) = order.pop_front() {
+            let mut known = self.names.get_mut(&name).expect("what stands in the order is known");
+            if std::mem::take(&mut known.is_repeated) {
+                order.push_back(name);
+                continue;
+            }
+            let newest = known.voided.newest();
+            drop(known);
+            self.floor.fetch_max(newest.number(), Ordering::SeqCst);
+            self.names.remove(&name);
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    }
+
+    pub(crate) fn floor(&self) -> Seq {
+        Seq::new(self.floor.load(Ordering::SeqCst)).expect("it was a point")
+    }
+
+    fn hash(&self, name: Name) -> u64 {
+        match name {
+            Name::Prefix(prefix) => self.keys.hash(prefix),
+            Name::Tag(tag) => self.keys.hash(tag) ^ TAG,
+        }
+    }
+}
+
+impl<'a> Name<'a> {
+    /// A prefix that covers keys: it ends in the [`DELIMITER`], of which it has at most [`PREFIXES_MAX`].
+    pub fn prefix(prefix: &'a [u8]) -> Option<Self> {
+        (prefixes(prefix).last() == Some(prefix)).then_some(Name::Prefix(prefix))
+    }
+}
+
+/// The names by which a key with these tags is voided together with others.
+pub(crate) fn names<'a>(key: &'a [u8], tags: Tags<'a>) -> impl Iterator<Item = Name<'a>> {
+    prefixes(key).map(Name::Prefix).chain(tags.map(Name::Tag))
+}
+
+/// The parts of a key that end in the delimiter, shortest first.
+fn prefixes(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    memchr::memchr_iter(DELIMITER, key).take(PREFIXES_MAX).map(|at| &key[..=at])
+}
+
+const PENDING: u64 = 1;
+/// Tells a tag from a prefix of the same name.
+const TAG: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What ends a prefix.
+pub const DELIMITER: u8 = b':';
+/// Prefixes of a key that can be voided; those beyond, for which it would need more delimiters, cannot.
+pub const PREFIXES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::invalidation::record::Depth;
+    use crate::clock::Clock;
+
+    const NAMES: usize = 100;
+
+    fn broad() -> (Broad, LogicalClock) {
+        (Broad::new(NAMES, Keys::new(7)), LogicalClock::new(7 << 20))
+    }
+
+    fn by(depth: Depth) -> Void {
+        Void { depth, kept_seconds: 10, now: Clock::manual().now() }
+    }
+
+    #[test]
+    fn prefixes_end_in_the_delimiter() {
+        let of = |key: &'static [u8]| prefixes(key).collect::<Vec<_>>();
+        assert_eq!(of(b"product:123:price"), [&b"product:"[..], b"product:123:"]);
+        assert_eq!(of(b"plain"), [&b""[..]; 0]);
+        assert_eq!(of(&[b':'; 20]).len(), PREFIXES_MAX);
+        assert_eq!(Name::prefix(b"product:"), Some(Name::Prefix(b"product:")));
+        assert_eq!((Name::prefix(b"product"), Name::prefix(b"")), (None, None));
+        assert_eq!((Name::prefix(&[b':'; 16]).is_some(), Name::prefix(&[b':'; 17])), (true, None));
+    }
+
+    #[test]
+    fn a_void_covers_what_is_older_and_nothing_else() {
+        let (broad, clock) = broad();
+        let old = clock.next();
+        broad.void([Name::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
+        assert_eq!(broad.cover(b"a:1", Tags::NONE, old), Cover::Hard);
+        assert_eq!(broad.cover(b"a:1", Tags::NONE, clock.next()), Cover::None);
+        assert_eq!(broad.cover(b"b:a:1", Tags::NONE, old), Cover::None);
+        let tags = crate::store::tags::TagList::new([&b"a:"[..]]).unwrap();
+        assert_eq!(broad.cover(b"b", tags.tags(), old), Cover::None, "a tag is no prefix");
+    }
+
+    #[test]
+    fn a_name_that_was_dropped_counts_as_voided_when_it_was() {
+        let (broad, clock) = broad();
+        let void = |n: usize| {
+            let name = format!("{n}:");
+            broad.void([Name::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
+        };
+        let old = clock.next();
+        void(0);
+        let between = clock.next();
+        (1..NAMES).for_each(void);
+        void(0);
+        assert_eq!((broad.names.len(), broad.floor()), (NAMES, Seq::ZERO));
+        void(NAMES);
+        assert_eq!(broad.names.len(), NAMES);
+        assert_eq!(broad.cover(b"other:", Tags::NONE, between), Cover::Hard, "the second name went");
+        assert!(broad.covers(b"0:", Tags::NONE, between), "the first one came round again");
+        assert_eq!(broad.cover(b"none", Tags::NONE, old), Cover::None, "no name, no floor");
+        assert_eq!(broad.cover(b"other:", Tags::NONE, clock.next()), Cover::None);
+    }
+}

@@ -1,0 +1,185 @@
+//! The newest version of a database's row that any client sent, by key: what is older is not stored.
+//!
+//! An invalidation says that a value is old; a version says how old. So a reader of a replica that lags cannot bring an old
+//! row back, even with a fresh lease. Versions are numbers of the client's, never compared across keys.
+//!
+//! The table is small. A version that has to go before its time leaves a floor in a cell that it shares with few others:
+//! while it is alone there, only its own key is refused what is older, and from then on any key of the cell.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+/// The versions of one shard.
+pub(crate) struct Versions {
+    bytes: usize,
+    bytes_max: usize,
+    floors: Box<[Floor]>,
+    /// Versions that had to go before their time.
+    pub(crate) forgotten: u64,
+    /// Hash and end of what was sent, in that order; only the last of a key counts.
+    order: VecDeque<(u64, u32)>,
+    table: HashTable<Entry>,
+}
+
+/// The newest version of the key with this hash.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u64,
+    /// Until when it is remembered, in monotonic seconds.
+    until: u32,
+    version: u64,
+}
+
+/// Versions that were forgotten.
+#[derive(Clone, Copy, Default)]
+struct Floor {
+    /// Bits of the hash of their key; 0 where there were several.
+    key: u32,
+    until: u32,
+    version: u64,
+}
+
+impl Versions {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let floors = (bytes_max / 2 / size_of::<Floor>()).max(1);
+        Versions {
+            bytes: 0,
+            bytes_max: bytes_max / 2,
+            floors: vec![Floor::default(); floors].into_boxed_slice(),
+            forgotten: 0,
+            order: VecDeque::new(),
+            table: HashTable::new(),
+        }
+    }
+
+    /// Whether a version may be stored; if so, none below it may, until then. `now` and `until` are monotonic seconds.
+    pub(crate) fn admit(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
+        self.drop_ended(now);
+        if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash) {
+            if version < entry.version {
+                return false;
+            }
+            entry.version = version;
+            if entry.until == until {
+                return true;
+            }
+            entry.until = until;
+        } else {
+            if self.floors[self.floor_of(hash)].refuses(hash, version, now) {
+                return false;
+            }
+            self.bytes += ENTRY_BYTES;
+            self.table.insert_unique(hash, Entry { hash, until, version }, |entry| entry.hash);
+        }
+        self.order.push_back((hash, until));
+        self.bytes += PLACE_BYTES;
+        while self.bytes > self.bytes_max && self.drop_oldest(now) {}
+        true
+    }
+
+    /// What is remembered: hash of a key, version, and until when.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u64, u64, u32)> {
+        self.table.iter().map(|entry| (entry.hash, entry.version, entry.until))
+    }
+
+    fn drop_ended(&mut self, now: u32) {
+        while self.order.front().is_some_and(|(_, until)| *until <= now) {
+            self.drop_oldest(now);
+        }
+    }
+
+    /// False if nothing is left.
+    fn drop_oldest(&mut self, now: u32) -> bool {
+        let Some((hash, until)) = self.order.pop_front() else { return false };
+        self.bytes -= PLACE_BYTES;
+        if let Ok(found) = self.table.find_entry(hash, |entry| entry.hash == hash && entry.until == until) {
+            let (entry, _) = found.remove();
+            self.bytes -= ENTRY_BYTES;
+            if until > now {
+                self.forgotten += 1;
+                let floor = self.floor_of(hash);
+                self.floors[floor].raise(entry, now);
+            }
+        }
+        true
+    }
+
+    fn floor_of(&self, hash: u64) -> usize {
+        ((u64::from((hash >> FLOOR_SHIFT) as u16) * self.floors.len() as u64) >> 16) as usize
+    }
+}
+
+impl Floor {
+    fn refuses(self, hash: u64, version: u64, now: u32) -> bool {
+        now < self.until && version < self.version && (self.key == 0 || self.key == fingerprint(hash))
+    }
+
+    fn raise(&mut self, entry: Entry, now: u32) {
+        let key = fingerprint(entry.hash);
+        *self = match now < self.until {
+            false => Floor { key, until: entry.until, version: entry.version },
+            true => Floor {
+                key: if self.key == key { key } else { 0 },
+                until: self.until.max(entry.until),
+                version: self.version.max(entry.version),
+            },
+        };
+    }
+}
+
+fn fingerprint(hash: u64) -> u32 {
+    hash as u32 | 1
+}
+
+/// With its share of a table that is half full.
+const ENTRY_BYTES: usize = 2 * (size_of::<Entry>() + 1);
+/// In an order that has grown to twice its need.
+const PLACE_BYTES: usize = 2 * size_of::<(u64, u32)>();
+/// Bits of the hash that do not choose the shard.
+const FLOOR_SHIFT: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::key::Keys;
+
+    fn hash(n: u64) -> u64 {
+        Keys::new(7).hash(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn an_older_version_is_refused_for_as_long_as_it_is_remembered() {
+        let (mut versions, one, two) = (Versions::new(1 << 20), hash(1), hash(2));
+        assert!(versions.admit(one, 5, 100, 160) && versions.admit(one, 5, 100, 160));
+        assert!(!versions.admit(one, 4, 159, 219) && versions.admit(two, 1, 159, 219));
+        assert!(versions.admit(one, 4, 160, 220), "it was forgotten in time");
+        assert!(versions.admit(one, 9, 161, 221) && !versions.admit(one, 8, 220, 280), "sent again");
+        assert_eq!(versions.forgotten, 0);
+    }
+
+    /// 300 of 300 older rows came in after 3,000 other versions had been sent: what the table had forgotten was as good as
+    /// never sent.
+    #[test]
+    fn a_version_that_was_forgotten_still_refuses_what_is_older() {
+        let mut versions = Versions::new(256 << 10);
+        for n in 0..3_000 {
+            assert!(versions.admit(hash(n), 5, 100, 160) && versions.bytes <= 128 << 10);
+        }
+        assert!(versions.forgotten > 1_000, "{}", versions.forgotten);
+        assert!((0..3_000).all(|n| !versions.admit(hash(n), 4, 159, 219)));
+        let others = (10_000..11_000).filter(|n| !versions.admit(hash(*n), 1, 101, 161)).count();
+        assert!(others < 50, "{others} of 1,000 other keys were refused");
+        assert!((0..3_000).all(|n| versions.admit(hash(n), 5, 159, 219)), "it is as new as the newest");
+    }
+
+    #[test]
+    fn a_key_whose_versions_come_all_the_time_takes_no_more_than_its_room() {
+        let (mut versions, key) = (Versions::new(20_000), hash(1));
+        for now in 100..10_000 {
+            assert!(versions.admit(key, now.into(), now, now + 60));
+            assert!(!versions.admit(key, u64::from(now) - 1, now, now + 60) && versions.order.len() <= 61);
+        }
+        assert_eq!(versions.forgotten, 0);
+    }
+}

@@ -1,0 +1,248 @@
+//! What voids mean for the items of a shard: what a key holds once they are heeded, and what each of them leaves.
+//!
+//! The void of a key and of everything happen under the lock of the shard. Those of names happen at any time: whoever
+//! stores takes his point before he looks, so that a void which he missed is newer than what he stored.
+
+use std::time::Duration;
+
+use super::{At, Shard, State};
+use crate::cache::invalidation::record::{Cover, Depth, Void, Voided};
+use crate::cache::lease::records::Lease;
+use crate::cache::peer::Peer;
+use crate::store::expiry::{Expiry, seconds_after};
+use crate::store::key::Key;
+use crate::store::seq::Seq;
+use crate::store::tags::Tags;
+use crate::store::{Listed, Meta, Over, Slot};
+
+impl Shard {
+    /// Clears away what is over, and says what is left. Every command begins here.
+    #[inline]
+    pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
+        let Some(slot) = self.engine.find(key) else { return State::Absent };
+        let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
+        let is_live = !is_stale && (expiry == 0 || expiry > at.now.seconds());
+        match is_live && self.is_quiet_since(as_of, at) {
+            true => State::Live(slot),
+            false => self.settle(key, slot, at),
+        }
+    }
+
+    /// Whether nothing that covers many items was voided since.
+    fn is_quiet_since(&self, as_of: Seq, at: &At) -> bool {
+        as_of > self.floor.newest() && at.broad.is_quiet_since(as_of)
+    }
+
+    /// What is left of an item that is not plainly live.
+    #[inline(never)]
+    fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
+        let (meta, second) = (self.engine.meta(slot), at.now.seconds());
+        let cover = match self.is_quiet_since(meta.as_of, at) {
+            true => Cover::None,
+            false => self.cover(key.bytes, self.engine.tags(slot), meta.as_of, at),
+        };
+        if cover == Cover::Hard {
+            self.engine.met_flushed();
+            self.remove(key, slot, at);
+            State::Absent
+        } else if meta.gone != 0 && meta.gone <= second {
+            if !meta.is_stale {
+                self.engine.met_expired();
+            }
+            self.engine.expired(slot, second);
+            State::Absent
+        } else if meta.is_stale {
+            State::Stale(slot)
+        } else if let Cover::Soft(since) = cover
+            && (meta.expiry == 0 || since.min(second) < meta.expiry)
+        {
+            // `since` is rounded up; what has not expired yet was not over before the void, and must not be served.
+            self.engine.met_flushed();
+            let end = since.saturating_add(at.policy.kept_seconds());
+            self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
+        } else if meta.expiry != 0 && meta.expiry <= second {
+            self.expire_to_stale(key, slot, meta, at)
+        } else {
+            State::Live(slot)
+        }
+    }
+
+    /// `flush_all`: a void of everything, now or when `due`. Returns the newest such void before, and this one.
+    pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: &At) -> (Seq, Seq) {
+        let before = self.floor.newest();
+        self.flush_at = due;
+        if due.is_none() {
+            self.flush(depth, at);
+        }
+        (before, self.floor.newest())
+    }
+
+    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says; whether it had a live value.
+    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) -> bool {
+        let state = self.state(key, at);
+        self.void(key, peer, at);
+        if depth == Depth::Hard {
+            self.hold_off(key, None, at);
+        }
+        match (depth, state) {
+            (Depth::Soft, State::Live(slot)) => {
+                let kept = Duration::from_secs(at.policy.kept_seconds().into());
+                self.soften(key, slot, Some(Expiry::after(kept, at.now)), at);
+            }
+            (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
+            (Depth::Soft, State::Absent | State::Stale(_)) | (Depth::Hard, State::Absent) => {}
+        }
+        matches!(state, State::Live(_))
+    }
+
+    /// The newest void of a key alone.
+    pub(crate) fn newest_void(&self, hash: u64) -> Seq {
+        self.voids.read(hash)
+    }
+
+    /// Shows the live items at this position; returns the position that comes next.
+    pub(crate) fn list(&self, position: u32, at: &At, mut show: impl FnMut(Listed)) -> Option<u32> {
+        let second = at.now.seconds();
+        self.engine.list(position, |listed| {
+            let (meta, tags) = (listed.item.meta(), listed.item.tags());
+            let is_over = meta.is_stale || (meta.expiry != 0 && meta.expiry <= second);
+            if !is_over && self.cover(listed.key, tags, meta.as_of, at) == Cover::None {
+                show(listed);
+            }
+        })
+    }
+
+    /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
+    pub(crate) fn sweep(&mut self, at: &At) -> bool {
+        let (newest, second) = (at.broad.newest(), at.now.seconds());
+        let (known, began) = self.looked_for;
+        if newest > known && (known == Seq::ZERO || second >= began + ROUND_SECONDS) {
+            self.looked_for = (newest, second);
+            self.engine.flushed();
+        }
+        self.with_over(at, |shard, over| shard.engine.sweep(over))
+    }
+
+    /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
+    pub(crate) fn reclaim(&mut self, share: usize, at: &At) -> bool {
+        self.with_over(at, |shard, over| shard.engine.reclaim(share, over))
+    }
+
+    /// Voids one key: nothing older may be stored or served under it.
+    pub(super) fn void(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Seq {
+        let seq = at.clock.next();
+        self.void_as_of(key, seq, peer, at);
+        seq
+    }
+
+    pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
+        let covering = self.covering(key.hash);
+        peer.notes.own_void(key.hash, covering, seq, at.age());
+        peer.newest_void = seq;
+        peer.invalidated(seq, at.sessions);
+        self.voids.raise(key.hash, seq);
+        self.end_lease(key);
+    }
+
+    /// The newest void of a key or of everything.
+    pub(super) fn covering(&self, hash: u64) -> Seq {
+        self.voids.read(hash).max(self.floor.newest())
+    }
+
+    pub(super) fn end_lease(&mut self, key: &Key) {
+        if self.leases.end(key.hash) {
+            self.woken.push(key.hash);
+        }
+    }
+
+    /// The lease of a key; a void of one of its prefixes has ended it. Tags come with the value alone.
+    pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
+        let lease = *self.leases.find(key.hash)?;
+        if lease.is_outstanding(at.now.millis) && at.broad.covers(key.bytes, Tags::NONE, lease.seq) {
+            self.end_lease(key);
+        }
+        self.leases.find(key.hash).copied()
+    }
+
+    /// A voided item stays as a stale copy where the policy wants that, from its first void on.
+    pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: &At) {
+        let item = self.engine.item(slot);
+        let meta = item.meta();
+        if at.policy.stale.is_zero() || item.value().is_empty() {
+            return self.remove(key, slot, at);
+        }
+        let kept = seconds_after(at.now, at.policy.stale);
+        let gone = if meta.gone == 0 { kept } else { meta.gone.min(kept) };
+        // Its time no longer matters, and where both ends are one the item has room for them.
+        let meta = Meta { expiry: gone, gone, is_stale: true, ..meta };
+        self.engine.set_meta(key, slot, meta, at.now.seconds());
+    }
+
+    /// A value that was voided becomes a soft stale copy, until it ends, `until`, or as long as the policy says.
+    pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
+        let meta = self.engine.meta(slot);
+        let end = if meta.is_stale { meta.gone } else { meta.expiry };
+        let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
+        self.keep_soft(key, slot, [end, until.map_or(0, |until| until.0), policy], at);
+    }
+
+    /// A soft stale copy ends with the first of these seconds that is not 0.
+    fn keep_soft<const N: usize>(&mut self, key: &Key, slot: Slot, ends: [u32; N], at: &At) -> Option<Slot> {
+        let (item, second) = (self.engine.item(slot), at.now.seconds());
+        let meta = item.meta();
+        let gone = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
+        if item.value().is_empty() || (gone != 0 && gone <= second) {
+            self.remove(key, slot, at);
+            return None;
+        }
+        let meta = Meta { expiry: 0, gone, is_stale: true, ..meta };
+        self.engine.set_meta(key, slot, meta, second)
+    }
+
+    /// The time of a live item has passed, and the policy keeps stale copies.
+    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: &At) -> State {
+        let second = at.now.seconds();
+        self.engine.met_expired();
+        if self.engine.item(slot).value().is_empty() {
+            self.engine.expired(slot, second);
+            return State::Absent;
+        }
+        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, second);
+        kept.map_or(State::Absent, State::Stale)
+    }
+
+    fn cover(&self, key: &[u8], tags: Tags, as_of: Seq, at: &At) -> Cover {
+        at.cover(&self.floor, key, tags, as_of)
+    }
+
+    pub(super) fn flush(&mut self, depth: Depth, at: &At) {
+        self.flush_at = None;
+        let kept_seconds = at.policies.longest_kept();
+        self.floor.void(at.clock.next(), Void { depth, kept_seconds, now: at.now });
+        self.engine.flushed();
+        self.woken.extend(self.leases.end_all());
+    }
+
+    fn with_over<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Over) -> R) -> R {
+        let floor = self.floor;
+        let otherwise = |as_of: Seq, key: &[u8], tags: Tags| match floor
+            .cover(as_of)
+            .and(at.broad.cover(key, tags, as_of))
+        {
+            Cover::None => None,
+            Cover::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
+            Cover::Hard => Some(0),
+        };
+        act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
+    }
+}
+
+impl At<'_> {
+    /// What the voids of everything and those of names mean together.
+    pub(super) fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
+        floor.cover(as_of).and(self.broad.cover(key, tags, as_of))
+    }
+}
+
+/// So often the sweep looks through everything for what voided names cover, if names are voided all the time.
+const ROUND_SECONDS: u32 = 10;

@@ -1,0 +1,389 @@
+//! How well caches of other sizes would do: a miss-ratio curve from a sample of the keys.
+//!
+//! SHARDS, with a fixed number of samples (Waldspurger et al., FAST 2015): keys are followed if their hash is low, so a
+//! key is always followed or never, and one of so many keys stands for all of them. A read of such a key would have
+//! been a hit in every LRU cache that holds what was used since its last use. Those bytes are counted in a histogram.
+//!
+//! Deliberately absent: our own eviction, which does a little better than LRU; and waiting. Who finds the lock taken
+//! goes on, and one sample less is noted.
+
+mod recency;
+
+use self::recency::{Entry, Recency};
+use crate::clock::Now;
+use crate::store::expiry::Expiry;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// The sample, and which keys are in it.
+pub(crate) struct Shadow {
+    /// Hashes up to this one are followed.
+    highest: AtomicU64,
+    sample: Mutex<Sample>,
+}
+
+/// What a miss-ratio curve tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Curve {
+    /// Part of the reads that would be hits at [`FACTORS`] times the memory.
+    pub hit_ratios: [f64; FACTORS.len()],
+    /// The part of all keys that is followed.
+    pub rate: f64,
+    /// Keys that are followed and held.
+    pub samples: usize,
+}
+
+struct Sample {
+    /// When a delayed flush is due, in monotonic milliseconds.
+    flush_at: Option<u64>,
+    histogram: Histogram,
+    recency: Recency,
+    /// Reads, each as many times as there are keys like its own. Those not in the histogram found nothing.
+    reads: u64,
+    /// One key of 2^`shift` is followed.
+    shift: u32,
+    /// When what has ended was last looked for, in monotonic seconds.
+    swept: u32,
+}
+
+/// Reads by the bytes of cache that would have made them hits, in sixteen steps to each power of two.
+struct Histogram(Box<[u64]>);
+
+impl Shadow {
+    /// What one takes.
+    pub(crate) const BYTES: usize = Recency::BYTES + Histogram::LEN * size_of::<u64>();
+
+    pub(crate) fn new() -> Self {
+        Shadow { highest: AtomicU64::new(u64::MAX >> SHIFT_MIN), sample: Mutex::new(Sample::new()) }
+    }
+
+    /// Whether the key with this hash is in the sample.
+    pub(crate) fn follows(&self, hash: u64) -> bool {
+        hash <= self.highest.load(Ordering::Relaxed)
+    }
+
+    /// Somebody reads a key.
+    pub(crate) fn read(&self, hash: u64, now: Now) {
+        if self.follows(hash) {
+            self.with(now, |sample| sample.read(hash, now));
+        }
+    }
+
+    /// A key holds something of so many bytes now, or nothing, in a cache of `limit` bytes.
+    pub(crate) fn changed(&self, hash: u64, held: Option<(usize, Expiry)>, limit: usize, now: Now) {
+        let Some((bytes, expiry)) = held else {
+            return self.with(now, |sample| _ = sample.recency.remove(hash));
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.with(now, |sample| {
+            sample.put(Entry { bytes, expiry, hash }, limit);
+            self.highest.store(sample.highest(), Ordering::Relaxed);
+        });
+    }
+
+    /// Everything was voided, or will be when `due`.
+    pub(crate) fn flush(&self, due: Option<u64>) {
+        let mut sample = self.sample.lock();
+        sample.flush_at = due;
+        if due.is_none() {
+            sample.recency.retain(|_| false);
+        }
+    }
+
+    /// Forgets what has ended, at most once a second.
+    pub(crate) fn sweep(&self, now: Now) {
+        self.with(now, |sample| sample.sweep(now));
+    }
+
+    /// Counts anew; the keys that are followed are still known.
+    pub(crate) fn reset(&self) {
+        let mut sample = self.sample.lock();
+        (sample.histogram, sample.reads) = (Histogram::new(), 0);
+    }
+
+    /// The curve of a cache of `limit` bytes in which so many reads were counted.
+    pub(crate) fn curve(&self, limit: usize, reads: u64) -> Curve {
+        let sample = self.sample.lock();
+        // Hot keys are few, and one more or less of them in the sample moves the whole curve. The difference goes to
+        // where they are, to the smallest caches (the paper's SHARDS_adj).
+        let missing = reads as f64 - sample.reads as f64;
+        let ratio = |factor: f64| {
+            let hits = sample.histogram.within(limit as f64 * factor) + missing;
+            if reads == 0 { 0.0 } else { (hits / reads as f64).clamp(0.0, 1.0) }
+        };
+        let rate = 1.0 / (1_u64 << sample.shift) as f64;
+        Curve { hit_ratios: FACTORS.map(ratio), rate, samples: sample.recency.len() }
+    }
+
+    fn with(&self, now: Now, act: impl FnOnce(&mut Sample)) {
+        if let Some(mut sample) = self.sample.try_lock() {
+            sample.tick(now);
+            act(&mut sample);
+        }
+    }
+}
+
+impl Sample {
+    fn new() -> Self {
+        Sample {
+            flush_at: None,
+            histogram: Histogram::new(),
+            recency: Recency::new(),
+            reads: 0,
+            shift: SHIFT_MIN,
+            swept: 0,
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        if self.flush_at.is_some_and(|due| now.millis >= due) {
+            self.flush_at = None;
+            self.recency.retain(|_| false);
+        }
+    }
+
+    fn read(&mut self, hash: u64, now: Now) {
+        self.reads += 1 << self.shift;
+        let Some((entry, newer)) = self.recency.remove(hash) else { return };
+        if !entry.has_ended(now) {
+            self.histogram.add(self.scaled(newer) + u64::from(entry.bytes), 1 << self.shift);
+            self.recency.put(entry);
+        }
+    }
+
+    fn put(&mut self, entry: Entry, limit: usize) {
+        let known = self.recency.remove(entry.hash);
+        while known.is_none() && self.recency.is_full() {
+            self.shift += 1;
+            let highest = self.highest();
+            self.recency.retain(|entry| entry.hash <= highest);
+        }
+        if entry.hash <= self.highest() {
+            self.recency.put(entry);
+        }
+        // What lies deeper would be a miss at every size that is asked about.
+        let horizon = (limit as u64).saturating_mul(FACTOR_MAX);
+        while self.scaled(self.recency.bytes()) > horizon && self.recency.remove_oldest().is_some() {}
+    }
+
+    fn sweep(&mut self, now: Now) {
+        if self.swept < now.seconds() {
+            self.swept = now.seconds();
+            self.recency.retain(|entry| !entry.has_ended(now));
+        }
+    }
+
+    fn highest(&self) -> u64 {
+        u64::MAX >> self.shift
+    }
+
+    /// Bytes of all keys, from those of the sample.
+    fn scaled(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(1 << self.shift)
+    }
+}
+
+impl Entry {
+    fn has_ended(self, now: Now) -> bool {
+        self.expiry != Expiry::NEVER && self.expiry.0 <= now.seconds()
+    }
+}
+
+impl Histogram {
+    const LEN: usize = (u64::BITS - STEP_BITS) as usize * STEPS;
+
+    fn new() -> Self {
+        Histogram(vec![0; Histogram::LEN].into_boxed_slice())
+    }
+
+    fn add(&mut self, bytes: u64, weight: u64) {
+        let bytes = bytes.max(STEPS as u64);
+        let power = bytes.ilog2() - STEP_BITS;
+        // The bits behind the highest one are the step.
+        self.0[power as usize * STEPS + (bytes >> power) as usize - STEPS] += weight;
+    }
+
+    /// The weight of what lies within so many bytes. Within a step it is spread evenly.
+    fn within(&self, bytes: f64) -> f64 {
+        let begin = |step: usize| ((STEPS + step % STEPS) as f64) * (1_u64 << (step / STEPS)) as f64;
+        let parts = self.0.iter().enumerate().map(|(step, weight)| {
+            let part = (bytes - begin(step)) / (begin(step + 1) - begin(step));
+            *weight as f64 * part.clamp(0.0, 1.0)
+        });
+        parts.sum()
+    }
+}
+
+/// The sizes that are asked about, as parts and multiples of the memory.
+pub const FACTORS: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+const FACTOR_MAX: u64 = FACTORS[FACTORS.len() - 1] as u64;
+/// One key of 64 is followed in the beginning.
+const SHIFT_MIN: u32 = 6;
+const STEP_BITS: u32 = 4;
+const STEPS: usize = 1 << STEP_BITS;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::time::Duration;
+
+    use super::recency::KEYS_MAX;
+    use super::*;
+    use crate::clock::Clock;
+
+    const MEGABYTE: usize = 1 << 20;
+
+    /// SplitMix64.
+    fn mixed(word: u64) -> u64 {
+        let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// An LRU cache, by the book.
+    struct Lru {
+        bytes: usize,
+        hits: u64,
+        limit: usize,
+        order: BTreeMap<u64, u64>,
+        /// When each key was used last, and what it costs.
+        used: HashMap<u64, (u64, usize)>,
+    }
+
+    impl Lru {
+        fn new(limit: usize) -> Self {
+            Lru { bytes: 0, hits: 0, limit, order: BTreeMap::new(), used: HashMap::new() }
+        }
+
+        /// Reads a key, and stores it if it is not there.
+        fn read(&mut self, time: u64, key: u64, bytes: usize) -> bool {
+            let was_there = self.used.insert(key, (time, bytes));
+            match was_there {
+                Some((before, _)) => _ = self.order.remove(&before),
+                None => self.bytes += bytes,
+            }
+            self.order.insert(time, key);
+            while self.bytes > self.limit {
+                let (_, oldest) = self.order.pop_first().expect("bytes belong to keys");
+                self.bytes -= self.used.remove(&oldest).expect("it is in both").1;
+            }
+            self.hits += u64::from(was_there.is_some());
+            was_there.is_some()
+        }
+    }
+
+    /// The curve of a trace of keys, and that of one LRU cache after the other.
+    fn curves(
+        trace: impl Iterator<Item = u64>,
+        bytes_of: impl Fn(u64) -> usize,
+        limit: usize,
+    ) -> (Curve, Vec<f64>) {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        let mut exact: Vec<Lru> =
+            FACTORS.iter().map(|factor| Lru::new((limit as f64 * factor) as usize)).collect();
+        let mut reads = 0;
+        for key in trace {
+            let (hash, bytes) = (mixed(key), bytes_of(key));
+            reads += 1;
+            shadow.read(hash, now);
+            let hits: Vec<bool> = exact.iter_mut().map(|lru| lru.read(reads, key, bytes)).collect();
+            if !hits[3] && shadow.follows(hash) {
+                shadow.changed(hash, Some((bytes, Expiry::NEVER)), limit, now);
+            }
+        }
+        let exact = exact.iter().map(|lru| lru.hits as f64 / reads as f64).collect();
+        (shadow.curve(limit, reads), exact)
+    }
+
+    #[test]
+    fn it_agrees_with_lru_on_a_skewed_trace() {
+        const KEYS: u64 = 200_000;
+        const READS: u64 = 500_000;
+        let mut weights = Vec::new();
+        (1..=KEYS).fold(0.0, |sum, rank| {
+            weights.push(sum + 1.0 / (rank as f64).powf(0.9));
+            sum + 1.0 / (rank as f64).powf(0.9)
+        });
+        let total = weights[weights.len() - 1];
+        for seed in 0..2 {
+            let trace = (0..READS).map(|n| {
+                let point = mixed(seed << 32 | n) as f64 / u64::MAX as f64 * total;
+                (weights.partition_point(|weight| *weight < point) as u64) << 8 | seed
+            });
+            let bytes_of = |key: u64| 60 + (mixed(!key) % 800) as usize;
+            let (curve, exact) = curves(trace, bytes_of, 10 * MEGABYTE);
+            // A smaller cache is told by fewer samples: an eighth of this one holds some forty of them.
+            let errors: Vec<f64> =
+                curve.hit_ratios.iter().zip(exact).map(|(told, exact)| told - exact).collect();
+            assert!(errors.iter().all(|error| error.abs() < 0.06), "seed {seed}: {errors:?}");
+            assert!(errors[2..].iter().all(|error| error.abs() < 0.03), "seed {seed}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_round_of_keys_hits_always_or_never() {
+        // 20,000 keys of 500 bytes are just below twice the limit.
+        let trace = (0..200_000_u64).map(|n| n % 20_000);
+        let (curve, exact) = curves(trace, |_| 500, 5 * MEGABYTE);
+        for (index, (told, exact)) in curve.hit_ratios.iter().zip(exact).enumerate() {
+            assert_eq!(exact > 0.5, index >= 4);
+            assert!((told - exact).abs() < 0.05, "{:?}", curve.hit_ratios);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_new_keys_hits_never_and_the_sample_stays_within_its_room() {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        for hash in (0..1_500_000).map(mixed) {
+            shadow.read(hash, now);
+            if shadow.follows(hash) {
+                shadow.changed(hash, Some((500, Expiry::NEVER)), 100 * MEGABYTE, now);
+            }
+        }
+        let curve = shadow.curve(100 * MEGABYTE, 1_500_000);
+        assert!(curve.hit_ratios.iter().all(|ratio| *ratio < 0.05), "{curve:?}");
+        assert!(curve.samples <= KEYS_MAX && curve.rate < 1.0 / 64.0, "{curve:?}");
+    }
+
+    /// What a shadow says of one key that it follows, after `act` came between a store and a read.
+    #[track_caller]
+    fn is_cold_after(expected: bool, act: impl FnOnce(&Shadow, &Clock)) {
+        let (shadow, clock) = (Shadow::new(), Clock::manual());
+        let expiry = Expiry::after(Duration::from_secs(5), clock.now());
+        shadow.changed(7, Some((100, expiry)), MEGABYTE, clock.now());
+        act(&shadow, &clock);
+        shadow.read(7, clock.now());
+        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [if expected { 0.0 } else { 1.0 }; 7]);
+    }
+
+    #[test]
+    fn what_is_gone_is_cold() {
+        const SECOND: Duration = Duration::from_secs(1);
+        is_cold_after(false, |_, clock| clock.advance(4 * SECOND));
+        is_cold_after(true, |_, clock| clock.advance(5 * SECOND));
+        is_cold_after(true, |shadow, clock| shadow.changed(7, None, MEGABYTE, clock.now()));
+        is_cold_after(true, |shadow, _| shadow.flush(None));
+        is_cold_after(true, |shadow, clock| {
+            shadow.flush(Some(clock.now().millis + 2_000));
+            clock.advance(2 * SECOND);
+        });
+        is_cold_after(false, |shadow, clock| {
+            shadow.flush(Some(clock.now().millis + 2_001));
+            clock.advance(2 * SECOND);
+        });
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_room() {
+        let (shadow, clock) = (Shadow::new(), Clock::manual());
+        let expiry = Expiry::after(Duration::from_secs(5), clock.now());
+        for hash in 0..100 {
+            shadow.changed(hash, Some((100, expiry)), MEGABYTE, clock.now());
+        }
+        shadow.sweep(clock.now());
+        assert_eq!(shadow.curve(MEGABYTE, 0).samples, 100);
+        clock.advance(Duration::from_secs(5));
+        shadow.sweep(clock.now());
+        assert_eq!(shadow.curve(MEGABYTE, 0).samples, 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! Some keys in the order of their last use, and how many bytes were used since then.
+//!
+//! Each use takes the next place in a row; a tree of sums over the row (Fenwick, 1994) tells how much lies behind a
+//! place. A full row is closed up.
+//!
+//! Deliberately absent: which keys stand here, and what their order means. That is the shadow's.
+
+use hashbrown::HashTable;
+
+use crate::store::expiry::Expiry;
+
+/// Keys, told by their hashes, with what they cost and when they end.
+pub(crate) struct Recency {
+    /// Bytes of all of them.
+    bytes: u64,
+    /// Nothing stands before this place.
+    first: usize,
+    index: HashTable<u16>,
+    /// The place that the next use takes.
+    next: usize,
+    /// From the oldest use to the newest.
+    row: Box<[Entry]>,
+    /// A Fenwick tree over the bytes in `row`.
+    sums: Box<[u64]>,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Entry {
+    /// What it costs; 0 only where no key stands.
+    pub(crate) bytes: u32,
+    pub(crate) expiry: Expiry,
+    pub(crate) hash: u64,
+}
+
+impl Recency {
+    /// What one takes.
+    pub(crate) const BYTES: usize =
+        ROW * (size_of::<Entry>() + size_of::<u64>()) + KEYS_MAX * 2 * (size_of::<u16>() + 1);
+
+    pub(crate) fn new() -> Self {
+        Recency {
+            bytes: 0,
+            first: 0,
+            index: HashTable::with_capacity(KEYS_MAX),
+            next: 0,
+            row: vec![NOBODY; ROW].into_boxed_slice(),
+            sums: vec![0; ROW + 1].into_boxed_slice(),
+        }
+    }
+
+    /// Makes a key the newest. There must be room for it.
+    pub(crate) fn put(&mut self, entry: Entry) {
+        self.remove(entry.hash);
+        if self.next == ROW {
+            self.retain(|_| true);
+        }
+        self.append(entry);
+    }
+
+    /// Takes a key out; returns it, and the bytes of what was used after it.
+    pub(crate) fn remove(&mut self, hash: u64) -> Option<(Entry, u64)> {
+        let place = self.index.find_entry(spread(hash), |place| self.row[usize::from(*place)].hash == hash);
+        let place = usize::from(place.ok()?.remove().0);
+        let entry = std::mem::replace(&mut self.row[place], NOBODY);
+        let newer = self.bytes - self.sum(place + 1);
+        self.add(place, u64::from(entry.bytes).wrapping_neg());
+        self.bytes -= u64::from(entry.bytes);
+        Some((entry, newer))
+    }
+
+    /// Takes the key out whose last use is the longest ago.
+    pub(crate) fn remove_oldest(&mut self) -> Option<Entry> {
+        while self.first < self.next {
+            let Entry { bytes, hash, .. } = self.row[self.first];
+            self.first += 1;
+            if bytes > 0 {
+                return self.remove(hash).map(|(entry, _)| entry);
+            }
+        }
+        None
+    }
+
+    /// Keeps only some keys, and closes the row up.
+    pub(crate) fn retain(&mut self, stays: impl Fn(Entry) -> bool) {
+        let old = self.first..std::mem::take(&mut self.next);
+        (self.bytes, self.first) = (0, 0);
+        self.index.clear();
+        self.sums.fill(0);
+        for place in old {
+            let entry = std::mem::replace(&mut self.row[place], NOBODY);
+            if entry.bytes > 0 && stays(entry) {
+                self.append(entry);
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= KEYS_MAX
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    fn append(&mut self, entry: Entry) {
+        let place = self.next;
+        self.next += 1;
+        self.row[place] = entry;
+        self.bytes += u64::from(entry.bytes);
+        self.add(place, entry.bytes.into());
+        let row = &self.row;
+        let rehash = |place: &u16| spread(row[usize::from(*place)].hash);
+        self.index.insert_unique(spread(entry.hash), place as u16, rehash);
+    }
+
+    /// Adds to the bytes at a place, or takes away by wrapping round.
+    fn add(&mut self, place: usize, bytes: u64) {
+        let mut node = place + 1;
+        while node <= ROW {
+            self.sums[node] = self.sums[node].wrapping_add(bytes);
+            node += node & node.wrapping_neg();
+        }
+    }
+
+    /// Bytes in the first `places` places.
+    fn sum(&self, places: usize) -> u64 {
+        let (mut node, mut sum) = (places, 0_u64);
+        while node > 0 {
+            sum = sum.wrapping_add(self.sums[node]);
+            node &= node - 1;
+        }
+        sum
+    }
+}
+
+/// The upper bits of the hashes here are all alike, and hashbrown compares those first.
+fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
+}
+
+const NOBODY: Entry = Entry { bytes: 0, expiry: Expiry::NEVER, hash: 0 };
+/// Keys that it has room for.
+#[cfg(not(shuttle))]
+pub(crate) const KEYS_MAX: usize = 8192;
+/// The model checker makes many of them.
+#[cfg(shuttle)]
+pub(crate) const KEYS_MAX: usize = 8;
+/// So that it is closed up once for as many uses as there are keys, at most.
+const ROW: usize = KEYS_MAX * 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(hash: u64, bytes: u32) -> Entry {
+        Entry { bytes, expiry: Expiry::NEVER, hash }
+    }
+
+    #[test]
+    fn what_was_used_since_is_told_in_bytes() {
+        let mut recency = Recency::new();
+        for hash in 1..=4 {
+            recency.put(entry(hash, 10 * hash as u32));
+        }
+        recency.put(entry(2, 25));
+        assert_eq!((recency.len(), recency.bytes()), (4, 105));
+        assert_eq!(recency.remove(3), Some((entry(3, 30), 40 + 25)));
+        assert_eq!(recency.remove(3), None);
+        assert_eq!(recency.remove_oldest(), Some(entry(1, 10)));
+        assert_eq!(recency.remove_oldest(), Some(entry(4, 40)));
+        assert_eq!((recency.len(), recency.bytes()), (1, 25));
+    }
+
+    #[test]
+    fn a_row_that_is_closed_up_keeps_its_order() {
+        let mut recency = Recency::new();
+        for use_ in 0..ROW as u64 * 3 {
+            recency.put(entry(use_ % 100, 1));
+        }
+        let newest = (ROW as u64 * 3 - 1) % 100;
+        assert_eq!(recency.remove((newest + 1) % 100), Some((entry((newest + 1) % 100, 1), 99)));
+        recency.retain(|entry| entry.hash == newest || entry.hash % 2 == 0);
+        assert!(recency.remove(newest).is_some_and(|(_, newer)| newer == 0));
+    }
+}

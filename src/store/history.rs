@@ -1,0 +1,307 @@
+//! Histories: whatever is done to an engine is done to the oracle, and every promise is looked at.
+//!
+//! What is done next is chosen by a seed in the tests, and by a fuzzer's bytes in `fuzz/`.
+
+use std::collections::HashMap;
+
+use super::naive::{self, Naive};
+use super::tags::TagList;
+use super::*;
+
+/// Engine and oracle side by side, and a clock that only moves by hand.
+pub(super) struct Pair {
+    pub(super) engine: Engine,
+    floor: u64,
+    naive: Naive,
+    pub(super) second: u32,
+    seq: u64,
+}
+
+/// What one step of a history may be, by how often.
+#[derive(Clone, Copy)]
+pub(super) struct Mix {
+    pub(super) keys: u64,
+    pub(super) memory_bytes: usize,
+    pub(super) value_bytes: usize,
+    pub(super) when_full: WhenFull,
+}
+
+/// Where a history comes from.
+pub(super) enum Choices<'a> {
+    #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer tells bytes"))]
+    /// A seed, and how many steps are left: xorshift64*, Vigna 2016, so that a failure repeats.
+    Seeded(u64, usize),
+    /// Bytes, as long as there are any.
+    Told(&'a [u8]),
+}
+
+pub(super) const SEGMENT: usize = 16 << 10;
+
+impl Pair {
+    pub(super) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
+        let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
+        let engine = Engine::new(budget, memory_bytes, Keys::new(7), when_full);
+        Pair { engine, floor: 0, naive: Naive::default(), second: 100, seq: 1 }
+    }
+
+    pub(super) fn over(&self) -> Over<'static> {
+        let floor = Seq::new(self.floor).expect("histories are short");
+        Over { floor, second: self.second, otherwise: &|_, _, _| None }
+    }
+
+    fn meta(&mut self, ttl: u32, flags: u32) -> Meta {
+        self.seq += 1;
+        let expiry = if ttl == 0 { 0 } else { self.second + ttl };
+        let as_of = Seq::new(self.seq).expect("histories are short");
+        let chosen = if self.seq.is_multiple_of(5) { self.seq << 40 } else { 0 };
+        Meta { as_of, chosen, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
+    }
+
+    pub(super) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
+        let meta = self.meta(ttl, flags);
+        let key = self.engine.keys.clone();
+        let key = key.key(name).expect("names are short");
+        let tags = tags_of(value);
+        let stored =
+            self.engine.insert(&key, self.engine.find(&key), meta, tags.tags(), value.into(), self.second);
+        match stored {
+            Ok(()) => self.naive.insert(name, meta, tags, value),
+            Err(NoRoom) => self.refused(&key),
+        }
+        stored.is_ok()
+    }
+
+    /// An item found no room: the one that was there stays, or went to make some.
+    fn refused(&mut self, key: &Key) {
+        if self.find(key.bytes).is_none() {
+            let is_copy = |meta: &Meta| meta.is_stale || (meta.expiry != 0 && meta.expiry <= self.second);
+            let is_over = |(meta, _, _)| naive::is_over(&meta, self.over()) || is_copy(&meta);
+            let may_go = self.engine.when_full == WhenFull::Evict;
+            assert!(may_go || self.naive.get(key.bytes).is_none_or(is_over), "it could have stayed");
+            self.naive.remove(key.bytes);
+        }
+    }
+
+    /// The item, if the engine has it; the oracle must have the same.
+    #[track_caller]
+    pub(super) fn find(&mut self, name: &[u8]) -> Option<Slot> {
+        let key = self.engine.keys.clone();
+        let slot = self.engine.find(&key.key(name).expect("names are short"))?;
+        let item = self.engine.item(slot);
+        assert_eq!(self.naive.get(name), Some((item.meta(), item.tags(), item.value())), "of {name:?}");
+        Some(slot)
+    }
+
+    pub(super) fn remove(&mut self, key: &Key, slot: Slot) {
+        self.engine.remove(key, slot, self.second);
+        self.naive.remove(key.bytes);
+    }
+
+    fn change(&mut self, name: &[u8], choices: &mut Choices) {
+        let keys = self.engine.keys.clone();
+        let key = keys.key(name).expect("names are short");
+        let Some(slot) = self.find(name) else { return };
+        let old = self.engine.item(slot);
+        let (meta, value) = (old.meta(), old.value().to_vec());
+        match choices.below(6) {
+            0 => {
+                let (ttl, flags) = (choices.below(9) as u32, meta.flags);
+                let meta = self.meta(ttl, flags);
+                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
+                    self.naive.set_meta(name, meta);
+                } else {
+                    self.naive.remove(name);
+                }
+            }
+            1 => {
+                let gone = self.second + 1 + choices.below(9) as u32;
+                let meta = Meta { is_stale: true, gone, ..meta };
+                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
+                    self.naive.set_meta(name, meta);
+                } else {
+                    self.naive.remove(name);
+                }
+            }
+            2 => {
+                let joined = [&value[..], b"tail"].concat();
+                let meta = self.meta(0, 3);
+                let tags = tags_of(&[joined.len() as u8]);
+                match self.engine.replace(&key, slot, meta, tags.tags(), joined[..].into(), self.second) {
+                    Ok(()) => self.naive.insert(name, meta, tags, &joined),
+                    Err(NoRoom) => self.refused(&key),
+                }
+            }
+            3 => self.remove(&key, slot),
+            _ => self.engine.used(slot, self.second),
+        }
+    }
+
+    /// One step of a history.
+    fn step(&mut self, mix: Mix, choices: &mut Choices) {
+        let name = format!("key:{}", choices.skewed(mix.keys));
+        match choices.below(100) {
+            0 => self.second += 1,
+            1 => _ = self.engine.sweep(self.over()),
+            2 if choices.below(200) == 0 => {
+                self.floor = self.seq;
+                self.engine.flushed();
+            }
+            2..40 => {
+                let scale = [1, 8, 64]
+                    .get(choices.below(12) as usize)
+                    .map_or(mix.value_bytes, |part| mix.value_bytes * part);
+                let value = vec![choices.below(256) as u8; choices.below(scale as u64) as usize];
+                let ttl = if choices.below(2) == 0 { 0 } else { 1 + choices.below(20) as u32 };
+                self.insert(name.as_bytes(), &value, ttl, choices.below(2) as u32);
+            }
+            _ => self.change(name.as_bytes(), choices),
+        }
+        if self.engine.budget.is_tight(None) {
+            self.engine.reclaim(0, self.over());
+        }
+        self.engine.garbage.clear();
+    }
+
+    /// Every promise of the engine that can be looked at from inside.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
+        let (mut items, mut bytes, mut stale) = (0, 0, 0);
+        let mut queued: HashMap<u16, Queue> = HashMap::new();
+        for queue in [Queue::Main, Queue::Small] {
+            for number in log.queue(queue) {
+                assert_eq!(queued.insert(*number, queue), None, "a segment is in one queue once");
+            }
+        }
+        for (number, segment) in log.segments() {
+            assert_eq!(queued.remove(&number), Some(segment.queue));
+            let (mut offset, mut live) = (0, 0);
+            while let Some((item, next)) = segment.next(offset) {
+                if !item.is_dead() {
+                    let slot = Slot::new(keys.hash(item.key()), Place::Log(number, offset));
+                    assert_eq!(self.engine.find(&keys.key(item.key()).expect("it was one")), Some(slot));
+                    live += item.tight();
+                    items += 1;
+                    stale += u64::from(item.is_stale());
+                    assert!(item.gone() == 0 || segment.expiries.soonest() <= item.gone());
+                }
+                offset = next;
+            }
+            assert_eq!((offset, live), (segment.used, segment.live));
+            bytes += live;
+        }
+        assert!(queued.is_empty(), "what is queued is held");
+        let apart: Vec<u32> = large.some(0, usize::MAX).0;
+        for number in &apart {
+            let head = large.get(*number).head();
+            stale += u64::from(head.is_stale());
+            let slot = Slot::new(keys.hash(head.key()), Place::Large(*number));
+            assert_eq!(self.engine.find(&keys.key(head.key()).expect("it was one")), Some(slot));
+        }
+        assert_eq!(large.bytes, apart.iter().map(|number| large.get(*number).bytes()).sum::<usize>());
+        items += apart.len();
+        assert_eq!((items as u64, stale), (counts.items, counts.stale));
+        assert_eq!(index.iter().count(), items);
+        assert_eq!((bytes + large.bytes) as u64, counts.bytes);
+        let tables = index.bytes() + ghosts.bytes();
+        let charged = log.held().max(2) * SEGMENT
+            + tables
+            + apart.iter().map(|n| large.get(*n).charged()).sum::<usize>();
+        assert_eq!(budget.used(), charged, "{} segments, {} large, tables {tables}", log.held(), apart.len());
+    }
+
+    /// Lets all end that ends, and compares what is left.
+    #[track_caller]
+    fn finish(mut self) {
+        self.second += 1;
+        while self.engine.sweep(self.over()) {}
+        for _ in 0..1_000 {
+            self.second += 1;
+            self.engine.sweep(self.over());
+        }
+        self.engine.garbage.clear();
+        self.naive.sweep(self.over());
+        self.check();
+        let names: Vec<Vec<u8>> = self.naive.0.keys().cloned().collect();
+        let missing = names.iter().filter(|name| self.find(name).is_none()).count() as u64;
+        let counts = self.engine.counts();
+        assert_eq!(counts.items + missing, names.len() as u64, "what is over is gone");
+        assert!(missing <= counts.evictions, "{missing} are missing, {} were evicted", counts.evictions);
+    }
+}
+
+/// Tags that follow from a value, so that nothing else must choose them: one item in four has some.
+fn tags_of(value: &[u8]) -> TagList {
+    let count = value.first().map_or(0, |byte| byte.wrapping_mul(61) % 8 / 2 * (byte % 2));
+    TagList::new((0..count).map(|n| &b"a tag of its own"[..usize::from(n) * 5 + 1])).expect("they are short")
+}
+
+impl Choices<'_> {
+    /// Whether there is no next step; asked once for each.
+    fn are_over(&mut self) -> bool {
+        match self {
+            Choices::Seeded(_, 0) => true,
+            Choices::Seeded(_, steps) => {
+                *steps -= 1;
+                false
+            }
+            Choices::Told(bytes) => bytes.is_empty(),
+        }
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        let number = match self {
+            Choices::Seeded(state, _) => {
+                *state ^= *state >> 12;
+                *state ^= *state << 25;
+                *state ^= *state >> 27;
+                state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+            }
+            Choices::Told(bytes) => {
+                let len = bytes.len().min(if limit > 256 { 2 } else { 1 });
+                let (number, rest) = bytes.split_at(len);
+                *bytes = rest;
+                number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+            }
+        };
+        number % limit.max(1)
+    }
+
+    /// Small numbers more often.
+    fn skewed(&mut self, limit: u64) -> u64 {
+        let most = self.below(limit) + 1;
+        self.below(most)
+    }
+}
+
+/// Plays a history as long as there are choices left; what is missing in the engine must have been evicted.
+#[track_caller]
+pub(super) fn play(mix: Mix, mut choices: Choices, check_every: usize) {
+    let mut pair = Pair::new(mix.memory_bytes, mix.when_full);
+    for step in 0.. {
+        if choices.are_over() {
+            break;
+        }
+        let copied = pair.engine.counts.copied_bytes;
+        pair.step(mix, &mut choices);
+        assert!(pair.engine.counts.copied_bytes - copied <= SEGMENT as u64, "at step {step}");
+        assert!(pair.engine.budget.used() <= mix.memory_bytes, "at step {step}");
+        if step % check_every == 0 {
+            pair.check();
+        }
+    }
+    pair.finish();
+}
+
+/// Plays the history that a fuzzer's bytes tell.
+pub fn check(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    let pick = |shift: u8, of: [usize; 4]| of[usize::from(kind >> shift & 3)];
+    let mix = Mix {
+        keys: pick(0, [3, 40, 300, 3_000]) as u64,
+        memory_bytes: pick(2, [128 << 10, 256 << 10, 1 << 20, 4 << 20]),
+        value_bytes: pick(4, [1, 20, 200, 2_000]),
+        when_full: if kind >> 6 == 0 { WhenFull::Refuse } else { WhenFull::Evict },
+    };
+    play(mix, Choices::Told(bytes), 16);
+}

@@ -1,0 +1,207 @@
+//! Where each item lies: small hash tables of places, which split when they are full.
+//!
+//! A [`Slot`] holds 31 bits of its key's hash, and tables hash by nothing else. So a table that grows or splits reads
+//! no keys, and it never holds more than [`TABLE_SLOTS`]: no insert moves more than that. Which table a hash belongs
+//! to is told by a directory of some of its bits (extendible hashing, Fagin et al., TODS 1979).
+//!
+//! Deliberately absent: keys. Whoever asks compares them.
+
+use super::NoRoom;
+use super::slot::{Slot, TAG_BITS, TAG_MASK};
+use super::table::{self, TABLE_BYTES, TABLE_SLOTS, Table};
+
+/// The slots of one shard.
+pub(super) struct Index {
+    bits: u32,
+    /// For each value of so many bits of a hash, the number of its table.
+    directory: Vec<u32>,
+    /// Numbers that no table has any more.
+    free: Vec<u32>,
+    slots: usize,
+    tables: Vec<Option<Part>>,
+}
+
+/// A table of those hashes that agree in the `depth` lowest bits of the directory's.
+struct Part {
+    depth: u32,
+    table: Table,
+}
+
+impl Index {
+    /// # Panics
+    /// If the system has no memory to give.
+    pub(super) fn new() -> Self {
+        let table = Table::new().expect("the system gives the memory to begin with");
+        Index {
+            bits: 0,
+            directory: vec![0],
+            free: Vec::new(),
+            slots: 0,
+            tables: vec![Some(Part { depth: 0, table })],
+        }
+    }
+
+    /// The slot of this hash whose item `is_it`.
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let tag = hash & TAG_MASK;
+        self.part(self.number(tag)).table.find(tag, is_it)
+    }
+
+    /// Has the processor fetch what [`Index::find`] looks at first.
+    pub(super) fn prefetch(&self, hash: u64) {
+        let tag = hash & TAG_MASK;
+        self.part(self.number(tag)).table.prefetch(tag);
+    }
+
+    /// Makes room for one more slot of this hash.
+    ///
+    /// # Errors
+    /// If the system has no memory to give, or a shard has more items than a hash can tell apart.
+    pub(super) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
+        let tag = hash & TAG_MASK;
+        while self.part(self.number(tag)).table.is_full() {
+            self.split(tag).ok_or(NoRoom)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a slot that is not there yet, and for which room was made.
+    pub(super) fn insert(&mut self, slot: Slot) {
+        self.slots += 1;
+        self.part_mut(self.number(slot.tag())).table.insert(slot);
+    }
+
+    /// Takes a slot out.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.slots -= 1;
+        let number = self.number(slot.tag());
+        self.part_mut(number).table.remove(slot);
+        if self.slots == 0 {
+            self.begin_again(number);
+        } else {
+            self.join(slot.tag());
+        }
+    }
+
+    /// The item has moved.
+    pub(super) fn relocate(&mut self, from: Slot, to: Slot) {
+        self.part_mut(self.number(from.tag())).table.replace(from, to);
+    }
+
+    /// The slots from a position of the round on that lie in the table there, and where the next table lies. A position
+    /// is the directory's bits read backwards: so the halves of a table that is split lie where it lay, and of tables
+    /// that were joined the part that was gone through is known.
+    pub(super) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
+        let Part { depth, table } =
+            self.part(self.number(u64::from(backwards(position)) << table::PLACE_BITS));
+        let span = 1 << (BITS_MAX - depth);
+        let next = position / span * span + span;
+        let is_ahead = move |slot: &Slot| backwards((slot.tag() >> table::PLACE_BITS) as u32) >= position;
+        (table.iter().filter(is_ahead), (next < 1 << BITS_MAX).then_some(next))
+    }
+
+    /// Bytes that tables and directory take.
+    pub(super) fn bytes(&self) -> usize {
+        let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
+        tables
+            + self.tables.capacity() * size_of::<Option<Part>>()
+            + (self.directory.capacity() + self.free.capacity()) * size_of::<u32>()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+        self.tables.iter().flatten().flat_map(|part| part.table.iter())
+    }
+
+    fn number(&self, tag: u64) -> u32 {
+        self.directory[(tag >> table::PLACE_BITS) as usize & (self.directory.len() - 1)]
+    }
+
+    fn part(&self, number: u32) -> &Part {
+        self.tables[number as usize].as_ref().expect("the directory names tables that are there")
+    }
+
+    fn part_mut(&mut self, number: u32) -> &mut Part {
+        self.tables[number as usize].as_mut().expect("the directory names tables that are there")
+    }
+
+    /// Parts the table of a tag in two by one more bit of the hashes in it.
+    fn split(&mut self, tag: u64) -> Option<()> {
+        let number = self.number(tag);
+        let depth = self.part(number).depth;
+        let (mut low, mut high) = (Table::new().ok()?, Table::new().ok()?);
+        if depth == self.bits {
+            if depth == BITS_MAX {
+                return None;
+            }
+            self.directory.extend_from_within(..);
+            self.bits += 1;
+        }
+        for slot in self.part(number).table.iter() {
+            let half = if is_high(slot.tag(), depth) { &mut high } else { &mut low };
+            half.insert(slot);
+        }
+        let depth = depth + 1;
+        *self.part_mut(number) = Part { depth, table: low };
+        let other = self.free.pop().unwrap_or_else(|| {
+            self.tables.push(None);
+            (self.tables.len() - 1) as u32
+        });
+        self.tables[other as usize] = Some(Part { depth, table: high });
+        self.direct(tag | 1 << (depth - 1 + table::PLACE_BITS), depth, other);
+        Some(())
+    }
+
+    /// Brings the table of a tag together with the one that it was parted from, if they are nearly empty.
+    fn join(&mut self, tag: u64) {
+        let number = self.number(tag);
+        let Part { depth, table } = self.part(number);
+        let (depth, len) = (*depth, table.len);
+        if depth == 0 || len > JOINED_SLOTS_MAX {
+            return;
+        }
+        let buddy = self.number(tag ^ 1 << (depth - 1 + table::PLACE_BITS));
+        let Part { depth: other_depth, table: other } = self.part(buddy);
+        if *other_depth != depth || len + other.len > JOINED_SLOTS_MAX {
+            return;
+        }
+        let gone = self.tables[buddy as usize].take().expect("it was there");
+        self.free.push(buddy);
+        let kept = self.part_mut(number);
+        kept.depth -= 1;
+        gone.table.iter().for_each(|slot| kept.table.insert(slot));
+        self.direct(tag, depth - 1, number);
+    }
+
+    /// One empty table of those that are there is kept.
+    fn begin_again(&mut self, number: u32) {
+        if self.tables.len() == 1 {
+            return;
+        }
+        let mut part =
+            self.tables[number as usize].take().expect("the directory names tables that are there");
+        (part.depth, self.bits, self.slots) = (0, 0, 0);
+        (self.directory, self.free, self.tables) = (vec![0], Vec::new(), vec![Some(part)]);
+    }
+
+    /// Hashes that agree with `tag` in so many bits belong to this table from now on.
+    fn direct(&mut self, tag: u64, depth: u32, number: u32) {
+        let first = (tag >> table::PLACE_BITS) as usize & ((1 << depth) - 1);
+        self.directory.iter_mut().skip(first).step_by(1 << depth).for_each(|entry| *entry = number);
+    }
+}
+
+/// The directory's bits from the last to the first.
+fn backwards(bits: u32) -> u32 {
+    bits.reverse_bits() >> (u32::BITS - BITS_MAX)
+}
+
+/// The bit by which a table of this depth is parted.
+fn is_high(tag: u64, depth: u32) -> bool {
+    tag >> (depth + table::PLACE_BITS) & 1 == 1
+}
+
+/// Two tables become one when no more than this is in both: a quarter of what one holds.
+const JOINED_SLOTS_MAX: usize = TABLE_SLOTS / 4;
+/// Bits of a tag that are left for the directory.
+const BITS_MAX: u32 = TAG_BITS - table::PLACE_BITS;

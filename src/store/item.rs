@@ -1,0 +1,86 @@
+//! An item as the cache sees it: its description, its tags and its value.
+
+use bytes::Bytes;
+
+use super::packed::{HEADER_BYTES, Packed, UNIT};
+use super::seq::Seq;
+use super::tags::Tags;
+
+/// What is stored under a key, beside its bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Meta {
+    /// The CAS unique and the freshness stamp in one.
+    pub(crate) as_of: Seq,
+    /// A CAS unique that the client chose, in place of `as_of`; 0 for none.
+    pub(crate) chosen: u64,
+    /// When it stops being served, in monotonic seconds; 0 for never.
+    pub(crate) expiry: u32,
+    pub(crate) flags: u32,
+    /// When it is thrown away for good: its expiry, or later where a stale copy is kept; 0 for never.
+    pub(crate) gone: u32,
+    /// Voided already, and kept only as a stale copy.
+    pub(crate) is_stale: bool,
+    /// When it was stored, in monotonic seconds.
+    pub(crate) stored: u32,
+}
+
+/// An item as it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item<'a> {
+    /// When it was last read or stored before, in monotonic seconds.
+    pub(crate) accessed: u32,
+    /// When it ends, or ended before the command that found it changed that; of a stale copy, when it is thrown away.
+    pub(crate) ends: u32,
+    /// Whether it had been read before.
+    pub(crate) is_fetched: bool,
+    /// Read bit by bit: few readers want all of it.
+    pub(super) head: Packed<'a>,
+    /// The value where it lies apart.
+    pub(crate) shared: Option<&'a Bytes>,
+}
+
+impl Meta {
+    /// The CAS unique that clients see.
+    pub(crate) fn unique(&self) -> u64 {
+        if self.chosen == 0 { self.as_of.number() } else { self.chosen }
+    }
+}
+
+impl<'a> Item<'a> {
+    #[inline]
+    pub(super) fn new(head: Packed<'a>, shared: Option<&'a Bytes>) -> Self {
+        let ends = if head.is_stale() { head.gone() } else { head.expiry() };
+        Item { accessed: head.accessed(), ends, is_fetched: head.is_fetched(), head, shared }
+    }
+
+    /// The length of the value.
+    pub(super) fn value_bytes(&self) -> usize {
+        if let Some(value) = self.shared { value.len() } else { self.head.value_bytes() }
+    }
+
+    /// All that is told of it.
+    #[inline(always)]
+    pub(crate) fn meta(&self) -> Meta {
+        self.head.meta()
+    }
+
+    /// The names under which it can be voided together with others.
+    #[inline(always)]
+    pub(crate) fn tags(&self) -> Tags<'a> {
+        self.head.tags()
+    }
+
+    /// The bytes themselves.
+    #[inline(always)]
+    pub(crate) fn value(&self) -> &'a [u8] {
+        if let Some(value) = self.shared { value } else { self.head.value() }
+    }
+}
+
+/// What an item costs in bytes, its share of the index included.
+pub fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
+}
+
+/// A slot and its mark in a table that is between half and seven eighths full.
+const INDEX_SHARE_BYTES: usize = 13;

@@ -1,0 +1,212 @@
+//! Large items: each value in memory of its own, so that it is received, kept and sent without a copy.
+//!
+//! They have two queues of their own, as the log has, but are thrown away one by one. Their bytes stay charged until
+//! the last reader lets go of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::Budget;
+use super::item::Meta;
+use super::packed::{Packed, PackedMut, Shape};
+use super::segment::Queue;
+use super::slot::LARGE_MAX;
+use super::tags::Tags;
+
+/// The large items of one shard.
+#[derive(Default)]
+pub(super) struct Large {
+    /// Bytes of keys and values held.
+    pub(super) bytes: usize,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    main: VecDeque<(u32, u64)>,
+    small: VecDeque<(u32, u64)>,
+    /// Told apart what stands in a queue from what took its number later.
+    stamp: u64,
+}
+
+/// One large item.
+pub(super) struct Entry {
+    /// Header and key, as in the log.
+    head: Box<[u8]>,
+    pub(super) queue: Queue,
+    /// When it entered its queue, in monotonic seconds.
+    pub(super) since: u32,
+    stamp: u64,
+    pub(super) value: Bytes,
+}
+
+/// Memory that is charged as long as anybody holds it.
+struct Charged {
+    budget: Arc<Budget>,
+    bytes: usize,
+    value: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.value
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.budget.discharge(self.bytes);
+    }
+}
+
+/// The value as shared bytes, if the budget has room for it.
+pub(super) fn charged(value: Vec<u8>, tags: Tags, budget: &Arc<Budget>) -> Result<Bytes, Vec<u8>> {
+    let bytes = value.capacity() + tags.packed().len() + ENTRY_OVERHEAD_BYTES;
+    if !budget.try_charge(bytes) {
+        return Err(value);
+    }
+    Ok(Bytes::from_owner(Charged { budget: Arc::clone(budget), bytes, value }))
+}
+
+impl Entry {
+    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], value: Bytes, queue: Queue, second: u32) -> Self {
+        let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
+        PackedMut(&mut head).write_large(meta, tags, key);
+        Entry { head, queue, since: second, stamp: 0, value }
+    }
+
+    pub(super) fn head(&self) -> Packed<'_> {
+        Packed(&self.head)
+    }
+
+    pub(super) fn parts_mut(&mut self) -> (PackedMut<'_>, Option<&Bytes>) {
+        (PackedMut(&mut self.head), Some(&self.value))
+    }
+
+    pub(super) fn head_mut(&mut self) -> PackedMut<'_> {
+        PackedMut(&mut self.head)
+    }
+
+    /// Bytes charged for it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn charged(&self) -> usize {
+        self.value.len() + self.head().tags().packed().len() + ENTRY_OVERHEAD_BYTES
+    }
+
+    /// Bytes of key and value.
+    pub(super) fn bytes(&self) -> usize {
+        self.head.len() + self.value.len()
+    }
+}
+
+impl Large {
+    /// Keeps an item; `None` if there are too many to be numbered.
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<u32> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if self.entries.len() == LARGE_MAX => return None,
+            None => {
+                self.entries.push(None);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        self.bytes += entry.bytes();
+        let queue = entry.queue;
+        self.entries[number as usize] = Some(entry);
+        self.enqueue(number, queue);
+        Some(number)
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Entry {
+        let entry = self.entries[number as usize].take().expect("the item is held");
+        self.bytes -= entry.bytes();
+        self.free.push(number);
+        if self.len() == 0 {
+            *self = Large { stamp: self.stamp, ..Large::default() };
+        }
+        entry
+    }
+
+    /// Moves an item to the back of the main queue.
+    pub(super) fn promote(&mut self, number: u32, uses: u32, second: u32) {
+        let entry = self.get_mut(number);
+        (entry.queue, entry.since) = (Queue::Main, second);
+        entry.head_mut().set_uses(uses);
+        self.enqueue(number, Queue::Main);
+    }
+
+    pub(super) fn get(&self, number: u32) -> &Entry {
+        self.entries[number as usize].as_ref().expect("the item is held")
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> &mut Entry {
+        self.entries[number as usize].as_mut().expect("the item is held")
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Numbers of the items among `most` places from the `from`th on, and where to go on; 0 after the last.
+    pub(super) fn some(&self, from: usize, most: usize) -> (Vec<u32>, usize) {
+        let end = self.entries.len().min(from.saturating_add(most));
+        let found = (from..end).filter(|number| self.entries[*number].is_some()).map(|number| number as u32);
+        (found.collect(), if end == self.entries.len() { 0 } else { end })
+    }
+
+    /// The item that is looked at next when room is wanted.
+    pub(super) fn tail(&mut self) -> Option<u32> {
+        let small_max = self.len() / SMALL_PART;
+        for queue in [Queue::Small, Queue::Main, Queue::Small] {
+            while let Some((number, stamp)) = self.queue(queue).front().copied() {
+                if !self.stands(number, stamp) {
+                    self.queue(queue).pop_front();
+                } else if queue == Queue::Small && self.small.len() <= small_max && !self.main.is_empty() {
+                    break;
+                } else {
+                    return Some(number);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes what [`Large::tail`] told out of its queue, but not out of the cache.
+    pub(super) fn dequeue(&mut self, number: u32) {
+        let queue = self.get(number).queue;
+        self.queue(queue).pop_front();
+    }
+
+    fn enqueue(&mut self, number: u32, queue: Queue) {
+        self.stamp += 1;
+        let stamp = self.stamp;
+        self.get_mut(number).stamp = stamp;
+        if self.main.len() + self.small.len() > self.len() * 2 + QUEUE_SLACK {
+            let Large { entries, main, small, .. } = self;
+            let stands = |(number, stamp): &(u32, u64)| {
+                entries[*number as usize].as_ref().is_some_and(|entry| entry.stamp == *stamp)
+            };
+            main.retain(stands);
+            small.retain(stands);
+        }
+        self.queue(queue).push_back((number, stamp));
+    }
+
+    fn stands(&self, number: u32, stamp: u64) -> bool {
+        let entry = self.entries.get(number as usize).and_then(Option::as_ref);
+        entry.is_some_and(|entry| entry.stamp == stamp)
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<(u32, u64)> {
+        match queue {
+            Queue::Main => &mut self.main,
+            Queue::Small => &mut self.small,
+        }
+    }
+}
+
+/// Entry, head and key, two allocations and the counter that shares them.
+const ENTRY_OVERHEAD_BYTES: usize = size_of::<Option<Entry>>() + 400;
+/// The small queue's part of the items: a tenth.
+const SMALL_PART: usize = 10;
+/// Forgotten places that a queue may have beside as many as there are items.
+const QUEUE_SLACK: usize = 16;

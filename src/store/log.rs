@@ -1,0 +1,226 @@
+//! The segments of one shard in their two queues: where new items go, and what becomes free.
+//!
+//! Each queue is written at its back; the segment there is open, the others are sealed. A segment whose last live
+//! item goes is given back at once.
+//!
+//! Deliberately absent: which item deserves to stay; that is told in `reclaim`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::budget::Budget;
+use super::packed::{PLACE_BYTES_MAX, Packed, PackedMut};
+use super::segment::{Queue, Segment};
+use super::slot::SEGMENTS_MAX;
+
+/// The log of one shard.
+pub(super) struct Log {
+    budget: Arc<Budget>,
+    /// Segments held.
+    held: usize,
+    /// Numbers that were used before and are free again.
+    numbers: Vec<u16>,
+    main: VecDeque<u16>,
+    small: VecDeque<u16>,
+    /// Neighbours that are being packed, the one that is filled first.
+    pub(super) run: Vec<u16>,
+    segments: Vec<Option<Segment>>,
+}
+
+impl Log {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Log {
+            budget,
+            held: 0,
+            numbers: Vec::new(),
+            main: VecDeque::new(),
+            small: VecDeque::new(),
+            run: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// Room for an item of that many bytes at the back of a queue; `None` if the budget forbids it.
+    pub(super) fn reserve(&mut self, queue: Queue, bytes: usize, second: u32) -> Option<(u16, usize)> {
+        let back = self.queue(queue).back().copied();
+        let number = match back.filter(|number| self.segment(*number).room() >= bytes) {
+            Some(number) => number,
+            None => self.open(queue, second)?,
+        };
+        let segment = self.segment_mut(number);
+        let offset = segment.used;
+        segment.used += bytes;
+        segment.live += bytes;
+        Some((number, offset))
+    }
+
+    /// An item is dead: its segment goes if it was the last one in it.
+    pub(super) fn kill(&mut self, number: u16, offset: usize) {
+        let segment = self.segment_mut(number);
+        segment.item_mut(offset).kill();
+        let (tight, is_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
+        segment.live -= tight;
+        segment.stale = segment.stale.saturating_sub(if is_stale { tight } else { 0 });
+        if segment.live > 0 {
+            return;
+        }
+        if self.is_open(number) {
+            self.segment_mut(number).clear();
+        } else {
+            self.close(number);
+        }
+    }
+
+    /// Takes a segment out of its queue and gives it back, whatever is in it.
+    pub(super) fn close(&mut self, number: u16) {
+        let segment = self.take(number);
+        self.give_back(number, segment);
+    }
+
+    /// Takes a segment out of its queue, to be given back by [`Log::give_back`].
+    pub(super) fn take(&mut self, number: u16) -> Segment {
+        let segment = self.segments[usize::from(number)].take().expect("the segment is held");
+        let queue = self.queue_mut(segment.queue);
+        match queue.front() {
+            Some(front) if *front == number => _ = queue.pop_front(),
+            _ => queue.retain(|other| *other != number),
+        }
+        self.run.retain(|other| *other != number);
+        segment
+    }
+
+    pub(super) fn give_back(&mut self, number: u16, segment: Segment) {
+        self.budget.give_back(segment.into_memory(), self.held);
+        self.held -= 1;
+        self.numbers.push(number);
+        if self.held == 0 {
+            *self = Log::new(Arc::clone(&self.budget));
+        }
+    }
+
+    /// Borrows a segment out of its place, while the others are changed.
+    pub(super) fn lift(&mut self, number: u16) -> Segment {
+        self.segments[usize::from(number)].take().expect("the segment is held")
+    }
+
+    /// Puts it back into its place.
+    pub(super) fn lower(&mut self, number: u16, segment: Segment) {
+        self.segments[usize::from(number)] = Some(segment);
+    }
+
+    pub(super) fn segment(&self, number: u16) -> &Segment {
+        self.segments[usize::from(number)].as_ref().expect("the segment is held")
+    }
+
+    pub(super) fn segment_mut(&mut self, number: u16) -> &mut Segment {
+        self.segments[usize::from(number)].as_mut().expect("the segment is held")
+    }
+
+    pub(super) fn item(&self, number: u16, offset: usize) -> Packed<'_> {
+        self.segment(number).item(offset)
+    }
+
+    /// Has the processor fetch an item that lies there.
+    pub(super) fn prefetch(&self, number: u16, offset: usize) {
+        self.segment(number).prefetch(offset);
+    }
+
+    pub(super) fn item_mut(&mut self, number: u16, offset: usize) -> PackedMut<'_> {
+        self.segment_mut(number).item_mut(offset)
+    }
+
+    /// All segments with their numbers.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (u16, &Segment)> {
+        let numbered = self.segments.iter().enumerate();
+        numbered.filter_map(|(number, segment)| segment.as_ref().map(|segment| (number as u16, segment)))
+    }
+
+    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+        self.segments.iter_mut().flatten()
+    }
+
+    /// Numbers from 0 to this one may be in use.
+    pub(super) fn numbers(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(super) fn is_held(&self, number: u16) -> bool {
+        self.segments.get(usize::from(number)).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn queue(&self, queue: Queue) -> &VecDeque<u16> {
+        match queue {
+            Queue::Main => &self.main,
+            Queue::Small => &self.small,
+        }
+    }
+
+    /// The segment that S3-FIFO looks at next: of the small queue while that has more than its tenth, else of the
+    /// main one.
+    pub(super) fn tail(&self) -> Option<u16> {
+        let small_max = (self.held / SMALL_PART).max(1);
+        let from_small = self.small.len() > small_max || self.main.len() <= 1;
+        let (first, second) = if from_small { (&self.small, &self.main) } else { (&self.main, &self.small) };
+        first.front().or(second.front()).copied()
+    }
+
+    /// The run of sealed neighbours that wins a segment for the fewest bytes moved, if there is one.
+    pub(super) fn cheapest_run(&self) -> Vec<u16> {
+        let mut best: Option<(usize, Vec<u16>)> = None;
+        for queue in [&self.small, &self.main] {
+            let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
+            for first in 0..sealed.len() {
+                let mut live = 0;
+                for (index, number) in sealed[first..].iter().take(RUN_SEGMENTS_MAX).enumerate() {
+                    live += self.segment(*number).live;
+                    // A fiftieth is left for what does not fit between two items.
+                    let fits = live * 50 <= index * self.budget.segment_bytes * 49;
+                    if fits && best.as_ref().is_none_or(|(bytes, _)| live < *bytes) {
+                        best = Some((live, sealed[first..=first + index].to_vec()));
+                    }
+                }
+            }
+        }
+        best.map(|(_, run)| run).unwrap_or_default()
+    }
+
+    fn open(&mut self, queue: Queue, second: u32) -> Option<u16> {
+        if self.numbers.is_empty() && self.segments.len() == SEGMENTS_MAX {
+            return None;
+        }
+        let memory = self.budget.segment(self.held)?;
+        self.held += 1;
+        let number = self.numbers.pop().unwrap_or_else(|| {
+            self.segments.push(None);
+            (self.segments.len() - 1) as u16
+        });
+        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, second));
+        self.queue_mut(queue).push_back(number);
+        Some(number)
+    }
+
+    fn is_open(&self, number: u16) -> bool {
+        self.queue(self.segment(number).queue).back() == Some(&number)
+    }
+
+    fn queue_mut(&mut self, queue: Queue) -> &mut VecDeque<u16> {
+        match queue {
+            Queue::Main => &mut self.main,
+            Queue::Small => &mut self.small,
+        }
+    }
+}
+
+/// The largest item that lies in a segment; what is larger lies apart.
+pub(super) fn place_bytes_max(segment_bytes: usize) -> usize {
+    (segment_bytes / 8).min(PLACE_BYTES_MAX)
+}
+
+/// The small queue's part of all segments: a tenth.
+const SMALL_PART: usize = 10;
+/// Neighbours that are packed together at most.
+const RUN_SEGMENTS_MAX: usize = 8;

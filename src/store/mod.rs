@@ -1,0 +1,430 @@
+//! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or voids.
+//!
+//! An index of small tables finds an item; small ones lie in the log, large ones apart. Memory is taken from a budget
+//! that all shards share, and is charged to the byte: segments, tables, ghosts and large items.
+//!
+//! | file | what |
+//! |---|---|
+//! | `index`, `table` | from a hash to a place |
+//! | `item` | how an item lies in memory |
+//! | `segment`, `log` | segments, their two queues, what becomes free |
+//! | `large` | items above an eighth of a segment |
+//! | `ghosts` | what was thrown away lately |
+//! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
+//! | `sweep` | expiry |
+//! | `exit` | how items leave |
+//! | `listing` | all items, step by step |
+//!
+//! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
+//! segment or table in one operation. `history` plays histories against `naive`, a map, for tests and fuzzers.
+
+pub(crate) mod budget;
+pub(crate) mod counts;
+pub(crate) mod evicted;
+mod exit;
+pub(crate) mod expiry;
+mod ghosts;
+#[cfg(any(test, fuzzing))]
+mod history;
+mod index;
+mod item;
+pub(crate) mod key;
+mod large;
+mod listing;
+mod log;
+#[cfg(any(test, fuzzing))]
+mod naive;
+mod packed;
+mod reclaim;
+mod segment;
+pub(crate) mod seq;
+mod slot;
+mod sweep;
+mod table;
+pub(crate) mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::budget::Budget;
+use self::budget::WhenFull;
+use self::counts::{Counts, SizeCounts};
+use self::evicted::Evicted;
+use self::exit::Exit;
+use self::ghosts::Ghosts;
+use self::index::Index;
+use self::packed::{Packed, PackedMut, Shape};
+
+use self::key::{Key, Keys};
+use self::large::{Entry, Large};
+use self::log::{Log, place_bytes_max};
+use self::segment::Queue;
+use self::seq::Seq;
+use self::slot::Place;
+use self::tags::Tags;
+
+#[cfg(fuzzing)]
+pub use self::history::check as check_history;
+pub use self::item::item_bytes;
+pub(crate) use self::item::{Item, Meta};
+pub(crate) use self::listing::Listed;
+pub(crate) use self::slot::Slot;
+
+/// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.
+#[derive(Clone, Copy)]
+pub(crate) struct Over<'a> {
+    pub(crate) floor: Seq,
+    pub(crate) second: u32,
+    /// From which second on an item is over for another reason, if there is one.
+    pub(crate) otherwise: &'a Otherwise<'a>,
+}
+
+/// Asked with the point that an item is as of, its key and its tags.
+type Otherwise<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
+
+/// There is no room for an item. What was stored under its key stays, unless it went to make room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NoRoom;
+
+/// The items of one shard.
+pub(crate) struct Engine {
+    budget: Arc<Budget>,
+    /// How many want to know what is evicted.
+    pub(crate) collectors: usize,
+    counts: Counts,
+    /// What was evicted since somebody asked, if anybody wants to know.
+    pub(crate) evicted: Vec<Evicted>,
+    /// Large values that were thrown away, to be dropped when the shard is free again.
+    pub(crate) garbage: Vec<Bytes>,
+    ghosts: Ghosts,
+    index: Index,
+    pub(crate) keys: Keys,
+    large: Large,
+    log: Log,
+    /// Where the sweep goes on: a segment's number, a large item's.
+    sweep_segment: u16,
+    sweep_large: usize,
+    when_full: WhenFull,
+}
+
+impl Engine {
+    pub(crate) fn new(budget: Arc<Budget>, shard_bytes: usize, keys: Keys, when_full: WhenFull) -> Self {
+        let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
+        budget.charge(ghosts.bytes() + index.bytes());
+        Engine {
+            collectors: 0,
+            counts: Counts::default(),
+            evicted: Vec::new(),
+            garbage: Vec::new(),
+            ghosts,
+            index,
+            keys,
+            large: Large::default(),
+            log: Log::new(Arc::clone(&budget)),
+            sweep_segment: 0,
+            sweep_large: 0,
+            when_full,
+            budget,
+        }
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Option<Slot> {
+        self.index.find(key.hash, |slot| self.head(slot).key() == key.bytes)
+    }
+
+    /// Has the processor fetch where an item with this hash is told to lie.
+    pub(crate) fn prefetch_slot(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the processor fetch the item with this hash, most likely.
+    pub(crate) fn prefetch_item(&self, hash: u64) {
+        if let Some(Place::Log(number, offset)) = self.index.find(hash, |_| true).map(Slot::place) {
+            self.log.prefetch(number, offset);
+        }
+    }
+
+    /// Stores an item, over the one that was found there.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub(crate) fn insert(
+        &mut self,
+        key: &Key,
+        found: Option<Slot>,
+        meta: Meta,
+        tags: Tags,
+        value: Cow<'_, [u8]>,
+        second: u32,
+    ) -> Result<(), NoRoom> {
+        self.counts.total_items += 1;
+        if found.is_none_or(|slot| self.head(slot).is_stale()) {
+            self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
+        }
+        if let Some(slot) = found {
+            return self.replace(key, slot, meta, tags, value, second);
+        }
+        let queue = if self.ghosts.take(key.hash) {
+            self.counts.ghost_hits += 1;
+            Queue::Main
+        } else {
+            Queue::Small
+        };
+        self.append(key, meta, tags, value, queue, second).map(|_| ())
+    }
+
+    /// Gives an item new bytes, tags and a new description. It keeps its place if they fit there, and its queue; it
+    /// counts as a use.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub(crate) fn replace(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        meta: Meta,
+        tags: Tags,
+        value: Cow<'_, [u8]>,
+        second: u32,
+    ) -> Result<(), NoRoom> {
+        let place = Shape::new(&meta, tags, key.bytes.len(), value.len()).place();
+        if let Place::Log(number, offset) = slot.place()
+            && place <= self.log.item(number, offset).place()
+        {
+            self.rewrite((number, offset), &meta, tags, &value, second);
+            return Ok(());
+        }
+        if !self.budget.admits(value.len()) {
+            return Err(NoRoom);
+        }
+        let (queue, uses) = (self.queue(slot), self.head(slot).uses());
+        let slot = match self.when_full {
+            // Else what goes to make room might be the old one.
+            WhenFull::Evict => {
+                self.exit(slot, Exit::Removed, second);
+                self.append(key, meta, tags, value, queue, second)?
+            }
+            // Nothing moves meanwhile, and the old one stays where there is no room beside it.
+            WhenFull::Refuse => {
+                let new = self.append(key, meta, tags, value, queue, second)?;
+                self.exit(slot, Exit::Removed, second);
+                new
+            }
+        };
+        self.head_mut(slot).set_uses(uses + 1);
+        Ok(())
+    }
+
+    /// Gives an item a new description; returns where it is now, unless there was no room and it had to go.
+    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, second: u32) -> Option<Slot> {
+        let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
+        if !self.head_mut(slot).set_meta(&meta) {
+            let item = self.item(slot);
+            let (tags, value) = (item.tags().to_list(), item.value().to_vec());
+            let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), second);
+            let slot = self.find(key)?;
+            if replaced.is_err() {
+                self.exit(slot, Exit::Removed, second);
+                return None;
+            }
+            return Some(slot);
+        }
+        self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
+        if let Place::Log(number, offset) = slot.place()
+            && (gone != meta.gone || was_stale != meta.is_stale)
+        {
+            let segment = self.log.segment_mut(number);
+            let bytes = segment.item(offset).tight();
+            segment.expiries.add(meta.gone, bytes, second);
+            segment.stale += if meta.is_stale && !was_stale { bytes } else { 0 };
+        }
+        Some(slot)
+    }
+
+    /// Counts a use.
+    pub(crate) fn used(&mut self, slot: Slot, second: u32) {
+        self.head_mut(slot).read(second);
+    }
+
+    /// A read that found this item, which is told as it was before.
+    #[inline(always)]
+    pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
+        let (mut head, shared) = match slot.place() {
+            Place::Large(number) => self.large.get_mut(number).parts_mut(),
+            Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
+        };
+        let before = Item::new(head.view(), None);
+        let Item { accessed, ends, is_fetched, .. } = before;
+        head.read(second);
+        let item = Item { accessed, ends, is_fetched, head: head.into_view(), shared };
+        self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
+        item
+    }
+
+    /// A read that found nothing.
+    pub(crate) fn missed(&mut self) {
+        self.counts.misses += 1;
+    }
+
+    /// A command met an item that was over.
+    pub(crate) fn met_expired(&mut self) {
+        self.counts.get_expired += 1;
+    }
+
+    /// A command met an item that a flush had covered.
+    pub(crate) fn met_flushed(&mut self) {
+        self.counts.get_flushed += 1;
+    }
+
+    /// What was done is counted anew.
+    pub(crate) fn reset_counts(&mut self) {
+        self.counts.begin_again();
+    }
+
+    /// Everything was voided: the sweep shall look through all there is.
+    pub(crate) fn flushed(&mut self) {
+        self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
+    }
+
+    pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
+        read(&self.log, &self.large, slot)
+    }
+
+    pub(crate) fn tags(&self, slot: Slot) -> Tags<'_> {
+        self.head(slot).tags()
+    }
+
+    /// What is stored beside the bytes.
+    #[inline(always)]
+    pub(crate) fn meta(&self, slot: Slot) -> Meta {
+        self.head(slot).meta()
+    }
+
+    /// What is held and was done.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            ghost_bytes: self.ghosts.bytes() as u64,
+            index_bytes: self.index.bytes() as u64,
+            large_bytes: self.large.bytes as u64,
+            large_items: self.large.len() as u64,
+            segments: self.log.held() as u64,
+            ..self.counts
+        };
+        for (_, segment) in self.log.segments() {
+            counts.dead_bytes += (segment.used - segment.live) as u64;
+            counts.open_bytes += segment.room() as u64;
+            match segment.queue {
+                Queue::Main => counts.main_bytes += segment.live as u64,
+                Queue::Small => counts.small_bytes += segment.live as u64,
+            }
+        }
+        counts
+    }
+
+    fn append(
+        &mut self,
+        key: &Key,
+        meta: Meta,
+        tags: Tags,
+        value: Cow<'_, [u8]>,
+        queue: Queue,
+        second: u32,
+    ) -> Result<Slot, NoRoom> {
+        self.with_index(|index| index.reserve(key.hash))?;
+        let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
+        let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
+            let value = self.charge_large(value.into_owned(), tags, second)?;
+            let entry = Entry::new(&meta, tags, key.bytes, value, queue, second);
+            Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
+        } else {
+            let (number, offset) = self.reserve(queue, shape.place(), second)?;
+            let segment = self.log.segment_mut(number);
+            segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
+            segment.expiries.add(meta.gone, shape.place(), second);
+            segment.stale += if meta.is_stale { shape.place() } else { 0 };
+            Place::Log(number, offset)
+        };
+        let slot = Slot::new(key.hash, place);
+        self.index.insert(slot);
+        self.counts.bytes += self.bytes_of(slot) as u64;
+        self.counts.items += 1;
+        self.counts.stale += u64::from(meta.is_stale);
+        Ok(slot)
+    }
+
+    /// New bytes in the old place.
+    fn rewrite(
+        &mut self,
+        (number, offset): (u16, usize),
+        meta: &Meta,
+        tags: Tags,
+        value: &[u8],
+        second: u32,
+    ) {
+        let segment = self.log.segment_mut(number);
+        let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
+        segment.item_mut(offset).rewrite(meta, tags, value);
+        let after = segment.item(offset).tight();
+        segment.live = segment.live + after - before;
+        segment.expiries.add(meta.gone, after, second);
+        self.counts.bytes = self.counts.bytes + after as u64 - before as u64;
+        self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
+    }
+
+    /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than that free.
+    fn with_index<R>(&mut self, change: impl FnOnce(&mut Index) -> R) -> R {
+        let before = self.index.bytes();
+        let result = change(&mut self.index);
+        let after = self.index.bytes();
+        if after > before {
+            self.budget.charge(after - before);
+        } else {
+            self.budget.discharge(before - after);
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn head(&self, slot: Slot) -> Packed<'_> {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).head(),
+            Place::Log(number, offset) => self.log.item(number, offset),
+        }
+    }
+
+    fn head_mut(&mut self, slot: Slot) -> PackedMut<'_> {
+        match slot.place() {
+            Place::Large(number) => self.large.get_mut(number).head_mut(),
+            Place::Log(number, offset) => self.log.item_mut(number, offset),
+        }
+    }
+
+    fn queue(&self, slot: Slot) -> Queue {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).queue,
+            Place::Log(number, _) => self.log.segment(number).queue,
+        }
+    }
+
+    /// Bytes that an item counts for.
+    fn bytes_of(&self, slot: Slot) -> usize {
+        match slot.place() {
+            Place::Large(number) => self.large.get(number).bytes(),
+            Place::Log(number, offset) => self.log.item(number, offset).tight(),
+        }
+    }
+}
+
+fn read<'a>(log: &'a Log, large: &'a Large, slot: Slot) -> Item<'a> {
+    match slot.place() {
+        Place::Large(number) => {
+            let entry = large.get(number);
+            Item::new(entry.head(), Some(&entry.value))
+        }
+        Place::Log(number, offset) => Item::new(log.item(number, offset), None),
+    }
+}

@@ -1,0 +1,413 @@
+//! How an item lies in memory: a header, then the key, then the value.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..6 | `as_of` |
+//! | 6 | length of the key |
+//! | 7 | uses (3 bits), fetched, stale, dead, chosen, extra |
+//! | 8..12 | place in units of 8 bytes (14 bits), tagged, length of the value (17 bits) |
+//! | 12..16 | expiry |
+//! | 16..20 | when it was stored |
+//! | 20..24 | when it was last read |
+//! | 24..32 | client flags and `gone`, only where `extra` is set: flags are not 0, or `gone` is not the expiry |
+//! | 8 more | a CAS unique that the client chose, only where `chosen` is set, which sets `extra`, too |
+//! | 2 and more | tags, packed, behind the length of them all, only where `tagged` is set |
+//!
+//! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was written;
+//! a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
+//!
+//! Deliberately absent: where an item lies. It is told in a slice that begins with the header.
+
+use super::item::Meta;
+use super::seq::Seq;
+use super::tags::Tags;
+
+/// An item in a segment, or the head of one whose value lies apart.
+///
+/// What reads several fields is always inlined: most who ask want one of them, and the compiler by itself reads all, which
+/// was a sixth of a hit (docs/performance.md).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+
+/// The same, to be changed.
+pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
+
+/// What an item will look like.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    is_chosen: bool,
+    is_extra: bool,
+    key_len: usize,
+    /// 0 where there are none.
+    tags_len: usize,
+    value_len: usize,
+}
+
+impl Shape {
+    pub(super) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
+        let is_chosen = meta.chosen != 0;
+        let is_extra = is_chosen || meta.flags != 0 || meta.gone != meta.expiry;
+        Shape { is_chosen, is_extra, key_len, tags_len: tags.packed().len(), value_len }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn place(self) -> usize {
+        (self.value_at() + self.value_len).next_multiple_of(UNIT)
+    }
+
+    fn tags_at(self) -> usize {
+        match (self.is_extra, self.is_chosen) {
+            (false, _) => HEADER_BYTES,
+            (true, false) => HEADER_BYTES + EXTRA_BYTES,
+            (true, true) => HEADER_BYTES + EXTRA_BYTES + CHOSEN_BYTES,
+        }
+    }
+
+    fn key_at(self) -> usize {
+        self.tags_at() + if self.tags_len == 0 { 0 } else { TAGS_LEN_BYTES + self.tags_len }
+    }
+
+    fn value_at(self) -> usize {
+        self.key_at() + self.key_len
+    }
+}
+
+impl<'a> Packed<'a> {
+    #[inline(always)]
+    pub(super) fn key(self) -> &'a [u8] {
+        let shape = self.shape();
+        &self.0[shape.key_at()..shape.value_at()]
+    }
+
+    #[inline(always)]
+    pub(super) fn value(self) -> &'a [u8] {
+        let shape = self.shape();
+        &self.0[shape.value_at()..shape.value_at() + shape.value_len]
+    }
+
+    pub(super) fn value_bytes(self) -> usize {
+        (self.word(8) & VALUE_LEN_MASK) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn tags(self) -> Tags<'a> {
+        if !self.is_tagged() {
+            return Tags::NONE;
+        }
+        let shape = self.shape();
+        Tags::from_packed(&self.0[shape.tags_at() + TAGS_LEN_BYTES..shape.key_at()])
+    }
+
+    #[inline(always)]
+    pub(super) fn meta(self) -> Meta {
+        let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
+        Meta {
+            as_of: self.as_of(),
+            chosen: if self.has(CHOSEN) { self.long(CHOSEN_AT) } else { 0 },
+            expiry,
+            flags: if is_extra { self.extra(24) } else { 0 },
+            gone: if is_extra { self.extra(28) } else { expiry },
+            is_stale: self.has(STALE),
+            stored: self.word(16),
+        }
+    }
+
+    pub(super) fn as_of(self) -> Seq {
+        let [a, b, c, d, e, f, ..] = *self.header();
+        Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
+    }
+
+    pub(super) fn gone(self) -> u32 {
+        if self.has(EXTRA) { self.extra(28) } else { self.word(12) }
+    }
+
+    pub(super) fn expiry(self) -> u32 {
+        self.word(12)
+    }
+
+    pub(super) fn accessed(self) -> u32 {
+        self.word(20)
+    }
+
+    pub(super) fn is_fetched(self) -> bool {
+        self.has(FETCHED)
+    }
+
+    pub(super) fn is_stale(self) -> bool {
+        self.has(STALE)
+    }
+
+    pub(super) fn is_dead(self) -> bool {
+        self.has(DEAD)
+    }
+
+    pub(super) fn uses(self) -> u32 {
+        u32::from(self.header()[STATE] & USES)
+    }
+
+    /// Bytes from its header to the next item's.
+    pub(super) fn place(self) -> usize {
+        (self.word(8) >> PLACE_SHIFT) as usize * UNIT
+    }
+
+    /// Bytes that it would take if it was written now.
+    pub(super) fn tight(self) -> usize {
+        self.shape().place()
+    }
+
+    #[inline(always)]
+    fn shape(self) -> Shape {
+        let value_len = self.value_bytes();
+        let key_len = self.header()[KEY_LEN].into();
+        let (is_chosen, is_extra) = (self.has(CHOSEN), self.has(EXTRA));
+        let mut shape = Shape { is_chosen, is_extra, key_len, tags_len: 0, value_len };
+        if self.is_tagged() {
+            let at = shape.tags_at();
+            shape.tags_len = u16::from_le_bytes([self.0[at], self.0[at + 1]]).into();
+        }
+        shape
+    }
+
+    fn is_tagged(self) -> bool {
+        self.word(8) & TAGGED != 0
+    }
+
+    fn has(self, bit: u8) -> bool {
+        self.header()[STATE] & bit != 0
+    }
+
+    /// What every item has: with its length known, nothing in it is looked for beyond its end.
+    fn header(self) -> &'a [u8; HEADER_BYTES] {
+        self.0.first_chunk().expect("an item begins with a header")
+    }
+
+    fn long(self, at: usize) -> u64 {
+        u64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    fn word(self, at: usize) -> u32 {
+        u32::from_le_bytes(self.header()[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    /// A word behind the header, of those that have [`EXTRA`].
+    fn extra(self, at: usize) -> u32 {
+        u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
+    }
+}
+
+impl<'a> PackedMut<'a> {
+    /// Nothing is changed any more.
+    pub(super) fn into_view(self) -> Packed<'a> {
+        Packed(self.0)
+    }
+
+    /// Writes an item anew into a place of that many bytes.
+    pub(super) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
+        let shape = self.write_head(place, meta, tags, key.len(), value.len());
+        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+        self.write_value(shape, value);
+    }
+
+    /// As [`PackedMut::write`], for a value that lies apart.
+    pub(super) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
+        let shape = self.write_head(0, meta, tags, key.len(), 0);
+        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+    }
+
+    /// New bytes and a new description in the same place, which must have the room. It counts as a use.
+    pub(super) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
+        let (place, uses, old) = (self.view().place(), self.view().uses(), self.shape());
+        // The key goes where it belongs before anything is written over it.
+        let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
+        if key_at != old.key_at() {
+            self.0.copy_within(old.key_at()..old.value_at(), key_at);
+        }
+        let shape = self.write_head(place, meta, tags, old.key_len, value.len());
+        self.write_value(shape, value);
+        self.set_uses(uses + 1);
+    }
+
+    /// A new description; false if there is no room for it here.
+    pub(super) fn set_meta(&mut self, meta: &Meta) -> bool {
+        let Shape { is_chosen, is_extra, .. } = Shape::new(meta, Tags::NONE, 0, 0);
+        if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
+            return false;
+        }
+        self.set_as_of(meta.as_of);
+        self.set_word(12, meta.expiry);
+        self.set_word(16, meta.stored);
+        self.set(STALE, meta.is_stale);
+        if self.view().has(EXTRA) {
+            self.set_word(24, meta.flags);
+            self.set_word(28, meta.gone);
+        }
+        if self.view().has(CHOSEN) {
+            self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
+        }
+        true
+    }
+
+    /// Counts a read, at `second`.
+    pub(super) fn read(&mut self, second: u32) {
+        self.set_uses(self.view().uses() + 1);
+        self.set(FETCHED, true);
+        self.set_word(20, second);
+    }
+
+    /// Uses beyond [`USES_MAX`] are not counted.
+    pub(super) fn set_uses(&mut self, uses: u32) {
+        self.0[STATE] = self.0[STATE] & !USES | uses.min(USES_MAX) as u8;
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.set(DEAD, true);
+    }
+
+    /// The place shrinks to what the item needs.
+    pub(super) fn tighten(&mut self) {
+        let tight = self.view().tight();
+        self.set_lengths(tight, self.shape());
+    }
+
+    /// All that stands before the key.
+    fn write_head(
+        &mut self,
+        place: usize,
+        meta: &Meta,
+        tags: Tags,
+        key_len: usize,
+        value_len: usize,
+    ) -> Shape {
+        let shape = Shape::new(meta, tags, key_len, value_len);
+        self.0[KEY_LEN] = u8::try_from(key_len).expect("a key has at most 250 bytes");
+        self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
+        self.set_lengths(place, shape);
+        self.set_word(20, meta.stored);
+        let fits = self.set_meta(meta);
+        assert!(fits, "the shape was made for it");
+        if shape.tags_len > 0 {
+            let at = shape.tags_at();
+            self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
+            self.0[at + TAGS_LEN_BYTES..shape.key_at()].copy_from_slice(tags.packed());
+        }
+        shape
+    }
+
+    fn write_value(&mut self, shape: Shape, value: &[u8]) {
+        self.0[shape.value_at()..shape.value_at() + value.len()].copy_from_slice(value);
+    }
+
+    fn set_lengths(&mut self, place: usize, shape: Shape) {
+        let tagged = if shape.tags_len > 0 { TAGGED } else { 0 };
+        self.set_word(8, ((place / UNIT) as u32) << PLACE_SHIFT | tagged | shape.value_len as u32);
+    }
+
+    fn set_as_of(&mut self, as_of: Seq) {
+        self.0[..6].copy_from_slice(&as_of.number().to_le_bytes()[..6]);
+    }
+
+    fn set(&mut self, bit: u8, is_set: bool) {
+        self.0[STATE] = if is_set { self.0[STATE] | bit } else { self.0[STATE] & !bit };
+    }
+
+    fn set_word(&mut self, at: usize, word: u32) {
+        self.0[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn shape(&self) -> Shape {
+        self.view().shape()
+    }
+
+    pub(super) fn view(&self) -> Packed<'_> {
+        Packed(self.0)
+    }
+}
+
+pub(super) const HEADER_BYTES: usize = 24;
+const EXTRA_BYTES: usize = 8;
+const CHOSEN_BYTES: usize = 8;
+const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
+const TAGS_LEN_BYTES: usize = 2;
+/// What places are multiples of.
+pub(super) const UNIT: usize = 8;
+/// The largest place that its 14 bits can tell.
+pub(super) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
+pub(super) const USES_MAX: u32 = 7;
+
+const KEY_LEN: usize = 6;
+const STATE: usize = 7;
+const USES: u8 = 0b111;
+const FETCHED: u8 = 1 << 3;
+const STALE: u8 = 1 << 4;
+const DEAD: u8 = 1 << 5;
+const CHOSEN: u8 = 1 << 6;
+const EXTRA: u8 = 1 << 7;
+/// What lies in the log is no longer than its place, which has 17 bits.
+const VALUE_LEN_MASK: u32 = TAGGED - 1;
+const TAGGED: u32 = 1 << 17;
+const PLACE_SHIFT: u32 = 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tags::TagList;
+
+    fn meta(flags: u32, gone: u32) -> Meta {
+        let as_of = Seq::new((1 << 48) - 2).unwrap();
+        Meta { as_of, chosen: 0, expiry: 9, flags, gone, is_stale: false, stored: 5 }
+    }
+
+    #[track_caller]
+    fn check(meta: Meta, tags: Tags, key: &[u8], value: &[u8], place: usize) {
+        let shape = Shape::new(&meta, tags, key.len(), value.len());
+        assert_eq!(shape.place(), place);
+        let mut bytes = vec![0xaa; place];
+        PackedMut(&mut bytes).write(place, &meta, tags, key, value);
+        let item = Packed(&bytes);
+        assert_eq!((item.key(), item.value(), item.meta(), item.tags()), (key, value, meta, tags));
+        assert_eq!((item.place(), item.tight(), item.uses()), (place, place, 0));
+        assert!(!item.is_dead() && !item.is_fetched());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let tags = TagList::new([&b"one"[..], b"two"]).unwrap();
+        for (tags, more) in [(Tags::NONE, 0), (tags.tags(), 16)] {
+            check(meta(0, 9), tags, b"k", b"1234567", 32 + more);
+            check(meta(7, 9), tags, b"k", b"123456", 40 + more);
+            check(Meta { chosen: u64::MAX, ..meta(0, 9) }, tags, b"k", b"123456", 48 + more);
+        }
+        check(meta(0, 9), Tags::NONE, b"k", b"", 32);
+        check(meta(0, 12), Tags::NONE, &[b'k'; 250], &[1; 99_999], 100_288);
+    }
+
+    #[test]
+    fn a_smaller_value_keeps_the_place_until_it_is_tightened() {
+        let mut bytes = vec![0; 64];
+        let mut item = PackedMut(&mut bytes);
+        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"0123456789012345678901234567890123456");
+        item.read(11);
+        item.rewrite(&meta(3, 9), Tags::NONE, b"short");
+        let view = item.view();
+        assert_eq!(
+            (view.key(), view.value(), view.place(), view.tight()),
+            (&b"key"[..], &b"short"[..], 64, 40)
+        );
+        assert_eq!((view.uses(), view.meta()), (2, meta(3, 9)));
+        item.tighten();
+        assert_eq!(item.view().place(), 40);
+    }
+
+    #[test]
+    fn a_description_without_extras_has_no_room_for_them() {
+        let mut bytes = vec![0; 64];
+        let mut item = PackedMut(&mut bytes);
+        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"value");
+        assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
+        assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
+        for _ in 0..9 {
+            item.read(12);
+        }
+        assert_eq!((item.view().uses(), item.view().accessed()), (USES_MAX, 12));
+    }
+}

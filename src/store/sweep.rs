@@ -1,0 +1,119 @@
+//! Throwing away what is over before anybody asks for it.
+//!
+//! A step looks through one segment and some large items at most. Segments in which much has ended come first; others
+//! in which anything has get their turn one by one, so that in the end everything is found.
+
+use super::exit::Exit;
+use super::slot::Place;
+use super::{Engine, Over, Slot};
+
+impl Engine {
+    /// One step; true if there is more that should not wait.
+    pub(crate) fn sweep(&mut self, over: Over) -> bool {
+        let is_more = self.sweep_large(over);
+        if self.sweep_due(over) {
+            return true;
+        }
+        let is_trickle = |engine: &Self, number| {
+            let segment = engine.log.segment(number);
+            let soonest = segment.expiries.soonest();
+            (soonest != 0 && soonest <= over.second && segment.swept < over.second) || segment.live == 0
+        };
+        if let Some(number) = self.next_segment(is_trickle) {
+            self.look_through(number, over, Copies::Stay);
+        }
+        is_more
+    }
+
+    /// Looks through a segment in which enough is over that it pays; false if there is none.
+    pub(super) fn sweep_due(&mut self, over: Over) -> bool {
+        let is_due = |engine: &Self, number| {
+            let segment = engine.log.segment(number);
+            let enough = (segment.used / DUE_PART).max(1);
+            segment.is_flushed
+                || (segment.swept < over.second && segment.expiries.is_due(over.second, enough))
+        };
+        let found = self.next_segment(is_due);
+        if let Some(number) = found {
+            self.look_through(number, over, Copies::Stay);
+        }
+        found.is_some()
+    }
+
+    /// Throws the stale copies of one segment away, if there are so many that it pays.
+    pub(super) fn drop_copies(&mut self, over: Over) -> bool {
+        let enough = (self.budget.segment_bytes / DUE_PART).max(1);
+        let found = self.next_segment(|engine, number| engine.log.segment(number).stale >= enough);
+        if let Some(number) = found {
+            self.look_through(number, over, Copies::Go);
+        }
+        found.is_some()
+    }
+
+    /// The next segment like this, round all of them.
+    fn next_segment(&mut self, is_like: impl Fn(&Self, u16) -> bool) -> Option<u16> {
+        let numbers = self.log.numbers();
+        let from = usize::from(self.sweep_segment);
+        let mut round = (0..numbers).map(|step| ((from + step) % numbers) as u16);
+        let found = round.find(|number| self.log.is_held(*number) && is_like(self, *number))?;
+        self.sweep_segment = found;
+        Some(found)
+    }
+
+    /// Throws away what is over in a segment, and the segment if nothing is left.
+    fn look_through(&mut self, number: u16, over: Over, copies: Copies) {
+        let mut segment = self.log.lift(number);
+        (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, over.second);
+        segment.stale = 0;
+        let mut offset = 0;
+        while let Some((item, next)) = segment.next(offset) {
+            let (is_dead, tight) = (item.is_dead(), item.tight());
+            let verdict = over.verdict(item).and_then(|end| match over.is_copy(item, end) {
+                true if copies == Copies::Go => Err(Exit::Removed),
+                is_copy => Ok((end, is_copy)),
+            });
+            match verdict {
+                _ if is_dead => {}
+                Ok((end, is_copy)) => {
+                    segment.expiries.add(end, tight, over.second);
+                    segment.stale += if is_copy { tight } else { 0 };
+                }
+                Err(why) => {
+                    let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
+                    self.gone(slot, item, why, over.second);
+                    segment.item_mut(offset).kill();
+                    segment.live -= tight;
+                }
+            }
+            offset = next;
+        }
+        let is_empty = segment.live == 0;
+        self.log.lower(number, segment);
+        if is_empty {
+            self.log.close(number);
+        }
+    }
+
+    fn sweep_large(&mut self, over: Over) -> bool {
+        let (numbers, next) = self.large.some(self.sweep_large, LARGE_STEP);
+        for number in numbers {
+            if let Some(why) = over.exit(self.large.get(number).head()) {
+                self.exit_large(number, why, over.second);
+            }
+        }
+        self.sweep_large = next;
+        next != 0
+    }
+}
+
+/// What becomes of stale copies that are met.
+#[derive(Clone, Copy, PartialEq)]
+enum Copies {
+    Go,
+    Stay,
+}
+
+/// A segment is looked through when this part of it has ended.
+const DUE_PART: usize = 16;
+/// Large items that one step looks at.
+const LARGE_STEP: usize = 128;

@@ -1,0 +1,153 @@
+//! One small hash table of slots, in two pages of its own: open addressing, each slot as near behind its home as it
+//! can be (Knuth, TAOCP 6.4, Algorithms L and R).
+//!
+//! Pages of its own, since the allocator's are shared with whatever lives longer: they would not come back.
+//!
+//! Deliberately absent: growth. A full table is split in two by the index.
+
+use std::io;
+
+use memmap2::MmapMut;
+use prefetch_index::prefetch_index;
+
+use super::slot::Slot;
+
+/// At most [`TABLE_SLOTS`] slots.
+pub(super) struct Table {
+    /// Words of 8 bytes: slots with all bits turned, so that 0 is none.
+    bytes: MmapMut,
+    pub(super) len: usize,
+}
+
+impl Table {
+    /// # Errors
+    /// If the system has no memory to give.
+    pub(super) fn new() -> io::Result<Table> {
+        Ok(Table { bytes: MmapMut::map_anon(TABLE_BYTES)?, len: 0 })
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len == TABLE_SLOTS
+    }
+
+    /// The slot with this tag whose item `is_it`.
+    pub(super) fn find(&self, tag: u64, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let mut at = home(tag);
+        loop {
+            let slot = self.read(at)?;
+            if slot.tag() == tag && is_it(slot) {
+                return Some(slot);
+            }
+            at = (at + 1) % PLACES;
+        }
+    }
+
+    /// Has the processor fetch what [`Table::find`] looks at first.
+    pub(super) fn prefetch(&self, tag: u64) {
+        prefetch_index(&self.bytes[..], home(tag) * size_of::<u64>());
+    }
+
+    /// Adds a slot that is not there yet; the table must not be full.
+    pub(super) fn insert(&mut self, slot: Slot) {
+        assert!(!self.is_full());
+        let mut at = home(slot.tag());
+        while self.read(at).is_some() {
+            at = (at + 1) % PLACES;
+        }
+        self.write(at, Some(slot));
+        self.len += 1;
+    }
+
+    /// Takes out a slot that is there. Those behind it move up where that brings them nearer to their homes.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let mut hole = self.place_of(slot);
+        let mut at = hole;
+        loop {
+            at = (at + 1) % PLACES;
+            let Some(slot) = self.read(at) else { break };
+            if distance(home(slot.tag()), at) >= distance(hole, at) {
+                self.write(hole, Some(slot));
+                hole = at;
+            }
+        }
+        self.write(hole, None);
+        self.len -= 1;
+    }
+
+    /// Puts one slot with the same tag in the place of another.
+    pub(super) fn replace(&mut self, from: Slot, to: Slot) {
+        let at = self.place_of(from);
+        self.write(at, Some(to));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+        (0..PLACES).filter_map(|at| self.read(at))
+    }
+
+    fn place_of(&self, slot: Slot) -> usize {
+        let mut at = home(slot.tag());
+        loop {
+            match self.read(at).expect("the slot is in the table") {
+                found if found == slot => return at,
+                _ => at = (at + 1) % PLACES,
+            }
+        }
+    }
+
+    fn read(&self, at: usize) -> Option<Slot> {
+        let (words, _) = self.bytes.as_chunks();
+        let word = u64::from_le_bytes(words[at]);
+        (word != 0).then_some(Slot(!word))
+    }
+
+    fn write(&mut self, at: usize, slot: Option<Slot>) {
+        let word = slot.map_or(0, |slot| !slot.0);
+        self.bytes.as_chunks_mut().0[at] = word.to_le_bytes();
+    }
+}
+
+fn home(tag: u64) -> usize {
+    tag as usize % PLACES
+}
+
+/// How many places `to` is behind `from`.
+fn distance(from: usize, to: usize) -> usize {
+    to.wrapping_sub(from) % PLACES
+}
+
+/// Bits of a tag that tell its place.
+pub(super) const PLACE_BITS: u32 = 10;
+const PLACES: usize = 1 << PLACE_BITS;
+pub(super) const TABLE_BYTES: usize = PLACES * size_of::<u64>();
+/// Slots of a table that is full: beyond three quarters of its places a miss looks at more than a line of the
+/// processor's cache.
+pub(super) const TABLE_SLOTS: usize = PLACES / 4 * 3;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::store::slot::Place;
+
+    #[test]
+    fn what_is_in_it_is_found_and_nothing_else() {
+        let mut table = Table::new().expect("two pages");
+        let mut held = HashSet::new();
+        // Hashes that crowd at the end of the table and wrap around.
+        let slot =
+            |n: u64| Slot::new(n * n % 700 + 1_000, Place::Log((n % 5) as u16, (n % 131_072) as usize * 8));
+        for n in 0..40_000 {
+            let slot = slot(n * 7_919 % 3_000);
+            if held.remove(&slot.0) {
+                table.remove(slot);
+            } else if !table.is_full() {
+                table.insert(slot);
+                held.insert(slot.0);
+            }
+            assert_eq!(table.find(slot.tag(), |found| found == slot).is_some(), held.contains(&slot.0));
+            assert_eq!(table.len, held.len());
+        }
+        assert!(table.iter().all(|slot| held.remove(&slot.0)) && held.is_empty());
+    }
+}
