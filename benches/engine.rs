@@ -16,7 +16,9 @@ use bytes::Bytes;
 use criterion::measurement::{Measurement, WallTime};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use dashmap::DashMap;
-use leasehold::cache::{Cache, Config, Draft, Expiry, Implicit, Mode, Peer, Policy, Store as Stored};
+use leasehold::cache::{
+    Cache, Config, Deletion, Draft, Expiry, Implicit, Mode, Peer, Policy, StoreOutcome as Stored,
+};
 use leasehold::{Clock, Now};
 
 use self::common::{VALUE, names};
@@ -93,7 +95,7 @@ impl Store for Leasehold {
 
     fn delete(&self, key: &[u8], hand: &mut Peer) -> bool {
         let key = self.cache.key(key).expect("it is legal");
-        self.cache.delete(&key, None, hand, self.now)
+        self.cache.delete(&key, Deletion::default(), hand, self.now).was_live()
     }
 }
 

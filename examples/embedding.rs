@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Draft, Expiry, Fill, Filled, Implicit, Leased, Mode, Peer, Policy, Refused, Store, Token,
+    Deletion, Draft, Expiry, Fill, Filled, Implicit, Lookup, Mode, Peer, Policy, Refused, StoreOutcome, Token,
 };
 use leasehold::{Cache, Clock, Config};
 
@@ -114,7 +114,7 @@ impl<'a> Program<'a> {
     }
 
     /// Stores a value for a minute.
-    fn set(&mut self, key: &str, value: &str) -> Store {
+    fn set(&mut self, key: &str, value: &str) -> StoreOutcome {
         let now = self.clock.now();
         let draft = Draft { expiry: Expiry::after(MINUTE, now), ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a short key");
@@ -124,22 +124,22 @@ impl<'a> Program<'a> {
     fn lease(&mut self, key: &str) -> Next {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
         self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
-            Leased::Busy { .. } => Next::Wait,
-            Leased::Granted { token, .. } => Next::Load(token),
-            Leased::Hit(value) => Next::Show(text(value.bytes)),
+            Lookup::Busy { .. } | Lookup::Miss => Next::Wait,
+            Lookup::Granted { token, .. } => Next::Load(token),
+            Lookup::Hit { value, .. } => Next::Show(text(value.bytes)),
         })
     }
 
     fn fill(&mut self, key: &str, token: Token, value: &str) -> Result<Filled, Refused> {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
         let fill = Fill::Value(Draft::new(value));
-        self.cache.lease_set(&key, token, fill, &mut self.peer, self.clock.now())
+        self.cache.fill(&key, token, fill, &mut self.peer, self.clock.now())
     }
 
     /// To be called after the commit.
     fn void(&mut self, key: &str) {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.delete(&key, None, &mut self.peer, self.clock.now());
+        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.clock.now());
     }
 
     fn leave(mut self) {

@@ -9,20 +9,20 @@
 //! argument (`default-features = false, features = ["cache"]`):
 //!
 //! ```
-//! use leasehold::cache::{Draft, Fill, Leased, Refused};
+//! use leasehold::cache::{Draft, Fill, Lookup, Refused};
 //! use leasehold::{Cache, Clock, Config};
 //!
 //! let (cache, clock) = (Cache::new(Config::default()), Clock::system());
 //! let (mut reader, mut writer) = (cache.peer(), cache.peer());
 //! let key = cache.key(b"price:7").expect("1 to 250 bytes");
 //! let leased = cache.lease(&key, &mut reader, clock.now(), |leased| match leased {
-//!     Leased::Granted { token, .. } => Some(token),
-//!     Leased::Busy { .. } | Leased::Hit(_) => None,
+//!     Lookup::Granted { token, .. } => Some(token),
+//!     Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
 //! });
 //! let fill = Fill::Value(Draft::new("99"));
-//! cache.delete(&key, None, &mut writer, clock.now()); // The price changes while the reader loads it.
+//! cache.delete(&key, Deletion::default(), &mut writer, clock.now()); // The price changes while the reader loads it.
 //! let token = leased.expect("nobody else loads it");
-//! assert_eq!(cache.lease_set(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
+//! assert_eq!(cache.fill(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
 //! ```
 //!
 //! The module `bench` is the load generator, `leasehold bench`, and `console` what a person has of a server in a

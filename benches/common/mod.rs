@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use leasehold::cache::{
-    Cache, Config, Draft, Expiry, Fence, Fill, Filled, Leased, Mode, NOTES_MAX, Peer, Step, Store,
+    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, Mode, NOTES_MAX, Peer,
+    Step, StoreOutcome,
 };
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
@@ -86,30 +87,31 @@ impl User {
     pub fn set(&mut self, value: &[u8]) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
         let stored = self.cache.store(&key, Mode::Set, Draft::new(value), &mut self.peer, self.now);
-        stored == Store::Stored { fence: Fence::None }
+        matches!(stored, StoreOutcome::Stored { fence: Fence::None, .. })
     }
 
     /// Deletes a key, gets the lease to load it, and fills it.
     pub fn lease_cycle(&mut self, value: &[u8]) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, None, &mut self.peer, self.now);
+        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.now).was_live();
         let token = self.cache.lease(&key, &mut self.peer, self.now, |leased| match leased {
-            Leased::Granted { token, .. } => Some(token),
-            Leased::Busy { .. } | Leased::Hit(_) => None,
+            Lookup::Granted { token, .. } => Some(token),
+            Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
         });
         let token = token.expect("nobody else holds it");
         let fill = Fill::Value(Draft::new(value));
-        self.cache.lease_set(&key, token, fill, &mut self.peer, self.now) == Ok(Filled::Visible)
+        self.cache.fill(&key, token, fill, &mut self.peer, self.now) == Ok(Filled::Visible)
     }
 
     pub fn delete(&mut self) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, None, &mut self.peer, self.now)
+        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.now).was_live()
     }
 
     pub fn incr(&mut self) -> Option<u64> {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.count(&key, Step::Incr(1), &mut self.peer, self.now).and_then(Result::ok)
+        let counting = Counting::by(Step::Incr(1));
+        self.cache.count(&key, &counting, &mut self.peer, self.now).ok().map(|number| number.number)
     }
 
     pub fn touch(&mut self) -> bool {

@@ -4,42 +4,34 @@
 
 use std::collections::VecDeque;
 
-use super::Cache;
 use crate::store::evicted::Evicted;
+use crate::sync::Mutex;
 
-/// What was evicted and nobody has taken yet.
+/// Evictions that nobody has taken yet.
 #[derive(Default)]
-pub(super) struct Collected {
+pub(super) struct Evictions(Mutex<Log>);
+
+#[derive(Default)]
+struct Log {
     evicted: VecDeque<Evicted>,
-    /// How many were too many to be kept.
+    /// How many did not fit.
     lost: u64,
 }
 
-impl Cache {
-    /// Somebody more wants to know what is evicted: they take it from [`Cache::take_evicted`].
-    pub fn begin_collecting(&self) {
-        self.shards.iter().for_each(|shard| shard.lock().collect_evicted(1));
-    }
-
-    /// Undoes one [`Cache::begin_collecting`].
-    pub fn end_collecting(&self) {
-        self.shards.iter().for_each(|shard| shard.lock().collect_evicted(-1));
-    }
-
-    /// What was evicted since this was last asked, and how many more there were than [`EVICTED_MAX`].
-    pub fn take_evicted(&self) -> (impl Iterator<Item = Evicted> + use<>, u64) {
-        let Collected { evicted, lost } = std::mem::take(&mut *self.evicted.lock());
-        (evicted.into_iter(), lost)
-    }
-
-    /// Keeps what a shard has noted, once it is free.
+impl Evictions {
     #[cold]
     #[inline(never)]
-    pub(super) fn collect(&self, evicted: Vec<Evicted>) {
-        let mut collected = self.evicted.lock();
-        let room = EVICTED_MAX - collected.evicted.len();
-        collected.lost += evicted.len().saturating_sub(room) as u64;
-        collected.evicted.extend(evicted.into_iter().take(room));
+    pub(super) fn add(&self, evicted: Vec<Evicted>) {
+        let mut log = self.0.lock();
+        let room = EVICTED_MAX - log.evicted.len();
+        log.lost += evicted.len().saturating_sub(room) as u64;
+        log.evicted.extend(evicted.into_iter().take(room));
+    }
+
+    /// What was added since the last call, and how many more did not fit.
+    pub(super) fn take(&self) -> (impl Iterator<Item = Evicted> + use<>, u64) {
+        let Log { evicted, lost } = std::mem::take(&mut *self.0.lock());
+        (evicted.into_iter(), lost)
     }
 }
 
@@ -49,7 +41,7 @@ pub const EVICTED_MAX: usize = 1 << 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Config, Draft, Mode};
+    use crate::cache::{Cache, Config, Draft, Mode};
     use crate::clock::Clock;
     use crate::store::expiry::Expiry;
 
@@ -91,9 +83,9 @@ mod tests {
     fn so_many_are_kept_and_the_others_counted() {
         let (cache, expiry) = (cache(), Expiry::NEVER);
         let one = Evicted { accessed: 2, expiry, is_fetched: false, key: b"k"[..].into(), value_bytes: 1 };
-        cache.collect(vec![one.clone(); EVICTED_MAX]);
+        cache.evictions.add(vec![one.clone(); EVICTED_MAX]);
         assert_eq!(cache.take_evicted().1, 0);
-        cache.collect(vec![one; EVICTED_MAX + 1]);
+        cache.evictions.add(vec![one; EVICTED_MAX + 1]);
         let (evicted, lost) = cache.take_evicted();
         assert_eq!((evicted.count(), lost), (EVICTED_MAX, 1));
     }

@@ -2,9 +2,9 @@
 //! clears nothing away.
 
 use super::invalidation::groups::Name;
-use super::{Cache, Value};
-use crate::clock::Now;
-use crate::store::key::Key;
+use super::listing::{self, Entry};
+use super::read::Value;
+use super::{Cache, ClassCounts, Counts, Curve, Evicted, Key, Now};
 use crate::store::seq::Seq;
 
 /// What is known of a key.
@@ -58,24 +58,92 @@ pub enum VoidOf<'a> {
 }
 
 impl Cache {
-    /// Shows what is known of a key, under the shard's lock: `show` must be short.
+    /// What all shards hold and have done.
+    pub fn counts(&self) -> Counts {
+        self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
+    }
+
+    /// Resets the counts of what was done; what is held stays.
+    pub fn reset_counts(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().reset_counts());
+        self.shadow.reset();
+        self.classes.reset_counts();
+    }
+
+    /// Miss ratios that caches of other sizes would have.
+    pub fn curve(&self) -> Curve {
+        let counts = self.counts();
+        self.shadow.curve(self.budget.limit(), counts.hits() + counts.misses)
+    }
+
+    /// The classes of keys in which plain sets were judged.
+    pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
+        self.policies.with(|policies| self.classes.counts(policies, now))
+    }
+
+    /// Leases that make others wait now.
+    pub fn leases_outstanding(&self, now: Now) -> usize {
+        self.shards.iter().map(|shard| shard.lock().leases_outstanding(now)).sum()
+    }
+
+    /// Keys that are held off now, as far as they are remembered one by one.
+    pub fn held_off(&self, now: Now) -> usize {
+        self.shards.iter().map(|shard| shard.lock().held_off(now)).sum()
+    }
+
+    /// Groups whose invalidations are remembered, and how many were forgotten since the start.
+    pub fn voided_names(&self) -> (usize, u64) {
+        self.broad.counts()
+    }
+
+    /// The newest invalidation of a group, if it is remembered.
+    pub fn newest_void(&self, name: Name) -> Option<Seq> {
+        self.broad.newest_of(name)
+    }
+
+    /// The last sequence number that was given out.
+    pub fn last_seq(&self) -> Seq {
+        self.clock.last()
+    }
+
+    /// How many seconds ago a sequence number was given out, within a second; `None` if that was too long ago.
+    pub fn age_of(&self, seq: Seq, now: Now) -> Option<u32> {
+        self.ages.age(seq, &self.clock, now)
+    }
+
+    /// When everything will be invalidated (monotonic milliseconds), if a delayed flush is not due yet.
+    pub fn flush_due(&self) -> Option<u64> {
+        self.shards[0].lock().flush_due()
+    }
+
+    /// Shows what is known of a key, under the lock of its shard.
     pub fn inspect<R>(&self, key: &Key, now: Now, show: impl FnOnce(Known) -> R) -> R {
         let waiting = self.waiters.count(key);
         self.locked(key, now, |shard, at| show(Known { waiting, ..shard.inspect(key, at) }))
     }
 
-    /// The newest void of a tag or prefix, if it is remembered.
-    pub fn newest_void(&self, name: Name) -> Option<Seq> {
-        self.broad.newest_of(name)
+    /// Shows the live values of one step of a walk through all shards; returns where the next step begins, if this was
+    /// not the last. The first one begins at 0. See [`Entry`].
+    pub fn list(&self, from: u64, now: Now, mut show: impl FnMut(Entry)) -> Option<u64> {
+        let (shard, position) = listing::position(from);
+        let hash = self.hashes().nth(shard)?;
+        let next =
+            self.in_shard(hash, now, |shard, at| shard.list(position, at, |listed| show(listed.into())));
+        listing::next(shard, next, self.shards.len())
     }
 
-    /// How many seconds ago a point was taken, if that was not too long ago: a second more or less.
-    pub fn age_of(&self, seq: Seq, now: Now) -> Option<u32> {
-        self.ages.age(seq, &self.clock, now)
+    /// Evictions are recorded from now on, for [`Cache::take_evicted`].
+    pub fn begin_collecting(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().collect_evicted(1));
     }
 
-    /// Keys that are held off now, as far as they are known one by one.
-    pub fn held_off(&self, now: Now) -> usize {
-        self.shards.iter().map(|shard| shard.lock().held_off(now)).sum()
+    /// Undoes one [`Cache::begin_collecting`].
+    pub fn end_collecting(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().collect_evicted(-1));
+    }
+
+    /// Evictions since the last call, and how many more there were than [`EVICTED_MAX`](super::EVICTED_MAX).
+    pub fn take_evicted(&self) -> (impl Iterator<Item = Evicted> + use<>, u64) {
+        self.evictions.take()
     }
 }

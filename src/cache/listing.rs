@@ -6,9 +6,9 @@
 //!
 //! Deliberately absent: a moment that all of it is true of.
 
-use super::{Cache, SHARD_SHIFT, Seq, Value};
-use crate::clock::Now;
+use super::read::Value;
 use crate::store::Listed;
+use crate::store::seq::Seq;
 
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,25 +27,25 @@ pub struct Entry<'a> {
     pub value: Value<'a>,
 }
 
-impl Cache {
-    /// Shows the live values of one step; returns where the next one begins, if this was not the last. The first one
-    /// begins at 0.
-    pub fn list(&self, from: u64, now: Now, mut show: impl FnMut(Entry)) -> Option<u64> {
-        let (shard, position) = (from >> POSITION_BITS, from as u32);
-        let next = self.in_shard(shard << SHARD_SHIFT, now, |shard, at| {
-            shard.list(position, at, |listed| show(listed.into()))
-        });
-        let next = next.map_or((shard + 1) << POSITION_BITS, |next| shard << POSITION_BITS | u64::from(next));
-        (next >> POSITION_BITS < self.shards.len() as u64).then_some(next)
-    }
-}
-
 impl<'a> From<Listed<'a>> for Entry<'a> {
     fn from(listed: Listed<'a>) -> Self {
         let Listed { accessed, bytes, is_fetched, item, key } = listed;
         let as_of = item.meta().as_of;
         Entry { accessed, as_of, bytes, is_fetched, key, value: item.into() }
     }
+}
+
+/// The shard and the position in it at which a step begins.
+pub(super) fn position(from: u64) -> (usize, u32) {
+    ((from >> POSITION_BITS) as usize, from as u32)
+}
+
+/// Where the next step begins, if there is one: at this position of a shard, or at the beginning of the next shard.
+pub(super) fn next(shard: usize, position: Option<u32>, shards: usize) -> Option<u64> {
+    let shard = shard as u64;
+    let next = position
+        .map_or((shard + 1) << POSITION_BITS, |position| shard << POSITION_BITS | u64::from(position));
+    (next >> POSITION_BITS < shards as u64).then_some(next)
 }
 
 /// Bits of a place in a listing that tell where in its shard.

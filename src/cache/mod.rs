@@ -1,51 +1,48 @@
-//! The cache: values, leases and voids, without sockets, clocks or threads of its own.
+//! The cache: values, leases and invalidations, without sockets, clocks or threads of its own.
 //!
-//! [`Cache`] is a row of locked shards around one void clock. Every method takes the time as an argument and returns
-//! at once; what a caller may have to wait for is told as a deadline and a place to leave a waker.
+//! [`Cache`] is a row of locked shards around one logical clock. Every method takes the time as an argument and returns
+//! at once; a caller that may have to wait gets a deadline and leaves a waker ([`Cache::wait`]).
 //!
-//! Deliberately absent: tasks. Expired memory is given back by [`Cache::sweep`], which somebody has to call.
+//! There are no background tasks: memory of expired items is freed by [`Cache::sweep`], which somebody has to call.
 
 pub(crate) mod clock;
 mod config;
 mod evictions;
 mod fence;
 mod inspect;
-mod invalidate;
+mod internals;
 pub(crate) mod invalidation;
 pub(crate) mod lease;
 mod listing;
-mod meta;
 mod number;
-mod outcome;
 mod peer;
 mod policies;
 mod policy;
 mod prefetch;
-mod room;
+mod read;
 mod shard;
 mod snapshot;
+mod write;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
 
-use bytes::Bytes;
-
 use self::clock::LogicalClock;
 use self::clock::ages::Ages;
-use self::evictions::Collected;
+use self::evictions::Evictions;
 use self::fence::{Classes, Sessions};
+use self::internals::{HASH_SEED, MEMORY_FACTOR, random_seed, word};
 use self::invalidation::groups::Broad;
+use self::invalidation::record::Void;
 use self::lease::token::Mint;
 use self::lease::waiters::Waiters;
-use self::policies::{Decided, Governed};
-use self::shard::{At, Left, Shard};
+use self::policies::Decided;
+use self::shard::Shard;
 use crate::clock::Now;
 use crate::mrc::Shadow;
-use crate::store::budget::{Budget, Layout};
+use crate::store::budget::Budget;
 use crate::store::key::Keys;
-use crate::store::{Engine, Item};
-use crate::sync::{AtomicU64, AtomicUsize, Mutex};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 pub use self::clock::ages::AGE_SECONDS_MAX;
 pub use self::config::{Config, VALUE_BYTES_MAX_DEFAULT};
@@ -59,16 +56,17 @@ pub use self::invalidation::holdoffs::HOLDOFFS_MAX;
 pub use self::invalidation::record::Depth;
 pub use self::lease::token::Token;
 pub use self::listing::Entry;
-pub use self::meta::{
-    Conditions, Counting, Joining, Kept, MetaNotCounted, Number, Reading, Refresh, Removal, Removed,
-};
 pub use self::number::Step;
-pub use self::outcome::{Draft, Fence, Fill, Filled, Got, Mode, NotCounted, Reason, Refused, Store};
 pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::{LoadTime, Policies};
 pub use self::policy::{Implicit, Policy};
 pub use self::prefetch::{Access, Batch};
+pub use self::read::{Lookup, OnMiss, Reading, Refresh, Value};
 pub use self::snapshot::{Former, Guard};
+pub use self::write::{
+    Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
+    Number, Reason, Refused, StoreOutcome,
+};
 pub use crate::mrc::{Curve, FACTORS};
 pub use crate::store::budget::WhenFull;
 #[cfg(fuzzing)]
@@ -81,7 +79,7 @@ pub use crate::store::key::{KEY_BYTES_MAX, Key};
 pub use crate::store::seq::{SEQ_BITS, Seq};
 pub use crate::store::tags::{TAGS_MAX, TagList, Tags};
 
-/// Values, leases and voids.
+/// Values, leases and invalidations.
 pub struct Cache {
     ages: Ages,
     broad: Broad,
@@ -89,12 +87,12 @@ pub struct Cache {
     classes: Classes,
     clock: LogicalClock,
     config: Config,
-    evicted: Mutex<Collected>,
+    evictions: Evictions,
     keys: Keys,
     mint: Mint,
     peers: AtomicU64,
     policies: Decided,
-    /// The shard that gives room next.
+    /// The shard that is asked for room next.
     rotor: AtomicUsize,
     sessions: Sessions,
     shadow: Shadow,
@@ -102,59 +100,12 @@ pub struct Cache {
     waiters: Waiters,
 }
 
-/// A value as it was read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Value<'a> {
-    /// When it was last read or stored before, in monotonic seconds.
-    pub accessed: u32,
-    /// The bytes themselves.
-    pub bytes: &'a [u8],
-    /// When it stops being served; of a stale copy, when it is thrown away.
-    pub expiry: Expiry,
-    /// The client's own mark.
-    pub flags: u32,
-    /// Whether it had been read before.
-    pub is_fetched: bool,
-    /// Whether it is a stale copy.
-    pub is_stale: bool,
-    /// The same bytes where they lie apart, as those of large values do: a clone shares them.
-    pub shared: Option<&'a Bytes>,
-    /// When it was stored, in monotonic seconds.
-    pub stored: u32,
-    /// The names under which it can be voided together with others.
-    pub tags: Tags<'a>,
-    /// The CAS unique.
-    pub unique: u64,
-}
-
-/// The answer to a lease-get.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Leased<'a> {
-    /// Somebody else is loading the value, or the key is held off.
-    Busy {
-        /// Whether the caller itself holds the lease; then there is nothing to wait for.
-        is_own: bool,
-        /// The last value, if a copy is kept.
-        stale: Option<Value<'a>>,
-        /// Until when at most, in monotonic milliseconds.
-        until: u64,
-    },
-    /// The lease is the caller's: load the value, then [`Cache::lease_set`] it.
-    Granted {
-        /// The last value, if a copy is kept.
-        stale: Option<Value<'a>>,
-        /// To be given back with the value.
-        token: Token,
-    },
-    /// A live value.
-    Hit(Value<'a>),
-}
-
+/// Making one.
 impl Cache {
-    /// An empty cache with a boot secret of its own.
+    /// An empty cache with secrets of its own.
     ///
     /// # Panics
-    /// If the system has no randomness to give.
+    /// If the system has no randomness.
     pub fn new(config: Config) -> Self {
         Cache::with_seed(config, random_seed())
     }
@@ -164,135 +115,112 @@ impl Cache {
         Cache::with_clock(config, seed, LogicalClock::new(word(&seed, 0)))
     }
 
-    fn with_clock(config: Config, seed: [u8; 32], clock: LogicalClock) -> Self {
-        let keys = Keys::new(word(&seed, HASH_SEED.start));
-        let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
-        let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
-        let shard = |_| {
-            let shard_bytes = config.memory_bytes / shards;
-            let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
-            Mutex::new(Shard::new(engine, shards, config.version_bytes() / shards))
-        };
-        Cache {
-            ages: Ages::new(&clock),
-            broad: Broad::new(config.names_max(), keys.clone()),
-            classes: Classes::new(),
-            clock,
-            evicted: Mutex::new(Collected::default()),
-            mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
-            peers: AtomicU64::new(1),
-            policies: Decided::new(config.policies.clone()),
-            rotor: AtomicUsize::new(0),
-            sessions: Sessions::default(),
-            shadow: Shadow::new(),
-            shards: (0..shards).map(shard).collect(),
-            waiters: Waiters::new(),
-            budget,
-            config,
-            keys,
-        }
+    /// An empty cache whose logical clock goes on above that of a former one, so that [`Cache::restore`] can bring back
+    /// the values of that one, and [`Cache::guard`] what protected its keys.
+    ///
+    /// # Panics
+    /// If the system has no randomness.
+    pub fn after(config: Config, former: Former) -> Self {
+        let mut seed = random_seed();
+        seed[HASH_SEED].copy_from_slice(&former.hash_seed.to_le_bytes());
+        Cache::with_clock(config, seed, LogicalClock::above(former.last))
     }
 
-    /// The limits and the policy it was made with.
+    /// The limits and the policies it was made with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only.
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only; `None` if it is shorter or longer.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
         self.keys.key(bytes)
     }
 
-    /// The live value of a key, read under the shard's lock: `read` must be short.
-    pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
-        match self.get_or_wait(key, false, peer, now, read) {
-            Got::Busy { .. } | Got::Granted(_) | Got::Missed => None,
-            Got::Found(found) => Some(found),
-        }
+    /// The state of a new client; see [`Peer`].
+    pub fn peer(&self) -> Peer {
+        self.sessions.enter();
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
     }
 
-    /// As [`Cache::get`], but where somebody else loads the value the policy may want the caller to wait for it
-    /// ([`Cache::wait`]) and ask again; not if he `may_wait` no longer.
+    /// The state of a client that stores nothing, and does not count where it matters that a client is the only one.
+    pub fn internal_peer(&self) -> Peer {
+        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
+    }
+
+    /// A client has left: its leases are released, and their waiters woken.
+    pub fn leave(&self, peer: &mut Peer, now: Now) {
+        for (hash, seq) in peer.take_held() {
+            self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
+        }
+        if std::mem::take(&mut peer.is_open) {
+            self.sessions.leave(peer.newest_invalidation);
+        }
+    }
+}
+
+/// Reading and writing. The functions that show a value run under the lock of its shard: they must be short.
+impl Cache {
+    /// Shows the live value of a key, if it has one.
+    pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, show: impl FnOnce(Value) -> R) -> Option<R> {
+        let reading = Reading::new(OnMiss::Coalesce { may_wait: false });
+        self.read(key, &reading, peer, now, |found| match found {
+            Lookup::Hit { value, .. } => Some(show(value)),
+            Lookup::Busy { .. } | Lookup::Granted { .. } | Lookup::Miss => None,
+        })
+    }
+
+    /// Shows the live value of a key, a lease to load it, or that another client does.
+    pub fn lease<R>(&self, key: &Key, peer: &mut Peer, now: Now, show: impl FnOnce(Lookup<Value>) -> R) -> R {
+        self.read(key, &Reading::new(OnMiss::Lease { since: self.last_seq() }), peer, now, show)
+    }
+
+    /// Shows what a key holds, or what its reader is to do if it holds no live value.
     #[inline]
-    pub fn get_or_wait<R>(
+    pub fn read<R>(
         &self,
         key: &Key,
-        may_wait: bool,
+        reading: &Reading,
         peer: &mut Peer,
         now: Now,
-        read: impl FnOnce(Value) -> R,
-    ) -> Got<R> {
-        let got = self
-            .locked(key, now, |shard, at| shard.get(key, may_wait, peer, at).map(|item| read(item.into())));
-        if !matches!(got, Got::Busy { .. }) {
-            self.shadow.read(key.hash, now);
-        }
-        got
-    }
-
-    /// As [`Cache::get`], and gives the value a new expiry.
-    pub fn get_and_touch<R>(
-        &self,
-        key: &Key,
-        expiry: Expiry,
-        peer: &mut Peer,
-        now: Now,
-        read: impl FnOnce(Value) -> R,
-    ) -> Option<R> {
-        self.shadow.read(key.hash, now);
-        let found = self.locked(key, now, |shard, at| {
-            shard.get_and_touch(key, expiry, peer, at).map(|item| read(item.into()))
-        });
-        self.follow(key, found.is_some(), now);
-        found
-    }
-
-    /// As [`Cache::get`], without counting as a read of the value.
-    pub fn peek<R>(&self, key: &Key, now: Now, read: impl FnOnce(Value) -> R) -> Option<R> {
-        self.locked(key, now, |shard, at| shard.peek(key, at).map(|item| read(item.into())))
-    }
-
-    /// Gives the live value a new expiry; false if there is none.
-    pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
-        let was_live = self.locked(key, now, |shard, at| shard.touch(key, expiry, at).is_some());
-        self.follow(key, was_live, now);
-        was_live
-    }
-
-    /// The live value, or a lease to load it, or word that somebody else does.
-    ///
-    /// `since` is [`Cache::last_seq`] at the beginning of a command with several keys: a lease granted in the same
-    /// command is handed out again for the same key.
-    pub fn lease_get<R>(
-        &self,
-        key: &Key,
-        since: Seq,
-        peer: &mut Peer,
-        now: Now,
-        read: impl FnOnce(Leased) -> R,
+        show: impl FnOnce(Lookup<Value>) -> R,
     ) -> R {
         let (result, is_read) = self.locked(key, now, |shard, at| {
-            let leased = Leased::from(shard.lease_get(key, since, peer, at));
-            // A loser's miss is not one of a cache that is too small.
-            let is_read = !matches!(leased, Leased::Busy { .. });
-            (read(leased), is_read)
+            let found = shard.read(key, reading, peer, at);
+            let is_read = found.is_read();
+            (show(found.map(Value::from)), is_read)
         });
         if is_read {
             self.shadow.read(key.hash, now);
         }
+        self.follow(key, reading.expiry.is_some(), now);
         result
     }
 
-    /// As [`Cache::lease_get`], for a command with one key.
-    pub fn lease<R>(&self, key: &Key, peer: &mut Peer, now: Now, read: impl FnOnce(Leased) -> R) -> R {
-        self.lease_get(key, self.last_seq(), peer, now, read)
+    /// As [`Cache::get`], without counting as a read.
+    pub fn peek<R>(&self, key: &Key, now: Now, show: impl FnOnce(Value) -> R) -> Option<R> {
+        self.locked(key, now, |shard, at| shard.peek(key, at).map(|item| show(item.into())))
     }
 
-    /// Fills a key under a lease, or gives the lease back.
+    /// Gives the live value a new expiry; false if there is none.
+    pub fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> bool {
+        self.write(key, None, now, |was_live| *was_live, |shard, at| shard.touch(key, expiry, at).is_some())
+    }
+
+    /// Stores a value, if `mode` and the fence allow it.
+    #[inline]
+    pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> StoreOutcome {
+        let value_bytes = draft.value.len();
+        let is_change = |outcome: &StoreOutcome| outcome.is_change();
+        self.write(key, Some(value_bytes), now, is_change, |shard, at| {
+            shard.store(key, mode, draft, peer, at)
+        })
+    }
+
+    /// Fills a key under a lease, or releases the lease.
     ///
     /// # Errors
-    /// [`Refused`] if the token is not valid (any more); the value is dropped.
-    pub fn lease_set(
+    /// [`Refused`] if the token is not valid (any more); nothing is stored.
+    pub fn fill(
         &self,
         key: &Key,
         token: Token,
@@ -304,35 +232,69 @@ impl Cache {
             Fill::Fresh(draft) | Fill::Value(draft) => draft.value.len(),
             Fill::Release => 0,
         };
-        let _room = self.make_room(key.hash, value_bytes, now);
-        let filled = self.locked(key, now, |shard, at| shard.fill(key, token, fill, peer, at))?;
-        peer.drop_held(key.hash);
-        self.follow(key, filled == Filled::Visible, now);
-        Ok(filled)
+        let is_change = |filled: &Result<_, _>| *filled == Ok(Filled::Visible);
+        let filled = self.write(key, Some(value_bytes), now, is_change, |shard, at| {
+            shard.fill(key, token, fill, peer, at)
+        });
+        if filled.is_ok() {
+            peer.drop_held(key.hash);
+        }
+        filled
     }
 
-    /// Stores a value, if `mode` and the fence allow it.
-    pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> Store {
-        let _room = self.make_room(key.hash, draft.value.len(), now);
-        let done = self.locked(key, now, |shard, at| shard.store(key, mode, draft, peer, at));
-        self.follow(key, matches!(done, Store::Refused(_) | Store::Stored { .. }), now);
-        done
-    }
-
-    /// Counts the live value up or down; `None` if there is none.
-    pub fn count(&self, key: &Key, step: Step, peer: &mut Peer, now: Now) -> Option<Result<u64, NotCounted>> {
-        let done = self.locked(key, now, |shard, at| shard.count(key, step, peer, at));
-        self.follow(key, matches!(done, Some(Ok(_))), now);
-        done
-    }
-
-    /// Voids a key: drops its value (true if it had one) and every outstanding lease.
+    /// Counts the live value up or down, or begins with a number.
     ///
-    /// With `held_until` (monotonic milliseconds) nobody but a plain `set` may fill it before then.
-    pub fn delete(&self, key: &Key, held_until: Option<u64>, peer: &mut Peer, now: Now) -> bool {
-        let was_live = self.locked(key, now, |shard, at| shard.delete(key, held_until, peer, at));
-        self.follow(key, true, now);
-        was_live
+    /// # Errors
+    /// [`NotCounted`] says why nothing was counted.
+    pub fn count(
+        &self,
+        key: &Key,
+        counting: &Counting,
+        peer: &mut Peer,
+        now: Now,
+    ) -> Result<Number, NotCounted> {
+        self.write(key, None, now, Result::is_ok, |shard, at| shard.count(key, counting, peer, at))
+    }
+
+    /// Invalidates a key: removes its value, and invalidates every outstanding lease on it.
+    pub fn delete(&self, key: &Key, deletion: Deletion, peer: &mut Peer, now: Now) -> DeleteOutcome {
+        let is_change = |outcome: &DeleteOutcome| outcome.is_invalidation();
+        self.write(key, None, now, is_change, |shard, at| shard.delete(key, deletion, peer, at))
+    }
+
+    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
+    pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) -> bool {
+        self.write(key, None, now, |_| true, |shard, at| shard.invalidate(key, depth, peer, at))
+    }
+
+    /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost does not depend
+    /// on how many items that are; their memory is freed when they are met or swept.
+    pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Name<'a>> + Clone, depth: Depth, now: Now) {
+        let kept_seconds = self.policies.with(Policies::longest_kept);
+        self.broad.void(names.clone().into_iter(), Void { depth, kept_seconds, now }, &self.clock);
+        for name in names {
+            if let Name::Prefix(prefix) = name {
+                self.waiters.wake_prefix(prefix);
+            }
+        }
+    }
+
+    /// Invalidates everything, now or when `due` (monotonic milliseconds). A later call replaces one that is not due yet.
+    pub fn invalidate_all(&self, due: Option<u64>, depth: Depth, peer: &mut Peer, now: Now) {
+        self.shadow.flush(due);
+        let floors: Vec<(Seq, Seq)> = self
+            .hashes()
+            .map(|hash| self.in_shard(hash, now, |shard, at| shard.flush_all(due, depth, at)))
+            .collect();
+        if due.is_some() {
+            return;
+        }
+        let newest = floors.iter().map(|(_, own)| *own).max().unwrap_or_default();
+        peer.invalidated(newest, &self.sessions);
+        peer.notes.own_flush(|hash| {
+            let (before, own) = floors[self.shard_of(hash)];
+            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
+        });
     }
 
     /// Leaves a waker that is called when the lease of a key has ended; false if it has ended already, so that asking
@@ -353,143 +315,71 @@ impl Cache {
         self.waiters.remove(key, peer.id);
     }
 
-    /// What all shards hold and have done.
-    pub fn counts(&self) -> Counts {
-        self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
-    }
-
-    /// Begins to count anew, what shards do and what the shadow sees. What is held stays, and is told as it is.
-    pub fn reset_counts(&self) {
-        self.shards.iter().for_each(|shard| shard.lock().reset_counts());
-        self.shadow.reset();
-        self.classes.reset_counts();
-    }
-
-    /// How well caches of other sizes would do.
-    pub fn curve(&self) -> Curve {
-        let counts = self.counts();
-        self.shadow.curve(self.budget.limit(), counts.hits() + counts.misses)
-    }
-
-    /// Leases that make others wait now.
-    pub fn leases_outstanding(&self, now: Now) -> usize {
-        self.shards.iter().map(|shard| shard.lock().leases_outstanding(now)).sum()
-    }
-
-    /// The last point of the void clock that was given out.
-    pub fn last_seq(&self) -> Seq {
-        self.clock.last()
-    }
-
-    /// Does one thing with a key under the lock of its shard.
-    #[inline(always)]
-    fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
-        self.policies.with(|policies| {
-            self.locked_under(key.hash, &self.at(policies.governed(key.bytes), policies, now), act)
-        })
-    }
-
-    /// Does one thing under the lock of the shard that a hash belongs to.
-    fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
-        self.policies.with(|policies| {
-            self.locked_under(hash, &self.at(policies.general_governed(), policies, now), act)
-        })
-    }
-
-    /// As [`Cache::in_shard`], and wakes whoever must hear of it after.
-    #[inline(always)]
-    fn locked_under<R>(&self, hash: u64, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
-        self.ages.tick(&self.clock, at.now);
-        let (result, left) = {
-            let mut shard = self.shards[self.shard_of(hash)].lock();
-            shard.tick(at);
-            let result = act(&mut shard, at);
-            (result, shard.take_left())
-        };
-        if let Some(left) = left {
-            self.deal_with(left);
+    /// Prefetches the memory that requests for the next of these keys will touch.
+    ///
+    /// # Panics
+    /// If one of them is no [`Cache::key`].
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (&'k [u8], Access)>) -> Batch<'k> {
+        let batch = Batch::new(keys, |bytes| self.key(bytes).expect("keys were checked before"));
+        // A single key would be fetched no sooner than it is needed.
+        if batch.keys().len() > 1 {
+            let shard = |key: &Key| self.shards[self.shard_of(key.hash)].lock();
+            batch.accesses().for_each(|(key, access)| shard(key).prefetch_places(key.hash, access));
+            batch.keys().iter().for_each(|key| shard(key).prefetch_item(key.hash));
         }
-        result
-    }
-
-    /// What a shard has left is dealt with once it is free.
-    #[inline(never)]
-    fn deal_with(&self, Left { evicted, garbage, woken }: Left) {
-        drop(garbage);
-        if !evicted.is_empty() {
-            self.collect(evicted);
-        }
-        woken.into_iter().for_each(|hash| self.waiters.wake(hash));
-    }
-
-    /// Lets the shadow know what a key holds now, if it has changed and is one that is followed.
-    fn follow(&self, key: &Key, has_changed: bool, now: Now) {
-        if has_changed && self.shadow.follows(key.hash) {
-            let held =
-                self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
-            self.shadow.changed(key.hash, held, self.budget.limit(), now);
-        }
-    }
-
-    fn shard_of(&self, hash: u64) -> usize {
-        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
-    }
-
-    /// For each shard a hash that belongs to it.
-    fn hashes(&self) -> impl Iterator<Item = u64> {
-        (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
-    }
-
-    fn at<'a>(&'a self, governed: &'a Governed, policies: &'a Policies, now: Now) -> At<'a> {
-        let policy = &governed.policy;
-        At {
-            ages: &self.ages,
-            broad: &self.broad,
-            classes: &self.classes,
-            clock: &self.clock,
-            governed,
-            lease_window: policy.lease_window,
-            mint: &self.mint,
-            now,
-            policies,
-            policy,
-            sessions: &self.sessions,
-            value_bytes_max: self.config.value_bytes_max,
-        }
+        batch
     }
 }
 
-impl<'a> From<Item<'a>> for Value<'a> {
-    /// Inlined, so that what a reader does not want is not read: most want the bytes and the flags.
-    #[inline(always)]
-    fn from(item: Item<'a>) -> Self {
-        let meta = item.meta();
-        Value {
-            accessed: item.accessed,
-            bytes: item.value(),
-            expiry: Expiry(item.ends),
-            flags: meta.flags,
-            is_fetched: item.is_fetched,
-            is_stale: meta.is_stale,
-            shared: item.shared,
-            stored: meta.stored,
-            tags: item.tags(),
-            unique: meta.unique(),
+/// Policies and memory.
+impl Cache {
+    /// The policies as of now.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.now()
+    }
+
+    /// Other policies, from now on. What is stored stays as it is.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.decide(policies);
+    }
+
+    /// Whether stores of a key by clients without leases are checked against their misses.
+    pub fn is_fenced(&self, key: &[u8]) -> bool {
+        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
+    }
+
+    /// Shows the prefix of the policy that a key is under, unless that is the general one.
+    pub fn show_prefix(&self, key: &[u8], show: impl FnMut(&[u8])) {
+        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(show));
+    }
+
+    /// Frees memory of items that are expired or invalidated, or above a limit that was lowered: at most one segment under
+    /// each lock; true if there may be more, so that the caller can let others work before it goes on.
+    pub fn sweep(&self, now: Now) -> bool {
+        self.shadow.sweep(now);
+        let mut is_more = false;
+        for hash in self.hashes() {
+            is_more |= self.in_shard(hash, now, |shard, at| shard.sweep(at));
         }
+        let is_over = self.budget.used() > self.budget.limit();
+        is_more | (is_over && self.reclaim(0, now))
+    }
+
+    /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores and sweeps.
+    ///
+    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
+    /// segments and shards were made for that, and their number bounds the work of a step.
+    pub fn set_memory_bytes(&self, bytes: usize) -> bool {
+        let first = self.config.memory_bytes;
+        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
+        if is_possible {
+            self.budget.set_limit(bytes);
+        }
+        is_possible
+    }
+
+    /// The limit for the memory of items, and how much is charged to it now, both in bytes.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        (self.budget.limit(), self.budget.used())
     }
 }
-
-fn random_seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the system gives random bytes");
-    seed
-}
-
-fn word(seed: &[u8; 32], at: usize) -> u64 {
-    u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"))
-}
-
-/// The part of the secrets that keys are hashed with.
-const HASH_SEED: Range<usize> = 8..16;
-/// Bits of the hash that neither the index of a shard nor its cells use.
-const SHARD_SHIFT: u32 = 48;

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Cache;
 use super::fence::Sessions;
 use super::fence::notes::Notes;
 use super::fence::origin::Origin;
 use crate::clock::Now;
 use crate::store::seq::Seq;
-use crate::sync::Ordering;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
@@ -90,29 +88,6 @@ impl Peer {
 
     pub(crate) fn take_held(&mut self) -> Vec<(u64, Seq)> {
         std::mem::take(&mut self.held)
-    }
-}
-
-impl Cache {
-    /// A new party; see [`Peer`].
-    pub fn peer(&self) -> Peer {
-        self.sessions.enter();
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
-    }
-
-    /// A party that fills nothing, and does not count where it matters that a peer is the only one.
-    pub fn internal_peer(&self) -> Peer {
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
-    }
-
-    /// A peer is gone: whoever waits for one of its leases is woken, and the next lease-get is granted.
-    pub fn leave(&self, peer: &mut Peer, now: Now) {
-        for (hash, seq) in peer.take_held() {
-            self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
-        }
-        if std::mem::take(&mut peer.is_open) {
-            self.sessions.leave(peer.newest_invalidation);
-        }
     }
 }
 

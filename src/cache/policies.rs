@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::Cache;
 use super::fence::LoadTimes;
-use super::fence::classes::ClassCounts;
-use super::policy::{Implicit, Policy};
-use crate::clock::Now;
+use super::policy::Policy;
 
 /// The policies of a cache.
 #[derive(Clone, Debug)]
@@ -180,33 +177,6 @@ impl Decided {
             Some(last) => last,
             None => &self.first,
         })
-    }
-}
-
-impl Cache {
-    /// What operators have decided, as of now.
-    pub fn policies(&self) -> Arc<Policies> {
-        self.policies.now()
-    }
-
-    /// What is known of the classes of keys that plain sets were judged in.
-    pub fn classes(&self, now: Now) -> Vec<ClassCounts> {
-        self.policies.with(|policies| self.classes.counts(policies, now))
-    }
-
-    /// Whether stores of a key by clients without leases are checked against their misses.
-    pub fn is_fenced(&self, key: &[u8]) -> bool {
-        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
-    }
-
-    /// Tells the prefix of the policy that a key is under, unless that is the general one.
-    pub fn tell_prefix(&self, key: &[u8], tell: impl FnMut(&[u8])) {
-        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(tell));
-    }
-
-    /// From now on they have decided otherwise. What is stored stays as it is.
-    pub fn set_policies(&self, policies: Policies) {
-        self.policies.decide(policies);
     }
 }
 

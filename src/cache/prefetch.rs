@@ -7,7 +7,7 @@
 //! Deliberately absent: whatever could be seen. Nothing is read, counted or changed, and what is fetched in vain is only
 //! slower.
 
-use super::{Cache, Key};
+use crate::store::key::Key;
 
 /// What will be done with a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,34 +20,30 @@ pub enum Access {
 
 /// The next few keys, hashed.
 pub struct Batch<'k> {
+    accesses: [Access; KEYS_MAX],
     count: usize,
     keys: [Key<'k>; KEYS_MAX],
 }
 
-impl Cache {
-    /// Has the processor fetch what requests for the next of these keys will look at.
-    ///
-    /// # Panics
-    /// If one of them is no [`Cache::key`].
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (&'k [u8], Access)>) -> Batch<'k> {
-        let mut batch = Batch { count: 0, keys: [Key { bytes: &[], hash: 0 }; KEYS_MAX] };
-        let mut accesses = [Access::Read; KEYS_MAX];
-        for ((key, access), next) in batch.keys.iter_mut().zip(&mut accesses).zip(keys) {
-            *key = self.key(next.0).expect("only what may be a key");
+impl<'k> Batch<'k> {
+    pub(super) fn new(
+        keys: impl Iterator<Item = (&'k [u8], Access)>,
+        hash: impl Fn(&'k [u8]) -> Key<'k>,
+    ) -> Self {
+        let none = Key { bytes: &[], hash: 0 };
+        let mut batch = Batch { accesses: [Access::Read; KEYS_MAX], count: 0, keys: [none; KEYS_MAX] };
+        for ((key, access), next) in batch.keys.iter_mut().zip(&mut batch.accesses).zip(keys) {
+            *key = hash(next.0);
             *access = next.1;
             batch.count += 1;
         }
-        // One alone would be fetched no sooner than it is needed.
-        if let keys @ [_, _, ..] = batch.keys() {
-            let shard = |key: &Key| self.shards[self.shard_of(key.hash)].lock();
-            keys.iter().zip(accesses).for_each(|(key, access)| shard(key).prefetch_places(key.hash, access));
-            keys.iter().for_each(|key| shard(key).prefetch_item(key.hash));
-        }
         batch
     }
-}
 
-impl<'k> Batch<'k> {
+    pub(super) fn accesses(&self) -> impl Iterator<Item = (&Key<'k>, Access)> {
+        self.keys().iter().zip(self.accesses)
+    }
+
     /// The keys, in their order.
     pub fn keys(&self) -> &[Key<'k>] {
         &self.keys[..self.count]

@@ -4,11 +4,10 @@
 //! Deliberately absent: voids, leases, tokens and notes. No connection outlives its process, and no token of one is
 //! genuine in the next.
 
-use std::borrow::Cow;
-
-use super::clock::LogicalClock;
-use super::{Cache, Config, Draft, Expiry, HASH_SEED, Key, Seq, Tags, random_seed};
+use super::{Cache, Draft};
 use crate::clock::Now;
+use crate::store::key::Key;
+use crate::store::seq::Seq;
 
 /// What a cache must know of the one before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,65 +67,47 @@ pub enum Guard {
     },
 }
 
-impl Cache {
-    /// An empty cache whose void clock goes on above that of a former one, so that [`Cache::restore`] can bring the values
-    /// of that back, and [`Cache::guard`] what kept others out.
-    ///
-    /// # Panics
-    /// If the system has no randomness to give.
-    pub fn after(config: Config, former: Former) -> Self {
-        let mut seed = random_seed();
-        seed[HASH_SEED].copy_from_slice(&former.hash_seed.to_le_bytes());
-        Cache::with_clock(config, seed, LogicalClock::above(former.last))
+impl Guard {
+    /// The hash of the key or of one of the keys that it concerns; `None` if it concerns all.
+    pub(super) fn hash(self) -> Option<u64> {
+        match self {
+            Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => None,
+            Guard::CellMissed { hash, .. }
+            | Guard::HeldOff { hash, .. }
+            | Guard::Missed { hash, .. }
+            | Guard::Version { hash, .. } => Some(hash),
+        }
     }
+}
 
-    /// What the next one must know.
+impl Cache {
+    /// What the next cache must know of this one; see [`Cache::after`].
     pub fn former(&self) -> Former {
         Former { hash_seed: self.keys.seed(), last: self.last_seq() }
     }
 
-    /// Tells all that keeps keys from being filled.
-    pub fn guards(&self, now: Now, mut tell: impl FnMut(Guard)) {
-        self.hashes().for_each(|hash| self.in_shard(hash, now, |shard, at| shard.guards(at, &mut tell)));
+    /// Shows everything that protects keys from fills.
+    pub fn guards(&self, now: Now, mut show: impl FnMut(Guard)) {
+        self.hashes().for_each(|hash| self.in_shard(hash, now, |shard, at| shard.guards(at, &mut show)));
     }
 
-    /// From now on this keeps keys from being filled. A hash is one of a cache that hashes as this one does.
+    /// Protects keys from fills. A hash is one of a cache with the same hash seed.
     pub fn guard(&self, guard: Guard, now: Now) {
         self.sessions.foreign_until_now(&self.clock);
         let set = |hash| self.in_shard(hash, now, |shard, at| shard.guard(guard, at));
-        match guard {
-            Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => self.hashes().for_each(set),
-            Guard::CellMissed { hash, .. }
-            | Guard::HeldOff { hash, .. }
-            | Guard::Missed { hash, .. }
-            | Guard::Version { hash, .. } => set(hash),
+        match guard.hash() {
+            None => self.hashes().for_each(set),
+            Some(hash) => set(hash),
         }
     }
 
-    /// Brings a value of a former cache back, as of the point that it had there; false if there is no room for it.
+    /// Brings back a value of a former cache, with the sequence number that it had there; false if there is no room.
     ///
     /// # Panics
-    /// If that point is above those that [`Cache::after`] was made for.
+    /// If that number is above those that [`Cache::after`] was made for.
     pub fn restore(&self, key: &Key, draft: Draft, as_of: Seq, now: Now) -> bool {
-        assert!(as_of <= self.clock.start(), "what this cache does comes after all that it brings back");
+        assert!(as_of <= self.clock.start(), "what this cache stores is newer than all that it restores");
         let _room = self.make_room(key.hash, draft.value.len(), now);
         self.locked(key, now, |shard, at| shard.restore(key, as_of, draft, at))
-    }
-
-    /// When everything will be voided (monotonic milliseconds), if a delayed flush is not due yet.
-    pub fn flush_due(&self) -> Option<u64> {
-        self.shards[0].lock().flush_due()
-    }
-}
-
-impl<'a> Draft<'a> {
-    /// A value that ends at a moment in seconds since 1970, 0 being never; `None` if that has passed.
-    pub fn until(value: Cow<'a, [u8]>, flags: u32, exptime_unix: u64, now: Now) -> Option<Self> {
-        let expiry = match exptime_unix {
-            0 => Expiry::NEVER,
-            unix if unix <= now.unix => return None,
-            unix => Expiry::after(std::time::Duration::from_secs(unix - now.unix), now),
-        };
-        Some(Draft { expiry, flags, tags: Tags::NONE, unique: None, version: None, value })
     }
 }

@@ -86,7 +86,7 @@ impl Command<'_> {
     }
 
     fn invalidate_all(&mut self, depth: Depth) -> u64 {
-        self.cache.invalidate_all(depth, &mut self.session.peer, self.now);
+        self.cache.invalidate_all(None, depth, &mut self.session.peer, self.now);
         self.session.counters.add(Count::VoidsAll);
         self.tell_voided_all(INVALIDATE, depth, 0);
         1

@@ -3,7 +3,7 @@
 use super::session::Turn;
 use super::watching::STORED;
 use super::{Command, Flow, Session, block, draft, legal};
-use crate::cache::{Draft, Expiry, Fill, Filled, Key, Leased, Refused, Seq, TagList, Token};
+use crate::cache::{Draft, Expiry, Fill, Filled, Key, Lookup, OnMiss, Reading, Refused, Seq, TagList, Token};
 use crate::metrics::{Count, Use};
 use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
 
@@ -20,17 +20,18 @@ impl Command<'_> {
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let Session { metrics, peer, counters, .. } = session;
         let (mut lease, mut stale_bytes, mut value_bytes) = (None, None, None);
-        let waits = self.cache.lease_get(key, since, peer, now, |leased| {
-            let (token, stale) = match leased {
-                Leased::Busy { is_own: false, until, .. } if now.millis < deadline => {
+        let waits = self.cache.read(key, &Reading::new(OnMiss::Lease { since }), peer, now, |found| {
+            let (token, stale) = match found {
+                Lookup::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Some(until.min(deadline));
                 }
-                Leased::Busy { stale, .. } => (LOST_TOKEN, stale),
-                Leased::Granted { stale, token } => {
+                Lookup::Busy { stale, .. } => (LOST_TOKEN, stale),
+                Lookup::Granted { stale, token } => {
                     lease = Some(token);
                     (token.number(), stale)
                 }
-                Leased::Hit(value) => {
+                Lookup::Miss => unreachable!("a lease is granted unless somebody else has it"),
+                Lookup::Hit { value, .. } => {
                     output.value(bytes, value.flags, None, block(value));
                     counters.add(Count::GetHits);
                     metrics.prefixes.count(bytes, Use::Get { is_hit: true });
@@ -92,7 +93,7 @@ impl Command<'_> {
         } else {
             Fill::Value(Draft { tags: tags.tags(), ..draft(store, self.now) })
         };
-        let done = self.cache.lease_set(&key, (*token).into(), fill, &mut self.session.peer, self.now);
+        let done = self.cache.fill(&key, (*token).into(), fill, &mut self.session.peer, self.now);
         let reply = match done {
             Ok(Filled::Released | Filled::Visible) => Reply::Stored,
             Ok(Filled::Stale) => Reply::StaleStored,

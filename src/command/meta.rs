@@ -12,10 +12,9 @@ use super::leasing::{LOST_TOKEN, fill_status, filled, tagged};
 use super::session::Turn;
 use super::watching::{Found, STORED};
 use super::{Command, Flow, block, legal};
-use crate::cache;
 use crate::cache::{
-    Cache, Conditions, Counting, Depth, Draft, Expiry, Fill, Filled, Joining, Leased, MetaNotCounted, Mode,
-    NotCounted, Reading, Refresh, Refused, Removal, Removed, Step, Tags, Token, Value, item_bytes,
+    Cache, Counting, DeleteOutcome, Deletion, Depth, Draft, Expiry, Fill, Filled, Join, Kept, Leaves, Lookup,
+    Mode, NotCounted, OnMiss, Reading, Refresh, Refused, Step, StoreOutcome, Tags, Token, Value, item_bytes,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Use};
@@ -58,28 +57,29 @@ impl Command<'_> {
             self.session.begin_leases(self.cache.last_seq());
             self.session.begin_waiting(u32::try_from(wait_ms).unwrap_or(u32::MAX), now)
         });
-        let reading = reading(self.cache, &meta.key, flags, now);
+        let window = lease_window(self.cache, &meta.key, flags, now);
+        let reading = reading(flags, window, now);
         let key = legal(self.cache, &meta.key);
         let output = &mut *self.output;
         let peer = &mut self.session.peer;
         let (mut stale_bytes, mut value_bytes) = (None, None);
-        let read = self.cache.meta_get(&key, &reading, peer, now, |found, refresh| {
+        let read = self.cache.read(&key, &reading, peer, now, |found| {
             let (read, value, new_expiry, marks) = match found {
-                None => return Read::Miss,
-                Some(Leased::Busy { is_own: false, until, .. }) if now.millis < deadline => {
+                Lookup::Miss => return Read::Miss,
+                Lookup::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Read::Wait(until.min(deadline));
                 }
-                Some(Leased::Busy { stale, until, .. }) => {
+                Lookup::Busy { stale, until, .. } => {
                     let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
                     let marks = if stale.is_some() { "ZX" } else { "Z" };
                     (Read::Busy, Value { is_fetched: true, ..value }, None, marks)
                 }
-                Some(Leased::Granted { stale, token }) => {
-                    let window_ms = reading.lease.map_or(0, |window| window.as_millis() as u64);
+                Lookup::Granted { stale, token } => {
+                    let window_ms = window.map_or(0, |window| window.as_millis() as u64);
                     let marks = if stale.is_some() { "XW" } else { "W" };
                     (Read::Granted(token), unfilled(stale, token.number(), window_ms, now), None, marks)
                 }
-                Some(Leased::Hit(value)) => {
+                Lookup::Hit { refresh, value } => {
                     value_bytes = Some(value.bytes.len());
                     let (unique, marks) = match refresh {
                         Refresh::Lost => (value.unique, "Z"),
@@ -144,6 +144,7 @@ impl Command<'_> {
         let (tags, value) = (tags.tags(), std::mem::take(value));
         let draft = Draft { tags, value, ..bare_draft(flags, ends, self.now) };
         let expected = flags.unsigned(b'C');
+        let join = Join { creates, expected };
         let mode = match (mode, expected) {
             (SetMode::Replace | SetMode::Set, Some(number)) if Token::is_like(number) => {
                 let fill = match (ends < 0, flags.has(b'I')) {
@@ -155,29 +156,30 @@ impl Command<'_> {
             }
             (SetMode::Replace | SetMode::Set, Some(unique)) => Mode::Cas(unique),
             (SetMode::Add, _) => Mode::Add,
-            (SetMode::Append, _) => Mode::Append,
-            (SetMode::Prepend, _) => Mode::Prepend,
+            (SetMode::Append, _) => Mode::Append(join),
+            (SetMode::Prepend, _) => Mode::Prepend(join),
             (SetMode::Replace, None) => Mode::Replace,
             (SetMode::Set, None) => Mode::Set,
         };
         let key = legal(self.cache, &meta.key);
         let (expiry, found) = (draft.expiry, self.look_up(&meta.key));
-        let joining = Joining { creates, expected };
-        let peer = &mut self.session.peer;
-        let (done, kept) = self.cache.meta_store(&key, mode, joining, draft, peer, self.now);
+        let done = self.cache.store(&key, mode, draft, &mut self.session.peer, self.now);
         self.tell_store(&meta.key, mode, done, expiry, sent_bytes, found);
         self.tally_store(&meta.key, mode, done);
         let status = match done {
-            cache::Store::Exists => b"EX",
-            cache::Store::NoRoom => return self.output.reply(Reply::NoRoom),
-            cache::Store::NotFound => b"NF",
-            cache::Store::NotStored
-            | cache::Store::Outdated
-            | cache::Store::Refused(_)
-            | cache::Store::TooLarge => b"NS",
-            cache::Store::Stored { .. } => b"HD",
+            StoreOutcome::Exists => b"EX",
+            StoreOutcome::NoRoom => return self.output.reply(Reply::NoRoom),
+            StoreOutcome::NotFound => b"NF",
+            StoreOutcome::NotStored
+            | StoreOutcome::Outdated
+            | StoreOutcome::Refused(_)
+            | StoreOutcome::TooLarge => b"NS",
+            StoreOutcome::Stored { .. } => b"HD",
         };
-        let (unique, value_bytes) = kept.map_or((0, sent_bytes), |kept| (kept.unique, kept.value_bytes));
+        let (unique, value_bytes) = match done {
+            StoreOutcome::Stored { kept: Kept { unique, value_bytes, .. }, .. } => (unique, value_bytes),
+            _ => (0, sent_bytes),
+        };
         let told = Told { unique: Some(unique), value_bytes: Some(value_bytes), ..Told::default() };
         self.answer(meta, status, flags.has(b'q') && status == b"HD", told);
     }
@@ -190,7 +192,7 @@ impl Command<'_> {
             Fill::Fresh(draft) | Fill::Value(draft) => draft.expiry,
             Fill::Release => Expiry::PAST,
         };
-        let done = self.cache.lease_set(&key, token, fill, &mut self.session.peer, self.now);
+        let done = self.cache.fill(&key, token, fill, &mut self.session.peer, self.now);
         if done != Ok(Filled::Released) {
             self.tell_stored(&meta.key, "set", fill_status(done), expiry, sent_bytes);
         }
@@ -219,21 +221,23 @@ impl Command<'_> {
         let (flags, now) = (meta.flags, self.now);
         self.used(&meta.key, Use::Delete);
         let ends = flags.signed(b'T');
-        let removal = match (flags.has(b'I'), flags.has(b'x')) {
-            (true, false) => Removal::Soften(ends.map(|ends| Expiry::from_exptime(ends, now))),
-            (false, true) => Removal::Empty(bare_draft(flags, ends.unwrap_or(0), now)),
+        let leaves = match (flags.has(b'I'), flags.has(b'x')) {
+            (true, false) => Leaves::Stale(ends.map(|ends| Expiry::from_exptime(ends, now))),
+            (false, true) => Leaves::Empty(bare_draft(flags, ends.unwrap_or(0), now)),
             // A stale copy must not be empty.
-            (false, false) | (true, true) => Removal::Drop,
+            (false, false) | (true, true) => Leaves::Nothing,
         };
         let key = legal(self.cache, &meta.key);
-        let only = Conditions { unique: flags.unsigned(b'C'), version: flags.unsigned(b'V') };
         let found = self.look_up(&meta.key);
-        let depth = if let Removal::Soften(_) = removal { Depth::Soft } else { Depth::Hard };
-        let emptied = if let Removal::Empty(draft) = &removal { Some(draft.expiry) } else { None };
-        let done = self.cache.meta_delete(&key, only, removal, &mut self.session.peer, now);
+        let depth = if let Leaves::Stale(_) = leaves { Depth::Soft } else { Depth::Hard };
+        let emptied = if let Leaves::Empty(draft) = &leaves { Some(draft.expiry) } else { None };
+        let (expected, version) = (flags.unsigned(b'C'), flags.unsigned(b'V'));
+        let deletion = Deletion { expected, held_until: None, leaves, version };
+        let done = self.cache.delete(&key, deletion, &mut self.session.peer, now);
         // As in memcached's events: an emptied value counts as stored and deleted, one that becomes a stale
         // copy as neither.
-        if done == Removed::Done && depth == Depth::Hard {
+        let is_done = matches!(done, DeleteOutcome::Deleted { .. });
+        if is_done && depth == Depth::Hard {
             if let Some(expiry) = emptied {
                 self.tell_stored(&meta.key, "set", STORED, expiry, 0);
             }
@@ -244,18 +248,18 @@ impl Command<'_> {
             );
         }
         self.tell_void(&meta.key, META_DELETE, depth, found);
-        if !matches!(done, Removed::Exists | Removed::Outdated) {
+        if done.is_invalidation() {
             self.count_of(&meta.key, Count::VoidsKey);
         }
         let (count, status) = match done {
-            Removed::Done => (Count::DeleteHits, b"HD"),
-            Removed::Exists => (Count::DeleteMisses, b"EX"),
-            Removed::NoRoom => return self.output.reply(Reply::NoRoom),
-            Removed::NotFound => (Count::DeleteMisses, b"NF"),
-            Removed::Outdated => (Count::VersionsRefused, b"NS"),
+            DeleteOutcome::Deleted { .. } => (Count::DeleteHits, b"HD"),
+            DeleteOutcome::Exists => (Count::DeleteMisses, b"EX"),
+            DeleteOutcome::NoRoom => return self.output.reply(Reply::NoRoom),
+            DeleteOutcome::NotFound => (Count::DeleteMisses, b"NF"),
+            DeleteOutcome::Outdated => (Count::VersionsRefused, b"NS"),
         };
         self.session.counters.add(count);
-        self.answer(meta, status, flags.has(b'q') && done == Removed::Done, Told::default());
+        self.answer(meta, status, flags.has(b'q') && is_done, Told::default());
     }
 
     /// `ma`
@@ -276,18 +280,18 @@ impl Command<'_> {
             unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         };
         let (key, found) = (legal(self.cache, &meta.key), self.look_up(&meta.key));
-        let counted = self.cache.meta_count(&key, &counting, &mut self.session.peer, now);
+        let counted = self.cache.count(&key, &counting, &mut self.session.peer, now);
         self.tell_void(&meta.key, "ma", Depth::Hard, found);
         let number = match counted {
             Ok(number) => number,
-            Err(MetaNotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
-            Err(MetaNotCounted::NotFound) => {
+            Err(NotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
+            Err(NotCounted::NotFound) => {
                 self.session.counters.add(misses);
                 return self.answer(meta, b"NF", false, Told::default());
             }
-            Err(MetaNotCounted::NotStored) => return self.answer(meta, b"NS", false, Told::default()),
-            Err(MetaNotCounted::Other(NotCounted::NoRoom)) => return self.output.reply(Reply::NoRoomToCount),
-            Err(MetaNotCounted::Other(NotCounted::NotANumber)) => {
+            Err(NotCounted::NotStored) => return self.answer(meta, b"NS", false, Told::default()),
+            Err(NotCounted::NoRoom) => return self.output.reply(Reply::NoRoomToCount),
+            Err(NotCounted::NotANumber) => {
                 return self.output.reply(Reply::NonNumeric);
             }
         };
@@ -345,13 +349,22 @@ impl Command<'_> {
     }
 }
 
-fn reading(cache: &Cache, key: &[u8], flags: Flags, now: Now) -> Reading {
-    let expiry_of = |letter| flags.signed(letter).map(|ends| Expiry::from_exptime(ends, now));
-    let lease = expiry_of(b'N').map(|window| match window {
+/// How long a lease that the client asks for makes others wait.
+fn lease_window(cache: &Cache, key: &[u8], flags: Flags, now: Now) -> Option<Duration> {
+    flags.signed(b'N').map(|seconds| match Expiry::from_exptime(seconds, now) {
         Expiry::NEVER => cache.policies().of(key).lease_window,
         window => Duration::from_secs(window.delay_ms(now) / 1000),
-    });
-    Reading { expiry: expiry_of(b'T'), is_peek: flags.has(b'u'), lease, refresh: expiry_of(b'R') }
+    })
+}
+
+fn reading(flags: Flags, window: Option<Duration>, now: Now) -> Reading {
+    let expiry_of = |letter| flags.signed(letter).map(|ends| Expiry::from_exptime(ends, now));
+    Reading {
+        expiry: expiry_of(b'T'),
+        is_peek: flags.has(b'u'),
+        on_miss: OnMiss::MetaLease { window },
+        refresh: expiry_of(b'R'),
+    }
 }
 
 /// The stand-in for a missing value: the stale copy, if there is one, with a token as its unique.

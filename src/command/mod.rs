@@ -17,11 +17,12 @@ mod session;
 mod stats;
 mod watching;
 
+use std::time::Duration;
+
 use self::session::Turn;
-use crate::cache;
 use crate::cache::{
-    Access, Cache, Conditions, Depth, Draft, Expiry, Fence, Got, Key, Mode, NotCounted, Reason, Removal,
-    Step, Tags, Value,
+    Access, Cache, Counting, Deletion, Depth, Draft, Expiry, Fence, Join, Key, Lookup, Mode, NotCounted,
+    OnMiss, Reading, Reason, Step, StoreOutcome, Tags, Token, Value,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -89,7 +90,7 @@ pub fn execute(
 fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
     match request {
         Request::Add(store) => command.store(Mode::Add, store),
-        Request::Append(store) => command.store(Mode::Append, store),
+        Request::Append(store) => command.store(Mode::Append(Join::default()), store),
         Request::CacheMemlimit { megabytes, noreply } => command.cache_memlimit(*megabytes, *noreply),
         Request::Cas(store, unique) => command.store(Mode::Cas(*unique), store),
         Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
@@ -112,7 +113,7 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::MetaRead(meta) => return command.meta_read(meta),
         Request::MetaSet(meta, mode, value) => command.meta_set(meta, *mode, value),
         Request::Noop => command.output.reply(Reply::Noop),
-        Request::Prepend(store) => command.store(Mode::Prepend, store),
+        Request::Prepend(store) => command.store(Mode::Prepend(Join::default()), store),
         Request::Quit => return Flow::Close,
         Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
@@ -135,6 +136,15 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::Watch { topics } => return command.watch(topics),
     }
     Flow::Next
+}
+
+/// The outcome of a plain read.
+#[derive(Clone, Copy)]
+enum Got {
+    Busy { patience: Duration, until: u64 },
+    Found { is_stale: bool, value_bytes: usize },
+    Granted(Token),
+    Missed,
 }
 
 /// The environment of a command.
@@ -186,18 +196,24 @@ impl Command<'_> {
         let bytes = key.bytes;
         let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
         let may_wait = session.may_wait(now);
-        let got = self.cache.get_or_wait(key, may_wait, &mut session.peer, now, |value| {
-            output.value(bytes, value.flags, shown(unique, value), block(value));
-            (value.bytes.len(), value.is_stale)
+        let reading = Reading::new(OnMiss::Coalesce { may_wait });
+        let got = self.cache.read(key, &reading, &mut session.peer, now, |found| match found {
+            Lookup::Busy { patience, until, .. } => Got::Busy { patience, until },
+            Lookup::Granted { token, .. } => Got::Granted(token),
+            Lookup::Hit { value, .. } => {
+                output.value(bytes, value.flags, shown(unique, value), block(value));
+                Got::Found { is_stale: value.is_stale, value_bytes: value.bytes.len() }
+            }
+            Lookup::Miss => Got::Missed,
         });
-        self.take_turn(bytes, GET, turn(&got, may_wait));
+        self.take_turn(bytes, GET, turn(got, may_wait));
         let found = match got {
             Got::Busy { patience, until } => {
                 let session = &mut *self.session;
                 session.begin_leases(self.cache.last_seq());
                 return Some(until.min(session.begin_waiting(patience.as_millis() as u32, now)));
             }
-            Got::Found(found) => Some(found),
+            Got::Found { is_stale, value_bytes } => Some((value_bytes, is_stale)),
             Got::Granted(token) => {
                 self.tell_granted(bytes, GET, token);
                 None
@@ -217,10 +233,11 @@ impl Command<'_> {
         let bytes = key.bytes;
         let output = &mut *self.output;
         let expiry = Expiry::from_exptime(exptime, self.now);
-        let peer = &mut self.session.peer;
-        let found = self.cache.get_and_touch(key, expiry, peer, self.now, |value| {
+        let reading = Reading { expiry: Some(expiry), ..Reading::new(OnMiss::Report) };
+        let found = self.cache.read(key, &reading, &mut self.session.peer, self.now, |found| {
+            let Lookup::Hit { value, .. } = found else { return None };
             output.value(bytes, value.flags, shown(unique, value), block(value));
-            value.bytes.len()
+            Some(value.bytes.len())
         });
         self.tell_fetched(bytes, found);
         // memcached counts a gat as a touch only.
@@ -251,14 +268,14 @@ impl Command<'_> {
         self.tell_store(store.key, mode, done, expiry, value_bytes, found);
         self.tally_store(store.key, mode, done);
         let reply = match done {
-            cache::Store::Exists => Reply::Exists,
-            cache::Store::NoRoom => Reply::NoRoom,
-            cache::Store::NotFound => Reply::NotFound,
+            StoreOutcome::Exists => Reply::Exists,
+            StoreOutcome::NoRoom => Reply::NoRoom,
+            StoreOutcome::NotFound => Reply::NotFound,
             // An append or prepend that makes the value too large is no error in memcached: each part was
             // legal.
-            cache::Store::NotStored | cache::Store::Outdated | cache::Store::TooLarge => Reply::NotStored,
-            cache::Store::Refused(_) => self.refusal(mode),
-            cache::Store::Stored { .. } => Reply::Stored,
+            StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::TooLarge => Reply::NotStored,
+            StoreOutcome::Refused(_) => self.refusal(mode),
+            StoreOutcome::Stored { .. } => Reply::Stored,
         };
         self.reply(reply, store.noreply);
     }
@@ -269,7 +286,7 @@ impl Command<'_> {
         match (mode, self.session.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Reply::Stored,
             (Mode::Set, ImplicitReply::NotStored)
-            | (Mode::Add | Mode::Append | Mode::Cas(_) | Mode::Prepend | Mode::Replace, _) => {
+            | (Mode::Add | Mode::Append(_) | Mode::Cas(_) | Mode::Prepend(_) | Mode::Replace, _) => {
                 Reply::NotStored
             }
         }
@@ -278,23 +295,23 @@ impl Command<'_> {
     fn count(&mut self, bytes: &[u8], step: Step, noreply: bool) {
         let key = legal(self.cache, bytes);
         let found = self.look_up(bytes);
-        let done = self.cache.count(&key, step, &mut self.session.peer, self.now);
+        let done = self.cache.count(&key, &Counting::by(step), &mut self.session.peer, self.now);
         let (verb, hits, misses) = match step {
             Step::Decr(_) => ("decr", Count::DecrHits, Count::DecrMisses),
             Step::Incr(_) => ("incr", Count::IncrHits, Count::IncrMisses),
         };
         self.tell_void(bytes, verb, Depth::Hard, found);
         match done {
-            None => {
+            Err(NotCounted::Exists | NotCounted::NotFound | NotCounted::NotStored) => {
                 self.session.counters.add(misses);
                 self.reply(Reply::NotFound, noreply);
             }
-            Some(Err(NotCounted::NotANumber)) => self.reply(Reply::NonNumeric, noreply),
-            Some(Err(NotCounted::NoRoom)) => self.reply(Reply::NoRoomToCount, noreply),
-            Some(Ok(number)) => {
+            Err(NotCounted::NotANumber) => self.reply(Reply::NonNumeric, noreply),
+            Err(NotCounted::NoRoom) => self.reply(Reply::NoRoomToCount, noreply),
+            Ok(number) => {
                 self.session.counters.add(hits);
                 if !noreply {
-                    self.output.number(number);
+                    self.output.number(number.number);
                 }
             }
         }
@@ -306,7 +323,8 @@ impl Command<'_> {
         let found = self.look_up(bytes);
         let held_seconds = held_seconds.min(HOLD_OFF_SECONDS_MAX);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
-        let was_live = self.cache.delete(&key, held_until, &mut self.session.peer, self.now);
+        let deletion = Deletion { held_until, ..Deletion::default() };
+        let was_live = self.cache.delete(&key, deletion, &mut self.session.peer, self.now).was_live();
         if was_live {
             self.tell_deleted(bytes, DELETE, found);
         }
@@ -332,7 +350,7 @@ impl Command<'_> {
         let delay_ms =
             if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
         let due = (delay_ms > 0).then(|| self.now.millis + delay_ms);
-        self.cache.flush_all(due, &mut self.session.peer, self.now);
+        self.cache.invalidate_all(due, Depth::Hard, &mut self.session.peer, self.now);
         self.session.counters.add(Count::VoidsAll);
         self.tell_voided_all("flush_all", Depth::Hard, delay_ms);
         self.reply(Reply::Ok, noreply);
@@ -357,8 +375,8 @@ impl Command<'_> {
         if is_set {
             let key = legal(self.cache, bytes);
             let found = self.look_up(bytes);
-            let only = Conditions { unique: None, version };
-            self.cache.meta_delete(&key, only, Removal::Drop, &mut self.session.peer, self.now);
+            let deletion = Deletion { version, ..Deletion::default() };
+            self.cache.delete(&key, deletion, &mut self.session.peer, self.now);
             self.tell_void(bytes, verb, Depth::Hard, found);
         }
         self.session.counters.add(Count::StoreTooLarge);
@@ -379,7 +397,7 @@ impl Command<'_> {
     /// Counts an event of a key, also under its policy.
     fn count_of(&self, key: &[u8], count: Count) {
         self.session.counters.add(count);
-        self.cache.tell_prefix(key, |prefix| self.session.metrics.policies.add(prefix, count));
+        self.cache.show_prefix(key, |prefix| self.session.metrics.policies.add(prefix, count));
     }
 
     fn tally(&self, command: Count, was_hit: bool, hit: Count, miss: Count) {
@@ -387,34 +405,36 @@ impl Command<'_> {
         self.session.counters.add(if was_hit { hit } else { miss });
     }
 
-    fn tally_store(&self, key: &[u8], mode: Mode, done: cache::Store) {
+    fn tally_store(&self, key: &[u8], mode: Mode, done: StoreOutcome) {
         let counters = &self.session.counters;
         counters.add(Count::CmdSet);
         match (mode, done) {
-            (Mode::Cas(_), cache::Store::Stored { .. }) => counters.add(Count::CasHits),
-            (_, cache::Store::Exists) => counters.add(Count::CasBadval),
-            (_, cache::Store::NoRoom) => counters.add(Count::StoreNoMemory),
-            (_, cache::Store::NotFound) => counters.add(Count::CasMisses),
-            (_, cache::Store::Outdated) => self.count_of(key, Count::VersionsRefused),
-            (_, cache::Store::Refused(reason)) => {
+            (Mode::Cas(_), StoreOutcome::Stored { .. }) => counters.add(Count::CasHits),
+            (_, StoreOutcome::Exists) => counters.add(Count::CasBadval),
+            (_, StoreOutcome::NoRoom) => counters.add(Count::StoreNoMemory),
+            (_, StoreOutcome::NotFound) => counters.add(Count::CasMisses),
+            (_, StoreOutcome::Outdated) => self.count_of(key, Count::VersionsRefused),
+            (_, StoreOutcome::Refused(reason)) => {
                 counters.add(refused(reason));
                 self.count_of(key, Count::ImplicitRefused);
             }
-            (_, cache::Store::TooLarge) => counters.add(Count::StoreTooLarge),
-            (_, cache::Store::Stored { fence: Fence::Confirmed }) => {
+            (_, StoreOutcome::TooLarge) => counters.add(Count::StoreTooLarge),
+            (_, StoreOutcome::Stored { fence: Fence::Confirmed, .. }) => {
                 counters.add(Count::ImplicitConfirmed);
                 self.count_of(key, Count::ImplicitFills);
             }
-            (_, cache::Store::Stored { fence: Fence::Passed }) => self.count_of(key, Count::ImplicitFills),
-            (_, cache::Store::Stored { fence: Fence::Observed }) => {
+            (_, StoreOutcome::Stored { fence: Fence::Passed, .. }) => {
+                self.count_of(key, Count::ImplicitFills)
+            }
+            (_, StoreOutcome::Stored { fence: Fence::Observed, .. }) => {
                 self.count_of(key, Count::ImplicitObserved)
             }
-            (Mode::Set, cache::Store::Stored { fence: Fence::None }) => {
+            (Mode::Set, StoreOutcome::Stored { fence: Fence::None, .. }) => {
                 if self.cache.is_fenced(key) {
                     self.count_of(key, Count::UnfencedSets);
                 }
             }
-            (_, cache::Store::NotStored | cache::Store::Stored { fence: Fence::None }) => {}
+            (_, StoreOutcome::NotStored | StoreOutcome::Stored { fence: Fence::None, .. }) => {}
         }
     }
 }
@@ -441,11 +461,11 @@ fn shown(unique: CasUnique, value: Value) -> Option<u64> {
 }
 
 /// The state of waiting after a plain read.
-fn turn<R>(got: &Got<R>, may_wait: bool) -> Turn {
+fn turn(got: Got, may_wait: bool) -> Turn {
     match got {
         Got::Busy { .. } => Turn::Wait,
-        Got::Found(_) | Got::Granted(_) | Got::Missed if !may_wait => Turn::Late,
-        Got::Found(_) => Turn::Filled,
+        Got::Found { .. } | Got::Granted(_) | Got::Missed if !may_wait => Turn::Late,
+        Got::Found { .. } => Turn::Filled,
         Got::Granted(_) | Got::Missed => Turn::Free,
     }
 }

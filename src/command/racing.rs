@@ -5,7 +5,7 @@
 use super::Command;
 use super::session::Turn;
 use super::watching::{Found, STORED};
-use crate::cache::{Depth, Fence, Filled, Name, Refused, Seq, Store, Token};
+use crate::cache::{Depth, Fence, Filled, Name, Refused, Seq, StoreOutcome, Token};
 use crate::metrics::{By, Count, Event, Loading, Topic, Voided};
 
 impl Command<'_> {
@@ -36,7 +36,7 @@ impl Command<'_> {
     }
 
     /// The fence decided about a store without a token; no event if it was not involved.
-    pub(super) fn tell_fenced(&self, key: &[u8], verb: &'static str, done: Store, value_bytes: usize) {
+    pub(super) fn tell_fenced(&self, key: &[u8], verb: &'static str, done: StoreOutcome, value_bytes: usize) {
         if let Some(status) = fenced(done) {
             self.tell_loading(key, verb, || Loading::Filled { lease: None, status, value_bytes });
         }
@@ -116,18 +116,18 @@ fn outcome(done: Result<Filled, Refused>) -> &'static str {
     }
 }
 
-fn fenced(done: Store) -> Option<&'static str> {
+fn fenced(done: StoreOutcome) -> Option<&'static str> {
     match done {
-        Store::Outdated => Some(OUTDATED),
-        Store::Refused(_) => Some(VOIDED),
-        Store::Stored { fence: Fence::Observed } => Some("observed"),
-        Store::Stored { fence: Fence::Confirmed | Fence::Passed } => Some(STORED),
-        Store::Exists
-        | Store::NoRoom
-        | Store::NotFound
-        | Store::NotStored
-        | Store::Stored { fence: Fence::None }
-        | Store::TooLarge => None,
+        StoreOutcome::Outdated => Some(OUTDATED),
+        StoreOutcome::Refused(_) => Some(VOIDED),
+        StoreOutcome::Stored { fence: Fence::Observed, .. } => Some("observed"),
+        StoreOutcome::Stored { fence: Fence::Confirmed | Fence::Passed, .. } => Some(STORED),
+        StoreOutcome::Exists
+        | StoreOutcome::NoRoom
+        | StoreOutcome::NotFound
+        | StoreOutcome::NotStored
+        | StoreOutcome::Stored { fence: Fence::None, .. }
+        | StoreOutcome::TooLarge => None,
     }
 }
 

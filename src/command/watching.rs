@@ -5,7 +5,7 @@
 //! before they are done.
 
 use super::{Command, Flow, legal};
-use crate::cache::{Cache, Depth, Evicted, Expiry, Mode, Seq, Store};
+use crate::cache::{Cache, Depth, Evicted, Expiry, Mode, Seq, StoreOutcome};
 use crate::clock::Now;
 use crate::metrics::{Event, Metrics, Topic, Topics};
 use crate::protocol::{Reply, Watched};
@@ -77,7 +77,7 @@ impl Command<'_> {
         &self,
         key: &[u8],
         mode: Mode,
-        done: Store,
+        done: StoreOutcome,
         expiry: Expiry,
         bytes: usize,
         found: Found,
@@ -86,9 +86,9 @@ impl Command<'_> {
         if self.watched == Topics::default() && !self.session.is_sample {
             return;
         }
-        let is_stored = matches!(done, Store::Stored { .. });
+        let is_stored = done.is_stored();
         let (expiry, value_bytes) = match (mode, found.expiry) {
-            (Mode::Append | Mode::Prepend, Some(old)) if is_stored => (old, found.value_bytes + bytes),
+            (Mode::Append(_) | Mode::Prepend(_), Some(old)) if is_stored => (old, found.value_bytes + bytes),
             _ => (expiry, bytes),
         };
         self.tell_stored(key, verb(mode), status(done), expiry, value_bytes);
@@ -162,21 +162,21 @@ fn topic(watched: Watched) -> Option<Topic> {
 fn verb(mode: Mode) -> &'static str {
     match mode {
         Mode::Add => "add",
-        Mode::Append => "append",
+        Mode::Append(_) => "append",
         Mode::Cas(_) => "cas",
-        Mode::Prepend => "prepend",
+        Mode::Prepend(_) => "prepend",
         Mode::Replace => "replace",
         Mode::Set => "set",
     }
 }
 
-fn status(done: Store) -> &'static str {
+fn status(done: StoreOutcome) -> &'static str {
     match done {
-        Store::Exists => "exists",
-        Store::NoRoom => "no_memory",
-        Store::NotFound => "not_found",
-        Store::NotStored | Store::Outdated | Store::Refused(_) => "not_stored",
-        Store::Stored { .. } => STORED,
-        Store::TooLarge => "too_large",
+        StoreOutcome::Exists => "exists",
+        StoreOutcome::NoRoom => "no_memory",
+        StoreOutcome::NotFound => "not_found",
+        StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::Refused(_) => "not_stored",
+        StoreOutcome::Stored { .. } => STORED,
+        StoreOutcome::TooLarge => "too_large",
     }
 }

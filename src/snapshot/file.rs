@@ -176,8 +176,12 @@ mod tests {
     use siphasher::sip::SipHasher13;
 
     use super::*;
-    use crate::cache::{Draft, Expiry, HOLDOFFS_MAX, Leased, Mode, Reason, Store};
+    use crate::cache::{Deletion, Depth, Draft, Expiry, HOLDOFFS_MAX, Lookup, Mode, Reason, StoreOutcome};
     use crate::clock::Clock;
+
+    fn until(until: u64) -> Deletion<'static> {
+        Deletion { held_until: Some(until), ..Deletion::default() }
+    }
 
     fn scratch(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()))
@@ -213,16 +217,16 @@ mod tests {
         let (now, mut peer) = (clock.now(), old.peer());
         let held = |cache: &Cache, key: &[u8], now| {
             let key = cache.key(key).unwrap();
-            cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. }))
+            cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Lookup::Busy { .. }))
         };
         let newer = |cache: &Cache, version, now| {
             let draft = Draft { version: Some(version), ..Draft::new("row") };
             let key = cache.key(b"row").unwrap();
             cache.store(&key, Mode::Set, draft, &mut cache.peer(), now)
         };
-        old.delete(&old.key(b"gone").unwrap(), Some(now.after(Duration::from_secs(60))), &mut peer, now);
-        assert!(matches!(newer(&old, 5, now), Store::Stored { .. }));
-        assert_eq!(newer(&old, 4, now), Store::Outdated);
+        old.delete(&old.key(b"gone").unwrap(), until(now.after(Duration::from_secs(60))), &mut peer, now);
+        assert!(matches!(newer(&old, 5, now), StoreOutcome::Stored { .. }));
+        assert_eq!(newer(&old, 4, now), StoreOutcome::Outdated);
         save(&old, &path, now, at_leisure).unwrap();
 
         let next = Now { millis: 0, unix: now.unix + 10 };
@@ -231,8 +235,8 @@ mod tests {
         let (last, over) = (next.after(Duration::from_millis(49_999)), next.after(Duration::from_secs(52)));
         let at = |millis| Now { millis, unix: next.unix + millis / 1000 };
         assert!(held(&cache, b"gone", at(last)) && !held(&cache, b"gone", at(over)));
-        assert_eq!(newer(&cache, 4, next), Store::Outdated);
-        assert!(matches!(newer(&cache, 5, next), Store::Stored { .. }));
+        assert_eq!(newer(&cache, 4, next), StoreOutcome::Outdated);
+        assert!(matches!(newer(&cache, 5, next), StoreOutcome::Stored { .. }));
     }
 
     /// A client repeats a fill that a restart interrupted. The key was invalidated before, or may have been
@@ -246,7 +250,7 @@ mod tests {
             let (mut reader, key) = (old.peer(), old.key(key).unwrap());
             assert!(old.get(&key, &mut reader, now, |_| ()).is_none());
         }
-        old.delete(&old.key(b"deleted").unwrap(), None, &mut old.peer(), now);
+        old.delete(&old.key(b"deleted").unwrap(), Deletion::default(), &mut old.peer(), now);
         save(&old, &path, now, at_leisure).unwrap();
 
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
@@ -255,13 +259,16 @@ mod tests {
             cache.store(&key, Mode::Set, Draft::new("old"), &mut cache.peer(), now)
         };
         let mut other = cache.peer();
-        assert_eq!(store(b"deleted", now), Store::Refused(Reason::Closed));
-        assert!(matches!(store(b"never missed", now), Store::Stored { .. }));
+        assert_eq!(store(b"deleted", now), StoreOutcome::Refused(Reason::Closed));
+        assert!(matches!(store(b"never missed", now), StoreOutcome::Stored { .. }));
         clock.advance(Duration::from_secs(5));
-        assert_eq!(store(b"deleted", clock.now()), Store::Refused(Reason::Late));
-        cache.delete(&cache.key(b"kept").unwrap(), None, &mut other, clock.now());
-        assert_eq!(store(b"kept", clock.now()), Store::Refused(Reason::Late));
-        assert!(matches!(store(b"deleted", clock.now()), Store::Stored { .. }), "one load, one refusal");
+        assert_eq!(store(b"deleted", clock.now()), StoreOutcome::Refused(Reason::Late));
+        cache.delete(&cache.key(b"kept").unwrap(), Deletion::default(), &mut other, clock.now());
+        assert_eq!(store(b"kept", clock.now()), StoreOutcome::Refused(Reason::Late));
+        assert!(
+            matches!(store(b"deleted", clock.now()), StoreOutcome::Stored { .. }),
+            "one load, one refusal"
+        );
     }
 
     /// A snapshot of the previous version contains no misses, so that any key may have been missed.
@@ -279,9 +286,9 @@ mod tests {
         let (cache, loaded) = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap();
         let (key, mut peer) = (cache.key(b"any").unwrap(), cache.peer());
         let mut store = |now| cache.store(&key, Mode::Set, Draft::new("v"), &mut peer, now);
-        assert_eq!((loaded.items, store(clock.now())), (3, Store::Refused(Reason::Closed)));
+        assert_eq!((loaded.items, store(clock.now())), (3, StoreOutcome::Refused(Reason::Closed)));
         clock.advance(Duration::from_secs(2));
-        assert!(matches!(store(clock.now()), Store::Stored { .. }));
+        assert!(matches!(store(clock.now()), StoreOutcome::Stored { .. }));
     }
 
     #[test]
@@ -290,12 +297,12 @@ mod tests {
         let now = clock.now();
         for n in 0..HOLDOFFS_MAX as u64 * 256 {
             let key = n.to_le_bytes();
-            old.delete(&old.key(&key).unwrap(), Some(now.millis + 5_000), &mut old.peer(), now);
+            old.delete(&old.key(&key).unwrap(), until(now.millis + 5_000), &mut old.peer(), now);
         }
         save(&old, &path, now, at_leisure).unwrap();
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
         let key = cache.key(b"any").unwrap();
-        assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Leased::Busy { .. })));
+        assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Lookup::Busy { .. })));
     }
 
     /// Value, flags, unique and expiry of a key.
@@ -316,7 +323,7 @@ mod tests {
         set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
         set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
         set(&cache, b"gone", Draft::new("3"), now);
-        cache.delete(&cache.key(b"gone").unwrap(), None, &mut cache.peer(), now);
+        cache.delete(&cache.key(b"gone").unwrap(), Deletion::default(), &mut cache.peer(), now);
         let path = scratch(name);
         assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
         (cache, clock, path)
@@ -345,7 +352,7 @@ mod tests {
             now,
         );
         assert!(
-            matches!(done, crate::cache::Store::Stored { .. }),
+            matches!(done, crate::cache::StoreOutcome::Stored { .. }),
             "a unique that was read before the restart"
         );
         assert!(!path.exists(), "it is good for one start");
@@ -354,7 +361,12 @@ mod tests {
     #[test]
     fn what_ends_in_the_gap_or_is_flushed_after_it_does_not_come_back() {
         let (old, clock, path) = kept("gap");
-        old.flush_all(Some(clock.now().after(Duration::from_secs(100))), &mut old.peer(), clock.now());
+        old.invalidate_all(
+            Some(clock.now().after(Duration::from_secs(100))),
+            Depth::Hard,
+            &mut old.peer(),
+            clock.now(),
+        );
         save(&old, &path, clock.now(), at_leisure).unwrap();
         let now = Now { millis: 0, unix: clock.now().unix + 61 };
         let (cache, kept) = load(&path, Config::default(), None, now, at_leisure).unwrap();

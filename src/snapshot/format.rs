@@ -34,7 +34,7 @@ use siphasher::sip::SipHasher13;
 
 use super::error::{LoadError, SaveError};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{Cache, Config, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
+use crate::cache::{Cache, Config, Depth, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
 use crate::clock::Now;
 
 /// The result of loading a file.
@@ -169,7 +169,7 @@ pub(super) fn read(
     watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
-        cache.flush_all(Some(due), &mut cache.internal_peer(), now);
+        cache.invalidate_all(Some(due), Depth::Hard, &mut cache.internal_peer(), now);
     }
     Ok((cache, Loaded { gap, items }))
 }

@@ -2,27 +2,9 @@
 
 use bytes::Bytes;
 
+use super::meta::Meta;
 use super::packed::{HEADER_BYTES, Packed, UNIT};
-use super::seq::Seq;
 use super::tags::Tags;
-
-/// What is stored under a key, beside its bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Meta {
-    /// The CAS unique and the freshness stamp in one.
-    pub(crate) as_of: Seq,
-    /// A CAS unique that the client chose, in place of `as_of`; 0 for none.
-    pub(crate) chosen: u64,
-    /// When it stops being served, in monotonic seconds; 0 for never.
-    pub(crate) expiry: u32,
-    pub(crate) flags: u32,
-    /// When it is thrown away for good: its expiry, or later where a stale copy is kept; 0 for never.
-    pub(crate) gone: u32,
-    /// Voided already, and kept only as a stale copy.
-    pub(crate) is_stale: bool,
-    /// When it was stored, in monotonic seconds.
-    pub(crate) stored: u32,
-}
 
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +19,6 @@ pub(crate) struct Item<'a> {
     pub(super) head: Packed<'a>,
     /// The value where it lies apart.
     pub(crate) shared: Option<&'a Bytes>,
-}
-
-impl Meta {
-    /// The CAS unique that clients see.
-    pub(crate) fn unique(&self) -> u64 {
-        if self.chosen == 0 { self.as_of.number() } else { self.chosen }
-    }
 }
 
 impl<'a> Item<'a> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::item::Meta;
+use super::meta::Meta;
 use super::packed::{Packed, PackedMut, Shape};
 use super::segment::Queue;
 use super::slot::LARGE_MAX;

@@ -32,6 +32,7 @@ pub(crate) mod key;
 mod large;
 mod listing;
 mod log;
+mod meta;
 #[cfg(any(test, fuzzing))]
 mod naive;
 mod packed;
@@ -69,9 +70,10 @@ use self::tags::Tags;
 
 #[cfg(fuzzing)]
 pub use self::history::check as check_history;
+pub(crate) use self::item::Item;
 pub use self::item::item_bytes;
-pub(crate) use self::item::{Item, Meta};
 pub(crate) use self::listing::Listed;
+pub(crate) use self::meta::Meta;
 pub(crate) use self::slot::Slot;
 
 /// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.

@@ -18,7 +18,7 @@
 //!
 //! Deliberately absent: where an item lies. It is told in a slice that begins with the header.
 
-use super::item::Meta;
+use super::meta::Meta;
 use super::seq::Seq;
 use super::tags::Tags;
 

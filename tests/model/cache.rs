@@ -6,8 +6,8 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Expiry, Fill, Filled, Leased, Mode, Name, NotCounted, Peer, Policy, Refused,
-    Step, Store, TagList, Tags, Token, WhenFull,
+    Cache, Config, Counting, Deletion, Depth, Draft, Expiry, Fill, Filled, Join, Lookup, Mode, Name,
+    NotCounted, Peer, Policy, Refused, Step, StoreOutcome, TagList, Tags, Token, WhenFull,
 };
 use leasehold::clock::Clock;
 
@@ -26,7 +26,7 @@ impl Fixture {
         Fixture { peer: cache.peer(), cache, clock: Clock::manual() }
     }
 
-    fn set(&mut self, key: &str, value: &[u8], ttl: Option<Duration>) -> Store {
+    fn set(&mut self, key: &str, value: &[u8], ttl: Option<Duration>) -> StoreOutcome {
         let now = self.clock.now();
         let expiry = ttl.map_or(Expiry::NEVER, |ttl| Expiry::after(ttl, now));
         let draft = Draft { expiry, ..Draft::new(value) };
@@ -42,15 +42,15 @@ impl Fixture {
     fn lease(&mut self, key: &str) -> Option<Token> {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
-            Leased::Granted { token, .. } => Some(token),
-            Leased::Busy { .. } | Leased::Hit(_) => None,
+            Lookup::Granted { token, .. } => Some(token),
+            Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
         })
     }
 
     fn fill(&mut self, key: &str, token: Token) -> Result<Filled, Refused> {
         let draft = Draft::new("filled");
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.lease_set(&key, token, Fill::Value(draft), &mut self.peer, self.clock.now())
+        self.cache.fill(&key, token, Fill::Value(draft), &mut self.peer, self.clock.now())
     }
 
     fn bytes(&self) -> u64 {
@@ -92,7 +92,7 @@ fn what_a_flush_voided_gives_its_memory_back_too() {
         fixture.set(&n.to_string(), b"v", None);
     }
     let now = fixture.clock.now();
-    fixture.cache.flush_all(None, &mut fixture.peer, now);
+    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.peer, now);
     fixture.set("new", b"v", None);
     while fixture.cache.sweep(now) {}
     assert_eq!(fixture.cache.counts().items, 1);
@@ -143,7 +143,7 @@ fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
     while fixture.cache.sweep(fixture.clock.now()) {}
     for n in 0..2_500 {
         let stored = fixture.set(&format!("new:{n}"), &[1; 1_000], None);
-        assert_ne!(stored, Store::NoRoom, "number {n}");
+        assert_ne!(stored, StoreOutcome::NoRoom, "number {n}");
     }
     (0..3_000).filter(|n| fixture.get(&format!("live:{n}")).is_some()).count()
 }
@@ -154,7 +154,8 @@ fn stale_copies_go_before_anything_that_is_live() {
         for n in 0..3_000 {
             let name = format!("void:{n}");
             let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
-            assert!(fixture.cache.delete(&key, None, &mut fixture.peer, fixture.clock.now()));
+            let now = fixture.clock.now();
+            assert!(fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, now).was_live());
         }
     };
     let soften = |fixture: &mut Fixture| {
@@ -234,7 +235,7 @@ fn a_change_that_finds_no_room_changes_nothing() {
         let mut refused = 0;
         for n in 0.. {
             let stored = fixture.set(&format!("{bytes}.{n}"), &vec![0; bytes], None);
-            refused = if stored == Store::NoRoom { refused + 1 } else { 0 };
+            refused = if stored == StoreOutcome::NoRoom { refused + 1 } else { 0 };
             if refused == 200 {
                 break;
             }
@@ -244,18 +245,23 @@ fn a_change_that_finds_no_room_changes_nothing() {
     let key = fixture.cache.key(b"victim").expect("a legal key");
     let unique = fixture.cache.peek(&key, now, |value| value.unique).expect("it is there");
     let token = fixture.lease("absent").expect("nobody else wants it");
-    for mode in [Mode::Append, Mode::Prepend, Mode::Replace, Mode::Cas(unique)] {
+    for mode in
+        [Mode::Append(Join::default()), Mode::Prepend(Join::default()), Mode::Replace, Mode::Cas(unique)]
+    {
         let draft = Draft::new(&[1; 1_000]);
         let stored = fixture.cache.store(&key, mode, draft, &mut fixture.peer, now);
-        assert_eq!((stored, fixture.get("victim")), (Store::NoRoom, Some(vec![b'9'; 15])), "{mode:?}");
+        assert_eq!((stored, fixture.get("victim")), (StoreOutcome::NoRoom, Some(vec![b'9'; 15])), "{mode:?}");
         assert_eq!(fixture.cache.peek(&key, now, |value| value.unique), Some(unique));
     }
     let step = Step::Incr(1_000_000_000_000_000_000);
-    let counted = fixture.cache.count(&key, step, &mut fixture.peer, now);
-    assert_eq!((counted, fixture.get("victim")), (Some(Err(NotCounted::NoRoom)), Some(vec![b'9'; 15])));
+    let counted = fixture.cache.count(&key, &Counting::by(step), &mut fixture.peer, now);
+    assert_eq!((counted, fixture.get("victim")), (Err(NotCounted::NoRoom), Some(vec![b'9'; 15])));
     assert_eq!(fixture.fill("absent", token), Err(Refused::NoRoom));
     // The old value must not pass for the new one.
-    assert_eq!((fixture.set("victim", &[2; 1_000], None), fixture.get("victim")), (Store::NoRoom, None));
+    assert_eq!(
+        (fixture.set("victim", &[2; 1_000], None), fixture.get("victim")),
+        (StoreOutcome::NoRoom, None)
+    );
 }
 
 #[test]
@@ -301,7 +307,7 @@ fn a_value_that_can_find_no_room_costs_nobody_else_his() {
         fixture.set(&n.to_string(), b"v", None);
     }
     fixture.set("big", b"v", None);
-    assert_eq!(fixture.set("big", &vec![0; (4 << 20) + 1], None), Store::NoRoom);
+    assert_eq!(fixture.set("big", &vec![0; (4 << 20) + 1], None), StoreOutcome::NoRoom);
     assert!(fixture.get("big").is_none(), "the old value must not pass for the new one");
     assert_eq!((fixture.cache.counts().items, fixture.cache.counts().evictions), (10_000, 0));
 }
@@ -381,7 +387,7 @@ fn leases_are_spaced_where_the_policy_says_so() {
     assert!(fixture.lease("k").is_some());
     let (key, now) = (b"k", fixture.clock.now());
     let key = fixture.cache.key(key).expect("a legal key");
-    fixture.cache.delete(&key, None, &mut fixture.peer, now);
+    fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, now);
     fixture.clock.advance(Duration::from_millis(9_999));
     assert!(fixture.lease("k").is_none(), "also after a void");
     fixture.clock.advance(Duration::from_millis(1));
@@ -411,7 +417,7 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
         for other in 0..500 {
             let other = format!("other:{n}:{other}");
             let key = fixture.cache.key(other.as_bytes()).expect("a legal key");
-            fixture.cache.delete(&key, None, &mut fixture.peer, fixture.clock.now());
+            fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, fixture.clock.now());
         }
         refused += usize::from(fixture.fill(&name, token).is_err());
     }
@@ -439,7 +445,7 @@ fn good_fills_are_not_refused_for_voids_of_other_names() {
         voids(fixture);
         let draft = Draft { tags: tags.tags(), ..Draft::new("filled") };
         let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
-        fixture.cache.lease_set(&key, token, Fill::Value(draft), &mut fixture.peer, fixture.clock.now())
+        fixture.cache.fill(&key, token, Fill::Value(draft), &mut fixture.peer, fixture.clock.now())
     };
     for n in 0..2_000 {
         let done = fill(&mut fixture, &format!("key:{n}"), &mut |fixture| storm(fixture, 500));

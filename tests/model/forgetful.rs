@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Fill, Implicit, Leased, Mode, Name, Peer, Policy, TagList, Token,
+    Cache, Config, Deletion, Depth, Draft, Fill, Implicit, Lookup, Mode, Name, Peer, Policy, TagList, Token,
 };
 use leasehold::clock::Clock;
 
@@ -80,9 +80,9 @@ impl World {
         };
         let token = if by_lease {
             let leased = self.cache.lease(&key, peer, now, |leased| match leased {
-                Leased::Busy { .. } => None,
-                Leased::Granted { token, .. } => Some(token),
-                Leased::Hit(value) => {
+                Lookup::Busy { .. } | Lookup::Miss => None,
+                Lookup::Granted { token, .. } => Some(token),
+                Lookup::Hit { value, .. } => {
                     judge(value.bytes);
                     None
                 }
@@ -122,7 +122,7 @@ impl World {
         let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
         // Whether it was let in shows when it is read.
         match token {
-            Some(token) => _ = self.cache.lease_set(&key, token, Fill::Value(draft), peer, now),
+            Some(token) => _ = self.cache.fill(&key, token, Fill::Value(draft), peer, now),
             None => _ = self.cache.store(&key, Mode::Set, draft, peer, now),
         }
     }
@@ -144,7 +144,10 @@ impl World {
         *committed += 1;
         *lags_until = until.max(*lags_until);
         match self.by {
-            By::Key => _ = self.cache.delete(&key, (!lag.is_zero()).then_some(until), peer, now),
+            By::Key => {
+                let held_until = (!lag.is_zero()).then_some(until);
+                self.cache.delete(&key, Deletion { held_until, ..Deletion::default() }, peer, now);
+            }
             By::Prefix => self.cache.invalidate([Name::Prefix(prefix.as_bytes())], Depth::Hard, now),
             By::Tag => self.cache.invalidate([Name::Tag(prefix.as_bytes())], Depth::Soft, now),
         }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Expiry, Implicit, Known, Leased, Mode, Name, Peer, Policy, TagList, VoidOf,
+    Cache, Config, Deletion, Depth, Draft, Expiry, Implicit, Known, Lookup, Mode, Name, Peer, Policy,
+    TagList, VoidOf,
 };
 use leasehold::clock::Clock;
 
@@ -45,10 +46,10 @@ impl Fixture {
     fn found(&mut self, key: &str) -> Held {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
-            Leased::Busy { stale, .. } | Leased::Granted { stale, .. } => {
+            Lookup::Busy { stale, .. } | Lookup::Granted { stale, .. } => {
                 stale.map_or(Held::Nothing, |_| Held::Stale)
             }
-            Leased::Hit(_) => Held::Live,
+            Lookup::Hit { .. } | Lookup::Miss => Held::Live,
         })
     }
 
@@ -71,11 +72,11 @@ impl Fixture {
                 let value: &[u8] = if random.below(8) == 0 { b"" } else { b"value" };
                 self.set(key, value, random.below(12), "tag");
             }
-            4 => _ = self.cache.delete(&handle, None, &mut self.peer, now),
+            4 => _ = self.cache.delete(&handle, Deletion::default(), &mut self.peer, now),
             5 => _ = self.cache.invalidate_key(&handle, depth, &mut self.peer, now),
             6 => self.cache.invalidate([Name::Prefix(b"a:")], depth, now),
             7 => self.cache.invalidate([Name::Tag(b"tag")], depth, now),
-            _ => self.cache.invalidate_all(depth, &mut self.peer, now),
+            _ => self.cache.invalidate_all(None, depth, &mut self.peer, now),
         }
     }
 }
@@ -143,7 +144,7 @@ fn the_newest_void_says_what_it_was_of() {
     assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::Name(Name::Tag(b"tag")))));
     fixture.cache.invalidate([Name::Prefix(b"a:")], Depth::Hard, now);
     assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::Name(Name::Prefix(b"a:")))));
-    fixture.cache.invalidate_all(Depth::Hard, &mut fixture.peer, now);
+    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.peer, now);
     assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::All)));
     fixture.clock.advance(Duration::from_secs(30));
     fixture.set("other", b"value", 0, "tag");

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Expiry, Fill, Joining, Leased, Mode, Name, Peer, Policy, Reading, Store,
+    Cache, Config, Deletion, Depth, Draft, Expiry, Fill, Lookup, Mode, Name, OnMiss, Peer, Policy, Reading,
     TagList, Token,
 };
 use leasehold::clock::{Clock, Now};
@@ -164,22 +164,25 @@ impl Storm {
             let version = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
             match kind {
                 0 => cache.lease(&key, peer, now, |leased| match leased {
-                    Leased::Busy { .. } => None,
-                    Leased::Granted { token, .. } => Some(Err(Some(token))),
-                    Leased::Hit(value) => Some(Ok(version(value.bytes))),
+                    Lookup::Busy { .. } | Lookup::Miss => None,
+                    Lookup::Granted { token, .. } => Some(Err(Some(token))),
+                    Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
                 }),
                 1 => {
-                    let reading = Reading { lease: Some(Duration::from_secs(5)), ..Reading::default() };
+                    let reading = Reading::new(OnMiss::MetaLease { window: Some(Duration::from_secs(5)) });
                     // The token is lost on the way, as by a client that cuts it.
-                    cache.meta_get(&key, &reading, peer, now, |leased, _| match leased {
-                        Some(Leased::Hit(value)) => Some(Ok(version(value.bytes))),
+                    cache.read(&key, &reading, peer, now, |found| match found {
+                        Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
                         _ => Some(Err(None)),
                     })
                 }
                 2 => {
                     let expiry = Expiry::after(Duration::from_secs(3), now);
-                    let found = cache.get_and_touch(&key, expiry, peer, now, |value| version(value.bytes));
-                    Some(found.ok_or(None))
+                    let reading = Reading { expiry: Some(expiry), ..Reading::new(OnMiss::Report) };
+                    cache.read(&key, &reading, peer, now, |found| match found {
+                        Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
+                        Lookup::Busy { .. } | Lookup::Granted { .. } | Lookup::Miss => Some(Err(None)),
+                    })
                 }
                 _ => Some(cache.get(&key, peer, now, |value| version(value.bytes)).ok_or(None)),
             }
@@ -224,15 +227,10 @@ impl Storm {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             match (token, kind) {
                 (_, 0) => None,
-                (Some(token), 1..14) => {
-                    Some(cache.lease_set(&key, token, Fill::Value(draft), peer, now).is_ok())
-                }
-                (_, 1) => Some(is_stored(cache.store(&key, Mode::Add, draft, peer, now))),
-                (_, 2) => Some(is_stored(cache.store(&key, Mode::Replace, draft, peer, now))),
-                (_, 3) => {
-                    Some(is_stored(cache.meta_store(&key, Mode::Set, Joining::default(), draft, peer, now).0))
-                }
-                (_, _) => Some(is_stored(cache.store(&key, Mode::Set, draft, peer, now))),
+                (Some(token), 1..14) => Some(cache.fill(&key, token, Fill::Value(draft), peer, now).is_ok()),
+                (_, 1) => Some(cache.store(&key, Mode::Add, draft, peer, now).is_stored()),
+                (_, 2) => Some(cache.store(&key, Mode::Replace, draft, peer, now).is_stored()),
+                (_, _) => Some(cache.store(&key, Mode::Set, draft, peer, now).is_stored()),
             }
         });
         match done {
@@ -256,20 +254,23 @@ impl Storm {
         self.rows[row].lags_until = now.millis + lag;
         if kind == 57 && self.flush.is_none() {
             let due = now.millis + 30;
-            self.with(0, |cache, peer, now| cache.flush_all(Some(due), peer, now));
+            self.with(0, |cache, peer, now| cache.invalidate_all(Some(due), Depth::Hard, peer, now));
             self.flush = Some((due, row, self.rows[row].committed));
             return;
         }
         self.with(0, |cache, peer, now| {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             match kind {
-                0 => cache.flush_all(None, peer, now),
-                1..8 => _ = cache.delete(&key, (lag > 0).then_some(now.millis + lag), peer, now),
+                0 => cache.invalidate_all(None, Depth::Hard, peer, now),
+                1..8 => {
+                    let held_until = (lag > 0).then_some(now.millis + lag);
+                    cache.delete(&key, Deletion { held_until, ..Deletion::default() }, peer, now);
+                }
                 8..24 => cache.invalidate([Name::Tag(group.as_bytes())], Depth::Hard, now),
                 24..40 => cache.invalidate([Name::Prefix(group.as_bytes())], Depth::Soft, now),
                 40..56 => _ = cache.invalidate_key(&key, Depth::Soft, peer, now),
-                56 => cache.invalidate_all(Depth::Soft, peer, now),
-                _ => _ = cache.delete(&key, None, peer, now),
+                56 => cache.invalidate_all(None, Depth::Soft, peer, now),
+                _ => _ = cache.delete(&key, Deletion::default(), peer, now),
             }
         });
         self.rows[row].invalidated = self.rows[row].committed;
@@ -299,10 +300,6 @@ impl Storm {
             worker.own = worker.own.as_ref().map(|_| self.cache.peer());
         }
     }
-}
-
-fn is_stored(done: Store) -> bool {
-    matches!(done, Store::Stored { .. })
 }
 
 fn group(row: usize) -> String {

@@ -14,7 +14,7 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Fill, Filled, Implicit, Mode, Name, Refused, Token};
+use leasehold::cache::{Fill, Filled, Implicit, Join, Mode, Name, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -125,7 +125,7 @@ fn a_named_void_against_fills_and_reads() {
 fn a_named_void_against_changes() {
     let incr = |client: &mut Client| client.incr(0);
     let replace = |client: &mut Client| _ = client.store(0, Mode::Replace, 8);
-    let append = |client: &mut Client| _ = client.store(0, Mode::Append, 8);
+    let append = |client: &mut Client| _ = client.store(0, Mode::Append(Join::default()), 8);
     for (void, change) in [
         (void_prefix as fn(&mut Client), incr as fn(&mut Client)),
         (void_tag, incr),

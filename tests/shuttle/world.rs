@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Depth, Draft, Fill, Filled, Implicit, Key, Leased, Mode, Name, Peer, Policy, Refused,
-    Step, Store, TagList, Token,
+    Cache, Config, Counting, Deletion, Depth, Draft, Fill, Filled, Implicit, Key, Lookup, Mode, Name, Peer,
+    Policy, Refused, Step, StoreOutcome, TagList, Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -131,9 +131,9 @@ impl Client {
         let promised = self.promised(row);
         let (found, token) = self.with(row, |cache, key, peer, now| {
             cache.lease(key, peer, now, |leased| match leased {
-                Leased::Busy { .. } => (None, None),
-                Leased::Granted { token, .. } => (None, Some(token)),
-                Leased::Hit(value) => (Some(version(value.bytes)), None),
+                Lookup::Busy { .. } | Lookup::Miss => (None, None),
+                Lookup::Granted { token, .. } => (None, Some(token)),
+                Lookup::Hit { value, .. } => (Some(version(value.bytes)), None),
             })
         });
         judged(found, promised);
@@ -146,10 +146,10 @@ impl Client {
     }
 
     pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
-        self.with(row, |cache, key, peer, now| cache.lease_set(key, token, fill, peer, now))
+        self.with(row, |cache, key, peer, now| cache.fill(key, token, fill, peer, now))
     }
 
-    pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> Store {
+    pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> StoreOutcome {
         let (version, tags) = (version.to_string(), self.tags.clone());
         let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
@@ -162,15 +162,18 @@ impl Client {
     }
 
     pub fn incr(&mut self, row: usize) {
-        self.with(row, |cache, key, peer, now| cache.count(key, Step::Incr(1), peer, now));
+        self.with(row, |cache, key, peer, now| cache.count(key, &Counting::by(Step::Incr(1)), peer, now));
     }
 
     pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
-        self.with(row, |cache, key, peer, now| cache.delete(key, held_until, peer, now))
+        self.with(row, |cache, key, peer, now| {
+            let deletion = Deletion { held_until, ..Deletion::default() };
+            cache.delete(key, deletion, peer, now).was_live()
+        })
     }
 
     pub fn flush(&mut self) {
-        self.world.cache.flush_all(None, &mut self.peer, self.now);
+        self.world.cache.invalidate_all(None, Depth::Hard, &mut self.peer, self.now);
     }
 
     pub fn invalidate(&mut self, name: Name) {

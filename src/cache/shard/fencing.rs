@@ -2,10 +2,10 @@
 
 use super::{At, Shard};
 use crate::cache::fence::{Answers, Forgotten, Judged, LoadTimes, Touch, Verdict};
-use crate::cache::outcome::{Draft, Fence, Reason};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::snapshot::Guard;
+use crate::cache::write::{Draft, Fence, Reason};
 use crate::store::key::Key;
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;

@@ -1,10 +1,10 @@
 //! What a shard knows of a key, told without touching it.
 
 use super::{At, Shard};
-use crate::cache::Value;
 use crate::cache::inspect::{Known, KnownLease, KnownVoid, VoidOf};
 use crate::cache::invalidation::groups::names;
 use crate::cache::invalidation::record::Cover;
+use crate::cache::read::Value;
 use crate::clock::Now;
 use crate::store::Slot;
 use crate::store::key::Key;

@@ -4,84 +4,46 @@ use super::{At, Shard, State};
 use crate::cache::invalidation::record::Cover;
 use crate::cache::lease::records::Lease;
 use crate::cache::lease::token::Token;
-use crate::cache::outcome::{Fill, Filled, Got, LeaseGet, Refused};
 use crate::cache::peer::Peer;
+use crate::cache::read::Lookup;
+use crate::cache::write::{Fill, Filled, Refused};
 use crate::store::key::Key;
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;
-use crate::store::{Item, Meta, NoRoom, Slot};
+use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {
-    /// `lease-get`; `since` is where the command began: a grant of its own is handed out again.
-    pub(crate) fn lease_get(
-        &mut self,
-        key: &Key,
-        since: Seq,
-        peer: &mut Peer,
-        at: &At,
-    ) -> LeaseGet<Item<'_>> {
-        let state = self.state(key, at);
-        if let State::Live(slot) = state {
-            return LeaseGet::Hit(self.hit(key, slot, peer, at));
-        }
-        self.lease_or_wait(key, state, since, peer, at).map(|slot| self.engine.item(slot))
-    }
-
     /// A lease on a key without a live value, or word that another has it; with the slot of the stale copy.
     pub(super) fn lease_or_wait(
         &mut self,
         key: &Key,
         state: State,
-        since: Seq,
+        since: Option<Seq>,
         peer: &mut Peer,
         at: &At,
-    ) -> LeaseGet<Slot> {
+    ) -> Lookup<Slot> {
+        let patience = at.policy.herd_wait;
         if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
-            return LeaseGet::Busy { is_own: false, stale: None, until };
+            return Lookup::Busy { is_own: false, patience, stale: None, until };
         }
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
         if let Some(lease) = self.lease(key, at) {
-            if lease.is_outstanding(at.now.millis) && lease.holder == peer.id && lease.seq > since {
+            if lease.is_outstanding(at.now.millis)
+                && lease.holder == peer.id
+                && since.is_some_and(|since| lease.seq > since)
+            {
                 self.engine.missed();
                 let token = at.mint.token(key.bytes, lease.seq);
-                return LeaseGet::Granted { stale, token };
+                return Lookup::Granted { stale, token };
             }
             if let Some(until) = lease.busy_until(at) {
                 // Its own lease, once ended, is nothing that only the caller could end: the rest is spacing.
                 let is_own = lease.holder == peer.id && lease.is_outstanding(at.now.millis);
-                return LeaseGet::Busy { is_own, stale, until };
+                return Lookup::Busy { is_own, patience, stale, until };
             }
         }
         self.engine.missed();
-        LeaseGet::Granted { stale, token: self.grant(key, peer, at) }
-    }
-
-    /// A plain get where the policy tames herds: the first to miss is whom the others wait for.
-    pub(super) fn get_in_herd(
-        &mut self,
-        key: &Key,
-        state: State,
-        may_wait: bool,
-        peer: &mut Peer,
-        at: &At,
-    ) -> Got<Item<'_>> {
-        let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
-        match (lease, state) {
-            (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
-                Got::Found(self.hit(key, slot, peer, at))
-            }
-            (Some(lease), _) if lease.holder != peer.id && may_wait && !at.policy.herd_wait.is_zero() => {
-                Got::Busy { patience: at.policy.herd_wait, until: lease.until }
-            }
-            (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
-                self.engine.missed();
-                Got::Granted(self.grant(key, peer, at))
-            }
-            (None | Some(_), _) => {
-                self.note_miss(key, peer, at);
-                Got::Missed
-            }
-        }
+        Lookup::Granted { stale, token: self.grant(key, peer, at) }
     }
 
     /// `lease-set`: stores the value if the token is valid.

@@ -6,11 +6,12 @@
 //! Deliberately absent: waiting and waking. A change that ends a lease says so in `woken`, and the cache does the rest
 //! once the lock is free.
 
+mod deleting;
 mod fencing;
 mod inspecting;
 mod invalidating;
 mod leasing;
-mod meta;
+mod reading;
 mod storing;
 
 use std::mem::take;
@@ -29,12 +30,12 @@ use crate::cache::invalidation::record::{Depth, Voided};
 use crate::cache::invalidation::versions::Versions;
 use crate::cache::lease::records::Leases;
 use crate::cache::lease::token::Mint;
-use crate::cache::outcome::{Draft, Got};
 use crate::cache::peer::Peer;
 use crate::cache::policies::{Governed, Policies};
 use crate::cache::policy::Policy;
 use crate::cache::prefetch::Access;
 use crate::cache::snapshot::Guard;
+use crate::cache::write::{Draft, Kept};
 use crate::clock::Now;
 use crate::store::counts::Counts;
 use crate::store::evicted::Evicted;
@@ -154,20 +155,6 @@ impl Shard {
         }
     }
 
-    /// The live item of a key; a miss is noted.
-    #[inline(always)]
-    pub(crate) fn get(&mut self, key: &Key, may_wait: bool, peer: &mut Peer, at: &At) -> Got<Item<'_>> {
-        let state = self.state(key, at);
-        if let State::Live(slot) = state {
-            return Got::Found(self.hit(key, slot, peer, at));
-        }
-        if at.policy.tames_herds() {
-            return self.get_in_herd(key, state, may_wait, peer, at);
-        }
-        self.note_miss(key, peer, at);
-        Got::Missed
-    }
-
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: &At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
@@ -175,46 +162,6 @@ impl Shard {
         let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), second)?;
         self.engine.used(slot, second);
         Some(self.engine.item(slot))
-    }
-
-    /// `gat`: a get and a touch in one.
-    pub(crate) fn get_and_touch(
-        &mut self,
-        key: &Key,
-        expiry: Expiry,
-        peer: &mut Peer,
-        at: &At,
-    ) -> Option<Item<'_>> {
-        let State::Live(slot) = self.state(key, at) else {
-            self.note_miss(key, peer, at);
-            return None;
-        };
-        self.hit(key, slot, peer, at);
-        self.touch(key, expiry, at)
-    }
-
-    /// The live item of a key, without counting as a read of it.
-    pub(crate) fn peek(&mut self, key: &Key, at: &At) -> Option<Item<'_>> {
-        match self.state(key, at) {
-            State::Live(slot) => Some(self.engine.item(slot)),
-            State::Absent | State::Stale(_) => None,
-        }
-    }
-
-    /// `delete`, with a hold-off until `held_until` if there is one; true if an item was deleted.
-    pub(crate) fn delete(&mut self, key: &Key, held_until: Option<u64>, peer: &mut Peer, at: &At) -> bool {
-        let state = self.state(key, at);
-        self.void(key, peer, at);
-        let is_held_off = self.hold_off(key, held_until, at);
-        match state {
-            State::Live(slot) if !is_held_off => self.make_stale(key, slot, at),
-            State::Stale(slot) if !is_held_off && self.is_soft(slot) => {
-                self.make_stale(key, slot, at);
-            }
-            State::Stale(slot) | State::Live(slot) if is_held_off => self.remove(key, slot, at),
-            State::Absent | State::Live(_) | State::Stale(_) => {}
-        }
-        matches!(state, State::Live(_))
     }
 
     /// A value of a former process, as of the point that it had there; false if there is no room for it.
@@ -308,20 +255,22 @@ impl Shard {
         until.is_some()
     }
 
-    /// Stores a value under a key that holds this.
-    fn put(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, at: &At) -> Result<(), NoRoom> {
+    /// Stores a value under a key in this state.
+    fn put(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, at: &At) -> Result<Kept, NoRoom> {
         let Draft { expiry, flags, tags, unique, value, .. } = draft;
+        let value_bytes = value.len();
+        let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
         if expiry == Expiry::PAST {
             if let Some(slot) = state.slot() {
                 self.remove(key, slot, at);
             }
-            return Ok(());
+            return Ok(Kept { expiry, unique: unique.unwrap_or(as_of.number()), value_bytes });
         }
-        let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
         let expiry = at.bounded(expiry, key.hash);
         let gone = at.gone(expiry);
         let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
-        self.engine.insert(key, state.slot(), meta, tags, value, stored)
+        self.engine.insert(key, state.slot(), meta, tags, value, stored)?;
+        Ok(Kept { expiry, unique: meta.unique(), value_bytes })
     }
 
     /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
@@ -332,7 +281,7 @@ impl Shard {
         as_of: Seq,
         draft: Draft,
         at: &At,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<Kept, NoRoom> {
         let put = self.put(key, state, as_of, draft, at);
         if put.is_err()
             && let Some(slot) = self.engine.find(key)

@@ -3,19 +3,38 @@
 use super::fencing::Ruling;
 use super::{At, Shard, State};
 use crate::cache::number;
-use crate::cache::outcome::{Draft, Fence, Mode, NotCounted, Reason, Store};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
+use crate::cache::write::{
+    Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome,
+};
 use crate::store::expiry::{Expiry, seconds_after};
 use crate::store::key::Key;
 use crate::store::seq::Seq;
 use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {
-    /// `set`, `add`, `replace`, `append`, `prepend` and `cas`.
-    pub(crate) fn store(&mut self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+    /// `set`, `add`, `replace`, `append`, `prepend`, `cas` and `ms` without a token.
+    pub(crate) fn store(
+        &mut self,
+        key: &Key,
+        mode: Mode,
+        draft: Draft,
+        peer: &mut Peer,
+        at: &At,
+    ) -> StoreOutcome {
+        let mode = match mode {
+            Mode::Append(join) | Mode::Prepend(join) if join != Join::default() => {
+                match self.state(key, at) {
+                    State::Live(slot) if !self.matches(slot, join.expected) => return StoreOutcome::Exists,
+                    State::Absent | State::Stale(_) if join.creates => Mode::Add,
+                    State::Absent | State::Live(_) | State::Stale(_) => mode,
+                }
+            }
+            mode => mode,
+        };
         if !self.admit(key, draft.version, at) {
-            return Store::Outdated;
+            return StoreOutcome::Outdated;
         }
         let as_of = at.clock.next();
         match (mode, self.state(key, at)) {
@@ -23,48 +42,80 @@ impl Shard {
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
                 self.engine.used(slot, at.now.seconds());
-                Store::NotStored
+                StoreOutcome::NotStored
             }
             (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
                 self.add(key, state, as_of, draft, peer, at)
             }
-            (Mode::Cas(_), State::Absent | State::Stale(_)) => Store::NotFound,
-            (Mode::Append | Mode::Prepend | Mode::Replace, State::Absent | State::Stale(_)) => {
-                Store::NotStored
+            (Mode::Cas(_), State::Absent | State::Stale(_)) => StoreOutcome::NotFound,
+            (Mode::Append(_) | Mode::Prepend(_) | Mode::Replace, State::Absent | State::Stale(_)) => {
+                StoreOutcome::NotStored
             }
             (Mode::Cas(unique), state @ State::Live(slot)) => {
                 let meta = self.engine.meta(slot);
                 if meta.unique() != unique || at.broad.covers(key.bytes, draft.tags, meta.as_of) {
-                    return Store::Exists;
+                    return StoreOutcome::Exists;
                 }
                 self.change(key, state, as_of, draft, peer, at)
             }
             (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, peer, at),
-            (Mode::Append, State::Live(slot)) => {
+            (Mode::Append(_), State::Live(slot)) => {
                 self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), peer, at)
             }
-            (Mode::Prepend, State::Live(slot)) => {
+            (Mode::Prepend(_), State::Live(slot)) => {
                 self.join(key, slot, (as_of, draft.unique), |old| [&draft.value, old].concat(), peer, at)
             }
         }
     }
 
-    /// `incr` and `decr`: the number after the change, or why there is none.
+    /// `incr`, `decr` and `ma`
     pub(crate) fn count(
         &mut self,
         key: &Key,
-        step: number::Step,
+        counting: &Counting,
         peer: &mut Peer,
         at: &At,
-    ) -> Option<Result<u64, NotCounted>> {
+    ) -> Result<Number, NotCounted> {
         let as_of = at.clock.next();
-        let State::Live(slot) = self.state(key, at) else { return None };
-        let item = self.engine.item(slot);
-        let Some((number, text)) = number::step(item.value(), step) else {
-            return Some(Err(NotCounted::NotANumber));
+        let State::Live(slot) = self.state(key, at) else {
+            return self.begin_counting(key, counting, peer, at);
         };
-        let changed = self.alter(key, slot, Meta { as_of, chosen: 0, ..item.meta() }, text, peer, at);
-        Some(changed.map(|()| number).map_err(|NoRoom| NotCounted::NoRoom))
+        let item = self.engine.item(slot);
+        if !item.value().is_empty() && !self.matches(slot, counting.expected) {
+            return Err(NotCounted::Exists);
+        }
+        let (number, text) = number::step(item.value(), counting.step).ok_or(NotCounted::NotANumber)?;
+        let expiry = Expiry(item.meta().expiry);
+        let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
+        let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
+        self.alter(key, slot, meta, text, peer, at).map_err(|NoRoom| NotCounted::NoRoom)?;
+        Ok(Number { expiry, is_new: false, number, unique: meta.unique() })
+    }
+
+    fn begin_counting(
+        &mut self,
+        key: &Key,
+        counting: &Counting,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Result<Number, NotCounted> {
+        let (number, expiry) = counting.initial.ok_or(NotCounted::NotFound)?;
+        let mut text = itoa::Buffer::new();
+        let value = Draft::new(text.format(number));
+        let expiry = counting.expiry.unwrap_or(expiry);
+        let draft = Draft { expiry, unique: counting.unique, ..value };
+        match self.store(key, Mode::Add, draft, peer, at) {
+            StoreOutcome::Stored { kept: Kept { expiry, unique, .. }, .. } => {
+                Ok(Number { expiry, is_new: true, number, unique })
+            }
+            StoreOutcome::NoRoom => Err(NotCounted::NoRoom),
+            StoreOutcome::Exists
+            | StoreOutcome::NotFound
+            | StoreOutcome::NotStored
+            | StoreOutcome::Outdated
+            | StoreOutcome::Refused(_)
+            | StoreOutcome::TooLarge => Err(NotCounted::NotStored),
+        }
     }
 
     /// Whether no newer version of a row was spoken of.
@@ -75,7 +126,15 @@ impl Shard {
         })
     }
 
-    fn set(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+    fn set(
+        &mut self,
+        key: &Key,
+        state: State,
+        as_of: Seq,
+        draft: Draft,
+        peer: &mut Peer,
+        at: &At,
+    ) -> StoreOutcome {
         if draft.expiry == Expiry::PAST {
             // It stores nothing, and so answers no miss: it is a delete.
             self.void_as_of(key, as_of, peer, at);
@@ -84,7 +143,7 @@ impl Shard {
         let ruling = self.judge(key, as_of, &draft, peer, at);
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             self.remove_live(key, state, at);
-            return Store::Refused(reason);
+            return StoreOutcome::Refused(reason);
         }
         let is_observed = ruling.refused.is_some();
         if (ruling.is_write || is_observed) && self.holdoffs.end(key.hash) {
@@ -96,13 +155,21 @@ impl Shard {
         stored(self.put_or_drop(key, state, as_of, draft, at), ruling.fence())
     }
 
-    fn add(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, peer: &mut Peer, at: &At) -> Store {
+    fn add(
+        &mut self,
+        key: &Key,
+        state: State,
+        as_of: Seq,
+        draft: Draft,
+        peer: &mut Peer,
+        at: &At,
+    ) -> StoreOutcome {
         let ruling = self.judge(key, as_of, &draft, peer, at);
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
-            return Store::Refused(reason);
+            return StoreOutcome::Refused(reason);
         }
         if self.holdoffs.until(key.hash, at.now.millis).is_some() {
-            return Store::NotStored;
+            return StoreOutcome::NotStored;
         }
         self.end_lease(key);
         stored(self.put(key, state, as_of, draft, at), ruling.fence())
@@ -116,14 +183,14 @@ impl Shard {
         draft: Draft,
         peer: &mut Peer,
         at: &At,
-    ) -> Store {
+    ) -> StoreOutcome {
         if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
-            return Store::NotStored;
+            return StoreOutcome::NotStored;
         }
         let (state, ruling) = (State::Live(slot), self.judge(key, as_of, &draft, peer, at));
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             self.remove_live(key, state, at);
-            return Store::Refused(reason);
+            return StoreOutcome::Refused(reason);
         }
         if ruling.is_write {
             return self.change(key, state, as_of, draft, peer, at);
@@ -157,7 +224,7 @@ impl Shard {
         draft: Draft,
         peer: &mut Peer,
         at: &At,
-    ) -> Store {
+    ) -> StoreOutcome {
         let put = self.put(key, state, as_of, draft, at);
         if put.is_ok() {
             self.void_as_of(key, as_of, peer, at);
@@ -174,18 +241,19 @@ impl Shard {
         join: impl FnOnce(&[u8]) -> Vec<u8>,
         peer: &mut Peer,
         at: &At,
-    ) -> Store {
+    ) -> StoreOutcome {
         let item = self.engine.item(slot);
         let meta = Meta { as_of, chosen: unique.unwrap_or(0), ..item.meta() };
         let joined = join(item.value());
         if joined.len() > at.value_bytes_max {
-            return Store::TooLarge;
+            return StoreOutcome::TooLarge;
         }
-        stored(self.alter(key, slot, meta, joined, peer, at), Fence::None)
+        let kept = Kept { expiry: Expiry(meta.expiry), unique: meta.unique(), value_bytes: joined.len() };
+        stored(self.alter(key, slot, meta, joined, peer, at).map(|()| kept), Fence::None)
     }
 
     /// As [`Shard::change`], for a value that is made from the old one and keeps flags, tags and expiry.
-    pub(super) fn alter(
+    fn alter(
         &mut self,
         key: &Key,
         slot: Slot,
@@ -201,9 +269,9 @@ impl Shard {
     }
 }
 
-fn stored(put: Result<(), NoRoom>, fence: Fence) -> Store {
+fn stored(put: Result<Kept, NoRoom>, fence: Fence) -> StoreOutcome {
     match put {
-        Err(NoRoom) => Store::NoRoom,
-        Ok(()) => Store::Stored { fence },
+        Err(NoRoom) => StoreOutcome::NoRoom,
+        Ok(kept) => StoreOutcome::Stored { fence, kept },
     }
 }

@@ -1,0 +1,200 @@
+//! The private side of [`Cache`]: locking a shard, following up a change, making room.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Cache;
+use super::clock::LogicalClock;
+use super::clock::ages::Ages;
+use super::config::Config;
+use super::evictions::Evictions;
+use super::fence::{Classes, Sessions};
+use super::invalidation::groups::Broad;
+use super::lease::token::Mint;
+use super::lease::waiters::Waiters;
+use super::policies::{Decided, Governed, Policies};
+use super::shard::{At, Left, Shard};
+use crate::clock::Now;
+use crate::mrc::Shadow;
+use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
+use crate::store::key::{Key, Keys};
+use crate::store::{Engine, item_bytes};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
+
+impl Cache {
+    pub(super) fn with_clock(config: Config, seed: [u8; 32], clock: LogicalClock) -> Self {
+        let keys = Keys::new(word(&seed, HASH_SEED.start));
+        let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
+        let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
+        let shard = |_| {
+            let shard_bytes = config.memory_bytes / shards;
+            let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
+            Mutex::new(Shard::new(engine, shards, config.version_bytes() / shards))
+        };
+        Cache {
+            ages: Ages::new(&clock),
+            broad: Broad::new(config.names_max(), keys.clone()),
+            classes: Classes::new(),
+            clock,
+            evictions: Evictions::default(),
+            mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
+            peers: AtomicU64::new(1),
+            policies: Decided::new(config.policies.clone()),
+            rotor: AtomicUsize::new(0),
+            sessions: Sessions::default(),
+            shadow: Shadow::new(),
+            shards: (0..shards).map(shard).collect(),
+            waiters: Waiters::new(),
+            budget,
+            config,
+            keys,
+        }
+    }
+
+    /// Changes a key under the lock of its shard: makes room for a value of so many bytes before, if
+    /// it brings one, and keeps the sample of
+    /// the miss-ratio curve up to date after.
+    #[inline(always)]
+    pub(super) fn write<R>(
+        &self,
+        key: &Key,
+        value_bytes: Option<usize>,
+        now: Now,
+        is_change: impl FnOnce(&R) -> bool,
+        act: impl FnOnce(&mut Shard, &At) -> R,
+    ) -> R {
+        let _room = value_bytes.map(|value_bytes| self.make_room(key.hash, value_bytes, now));
+        let result = self.locked(key, now, act);
+        self.follow(key, is_change(&result), now);
+        result
+    }
+
+    /// Does one thing with a key under the lock of its shard.
+    #[inline(always)]
+    pub(super) fn locked<R>(&self, key: &Key, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+        self.policies.with(|policies| {
+            self.locked_under(key.hash, &self.at(policies.governed(key.bytes), policies, now), act)
+        })
+    }
+
+    /// Does one thing under the lock of the shard that a hash belongs to.
+    pub(super) fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+        self.policies.with(|policies| {
+            self.locked_under(hash, &self.at(policies.general_governed(), policies, now), act)
+        })
+    }
+
+    #[inline(always)]
+    fn locked_under<R>(&self, hash: u64, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+        self.ages.tick(&self.clock, at.now);
+        let (result, left) = {
+            let mut shard = self.shards[self.shard_of(hash)].lock();
+            shard.tick(at);
+            let result = act(&mut shard, at);
+            (result, shard.take_left())
+        };
+        if let Some(left) = left {
+            self.deal_with(left);
+        }
+        result
+    }
+
+    /// Finishes, once a shard is unlocked, what it left to be done: drops, records of evictions, wake-ups.
+    #[inline(never)]
+    fn deal_with(&self, Left { evicted, garbage, woken }: Left) {
+        drop(garbage);
+        if !evicted.is_empty() {
+            self.evictions.add(evicted);
+        }
+        woken.into_iter().for_each(|hash| self.waiters.wake(hash));
+    }
+
+    /// Shows the miss-ratio curve's sample what a key holds, if that has changed and the key is in the sample.
+    pub(super) fn follow(&self, key: &Key, has_changed: bool, now: Now) {
+        if has_changed && self.shadow.follows(key.hash) {
+            let held =
+                self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
+            self.shadow.changed(key.hash, held, self.budget.limit(), now);
+        }
+    }
+
+    pub(super) fn shard_of(&self, hash: u64) -> usize {
+        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+    }
+
+    /// For each shard a hash that belongs to it.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
+    }
+
+    fn at<'a>(&'a self, governed: &'a Governed, policies: &'a Policies, now: Now) -> At<'a> {
+        let policy = &governed.policy;
+        At {
+            ages: &self.ages,
+            broad: &self.broad,
+            classes: &self.classes,
+            clock: &self.clock,
+            governed,
+            lease_window: policy.lease_window,
+            mint: &self.mint,
+            now,
+            policies,
+            policy,
+            sessions: &self.sessions,
+            value_bytes_max: self.config.value_bytes_max,
+        }
+    }
+
+    /// Makes room before a store: one step if little is left, and more of them before a large value. Other large values
+    /// leave that room alone until the result is dropped.
+    pub(super) fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
+        if !self.budget.admits(value_bytes) {
+            return None;
+        }
+        let wanted = self.budget.want(value_bytes);
+        let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
+        while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
+            let gave = self.reclaim(hash, now);
+            // Where nothing may be evicted, a few shards that have nothing are enough to ask.
+            steps = if gave || self.config.when_full == WhenFull::Evict { steps - 1 } else { 0 };
+        }
+        wanted
+    }
+
+    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of the next
+    /// that holds more; false if none of them had anything to give. Each step locks one shard and frees one segment at
+    /// most.
+    pub(super) fn reclaim(&self, hash: u64, now: Now) -> bool {
+        let (share, shards) = (self.budget.share(), self.shards.len());
+        let others =
+            (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
+        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
+            let (gave, left) = self.policies.with(|policies| {
+                let mut shard = self.shards[shard].lock();
+                let gave = shard.reclaim(share, &self.at(policies.general_governed(), policies, now));
+                (gave, shard.take_left())
+            });
+            left.into_iter().for_each(|left| self.deal_with(left));
+            gave
+        })
+    }
+}
+
+pub(super) fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the system gives random bytes");
+    seed
+}
+
+pub(super) fn word(seed: &[u8; 32], at: usize) -> u64 {
+    u64::from_le_bytes(seed[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The part of the secrets that keys are hashed with.
+pub(super) const HASH_SEED: Range<usize> = 8..16;
+/// Bits of the hash that neither the index of a shard nor its cells use.
+const SHARD_SHIFT: u32 = 48;
+/// Other shards that one step asks for room at most, whatever their number is.
+const SHARDS_ASKED: usize = 16;
+/// By which factor the memory limit may be lowered or raised.
+pub(super) const MEMORY_FACTOR: usize = 8;

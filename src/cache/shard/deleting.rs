@@ -1,0 +1,64 @@
+//! Deletions of one key.
+
+use super::{At, Shard, State};
+use crate::cache::peer::Peer;
+use crate::cache::write::{DeleteOutcome, Deletion, Leaves};
+use crate::store::key::Key;
+use crate::store::{NoRoom, Slot};
+
+impl Shard {
+    /// `delete` and `md`
+    pub(crate) fn delete(
+        &mut self,
+        key: &Key,
+        deletion: Deletion,
+        peer: &mut Peer,
+        at: &At,
+    ) -> DeleteOutcome {
+        let Deletion { expected, held_until, leaves, version } = deletion;
+        if !self.admit(key, version, at) {
+            return DeleteOutcome::Outdated;
+        }
+        let as_of = at.clock.next();
+        let state = self.state(key, at);
+        let found = match state {
+            State::Live(slot) => Some(slot),
+            State::Stale(slot) if self.is_soft(slot) => Some(slot),
+            State::Absent | State::Stale(_) => None,
+        };
+        if found.is_some_and(|slot| !self.matches(slot, expected)) {
+            return DeleteOutcome::Exists;
+        }
+        self.void_as_of(key, as_of, peer, at);
+        let is_held_off = leaves == Leaves::Nothing && self.hold_off(key, held_until, at);
+        match (leaves, state) {
+            (_, State::Absent) => {}
+            (Leaves::Nothing, State::Live(slot) | State::Stale(slot)) if is_held_off => {
+                self.remove(key, slot, at);
+            }
+            _ if found.is_none() => {}
+            (Leaves::Nothing, State::Live(slot) | State::Stale(slot)) => self.make_stale(key, slot, at),
+            (Leaves::Empty(draft), state) => {
+                if let Err(NoRoom) = self.put_or_drop(key, state, as_of, draft, at) {
+                    return DeleteOutcome::NoRoom;
+                }
+            }
+            (Leaves::Stale(until), State::Live(slot) | State::Stale(slot)) => {
+                self.soften(key, slot, until, at);
+            }
+        }
+        match found {
+            None => DeleteOutcome::NotFound,
+            Some(_) => DeleteOutcome::Deleted { was_live: matches!(state, State::Live(_)) },
+        }
+    }
+
+    pub(super) fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {
+        expected.is_none_or(|unique| unique == self.engine.meta(slot).unique())
+    }
+
+    /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
+    pub(super) fn is_soft(&self, slot: Slot) -> bool {
+        self.engine.meta(slot).expiry == 0
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads: what a key holds, and what a reader is to do if it holds no live value.
+//!
+//! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the policy keeps
+//! are seen by reads that take leases.
+
+use std::time::Duration;
+
+use super::{At, Shard, State};
+use crate::cache::peer::Peer;
+use crate::cache::read::{Lookup, OnMiss, Reading, Refresh};
+use crate::store::key::Key;
+use crate::store::{Item, Slot};
+
+impl Shard {
+    /// What a read finds.
+    #[inline(always)]
+    pub(crate) fn read(
+        &mut self,
+        key: &Key,
+        reading: &Reading,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Lookup<Item<'_>> {
+        match self.state(key, at) {
+            State::Live(slot) if reading.is_plain() => Lookup::hit(self.hit(key, slot, peer, at)),
+            State::Live(slot) => self.read_live(key, slot, reading, peer, at),
+            state @ (State::Absent | State::Stale(_)) => match reading.on_miss {
+                OnMiss::Coalesce { may_wait } if at.policy.tames_herds() => {
+                    self.coalesce(key, state, may_wait, peer, at)
+                }
+                OnMiss::Coalesce { .. } | OnMiss::Report => {
+                    self.note_miss(key, peer, at);
+                    Lookup::Miss
+                }
+                OnMiss::Lease { since } => {
+                    self.lease_or_wait(key, state, Some(since), peer, at).map(|slot| self.engine.item(slot))
+                }
+                OnMiss::MetaLease { window } => {
+                    self.meta_miss(key, state, window, reading.refresh.is_some(), peer, at)
+                }
+            },
+        }
+    }
+
+    /// The live item of a key, without counting as a read of it.
+    pub(crate) fn peek(&mut self, key: &Key, at: &At) -> Option<Item<'_>> {
+        match self.state(key, at) {
+            State::Live(slot) => Some(self.engine.item(slot)),
+            State::Absent | State::Stale(_) => None,
+        }
+    }
+
+    /// A read of a live item that asks for more than the item.
+    #[inline(never)]
+    fn read_live(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        reading: &Reading,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Lookup<Item<'_>> {
+        at.clear_note(key, peer);
+        let second = at.now.seconds();
+        if reading.expiry.is_none() && reading.refresh.is_none() {
+            return Lookup::hit(self.engine.item(slot));
+        }
+        let before = self.engine.item(slot);
+        let (meta, was) = (before.meta(), (before.accessed, before.ends, before.is_fetched));
+        let touched = reading.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
+        let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
+            self.engine.missed();
+            return Lookup::Miss;
+        };
+        let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
+        let refresh = if is_due { self.refresh(key, peer, at) } else { Refresh::Undue };
+        let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
+        (item.accessed, item.ends, item.is_fetched) = was;
+        Lookup::Hit { refresh, value: item }
+    }
+
+    #[inline(never)]
+    fn meta_miss(
+        &mut self,
+        key: &Key,
+        state: State,
+        window: Option<Duration>,
+        wants_refresh: bool,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Lookup<Item<'_>> {
+        let wants_lease = match state {
+            State::Live(_) => false,
+            State::Stale(slot) => window.is_some() || wants_refresh || self.is_soft(slot),
+            // A reader that would renew a value that another one is loading has lost, too.
+            State::Absent => window.is_some() || (wants_refresh && self.is_leased(key, at)),
+        };
+        if !wants_lease {
+            self.note_miss(key, peer, at);
+            return Lookup::Miss;
+        }
+        let at = &At { lease_window: window.unwrap_or(at.lease_window), ..*at };
+        let found = self.lease_or_wait(key, state, None, peer, at);
+        if let Lookup::Busy { .. } = found {
+            // A loser may load and store all the same, and without a token.
+            self.missed(key, peer, at);
+        }
+        found.map(|slot| self.engine.item(slot))
+    }
+
+    /// A plain read where the policy coalesces loads: the first to miss is the one that the others wait for.
+    #[inline(never)]
+    fn coalesce(
+        &mut self,
+        key: &Key,
+        state: State,
+        may_wait: bool,
+        peer: &mut Peer,
+        at: &At,
+    ) -> Lookup<Item<'_>> {
+        let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
+        let patience = at.policy.herd_wait;
+        match (lease, state) {
+            (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
+                Lookup::hit(self.hit(key, slot, peer, at))
+            }
+            (Some(lease), _) if lease.holder != peer.id && may_wait && !patience.is_zero() => {
+                Lookup::Busy { is_own: false, patience, stale: None, until: lease.until }
+            }
+            (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
+                self.engine.missed();
+                Lookup::Granted { stale: None, token: self.grant(key, peer, at) }
+            }
+            (None | Some(_), _) => {
+                self.note_miss(key, peer, at);
+                Lookup::Miss
+            }
+        }
+    }
+
+    /// A lease beside a live value, unless another reader is renewing it.
+    fn refresh(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Refresh {
+        if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+            return Refresh::Lost;
+        }
+        Refresh::Won(self.grant(key, peer, at))
+    }
+
+    fn is_leased(&mut self, key: &Key, at: &At) -> bool {
+        self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some())
+    }
+}
