@@ -1,33 +1,140 @@
 //! Logging to the standard error. Only code at the edge logs.
 //!
+//! A log never stops the server: once it serves, a thread of its own writes the lines, at most [`WAITING_LINES_MAX`] wait
+//! for it, and further ones are dropped and counted. Messages that clients can cause are limited per message
+//! ([`Limit`]).
+//!
 //! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] has no
 //! effect.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-/// Starts logging at the level of this many `-v` flags.
+/// Starts logging at the level of this many `-v` flags, which is also the highest that [`set`] allows. Each line is
+/// written at once until [`begin_waiting`].
 pub fn init(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(level(verbosity));
-    let lines = fmt::layer().with_writer(stderr).with_target(false).with_ansi(stderr().is_terminal());
+    let lines = fmt::layer().with_writer(|| Lines).with_target(false).with_ansi(stderr().is_terminal());
     let lines = if is_journal() { lines.without_time().boxed() } else { lines.boxed() };
     tracing_subscriber::registry().with(filter).with(lines).init();
+    ALLOWED.store(verbosity, Ordering::Relaxed);
     HANDLE.set(handle).expect("init is called once");
 }
 
-/// Changes the log level, for the command `verbosity <level>`.
-pub fn set(verbosity: u32) {
+/// From now on lines wait for a thread that writes them. Not before the process has gone into the background, which
+/// leaves its threads behind.
+pub fn begin_waiting() {
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES_MAX).thread_name("log");
+    let (lines, guard): (NonBlocking, WorkerGuard) = builder.finish(stderr());
+    *WRITER.lock() = Some(guard);
+    WAITING
+        .set(Waiting { lines, done: AtomicUsize::new(0), reports_dropped: AtomicUsize::new(0) })
+        .ok()
+        .expect("called once");
+}
+
+/// Writes the lines that wait, for a second at most. Nothing is logged any more.
+pub fn end() {
+    drop(WRITER.lock().take());
+}
+
+/// Changes the log level, for the command `verbosity <level>`; at most to that of [`init`]. Returns the new level.
+pub fn set(verbosity: u32) -> u32 {
+    let verbosity = verbosity.min(ALLOWED.load(Ordering::Relaxed));
     if let Some(handle) = HANDLE.get() {
         handle.reload(level(verbosity)).expect("the subscriber lives as long as the process");
+    }
+    verbosity
+}
+
+/// A limit for a message that clients can cause: [`MESSAGES_MAX`] within [`MESSAGES_TIME`].
+pub struct Limit(Mutex<Messages>);
+
+struct Messages {
+    begin: Option<Instant>,
+    count: u32,
+    suppressed: u64,
+}
+
+impl Limit {
+    /// A limit that nothing has used up yet.
+    pub const fn new() -> Self {
+        Limit(Mutex::new(Messages { begin: None, count: 0, suppressed: 0 }))
+    }
+
+    /// Whether a message may be logged now: the number of those that were not since the last one, or `None`.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut messages = self.0.lock();
+        if messages.begin.is_none_or(|begin| now.duration_since(begin) >= MESSAGES_TIME) {
+            (messages.begin, messages.count) = (Some(now), 0);
+        }
+        if messages.count == MESSAGES_MAX {
+            messages.suppressed += 1;
+            return None;
+        }
+        messages.count += 1;
+        Some(std::mem::take(&mut messages.suppressed))
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit::new()
+    }
+}
+
+/// The lines that wait for their thread.
+struct Waiting {
+    lines: NonBlocking,
+    /// Dropped lines that were reported, and reports among those that were not.
+    done: AtomicUsize,
+    reports_dropped: AtomicUsize,
+}
+
+impl Waiting {
+    /// Reports lines that were dropped since the last report. While the queue is full that is dropped, too.
+    fn report_dropped(&self) {
+        let counter = self.lines.error_counter();
+        let (dropped, done) = (counter.dropped_lines(), self.done.load(Ordering::Relaxed));
+        if dropped == done {
+            return;
+        }
+        let count = (dropped - done).saturating_sub(self.reports_dropped.load(Ordering::Relaxed));
+        let _ = self.lines.clone().write(format!("WARN {count} log lines were dropped\n").as_bytes());
+        if counter.dropped_lines() == dropped {
+            self.done.store(dropped, Ordering::Relaxed);
+            self.reports_dropped.store(0, Ordering::Relaxed);
+        } else {
+            self.reports_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a line goes.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Some(waiting) = WAITING.get() else { return stderr().write(line) };
+        waiting.report_dropped();
+        waiting.lines.clone().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -50,3 +157,26 @@ fn level(verbosity: u32) -> LevelFilter {
 }
 
 static HANDLE: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+static WAITING: OnceLock<Waiting> = OnceLock::new();
+static ALLOWED: AtomicU32 = AtomicU32::new(0);
+/// Lines that wait to be written at most.
+pub const WAITING_LINES_MAX: usize = 4_096;
+/// How often a limited message is logged within [`MESSAGES_TIME`].
+pub const MESSAGES_MAX: u32 = 10;
+/// See [`MESSAGES_MAX`].
+pub const MESSAGES_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_beyond_its_limit_is_counted_instead() {
+        let (limit, start) = (Limit::new(), Instant::now());
+        assert!((0..MESSAGES_MAX).all(|_| limit.admit(start) == Some(0)));
+        assert_eq!((limit.admit(start), limit.admit(start)), (None, None));
+        assert_eq!(limit.admit(start + MESSAGES_TIME), Some(2));
+        assert_eq!(limit.admit(start + MESSAGES_TIME), Some(0));
+    }
+}

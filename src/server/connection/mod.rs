@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -311,7 +311,13 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
-                    tracing::info!(?refreshed, "a client requested a reload of the certificates");
+                    if let Some(suppressed) = REFRESHES.admit(Instant::now()) {
+                        tracing::info!(
+                            ?refreshed,
+                            suppressed,
+                            "a client requested a reload of the certificates"
+                        );
+                    }
                     let line = refreshed.map_or_else(
                         |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
                         |()| "OK\r\n".to_owned(),
@@ -324,7 +330,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {
-                    logging::set(level);
+                    let level = logging::set(level);
                     self.service.metrics.verbosity.store(level, Ordering::Relaxed);
                     return Ok(None);
                 }
@@ -430,6 +436,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 }
+
+static REFRESHES: logging::Limit = logging::Limit::new();
 
 fn warn_of_binary() {
     tracing::warn!(
