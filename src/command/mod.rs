@@ -11,6 +11,7 @@ mod access;
 mod invalidate;
 mod leasing;
 mod listing;
+mod login;
 mod meta;
 mod racing;
 mod session;
@@ -75,7 +76,7 @@ pub fn execute(
     now: Now,
 ) -> Flow {
     if session.is_locked() {
-        return access::unlock(request, session, output);
+        return login::unlock(request, session, output);
     }
     session.note_pipelining(output, now);
     let watched = session.metrics.watchers.topics();
