@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 18] = [
+const LAYERS: [(&str, &[&str], Waits); 19] = [
     ("clock", &[], Waits::Never),
-    ("protocol", &[], Waits::Never),
+    ("limits", &[], Waits::Never),
+    ("protocol", &["limits"], Waits::Never),
     ("pem", &[], Waits::Often),
     ("sync", &[], Waits::Never),
-    ("store", &["clock", "sync"], Waits::Never),
+    ("store", &["clock", "limits", "sync"], Waits::Never),
     ("mrc", &["clock", "store", "sync"], Waits::Never),
-    ("cache", &["clock", "mrc", "store", "sync"], Waits::Never),
+    ("cache", &["clock", "limits", "mrc", "store", "sync"], Waits::Never),
     ("metrics", &["cache"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
     ("process", &["metrics", "protocol"], Waits::Often),
@@ -22,7 +23,7 @@ const LAYERS: [(&str, &[&str], Waits); 18] = [
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),
     ("handover", &["clock", "options", "process", "snapshot"], Waits::Often),
     ("bench", &["clock"], Waits::Often),
-    ("client", &["clock"], Waits::Often),
+    ("client", &["clock", "limits"], Waits::Often),
     ("console", &["client", "clock", "pem", "protocol"], Waits::Often),
     ("server", SERVER, Waits::Often),
     (

@@ -134,9 +134,6 @@ pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
     }
 }
 
-/// The layers do not refer to each other, so their limits are compared here.
-const _: () = assert!(crate::protocol::TAGS_MAX == crate::cache::TAGS_MAX);
-
 pub(super) fn tagged(words: TagWords) -> TagList {
     TagList::new(words).expect("the grammar lets only legal tags through")
 }

@@ -14,7 +14,7 @@ use super::fast;
 use super::grammar::{self, Line};
 use super::refusal::Refusal;
 use super::request::Request;
-use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]

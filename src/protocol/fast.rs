@@ -7,12 +7,12 @@
 //!
 //! Only the grammar refuses lines.
 
-use super::KEYS_LINE_BYTES_MAX;
 use super::decoder::Upcoming;
-use super::grammar::{BLOCK_BYTES_MAX, Header, KEY_BYTES_MAX, KEYS_PER_GET_MAX, Line, META_WORDS_MAX, Verb};
+use super::grammar::{BLOCK_BYTES_MAX, Header, Line, META_WORDS_MAX, Verb};
 use super::meta::{self, Meta};
 use super::request::{CasUnique, Keys, Request};
 use super::scan;
+use crate::limits::{KEY_BYTES_MAX, KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX};
 
 /// Reads the first line; returns it with the offset behind it.
 pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {

@@ -17,10 +17,8 @@ use nom::{IResult, Parser};
 use super::admin;
 use super::meta::{Meta, SetMode, may_begin_flags};
 use super::refusal::Refusal;
-use super::request::{
-    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
-    TagWords,
-};
+use super::request::{CasUnique, Invalidated, Keys, LeaseSet, Request, Shutdown, Store, TagWords};
+use crate::limits::{KEY_BYTES_MAX, KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
 
 /// The result of parsing a line.
 #[derive(Debug, Eq, PartialEq)]
@@ -440,10 +438,7 @@ fn bad_line<E>(_: E) -> Refusal {
 
 /// The mark before a tag of a `lease-set`.
 const TAG: &[u8] = b"tag=";
-pub(super) const KEY_BYTES_MAX: usize = 250;
 /// memcached counts a data block with its line end in a signed 32-bit number.
 pub(super) const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 /// The limit on the words of a meta command, including its verb (memcached's `MFLAG_MAX_OPT_LENGTH`).
 pub(super) const META_WORDS_MAX: usize = 20;
-/// The limit on keys in one line.
-pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -12,7 +12,8 @@ use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned
 use super::base64;
 use super::grammar::{full, is_key, words};
 use super::refusal::Refusal;
-use super::request::{TAGS_MAX, TagWords};
+use super::request::TagWords;
+use crate::limits::TAGS_MAX;
 
 /// A meta command.
 #[derive(Clone, Debug, Eq, PartialEq)]

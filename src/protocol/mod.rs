@@ -20,17 +20,12 @@ mod scan;
 
 pub use self::admin::{Dump, DumpForm, Statistics, Watched};
 pub use self::decoder::{Decoder, Upcoming, VALUE_APART_BYTES_MIN};
-pub use self::grammar::KEYS_PER_GET_MAX;
 pub use self::listed::Listed;
 pub use self::meta::{CountMode, Flags, Meta, SetMode};
 pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
 pub use self::refusal::Refusal;
-pub use self::request::{
-    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
-    TagWords,
-};
+pub use self::request::{CasUnique, Invalidated, Keys, LeaseSet, Request, Shutdown, Store, TagWords};
 
-/// The longest line, in bytes without its end.
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The longest line of a command that takes many keys.
-pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
+pub use crate::limits::{
+    KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
+};

@@ -47,13 +47,13 @@ pub enum Refusal {
     OpaqueTooLong,
     /// A TLS hello on a plain port.
     Tls,
-    /// More keys in one line than [`KEYS_PER_GET_MAX`](super::KEYS_PER_GET_MAX).
+    /// More keys in one line than [`KEYS_PER_GET_MAX`](crate::limits::KEYS_PER_GET_MAX).
     TooManyKeys,
     /// More flags than a meta command may have.
     TooManyFlags,
-    /// More names in one line than [`NAMES_PER_INVALIDATE_MAX`](super::NAMES_PER_INVALIDATE_MAX).
+    /// More names in one line than [`NAMES_PER_INVALIDATE_MAX`](crate::limits::NAMES_PER_INVALIDATE_MAX).
     TooManyNames,
-    /// More tags for one value than [`TAGS_MAX`](super::TAGS_MAX).
+    /// More tags for one value than [`TAGS_MAX`](crate::limits::TAGS_MAX).
     TooManyTags,
     /// An unknown command.
     Unknown,

@@ -263,7 +263,7 @@ impl<'a> Keys<'a> {
 }
 
 impl<'a> TagWords<'a> {
-    /// The words that begin with `mark`. The caller has checked that there are at most [`TAGS_MAX`] and
+    /// The words that begin with `mark`. The caller has checked that there are at most [`TAGS_MAX`](crate::limits::TAGS_MAX) and
     /// that all are legal.
     pub(super) fn new(mark: &'static [u8], words: &'a [u8]) -> Self {
         TagWords { mark, words: Keys::new(words) }
@@ -290,8 +290,3 @@ impl<'a> Iterator for Keys<'a> {
         Some(key)
     }
 }
-
-/// The limit on tags of one value.
-pub const TAGS_MAX: usize = 16;
-/// The limit on names of one `invalidate`.
-pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;
