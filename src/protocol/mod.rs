@@ -6,26 +6,18 @@
 //!
 //! Nothing here depends on the content of a cache.
 
-mod admin;
 pub(crate) mod base64;
-mod decoder;
-mod fast;
-mod grammar;
-mod listed;
-mod meta;
+mod message;
 mod output;
-mod refusal;
-mod request;
 mod scan;
+mod text;
 
-pub use self::admin::{Dump, DumpForm, Statistics, Watched};
-pub use self::decoder::{Decoder, Upcoming, VALUE_APART_BYTES_MIN};
-pub use self::listed::Listed;
-pub use self::meta::{CountMode, Flags, Meta, SetMode};
-pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
-pub use self::refusal::Refusal;
-pub use self::request::{CasUnique, Invalidated, Keys, LeaseSet, Request, Shutdown, Store, TagWords};
-
+pub use self::message::{
+    Block, CasUnique, Dump, DumpForm, Invalidated, Keys, LeaseSet, Listed, Refusal, Reply, Request, Shutdown,
+    Statistics, Store, TagWords, Upcoming, Watched,
+};
+pub use self::output::{OUTPUT_BYTES_MAX, Output};
+pub use self::text::{CountMode, Decoder, Flags, Meta, SetMode, VALUE_APART_BYTES_MIN};
 pub use crate::limits::{
     KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
 };

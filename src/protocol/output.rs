@@ -10,7 +10,9 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use super::{VALUE_APART_BYTES_MIN, base64};
+use super::base64;
+use super::message::{Block, Reply};
+use super::text::VALUE_APART_BYTES_MIN;
 
 /// Replies that have not been sent yet.
 #[derive(Debug, Default)]
@@ -21,129 +23,6 @@ pub struct Output {
     tail: Vec<u8>,
     /// Bytes of the tail that were sent already.
     tail_sent: usize,
-}
-
-/// A data block.
-#[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
-    /// The bytes to be sent.
-    pub bytes: &'a [u8],
-    /// The same bytes, if they can be shared until they are sent.
-    pub shared: Option<&'a Bytes>,
-}
-
-/// A reply that is one fixed line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reply {
-    /// `CLIENT_ERROR authentication failure`
-    AuthFailure,
-    /// `CLIENT_ERROR auth token too long`
-    AuthTokenTooLong,
-    /// `CLIENT_ERROR bad authentication token format`
-    BadAuthToken,
-    /// `CLIENT_ERROR a prefix ends in ':' and has at most 16 of them`
-    BadPrefix,
-    /// `CLIENT_ERROR invalid shutdown mode`
-    BadShutdown,
-    /// `CLIENT_ERROR stats cachedump not allowed`
-    CachedumpNotAllowed,
-    /// `DELETED`
-    Deleted,
-    /// `CLIENT_ERROR stats detail not allowed`
-    DetailNotAllowed,
-    /// `END`
-    End,
-    /// `EN`, after a list of keys
-    EndOfKeys,
-    /// `EXISTS`
-    Exists,
-    /// `CLIENT_ERROR flush_all not allowed`
-    FlushNotAllowed,
-    /// `ERROR key dump not allowed`
-    KeyDumpNotAllowed,
-    /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
-    MemlimitNotMegabytes,
-    /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
-    MemlimitOutOfBounds,
-    /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
-    MemlimitTooSmall,
-    /// `ERROR metadump not allowed`
-    MetadumpNotAllowed,
-    /// `MN`
-    Noop,
-    /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
-    NonNumeric,
-    /// `SERVER_ERROR out of memory storing object`
-    NoRoom,
-    /// `SERVER_ERROR out of memory`
-    NoRoomToCount,
-    /// `NOT_FOUND`
-    NotFound,
-    /// `NOT_STORED`
-    NotStored,
-    /// `OK`
-    Ok,
-    /// `RESET`
-    Reset,
-    /// `SERVER_ERROR: shutdown not enabled`
-    ShutdownNotEnabled,
-    /// `STALE_STORED`
-    StaleStored,
-    /// `STORED`
-    Stored,
-    /// `SERVER_ERROR object too large for cache`
-    TooLarge,
-    /// `WATCHER_TOO_MANY log watcher limit reached`
-    TooManyWatchers,
-    /// `TOUCHED`
-    Touched,
-    /// `CLIENT_ERROR unauthenticated`
-    Unauthenticated,
-    /// `ERROR`
-    Unknown,
-    /// `CLIENT_ERROR watch commands not allowed`
-    WatchNotAllowed,
-}
-
-impl Reply {
-    fn line(self) -> &'static [u8] {
-        match self {
-            Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
-            Reply::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
-            Reply::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
-            Reply::BadPrefix => b"CLIENT_ERROR a prefix ends in ':' and has at most 16 of them\r\n",
-            Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
-            Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
-            Reply::Deleted => b"DELETED\r\n",
-            Reply::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
-            Reply::End => b"END\r\n",
-            Reply::EndOfKeys => b"EN\r\n",
-            Reply::Exists => b"EXISTS\r\n",
-            Reply::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
-            Reply::KeyDumpNotAllowed => b"ERROR key dump not allowed\r\n",
-            Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
-            Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
-            Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
-            Reply::MetadumpNotAllowed => b"ERROR metadump not allowed\r\n",
-            Reply::Noop => b"MN\r\n",
-            Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-            Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
-            Reply::NoRoomToCount => b"SERVER_ERROR out of memory\r\n",
-            Reply::NotFound => b"NOT_FOUND\r\n",
-            Reply::NotStored => b"NOT_STORED\r\n",
-            Reply::Ok => b"OK\r\n",
-            Reply::Reset => b"RESET\r\n",
-            Reply::ShutdownNotEnabled => b"SERVER_ERROR: shutdown not enabled\r\n",
-            Reply::StaleStored => b"STALE_STORED\r\n",
-            Reply::Stored => b"STORED\r\n",
-            Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
-            Reply::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
-            Reply::Touched => b"TOUCHED\r\n",
-            Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
-            Reply::Unknown => b"ERROR\r\n",
-            Reply::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
-        }
-    }
 }
 
 impl Output {

@@ -12,9 +12,8 @@ use bytes::buf::Limit;
 
 use super::fast;
 use super::grammar::{self, Line};
-use super::refusal::Refusal;
-use super::request::Request;
 use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::protocol::message::{Refusal, Request, Upcoming};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -30,15 +29,6 @@ pub struct Decoder {
     /// Remaining bytes that the last request borrows.
     used: usize,
     value_bytes_max: usize,
-}
-
-/// A preview of a request that has not been decoded yet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Upcoming<'a> {
-    /// Whether it only reads.
-    pub is_read: bool,
-    /// Its first key.
-    pub key: &'a [u8],
 }
 
 #[derive(Debug)]

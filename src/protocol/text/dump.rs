@@ -1,29 +1,8 @@
 //! The lines of a dump, in each of memcached's formats.
 
-use super::admin::DumpForm;
-use super::base64;
-use super::output::Output;
-
-/// A live value, as dumps list it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Listed<'a> {
-    /// When it was last read, or else stored, in seconds since 1970.
-    pub accessed_unix: u64,
-    /// Its memory use.
-    pub bytes: u64,
-    /// When it expires, in seconds since 1970; 0 for never.
-    pub exptime_unix: u64,
-    /// The client flags.
-    pub flags: u32,
-    /// Whether a client has read it.
-    pub is_fetched: bool,
-    /// The key, any bytes.
-    pub key: &'a [u8],
-    /// The CAS unique.
-    pub unique: u64,
-    /// The length of the value.
-    pub value_bytes: u64,
-}
+use crate::protocol::base64;
+use crate::protocol::message::{DumpForm, Listed};
+use crate::protocol::output::Output;
 
 impl Output {
     /// One line of a dump.

@@ -7,18 +7,19 @@
 
 use std::borrow::Cow;
 
+use nom::Parser;
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while1};
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned64};
-use nom::combinator::{eof, opt, peek, verify};
+use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
-use nom::{IResult, Parser};
 
 use super::admin;
 use super::meta::{Meta, SetMode, may_begin_flags};
-use super::refusal::Refusal;
-use super::request::{CasUnique, Invalidated, Keys, LeaseSet, Request, Shutdown, Store, TagWords};
-use crate::limits::{KEY_BYTES_MAX, KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
+use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, word, words};
+use crate::limits::{KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
+use crate::protocol::message::{
+    CasUnique, Invalidated, Keys, LeaseSet, Refusal, Request, Shutdown, Store, TagWords,
+};
 
 /// The result of parsing a line.
 #[derive(Debug, Eq, PartialEq)]
@@ -63,8 +64,6 @@ pub(super) enum Verb {
     Replace,
     Set,
 }
-
-type Parsed<'a, T> = IResult<&'a [u8], T>;
 
 /// Parses a line.
 pub(super) fn line(line: &[u8]) -> Line<'_> {
@@ -303,7 +302,7 @@ fn touch(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
 
 fn delete(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     if words(args).count() == usize::from(noreply) {
-        return Err(Refusal::BadLine); // wire.md: a final `noreply` is never a name.
+        return Err(Refusal::BadLine); // A final `noreply` is never a name.
     }
     let (args, key) = key(args).map_err(bad_line)?;
     let (_, held_seconds) =
@@ -390,50 +389,8 @@ fn exptime(args: &[u8]) -> Result<(&[u8], i64), Refusal> {
     Ok((rest, full(signed, text).ok_or(Refusal::BadExptime)?))
 }
 
-/// A word that is a number and nothing else.
-fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> Parsed<'a, T> {
-    terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
-}
-
-/// Parses a whole word as a number.
-pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
-    number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
-}
-
-fn key(args: &[u8]) -> Parsed<'_, &[u8]> {
-    verify(word, is_key).parse(args)
-}
-
-fn word(args: &[u8]) -> Parsed<'_, &[u8]> {
-    preceded(blank, take_while1(|byte| byte != b' ')).parse(args)
-}
-
-fn blank(args: &[u8]) -> Parsed<'_, &[u8]> {
-    take_while(|byte| byte == b' ').parse(args)
-}
-
-fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
-    preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
-}
-
-/// Keys are separated like all words.
-pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Keys::new(args)
-}
-
 fn ends_in_noreply(args: &[u8]) -> bool {
     args.trim_ascii_end().strip_suffix(b"noreply").is_some_and(|args| args.ends_with(b" "))
-}
-
-/// protocol.md: 1 to 250 bytes, no space and no control byte.
-pub(super) fn is_key(word: &[u8]) -> bool {
-    // Without an early exit the compiler can check many bytes at once.
-    let has_control = word.iter().fold(false, |found, byte| found | byte.is_ascii_control());
-    (1..=KEY_BYTES_MAX).contains(&word.len()) && !has_control
-}
-
-fn bad_line<E>(_: E) -> Refusal {
-    Refusal::BadLine
 }
 
 /// The mark before a tag of a `lease-set`.

@@ -7,12 +7,11 @@
 //!
 //! Only the grammar refuses lines.
 
-use super::decoder::Upcoming;
 use super::grammar::{BLOCK_BYTES_MAX, Header, Line, META_WORDS_MAX, Verb};
 use super::meta::{self, Meta};
-use super::request::{CasUnique, Keys, Request};
-use super::scan;
 use crate::limits::{KEY_BYTES_MAX, KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX};
+use crate::protocol::message::{CasUnique, Keys, Request, Upcoming};
+use crate::protocol::scan;
 
 /// Reads the first line; returns it with the offset behind it.
 pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
@@ -211,7 +210,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::protocol::grammar;
+    use crate::protocol::text::grammar;
 
     const WORDS: [&str; 40] = [
         "get",

@@ -9,11 +9,10 @@ use std::borrow::Cow;
 
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned};
 
-use super::base64;
-use super::grammar::{full, is_key, words};
-use super::refusal::Refusal;
-use super::request::TagWords;
+use super::words::{full, is_key, words};
 use crate::limits::TAGS_MAX;
+use crate::protocol::base64;
+use crate::protocol::message::{Refusal, TagWords};
 
 /// A meta command.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,0 +1,13 @@
+//! Messages: requests of clients and replies to them, as values that say nothing of how they are written.
+
+mod admin;
+mod keys;
+mod refusal;
+mod reply;
+mod request;
+
+pub use self::admin::{Dump, DumpForm, Statistics, Watched};
+pub use self::keys::{Keys, TagWords};
+pub use self::refusal::Refusal;
+pub use self::reply::{Block, Listed, Reply};
+pub use self::request::{CasUnique, Invalidated, LeaseSet, Request, Shutdown, Store, Upcoming};

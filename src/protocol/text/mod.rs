@@ -1,0 +1,17 @@
+//! memcached's text protocol with the lease verbs. protocol.md describes it.
+//!
+//! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a request, with
+//! `fast` as a shortcut for frequent forms.
+
+mod admin;
+mod decoder;
+mod dump;
+mod fast;
+mod grammar;
+mod meta;
+mod refusal;
+mod status;
+mod words;
+
+pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::meta::{CountMode, Flags, Meta, SetMode};
