@@ -38,8 +38,7 @@ const SERVER: &[&str] = &[
 ];
 
 /// Circles of imports that are still there, by the files in them. Each is to be cut; none may grow.
-const CIRCLES: &[&[&str]] = &[
-];
+const CIRCLES: &[&[&str]] = &[];
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;

@@ -13,11 +13,11 @@ mod scan;
 mod text;
 
 pub use self::message::{
-    Block, CasUnique, Dump, DumpForm, Invalidated, Keys, LeaseSet, Listed, Refusal, Reply, Request, Shutdown,
-    Statistics, Store, TagWords, Upcoming, Watched,
+    Block, CasUnique, CountMode, Dump, DumpForm, Flags, Invalidated, Keys, LeaseSet, Listed, Meta, Refusal,
+    Reply, Request, SetMode, Shutdown, Statistics, Store, TagWords, Upcoming, Watched,
 };
 pub use self::output::{OUTPUT_BYTES_MAX, Output};
-pub use self::text::{CountMode, Decoder, Flags, Meta, SetMode, VALUE_APART_BYTES_MIN};
+pub use self::text::{Decoder, VALUE_APART_BYTES_MIN};
 pub use crate::limits::{
     KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
 };

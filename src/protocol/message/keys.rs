@@ -2,10 +2,10 @@
 
 use crate::protocol::scan;
 
-/// The keys of a line, each of them legal.
+/// The keys of a request, each of them legal: a single one, or several that are separated by spaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Keys<'a> {
-    /// Whether the rest is a single key, without spaces around it.
+    /// Whether the rest is a single key, in which spaces have no meaning.
     is_one: bool,
     rest: &'a [u8],
 }
@@ -31,7 +31,8 @@ impl<'a> Keys<'a> {
     /// # Panics
     /// If the rest is shorter than the key.
     pub fn pass(&mut self, key: &[u8]) {
-        self.rest = &self.rest.trim_ascii_start()[key.len()..];
+        let rest = if self.is_one { self.rest } else { self.rest.trim_ascii_start() };
+        self.rest = &rest[key.len()..];
     }
 }
 
@@ -63,6 +64,9 @@ impl<'a> Iterator for Keys<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
+        if self.is_one {
+            return Some(std::mem::take(&mut self.rest)).filter(|key| !key.is_empty());
+        }
         let start = self.rest.iter().position(|byte| *byte != b' ')?;
         let rest = &self.rest[start..];
         let (key, rest) = rest.split_at(scan::before_space(rest));

@@ -2,12 +2,15 @@
 
 mod admin;
 mod keys;
+mod meta;
 mod refusal;
 mod reply;
 mod request;
 
 pub use self::admin::{Dump, DumpForm, Statistics, Watched};
 pub use self::keys::{Keys, TagWords};
+pub use self::meta::{CountMode, Flags, Meta, Numbers, SetMode};
+pub(in crate::protocol) use self::meta::{TAG, bit};
 pub use self::refusal::Refusal;
 pub use self::reply::{Block, Listed, Reply};
 pub use self::request::{CasUnique, Invalidated, LeaseSet, Request, Shutdown, Store, Upcoming};

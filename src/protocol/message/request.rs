@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::admin::{Dump, Statistics, Watched};
 use super::keys::{Keys, TagWords};
-use crate::protocol::text::{CountMode, Meta, SetMode};
+use super::meta::{CountMode, Meta, SetMode};
 
 /// A request, which borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -13,7 +13,7 @@ use bytes::buf::Limit;
 use super::fast;
 use super::grammar::{self, Line};
 use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
-use crate::protocol::message::{Refusal, Request, Upcoming};
+use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -21,7 +21,9 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Consumed bytes of the buffer.
     done: usize,
-    read_line: fn(&[u8]) -> Line<'_>,
+    /// The numbers of the last request's flags.
+    numbers: Numbers,
+    read_line: ReadLine,
     /// Remaining bytes known to contain no line end, so that a long line that arrives in small pieces is
     /// searched only once.
     searched: usize,
@@ -44,6 +46,8 @@ enum State {
     Skip(usize),
 }
 
+type ReadLine = for<'a> fn(&'a [u8], &'a mut Numbers) -> Line<'a>;
+
 /// A large data block that is being received.
 #[derive(Debug)]
 struct Receive {
@@ -58,9 +62,16 @@ struct Receive {
 impl Decoder {
     /// A decoder that refuses values above `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
-        let read_line = grammar::line as _;
-        let (buffer, state) = (Vec::new(), State::Line);
-        Decoder { buffer, done: 0, read_line, searched: 0, state, used: 0, value_bytes_max }
+        Decoder {
+            buffer: Vec::new(),
+            done: 0,
+            numbers: Numbers::default(),
+            read_line: grammar::line,
+            searched: 0,
+            state: State::Line,
+            used: 0,
+            value_bytes_max,
+        }
     }
 
     /// Sets whether a login is required first. In that mode, a `set` is accepted if its length and its data
@@ -118,7 +129,7 @@ impl Decoder {
             return self.received();
         }
         let rest = &self.buffer[self.done..];
-        let (line, start) = match read_line(rest, self.searched, self.read_line) {
+        let (line, start) = match read_line(rest, self.searched, self.read_line, &mut self.numbers) {
             None => {
                 self.searched = rest.len();
                 return None;
@@ -217,7 +228,7 @@ impl Decoder {
             return Some(Err(Refusal::BadChunk));
         }
         let State::Received { line } = &self.state else { unreachable!("just set") };
-        let Line::Before(header) = (self.read_line)(line) else {
+        let Line::Before(header) = (self.read_line)(line, &mut self.numbers) else {
             unreachable!("it was one when it was kept")
         };
         Some(Ok(header.with(Cow::Owned(value))))
@@ -225,17 +236,18 @@ impl Decoder {
 }
 
 /// Reads the first line; returns it with the offset behind it, or `None` if the line is incomplete.
-fn read_line(
-    rest: &[u8],
+fn read_line<'a>(
+    rest: &'a [u8],
     searched: usize,
-    read: fn(&[u8]) -> Line<'_>,
-) -> Option<Result<(Line<'_>, usize), Refusal>> {
+    read: ReadLine,
+    numbers: &'a mut Numbers,
+) -> Option<Result<(Line<'a>, usize), Refusal>> {
     if searched == 0
         && let Some(read) = fast::line(rest)
     {
         return Some(Ok(read));
     }
-    Some(find_line(rest, searched)?.map(|start| (read(without_end(&rest[..start])), start)))
+    Some(find_line(rest, searched)?.map(|start| (read(without_end(&rest[..start]), numbers), start)))
 }
 
 fn without_end(line: &[u8]) -> &[u8] {

@@ -1,9 +1,6 @@
 //! The meta commands: `<verb> <key> [<bytes>] <flag>*`, where a flag is a letter with an optional argument.
 //!
-//! A [`Meta`] that exists is well-formed: its flags are known, none is repeated, and their numbers are
-//! valid. The flags stay in their textual form, because the reply iterates over them in the same order.
-//!
-//! As in memcached, each verb accepts all flags and ignores those that do not concern it.
+//! Numbers are parsed here, once. The words stay, because the reply repeats their order.
 
 use std::borrow::Cow;
 
@@ -12,48 +9,7 @@ use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned
 use super::words::{full, is_key, words};
 use crate::limits::TAGS_MAX;
 use crate::protocol::base64;
-use crate::protocol::message::{Refusal, TagWords};
-
-/// A meta command.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Meta<'a> {
-    /// The key. With flag `b` it was sent in base64 and may be any bytes.
-    pub key: Cow<'a, [u8]>,
-    /// Everything after the key.
-    pub flags: Flags<'a>,
-}
-
-/// The flags of one line, each of them legal.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Flags<'a> {
-    /// A bit for each letter that is present.
-    letters: u64,
-    words: &'a [u8],
-}
-
-/// How `ms` treats the existing value.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SetMode {
-    /// `ME`: stores only if there is no value.
-    Add,
-    /// `MA`: appends to the value.
-    Append,
-    /// `MP`: prepends to the value.
-    Prepend,
-    /// `MR`: stores only if there is a value.
-    Replace,
-    /// `MS`, or no mode: always stores.
-    Set,
-}
-
-/// The direction in which `ma` counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CountMode {
-    /// `MD` or `M-`
-    Down,
-    /// `MI` or `M+`, or no mode
-    Up,
-}
+use crate::protocol::message::{CountMode, Flags, Meta, Numbers, Refusal, SetMode, TAG, bit};
 
 /// The kind of a flag's argument.
 #[derive(Clone, Copy)]
@@ -78,107 +34,84 @@ enum Argument {
     Unsigned,
 }
 
-impl<'a> Meta<'a> {
-    /// A legal key, and flags that are all [`bare`].
-    pub(super) fn bare(key: &'a [u8], letters: u64, words: &'a [u8]) -> Self {
-        Meta { key: Cow::Borrowed(key), flags: Flags { letters, words } }
-    }
+/// A legal key, and flags that are all bare ([`bare_bit`]).
+pub(super) fn bare<'a>(key: &'a [u8], letters: u64, words: &'a [u8]) -> Meta<'a> {
+    Meta { key: Cow::Borrowed(key), flags: Flags::new(letters, Numbers::NONE, words) }
+}
 
-    /// A key and its flags, of which there are at most `flags_max`. As in memcached, the first unknown or
-    /// repeated flag is refused; without one, the last invalid argument is.
-    pub(super) fn new(key: &'a [u8], flags: &'a [u8], flags_max: usize) -> Result<Self, Refusal> {
-        if !is_key(key) {
-            return Err(Refusal::BadLine);
-        }
-        let (mut count, mut decoded, mut letters, mut refused) = (0, Cow::Borrowed(key), 0, None);
-        let mut tags = 0;
-        for word in words(flags) {
-            let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
-            let Some(argument) = known.filter(|_| is_tag(word) || letters & bit(word[0]) == 0) else {
-                let are_too_many = words(flags).filter(|word| !is_tag(word)).count() > flags_max;
-                return Err(match (are_too_many, known) {
-                    (true, _) => Refusal::TooManyFlags,
-                    (false, Some(_)) => Refusal::DuplicateFlag,
-                    (false, None) => Refusal::UnknownFlag,
-                });
-            };
-            letters |= bit(word[0]);
-            let mut wrong = argument.refusal(&word[1..]);
-            if word[0] == b'b' {
-                match base64::decode(key) {
-                    Some(key) => decoded = Cow::Owned(key),
-                    None => wrong = Some(Refusal::BadBase64),
-                }
-            }
-            refused = graver(refused, wrong);
-            *if is_tag(word) { &mut tags } else { &mut count } += 1;
-        }
-        let refused = match (count > flags_max, tags > TAGS_MAX) {
-            (true, _) => Some(Refusal::TooManyFlags),
-            (false, true) => Some(Refusal::TooManyTags),
-            (false, false) => refused,
+/// A key and its flags, of which there are at most `flags_max`. As in memcached, the first unknown or
+/// repeated flag is refused; without one, the last invalid argument is.
+pub(super) fn parse<'a>(
+    key: &'a [u8],
+    flags: &'a [u8],
+    flags_max: usize,
+    numbers: &'a mut Numbers,
+) -> Result<Meta<'a>, Refusal> {
+    if !is_key(key) {
+        return Err(Refusal::BadLine);
+    }
+    *numbers = Numbers::default();
+    let (mut count, mut decoded, mut letters, mut refused) = (0, Cow::Borrowed(key), 0, None);
+    let mut tags = 0;
+    for word in words(flags) {
+        let known = word[0].checked_sub(b'A').and_then(|at| *ARGUMENTS.get(usize::from(at))?);
+        let Some(argument) = known.filter(|_| is_tag(word) || letters & bit(word[0]) == 0) else {
+            let are_too_many = words(flags).filter(|word| !is_tag(word)).count() > flags_max;
+            return Err(match (are_too_many, known) {
+                (true, _) => Refusal::TooManyFlags,
+                (false, Some(_)) => Refusal::DuplicateFlag,
+                (false, None) => Refusal::UnknownFlag,
+            });
         };
-        refused.map_or(Ok(Meta { key: decoded, flags: Flags { letters, words: flags } }), Err)
+        letters |= bit(word[0]);
+        match argument.read(&word[1..]) {
+            Ok(None) => {}
+            Ok(Some(number)) => numbers.set(word[0], number),
+            Err(wrong) => refused = Some(graver(refused, wrong)),
+        }
+        if word[0] == b'b' {
+            match base64::decode(key) {
+                Some(key) => decoded = Cow::Owned(key),
+                None => refused = Some(Refusal::BadBase64),
+            }
+        }
+        *if is_tag(word) { &mut tags } else { &mut count } += 1;
+    }
+    let refused = match (count > flags_max, tags > TAGS_MAX) {
+        (true, _) => Some(Refusal::TooManyFlags),
+        (false, true) => Some(Refusal::TooManyTags),
+        (false, false) => refused,
+    };
+    refused.map_or(Ok(Meta { key: decoded, flags: Flags::new(letters, numbers, flags) }), Err)
+}
+
+/// How `ms` treats the existing value.
+pub(super) fn set_mode(flags: Flags) -> Result<SetMode, Refusal> {
+    match mode(flags) {
+        Some(Some(b'A')) => Ok(SetMode::Append),
+        Some(Some(b'E')) => Ok(SetMode::Add),
+        Some(Some(b'P')) => Ok(SetMode::Prepend),
+        Some(Some(b'R')) => Ok(SetMode::Replace),
+        None | Some(Some(b'S')) => Ok(SetMode::Set),
+        Some(_) => Err(Refusal::BadSetMode),
     }
 }
 
-impl<'a> Flags<'a> {
-    /// Whether a flag is present.
-    pub fn has(self, letter: u8) -> bool {
-        self.letters & bit(letter) != 0
+/// The direction in which `ma` counts.
+pub(super) fn count_mode(flags: Flags) -> Result<CountMode, Refusal> {
+    match mode(flags) {
+        Some(Some(b'D' | b'-')) => Ok(CountMode::Down),
+        None | Some(Some(b'I' | b'+')) => Ok(CountMode::Up),
+        Some(_) => Err(Refusal::BadCountMode),
     }
+}
 
-    /// The number after a letter, if present; it may be negative.
-    pub fn signed(self, letter: u8) -> Option<i64> {
-        self.argument(letter).map(|argument| full(signed, argument).expect("it was looked at before"))
+/// The first byte after `M`; `None` without an `M`.
+fn mode(flags: Flags<'_>) -> Option<Option<u8>> {
+    if !flags.has(b'M') {
+        return None;
     }
-
-    /// The number after a letter, if present.
-    pub fn unsigned(self, letter: u8) -> Option<u64> {
-        self.argument(letter).map(|argument| full(unsigned, argument).expect("it was looked at before"))
-    }
-
-    /// The tags of the value.
-    pub fn tags(self) -> TagWords<'a> {
-        TagWords::new(TAG, if self.has(TAG[0]) { self.words } else { &[] })
-    }
-
-    /// The flags in their order: each a letter with its argument.
-    pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
-        words(self.words)
-    }
-
-    /// How `ms` treats the existing value.
-    pub(super) fn set_mode(self) -> Result<SetMode, Refusal> {
-        match self.argument(b'M').map(<[u8]>::first) {
-            Some(Some(b'A')) => Ok(SetMode::Append),
-            Some(Some(b'E')) => Ok(SetMode::Add),
-            Some(Some(b'P')) => Ok(SetMode::Prepend),
-            Some(Some(b'R')) => Ok(SetMode::Replace),
-            None | Some(Some(b'S')) => Ok(SetMode::Set),
-            Some(_) => Err(Refusal::BadSetMode),
-        }
-    }
-
-    /// The direction in which `ma` counts.
-    pub(super) fn count_mode(self) -> Result<CountMode, Refusal> {
-        match self.argument(b'M').map(<[u8]>::first) {
-            Some(Some(b'D' | b'-')) => Ok(CountMode::Down),
-            None | Some(Some(b'I' | b'+')) => Ok(CountMode::Up),
-            Some(_) => Err(Refusal::BadCountMode),
-        }
-    }
-
-    /// The check for the letter is inlined: most commands ask for several flags that are absent.
-    #[inline]
-    fn argument(self, letter: u8) -> Option<&'a [u8]> {
-        if self.has(letter) { self.find(letter) } else { None }
-    }
-
-    #[inline(never)]
-    fn find(self, letter: u8) -> Option<&'a [u8]> {
-        self.each().find(|word| word[0] == letter).map(|word| &word[1..])
-    }
+    flags.each().find(|word| word[0] == b'M').map(|word| word.get(1).copied())
 }
 
 /// All flags.
@@ -226,36 +159,40 @@ const ARGUMENTS: [Option<Argument>; LETTERS] = {
 };
 
 impl Argument {
-    /// The refusal of an invalid argument.
-    fn refusal(self, argument: &[u8]) -> Option<Refusal> {
-        let bad = |is_good: bool, refusal: Refusal| (!is_good).then_some(refusal);
+    /// The number of an argument that is one; any other argument is only checked.
+    fn read(self, argument: &[u8]) -> Result<Option<u64>, Refusal> {
+        let number = |refusal| full(unsigned, argument).map(Some).ok_or(refusal);
+        let checked = |is_good: bool, refusal| if is_good { Ok(None) } else { Err(refusal) };
         match self {
-            Argument::Any => None,
-            Argument::ChosenUnique => match full(unsigned, argument) {
-                None => Some(Refusal::BadToken),
-                Some(unique) => bad(unique & TOKEN_BIT == 0, Refusal::BadUnique),
+            Argument::Any => Ok(None),
+            Argument::ChosenUnique => match number(Refusal::BadToken)? {
+                Some(unique) if unique & TOKEN_BIT != 0 => Err(Refusal::BadUnique),
+                unique => Ok(unique),
             },
-            Argument::Delta => bad(full(unsigned, argument).is_some(), Refusal::BadMetaDelta),
-            Argument::Initial => bad(full(unsigned, argument).is_some(), Refusal::BadInitial),
-            Argument::Mark => bad(full(unsigned32, argument).is_some(), Refusal::BadLine),
-            Argument::Opaque => bad(argument.len() < OPAQUE_BYTES_MAX, Refusal::OpaqueTooLong),
-            Argument::Signed => bad(full(signed, argument).is_some(), Refusal::BadToken),
-            Argument::Tag => bad(is_key(argument), Refusal::BadToken),
-            Argument::Unsigned => bad(full(unsigned, argument).is_some(), Refusal::BadToken),
+            Argument::Delta => number(Refusal::BadMetaDelta),
+            Argument::Initial => number(Refusal::BadInitial),
+            Argument::Mark => {
+                full(unsigned32, argument).map(|mark| Some(mark.into())).ok_or(Refusal::BadLine)
+            }
+            Argument::Opaque => checked(argument.len() < OPAQUE_BYTES_MAX, Refusal::OpaqueTooLong),
+            Argument::Signed => {
+                full(signed, argument).map(|number| Some(number.cast_unsigned())).ok_or(Refusal::BadToken)
+            }
+            Argument::Tag => checked(is_key(argument), Refusal::BadToken),
+            Argument::Unsigned => number(Refusal::BadToken),
         }
     }
 }
 
 /// The later refusal wins, with two exceptions: memcached has no message for an invalid `F`, and it checks
 /// the length of an `O` last.
-fn graver(former: Option<Refusal>, latter: Option<Refusal>) -> Option<Refusal> {
-    let gravity = |refused: Option<Refusal>| match refused {
-        None => 0,
-        Some(Refusal::OpaqueTooLong) => 1,
-        Some(Refusal::BadLine) => 2,
-        Some(_) => 3,
+fn graver(former: Option<Refusal>, latter: Refusal) -> Refusal {
+    let gravity = |refused: Refusal| match refused {
+        Refusal::OpaqueTooLong => 1,
+        Refusal::BadLine => 2,
+        _ => 3,
     };
-    if gravity(latter) < gravity(former) { former } else { latter }
+    former.filter(|former| gravity(latter) < gravity(*former)).unwrap_or(latter)
 }
 
 /// memcached stops parsing a line at a word that begins otherwise, and does not even read the length of a
@@ -265,7 +202,7 @@ pub(super) fn may_begin_flags(text: &[u8]) -> bool {
 }
 
 /// The bit of a flag that needs no argument and does not change the meaning of the key.
-pub(super) fn bare(letter: u8) -> Option<u64> {
+pub(super) fn bare_bit(letter: u8) -> Option<u64> {
     let at = letter.checked_sub(b'A').filter(|_| letter != b'b')?;
     let Some(Some(Argument::Any)) = ARGUMENTS.get(usize::from(at)) else { return None };
     Some(bit(letter))
@@ -275,14 +212,8 @@ fn is_tag(word: &[u8]) -> bool {
     word.starts_with(TAG)
 }
 
-/// Digits have no bit: they are not flags.
-fn bit(letter: u8) -> u64 {
-    letter.checked_sub(b'A').map_or(0, |at| 1 << at)
-}
-
 /// From `A` to `z`.
 const LETTERS: usize = (b'z' - b'A' + 1) as usize;
-const TAG: &[u8] = b"G";
 /// This includes the letter.
 const OPAQUE_BYTES_MAX: usize = 32;
 /// Distinguishes tokens from all other uniques.

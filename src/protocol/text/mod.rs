@@ -14,4 +14,3 @@ mod status;
 mod words;
 
 pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
-pub use self::meta::{CountMode, Flags, Meta, SetMode};
