@@ -3,14 +3,14 @@
 use super::access::Login;
 use super::{Flow, Session};
 use crate::metrics::Count;
-use crate::protocol::{Output, Reply, Request};
+use crate::protocol::{Replies, Request, Status};
 
 /// Answers a request of a locked connection, and unlocks it after a correct password.
-pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow {
+pub(super) fn unlock(request: &Request, session: &mut Session, replies: &mut Replies) -> Flow {
     let Some(locked) = &mut session.locked else { return Flow::Next };
     let Request::Set(store) = request else {
         let is_long = matches!(request, Request::TooLarge { is_set: true, .. });
-        output.reply(if is_long { Reply::AuthTokenTooLong } else { Reply::Unauthenticated });
+        replies.status(if is_long { Status::AuthTokenTooLong } else { Status::Unauthenticated });
         return Flow::Next;
     };
     let login = locked.judge(&store.value);
@@ -18,14 +18,14 @@ pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Outp
         session.counters.add(Count::AuthCmds);
     }
     match login {
-        Login::Malformed => output.reply(Reply::BadAuthToken),
+        Login::Malformed => replies.status(Status::BadAuthToken),
         Login::Right => {
             session.locked = None;
-            output.reply(Reply::Stored);
+            replies.status(Status::Stored);
         }
         Login::Wrong { is_last } => {
             session.counters.add(Count::AuthErrors);
-            output.reply(Reply::AuthFailure);
+            replies.status(Status::AuthFailure);
             return Flow::LoginFailed { is_last };
         }
     }

@@ -1,23 +1,33 @@
-//! memcached's text protocol with the lease verbs: bytes to requests, and replies to bytes.
+//! Bytes to requests, and replies to bytes.
 //!
-//! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a [`Request`],
-//! with `fast` as a shortcut for frequent forms. [`Output`] writes the replies. protocol.md describes the
-//! protocol.
+//! `message/` has the requests and replies as values, which is all that commands know. `text/` is memcached's
+//! text protocol: its [`Decoder`] makes a [`Request`] of bytes, its encoder makes bytes of a [`Reply`].
+//! [`Output`] queues these bytes.
+//!
+//! A second protocol is a folder beside `text/`, with a decoder that makes the same requests and an `encode`
+//! for the same replies. A connection's first byte decides which decoder it gets, and with which protocol its
+//! [`Replies`] are made; [`Replies::send`] then matches on it. Commands stay as they are. Requests of the binary
+//! protocol are meta commands, of which it is a subset: opaque, quiet, CAS unique and the key in the
+//! reply are flags there.
 //!
 //! Nothing here depends on the content of a cache.
 
 pub(crate) mod base64;
 mod message;
 mod output;
+mod replies;
 mod scan;
 mod text;
 
 pub use self::message::{
-    Block, CasUnique, CountMode, Dump, DumpForm, Flags, Invalidated, Keys, LeaseSet, Listed, Meta, Refusal,
-    Reply, Request, SetMode, Shutdown, Statistics, Store, TagWords, Upcoming, Watched,
+    Block, CasUnique, CountMode, Dump, DumpForm, Flags, Inspected, Invalidated, Keys, LeaseSet, Listed, Meta,
+    MetaFields, MetaReply, MetaStatus, MetaValue, Numbers, Part, Refusal, Reply, Request, SetMode, Shutdown,
+    Statistics, Status, Store, TagWords, Ttl, Upcoming, Watched,
 };
 pub use self::output::{OUTPUT_BYTES_MAX, Output};
-pub use self::text::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::replies::Replies;
+pub use self::text::Decoder;
 pub use crate::limits::{
     KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
+    VALUE_APART_BYTES_MIN,
 };

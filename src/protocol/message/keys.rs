@@ -44,8 +44,8 @@ pub struct TagWords<'a> {
 }
 
 impl<'a> TagWords<'a> {
-    /// The words that begin with `mark`. The caller has checked that there are at most [`TAGS_MAX`](crate::limits::TAGS_MAX) and
-    /// that all are legal.
+    /// The words that begin with `mark`. The caller has checked that there are no more than
+    /// [`TAGS_MAX`](crate::limits::TAGS_MAX) and that all are legal.
     pub(in crate::protocol) fn new(mark: &'static [u8], words: &'a [u8]) -> Self {
         TagWords { mark, words: Keys::new(words) }
     }

@@ -12,7 +12,7 @@ use bytes::buf::Limit;
 
 use super::fast;
 use super::grammar::{self, Line};
-use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
 use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
 
 /// Splits a connection's bytes into requests.
@@ -278,5 +278,3 @@ const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The most bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// Values of this length or more are received into their own allocation.
-pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;

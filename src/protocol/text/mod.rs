@@ -5,12 +5,11 @@
 
 mod admin;
 mod decoder;
-mod dump;
+mod encoder;
 mod fast;
 mod grammar;
 mod meta;
-mod refusal;
-mod status;
 mod words;
 
-pub use self::decoder::{Decoder, VALUE_APART_BYTES_MIN};
+pub use self::decoder::Decoder;
+pub(super) use self::encoder::encode;
