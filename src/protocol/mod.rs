@@ -4,11 +4,11 @@
 //! text protocol: its [`Decoder`] makes a [`Request`] of bytes, its encoder makes bytes of a [`Reply`].
 //! [`Output`] queues these bytes.
 //!
-//! A second protocol is a folder beside `text/`, with a decoder that makes the same requests and an `encode`
-//! for the same replies. A connection's first byte decides which decoder it gets, and with which protocol its
-//! [`Replies`] are made; [`Replies::send`] then matches on it. Commands stay as they are. Requests of the binary
-//! protocol are meta commands, of which it is a subset: opaque, quiet, CAS unique and the key in the
-//! reply are flags there.
+//! A second protocol is a folder beside `text/`: a decoder that makes the same requests, and an `encode` for
+//! the same replies. A connection's first byte decides between the decoders, and [`Replies`] keeps which
+//! `encode` is meant, with what its replies repeat of a request: [`Replies::send`] is the only place that
+//! matches on it. Commands stay as they are. The requests of memcached's binary protocol are meta commands
+//! here, of which they are a subset: quiet, CAS unique and the key in the reply are flags.
 //!
 //! Nothing here depends on the content of a cache.
 

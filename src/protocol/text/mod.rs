@@ -1,7 +1,7 @@
 //! memcached's text protocol with the lease verbs. protocol.md describes it.
 //!
 //! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a request, with
-//! `fast` as a shortcut for frequent forms.
+//! `fast` as a shortcut for frequent forms. `encoder` writes replies.
 
 mod admin;
 mod decoder;
