@@ -11,7 +11,7 @@ use leasehold::cache::{
 };
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, Output};
+use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Clock, Now};
 
 /// Keys one after the other, round and round.
@@ -136,7 +136,8 @@ impl Wire {
     pub fn get(&mut self) -> bool {
         self.decoder.space().put_slice(self.lines.next());
         let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
-        execute(&mut request, &self.cache, &mut self.session, &mut self.output, self.now) == Flow::Next
+        let replies = Replies::text(&mut self.output);
+        execute(&mut request, &self.cache, &mut self.session, replies, self.now) == Flow::Next
     }
 
     /// The reply was taken.

@@ -67,6 +67,7 @@ pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,
 };
+pub use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 pub use crate::mrc::{Curve, FACTORS};
 pub use crate::store::budget::WhenFull;
 #[cfg(fuzzing)]
@@ -75,9 +76,9 @@ pub use crate::store::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use crate::store::evicted::Evicted;
 pub use crate::store::expiry::Expiry;
 pub use crate::store::item_bytes;
-pub use crate::store::key::{KEY_BYTES_MAX, Key};
+pub use crate::store::key::Key;
 pub use crate::store::seq::{SEQ_BITS, Seq};
-pub use crate::store::tags::{TAGS_MAX, TagList, Tags};
+pub use crate::store::tags::{TagList, Tags};
 
 /// Values, leases and invalidations.
 pub struct Cache {

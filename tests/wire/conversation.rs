@@ -10,7 +10,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, LeaseSet, Output, Request};
+use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request};
 
 /// Holds the conversation in one piece, and in pieces as long as `cuts` say, over and over.
 pub fn check(bytes: &[u8], cuts: &[usize]) {
@@ -86,8 +86,11 @@ impl Conversation {
                     self.replies.extend(reply);
                 }
                 Err(refusal) => {
-                    assert!(is_one(refusal.reply()) && !refusal.reply().starts_with(b"END"));
-                    self.replies.extend(refusal.reply());
+                    let mut output = Output::default();
+                    Replies::text(&mut output).send(Reply::Refused(refusal));
+                    let reply = output.take();
+                    assert!(is_one(&reply) && !reply.starts_with(b"END"));
+                    self.replies.extend(reply);
                     self.is_over = refusal.is_fatal();
                 }
             }
@@ -113,7 +116,7 @@ enum Ended {
 fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut Now) -> (Vec<u8>, Ended) {
     let (mut output, mut reply) = (Output::default(), Vec::new());
     loop {
-        let flow = execute(&mut request, cache, session, &mut output, *now);
+        let flow = execute(&mut request, cache, session, Replies::text(&mut output), *now);
         reply.extend(output.take());
         match flow {
             Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => {
