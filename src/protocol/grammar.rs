@@ -305,7 +305,7 @@ fn touch(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
 
 fn delete(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     if words(args).count() == usize::from(noreply) {
-        return Err(Refusal::BadLine); // wire.md: a final `noreply` is never a name.
+        return Err(Refusal::BadLine); // protocol.md: a final `noreply` is never a name.
     }
     let (args, key) = key(args).map_err(bad_line)?;
     let (_, held_seconds) =
