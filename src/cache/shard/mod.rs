@@ -1,4 +1,4 @@
-//! The life of the keys of one shard: every cell of the table in ARCHITECTURE.md.
+//! The life of the keys of one shard: every cell of the table in docs/design/state.md.
 //!
 //! A shard is single-threaded; the cache keeps it under a lock. What must change together lies here together: the
 //! items, the newest void of each key, the lease records, the hold-offs and the floor below which all is void.

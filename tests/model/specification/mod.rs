@@ -1,5 +1,5 @@
-//! The specification as a program: the table of ARCHITECTURE.md in `table`, what it speaks of in `key`, the rules of
-//! the notes in `notes`, and here how connections meet them. Every act has a point of its own on the model's clock,
+//! The specification as a program: the table of docs/design/state.md in `table`, what it speaks of in `key`, the
+//! rules of the notes in `notes`, and here how connections meet them. Every act has a point of its own on the model's clock,
 //! and nothing is ever forgotten.
 //!
 //! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a CAS
