@@ -1,5 +1,7 @@
 //! Lists of keys and tags, which are read from the bytes that a client sent.
 
+use std::iter;
+
 use crate::protocol::scan;
 
 /// The keys of a request, each of them legal: a single one, or several that are separated by spaces.
@@ -67,10 +69,19 @@ impl<'a> Iterator for Keys<'a> {
         if self.is_one {
             return Some(std::mem::take(&mut self.rest)).filter(|key| !key.is_empty());
         }
-        let start = self.rest.iter().position(|byte| *byte != b' ')?;
-        let rest = &self.rest[start..];
-        let (key, rest) = rest.split_at(scan::before_space(rest));
-        self.rest = rest;
-        Some(key)
+        next_word(&mut self.rest)
     }
+}
+
+/// The words of a line, separated by one or more spaces.
+pub(in crate::protocol) fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    iter::from_fn(move || next_word(&mut line))
+}
+
+fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let start = line.iter().position(|byte| *byte != b' ')?;
+    let rest = &line[start..];
+    let (word, rest) = rest.split_at(scan::before_space(rest));
+    *line = rest;
+    Some(word)
 }

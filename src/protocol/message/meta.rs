@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::keys::{Keys, TagWords};
+use super::keys::{TagWords, words};
 
 /// A meta command.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,7 +86,7 @@ impl<'a> Flags<'a> {
 
     /// The flags in their order: each a letter with its argument.
     pub fn each(self) -> impl Iterator<Item = &'a [u8]> {
-        Keys::new(self.words)
+        words(self.words)
     }
 }
 

@@ -9,6 +9,7 @@ mod request;
 mod status;
 
 pub use self::admin::{Dump, DumpForm, Statistics, Watched};
+pub(in crate::protocol) use self::keys::words;
 pub use self::keys::{Keys, TagWords};
 pub use self::meta::{CountMode, Flags, Meta, Numbers, SetMode};
 pub(in crate::protocol) use self::meta::{TAG, bit};

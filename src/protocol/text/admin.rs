@@ -7,8 +7,8 @@
 
 use nom::character::complete::u32 as unsigned32;
 
-use super::words::{full, words};
-use crate::protocol::message::{Dump, DumpForm, Refusal, Request, Statistics, Watched};
+use super::words::full;
+use crate::protocol::message::{Dump, DumpForm, Refusal, Request, Statistics, Watched, words};
 
 /// `watch [<topic>*]`
 pub(super) fn watch(args: &[u8]) -> Result<Request<'_>, Refusal> {

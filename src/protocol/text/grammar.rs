@@ -14,12 +14,12 @@ use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
 
 use super::meta::may_begin_flags;
-use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, word, words};
+use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, word};
 use super::{admin, meta};
 use crate::limits::{KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
 use crate::protocol::message::{
     CasUnique, Invalidated, Keys, LeaseSet, Meta, Numbers, Refusal, Request, SetMode, Shutdown, Store,
-    TagWords,
+    TagWords, words,
 };
 
 /// The result of parsing a line.

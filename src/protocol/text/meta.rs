@@ -6,10 +6,10 @@ use std::borrow::Cow;
 
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned};
 
-use super::words::{full, is_key, words};
+use super::words::{full, is_key};
 use crate::limits::TAGS_MAX;
 use crate::protocol::base64;
-use crate::protocol::message::{CountMode, Flags, Meta, Numbers, Refusal, SetMode, TAG, bit};
+use crate::protocol::message::{CountMode, Flags, Meta, Numbers, Refusal, SetMode, TAG, bit, words};
 
 /// The kind of a flag's argument.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use crate::limits::KEY_BYTES_MAX;
-use crate::protocol::message::{Keys, Refusal};
+use crate::protocol::message::Refusal;
 
 pub(super) type Parsed<'a, T> = IResult<&'a [u8], T>;
 
@@ -35,11 +35,6 @@ pub(super) fn blank(args: &[u8]) -> Parsed<'_, &[u8]> {
 
 pub(super) fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
     preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
-}
-
-/// Keys are separated like all words.
-pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Keys::new(args)
 }
 
 /// protocol.md: 1 to 250 bytes, no space and no control byte.
