@@ -1,4 +1,4 @@
-//! What the cache remembers of one connection, or of one thread of an embedding program.
+//! A client of the cache: one connection, or one thread of an embedding program.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::store::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
-/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it is gone.
+/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it has left.
 pub struct Peer {
     pub(crate) id: u64,
-    /// The last void of a key that it has made.
+    /// Its newest invalidation of a key.
     pub(crate) newest_void: Seq,
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
@@ -24,7 +24,7 @@ pub struct Peer {
     pub(crate) is_open: bool,
     /// Where it comes from.
     pub(crate) origin: Arc<Origin>,
-    /// Hash and point of the leases it was granted lately, oldest first.
+    /// Key hash and sequence number of the leases it was granted lately, oldest first.
     held: Vec<(u64, Seq)>,
 }
 
@@ -69,7 +69,8 @@ impl Peer {
         self.id
     }
 
-    /// The point at which it has last voided a key, by whatever command; of names and of everything it does not know.
+    /// The sequence number of its newest invalidation of a key, by whatever command; invalidations of groups and of
+    /// everything do not count.
     pub fn newest_void(&self) -> Seq {
         self.newest_void
     }

@@ -1,4 +1,4 @@
-//! Reads: what a key holds, and what a reader is to do if it holds no live value.
+//! Reads: the live value of a key, or the part of its reader in loading one.
 //!
 //! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the policy keeps
 //! are seen by reads that take leases.
@@ -12,7 +12,7 @@ use crate::store::key::Key;
 use crate::store::{Item, Slot};
 
 impl Shard {
-    /// What a read finds.
+    /// `get`, `gat`, `mg` and `lease-get`.
     #[inline(always)]
     pub(crate) fn read(
         &mut self,
