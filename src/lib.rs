@@ -9,7 +9,7 @@
 //! argument (`default-features = false, features = ["cache"]`):
 //!
 //! ```
-//! use leasehold::cache::{Draft, Fill, Lookup, Refused};
+//! use leasehold::cache::{Deletion, Draft, Fill, Lookup, Refused};
 //! use leasehold::{Cache, Clock, Config};
 //!
 //! let (cache, clock) = (Cache::new(Config::default()), Clock::system());
