@@ -16,4 +16,4 @@ pub(crate) use self::classes::Classes;
 pub(crate) use self::load_time::LoadTimes;
 pub(crate) use self::record::{Answers, Judged, Touch, Verdict};
 pub(crate) use self::sessions::Sessions;
-pub(crate) use self::table::{Forgotten, Table};
+pub(crate) use self::table::{Entry, Forgotten, Table};

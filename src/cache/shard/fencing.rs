@@ -1,12 +1,12 @@
 //! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
 
 use super::{At, Shard};
-use crate::cache::fence::{Answers, Forgotten, Judged, LoadTimes, Touch, Verdict};
+use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Touch, Verdict};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Fence, Reason};
-use crate::store::key::Key;
+use crate::store::key::{Key, Keys};
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 
@@ -32,7 +32,18 @@ impl Ruling {
     }
 }
 
-/// What the records say of a set.
+/// A set that is judged.
+struct Set<'a> {
+    as_of: Seq,
+    class: u8,
+    /// The newest invalidation of its key or of everything.
+    covering: Seq,
+    draft: &'a Draft<'a>,
+    is_held_off: bool,
+    key: &'a Key<'a>,
+}
+
+/// What the record of its key says of a set.
 #[derive(Clone, Copy)]
 struct Finding {
     /// Whether any load of the key may be running.
@@ -102,15 +113,16 @@ impl Shard {
         if at.policy.implicit == Implicit::Off {
             return Ruling { is_write: true, is_confirmed: false, refused: None };
         }
+        let covering = self.covering(key.hash);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let note = peer.notes.take(key.hash, at.age());
-        let is_void_note = note.is_some_and(|note| {
-            note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, draft.tags, note.seq())
-        });
+        let is_void_note = note
+            .is_some_and(|note| note.is_void(covering) || at.broad.covers(key.bytes, draft.tags, note.seq()));
         let class = at.classes.of(key.bytes, at.prefix());
-        let finding = self.find(key, as_of, draft, class, is_held_off, at);
+        let set = Set { as_of, class, covering, draft, is_held_off, key };
+        let mut entry = self.fence.find(key.hash, at.touch());
+        let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
-        let covering = self.covering(key.hash);
         let is_sole = at.is_sole(since, note.map(|note| note.seq()), covering, peer);
         if is_sole && note.is_none() && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
         {
@@ -138,53 +150,15 @@ impl Shard {
             Some(Verdict::Late) => Some(Reason::Late),
             Some(Verdict::Confirmed | Verdict::Fresh) | None => None,
         };
-        if let Some(finding) = finding {
+        if let Some((entry, finding)) = entry.zip(finding) {
             at.classes.count(class, refused.is_some(), key.bytes, at.prefix());
             if is_write && refused.is_none() {
-                self.wrote(key, as_of, finding.judged, at);
+                let is_quiet = at.broad.is_quiet_since(entry.record.marked());
+                entry.record.wrote(as_of, finding.judged, is_quiet);
             }
         }
         let is_confirmed = finding.is_some_and(|finding| finding.judged.verdict == Verdict::Confirmed);
         Ruling { is_write, is_confirmed, refused }
-    }
-
-    /// Asks the record of the key, if there is one.
-    fn find(
-        &mut self,
-        key: &Key,
-        as_of: Seq,
-        draft: &Draft,
-        class: u8,
-        is_held_off: bool,
-        at: &At,
-    ) -> Option<Finding> {
-        let (covering, touch, keys) = (self.covering(key.hash), at.touch(), &self.engine.keys);
-        let mut entry = self.fence.find(key.hash, touch)?;
-        let record = &mut *entry.record;
-        record.age(touch);
-        let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
-        if at.is_invalidated(key.bytes, covering, record.marked()) || is_tag_invalidated() || is_held_off {
-            record.invalidate(as_of);
-        }
-        record.class = class;
-        let takes = at.classes.takes(class, at.now);
-        let (has_misses, since) = (!record.is_answered(takes), record.since());
-        let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
-        let is_answered = record.is_answered(takes);
-        let sample = record.end_sample(at.now);
-        entry.settle(is_answered, touch);
-        if let Some(ms) = sample {
-            at.add_sample(ms, true);
-        }
-        Some(Finding { has_misses, judged, since })
-    }
-
-    /// A set that answered no miss is stored as of this sequence number.
-    fn wrote(&mut self, key: &Key, as_of: Seq, judged: Judged, at: &At) {
-        if let Some(entry) = self.fence.find(key.hash, at.touch()) {
-            let is_quiet = at.broad.is_quiet_since(entry.record.marked());
-            entry.record.wrote(as_of, judged, is_quiet);
-        }
     }
 
     /// Shows every miss that a set may still answer, for a process that comes after this one.
@@ -216,6 +190,29 @@ impl Shard {
             Guard::AllHeldOff { .. } | Guard::HeldOff { .. } | Guard::Version { .. } => {}
         }
     }
+}
+
+/// Asks the record of a key about a set.
+fn ask(entry: &mut Entry, set: &Set, keys: &Keys, at: &At) -> Finding {
+    let (&Set { as_of, class, draft, key, .. }, touch) = (set, at.touch());
+    let record = &mut *entry.record;
+    record.age(touch);
+    let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
+    if at.is_invalidated(key.bytes, set.covering, record.marked()) || is_tag_invalidated() || set.is_held_off
+    {
+        record.invalidate(as_of);
+    }
+    record.class = class;
+    let takes = at.classes.takes(class, at.now);
+    let (has_misses, since) = (!record.is_answered(takes), record.since());
+    let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
+    let is_answered = record.is_answered(takes);
+    let sample = record.end_sample(at.now);
+    entry.settle(is_answered, touch);
+    if let Some(ms) = sample {
+        at.add_sample(ms, true);
+    }
+    Finding { has_misses, judged, since }
 }
 
 impl At<'_> {
