@@ -18,8 +18,9 @@ pub struct Peer {
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
     pub(crate) notes: Notes,
-    /// Whether it has sent a request before it had the reply to the last one.
-    pub(crate) has_pipelined: bool,
+    /// Whether threads or tasks share it: it has sent a request before it had the reply to the last one, or more sets
+    /// than its own misses explain.
+    pub(crate) is_shared: bool,
     /// Whether it counts as a session, until it has left.
     pub(crate) is_open: bool,
     /// Where it comes from.
@@ -35,7 +36,7 @@ impl Peer {
             newest_void: Seq::ZERO,
             newest_invalidation: Seq::ZERO,
             notes: Notes::new(),
-            has_pipelined: false,
+            is_shared: false,
             is_open,
             origin: Arc::default(),
             held: Vec::new(),
@@ -58,8 +59,8 @@ impl Peer {
     /// It sends requests before it has the replies to those before them, as only a shared connection does.
     #[inline]
     pub fn pipelines(&mut self, now: Now) {
-        if !self.has_pipelined {
-            self.has_pipelined = true;
+        if !self.is_shared {
+            self.is_shared = true;
             self.origin.shares(now);
         }
     }

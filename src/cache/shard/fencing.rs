@@ -127,7 +127,7 @@ impl Shard {
         if is_sole && note.is_none() && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
         {
             // More sets than its own misses explain: threads share the connection.
-            peer.has_pipelined = true;
+            peer.is_shared = true;
         }
         let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
         let counts_notes = is_sole || is_exclusive;
@@ -230,11 +230,11 @@ impl At<'_> {
         covering > marked || self.broad.covers(key, Tags::NONE, marked)
     }
 
-    /// Whether the peer is a sequential program on the only connection: it has never sent a request before it had the last
-    /// reply, and no other has invalidated anything since one of these: the first miss that may not be answered, its own
-    /// miss, or its own newest invalidation of the key.
+    /// Whether the peer is a sequential program on the only connection: nothing shows that threads share it, and no
+    /// other has invalidated anything since one of these: the first miss that may not be answered, its own miss, or its
+    /// own newest invalidation of the key.
     fn is_sole(&self, since: Seq, own_miss: Option<Seq>, covering: Seq, peer: &Peer) -> bool {
-        if self.policy.implicit == Implicit::Shared || peer.has_pipelined {
+        if self.policy.implicit == Implicit::Shared || peer.is_shared {
             return false;
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
