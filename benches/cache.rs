@@ -1,4 +1,4 @@
-//! What the cache does beside storing: leases, notes, counting; and one `get` from bytes to bytes.
+//! What the cache does beside storing: leases, misses, counting; and one `get` from bytes to bytes.
 //!
 //! `cargo bench --bench cache`. One thread, no socket, a clock that stands still; ten thousand keys go round where
 //! nothing else is said. For the engine alone, and for others to compare it with, see `engine`.
@@ -16,7 +16,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("cache");
     group.throughput(Throughput::Elements(1));
-    noted_misses(&mut group);
+    remembered_misses(&mut group);
     changes(&mut group);
     leases(&mut group);
     deletes(&mut group);
@@ -27,10 +27,10 @@ fn main() {
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
-fn noted_misses(group: &mut Group) {
+fn remembered_misses(group: &mut Group) {
     let mut user = User::empty();
     assert_eq!(user.get(), None);
-    group.bench_function("get miss, noted", |bencher| bencher.iter(|| black_box(user.get())));
+    group.bench_function("get miss, remembered", |bencher| bencher.iter(|| black_box(user.get())));
 }
 
 fn changes(group: &mut Group) {

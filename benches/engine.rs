@@ -1,4 +1,4 @@
-//! The storage engine and its lock, through [`Cache`] with nothing noted; one thread, and two at once.
+//! The storage engine and its lock, through [`Cache`] with no misses; one thread, and two at once.
 //!
 //! `cargo bench --bench engine`; one operation with `cargo bench --bench engine -- '^hit/'`. Beside it stand a
 //! `DashMap<Bytes, Bytes>`, which knows no limit and no time, and moka, weighed by the bytes of keys and values, so

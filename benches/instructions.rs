@@ -19,7 +19,7 @@ struct Operation {
 
 const OPERATIONS: [Operation; 9] = [
     Operation { name: "hit", run: hit },
-    Operation { name: "miss, noted", run: miss },
+    Operation { name: "miss, remembered", run: miss },
     Operation { name: "set over, in place", run: set_in_place },
     Operation { name: "set over, moving", run: set_moving },
     Operation { name: "set insert with eviction", run: set_with_eviction },

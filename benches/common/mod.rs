@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, Mode, NOTES_MAX, Peer,
+    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode, Peer,
     Step, StoreOutcome,
 };
 use leasehold::command::{Flow, Rules, Session, execute};
@@ -74,9 +74,9 @@ impl User {
         user
     }
 
-    /// With nothing under as many keys as a connection can note.
+    /// With nothing under as many keys as a connection remembers misses of.
     pub fn empty() -> Self {
-        User::new(Config::default(), NOTES_MAX)
+        User::new(Config::default(), MISS_LOG_MAX)
     }
 
     pub fn get(&mut self) -> Option<usize> {

@@ -48,7 +48,7 @@ pub use self::clock::ages::AGE_SECONDS_MAX;
 pub use self::config::{Config, VALUE_BYTES_MAX_DEFAULT};
 pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
-pub use self::fence::notes::NOTES_MAX;
+pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
 pub use self::inspect::{Known, KnownLease, KnownVoid, VoidOf};
 pub use self::invalidation::groups::{DELIMITER, Name, PREFIXES_MAX};
@@ -292,7 +292,7 @@ impl Cache {
         }
         let newest = floors.iter().map(|(_, own)| *own).max().unwrap_or_default();
         peer.invalidated(newest, &self.sessions);
-        peer.notes.own_flush(|hash| {
+        peer.misses.invalidate_all(|hash| {
             let (before, own) = floors[self.shard_of(hash)];
             (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
         });

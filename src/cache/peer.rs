@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fence::Sessions;
-use super::fence::notes::Notes;
+use super::fence::miss_log::MissLog;
 use super::fence::origin::Origin;
 use crate::clock::Now;
 use crate::store::seq::Seq;
@@ -17,7 +17,7 @@ pub struct Peer {
     pub(crate) newest_void: Seq,
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
-    pub(crate) notes: Notes,
+    pub(crate) misses: MissLog,
     /// Whether threads or tasks share it: it has sent a request before it had the reply to the last one, or more sets
     /// than its own misses explain.
     pub(crate) is_shared: bool,
@@ -35,7 +35,7 @@ impl Peer {
             id,
             newest_void: Seq::ZERO,
             newest_invalidation: Seq::ZERO,
-            notes: Notes::new(),
+            misses: MissLog::new(),
             is_shared: false,
             is_open,
             origin: Arc::default(),

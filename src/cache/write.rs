@@ -165,7 +165,7 @@ pub enum Reason {
     /// It answers a miss that is older than a load may take, and the key was invalidated since.
     Late,
     /// The connection missed the key before its newest invalidation.
-    Note,
+    OwnMiss,
 }
 
 /// The outcome of an accepted fill.

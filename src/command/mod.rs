@@ -447,7 +447,7 @@ fn refused(reason: Reason) -> Count {
         Reason::Doubt => Count::ImplicitRefusedDoubt,
         Reason::HeldOff => Count::ImplicitRefusedHeldOff,
         Reason::Late => Count::ImplicitRefusedLate,
-        Reason::Note => Count::ImplicitRefusedNote,
+        Reason::OwnMiss => Count::ImplicitRefusedNote,
     }
 }
 

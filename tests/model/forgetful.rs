@@ -1,4 +1,4 @@
-//! What the server forgets for want of room must never let a stale value in: notes that a ring had no place for,
+//! What the server forgets for want of room must never let a stale value in: misses that a ring had no place for,
 //! lease records that were overwritten, hold-offs that a full table gave up, names whose voids were dropped.
 //!
 //! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off, and one

@@ -1,6 +1,6 @@
 //! The age of a sequence number: the reading of the logical clock at the beginning of each second.
 //!
-//! Tokens and misses carry no time of their own; this ring gives theirs, to the second and never too early.
+//! Tokens carry no time of their own; this ring gives theirs, to the second and never too early.
 
 use std::time::Duration;
 

@@ -55,13 +55,13 @@ struct Finding {
 
 impl Shard {
     /// Remembers a miss: its client may load the value, and set it.
-    pub(super) fn missed(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+    pub(super) fn remember_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let last = at.clock.last();
-        let open_seconds = peer.notes.miss(key.hash, last, is_held_off, at.age());
+        let open_seconds = peer.misses.add(key.hash, last, is_held_off, at.age());
         let (covering, touch) = (self.covering(key.hash), at.touch());
         let (mut entry, pushed) = self.fence.find_or_make(key.hash, last, touch);
         let record = &mut *entry.record;
@@ -115,36 +115,39 @@ impl Shard {
         }
         let covering = self.covering(key.hash);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let note = peer.notes.take(key.hash, at.age());
-        let is_void_note = note
-            .is_some_and(|note| note.is_void(covering) || at.broad.covers(key.bytes, draft.tags, note.seq()));
+        let own_miss = peer.misses.take(key.hash, at.age());
+        let is_own_miss_invalidated = own_miss.is_some_and(|miss| {
+            miss.is_invalidated(covering) || at.broad.covers(key.bytes, draft.tags, miss.seq())
+        });
         let class = at.classes.of(key.bytes, at.prefix());
         let set = Set { as_of, class, covering, draft, is_held_off, key };
         let mut entry = self.fence.find(key.hash, at.touch());
         let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
-        let is_sole = at.is_sole(since, note.map(|note| note.seq()), covering, peer);
-        if is_sole && note.is_none() && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
+        let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), covering, peer);
+        if is_sole
+            && own_miss.is_none()
+            && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
         {
             // More sets than its own misses explain: threads share the connection.
             peer.is_shared = true;
         }
         let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
-        let counts_notes = is_sole || is_exclusive;
+        let counts_own_misses = is_sole || is_exclusive;
 
         let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
-        if note.is_none() || answers != Answers::Nothing {
+        if own_miss.is_none() || answers != Answers::Nothing {
             at.classes.judged(class, answers, at.now);
         }
-        let is_write = match counts_notes {
-            true => note.is_none(),
+        let is_write = match counts_own_misses {
+            true => own_miss.is_none(),
             false => matches!(answers, Answers::Nothing | Answers::Repeat),
         };
         let has_misses = !is_sole && finding.is_some_and(|finding| finding.has_misses);
         let refused = match finding.map(|finding| finding.judged.verdict) {
             _ if is_held_off && (!is_write || has_misses) => Some(Reason::HeldOff),
             _ if is_sole => None,
-            _ if counts_notes && is_void_note => Some(Reason::Note),
+            _ if counts_own_misses && is_own_miss_invalidated => Some(Reason::OwnMiss),
             Some(Verdict::Closed) => Some(Reason::Closed),
             Some(Verdict::Doubtful) => Some(Reason::Doubt),
             Some(Verdict::Late) => Some(Reason::Late),

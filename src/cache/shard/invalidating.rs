@@ -138,7 +138,7 @@ impl Shard {
 
     pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
         let covering = self.covering(key.hash);
-        peer.notes.own_void(key.hash, covering, seq, at.age());
+        peer.misses.invalidate(key.hash, covering, seq, at.age());
         peer.newest_void = seq;
         peer.invalidated(seq, at.sessions);
         self.voids.raise(key.hash, seq);

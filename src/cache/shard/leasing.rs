@@ -55,7 +55,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Result<Filled, Refused> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
         let (tags, version) = match &fill {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
@@ -118,7 +118,7 @@ impl Shard {
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));
-        self.missed(key, peer, at);
+        self.remember_miss(key, peer, at);
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use crate::cache::clock::LogicalClock;
 use crate::cache::clock::ages::Ages;
-use crate::cache::fence::notes::Age;
+use crate::cache::fence::miss_log::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::invalidation::cells::Cells;
 use crate::cache::invalidation::groups::Broad;
@@ -235,12 +235,13 @@ impl Shard {
     /// A read that found this item: what its reader stores next is no fill.
     #[inline(always)]
     fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: &At) -> Item<'_> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         self.engine.hit(slot, at.now.seconds())
     }
 
-    fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
-        self.missed(key, peer, at);
+    /// A read that found no item: its reader may store what it loads.
+    fn miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+        self.remember_miss(key, peer, at);
         self.engine.missed();
     }
 
@@ -307,11 +308,11 @@ impl At<'_> {
         Age { horizon: self.horizon(), max, now: self.now.seconds() }
     }
 
-    /// The client's next store answers no miss before this moment.
-    fn clear_note(&self, key: &Key, peer: &mut Peer) {
+    /// Removes the connection's own miss: its next store answers none before this moment.
+    fn remove_miss(&self, key: &Key, peer: &mut Peer) {
         // Most have none, and need not know how old they may be.
-        if !peer.notes.is_empty() {
-            peer.notes.clear(key.hash, self.age());
+        if !peer.misses.is_empty() {
+            peer.misses.remove(key.hash, self.age());
         }
     }
 

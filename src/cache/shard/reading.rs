@@ -29,7 +29,7 @@ impl Shard {
                     self.coalesce(key, state, may_wait, peer, at)
                 }
                 OnMiss::Coalesce { .. } | OnMiss::Report => {
-                    self.note_miss(key, peer, at);
+                    self.miss(key, peer, at);
                     Lookup::Miss
                 }
                 OnMiss::Lease { since } => {
@@ -60,7 +60,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Lookup<Item<'_>> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         let second = at.now.seconds();
         if reading.expiry.is_none() && reading.refresh.is_none() {
             return Lookup::hit(self.engine.item(slot));
@@ -96,14 +96,14 @@ impl Shard {
             State::Absent => window.is_some() || (wants_refresh && self.is_leased(key, at)),
         };
         if !wants_lease {
-            self.note_miss(key, peer, at);
+            self.miss(key, peer, at);
             return Lookup::Miss;
         }
         let at = &At { lease_window: window.unwrap_or(at.lease_window), ..*at };
         let found = self.lease_or_wait(key, state, None, peer, at);
         if let Lookup::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
-            self.missed(key, peer, at);
+            self.remember_miss(key, peer, at);
         }
         found.map(|slot| self.engine.item(slot))
     }
@@ -132,7 +132,7 @@ impl Shard {
                 Lookup::Granted { stale: None, token: self.grant(key, peer, at) }
             }
             (None | Some(_), _) => {
-                self.note_miss(key, peer, at);
+                self.miss(key, peer, at);
                 Lookup::Miss
             }
         }
