@@ -3,6 +3,9 @@
 //! A ring, oldest miss first. A store of a key is checked against the connection's own miss of it. Hash chains through
 //! the ring lead to the misses of a key, so neither a hit nor a miss searches the ring.
 //!
+//! A full ring forgets its oldest miss, and no store is refused for that: the records of keys, which all connections
+//! share, are what keeps old values out.
+//!
 //! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
 
 use crate::store::seq::Seq;
@@ -14,7 +17,8 @@ pub(crate) struct MissLog {
     chains: Vec<u64>,
     oldest: u64,
     next: u64,
-    lost: Option<Lost>,
+    /// The monotonic second of the newest miss that was forgotten while it counted.
+    forgotten: Option<u32>,
 }
 
 /// A miss, and the connection's own invalidations of its key since.
@@ -42,20 +46,9 @@ enum Status {
     Removed,
 }
 
-/// Misses that the ring had no room for: as long as the newest is young, any key may have been among them.
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    /// Whether one of them was [`Status::Invalidated`].
-    is_invalidated: bool,
-    newest_second: u32,
-    oldest: Seq,
-}
-
 /// The age up to which misses count. They carry a time of their own: the logical clock stands still while nothing changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Age {
-    /// Every miss that still counts came after this sequence number.
-    pub(crate) horizon: Seq,
     /// For how many seconds a miss counts.
     pub(crate) max: u32,
     /// The monotonic second.
@@ -64,7 +57,7 @@ pub(crate) struct Age {
 
 impl MissLog {
     pub(crate) fn new() -> Self {
-        MissLog { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, lost: None }
+        MissLog { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, forgotten: None }
     }
 
     /// Whether the ring is empty.
@@ -95,24 +88,19 @@ impl MissLog {
 
     /// Removes and returns the miss that a store of this key is checked against.
     pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Miss> {
-        if let Some(miss) = self.find(hash, age) {
-            let taken = *miss;
-            miss.status = Status::Removed;
-            return Some(taken);
-        }
-        self.lost_miss(hash, age)
+        let miss = self.find(hash, age)?;
+        let taken = *miss;
+        miss.status = Status::Removed;
+        Some(taken)
+    }
+
+    /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been missed.
+    pub(crate) fn has_forgotten(&self, age: Age) -> bool {
+        self.forgotten.is_some_and(|second| age.is_young(second))
     }
 
     /// The connection itself invalidates a key at `own`; `newest` was its newest invalidation before.
     pub(crate) fn invalidate(&mut self, hash: u64, newest: Seq, own: Seq, age: Age) {
-        if self.is_empty() && self.lost.is_none() {
-            return;
-        }
-        if self.find(hash, age).is_none()
-            && let Some(miss) = self.lost_miss(hash, age)
-        {
-            self.push(miss, age);
-        }
         self.each(hash, age, |miss| miss.invalidate(newest, own));
     }
 
@@ -149,13 +137,7 @@ impl MissLog {
         if self.ring.len() < MISS_LOG_MAX {
             return self.grow(age);
         }
-        let Miss { status, seq, second, .. } = *self.at(self.oldest);
-        let former = self.lost.filter(|lost| age.is_young(lost.newest_second));
-        self.lost = Some(Lost {
-            is_invalidated: status == Status::Invalidated || former.is_some_and(|lost| lost.is_invalidated),
-            newest_second: second,
-            oldest: former.map_or(seq, |lost| lost.oldest.min(seq)),
-        });
+        self.forgotten = Some(self.at(self.oldest).second);
         self.oldest += 1;
     }
 
@@ -169,14 +151,6 @@ impl MissLog {
         for miss in kept {
             self.push(miss, age);
         }
-    }
-
-    /// A miss in place of one that was lost, if any of them may have been of this key.
-    fn lost_miss(&mut self, hash: u64, age: Age) -> Option<Miss> {
-        self.lost = self.lost.filter(|lost| age.is_young(lost.newest_second));
-        let Lost { is_invalidated, newest_second: second, oldest } = self.lost?;
-        let status = if is_invalidated { Status::Invalidated } else { Status::Open };
-        Some(Miss { hash, seq: oldest.max(age.horizon), own: Seq::ZERO, status, older: 0, second })
     }
 
     /// The oldest miss of this key that counts.
@@ -264,7 +238,7 @@ const MISS_LOG_MIN: usize = 8;
 mod tests {
     use super::*;
 
-    const NOW: Age = Age { horizon: Seq::ZERO, max: 60, now: 100 };
+    const NOW: Age = Age { max: 60, now: 100 };
 
     fn later(seconds: u32) -> Age {
         Age { now: NOW.now + seconds, ..NOW }
@@ -314,42 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ring_forgets_still_counts_for_every_key_while_it_is_young() {
+    fn the_newest_misses_are_kept_and_the_log_says_that_it_forgot() {
         let mut log = MissLog::new();
-        for n in 0..MISS_LOG_MAX as u64 + 2 {
+        for n in 0..MISS_LOG_MAX as u64 {
             log.add(n << 24, seq(100 + n), false, NOW);
         }
-        assert_eq!(log.ring.len(), MISS_LOG_MAX);
-        let lost = log.take(0, NOW).unwrap();
-        assert!(lost.is_invalidated(seq(101)) && !lost.is_invalidated(seq(100)));
-        let horizon = seq(101);
-        assert!(
-            !log.take(0, Age { horizon, ..NOW }).unwrap().is_invalidated(seq(101)),
-            "it was not taken before that"
-        );
-        assert_eq!(log.take(0, later(61)), None, "too old to matter");
-        assert!(log.take(2 << 24, NOW).is_some());
-    }
-
-    #[test]
-    fn a_miss_while_held_off_stays_invalidated_when_the_ring_forgets_it() {
-        let mut log = MissLog::new();
-        log.add(0, seq(100), true, NOW);
-        for n in 1..MISS_LOG_MAX as u64 + 2 {
-            log.add(n << 24, seq(100 + n), false, NOW);
-        }
-        assert!(log.take(0, NOW).unwrap().is_invalidated(Seq::ZERO));
-        assert_eq!(log.take(0, later(61)), None);
-    }
-
-    #[test]
-    fn after_an_overflow_an_own_invalidation_is_still_disregarded() {
-        let mut log = MissLog::new();
-        for n in 0..MISS_LOG_MAX as u64 + 2 {
-            log.add(n << 24, seq(100 + n), false, NOW);
-        }
-        log.invalidate(0, seq(50), seq(1_000), NOW);
-        assert!(!log.take(0, NOW).unwrap().is_invalidated(seq(1_000)));
+        assert!(!log.has_forgotten(NOW));
+        log.add(1 << 20, seq(9_000), false, NOW);
+        assert_eq!((log.ring.len(), log.has_forgotten(NOW)), (MISS_LOG_MAX, true));
+        assert_eq!((log.take(0, NOW), log.take(1 << 24, NOW).is_some()), (None, true));
+        assert!(!log.has_forgotten(later(61)), "it would not count any more");
     }
 
     #[test]

@@ -125,17 +125,16 @@ impl Shard {
         let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
         let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), covering, peer);
-        if is_sole
-            && own_miss.is_none()
-            && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
-        {
+        let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
+        // If its own miss of the key may be forgotten, the connection is no evidence, as if it were shared.
+        let is_known = own_miss.is_some() || !peer.misses.has_forgotten(at.age());
+        if is_sole && is_known && own_miss.is_none() && answers == Answers::Miss {
             // More sets than its own misses explain: threads share the connection.
             peer.is_shared = true;
         }
         let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
-        let counts_own_misses = is_sole || is_exclusive;
+        let counts_own_misses = is_known && (is_sole || is_exclusive);
 
-        let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
         if own_miss.is_none() || answers != Answers::Nothing {
             at.classes.judged(class, answers, at.now);
         }

@@ -305,7 +305,7 @@ impl At<'_> {
 
     fn age(&self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
-        Age { horizon: self.horizon(), max, now: self.now.seconds() }
+        Age { max, now: self.now.seconds() }
     }
 
     /// Removes the connection's own miss: its next store answers none before this moment.
