@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Peer, Policy, StoreOutcome,
+    Cache, Config, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Peer, Policy, Reason, StoreOutcome,
 };
 use leasehold::clock::Clock;
 
@@ -119,5 +119,20 @@ fn a_full_log_is_no_sign_of_threads() {
         names.iter().for_each(|name| _ = fixture.set(name, "value", &mut program));
         assert!(names.iter().all(|name| fixture.get(name, &mut program).is_some()));
         names.iter().for_each(|name| fixture.delete(name, &mut program));
+    }
+}
+
+/// Tasks send requests on one connection without waiting for replies. An hour later its address was taken for one whose
+/// connections are not shared, so that a miss of one task was held against the set of another.
+#[test]
+fn a_connection_that_pipelines_stays_a_shared_one() {
+    let fixture = Fixture::new();
+    let (mut shared, mut writer) = (fixture.cache.peer(), fixture.cache.peer());
+    shared.pipelines(fixture.clock.now());
+    for _ in 0..3 {
+        fixture.clock.advance(Duration::from_secs(3_000));
+        fixture.misses("user:1", &mut shared);
+        fixture.delete("user:1", &mut writer);
+        assert_eq!(fixture.set("user:1", "old", &mut shared), StoreOutcome::Refused(Reason::Doubt));
     }
 }

@@ -132,7 +132,8 @@ impl Shard {
             // More sets than its own misses explain: threads share the connection.
             peer.is_shared = true;
         }
-        let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
+        let is_shared = peer.is_shared || peer.origin.is_shared(at.now);
+        let is_exclusive = at.policy.implicit != Implicit::Shared && !is_shared;
         let counts_own_misses = is_known && (is_sole || is_exclusive);
 
         if own_miss.is_none() || answers != Answers::Nothing {
