@@ -371,12 +371,15 @@ fn shown<'v>(meta: &Meta, value: Value<'v>, new_expiry: Option<Expiry>, now: Now
     let flags = meta.flags;
     // With C, the value is returned only to clients that have another one.
     let is_shown = flags.has(b'v') && flags.unsigned(b'C') != Some(value.unique);
-    let left = |expiry| flags.has(b't').then(|| ttl(expiry, now));
+    let (left, new_left) = match flags.has(b't') {
+        true => (Some(ttl(value.expiry, now)), new_expiry.map(|expiry| ttl(expiry, now))),
+        false => (None, None),
+    };
     let fields = MetaFields {
         client_flags: Some(value.flags),
         is_fetched: Some(value.is_fetched),
-        new_ttl: new_expiry.and_then(left),
-        ttl: left(value.expiry),
+        new_ttl: new_left,
+        ttl: left,
         unique: Some(value.unique),
         unused_seconds: Some(now.seconds().saturating_sub(value.accessed)),
         value_bytes: Some(value.bytes.len()),

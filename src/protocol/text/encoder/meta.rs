@@ -8,8 +8,7 @@ use crate::protocol::message::{
 };
 use crate::protocol::output::Output;
 
-/// Marks come last, in memcached's order: Z for a client without the lease, X for a stale copy, W for the
-/// holder of the lease.
+/// Marks come last; most replies have none.
 pub(super) fn reply(output: &mut Output, meta: &Meta, reply: &MetaReply) {
     let mut buffer = itoa::Buffer::new();
     let value = match reply.value {
@@ -26,6 +25,17 @@ pub(super) fn reply(output: &mut Output, meta: &Meta, reply: &MetaReply) {
         (None, MetaStatus::NotStored) => output.push(b"NS"),
     }
     fields(output, meta, &reply.fields);
+    if reply.part.is_some() || reply.is_stale {
+        marks(output, reply);
+    }
+    match value {
+        None => output.push(LINE_END),
+        Some(value) => block(output, value),
+    }
+}
+
+/// In memcached's order: Z for a client without the lease, X for a stale copy, W for the holder of the lease.
+fn marks(output: &mut Output, reply: &MetaReply) {
     if reply.part == Some(Part::Waits) {
         output.push(b" Z");
     }
@@ -34,10 +44,6 @@ pub(super) fn reply(output: &mut Output, meta: &Meta, reply: &MetaReply) {
     }
     if reply.part == Some(Part::Loads) {
         output.push(b" W");
-    }
-    match value {
-        None => output.push(LINE_END),
-        Some(value) => block(output, value),
     }
 }
 
