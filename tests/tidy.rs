@@ -39,6 +39,37 @@ const SERVER: &[&str] = &[
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;
+const COMMENT_WIDTH_MAX: usize = 110;
+
+/// Words for which the glossary in docs/STYLE.md has better ones.
+const DIALECT: [&str; 26] = [
+    " told ",
+    " tells ",
+    " hears ",
+    " heard ",
+    " whoever ",
+    " let in ",
+    " of no meaning ",
+    " of no use ",
+    " void ",
+    " voids ",
+    " voided ",
+    " voiding ",
+    " lies in ",
+    " lies apart ",
+    " lie apart ",
+    " once more ",
+    " is gone ",
+    " are gone ",
+    " he ",
+    " his ",
+    " him ",
+    " heed ",
+    " heeds ",
+    " crowd ",
+    " herd ",
+    " want of memory ",
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Waits {
@@ -171,6 +202,84 @@ fn files_and_functions_are_short() {
             }
         }
     });
+}
+
+#[test]
+fn prose_is_plain_english() {
+    let mut complaints = Vec::new();
+    for path in texts() {
+        let text = fs::read_to_string(&path).expect("it is text");
+        let is_code = path.extension().is_some_and(|ending| ending == "rs");
+        let mut is_block = false;
+        for (number, line) in text.lines().enumerate() {
+            is_block ^= !is_code && line.trim_start().starts_with("```");
+            let prose = if is_code { comments_and_strings(line) } else { line.to_owned() };
+            if is_block || (!is_code && line.starts_with("    ")) {
+                continue;
+            }
+            let mut report = |why: &str| complaints.push(format!("{}:{}: {why}", path.display(), number + 1));
+            let words = words(&prose);
+            DIALECT.iter().filter(|word| words.contains(**word)).for_each(|word| report(word.trim()));
+            if is_code {
+                let comment = line.trim_start();
+                let doc = comment.strip_prefix("/// ").or(comment.strip_prefix("//! ")).unwrap_or("");
+                let opens = ["Who ", "Whoever ", "What "].iter().any(|word| doc.starts_with(word));
+                if opens && !doc.contains('?') && !is_continued(&text, number) {
+                    report("name the thing first");
+                }
+                if comment.starts_with("//") && line.chars().count() > COMMENT_WIDTH_MAX {
+                    report("the comment is too wide");
+                }
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "docs/STYLE.md has better words:\n{}", complaints.join("\n"));
+}
+
+/// Whether the line before is a doc comment as well, whose sentence goes on here.
+fn is_continued(text: &str, number: usize) -> bool {
+    let before = number.checked_sub(1).and_then(|before| text.lines().nth(before)).unwrap_or("").trim();
+    (before.starts_with("/// ") || before.starts_with("//! ")) && !before.ends_with(['.', ':', '?', '!'])
+}
+
+/// The comment and the string literals of a line of code; a literal of one word is a name.
+fn comments_and_strings(line: &str) -> String {
+    let (code, comment) = line.split_once("// ").unwrap_or((line, ""));
+    let comment =
+        if line.trim_start().starts_with("//") { line.trim_start_matches([' ', '/', '!']) } else { comment };
+    let literals = code.split('"').skip(1).step_by(2).filter(|literal| literal.trim().contains(' '));
+    literals.chain([comment]).collect::<Vec<_>>().join(" ")
+}
+
+/// Lower-case words with a space around each; what stands in backticks are names, not prose.
+fn words(prose: &str) -> String {
+    let outside = prose.split('`').step_by(2).collect::<Vec<_>>().join(" x ");
+    let plain = outside.to_lowercase().replace(|c: char| !c.is_alphanumeric() && !"_-'".contains(c), " ");
+    format!(" {} ", plain.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// All files with prose that people read.
+fn texts() -> Vec<PathBuf> {
+    let mut texts = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["src", "tests", "benches", "examples", "docs", "packaging"].map(root).to_vec();
+    let pages = fs::read_dir(root("")).expect("the root is here").map(|entry| entry.expect("listed").path());
+    texts.extend(pages.filter(|path| path.is_file()));
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("it is here") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_dir() { folders.push(path) } else { texts.push(path) }
+        }
+    }
+    let endings =
+        ["rs", "md", "html", "js", "py", "rb", "go", "pl", "php", "java", "yml", "toml", "service", "socket"];
+    let is_text = |path: &PathBuf| {
+        let is_own = !path.ends_with("docs/STYLE.md") && !path.ends_with("tests/tidy.rs");
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+        is_own && endings.contains(&ending) && !path.ends_with("CHANGELOG.md")
+    };
+    texts.retain(is_text);
+    texts
 }
 
 /// The single paths of a `use` with braces.

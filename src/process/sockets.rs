@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -37,7 +37,7 @@ pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 
 /// Pauses after a failure. Descriptors have most likely run out, and an immediate retry would fail, too.
 pub(crate) async fn pause(error: io::Error) {
-    if let Some(suppressed) = FAILURES.admit(Instant::now()) {
+    if let Some(suppressed) = FAILURES.admit(tokio::time::Instant::now()) {
         tracing::warn!(%error, suppressed, "cannot accept");
     }
     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;

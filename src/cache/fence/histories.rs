@@ -206,7 +206,7 @@ impl<const PAIRS: usize> World<PAIRS> {
         if let (1.., Some(number)) = (misses, idle) {
             goes(format!("miss{number}"), &|world| {
                 world.record.age(world.touch());
-                world.record.miss(world.touch(), Seq::ZERO);
+                world.record.miss(Reader::Loads, world.touch(), Seq::ZERO);
                 world.workers[number] = Worker::Loading { since: world.now };
                 world.budget.misses -= 1;
             });

@@ -14,6 +14,6 @@ pub(crate) mod table;
 
 pub(crate) use self::classes::Classes;
 pub(crate) use self::load_time::LoadTimes;
-pub(crate) use self::record::{Answers, Judged, Touch, Verdict};
+pub(crate) use self::record::{Answers, Judged, Reader, Touch, Verdict};
 pub(crate) use self::sessions::Sessions;
 pub(crate) use self::table::{Entry, Forgotten, Table};

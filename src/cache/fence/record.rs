@@ -40,6 +40,8 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     /// Misses older than the load time that no set answered, and how many of them are older than the newest invalidation.
     lapsed: u16,
     lapsed_old: u16,
+    /// Unanswered misses of readers that are expected to load, rather than to wait for another one's load.
+    loads: u16,
     /// When the newest of them lapsed, in monotonic seconds.
     lapsed_second: u32,
     /// Until when nothing is stored because misses of this key were forgotten.
@@ -54,6 +56,15 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     /// Whether the key was invalidated since the first of the misses that were forgotten.
     is_closed_old: bool,
     is_sampling: bool,
+}
+
+/// The reader that missed a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reader {
+    /// It loads the value.
+    Loads,
+    /// Another one holds the lease. It waits, and asks again; but it may also load the value, and set it without a token.
+    Waits,
 }
 
 /// Which sets answer a miss: the mode of a class of keys.
@@ -130,6 +141,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             old_taken: [0; 2],
             lapsed: 0,
             lapsed_old: 0,
+            loads: 0,
             lapsed_second: 0,
             closed_until: 0,
             sampled: 0,
@@ -166,6 +178,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.times.copy_within(pairs.., 0);
         self.counts.copy_within(pairs.., 0);
         self.used -= pairs as u8;
+        self.loads = self.loads.min(self.misses() - self.taken[EVERY]);
     }
 
     /// So many of the oldest misses, which are alike, are older than the load time.
@@ -196,13 +209,17 @@ impl<const PAIRS: usize> Record<PAIRS> {
     }
 
     /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this miss cuts off.
-    pub(crate) fn miss(&mut self, touch: Touch, last: Seq) -> Option<u32> {
+    ///
+    /// A load is timed if no other is running. Readers that wait for it miss the key as often as they ask, so their misses
+    /// count as loads that may bring a value, but not as loads that are running.
+    pub(crate) fn miss(&mut self, reader: Reader, touch: Touch, last: Seq) -> Option<u32> {
         if self.unanswered() == 0 && !self.is_closed {
             self.since = last;
         }
         let now = self.push(tick(touch.now));
         let cut = self.is_sampling.then(|| ahead(now, self.sampled).max(0) as u32);
-        self.is_sampling = self.misses() - self.taken[EVERY] == 1;
+        self.loads = self.loads.saturating_add(u16::from(reader == Reader::Loads));
+        self.is_sampling = reader == Reader::Loads && self.loads == 1;
         self.sampled = now;
         cut
     }
@@ -274,6 +291,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             self.take_lapsed();
         }
         self.taken = self.taken.map(|taken| misses.min(taken + 1));
+        self.loads = self.loads.saturating_sub(1);
         self.finish();
     }
 
@@ -289,6 +307,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         let excess = value.map_or(1, |value| self.count(value, doubt));
         // The oldest first: what stays is never older than the loads that are running.
         self.taken[EVERY] = misses.min(self.taken[EVERY] + 1);
+        self.loads = self.loads.saturating_sub(1);
         if is_known {
             self.taken[REPEATS] = misses.min(self.taken[REPEATS] + 1);
         }

@@ -277,7 +277,7 @@ mod tests {
     use std::collections::HashMap;
     use std::ops::Range;
 
-    use super::super::record::{Judged, Takes, Verdict};
+    use super::super::record::{Judged, Reader, Takes, Verdict};
     use super::*;
 
     /// A table with one cell and two sets, in which all keys of a test compete for one set.
@@ -317,7 +317,7 @@ mod tests {
             if self.invalidated.get(&key).is_some_and(|newest| *newest > entry.record.marked()) {
                 entry.record.invalidate(last);
             }
-            entry.record.miss(touch, last);
+            entry.record.miss(Reader::Loads, touch, last);
             entry.settle(false, touch);
         }
 

@@ -1,7 +1,7 @@
 //! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
 
 use super::{At, Shard};
-use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Touch, Verdict};
+use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Reader, Touch, Verdict};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::snapshot::Guard;
@@ -55,7 +55,7 @@ struct Finding {
 
 impl Shard {
     /// Remembers a miss: its client may load the value, and set it.
-    pub(super) fn remember_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+    pub(super) fn remember_miss(&mut self, key: &Key, reader: Reader, peer: &mut Peer, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
         }
@@ -73,7 +73,7 @@ impl Shard {
         {
             record.invalidate(last);
         }
-        let cut = record.miss(touch, last);
+        let cut = record.miss(reader, touch, last);
         if is_held_off {
             record.invalidate(last);
         }
@@ -85,6 +85,7 @@ impl Shard {
             at.overall().add(ms, false);
         }
         if let Some(seconds) = open_seconds
+            && reader == Reader::Loads
             && (was_answered || u64::from(seconds) * 1000 <= u64::from(touch.load_time))
         {
             peer.origin.shares(at.now);

@@ -1,6 +1,7 @@
 //! The life of a lease: granted, waited for, filled, released.
 
 use super::{At, Shard, State};
+use crate::cache::fence::Reader;
 use crate::cache::invalidation::record::Cover;
 use crate::cache::lease::records::Lease;
 use crate::cache::lease::token::Token;
@@ -118,7 +119,7 @@ impl Shard {
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));
-        self.remember_miss(key, peer, at);
+        self.remember_miss(key, Reader::Loads, peer, at);
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use crate::cache::clock::LogicalClock;
 use crate::cache::clock::ages::Ages;
+use crate::cache::fence::Reader;
 use crate::cache::fence::miss_log::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::invalidation::cells::Cells;
@@ -241,7 +242,7 @@ impl Shard {
 
     /// A read that found no item: its reader may store what it loads.
     fn miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
-        self.remember_miss(key, peer, at);
+        self.remember_miss(key, Reader::Loads, peer, at);
         self.engine.missed();
     }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{At, Shard, State};
+use crate::cache::fence::Reader;
 use crate::cache::peer::Peer;
 use crate::cache::read::{Lookup, OnMiss, Reading, Refresh};
 use crate::store::key::Key;
@@ -103,7 +104,7 @@ impl Shard {
         let found = self.lease_or_wait(key, state, None, peer, at);
         if let Lookup::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
-            self.remember_miss(key, peer, at);
+            self.remember_miss(key, Reader::Waits, peer, at);
         }
         found.map(|slot| self.engine.item(slot))
     }

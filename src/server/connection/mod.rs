@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -312,7 +312,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
-                    if let Some(suppressed) = REFRESHES.admit(Instant::now()) {
+                    if let Some(suppressed) = REFRESHES.admit(time::Instant::now()) {
                         tracing::info!(
                             ?refreshed,
                             suppressed,
