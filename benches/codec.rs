@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use bytes::{BufMut, Bytes};
 use criterion::{Criterion, Throughput};
-use leasehold::protocol::{Block, Decoder, Output, Reply, Request};
+use leasehold::protocol::{Block, Decoder, Output, Replies, Reply, Request, Status};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -113,41 +113,43 @@ fn encode(criterion: &mut Criterion) {
     let key = KEY.as_bytes();
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(1));
-    let mut check = |name, expected: String, write: &dyn Fn(&mut Output)| {
+    let mut check = |name, expected: String, write: &dyn Fn(&mut Replies)| {
         let mut output = Output::default();
-        write(&mut output);
+        write(&mut Replies::text(&mut output));
         assert_eq!(String::from_utf8_lossy(&output.take()), expected);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                write(black_box(&mut output));
+                write(black_box(&mut Replies::text(&mut output)));
                 output.sent(output.len());
             });
         });
     };
     let value = |size, unique| format!("VALUE {KEY} 7 {size}{unique}\r\n{}\r\n", "v".repeat(size));
-    check("get", value(100, "") + "END\r\n", &|output| {
-        output.value(key, 7, None, block(&small));
-        output.reply(Reply::End);
+    check("get", value(100, "") + "END\r\n", &|replies| {
+        replies.send(Reply::Value { key, flags: 7, unique: None, value: block(&small) });
+        replies.status(Status::End);
     });
-    check("gets", value(100, " 123456789012") + "END\r\n", &|output| {
-        output.value(key, 7, Some(123_456_789_012), block(&small));
-        output.reply(Reply::End);
+    check("gets", value(100, " 123456789012") + "END\r\n", &|replies| {
+        replies.send(Reply::Value { key, flags: 7, unique: Some(123_456_789_012), value: block(&small) });
+        replies.status(Status::End);
     });
-    check("get_50", value(100, "").repeat(50) + "END\r\n", &|output| {
-        (0..50).for_each(|_| output.value(key, 7, None, block(&small)));
-        output.reply(Reply::End);
+    check("get_50", value(100, "").repeat(50) + "END\r\n", &|replies| {
+        (0..50)
+            .for_each(|_| replies.send(Reply::Value { key, flags: 7, unique: None, value: block(&small) }));
+        replies.status(Status::End);
     });
-    check("get_32k", value(LARGE, "") + "END\r\n", &|output| {
-        output.value(key, 7, None, block(&large));
-        output.reply(Reply::End);
+    check("get_32k", value(LARGE, "") + "END\r\n", &|replies| {
+        replies.send(Reply::Value { key, flags: 7, unique: None, value: block(&large) });
+        replies.status(Status::End);
     });
-    check("set, cas, lease-set", "STORED\r\n".to_owned(), &|output| output.reply(Reply::Stored));
-    check("incr", "12345\r\n".to_owned(), &|output| output.number(12_345));
-    check("delete", "DELETED\r\n".to_owned(), &|output| output.reply(Reply::Deleted));
-    check("touch", "TOUCHED\r\n".to_owned(), &|output| output.reply(Reply::Touched));
-    check("lease-get, lease-wait", format!("LVALUE {KEY} {TOKEN} 0 0\r\n\r\nEND\r\n"), &|output| {
-        output.leased_value(key, TOKEN, 0, block(&Bytes::new()));
-        output.reply(Reply::End);
+    check("set, cas, lease-set", "STORED\r\n".to_owned(), &|replies| replies.status(Status::Stored));
+    check("incr", "12345\r\n".to_owned(), &|replies| replies.send(Reply::Counted(12_345)));
+    check("delete", "DELETED\r\n".to_owned(), &|replies| replies.status(Status::Deleted));
+    check("touch", "TOUCHED\r\n".to_owned(), &|replies| replies.status(Status::Touched));
+    check("lease-get, lease-wait", format!("LVALUE {KEY} {TOKEN} 0 0\r\n\r\nEND\r\n"), &|replies| {
+        let nothing = Bytes::new();
+        replies.send(Reply::Leased { key, token: TOKEN, flags: 0, value: block(&nothing) });
+        replies.status(Status::End);
     });
 }
 

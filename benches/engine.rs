@@ -1,4 +1,4 @@
-//! The storage engine and its lock, through [`Cache`] without implicit leases, with one thread and with two.
+//! The storage engine and its lock, through [`Cache`] without misses, with one thread and with two.
 //!
 //! `cargo bench --bench engine`; one operation with `cargo bench --bench engine -- '^hit/'`. It is compared
 //! with a `DashMap<Bytes, Bytes>`, which has no limit and no expiry, and with moka. moka's weight is the

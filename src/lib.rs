@@ -46,6 +46,7 @@ pub mod command;
 pub mod console;
 #[cfg(feature = "server")]
 pub mod handover;
+pub mod limits;
 #[cfg(feature = "cache")]
 pub mod metrics;
 #[cfg(feature = "cache")]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, Mode, NOTES_MAX, Peer,
+    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode, Peer,
     Step, StoreOutcome,
 };
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, Output};
+use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Clock, Now};
 
 /// Keys in order, repeated endlessly.
@@ -75,7 +75,7 @@ impl User {
 
     /// An empty cache, and as many keys as the cache remembers misses of.
     pub fn empty() -> Self {
-        User::new(Config::default(), NOTES_MAX)
+        User::new(Config::default(), MISS_LOG_MAX)
     }
 
     pub fn get(&mut self) -> Option<usize> {
@@ -135,7 +135,8 @@ impl Wire {
     pub fn get(&mut self) -> bool {
         self.decoder.space().put_slice(self.lines.next());
         let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
-        execute(&mut request, &self.cache, &mut self.session, &mut self.output, self.now) == Flow::Next
+        let replies = Replies::text(&mut self.output);
+        execute(&mut request, &self.cache, &mut self.session, replies, self.now) == Flow::Next
     }
 
     /// Discards the reply.

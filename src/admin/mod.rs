@@ -20,7 +20,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -41,7 +41,7 @@ use self::access::Access;
 use self::answer::{Problem, document, json_document};
 use crate::metrics::Count;
 use crate::options::AdminOptions;
-use crate::process::Inherited;
+use crate::process::{Inherited, logging};
 use crate::server::View;
 
 /// A bound socket that does not accept connections yet.
@@ -109,7 +109,9 @@ pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> 
     loop {
         match listener.accept().await {
             Err(error) => {
-                tracing::warn!(%error, "cannot accept at --admin");
+                if let Some(suppressed) = FAILURES.admit(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "cannot accept at --admin");
+                }
                 sleep(ACCEPT_AGAIN_AFTER).await;
             }
             Ok((stream, peer)) => {
@@ -255,4 +257,5 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// The time limit for receiving and answering a request.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
+static FAILURES: logging::Limit = logging::Limit::new();
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::cache::ClassCounts;
 use crate::command::execute;
 use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb, bucket_end};
-use crate::protocol::{Output, Request, Statistics, base64};
+use crate::protocol::{Output, Replies, Request, Statistics, base64};
 use crate::server::View;
 
 /// All values that change over time.
@@ -46,7 +46,7 @@ pub(super) fn table(view: &View, what: Statistics) -> Vec<(String, String)> {
     let mut output = Output::default();
     let mut request = Request::Stats(what);
     // One call is enough: only lists of connections come in several parts.
-    execute(&mut request, view.cache(), &mut view.session(), &mut output, view.now());
+    execute(&mut request, view.cache(), &mut view.session(), Replies::text(&mut output), view.now());
     String::from_utf8_lossy(&output.take())
         .lines()
         .filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '))

@@ -16,7 +16,7 @@ pub struct Config {
     pub value_bytes_max: usize,
     /// How leases behave, and how long values live.
     pub policies: Policies,
-    /// What a store does that finds no room.
+    /// The behavior of a store when memory is full.
     pub when_full: WhenFull,
 }
 
@@ -31,8 +31,8 @@ impl Config {
         Layout::new(self.memory_bytes).shards
     }
 
-    /// Tags and prefixes whose voids are remembered one by one. Beyond that, whatever has a name that is not remembered
-    /// counts as voided when the last one was forgotten.
+    /// Groups (tags and prefixes) whose invalidations are remembered one by one. Beyond that, a group that is not
+    /// remembered counts as invalidated when the last one was forgotten.
     pub fn names_max(&self) -> usize {
         self.memory_bytes / MEMORY_BYTES_PER_NAME
     }
@@ -42,8 +42,8 @@ impl Config {
         self.memory_bytes / VERSIONS_PART
     }
 
-    /// What the tables take that stand apart from `memory_bytes`: voids of keys and of names, tokens, lease records,
-    /// hold-offs, versions, and the sample behind the miss-ratio curve.
+    /// Bytes of the fixed tables, beside `memory_bytes`: invalidations of keys and of groups, misses, tokens, lease
+    /// records, hold-offs, versions, and the sample of the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
         fixed_table_bytes(self.shards())
             + Table::bytes(self.shards())

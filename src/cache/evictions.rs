@@ -1,4 +1,4 @@
-//! A bounded log of evicted items, filled only while somebody watches evictions.
+//! A bounded log of evicted items, filled only while a client watches evictions.
 //!
 //! Shards record them under their locks; watchers take them later.
 
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::store::evicted::Evicted;
 use crate::sync::Mutex;
 
-/// Evictions that nobody has taken yet.
+/// Evictions that were not taken yet.
 #[derive(Default)]
 pub(super) struct Evictions(Mutex<Log>);
 
@@ -28,7 +28,7 @@ impl Evictions {
         log.evicted.extend(evicted.into_iter().take(room));
     }
 
-    /// What was added since the last call, and how many more did not fit.
+    /// Evictions since the last call, and how many more did not fit.
     pub(super) fn take(&self) -> (impl Iterator<Item = Evicted> + use<>, u64) {
         let Log { evicted, lost } = std::mem::take(&mut *self.0.lock());
         (evicted.into_iter(), lost)

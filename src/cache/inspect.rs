@@ -1,5 +1,5 @@
-//! What is known of a key, for whoever looks after a cache. Looking changes nothing: it is no read, leaves no note, and
-//! clears nothing away.
+//! Inspection of keys and of the whole cache, for operators. It changes nothing: it is no read, is remembered as no miss,
+//! and removes no expired item.
 
 use super::invalidation::groups::Name;
 use super::listing::{self, Entry};
@@ -7,16 +7,16 @@ use super::read::Value;
 use super::{Cache, ClassCounts, Counts, Curve, Evicted, Key, Now};
 use crate::store::seq::Seq;
 
-/// What is known of a key.
+/// The state of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Known<'a> {
     /// Until when it may not be filled, in monotonic milliseconds.
     pub held_off_until: Option<u64>,
     /// The lease that makes others wait.
     pub lease: Option<KnownLease>,
-    /// The live value or the stale copy, and the point that it is as of.
+    /// The live value or the stale copy, and its `as_of`.
     pub value: Option<(Value<'a>, Seq)>,
-    /// The newest void that covers it, whatever it holds.
+    /// The newest invalidation that applies to it, whether it holds a value or not.
     pub void: Option<KnownVoid<'a>>,
     /// Connections that sleep until the lease ends.
     pub waiting: usize,
@@ -29,36 +29,36 @@ pub struct KnownLease {
     pub granted_at: u64,
     /// The number of the [`Peer`](super::Peer) that holds it.
     pub holder: u64,
-    /// The point of its grant.
+    /// The sequence number of its grant.
     pub seq: Seq,
     /// Until when it makes others wait, in monotonic milliseconds.
     pub until: u64,
 }
 
-/// A void.
+/// An invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KnownVoid<'a> {
-    /// What was voided.
+    /// What was invalidated: the key, a group, or everything.
     pub of: VoidOf<'a>,
-    /// The point at which it was.
+    /// Its sequence number.
     pub seq: Seq,
 }
 
-/// What was voided.
+/// The target of an invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum VoidOf<'a> {
     /// Everything.
     All,
     /// A tag or prefix that is not remembered any more: it may have been one of the key's.
     Forgotten,
-    /// The key itself, or another one that shares its place in the table of voids.
+    /// The key itself, or another one with the same cell.
     Key,
     /// One of its prefixes or tags.
     Name(Name<'a>),
 }
 
 impl Cache {
-    /// What all shards hold and have done.
+    /// Counts over all shards: what they hold, and what they have done.
     pub fn counts(&self) -> Counts {
         self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
     }

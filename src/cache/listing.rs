@@ -1,10 +1,9 @@
-//! Going through all live values in small steps, for whoever lists or keeps them.
+//! A walk through all live values in small steps, for dumps and snapshots.
 //!
-//! A step looks at the slots of one small table under the lock of its shard. Tables only ever split, and the halves lie
-//! where the whole one lay; so a value that is there from the first step to the last is shown exactly once, wherever
-//! packing and eviction move it meanwhile. One that is stored or goes in between may be shown or not.
-//!
-//! Deliberately absent: a moment that all of it is true of.
+//! A step shows the slots of one small table under the lock of its shard. Tables only ever split, and the halves keep the
+//! place of the whole; so a value that is stored from the first step to the last is shown exactly once, wherever packing
+//! and eviction move it meanwhile. A value that is stored or removed in between may be shown or not: there is no moment
+//! at which the whole list is true.
 
 use super::read::Value;
 use crate::store::Listed;
@@ -13,13 +12,13 @@ use crate::store::seq::Seq;
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Entry<'a> {
-    /// The point on the void clock that the value is as of.
+    /// The sequence number that the value is as of.
     pub as_of: Seq,
     /// When it was last read, or stored, in monotonic seconds.
     pub accessed: u32,
-    /// What it takes in memory, its key and header included.
+    /// Its memory use in bytes, its key and header included.
     pub bytes: usize,
-    /// Whether anybody has read it.
+    /// Whether it has been read.
     pub is_fetched: bool,
     /// The key.
     pub key: &'a [u8],
@@ -48,5 +47,5 @@ pub(super) fn next(shard: usize, position: Option<u32>, shards: usize) -> Option
     (next >> POSITION_BITS < shards as u64).then_some(next)
 }
 
-/// Bits of a place in a listing that tell where in its shard.
+/// Bits of a position that stand for the position in its shard.
 const POSITION_BITS: u32 = 32;

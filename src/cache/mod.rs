@@ -48,7 +48,7 @@ pub use self::clock::ages::AGE_SECONDS_MAX;
 pub use self::config::{Config, VALUE_BYTES_MAX_DEFAULT};
 pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
-pub use self::fence::notes::NOTES_MAX;
+pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
 pub use self::inspect::{Known, KnownLease, KnownVoid, VoidOf};
 pub use self::invalidation::groups::{DELIMITER, Name, PREFIXES_MAX};
@@ -67,6 +67,7 @@ pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,
 };
+pub use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 pub use crate::mrc::{Curve, FACTORS};
 pub use crate::store::budget::WhenFull;
 #[cfg(fuzzing)]
@@ -75,9 +76,9 @@ pub use crate::store::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use crate::store::evicted::Evicted;
 pub use crate::store::expiry::Expiry;
 pub use crate::store::item_bytes;
-pub use crate::store::key::{KEY_BYTES_MAX, Key};
+pub use crate::store::key::Key;
 pub use crate::store::seq::{SEQ_BITS, Seq};
-pub use crate::store::tags::{TAGS_MAX, TagList, Tags};
+pub use crate::store::tags::{TagList, Tags};
 
 /// Values, leases and invalidations.
 pub struct Cache {
@@ -291,7 +292,7 @@ impl Cache {
         }
         let newest = floors.iter().map(|(_, own)| *own).max().unwrap_or_default();
         peer.invalidated(newest, &self.sessions);
-        peer.notes.own_flush(|hash| {
+        peer.misses.invalidate_all(|hash| {
             let (before, own) = floors[self.shard_of(hash)];
             (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
         });

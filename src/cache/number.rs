@@ -1,6 +1,6 @@
 //! Arithmetic on values, by memcached's rules.
 
-/// What `incr` and `decr` do.
+/// The step of `incr` and `decr`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// Subtracts; the result is never below 0.

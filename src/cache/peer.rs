@@ -1,30 +1,31 @@
-//! What the cache remembers of one connection, or of one thread of an embedding program.
+//! A client of the cache: one connection, or one thread of an embedding program.
 
 use std::sync::Arc;
 
 use super::fence::Sessions;
-use super::fence::notes::Notes;
+use super::fence::miss_log::MissLog;
 use super::fence::origin::Origin;
 use crate::clock::Now;
 use crate::store::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
-/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it is gone.
+/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it has left.
 pub struct Peer {
     pub(crate) id: u64,
-    /// The last void of a key that it has made.
+    /// Its newest invalidation of a key.
     pub(crate) newest_void: Seq,
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
-    pub(crate) notes: Notes,
-    /// Whether it has sent a request before it had the reply to the last one.
-    pub(crate) has_pipelined: bool,
+    pub(crate) misses: MissLog,
+    /// Whether threads or tasks share it: it has sent a request before it had the reply to the last one, or more sets
+    /// than its own misses explain.
+    pub(crate) is_shared: bool,
     /// Whether it counts as a session, until it has left.
     pub(crate) is_open: bool,
     /// Where it comes from.
     pub(crate) origin: Arc<Origin>,
-    /// Hash and point of the leases it was granted lately, oldest first.
+    /// Key hash and sequence number of the leases it was granted lately, oldest first.
     held: Vec<(u64, Seq)>,
 }
 
@@ -34,8 +35,8 @@ impl Peer {
             id,
             newest_void: Seq::ZERO,
             newest_invalidation: Seq::ZERO,
-            notes: Notes::new(),
-            has_pipelined: false,
+            misses: MissLog::new(),
+            is_shared: false,
             is_open,
             origin: Arc::default(),
             held: Vec::new(),
@@ -58,8 +59,8 @@ impl Peer {
     /// It sends requests before it has the replies to those before them, as only a shared connection does.
     #[inline]
     pub fn pipelines(&mut self, now: Now) {
-        if !self.has_pipelined {
-            self.has_pipelined = true;
+        if !self.is_shared {
+            self.is_shared = true;
             self.origin.shares(now);
         }
     }
@@ -69,7 +70,8 @@ impl Peer {
         self.id
     }
 
-    /// The point at which it has last voided a key, by whatever command; of names and of everything it does not know.
+    /// The sequence number of its newest invalidation of a key, by whatever command; invalidations of groups and of
+    /// everything do not count.
     pub fn newest_void(&self) -> Seq {
         self.newest_void
     }

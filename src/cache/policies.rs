@@ -14,7 +14,7 @@ use super::policy::Policy;
 pub struct Policies {
     /// Of keys that no prefix fits. What is learned there is learned from all keys.
     default: Governed,
-    /// For how many seconds a soft void keeps copies at most.
+    /// The longest time for which a soft invalidation keeps stale copies, in seconds.
     longest_kept: u32,
     /// The longest first.
     prefixes: Vec<(Box<[u8]>, Governed)>,

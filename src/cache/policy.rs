@@ -27,9 +27,9 @@ pub struct Policy {
     pub hold_off: Duration,
     /// The fence for clients that know nothing of leases.
     pub implicit: Implicit,
-    /// How long tokens and noted misses are good for; whole seconds, at most [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
+    /// How long tokens and misses are remembered; whole seconds, at most [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
     pub lease_max_age: Duration,
-    /// The least time between two grants for one key, also after voids; 0 for none.
+    /// The least time between two grants for one key, also after invalidations; 0 for none.
     pub lease_min_interval: Duration,
     /// For how long a granted lease makes others wait.
     pub lease_window: Duration,
@@ -37,7 +37,7 @@ pub struct Policy {
     pub load_time_max: Duration,
     /// Whether a plain `get` that misses while another connection loads the value is served the stale copy.
     pub serve_stale: bool,
-    /// For how long a voided or expired value is kept as a stale copy; 0 keeps none.
+    /// How long an invalidated or expired value is kept as a stale copy; 0 keeps none.
     pub stale: Duration,
     /// How long a value lives that comes without an expiry; 0 for ever.
     pub ttl: Duration,
@@ -70,16 +70,16 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// For how many seconds what is voided softly stays as a copy.
+    /// How long a softly invalidated value is kept as a stale copy, in seconds.
     pub(crate) fn kept_seconds(&self) -> u32 {
         if self.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(self.stale) }
     }
 
-    /// Whether plain reads mind who else is loading a value.
+    /// Whether plain reads wait for another reader that loads the value, or get the stale copy.
     pub(crate) fn tames_herds(&self) -> bool {
         self.serve_stale || !self.herd_wait.is_zero()
     }
 }
 
-/// For how long a soft void keeps copies where the policy keeps none of its own.
+/// How long a soft invalidation keeps stale copies if the policy keeps none of its own.
 const SOFT_SECONDS: u32 = 10;

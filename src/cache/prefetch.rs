@@ -1,20 +1,19 @@
-//! Memory fetched before it is needed.
+//! Memory prefetched before it is needed.
 //!
-//! A read looks at two lines of memory that no cache of the processor holds, one after the other: where its item is
-//! told to lie, and the item; a change looks at what guards the key, too. One by one, requests that came together would wait for all of them in turn; that was half the
-//! time of a get among a hundred thousand keys (docs/performance.md). So the lines of several are asked for at once.
+//! A read touches two cold cache lines, one after the other: its slot in the index, and the item. A change touches more:
+//! the cell of the key, its records. Requests that arrived together would wait for all of them in turn; that was half the
+//! time of a get among a hundred thousand keys (docs/performance.md). So the lines of several keys are prefetched at once.
 //!
-//! Deliberately absent: whatever could be seen. Nothing is read, counted or changed, and what is fetched in vain is only
-//! slower.
+//! Prefetching has no visible effect: nothing is read, counted or changed.
 
 use crate::store::key::Key;
 
-/// What will be done with a key.
+/// The kind of access that will follow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
-    /// Its value is stored or voided.
+    /// The value is stored or invalidated.
     Change,
-    /// Its value is read, if it has one.
+    /// The value is read, if the key has one.
     Read,
 }
 

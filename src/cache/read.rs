@@ -1,4 +1,4 @@
-//! What a read asks for, and what it finds.
+//! Reads: requests, and their results.
 
 use std::time::Duration;
 
@@ -35,29 +35,29 @@ pub struct Value<'a> {
     pub unique: u64,
 }
 
-/// What a read asks for beyond the live value.
+/// A read of more than the live value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reading {
     /// A new expiry for a live value.
     pub expiry: Option<Expiry>,
     /// Whether the read does not count as a use of the value.
     pub is_peek: bool,
-    /// What happens if there is no live value.
+    /// The behavior if there is no live value.
     pub on_miss: OnMiss,
     /// A live value that expires before this: asks for a lease to renew it.
     pub refresh: Option<Expiry>,
 }
 
-/// What happens to a read that finds no live value.
+/// The behavior of a read that finds no live value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnMiss {
-    /// What the policy of the key says: a miss; or, where the policy coalesces loads, the first reader gets the lease and
-    /// others wait for it or get the stale copy.
+    /// As the policy of the key says: a miss; or, if the policy coalesces loads, the first reader gets the lease,
+    /// and others wait for it or get the stale copy.
     Coalesce {
         /// Whether the caller is still willing to wait.
         may_wait: bool,
     },
-    /// It gets the lease, unless somebody else holds it.
+    /// It gets the lease, unless another reader holds it.
     Lease {
         /// [`Cache::last_seq`](super::Cache::last_seq) when the command began: a lease that the same command was granted
         /// after that is handed out again, for a command that names a key twice.
@@ -73,7 +73,7 @@ pub enum OnMiss {
     Report,
 }
 
-/// What a read finds.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lookup<V> {
     /// Another reader is loading the value, or the key is held off.

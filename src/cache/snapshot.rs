@@ -1,24 +1,23 @@
-//! What outlives a process: live values, each as of its point, and what keeps stale ones out: a flush that is not due
-//! yet, hold-offs, and versions of rows. Hold-offs know the hash of their key alone, so its seed goes with them.
+//! State that a snapshot preserves beside the live values: a flush that is not due yet, hold-offs, versions of rows, and
+//! misses that a set may still answer. Keys are known by their hashes alone, so the hash seed goes with them.
 //!
-//! Deliberately absent: voids, leases, tokens and notes. No connection outlives its process, and no token of one is
-//! genuine in the next.
+//! Leases and tokens are not preserved: a connection ends with its process, and a token is valid in that process only.
 
 use super::{Cache, Draft};
 use crate::clock::Now;
 use crate::store::key::Key;
 use crate::store::seq::Seq;
 
-/// What a cache must know of the one before it.
+/// What links a cache to the one before it: its hash seed and its place on the logical clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Former {
-    /// What keys were hashed with; a secret of whoever has the values.
+    /// The seed that keys were hashed with; as secret as the values.
     pub hash_seed: u64,
-    /// The last point of its void clock.
+    /// The last sequence number of its logical clock.
     pub last: Seq,
 }
 
-/// What keeps a key from being filled. Keys are known by their hashes.
+/// Protection of keys from fills. Keys are known by their hashes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Guard {
     /// Every key is held off.
@@ -62,7 +61,7 @@ pub enum Guard {
         hash: u64,
         /// Until then, in monotonic seconds.
         until: u32,
-        /// The newest that was told.
+        /// The newest known version.
         version: u64,
     },
 }
@@ -81,7 +80,7 @@ impl Guard {
 }
 
 impl Cache {
-    /// What the next cache must know of this one; see [`Cache::after`].
+    /// The link to the next cache; see [`Cache::after`].
     pub fn former(&self) -> Former {
         Former { hash_seed: self.keys.seed(), last: self.last_seq() }
     }

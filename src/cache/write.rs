@@ -1,4 +1,4 @@
-//! What a write asks for, and its outcome.
+//! Writes: requests, and their outcomes.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub struct Join {
     pub expected: Option<u64>,
 }
 
-/// What the holder of a lease brings back.
+/// The fill of the holder of a lease.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fill<'a> {
     /// The value, unless it could only replace a stale copy.
@@ -84,13 +84,13 @@ pub struct Deletion<'a> {
     pub expected: Option<u64>,
     /// Until when the key is held off, in monotonic milliseconds; `None` leaves it to the policy.
     pub held_until: Option<u64>,
-    /// What takes the place of the value.
+    /// The replacement of the value.
     pub leaves: Leaves<'a>,
     /// The version of the row that was deleted: nothing happens if a newer one is known.
     pub version: Option<u64>,
 }
 
-/// What a deletion leaves in the place of a value.
+/// The replacement of a deleted value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Leaves<'a> {
     /// An empty value.
@@ -121,14 +121,14 @@ pub enum StoreOutcome {
     Stored {
         /// How the fence saw it.
         fence: Fence,
-        /// What was stored.
+        /// The stored value.
         kept: Kept,
     },
     /// The joined value would have been longer than the limit; the old one stays.
     TooLarge,
 }
 
-/// What a store has stored.
+/// A description of a stored value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Kept {
     /// When it expires.
@@ -165,7 +165,7 @@ pub enum Reason {
     /// It answers a miss that is older than a load may take, and the key was invalidated since.
     Late,
     /// The connection missed the key before its newest invalidation.
-    Note,
+    OwnMiss,
 }
 
 /// The outcome of an accepted fill.

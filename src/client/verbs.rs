@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::wire::{Counting, Item, Key, Reply, Request, Storing, Word};
 use super::{Client, Error, Value};
+use crate::limits::TAGS_MAX;
 
 /// The outcome of a compare-and-swap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -259,7 +260,5 @@ fn only(reply: Reply) -> Option<Item> {
     reply.items().pop().flatten()
 }
 
-/// The server's limit.
-const TAGS_MAX: usize = 16;
 /// More keys of one server go in several lines, so that no line is too long for any memcached.
 const KEYS_PER_GET: usize = 30;

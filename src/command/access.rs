@@ -8,10 +8,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{Flow, Session};
-use crate::metrics::Count;
-use crate::protocol::{Output, Reply, Request};
-
 /// Users and their passwords.
 pub struct Users(Vec<User>);
 
@@ -25,6 +21,20 @@ pub(super) struct Locked {
     tries_left: u32,
     /// Shared, because the users may change after the connection was opened.
     users: Arc<Mutex<Users>>,
+}
+
+/// The outcome of a login.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Login {
+    /// There is no space in it.
+    Malformed,
+    /// The password is the user's.
+    Right,
+    /// It is not, or there is no such user.
+    Wrong {
+        /// Whether the connection has used up its tries.
+        is_last: bool,
+    },
 }
 
 impl Users {
@@ -53,31 +63,16 @@ impl Locked {
     pub(super) fn new(users: Arc<Mutex<Users>>) -> Self {
         Locked { tries_left: TRIES, users }
     }
-}
 
-/// Answers a request of a locked connection, and unlocks it after a correct password.
-pub(super) fn unlock(request: &Request, session: &mut Session, output: &mut Output) -> Flow {
-    let Some(locked) = &mut session.locked else { return Flow::Next };
-    let Request::Set(store) = request else {
-        let is_long = matches!(request, Request::TooLarge { is_set: true, .. });
-        output.reply(if is_long { Reply::AuthTokenTooLong } else { Reply::Unauthenticated });
-        return Flow::Next;
-    };
-    let said = &store.value;
-    let Some(space) = memchr::memchr(b' ', said) else {
-        output.reply(Reply::BadAuthToken);
-        return Flow::Next;
-    };
-    session.counters.add(Count::AuthCmds);
-    if locked.users.lock().admits(&said[..space], &said[space + 1..]) {
-        session.locked = None;
-        output.reply(Reply::Stored);
-        return Flow::Next;
+    /// Judges the value of a `set`: a name, a space and a password.
+    pub(super) fn judge(&mut self, value: &[u8]) -> Login {
+        let Some(space) = memchr::memchr(b' ', value) else { return Login::Malformed };
+        if self.users.lock().admits(&value[..space], &value[space + 1..]) {
+            return Login::Right;
+        }
+        self.tries_left -= 1;
+        Login::Wrong { is_last: self.tries_left == 0 }
     }
-    session.counters.add(Count::AuthErrors);
-    output.reply(Reply::AuthFailure);
-    locked.tries_left -= 1;
-    Flow::LoginFailed { is_last: locked.tries_left == 0 }
 }
 
 /// The number of wrong passwords after which a connection is closed.

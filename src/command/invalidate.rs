@@ -4,7 +4,7 @@ use super::{Command, Session, legal};
 use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
 use crate::clock::Now;
 use crate::metrics::{Count, Use};
-use crate::protocol::{Invalidated, Output, Reply};
+use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
 
 /// The targets of an invalidation that does not come as a command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +51,7 @@ pub fn void<'a>(
     }
     let mut output = Output::default();
     let watched = session.metrics.watchers.topics();
-    let mut command = Command { cache, session, output: &mut output, now, watched };
+    let mut command = Command { cache, session, replies: Replies::text(&mut output), now, watched };
     if voids.is_all {
         command.invalidate_all(voids.depth);
     }
@@ -66,22 +66,22 @@ impl Command<'_> {
     pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
         let voided = match *what {
-            Invalidated::All if !self.session.rules.may_flush => Err(Reply::FlushNotAllowed),
+            Invalidated::All if !self.session.rules.may_flush => Err(Status::FlushNotAllowed),
             Invalidated::All => Ok(self.invalidate_all(depth)),
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
             Invalidated::Prefixes(prefixes) => {
                 let names: Option<Vec<Name>> = prefixes.map(Name::prefix).collect();
-                names.map(|names| self.invalidate_names(names, depth)).ok_or(Reply::BadPrefix)
+                names.map(|names| self.invalidate_names(names, depth)).ok_or(Status::BadPrefix)
             }
             Invalidated::Tags(tags) => Ok(self.invalidate_names(tags.map(Name::Tag), depth)),
         };
         match voided {
             Ok(names) => {
                 if !noreply {
-                    self.output.invalidated(names);
+                    self.replies.send(Reply::Invalidated(names));
                 }
             }
-            Err(reply) => self.reply(reply, noreply),
+            Err(status) => self.reply(status, noreply),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use super::session::Turn;
 use super::watching::STORED;
-use super::{Command, Flow, Session, block, draft, legal};
+use super::{Command, Flow, Session, block, draft, legal, value_reply};
 use crate::cache::{Draft, Expiry, Fill, Filled, Key, Lookup, OnMiss, Reading, Refused, Seq, TagList, Token};
 use crate::metrics::{Count, Use};
-use crate::protocol::{Block, Keys, LeaseSet, Reply, TagWords};
+use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Reply, Status, TagWords};
 
 impl Command<'_> {
     pub(super) fn lease_get(&mut self, keys: &mut Keys<'_>, wait_ms: u32) -> Flow {
@@ -17,7 +17,7 @@ impl Command<'_> {
     /// Answers one key of a `lease-get`, or returns until when to wait for it.
     fn lease_get_one(&mut self, key: &Key, since: Seq, deadline: u64) -> Option<u64> {
         let bytes = key.bytes;
-        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
+        let (now, replies, session) = (self.now, &mut self.replies, &mut *self.session);
         let Session { metrics, peer, counters, .. } = session;
         let (mut lease, mut stale_bytes, mut value_bytes) = (None, None, None);
         let waits = self.cache.read(key, &Reading::new(OnMiss::Lease { since }), peer, now, |found| {
@@ -32,7 +32,7 @@ impl Command<'_> {
                 }
                 Lookup::Miss => unreachable!("a lease is granted unless somebody else has it"),
                 Lookup::Hit { value, .. } => {
-                    output.value(bytes, value.flags, None, block(value));
+                    replies.send(value_reply(bytes, CasUnique::Hide, value));
                     counters.add(Count::GetHits);
                     metrics.prefixes.count(bytes, Use::Get { is_hit: true });
                     value_bytes = Some(value.bytes.len());
@@ -42,8 +42,8 @@ impl Command<'_> {
             counters.add(Count::GetMisses);
             metrics.prefixes.count(bytes, Use::Get { is_hit: false });
             stale_bytes = stale.map(|stale| stale.bytes.len());
-            let (flags, copy) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
-            output.leased_value(bytes, token, flags, copy);
+            let (flags, value) = stale.map_or((0, EMPTY), |stale| (stale.flags, block(stale)));
+            replies.send(Reply::Leased { key: bytes, token, flags, value });
             None
         });
         let turn = match (waits, value_bytes) {
@@ -95,11 +95,11 @@ impl Command<'_> {
         };
         let done = self.cache.fill(&key, (*token).into(), fill, &mut self.session.peer, self.now);
         let reply = match done {
-            Ok(Filled::Released | Filled::Visible) => Reply::Stored,
-            Ok(Filled::Stale) => Reply::StaleStored,
-            Err(Refused::NoRoom) => Reply::NoRoom,
+            Ok(Filled::Released | Filled::Visible) => Status::Stored,
+            Ok(Filled::Stale) => Status::StaleStored,
+            Err(Refused::NoRoom) => Status::NoRoom,
             Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => {
-                Reply::NotStored
+                Status::NotStored
             }
         };
         if done != Ok(Filled::Released) {
@@ -133,9 +133,6 @@ pub(super) fn fill_status(done: Result<Filled, Refused>) -> &'static str {
         Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => "not_stored",
     }
 }
-
-/// The layers do not refer to each other, so their limits are compared here.
-const _: () = assert!(crate::protocol::TAGS_MAX == crate::cache::TAGS_MAX);
 
 pub(super) fn tagged(words: TagWords) -> TagList {
     TagList::new(words).expect("the grammar lets only legal tags through")

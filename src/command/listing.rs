@@ -3,34 +3,38 @@
 use super::{Command, Flow};
 use crate::cache::Entry;
 use crate::clock::Now;
-use crate::protocol::{Dump, DumpForm, Listed, Reply};
+use crate::protocol::{Dump, DumpForm, Listed, Reply, Status};
 
 impl Command<'_> {
     pub(super) fn dump(&mut self, dump: &mut Dump) -> Flow {
         if !self.session.rules.may_dump {
-            self.output.reply(match dump.form {
-                DumpForm::Cachedump => Reply::CachedumpNotAllowed,
-                DumpForm::Keys => Reply::KeyDumpNotAllowed,
-                DumpForm::Meta => Reply::MetadumpNotAllowed,
+            self.replies.status(match dump.form {
+                DumpForm::Cachedump => Status::CachedumpNotAllowed,
+                DumpForm::Keys => Status::KeyDumpNotAllowed,
+                DumpForm::Meta => Status::MetadumpNotAllowed,
             });
             return Flow::Next;
         }
         if dump.next.is_none() && dump.form != DumpForm::Cachedump {
-            self.output.reply(Reply::Ok);
+            self.replies.status(Status::Ok);
         }
         let (mut next, now) = (dump.next.unwrap_or(0), self.now);
         for _ in 0..STEPS {
             if dump.left == 0 {
-                self.output.reply(if dump.form == DumpForm::Keys { Reply::EndOfKeys } else { Reply::End });
+                self.replies.status(if dump.form == DumpForm::Keys {
+                    Status::EndOfKeys
+                } else {
+                    Status::End
+                });
                 return Flow::Next;
             }
-            if self.output.is_full() {
+            if self.replies.is_full() {
                 break;
             }
-            let output = &mut *self.output;
+            let replies = &mut self.replies;
             let rest = self.cache.list(next, now, |entry| {
                 if dump.left > 0 {
-                    output.listed(dump.form, &listed(entry, now));
+                    replies.send(Reply::Listed(dump.form, listed(entry, now)));
                     dump.left -= 1;
                 }
             });
@@ -45,16 +49,16 @@ impl Command<'_> {
 
     /// The connections from this number on, in memcached's format.
     pub(super) fn conns(&mut self, from: &mut u32) -> Flow {
-        while !self.output.is_full() {
+        while !self.replies.is_full() {
             let some = self.session.metrics.open.some(*from);
             let Some((last, _)) = some.last() else {
-                self.output.reply(Reply::End);
+                self.replies.status(Status::End);
                 return Flow::Next;
             };
             *from = last + 1;
             for (number, connection) in &some {
                 let idle = self.now.seconds().saturating_sub(connection.last_command());
-                let mut tell = |name, value: &str| self.output.stat(&format!("{number}:{name}"), value);
+                let mut tell = |name, value: &str| self.replies.stat(&format!("{number}:{name}"), value);
                 tell("addr", &connection.address.to_string());
                 if let Some(address) = &connection.listen_address {
                     tell("listen_addr", &address.to_string());

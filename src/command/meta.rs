@@ -1,9 +1,6 @@
 //! The meta commands: their flags turned into cache operations and replies.
 //!
-//! A reply is a status of two letters, followed by the requested fields in the order of the flags. [`tell`]
-//! lists the flags that return something; each command fills in [`Told`] as far as it can.
-//!
-//! The parser refuses malformed lines: a [`Meta`] that exists is well-formed.
+//! Each command offers what it knows ([`MetaFields`]); the encoder writes what the flags request.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,26 +15,10 @@ use crate::cache::{
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Use};
-use crate::protocol::{CountMode, Flags, Meta, Output, Reply, SetMode};
-
-/// The values that a command can return for flags.
-#[derive(Clone, Copy, Default)]
-struct Told {
-    /// `h`
-    is_fetched: Option<bool>,
-    /// `t`, unless a `T` comes before it
-    expiry: Option<Expiry>,
-    /// `f`
-    mark: Option<u32>,
-    /// `t` after a `T`
-    new_expiry: Option<Expiry>,
-    /// `l`
-    unused_seconds: Option<u32>,
-    /// `c`
-    unique: Option<u64>,
-    /// `s`
-    value_bytes: Option<usize>,
-}
+use crate::protocol::{
+    CountMode, Flags, Inspected, Meta, MetaFields, MetaReply, MetaStatus, MetaValue, Part, Reply, SetMode,
+    Status, Ttl,
+};
 
 /// The outcome of a read.
 enum Read {
@@ -60,37 +41,38 @@ impl Command<'_> {
         let window = lease_window(self.cache, &meta.key, flags, now);
         let reading = reading(flags, window, now);
         let key = legal(self.cache, &meta.key);
-        let output = &mut *self.output;
+        let replies = &mut self.replies;
         let peer = &mut self.session.peer;
         let (mut stale_bytes, mut value_bytes) = (None, None);
         let read = self.cache.read(&key, &reading, peer, now, |found| {
-            let (read, value, new_expiry, marks) = match found {
+            let (read, value, new_expiry, part) = match found {
                 Lookup::Miss => return Read::Miss,
                 Lookup::Busy { is_own: false, until, .. } if now.millis < deadline => {
                     return Read::Wait(until.min(deadline));
                 }
                 Lookup::Busy { stale, until, .. } => {
                     let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
-                    let marks = if stale.is_some() { "ZX" } else { "Z" };
-                    (Read::Busy, Value { is_fetched: true, ..value }, None, marks)
+                    stale_bytes = stale.map(|stale| stale.bytes.len());
+                    (Read::Busy, Value { is_fetched: true, ..value }, None, Some(Part::Waits))
                 }
                 Lookup::Granted { stale, token } => {
                     let window_ms = window.map_or(0, |window| window.as_millis() as u64);
-                    let marks = if stale.is_some() { "XW" } else { "W" };
-                    (Read::Granted(token), unfilled(stale, token.number(), window_ms, now), None, marks)
+                    stale_bytes = stale.map(|stale| stale.bytes.len());
+                    let value = unfilled(stale, token.number(), window_ms, now);
+                    (Read::Granted(token), value, None, Some(Part::Loads))
                 }
                 Lookup::Hit { refresh, value } => {
                     value_bytes = Some(value.bytes.len());
-                    let (unique, marks) = match refresh {
-                        Refresh::Lost => (value.unique, "Z"),
-                        Refresh::Undue => (value.unique, ""),
-                        Refresh::Won(token) => (token.number(), "W"),
+                    let (unique, part) = match refresh {
+                        Refresh::Lost => (value.unique, Some(Part::Waits)),
+                        Refresh::Undue => (value.unique, None),
+                        Refresh::Won(token) => (token.number(), Some(Part::Loads)),
                     };
-                    (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, marks)
+                    (Read::Hit(refresh), Value { unique, ..value }, reading.expiry, part)
                 }
             };
-            stale_bytes = marks.contains('X').then_some(value.bytes.len());
-            show(output, meta, value, new_expiry, marks, now);
+            let reply = shown(meta, value, new_expiry, now);
+            replies.send(Reply::Meta(meta, MetaReply { part, is_stale: stale_bytes.is_some(), ..reply }));
             read
         });
         if !matches!(read, Read::Wait(_)) {
@@ -121,7 +103,7 @@ impl Command<'_> {
                 self.leased(&meta.key, META_GET, Some(token));
             }
             Read::Hit(Refresh::Lost | Refresh::Undue) => {}
-            Read::Miss => self.answer(meta, b"EN", flags.has(b'q'), Told::default()),
+            Read::Miss => self.answer(meta, MetaStatus::Missed, flags.has(b'q'), MetaFields::default()),
             Read::Wait(until) => return Flow::Wait { key: (*meta.key).into(), until },
         }
         self.used(&meta.key, Use::Get { is_hit });
@@ -167,21 +149,22 @@ impl Command<'_> {
         self.tell_store(&meta.key, mode, done, expiry, sent_bytes, found);
         self.tally_store(&meta.key, mode, done);
         let status = match done {
-            StoreOutcome::Exists => b"EX",
-            StoreOutcome::NoRoom => return self.output.reply(Reply::NoRoom),
-            StoreOutcome::NotFound => b"NF",
+            StoreOutcome::Exists => MetaStatus::Exists,
+            StoreOutcome::NoRoom => return self.replies.status(Status::NoRoom),
+            StoreOutcome::NotFound => MetaStatus::NotFound,
             StoreOutcome::NotStored
             | StoreOutcome::Outdated
             | StoreOutcome::Refused(_)
-            | StoreOutcome::TooLarge => b"NS",
-            StoreOutcome::Stored { .. } => b"HD",
+            | StoreOutcome::TooLarge => MetaStatus::NotStored,
+            StoreOutcome::Stored { .. } => MetaStatus::Done,
         };
         let (unique, value_bytes) = match done {
             StoreOutcome::Stored { kept: Kept { unique, value_bytes, .. }, .. } => (unique, value_bytes),
             _ => (0, sent_bytes),
         };
-        let told = Told { unique: Some(unique), value_bytes: Some(value_bytes), ..Told::default() };
-        self.answer(meta, status, flags.has(b'q') && status == b"HD", told);
+        let fields =
+            MetaFields { unique: Some(unique), value_bytes: Some(value_bytes), ..MetaFields::default() };
+        self.answer(meta, status, flags.has(b'q') && status == MetaStatus::Done, fields);
     }
 
     /// `ms` with a token.
@@ -201,19 +184,20 @@ impl Command<'_> {
         self.count_of(&meta.key, filled(done));
         let (status, unique) = match done {
             Ok(Filled::Visible) => (
-                b"HD",
+                MetaStatus::Done,
                 meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.seq().number()),
             ),
-            Ok(Filled::Released | Filled::Stale) => (b"HD", 0),
-            Err(Refused::NoRoom) => return self.output.reply(Reply::NoRoom),
-            Err(Refused::Outdated) => (b"NS", 0),
+            Ok(Filled::Released | Filled::Stale) => (MetaStatus::Done, 0),
+            Err(Refused::NoRoom) => return self.replies.status(Status::NoRoom),
+            Err(Refused::Outdated) => (MetaStatus::NotStored, 0),
             Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => {
                 let has_value = self.cache.peek(&key, self.now, |_| ()).is_some();
-                (if has_value { b"EX" } else { b"NF" }, 0)
+                (if has_value { MetaStatus::Exists } else { MetaStatus::NotFound }, 0)
             }
         };
-        let told = Told { unique: Some(unique), value_bytes: Some(sent_bytes), ..Told::default() };
-        self.answer(meta, status, meta.flags.has(b'q') && done.is_ok(), told);
+        let fields =
+            MetaFields { unique: Some(unique), value_bytes: Some(sent_bytes), ..MetaFields::default() };
+        self.answer(meta, status, meta.flags.has(b'q') && done.is_ok(), fields);
     }
 
     /// `md`
@@ -252,14 +236,14 @@ impl Command<'_> {
             self.count_of(&meta.key, Count::VoidsKey);
         }
         let (count, status) = match done {
-            DeleteOutcome::Deleted { .. } => (Count::DeleteHits, b"HD"),
-            DeleteOutcome::Exists => (Count::DeleteMisses, b"EX"),
-            DeleteOutcome::NoRoom => return self.output.reply(Reply::NoRoom),
-            DeleteOutcome::NotFound => (Count::DeleteMisses, b"NF"),
-            DeleteOutcome::Outdated => (Count::VersionsRefused, b"NS"),
+            DeleteOutcome::Deleted { .. } => (Count::DeleteHits, MetaStatus::Done),
+            DeleteOutcome::Exists => (Count::DeleteMisses, MetaStatus::Exists),
+            DeleteOutcome::NoRoom => return self.replies.status(Status::NoRoom),
+            DeleteOutcome::NotFound => (Count::DeleteMisses, MetaStatus::NotFound),
+            DeleteOutcome::Outdated => (Count::VersionsRefused, MetaStatus::NotStored),
         };
         self.session.counters.add(count);
-        self.answer(meta, status, flags.has(b'q') && is_done, Told::default());
+        self.answer(meta, status, flags.has(b'q') && is_done, MetaFields::default());
     }
 
     /// `ma`
@@ -284,67 +268,64 @@ impl Command<'_> {
         self.tell_void(&meta.key, "ma", Depth::Hard, found);
         let number = match counted {
             Ok(number) => number,
-            Err(NotCounted::Exists) => return self.answer(meta, b"EX", false, Told::default()),
+            Err(NotCounted::Exists) => {
+                return self.answer(meta, MetaStatus::Exists, false, MetaFields::default());
+            }
             Err(NotCounted::NotFound) => {
                 self.session.counters.add(misses);
-                return self.answer(meta, b"NF", false, Told::default());
+                return self.answer(meta, MetaStatus::NotFound, false, MetaFields::default());
             }
-            Err(NotCounted::NotStored) => return self.answer(meta, b"NS", false, Told::default()),
-            Err(NotCounted::NoRoom) => return self.output.reply(Reply::NoRoomToCount),
+            Err(NotCounted::NotStored) => {
+                return self.answer(meta, MetaStatus::NotStored, false, MetaFields::default());
+            }
+            Err(NotCounted::NoRoom) => return self.replies.status(Status::NoRoomToCount),
             Err(NotCounted::NotANumber) => {
-                return self.output.reply(Reply::NonNumeric);
+                return self.replies.status(Status::NonNumeric);
             }
         };
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number.number).as_bytes();
         if number.is_new {
-            self.tell_stored(&meta.key, "add", STORED, number.expiry, digits.len());
+            self.tell_stored(&meta.key, "add", STORED, number.expiry, digits(number.number));
         } else {
             self.session.counters.add(hits);
         }
         if flags.has(b'q') {
             return;
         }
-        let expiry = Some(number.expiry);
-        let told =
-            Told { expiry, new_expiry: counting.expiry, unique: Some(number.unique), ..Told::default() };
-        status(self.output, flags.has(b'v').then_some(digits.len()));
-        tell(self.output, meta, told, now);
-        if flags.has(b'v') {
-            self.output.line_end();
-            self.output.raw(digits);
-        }
-        self.output.line_end();
+        let fields = MetaFields {
+            new_ttl: counting.expiry.map(|expiry| ttl(expiry, now)),
+            ttl: Some(ttl(number.expiry, now)),
+            unique: Some(number.unique),
+            ..MetaFields::default()
+        };
+        let value = if flags.has(b'v') { MetaValue::Number(number.number) } else { MetaValue::Hidden };
+        self.replies.send(Reply::Meta(meta, MetaReply { value, ..bare_reply(MetaStatus::Done, fields) }));
     }
 
     /// `me`
     pub(super) fn meta_debug(&mut self, meta: &Meta) {
-        let (now, output, name) = (self.now, &mut *self.output, &*meta.key);
+        let (now, replies, name) = (self.now, &mut self.replies, &*meta.key);
         self.session.counters.add(Count::CmdMeta);
         let found = self.cache.peek(&legal(self.cache, name), now, |value| {
-            output.raw(b"ME ");
-            output.key(name, meta.flags.has(b'b'));
-            output.raw(b" exp=");
-            output.seconds_left(seconds_left(value.expiry, now));
-            output.fact(b" la=", now.seconds().saturating_sub(value.accessed).into());
-            output.fact(b" cas=", value.unique);
-            output.raw(if value.is_fetched { b" fetch=yes" } else { b" fetch=no" });
-            output.fact(b" size=", item_bytes(name.len(), value.bytes.len()) as u64);
-            output.line_end();
+            let inspected = Inspected {
+                bytes: item_bytes(name.len(), value.bytes.len()) as u64,
+                is_fetched: value.is_fetched,
+                ttl: ttl(value.expiry, now),
+                unique: value.unique,
+                unused_seconds: now.seconds().saturating_sub(value.accessed),
+            };
+            replies.send(Reply::Inspected(meta, inspected));
             value.bytes.len()
         });
         self.tell_fetched(name, found);
         if found.is_none() {
-            self.output.raw(b"EN\r\n");
+            self.answer(meta, MetaStatus::Missed, false, MetaFields::default());
         }
     }
 
-    /// Writes a status and the requested fields, unless flag `q` suppresses the reply.
-    fn answer(&mut self, meta: &Meta, status: &[u8], is_quiet: bool, told: Told) {
+    /// Replies without a value, unless flag `q` suppresses it.
+    fn answer(&mut self, meta: &Meta, status: MetaStatus, is_quiet: bool, fields: MetaFields) {
         if !is_quiet {
-            self.output.raw(status);
-            tell(self.output, meta, told, self.now);
-            self.output.line_end();
+            self.replies.send(Reply::Meta(meta, bare_reply(status, fields)));
         }
     }
 }
@@ -384,78 +365,45 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
     Value { unique: token, ..stale.unwrap_or(none) }
 }
 
-/// The reply to a read that found something, followed by its marks in memcached's order: Z for a client
-/// without the lease, X for a stale copy, W for the holder of the lease.
-fn show(output: &mut Output, meta: &Meta, value: Value, new_expiry: Option<Expiry>, marks: &str, now: Now) {
+/// The reply to a read that found something.
+#[inline]
+fn shown<'v>(meta: &Meta, value: Value<'v>, new_expiry: Option<Expiry>, now: Now) -> MetaReply<'v> {
+    let flags = meta.flags;
     // With C, the value is returned only to clients that have another one.
-    let tells_value = meta.flags.has(b'v') && meta.flags.unsigned(b'C') != Some(value.unique);
-    status(output, tells_value.then_some(value.bytes.len()));
-    let told = Told {
+    let is_shown = flags.has(b'v') && flags.unsigned(b'C') != Some(value.unique);
+    let (left, new_left) = match flags.has(b't') {
+        true => (Some(ttl(value.expiry, now)), new_expiry.map(|expiry| ttl(expiry, now))),
+        false => (None, None),
+    };
+    let fields = MetaFields {
+        client_flags: Some(value.flags),
         is_fetched: Some(value.is_fetched),
-        expiry: Some(value.expiry),
-        mark: Some(value.flags),
-        new_expiry,
-        unused_seconds: Some(now.seconds().saturating_sub(value.accessed)),
+        new_ttl: new_left,
+        ttl: left,
         unique: Some(value.unique),
+        unused_seconds: Some(now.seconds().saturating_sub(value.accessed)),
         value_bytes: Some(value.bytes.len()),
     };
-    tell(output, meta, told, now);
-    marks.bytes().for_each(|mark| output.flag(&[mark]));
-    if tells_value { output.block(block(value)) } else { output.line_end() }
+    let value = if is_shown { MetaValue::Bytes(block(value)) } else { MetaValue::Hidden };
+    MetaReply { value, ..bare_reply(MetaStatus::Done, fields) }
 }
 
-/// `VA <bytes>` before a value, `HD` without one.
-fn status(output: &mut Output, value_bytes: Option<usize>) {
-    match value_bytes {
-        None => output.raw(b"HD"),
-        Some(bytes) => output.fact(b"VA ", bytes as u64),
+#[inline]
+fn bare_reply<'v>(status: MetaStatus, fields: MetaFields) -> MetaReply<'v> {
+    MetaReply { status, fields, part: None, is_stale: false, value: MetaValue::Hidden }
+}
+
+/// Whole seconds.
+fn ttl(expiry: Expiry, now: Now) -> Ttl {
+    match expiry {
+        Expiry::NEVER => Ttl::Never,
+        expiry => Ttl::Seconds(expiry.delay_ms(now) / 1000),
     }
 }
 
-/// Writes the fields that the flags request, in their order, as far as they are known.
-fn tell(output: &mut Output, meta: &Meta, told: Told, now: Now) {
-    let mut expiry = told.expiry;
-    for flag in meta.flags.each() {
-        match flag[0] {
-            b'O' => output.flag(flag),
-            b'T' => expiry = told.new_expiry.or(expiry),
-            b'c' => number(output, b"c", told.unique),
-            b'f' => number(output, b"f", told.mark.map(u64::from)),
-            b'h' => number(output, b"h", told.is_fetched.map(u64::from)),
-            b'k' => key(output, meta),
-            b'l' => number(output, b"l", told.unused_seconds.map(u64::from)),
-            b's' => number(output, b"s", told.value_bytes.map(|bytes| bytes as u64)),
-            b't' => {
-                if let Some(expiry) = expiry {
-                    output.flag(b"t");
-                    output.seconds_left(seconds_left(expiry, now));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn number(output: &mut Output, letter: &[u8], number: Option<u64>) {
-    if let Some(number) = number {
-        output.flag(letter);
-        output.digits(number);
-    }
-}
-
-/// The key as it was sent.
-fn key(output: &mut Output, meta: &Meta) {
-    let is_base64 = meta.flags.has(b'b');
-    output.flag(b"k");
-    output.key(&meta.key, is_base64);
-    if is_base64 {
-        output.flag(b"b");
-    }
-}
-
-/// Whole seconds; `None` for a value that never expires.
-fn seconds_left(expiry: Expiry, now: Now) -> Option<u64> {
-    (expiry != Expiry::NEVER).then(|| expiry.delay_ms(now) / 1000)
+/// The length of a counter's value.
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |tens| tens as usize + 1)
 }
 
 /// A value without bytes, with the properties set by the flags.

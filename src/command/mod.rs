@@ -1,6 +1,6 @@
 //! One request in, one reply out.
 //!
-//! [`execute`] is the whole server between its two buffers: it matches the request, calls the cache, writes
+//! [`execute`] is the whole server between its two buffers: it matches the request, calls the cache, sends
 //! the reply and returns how the connection continues. It never waits. A request with many keys stops when
 //! the reply buffer is full, and continues at the next call. A request that must wait for a lease returns
 //! the key and a deadline.
@@ -11,6 +11,7 @@ mod access;
 mod invalidate;
 mod leasing;
 mod listing;
+mod login;
 mod meta;
 mod racing;
 mod session;
@@ -26,7 +27,7 @@ use crate::cache::{
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
-use crate::protocol::{Block, CasUnique, Keys, Output, Reply, Request, Shutdown, Store};
+use crate::protocol::{Block, CasUnique, Keys, Replies, Reply, Request, Shutdown, Status, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::invalidate::{NotVoided, Voids, void};
@@ -71,15 +72,15 @@ pub fn execute(
     request: &mut Request<'_>,
     cache: &Cache,
     session: &mut Session,
-    output: &mut Output,
+    mut replies: Replies<'_>,
     now: Now,
 ) -> Flow {
     if session.is_locked() {
-        return access::unlock(request, session, output);
+        return login::unlock(request, session, &mut replies);
     }
-    session.note_pipelining(output, now);
+    session.note_pipelining(&replies, now);
     let watched = session.metrics.watchers.topics();
-    let flow = answer(request, &mut Command { cache, session, output, now, watched });
+    let flow = answer(request, &mut Command { cache, session, replies, now, watched });
     if watched.has(Topic::Evictions) {
         watching::tell_evicted(cache, &session.metrics, now);
     }
@@ -101,7 +102,7 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::GetAndTouch { exptime, keys, unique } => {
             return command.each(keys, |command, key| command.get_and_touch(key, *exptime, *unique));
         }
-        Request::Ignored => command.output.reply(Reply::Ok),
+        Request::Ignored => command.replies.status(Status::Ok),
         Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
         Request::Invalidate { what, is_soft, noreply } => command.invalidate(what, *is_soft, *noreply),
         Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
@@ -112,16 +113,16 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::MetaGet { keys } => return command.each(keys, Command::meta_get),
         Request::MetaRead(meta) => return command.meta_read(meta),
         Request::MetaSet(meta, mode, value) => command.meta_set(meta, *mode, value),
-        Request::Noop => command.output.reply(Reply::Noop),
+        Request::Noop => command.replies.status(Status::Noop),
         Request::Prepend(store) => command.store(Mode::Prepend(Join::default()), store),
         Request::Quit => return Flow::Close,
         Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
         Request::Shutdown { .. } if !command.session.rules.may_shut_down => {
-            command.output.reply(Reply::ShutdownNotEnabled);
+            command.replies.status(Status::ShutdownNotEnabled);
         }
-        Request::Shutdown { how: None } => command.output.reply(Reply::BadShutdown),
+        Request::Shutdown { how: None } => command.replies.status(Status::BadShutdown),
         Request::Shutdown { how: Some(how) } => return Flow::Shutdown(*how),
         Request::Stats(what) => return command.stats(what),
         Request::TooLarge { key, is_set, noreply, version } => {
@@ -129,10 +130,10 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         }
         Request::Touch { key, exptime, noreply } => command.touch(key, *exptime, *noreply),
         Request::Verbosity { level, noreply } => {
-            command.reply(Reply::Ok, *noreply);
+            command.reply(Status::Ok, *noreply);
             return level.map_or(Flow::Next, Flow::Verbosity);
         }
-        Request::Version => command.output.version(MEMCACHED_VERSION),
+        Request::Version => command.replies.send(Reply::Version(MEMCACHED_VERSION)),
         Request::Watch { topics } => return command.watch(topics),
     }
     Flow::Next
@@ -151,7 +152,7 @@ enum Got {
 struct Command<'c> {
     cache: &'c Cache,
     session: &'c mut Session,
-    output: &'c mut Output,
+    replies: Replies<'c>,
     now: Now,
     /// The topics that were watched when the request came.
     watched: Topics,
@@ -171,7 +172,7 @@ impl Command<'_> {
         loop {
             let batch = self.cache.prefetch({ *keys }.map(|key| (key, Access::Read)));
             for key in batch.keys() {
-                if self.output.is_full() {
+                if self.replies.is_full() {
                     return Flow::Pause;
                 }
                 if let Some(until) = answer(self, key) {
@@ -187,21 +188,21 @@ impl Command<'_> {
 
     fn end_keys(&mut self) -> Flow {
         self.session.end_leases();
-        self.output.reply(Reply::End);
+        self.replies.status(Status::End);
         Flow::Next
     }
 
     /// Returns until when to wait for the value, if another client loads it and the policy demands waiting.
     fn get(&mut self, key: &Key, unique: CasUnique) -> Option<u64> {
         let bytes = key.bytes;
-        let (now, output, session) = (self.now, &mut *self.output, &mut *self.session);
+        let (now, replies, session) = (self.now, &mut self.replies, &mut *self.session);
         let may_wait = session.may_wait(now);
         let reading = Reading::new(OnMiss::Coalesce { may_wait });
         let got = self.cache.read(key, &reading, &mut session.peer, now, |found| match found {
             Lookup::Busy { patience, until, .. } => Got::Busy { patience, until },
             Lookup::Granted { token, .. } => Got::Granted(token),
             Lookup::Hit { value, .. } => {
-                output.value(bytes, value.flags, shown(unique, value), block(value));
+                replies.send(value_reply(bytes, unique, value));
                 Got::Found { is_stale: value.is_stale, value_bytes: value.bytes.len() }
             }
             Lookup::Miss => Got::Missed,
@@ -231,12 +232,12 @@ impl Command<'_> {
 
     fn get_and_touch(&mut self, key: &Key, exptime: i64, unique: CasUnique) -> Option<u64> {
         let bytes = key.bytes;
-        let output = &mut *self.output;
+        let replies = &mut self.replies;
         let expiry = Expiry::from_exptime(exptime, self.now);
         let reading = Reading { expiry: Some(expiry), ..Reading::new(OnMiss::Report) };
         let found = self.cache.read(key, &reading, &mut self.session.peer, self.now, |found| {
             let Lookup::Hit { value, .. } = found else { return None };
-            output.value(bytes, value.flags, shown(unique, value), block(value));
+            replies.send(value_reply(bytes, unique, value));
             Some(value.bytes.len())
         });
         self.tell_fetched(bytes, found);
@@ -247,11 +248,12 @@ impl Command<'_> {
     }
 
     fn meta_get(&mut self, key: &Key) -> Option<u64> {
-        let (bytes, now, output) = (key.bytes, self.now, &mut *self.output);
+        let (bytes, now, replies) = (key.bytes, self.now, &mut self.replies);
         let found = self.cache.peek(key, now, |value| {
             // A thread with a later clock reading may have stored it in between.
             let age_seconds = now.seconds().saturating_sub(value.stored);
-            output.meta(bytes, age_seconds, value.expiry.to_unix(now));
+            let exptime_unix = value.expiry.to_unix(now);
+            replies.send(Reply::Metadata { key: bytes, age_seconds, exptime_unix });
             value.bytes.len()
         });
         self.tell_fetched(bytes, found);
@@ -268,26 +270,26 @@ impl Command<'_> {
         self.tell_store(store.key, mode, done, expiry, value_bytes, found);
         self.tally_store(store.key, mode, done);
         let reply = match done {
-            StoreOutcome::Exists => Reply::Exists,
-            StoreOutcome::NoRoom => Reply::NoRoom,
-            StoreOutcome::NotFound => Reply::NotFound,
+            StoreOutcome::Exists => Status::Exists,
+            StoreOutcome::NoRoom => Status::NoRoom,
+            StoreOutcome::NotFound => Status::NotFound,
             // An append or prepend that makes the value too large is no error in memcached: each part was
             // legal.
-            StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::TooLarge => Reply::NotStored,
+            StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::TooLarge => Status::NotStored,
             StoreOutcome::Refused(_) => self.refusal(mode),
-            StoreOutcome::Stored { .. } => Reply::Stored,
+            StoreOutcome::Stored { .. } => Status::Stored,
         };
         self.reply(reply, store.noreply);
     }
 
     /// To its client, a refused `set` looks as if the value had been stored and evicted at once, unless
     /// configured otherwise.
-    fn refusal(&self, mode: Mode) -> Reply {
+    fn refusal(&self, mode: Mode) -> Status {
         match (mode, self.session.rules.implicit_reply) {
-            (Mode::Set, ImplicitReply::Stored) => Reply::Stored,
+            (Mode::Set, ImplicitReply::Stored) => Status::Stored,
             (Mode::Set, ImplicitReply::NotStored)
             | (Mode::Add | Mode::Append(_) | Mode::Cas(_) | Mode::Prepend(_) | Mode::Replace, _) => {
-                Reply::NotStored
+                Status::NotStored
             }
         }
     }
@@ -304,14 +306,14 @@ impl Command<'_> {
         match done {
             Err(NotCounted::Exists | NotCounted::NotFound | NotCounted::NotStored) => {
                 self.session.counters.add(misses);
-                self.reply(Reply::NotFound, noreply);
+                self.reply(Status::NotFound, noreply);
             }
-            Err(NotCounted::NotANumber) => self.reply(Reply::NonNumeric, noreply),
-            Err(NotCounted::NoRoom) => self.reply(Reply::NoRoomToCount, noreply),
+            Err(NotCounted::NotANumber) => self.reply(Status::NonNumeric, noreply),
+            Err(NotCounted::NoRoom) => self.reply(Status::NoRoomToCount, noreply),
             Ok(number) => {
                 self.session.counters.add(hits);
                 if !noreply {
-                    self.output.number(number.number);
+                    self.replies.send(Reply::Counted(number.number));
                 }
             }
         }
@@ -331,7 +333,7 @@ impl Command<'_> {
         self.tell_void(bytes, DELETE, Depth::Hard, found);
         self.count_of(bytes, Count::VoidsKey);
         self.session.counters.add(if was_live { Count::DeleteHits } else { Count::DeleteMisses });
-        self.reply(if was_live { Reply::Deleted } else { Reply::NotFound }, noreply);
+        self.reply(if was_live { Status::Deleted } else { Status::NotFound }, noreply);
     }
 
     fn touch(&mut self, bytes: &[u8], exptime: i64, noreply: bool) {
@@ -339,13 +341,13 @@ impl Command<'_> {
         self.look_up(bytes);
         let was_live = self.cache.touch(&key, Expiry::from_exptime(exptime, self.now), self.now);
         self.tally(Count::CmdTouch, was_live, Count::TouchHits, Count::TouchMisses);
-        self.reply(if was_live { Reply::Touched } else { Reply::NotFound }, noreply);
+        self.reply(if was_live { Status::Touched } else { Status::NotFound }, noreply);
     }
 
     fn flush_all(&mut self, exptime: i64, noreply: bool) {
         self.session.counters.add(Count::CmdFlush);
         if !self.session.rules.may_flush {
-            return self.reply(Reply::FlushNotAllowed, noreply);
+            return self.reply(Status::FlushNotAllowed, noreply);
         }
         let delay_ms =
             if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
@@ -353,17 +355,17 @@ impl Command<'_> {
         self.cache.invalidate_all(due, Depth::Hard, &mut self.session.peer, self.now);
         self.session.counters.add(Count::VoidsAll);
         self.tell_voided_all("flush_all", Depth::Hard, delay_ms);
-        self.reply(Reply::Ok, noreply);
+        self.reply(Status::Ok, noreply);
     }
 
     fn cache_memlimit(&mut self, megabytes: u64, noreply: bool) {
         let reply = match megabytes {
-            ..MEGABYTES_MIN => Reply::MemlimitTooSmall,
+            ..MEGABYTES_MIN => Status::MemlimitTooSmall,
             MEGABYTES_MIN..=MEGABYTES_MAX if self.cache.set_memory_bytes((megabytes as usize) << 20) => {
-                Reply::Ok
+                Status::Ok
             }
-            MEGABYTES_MIN..=MEGABYTES_MAX => Reply::MemlimitOutOfBounds,
-            _ => Reply::MemlimitNotMegabytes,
+            MEGABYTES_MIN..=MEGABYTES_MAX => Status::MemlimitOutOfBounds,
+            _ => Status::MemlimitNotMegabytes,
         };
         self.reply(reply, noreply);
     }
@@ -380,12 +382,12 @@ impl Command<'_> {
             self.tell_void(bytes, verb, Depth::Hard, found);
         }
         self.session.counters.add(Count::StoreTooLarge);
-        self.reply(Reply::TooLarge, noreply);
+        self.reply(Status::TooLarge, noreply);
     }
 
-    fn reply(&mut self, reply: Reply, noreply: bool) {
+    fn reply(&mut self, status: Status, noreply: bool) {
         if !noreply {
-            self.output.reply(reply);
+            self.replies.status(status);
         }
     }
 
@@ -445,7 +447,7 @@ fn refused(reason: Reason) -> Count {
         Reason::Doubt => Count::ImplicitRefusedDoubt,
         Reason::HeldOff => Count::ImplicitRefusedHeldOff,
         Reason::Late => Count::ImplicitRefusedLate,
-        Reason::Note => Count::ImplicitRefusedNote,
+        Reason::OwnMiss => Count::ImplicitRefusedNote,
     }
 }
 
@@ -453,11 +455,13 @@ fn legal<'a>(cache: &Cache, bytes: &'a [u8]) -> Key<'a> {
     cache.key(bytes).expect("the grammar lets only legal keys through")
 }
 
-fn shown(unique: CasUnique, value: Value) -> Option<u64> {
-    match unique {
+#[inline]
+fn value_reply<'v>(key: &'v [u8], unique: CasUnique, value: Value<'v>) -> Reply<'v> {
+    let unique = match unique {
         CasUnique::Hide => None,
         CasUnique::Show => Some(value.unique),
-    }
+    };
+    Reply::Value { key, flags: value.flags, unique, value: block(value) }
 }
 
 /// The state of waiting after a plain read.

@@ -10,7 +10,7 @@ use super::access::{AUTH_BYTES_MAX, Locked, Users};
 use crate::cache::{Cache, Origin, Peer, Seq};
 use crate::clock::Now;
 use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
-use crate::protocol::{Output, Request};
+use crate::protocol::{Replies, Request};
 
 /// The reply to a plain `set` that the fence refused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -122,8 +122,8 @@ impl Session {
 
     /// Records whether this request arrived before the last reply was sent.
     #[inline]
-    pub(super) fn note_pipelining(&mut self, output: &Output, now: Now) {
-        if output.is_empty() {
+    pub(super) fn note_pipelining(&mut self, replies: &Replies, now: Now) {
+        if replies.is_empty() {
             self.is_refused = false;
         } else if !self.is_refused {
             self.peer.pipelines(now);

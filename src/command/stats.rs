@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Command, Flow, MEMCACHED_VERSION};
 use crate::cache::{AGE_SECONDS, Counts, FACTORS, LoadTime, Policy, WhenFull};
-use crate::metrics::TOLD;
-use crate::protocol::{Reply, Statistics};
+use crate::metrics::{TOLD, Uses};
+use crate::protocol::{Reply, Statistics, Status};
 
 impl Command<'_> {
     pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow {
@@ -14,13 +14,13 @@ impl Command<'_> {
             Statistics::Absent => {}
             Statistics::Conns { from } => return self.conns(from),
             Statistics::Detail | Statistics::DetailSwitch { .. } if !self.session.rules.may_dump => {
-                self.output.reply(Reply::DetailNotAllowed);
+                self.replies.status(Status::DetailNotAllowed);
                 return Flow::Next;
             }
             Statistics::Detail => self.detail(),
             Statistics::DetailSwitch { is_on } => {
                 self.session.metrics.prefixes.switch(*is_on);
-                self.output.reply(Reply::Ok);
+                self.replies.status(Status::Ok);
                 return Flow::Next;
             }
             Statistics::General => self.general(),
@@ -32,54 +32,54 @@ impl Command<'_> {
             Statistics::Reset => {
                 self.session.metrics.reset();
                 self.cache.reset_counts();
-                self.output.reply(Reply::Reset);
+                self.replies.status(Status::Reset);
                 return Flow::Next;
             }
             Statistics::Settings => self.settings(),
-            Statistics::Sizes => self.output.stat("sizes_status", "disabled"),
+            Statistics::Sizes => self.replies.stat("sizes_status", "disabled"),
             Statistics::Slabs => self.slabs(),
         }
-        self.output.reply(Reply::End);
+        self.replies.status(Status::End);
         Flow::Next
     }
 
     fn general(&mut self) {
-        let output = &mut *self.output;
-        output.stat("pid", &std::process::id().to_string());
-        output.stat("uptime", &(self.now.millis / 1000).to_string());
-        output.stat("time", &self.now.unix.to_string());
-        output.stat("version", MEMCACHED_VERSION);
-        output.stat("server", "leasehold");
-        output.stat("leasehold_version", env!("CARGO_PKG_VERSION"));
-        output.stat("pointer_size", &usize::BITS.to_string());
+        let replies = &mut self.replies;
+        replies.stat("pid", &std::process::id().to_string());
+        replies.stat("uptime", &(self.now.millis / 1000).to_string());
+        replies.stat("time", &self.now.unix.to_string());
+        replies.stat("version", MEMCACHED_VERSION);
+        replies.stat("server", "leasehold");
+        replies.stat("leasehold_version", env!("CARGO_PKG_VERSION"));
+        replies.stat("pointer_size", &usize::BITS.to_string());
         let metrics = &self.session.metrics;
         let usage = (metrics.usage)();
-        output.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
-        output.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
+        replies.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
+        replies.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
         let counts = self.cache.counts();
-        metrics.each(counts, |name, value| output.stat(name, &value.to_string()));
+        metrics.each(counts, |name, value| replies.stat(name, &value.to_string()));
         if let Some(read) = &metrics.certificates_read {
             let since = u64::from(self.now.seconds()).saturating_sub(read.load(Ordering::Relaxed));
-            output.stat("time_since_server_cert_refresh", &since.to_string());
+            replies.stat("time_since_server_cert_refresh", &since.to_string());
         }
-        output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
+        replies.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         self.gauges(&counts);
     }
 
     /// The current numbers of leases and invalidations.
     fn gauges(&mut self, counts: &Counts) {
-        let output = &mut *self.output;
-        output.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
+        let replies = &mut self.replies;
+        replies.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
         let (names, forgotten) = self.cache.voided_names();
-        output.stat("voided_names", &names.to_string());
-        output.stat("voided_names_forgotten", &forgotten.to_string());
-        output.stat("versions_forgotten", &counts.versions_forgotten.to_string());
+        replies.stat("voided_names", &names.to_string());
+        replies.stat("voided_names_forgotten", &forgotten.to_string());
+        replies.stat("versions_forgotten", &counts.versions_forgotten.to_string());
     }
 
     /// The counts of leases and invalidations, from `stats`.
     fn leases(&mut self) {
-        let output = &mut *self.output;
-        self.session.metrics.each_of_leases(|name, value| output.stat(name, &value.to_string()));
+        let replies = &mut self.replies;
+        self.session.metrics.each_of_leases(|name, value| replies.stat(name, &value.to_string()));
         self.gauges(&self.cache.counts());
         self.classes();
     }
@@ -96,7 +96,7 @@ impl Command<'_> {
                 ("sets", class.sets.to_string()),
                 ("refused", class.refused.to_string()),
             ];
-            figures.iter().for_each(|(name, value)| self.output.stat(&format!("class:{nth}:{name}"), value));
+            figures.iter().for_each(|(name, value)| self.replies.stat(&format!("class:{nth}:{name}"), value));
         }
     }
 
@@ -105,10 +105,10 @@ impl Command<'_> {
         let policies = self.cache.policies();
         self.policy(0, policies.general(), policies.load_time(None));
         for (nth, (prefix, policy)) in (1..).zip(policies.prefixes()) {
-            self.output.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
+            self.replies.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
             self.policy(nth, policy, policies.load_time(Some(prefix)));
             for (count, value) in TOLD.iter().zip(self.session.metrics.policies.of(prefix)) {
-                self.output.stat(&format!("{nth}:{}", count.name()), &value.to_string());
+                self.replies.stat(&format!("{nth}:{}", count.name()), &value.to_string());
             }
         }
     }
@@ -129,21 +129,21 @@ impl Command<'_> {
             ("ttl_jitter_percent", policy.ttl_jitter.to_string()),
             ("ttl_max_ms", ms(policy.ttl_max)),
         ];
-        told.iter().for_each(|(name, value)| self.output.stat(&format!("{nth}:{name}"), value));
+        told.iter().for_each(|(name, value)| self.replies.stat(&format!("{nth}:{name}"), value));
     }
 
     /// The uses of keys by their prefixes.
     fn detail(&mut self) {
-        let output = &mut *self.output;
+        let replies = &mut self.replies;
         self.session.metrics.prefixes.each(|prefix, uses| {
-            let counts = [("get", uses.gets), ("hit", uses.hits), ("set", uses.sets), ("del", uses.deletes)];
-            output.prefix(prefix, counts);
+            let Uses { gets, hits, sets, deletes } = uses;
+            replies.send(Reply::Prefix { prefix, gets, hits, sets, deletes });
         });
     }
 
     fn slabs(&mut self) {
-        self.output.stat("active_slabs", "0");
-        self.output.stat("total_malloced", &self.cache.memory_bytes().1.to_string());
+        self.replies.stat("active_slabs", "0");
+        self.replies.stat("total_malloced", &self.cache.memory_bytes().1.to_string());
     }
 
     /// The use of memory, and evictions for lack of it.
@@ -151,8 +151,8 @@ impl Command<'_> {
         let counts = self.cache.counts();
         let (limit, charged) = self.cache.memory_bytes();
         let config = self.cache.config();
-        let output = &mut *self.output;
-        let mut tell = |name: &str, value: u64| output.stat(name, &value.to_string());
+        let replies = &mut self.replies;
+        let mut tell = |name: &str, value: u64| replies.stat(name, &value.to_string());
         tell("limit_maxbytes", limit as u64);
         tell("charged_bytes", charged as u64);
         let parts = [
@@ -182,7 +182,7 @@ impl Command<'_> {
         for (class, size) in self.cache.counts().sizes.iter().enumerate() {
             if let Some(ratio) = size.ratio() {
                 let told = format!("hits={},fills={},ratio={ratio:.4}", size.hits, size.fills);
-                self.output.stat(&format!("ratio:{}", 1_u64 << class), &told);
+                self.replies.stat(&format!("ratio:{}", 1_u64 << class), &told);
             }
         }
     }
@@ -190,39 +190,39 @@ impl Command<'_> {
     /// The estimated hit ratios of other cache sizes.
     fn curve(&mut self) {
         let (counts, curve) = (self.cache.counts(), self.cache.curve());
-        let output = &mut *self.output;
-        output.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
+        let replies = &mut self.replies;
+        replies.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
         for (factor, ratio) in FACTORS.iter().zip(curve.hit_ratios) {
-            output.stat(&format!("mrc:{factor}"), &format!("{ratio:.4}"));
+            replies.stat(&format!("mrc:{factor}"), &format!("{ratio:.4}"));
         }
         let (hits, reads) = (counts.hits(), counts.hits() + counts.misses);
-        output.stat("hit_ratio", &format!("{:.4}", hits as f64 / reads.max(1) as f64));
-        output.stat("reads", &reads.to_string());
-        output.stat("samples", &curve.samples.to_string());
-        output.stat("sample_rate", &curve.rate.to_string());
+        replies.stat("hit_ratio", &format!("{:.4}", hits as f64 / reads.max(1) as f64));
+        replies.stat("reads", &reads.to_string());
+        replies.stat("samples", &curve.samples.to_string());
+        replies.stat("sample_rate", &curve.rate.to_string());
     }
 
     fn settings(&mut self) {
         let config = self.cache.config();
         let policies = self.cache.policies();
         let policy = policies.general();
-        let (output, metrics) = (&mut *self.output, &self.session.metrics);
-        output.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
-        output.stat("maxconns", &metrics.connections_max.to_string());
-        metrics.settings.iter().for_each(|(name, value)| output.stat(name, value));
-        output.stat("verbosity", &metrics.verbosity.load(Ordering::Relaxed).to_string());
-        output.stat("detail_enabled", yes(metrics.prefixes.is_on()));
-        output.stat("flush_enabled", yes(self.session.rules.may_flush));
-        output.stat("dump_enabled", yes(self.session.rules.may_dump));
-        output.stat("item_size_max", &config.value_bytes_max.to_string());
-        output.stat("evictions", if config.when_full == WhenFull::Evict { "on" } else { "off" });
-        output.stat("shutdown_command", yes(self.session.rules.may_shut_down));
-        output.stat("implicit_leases", &format!("{:?}", policy.implicit).to_lowercase());
-        output.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
-        output.stat("lease_min_interval_ms", &policy.lease_min_interval.as_millis().to_string());
-        output.stat("lease_max_age_ms", &policy.lease_max_age.as_millis().to_string());
-        output.stat("load_time_max_ms", &policy.load_time_max.as_millis().to_string());
-        output.stat("stale_ms", &policy.stale.as_millis().to_string());
+        let (replies, metrics) = (&mut self.replies, &self.session.metrics);
+        replies.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
+        replies.stat("maxconns", &metrics.connections_max.to_string());
+        metrics.settings.iter().for_each(|(name, value)| replies.stat(name, value));
+        replies.stat("verbosity", &metrics.verbosity.load(Ordering::Relaxed).to_string());
+        replies.stat("detail_enabled", yes(metrics.prefixes.is_on()));
+        replies.stat("flush_enabled", yes(self.session.rules.may_flush));
+        replies.stat("dump_enabled", yes(self.session.rules.may_dump));
+        replies.stat("item_size_max", &config.value_bytes_max.to_string());
+        replies.stat("evictions", if config.when_full == WhenFull::Evict { "on" } else { "off" });
+        replies.stat("shutdown_command", yes(self.session.rules.may_shut_down));
+        replies.stat("implicit_leases", &format!("{:?}", policy.implicit).to_lowercase());
+        replies.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
+        replies.stat("lease_min_interval_ms", &policy.lease_min_interval.as_millis().to_string());
+        replies.stat("lease_max_age_ms", &policy.lease_max_age.as_millis().to_string());
+        replies.stat("load_time_max_ms", &policy.load_time_max.as_millis().to_string());
+        replies.stat("stale_ms", &policy.stale.as_millis().to_string());
     }
 }
 

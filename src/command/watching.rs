@@ -8,7 +8,7 @@ use super::{Command, Flow, legal};
 use crate::cache::{Cache, Depth, Evicted, Expiry, Mode, Seq, StoreOutcome};
 use crate::clock::Now;
 use crate::metrics::{Event, Metrics, Topic, Topics};
-use crate::protocol::{Reply, Watched};
+use crate::protocol::{Status, Watched};
 
 /// The existing value, as a command other than a read finds it.
 #[derive(Clone, Copy, Default)]
@@ -23,18 +23,18 @@ pub(super) struct Found {
 impl Command<'_> {
     pub(super) fn watch(&mut self, watched: &[Watched]) -> Flow {
         if !self.session.rules.may_watch {
-            self.output.reply(Reply::WatchNotAllowed);
+            self.replies.status(Status::WatchNotAllowed);
             return Flow::Next;
         }
         let topics =
             watched.iter().filter_map(|watched| topic(*watched)).fold(Topics::default(), Topics::with);
         match self.session.watch(self.cache, topics) {
             None => {
-                self.output.reply(Reply::TooManyWatchers);
+                self.replies.status(Status::TooManyWatchers);
                 Flow::Next
             }
             Some(number) => {
-                self.output.reply(Reply::Ok);
+                self.replies.status(Status::Ok);
                 Flow::Watch(number)
             }
         }

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::connections::{Address, Connection};
+use super::encoded::Encoded;
 use super::races::{By, Loading, Voided};
 use crate::cache::Depth;
 
@@ -172,23 +173,6 @@ impl fmt::Display for Peer<'_> {
             Address::Tcp(address) => write!(f, "rip={} rport={} transport=tcp", address.ip(), address.port()),
             Address::Unix(_) => f.write_str("rip=unix rport=0 transport=local"),
         }
-    }
-}
-
-/// A key, percent-encoded except for letters, digits and `-._~`, so that no key can break a line.
-pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
-
-impl fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            match byte {
-                b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'_' | b'a'..=b'z' | b'~' => {
-                    write!(f, "{}", char::from(*byte))?;
-                }
-                _ => write!(f, "%{byte:02X}")?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::events::Encoded;
+use super::encoded::Encoded;
 use crate::cache::{Depth, Name, Seq};
 
 /// The origin of an event.

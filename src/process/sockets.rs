@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::logging;
 
 pub(crate) fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -35,8 +37,11 @@ pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
 
 /// Pauses after a failure. Descriptors have most likely run out, and an immediate retry would fail, too.
 pub(crate) async fn pause(error: io::Error) {
-    tracing::warn!(%error, "cannot accept");
+    if let Some(suppressed) = FAILURES.admit(Instant::now()) {
+        tracing::warn!(%error, suppressed, "cannot accept");
+    }
     tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
 }
 
+static FAILURES: logging::Limit = logging::Limit::new();
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(10);

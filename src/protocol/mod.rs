@@ -1,36 +1,33 @@
-//! memcached's text protocol with the lease verbs: bytes to requests, and replies to bytes.
+//! Bytes to requests, and replies to bytes.
 //!
-//! [`Decoder`] splits the stream into lines and data blocks. `grammar` parses a line into a [`Request`],
-//! with `fast` as a shortcut for frequent forms. [`Output`] writes the replies. protocol.md describes the
-//! protocol.
+//! `message/` has the requests and replies as values, which is all that commands know. `text/` is memcached's
+//! text protocol: its [`Decoder`] makes a [`Request`] of bytes, its encoder makes bytes of a [`Reply`].
+//! [`Output`] queues these bytes.
+//!
+//! A second protocol is a folder beside `text/`: a decoder that makes the same requests, and an `encode` for
+//! the same replies. A connection's first byte decides between the decoders, and [`Replies`] keeps which
+//! `encode` is meant, with what its replies repeat of a request: [`Replies::send`] is the only place that
+//! matches on it. Commands stay as they are. The requests of memcached's binary protocol are meta commands
+//! here, of which they are a subset: quiet, CAS unique and the key in the reply are flags.
 //!
 //! Nothing here depends on the content of a cache.
 
-mod admin;
 pub(crate) mod base64;
-mod decoder;
-mod fast;
-mod grammar;
-mod listed;
-mod meta;
+mod message;
 mod output;
-mod refusal;
-mod request;
+mod replies;
 mod scan;
+mod text;
 
-pub use self::admin::{Dump, DumpForm, Statistics, Watched};
-pub use self::decoder::{Decoder, Upcoming, VALUE_APART_BYTES_MIN};
-pub use self::grammar::KEYS_PER_GET_MAX;
-pub use self::listed::Listed;
-pub use self::meta::{CountMode, Flags, Meta, SetMode};
-pub use self::output::{Block, OUTPUT_BYTES_MAX, Output, Reply};
-pub use self::refusal::Refusal;
-pub use self::request::{
-    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
-    TagWords,
+pub use self::message::{
+    Block, CasUnique, CountMode, Dump, DumpForm, Flags, Inspected, Invalidated, Keys, LeaseSet, Listed, Meta,
+    MetaFields, MetaReply, MetaStatus, MetaValue, Numbers, Part, Refusal, Reply, Request, SetMode, Shutdown,
+    Statistics, Status, Store, TagWords, Ttl, Upcoming, Watched,
 };
-
-/// The longest line, in bytes without its end.
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The longest line of a command that takes many keys.
-pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
+pub use self::output::{OUTPUT_BYTES_MAX, Output};
+pub use self::replies::Replies;
+pub use self::text::Decoder;
+pub use crate::limits::{
+    KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
+    VALUE_APART_BYTES_MIN,
+};

@@ -1,4 +1,4 @@
-//! The reply buffer: it encodes replies and holds the bytes to be sent.
+//! The queue of bytes to be sent.
 //!
 //! Small values are copied in. Large ones are shared, so that their bytes go from the cache to the socket
 //! without another copy.
@@ -10,9 +10,10 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use super::{VALUE_APART_BYTES_MIN, base64};
+use super::message::Block;
+use crate::limits::VALUE_APART_BYTES_MIN;
 
-/// Replies that have not been sent yet.
+/// Bytes that have not been sent yet.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Finished chunks, oldest first.
@@ -23,268 +24,29 @@ pub struct Output {
     tail_sent: usize,
 }
 
-/// A data block.
-#[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
-    /// The bytes to be sent.
-    pub bytes: &'a [u8],
-    /// The same bytes, if they can be shared until they are sent.
-    pub shared: Option<&'a Bytes>,
-}
-
-/// A reply that is one fixed line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reply {
-    /// `CLIENT_ERROR authentication failure`
-    AuthFailure,
-    /// `CLIENT_ERROR auth token too long`
-    AuthTokenTooLong,
-    /// `CLIENT_ERROR bad authentication token format`
-    BadAuthToken,
-    /// `CLIENT_ERROR a prefix ends in ':' and has at most 16 of them`
-    BadPrefix,
-    /// `CLIENT_ERROR invalid shutdown mode`
-    BadShutdown,
-    /// `CLIENT_ERROR stats cachedump not allowed`
-    CachedumpNotAllowed,
-    /// `DELETED`
-    Deleted,
-    /// `CLIENT_ERROR stats detail not allowed`
-    DetailNotAllowed,
-    /// `END`
-    End,
-    /// `EN`, after a list of keys
-    EndOfKeys,
-    /// `EXISTS`
-    Exists,
-    /// `CLIENT_ERROR flush_all not allowed`
-    FlushNotAllowed,
-    /// `ERROR key dump not allowed`
-    KeyDumpNotAllowed,
-    /// `MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes`
-    MemlimitNotMegabytes,
-    /// `MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust`
-    MemlimitOutOfBounds,
-    /// `MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m`
-    MemlimitTooSmall,
-    /// `ERROR metadump not allowed`
-    MetadumpNotAllowed,
-    /// `MN`
-    Noop,
-    /// `CLIENT_ERROR cannot increment or decrement non-numeric value`
-    NonNumeric,
-    /// `SERVER_ERROR out of memory storing object`
-    NoRoom,
-    /// `SERVER_ERROR out of memory`
-    NoRoomToCount,
-    /// `NOT_FOUND`
-    NotFound,
-    /// `NOT_STORED`
-    NotStored,
-    /// `OK`
-    Ok,
-    /// `RESET`
-    Reset,
-    /// `SERVER_ERROR: shutdown not enabled`
-    ShutdownNotEnabled,
-    /// `STALE_STORED`
-    StaleStored,
-    /// `STORED`
-    Stored,
-    /// `SERVER_ERROR object too large for cache`
-    TooLarge,
-    /// `WATCHER_TOO_MANY log watcher limit reached`
-    TooManyWatchers,
-    /// `TOUCHED`
-    Touched,
-    /// `CLIENT_ERROR unauthenticated`
-    Unauthenticated,
-    /// `ERROR`
-    Unknown,
-    /// `CLIENT_ERROR watch commands not allowed`
-    WatchNotAllowed,
-}
-
-impl Reply {
-    fn line(self) -> &'static [u8] {
-        match self {
-            Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
-            Reply::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
-            Reply::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
-            Reply::BadPrefix => b"CLIENT_ERROR a prefix ends in ':' and has at most 16 of them\r\n",
-            Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
-            Reply::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
-            Reply::Deleted => b"DELETED\r\n",
-            Reply::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
-            Reply::End => b"END\r\n",
-            Reply::EndOfKeys => b"EN\r\n",
-            Reply::Exists => b"EXISTS\r\n",
-            Reply::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
-            Reply::KeyDumpNotAllowed => b"ERROR key dump not allowed\r\n",
-            Reply::MemlimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
-            Reply::MemlimitOutOfBounds => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
-            Reply::MemlimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
-            Reply::MetadumpNotAllowed => b"ERROR metadump not allowed\r\n",
-            Reply::Noop => b"MN\r\n",
-            Reply::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
-            Reply::NoRoom => b"SERVER_ERROR out of memory storing object\r\n",
-            Reply::NoRoomToCount => b"SERVER_ERROR out of memory\r\n",
-            Reply::NotFound => b"NOT_FOUND\r\n",
-            Reply::NotStored => b"NOT_STORED\r\n",
-            Reply::Ok => b"OK\r\n",
-            Reply::Reset => b"RESET\r\n",
-            Reply::ShutdownNotEnabled => b"SERVER_ERROR: shutdown not enabled\r\n",
-            Reply::StaleStored => b"STALE_STORED\r\n",
-            Reply::Stored => b"STORED\r\n",
-            Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
-            Reply::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
-            Reply::Touched => b"TOUCHED\r\n",
-            Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
-            Reply::Unknown => b"ERROR\r\n",
-            Reply::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
-        }
-    }
-}
-
 impl Output {
-    /// A fixed line.
-    pub fn reply(&mut self, reply: Reply) {
-        self.raw(reply.line());
-    }
-
-    /// Bytes as they are.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    /// Adds bytes.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// `<number>`
-    pub fn number(&mut self, number: u64) {
-        self.digits(number);
-        self.raw(b"\r\n");
-    }
-
-    /// `INVALIDATED <names>`
-    pub fn invalidated(&mut self, names: u64) {
-        self.raw(b"INVALIDATED ");
-        self.number(names);
-    }
-
-    /// `VALUE <key> <flags> <bytes> [<unique>]` and the data block.
-    pub fn value(&mut self, key: &[u8], flags: u32, unique: Option<u64>, value: Block) {
-        self.raw(b"VALUE ");
-        self.raw(key);
-        self.field(flags.into());
-        self.field(value.bytes.len() as u64);
-        if let Some(unique) = unique {
-            self.field(unique);
-        }
-        self.block(value);
-    }
-
-    /// `LVALUE <key> <token> <flags> <bytes>` and the data block.
-    pub fn leased_value(&mut self, key: &[u8], token: u64, flags: u32, value: Block) {
-        self.raw(b"LVALUE ");
-        self.raw(key);
-        self.field(token);
-        self.field(flags.into());
-        self.field(value.bytes.len() as u64);
-        self.block(value);
-    }
-
-    /// `META <key> age: <s>; exptime: <unix|0>; from: unknown; is_transient: 0`
-    pub fn meta(&mut self, key: &[u8], age_seconds: u32, exptime_unix: u64) {
-        self.raw(b"META ");
-        self.raw(key);
-        self.raw(b" age: ");
-        self.digits(age_seconds.into());
-        self.raw(b"; exptime: ");
-        self.digits(exptime_unix);
-        self.raw(b"; from: unknown; is_transient: 0\r\n");
-    }
-
-    /// `STAT <name> <value>`
-    pub fn stat(&mut self, name: &str, value: &str) {
-        for part in ["STAT ", name, " ", value, "\r\n"] {
-            self.raw(part.as_bytes());
-        }
-    }
-
-    /// `PREFIX <prefix> get <n> hit <n> set <n> del <n>`
-    pub fn prefix(&mut self, prefix: &[u8], counts: [(&str, u64); 4]) {
-        self.raw(b"PREFIX ");
-        self.raw(prefix);
-        for (name, count) in counts {
-            self.raw(b" ");
-            self.raw(name.as_bytes());
-            self.field(count);
-        }
-        self.raw(b"\r\n");
-    }
-
-    /// `VERSION <version>`
-    pub fn version(&mut self, version: &str) {
-        for part in ["VERSION ", version, "\r\n"] {
-            self.raw(part.as_bytes());
-        }
-    }
-
-    /// A line end, a data block and its line end.
+    /// Adds the bytes of a value: a copy of few, the same of many.
     #[inline]
-    pub fn block(&mut self, value: Block) {
-        self.raw(b"\r\n");
+    pub fn push_value(&mut self, value: Block) {
         match value.shared.filter(|value| value.len() >= VALUE_APART_BYTES_MIN) {
-            None => self.raw(value.bytes),
-            Some(value) => self.apart(value),
+            None => self.push(value.bytes),
+            Some(value) => self.share(value),
         }
-        self.raw(b"\r\n");
     }
 
     /// Bytes that are shared instead of copied.
     #[inline(never)]
-    fn apart(&mut self, value: &Bytes) {
+    fn share(&mut self, value: &Bytes) {
         let mut before = Bytes::from(std::mem::take(&mut self.tail));
         before.advance(std::mem::take(&mut self.tail_sent));
         self.chunked_bytes += before.len() + value.len();
         self.chunks.extend([before, value.clone()]);
-    }
-
-    /// A space and a flag of a meta command; its argument may follow.
-    pub fn flag(&mut self, flag: &[u8]) {
-        self.raw(b" ");
-        self.raw(flag);
-    }
-
-    /// `<name><number>`
-    pub fn fact(&mut self, name: &[u8], number: u64) {
-        self.raw(name);
-        self.digits(number);
-    }
-
-    /// A key, optionally in base64.
-    pub fn key(&mut self, key: &[u8], is_base64: bool) {
-        if is_base64 {
-            base64::encode(key, |digits| self.raw(digits));
-        } else {
-            self.raw(key);
-        }
-    }
-
-    /// A number of seconds; -1 for no expiry.
-    pub fn seconds_left(&mut self, seconds: Option<u64>) {
-        match seconds {
-            None => self.raw(b"-1"),
-            Some(seconds) => self.digits(seconds),
-        }
-    }
-
-    /// A number.
-    pub fn digits(&mut self, number: u64) {
-        self.tail.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    }
-
-    /// The end of a line.
-    pub fn line_end(&mut self) {
-        self.raw(b"\r\n");
     }
 
     /// Whether so much is waiting that the next reply should be written only after some was sent.
@@ -355,16 +117,6 @@ impl Output {
         (self.chunked_bytes, self.tail_sent) = (0, 0);
         self.tail.clear();
         all
-    }
-
-    #[inline]
-    fn field(&mut self, number: u64) {
-        // Client flags are mostly 0.
-        if let digit @ 0..10 = number {
-            return self.raw(&[b' ', b'0' + digit as u8]);
-        }
-        self.raw(b" ");
-        self.digits(number);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::metrics::{Address, Connection};
 use crate::options::{Options, Security};
 use crate::process::Inherited;
 use crate::process::sockets::{bind_tcp, bind_unix, pause};
+use crate::protocol::{Output, Replies, Status};
 
 /// Bound sockets that have not accepted connections yet.
 pub struct Listeners {
@@ -138,12 +139,15 @@ impl Accepted {
 
     /// Refuses the connection with a reason. A new socket's buffer has room for a line; if not, the close
     /// suffices.
-    fn refuse(self, why: &[u8]) {
+    fn refuse(self, why: Status) {
+        let mut output = Output::default();
+        Replies::text(&mut output).status(why);
+        let why = output.take();
         let _ = match self {
             // A TLS client would not understand plain text.
             Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
-            Accepted::Tcp(mut stream, Security::Plain) => stream.write(why),
-            Accepted::Unix(mut stream) => stream.write(why),
+            Accepted::Tcp(mut stream, Security::Plain) => stream.write(&why),
+            Accepted::Unix(mut stream) => stream.write(&why),
         };
     }
 
@@ -272,13 +276,13 @@ fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Connecti
     let client = socket.client();
     if service.refuses_when_full && service.is_full() {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
-        socket.refuse(TOO_MANY_CONNECTIONS);
+        socket.refuse(Status::TooManyConnections);
         return None;
     }
     if client.is_some_and(|client| !service.clients.lock().acquire(client)) {
         metrics.connections_rejected.fetch_add(1, Ordering::Relaxed);
         metrics.connections_rejected_per_client.fetch_add(1, Ordering::Relaxed);
-        socket.refuse(TOO_MANY_FROM_THERE);
+        socket.refuse(Status::TooManyFromThere);
         return None;
     }
     metrics.connections.fetch_add(1, Ordering::Relaxed);
@@ -289,7 +293,3 @@ fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Connecti
 fn named(error: io::Error, name: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {name}: {error}"))
 }
-
-/// memcached's message under `-o maxconns_fast`, which is its default.
-const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
-const TOO_MANY_FROM_THERE: &[u8] = b"ERROR Too many open connections from your address\r\n";

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
 
+use crate::limits::KEY_BYTES_MAX;
+
 /// A key and its hash, which chooses the shard, the cells and the slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
@@ -56,6 +58,3 @@ impl Keys {
         hasher.finish()
     }
 }
-
-/// The longest key, in bytes (memcached's `KEY_MAX_LENGTH`).
-pub const KEY_BYTES_MAX: usize = 250;

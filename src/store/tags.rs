@@ -2,7 +2,7 @@
 //!
 //! They lie packed, each behind a byte that tells its length, in requests and in items alike.
 
-use super::key::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 
 /// The tags that an item has or is to have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -62,9 +62,6 @@ impl TagList {
         Tags(&self.0)
     }
 }
-
-/// Tags that one item can have.
-pub const TAGS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

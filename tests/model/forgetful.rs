@@ -1,4 +1,4 @@
-//! What the server forgets for want of room must never let a stale value in: notes that a ring had no place for,
+//! What the server forgets for want of room must never let a stale value in: misses that a ring had no place for,
 //! lease records that were overwritten, hold-offs that a full table gave up, names whose voids were dropped.
 //!
 //! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off, and one
@@ -108,7 +108,8 @@ impl World {
             return;
         }
         let Query { at, row, token, version } = underway.swap_remove(pick as usize % underway.len());
-        // A connection that is not shared remembers its own misses for longer.
+        // Of longer loads the connection remembers its newest misses, and the key's record the rest: there is room for one
+        // of each row.
         let is_shared = self.implicit == Implicit::Shared && token.is_none();
         if now.millis - at > if is_shared { LOAD_TIME.as_millis() as u64 } else { 59_000 } {
             return;

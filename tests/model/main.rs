@@ -4,6 +4,7 @@ mod cache;
 mod forgetful;
 mod inspect;
 mod lease_model;
+mod own_misses;
 mod specification;
 mod storm;
 #[path = "../support/mod.rs"]

@@ -127,11 +127,13 @@ impl Storm {
 
     /// Somebody looks for what is not there.
     fn scan(&mut self) {
-        let now = self.clock.now();
         for _ in 0..self.plan.scans {
             let name = self.random.below(u64::MAX).to_le_bytes();
-            let key = self.cache.key(&name).expect("a legal key");
-            assert!(self.cache.get(&key, &mut self.pool[0], now, |_| ()).is_none());
+            let worker = self.random.below(WORKERS) as usize;
+            self.with(worker, |cache, peer, now| {
+                let key = cache.key(&name).expect("a legal key");
+                assert!(cache.get(&key, peer, now, |_| ()).is_none());
+            });
         }
     }
 
@@ -343,5 +345,12 @@ fn handovers_lose_no_miss() {
 #[test]
 fn what_is_forgotten_lets_nothing_stale_in() {
     let plan = Plan { scans: 30, steps: 60_000, ..PLAN };
+    (1..=2).for_each(|seed| Storm::new(plan, seed).play());
+}
+
+/// The same, and each worker misses more keys on its own connection than that remembers.
+#[test]
+fn what_connections_forget_lets_nothing_stale_in() {
+    let plan = Plan { own_connections: true, scans: 30, steps: 60_000, ..PLAN };
     (1..=2).for_each(|seed| Storm::new(plan, seed).play());
 }

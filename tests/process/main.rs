@@ -4,6 +4,7 @@ mod bench;
 mod bench_stale;
 mod console;
 mod handover;
+mod logging;
 mod packaging;
 mod process;
 #[path = "../support/mod.rs"]

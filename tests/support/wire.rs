@@ -10,7 +10,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
-use leasehold::protocol::{CasUnique, Decoder, Output, Request};
+use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request};
 
 /// A cache, a manual clock, and the shared state of connections.
 pub struct Wire {
@@ -141,7 +141,9 @@ impl Connection {
                 None => return,
                 Some(Ok(request)) => answer(request, wire, &mut self.session, &mut self.sent, &self.woken),
                 Some(Err(refusal)) => {
-                    self.sent.extend_from_slice(refusal.reply());
+                    let mut output = Output::default();
+                    Replies::text(&mut output).send(Reply::Refused(refusal));
+                    self.sent.extend(output.take());
                     if refusal.is_fatal() { State::Closed } else { State::Open }
                 }
             };
@@ -159,7 +161,7 @@ fn answer(
     let mut output = Output::default();
     loop {
         let now = wire.clock.now();
-        let flow = execute(&mut request, &wire.cache, session, &mut output, now);
+        let flow = execute(&mut request, &wire.cache, session, Replies::text(&mut output), now);
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}

@@ -6,7 +6,7 @@ use bytes::BufMut;
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, Output};
+use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Cache, Config};
 
 /// The answer to `sent` on a new connection, if its thread's clock shows `now`.
@@ -17,7 +17,7 @@ fn answer(cache: &Cache, sent: &str, now: Now) -> String {
     let mut decoder = Decoder::new(cache.config().value_bytes_max);
     decoder.space().put_slice(sent.as_bytes());
     let (mut output, mut request) = (Output::default(), decoder.decode().expect("whole").expect("legal"));
-    execute(&mut request, cache, &mut session, &mut output, now);
+    execute(&mut request, cache, &mut session, Replies::text(&mut output), now);
     String::from_utf8(output.take()).expect("all of it is text")
 }
 

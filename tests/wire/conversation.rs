@@ -11,7 +11,7 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, LeaseSet, Output, Request};
+use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request};
 
 /// Plays the conversation in one piece, and in pieces whose lengths cycle through `cuts`.
 pub fn check(bytes: &[u8], cuts: &[usize]) {
@@ -87,8 +87,11 @@ impl Conversation {
                     self.replies.extend(reply);
                 }
                 Err(refusal) => {
-                    assert!(is_one(refusal.reply()) && !refusal.reply().starts_with(b"END"));
-                    self.replies.extend(refusal.reply());
+                    let mut output = Output::default();
+                    Replies::text(&mut output).send(Reply::Refused(refusal));
+                    let reply = output.take();
+                    assert!(is_one(&reply) && !reply.starts_with(b"END"));
+                    self.replies.extend(reply);
                     self.is_closed = refusal.is_fatal();
                 }
             }
@@ -114,7 +117,7 @@ enum Ended {
 fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut Now) -> (Vec<u8>, Ended) {
     let (mut output, mut reply) = (Output::default(), Vec::new());
     loop {
-        let flow = execute(&mut request, cache, session, &mut output, *now);
+        let flow = execute(&mut request, cache, session, Replies::text(&mut output), *now);
         reply.extend(output.take());
         match flow {
             Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => {

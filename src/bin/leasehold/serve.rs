@@ -61,13 +61,15 @@ fn serve(options: Options, mode: Mode) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::init(options.verbose.into());
-    match run(options, mode) {
+    let code = match run(options, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
             tracing::error!("{error}");
             code.into()
         }
-    }
+    };
+    logging::end();
+    code
 }
 
 /// How a server begins.
@@ -116,6 +118,7 @@ fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     if options.daemon {
         go_into_background(&mut options)?;
     }
+    logging::begin_waiting();
     // A daemon does not inherit memory locks.
     if options.lock_memory {
         process::lock_memory()?;

@@ -1,6 +1,6 @@
-//! How old a point on the void clock is: the clock's reading at the beginning of each second.
+//! The age of a sequence number: the reading of the logical clock at the beginning of each second.
 //!
-//! Tokens and notes carry no time of their own; this ring tells theirs, to the second and never too early.
+//! Tokens carry no time of their own; this ring gives theirs, to the second and never too early.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The last [`AGE_SECONDS_MAX`] readings, one a second.
 pub(crate) struct Ages {
-    /// The newest second whose reading, like those before it, stands in the ring.
+    /// The newest second whose reading, like those before it, is in the ring.
     newest: AtomicU32,
     /// Readings, each below the lap of the ring in which it was written.
     ring: Box<[AtomicU64]>,
@@ -24,7 +24,7 @@ impl Ages {
     }
 
     /// Writes down the reading for every second that began since the last call. To be called before anything of
-    /// this moment takes a point; a thread whose `now` is older than another's changes nothing.
+    /// this moment takes a sequence number; a thread whose `now` is older than another's changes nothing.
     pub(crate) fn tick(&self, clock: &LogicalClock, now: Now) {
         let (second, newest) = (now.seconds(), self.newest.load(Ordering::Acquire));
         if second <= newest {
@@ -37,7 +37,7 @@ impl Ages {
         self.newest.fetch_max(second, Ordering::Release);
     }
 
-    /// The horizon of an age: points up to this one were taken longer than `age` ago.
+    /// The horizon of an age: sequence numbers up to this one were taken longer than `age` ago.
     ///
     /// It is at most one second late, never early. An `age` above [`AGE_SECONDS_MAX`] counts as that.
     pub(crate) fn horizon(&self, age: Duration, now: Now) -> Seq {
@@ -48,7 +48,7 @@ impl Ages {
         Seq::new(reading).expect("a reading has no other bits")
     }
 
-    /// How many seconds ago a point was taken, or one less; `None` if that was before all that is known.
+    /// How many seconds ago a sequence number was taken, or one less; `None` if that was before all that is known.
     pub(crate) fn age(&self, seq: Seq, clock: &LogicalClock, now: Now) -> Option<u32> {
         let is_older = |seconds| self.horizon(Duration::from_secs(seconds), now) >= seq;
         let oldest = u64::from(AGE_SECONDS_MAX.min(now.seconds()));
@@ -88,12 +88,12 @@ const RING_LEN: usize = 4096;
 /// The model checker makes many of them.
 #[cfg(shuttle)]
 const RING_LEN: usize = 128;
-/// Nobody comes this far in the first eight years.
+/// Not reached in the first eight years of a process.
 const NO_LAP: u16 = u16::MAX;
-/// The greatest age that can be told, in seconds.
+/// The greatest age that is known, in seconds.
 #[cfg(not(shuttle))]
 pub const AGE_SECONDS_MAX: u32 = 3600;
-/// What is left of it for the model checker.
+/// A smaller one for the model checker.
 #[cfg(shuttle)]
 pub const AGE_SECONDS_MAX: u32 = 100;
 

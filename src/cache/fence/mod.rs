@@ -2,11 +2,11 @@
 //!
 //! A client that knows only `get`, `set` and `delete` reads the database after a miss and stores what it read. A value
 //! that it read before the key's newest invalidation must not be stored. Every miss is remembered, and sets are judged by
-//! counting: see [`record`]. The misses of one connection ([`notes`]) are a second line, which only refuses.
+//! counting: see [`record`]. The misses of one connection ([`miss_log`]) are a second line, which only refuses.
 
 pub(crate) mod classes;
 pub(crate) mod load_time;
-pub(crate) mod notes;
+pub(crate) mod miss_log;
 pub(crate) mod origin;
 pub(crate) mod record;
 pub(crate) mod sessions;
@@ -16,4 +16,4 @@ pub(crate) use self::classes::Classes;
 pub(crate) use self::load_time::LoadTimes;
 pub(crate) use self::record::{Answers, Judged, Touch, Verdict};
 pub(crate) use self::sessions::Sessions;
-pub(crate) use self::table::{Forgotten, Table};
+pub(crate) use self::table::{Entry, Forgotten, Table};

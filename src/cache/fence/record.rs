@@ -327,12 +327,17 @@ impl<const PAIRS: usize> Record<PAIRS> {
 
     /// How many loads at most began before the newest invalidation and still have to bring their value.
     fn doubt(&self, takes: Takes) -> u16 {
-        let (taken, old_taken) = match takes {
+        let (taken, old_taken) = self.taken(takes);
+        self.old.saturating_sub(old_taken).min(self.misses().saturating_sub(taken))
+    }
+
+    /// How many misses are answered if sets answer them in this way, and how many were at the newest invalidation.
+    fn taken(&self, takes: Takes) -> (u16, u16) {
+        match takes {
             Takes::Every => (self.taken[EVERY], self.old_taken[EVERY]),
             Takes::Repeats => (self.taken[REPEATS], self.old_taken[REPEATS]),
             Takes::None => (0, 0),
-        };
-        self.old.saturating_sub(old_taken).min(self.misses().saturating_sub(taken))
+        }
     }
 
     /// Takes the oldest lapsed miss away; false if the key was invalidated after it.
@@ -412,11 +417,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
 
     /// Whether all misses are answered, if sets answer them in this way.
     pub(crate) fn is_answered(&self, takes: Takes) -> bool {
-        let taken = match takes {
-            Takes::Every => self.taken[EVERY],
-            Takes::Repeats => self.taken[REPEATS],
-            Takes::None => 0,
-        };
+        let (taken, _) = self.taken(takes);
         self.lapsed == 0 && !self.is_closed && taken >= self.misses()
     }
 

@@ -271,3 +271,112 @@ const CELLS: usize = BYTES >> 8;
 /// Bits of the hash that choose neither the shard nor the slot of an item.
 const SET_SHIFT: u32 = 24;
 const CELL_SHIFT: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::ops::Range;
+
+    use super::super::record::{Judged, Takes, Verdict};
+    use super::*;
+
+    /// A table with one cell and two sets, in which all keys of a test compete for one set.
+    struct Fixture {
+        /// The newest invalidation of each key.
+        invalidated: HashMap<u64, Seq>,
+        now: Now,
+        seq: u64,
+        table: Table,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let table = Table::new(CELLS);
+            assert_eq!((table.cells.len(), table.sets.len()), (1, 2));
+            Fixture { invalidated: HashMap::new(), now: Now { millis: 1_000, unix: 0 }, seq: 1, table }
+        }
+
+        fn touch(&self) -> Touch {
+            Touch { now: self.now, load_time: LOAD_MS, max_age: 60 }
+        }
+
+        fn next(&mut self) -> Seq {
+            self.seq += 1;
+            Seq::new(self.seq).expect("it is small")
+        }
+
+        fn invalidate(&mut self, key: u64) {
+            let seq = self.next();
+            self.invalidated.insert(key, seq);
+        }
+
+        fn miss(&mut self, key: u64) {
+            let (last, touch) = (self.next(), self.touch());
+            let (mut entry, _) = self.table.find_or_make(key << SET_SHIFT, last, touch);
+            entry.record.age(touch);
+            if self.invalidated.get(&key).is_some_and(|newest| *newest > entry.record.marked()) {
+                entry.record.invalidate(last);
+            }
+            entry.record.miss(touch, last);
+            entry.settle(false, touch);
+        }
+
+        fn set(&mut self, key: u64, value: u64) -> Verdict {
+            let (seq, touch) = (self.next(), self.touch());
+            let mut entry = self.table.find(key << SET_SHIFT, touch).expect("the key was missed");
+            entry.record.age(touch);
+            if self.invalidated.get(&key).is_some_and(|newest| *newest > entry.record.marked()) {
+                entry.record.invalidate(seq);
+            }
+            let Judged { verdict, .. } = entry.record.set(Takes::Repeats, || value << 20);
+            let is_answered = entry.record.is_answered(Takes::Repeats);
+            entry.settle(is_answered, touch);
+            verdict
+        }
+
+        /// A millisecond later, these keys are missed, too.
+        fn miss_others(&mut self, keys: Range<u64>) {
+            self.now.millis += 1;
+            keys.for_each(|key| self.miss(key));
+        }
+
+        fn has_record(&self, key: u64) -> bool {
+            self.table.sets[0].way(key << SET_SHIFT).is_some()
+        }
+    }
+
+    const LOAD_MS: u32 = 100;
+    const OLD: u64 = 1;
+    const NEW: u64 = 2;
+
+    /// Ann misses a key and reads its row. The row changes, the key is deleted, and Bob misses it: the record accounts for
+    /// the delete, and from now on only the record shows that Ann's miss is older. Then the record is forgotten, and so is
+    /// that of another key of its cell, which takes the cell. Ann's late set was stored once: nothing showed the delete.
+    #[test]
+    fn a_cell_stays_closed_to_a_key_whose_old_miss_another_key_hides() {
+        let mut fixture = Fixture::new();
+        fixture.miss(1);
+        fixture.invalidate(1);
+        fixture.miss(1);
+        fixture.miss_others(10..10 + WAYS as u64);
+        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == 1 << SET_SHIFT);
+        fixture.miss_others(20..21);
+        assert_ne!(fixture.table.cells[0].hash, 1 << SET_SHIFT, "another key has taken the cell");
+        assert_eq!(fixture.set(1, OLD), Verdict::Closed);
+    }
+
+    /// Ann misses a key and reads its row. The row changes and the key is deleted. Bob, who has missed nothing, sets the new
+    /// value, and that takes Ann's miss away if every set answers one; but in this class only sets that repeat a value do,
+    /// so that Ann's load may still be running. Then the record is forgotten. Ann's late set was stored once: the cell said
+    /// that no miss was left.
+    #[test]
+    fn a_cell_is_closed_to_a_key_whose_old_miss_is_answered_in_another_mode_only() {
+        let mut fixture = Fixture::new();
+        fixture.miss(1);
+        fixture.invalidate(1);
+        assert_eq!(fixture.set(1, NEW), Verdict::Doubtful);
+        fixture.miss_others(10..10 + WAYS as u64);
+        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == 1 << SET_SHIFT);
+        assert_eq!(fixture.set(1, OLD), Verdict::Closed);
+    }
+}

@@ -1,17 +1,17 @@
-//! The newest void of every key, in fixed memory: an array of points, indexed by bits of the key's hash.
+//! The newest invalidation of every key, in fixed memory: an array of sequence numbers, indexed by bits of the key's hash.
 //!
-//! Keys that share a cell share their voids. So a good fill may be refused, about once in `len / voids in flight`
-//! times, and a bad one is never let in.
+//! Keys with the same cell share their invalidations. So a good fill may be refused, about once in
+//! `len / invalidations in flight` times, and a stale one is never stored.
 
 use prefetch_index::prefetch_index;
 
 use crate::store::seq::Seq;
 
-/// An array of points, 6 bytes each, that only ever rise.
+/// An array of sequence numbers, 6 bytes each, that only rise.
 pub(crate) struct Cells(Box<[[u8; 6]]>);
 
 impl Cells {
-    /// What one takes.
+    /// Bytes of one cell.
     pub(crate) const BYTES: usize = 6;
 
     /// `len` cells; a power of two.
@@ -33,7 +33,7 @@ impl Cells {
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
-    /// Has the processor fetch the cell.
+    /// Prefetches the cell.
     pub(crate) fn prefetch(&self, hash: u64) {
         prefetch_index(&self.0[..], self.index(hash));
     }

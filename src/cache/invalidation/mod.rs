@@ -1,5 +1,5 @@
-//! What was invalidated, and when: single keys, groups (tags and prefixes), rows by their versions, and keys that must not
-//! be filled yet.
+//! Memory of invalidations: of single keys, of groups (tags and prefixes), of rows by their versions, and hold-offs of
+//! keys that must not be filled yet.
 
 pub(crate) mod cells;
 pub(crate) mod groups;

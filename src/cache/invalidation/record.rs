@@ -1,9 +1,9 @@
-//! When something that covers many items was voided: a tag, a prefix, or all of a shard.
+//! When many items were invalidated at once: those of a tag or a prefix, or all of a shard.
 //!
-//! A *hard* void leaves nothing. A *soft* one leaves stale copies, for a time that begins with the first void that
-//! covers them. Of soft voids that come one after the other only two are known: what lay between them counts from the
-//! later one. When the earlier one is so old that all its copies are over, it becomes a hard one, and the later one takes
-//! its place; so no copy lives for more than twice its time, however often it is voided.
+//! A *hard* invalidation leaves nothing. A *soft* one leaves stale copies, for a time that begins with the first
+//! invalidation that applies to them. Of consecutive soft invalidations only two are remembered: items between them count
+//! from the later one. When all copies of the earlier one have expired, it becomes a hard one, and the later one takes its
+//! place; so no copy lives for more than twice its time, however often it is invalidated.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::store::expiry::seconds_after;
 use crate::store::seq::Seq;
 
-/// What a void leaves.
+/// How much an invalidation leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Depth {
     /// Nothing.
@@ -20,16 +20,16 @@ pub enum Depth {
     Soft,
 }
 
-/// How something is voided.
+/// An invalidation of many items.
 #[derive(Clone, Copy)]
 pub(crate) struct Void {
     pub(crate) depth: Depth,
-    /// After that all copies are over.
+    /// After so many seconds all copies have expired.
     pub(crate) kept_seconds: u32,
     pub(crate) now: Now,
 }
 
-/// What a void means for something that is as of a point.
+/// The effect of invalidations on an item, by its `as_of`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cover {
     None,
@@ -38,18 +38,18 @@ pub(crate) enum Cover {
     Hard,
 }
 
-/// The voids of one name.
+/// The invalidations of one group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Voided {
     hard: Seq,
-    /// One of the soft voids, whose copies may still be there, and the last.
+    /// One of the soft invalidations, whose copies may still exist, and the newest.
     soft: [Seq; 2],
     /// When these were, in monotonic seconds.
     soft_seconds: [u32; 2],
 }
 
 impl Voided {
-    /// All that is known is that this point covers it.
+    /// Only a hard invalidation with this sequence number is known.
     pub(crate) fn at(hard: Seq) -> Self {
         Voided { hard, ..Voided::default() }
     }
@@ -83,7 +83,7 @@ impl Voided {
         }
     }
 
-    /// The newest hard void.
+    /// The newest hard invalidation.
     pub(crate) fn hard(&self) -> Seq {
         self.hard
     }
@@ -94,7 +94,7 @@ impl Voided {
 }
 
 impl Cover {
-    /// What two voids mean together.
+    /// The effect of two invalidations together.
     pub(crate) fn and(self, other: Cover) -> Cover {
         match (self, other) {
             (Cover::Hard, _) | (_, Cover::Hard) => Cover::Hard,
@@ -149,7 +149,7 @@ mod tests {
         let (clock, mut voided) = (Clock::manual(), Voided::default());
         let start = clock.now().seconds();
         voided.void(seq(10), soft(&clock));
-        // As of 11, stored a moment later; voided every second since.
+        // As of 11, stored a moment later; invalidated every second since.
         let mut longest = 0;
         for point in 1..60 {
             clock.advance(Duration::from_secs(1));

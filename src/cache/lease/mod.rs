@@ -1,4 +1,4 @@
-//! Leases: tokens that certify themselves, records of who loads what, and waiters.
+//! Leases: tokens that certify themselves, records of keys that are being loaded, and waiters.
 
 pub(crate) mod records;
 pub(crate) mod token;

@@ -1,7 +1,7 @@
-//! Who is loading what: lease records, for herd control only.
+//! Lease records: which keys are being loaded, and by which client. They only coalesce loads.
 //!
-//! Safety never rests on a record, since tokens certify themselves. So the table is small, fixed and forgetful: the
-//! oldest record of a full set makes room, and its key is simply granted once more.
+//! Safety never depends on a record, since tokens certify themselves. So the table is small and fixed: if a set is full,
+//! its oldest record is overwritten, and the key of that record can be granted again.
 
 use prefetch_index::prefetch_index;
 
@@ -12,11 +12,11 @@ use crate::store::seq::Seq;
 pub(crate) struct Lease {
     /// The connection that holds it.
     pub(crate) holder: u64,
-    /// The point of its grant; `Seq::ZERO` where the place is empty.
+    /// The sequence number of its grant; `Seq::ZERO` if the place is empty.
     pub(crate) seq: Seq,
     /// When it was granted, in monotonic milliseconds.
     pub(crate) granted_at: u64,
-    /// Until when it makes others wait, in monotonic milliseconds; 0 once it was filled, voided or given back.
+    /// Until when it makes others wait, in monotonic milliseconds; 0 once it was filled, invalidated or released.
     pub(crate) until: u64,
     /// Whether a connection sleeps until it ends.
     pub(crate) awaited: bool,
@@ -25,8 +25,8 @@ pub(crate) struct Lease {
 /// The records of one shard.
 pub(crate) struct Leases(Box<[Set]>);
 
-/// The records of keys whose hashes agree in some bits. The hashes fill a line of the processor's caches: that one tells
-/// that there is no record, as for most keys.
+/// The records of keys whose hashes agree in some bits. The hashes fill one cache line, which shows for most keys that
+/// there is no record.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Set {
@@ -51,7 +51,7 @@ impl Set {
 }
 
 impl Leases {
-    /// What one record takes.
+    /// Bytes of one record.
     pub(crate) const BYTES: usize = size_of::<Set>() / WAYS;
 
     /// Room for about `len` records.
@@ -79,7 +79,7 @@ impl Leases {
         set.way(hash).map(|way| &set.leases[way])
     }
 
-    /// Ends the lease of a key, whoever holds it; true if somebody waits for that.
+    /// Ends the lease of a key; true if a client waits for that.
     pub(crate) fn end(&mut self, hash: u64) -> bool {
         self.find(hash).is_some_and(|lease| {
             lease.until = 0;
@@ -87,12 +87,12 @@ impl Leases {
         })
     }
 
-    /// Ends the lease granted at `seq` and no other; true if somebody waits for that.
+    /// Ends the lease granted at `seq` and no other; true if a client waits for that.
     pub(crate) fn end_of(&mut self, hash: u64, seq: Seq) -> bool {
         self.find(hash).is_some_and(|lease| lease.seq == seq) && self.end(hash)
     }
 
-    /// Ends all; returns the hashes somebody waits for.
+    /// Ends all; returns the hashes of keys with waiters.
     pub(crate) fn end_all(&mut self) -> Vec<u64> {
         let mut awaited = Vec::new();
         for Set { hashes, leases } in &mut self.0 {
@@ -111,7 +111,7 @@ impl Leases {
         all.filter(|lease| lease.is_outstanding(now_ms)).count()
     }
 
-    /// Has the processor fetch what tells whether there is a record.
+    /// Prefetches the line that shows whether there is a record.
     pub(crate) fn prefetch(&self, hash: u64) {
         prefetch_index(&self.0[..], self.place(hash));
     }

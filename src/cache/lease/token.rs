@@ -1,7 +1,7 @@
 //! Tokens: leases that certify themselves.
 //!
-//! Bit 62 is set, 48 bits hold the point of the grant, 14 bits certify it for one key and one boot. So no record is
-//! needed to honour one, and a CAS unique (below 2^48) can never pass for a token, nor the other way round.
+//! Bit 62 is set, 48 bits hold the sequence number of the grant, 14 bits certify it for one key and one process. So no
+//! record is needed to accept one, and a CAS unique (below 2^48) can never pass for a token, nor the other way round.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::store::seq::{SEQ_BITS, Seq};
 
-/// What a lease's holder gives back with the value.
+/// The proof of a lease, given back with the value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Token(u64);
 
@@ -30,7 +30,7 @@ impl Token {
         number >> 62 == 1
     }
 
-    /// The point of its grant, which certifies nothing, and is the CAS unique of a value that is stored with it.
+    /// The sequence number of its grant, which proves nothing, and is the CAS unique of a value that is stored with it.
     pub fn seq(self) -> Seq {
         Seq::new(self.0 & ((1 << SEQ_BITS) - 1)).expect("so many bits are a point")
     }
@@ -58,7 +58,7 @@ impl Mint {
         Token(1 << 62 | self.certificate(key, seq) << SEQ_BITS | seq.number())
     }
 
-    /// The point of the grant, if this mint made the token for this key.
+    /// The sequence number of the grant, if this mint made the token for this key.
     pub(crate) fn open(&self, key: &[u8], token: Token) -> Option<Seq> {
         let seq = token.seq();
         (self.token(key, seq) == token).then_some(seq)

@@ -1,12 +1,12 @@
 //! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
 
 use super::{At, Shard};
-use crate::cache::fence::{Answers, Forgotten, Judged, LoadTimes, Touch, Verdict};
+use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Touch, Verdict};
 use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Fence, Reason};
-use crate::store::key::Key;
+use crate::store::key::{Key, Keys};
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 
@@ -32,7 +32,18 @@ impl Ruling {
     }
 }
 
-/// What the records say of a set.
+/// A set that is judged.
+struct Set<'a> {
+    as_of: Seq,
+    class: u8,
+    /// The newest invalidation of its key or of everything.
+    covering: Seq,
+    draft: &'a Draft<'a>,
+    is_held_off: bool,
+    key: &'a Key<'a>,
+}
+
+/// What the record of its key says of a set.
 #[derive(Clone, Copy)]
 struct Finding {
     /// Whether any load of the key may be running.
@@ -44,13 +55,13 @@ struct Finding {
 
 impl Shard {
     /// Remembers a miss: its client may load the value, and set it.
-    pub(super) fn missed(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+    pub(super) fn remember_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let last = at.clock.last();
-        let open_seconds = peer.notes.miss(key.hash, last, is_held_off, at.age());
+        let open_seconds = peer.misses.add(key.hash, last, is_held_off, at.age());
         let (covering, touch) = (self.covering(key.hash), at.touch());
         let (mut entry, pushed) = self.fence.find_or_make(key.hash, last, touch);
         let record = &mut *entry.record;
@@ -102,89 +113,55 @@ impl Shard {
         if at.policy.implicit == Implicit::Off {
             return Ruling { is_write: true, is_confirmed: false, refused: None };
         }
+        let covering = self.covering(key.hash);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let note = peer.notes.take(key.hash, at.age());
-        let is_void_note = note.is_some_and(|note| {
-            note.is_void(self.covering(key.hash)) || at.broad.covers(key.bytes, draft.tags, note.seq())
+        let own_miss = peer.misses.take(key.hash, at.age());
+        let is_own_miss_invalidated = own_miss.is_some_and(|miss| {
+            miss.is_invalidated(covering) || at.broad.covers(key.bytes, draft.tags, miss.seq())
         });
         let class = at.classes.of(key.bytes, at.prefix());
-        let finding = self.find(key, as_of, draft, class, is_held_off, at);
+        let set = Set { as_of, class, covering, draft, is_held_off, key };
+        let mut entry = self.fence.find(key.hash, at.touch());
+        let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
-        let covering = self.covering(key.hash);
-        let is_sole = at.is_sole(since, note.map(|note| note.seq()), covering, peer);
-        if is_sole && note.is_none() && finding.is_some_and(|finding| finding.judged.answers == Answers::Miss)
-        {
-            // More sets than its own misses explain: threads share the connection.
-            peer.has_pipelined = true;
-        }
-        let is_exclusive = at.policy.implicit != Implicit::Shared && !peer.origin.is_shared(at.now);
-        let counts_notes = is_sole || is_exclusive;
-
+        let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), covering, peer);
         let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
-        if note.is_none() || answers != Answers::Nothing {
+        // If its own miss of the key may be forgotten, the connection is no evidence, as if it were shared.
+        let is_known = own_miss.is_some() || !peer.misses.has_forgotten(at.age());
+        if is_sole && is_known && own_miss.is_none() && answers == Answers::Miss {
+            // More sets than its own misses explain: threads share the connection.
+            peer.is_shared = true;
+        }
+        let is_shared = peer.is_shared || peer.origin.is_shared(at.now);
+        let is_exclusive = at.policy.implicit != Implicit::Shared && !is_shared;
+        let counts_own_misses = is_known && (is_sole || is_exclusive);
+
+        if own_miss.is_none() || answers != Answers::Nothing {
             at.classes.judged(class, answers, at.now);
         }
-        let is_write = match counts_notes {
-            true => note.is_none(),
+        let is_write = match counts_own_misses {
+            true => own_miss.is_none(),
             false => matches!(answers, Answers::Nothing | Answers::Repeat),
         };
         let has_misses = !is_sole && finding.is_some_and(|finding| finding.has_misses);
         let refused = match finding.map(|finding| finding.judged.verdict) {
             _ if is_held_off && (!is_write || has_misses) => Some(Reason::HeldOff),
             _ if is_sole => None,
-            _ if counts_notes && is_void_note => Some(Reason::Note),
+            _ if counts_own_misses && is_own_miss_invalidated => Some(Reason::OwnMiss),
             Some(Verdict::Closed) => Some(Reason::Closed),
             Some(Verdict::Doubtful) => Some(Reason::Doubt),
             Some(Verdict::Late) => Some(Reason::Late),
             Some(Verdict::Confirmed | Verdict::Fresh) | None => None,
         };
-        if let Some(finding) = finding {
+        if let Some((entry, finding)) = entry.zip(finding) {
             at.classes.count(class, refused.is_some(), key.bytes, at.prefix());
             if is_write && refused.is_none() {
-                self.wrote(key, as_of, finding.judged, at);
+                let is_quiet = at.broad.is_quiet_since(entry.record.marked());
+                entry.record.wrote(as_of, finding.judged, is_quiet);
             }
         }
         let is_confirmed = finding.is_some_and(|finding| finding.judged.verdict == Verdict::Confirmed);
         Ruling { is_write, is_confirmed, refused }
-    }
-
-    /// Asks the record of the key, if there is one.
-    fn find(
-        &mut self,
-        key: &Key,
-        as_of: Seq,
-        draft: &Draft,
-        class: u8,
-        is_held_off: bool,
-        at: &At,
-    ) -> Option<Finding> {
-        let (covering, touch, keys) = (self.covering(key.hash), at.touch(), &self.engine.keys);
-        let mut entry = self.fence.find(key.hash, touch)?;
-        let record = &mut *entry.record;
-        record.age(touch);
-        let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
-        if at.is_invalidated(key.bytes, covering, record.marked()) || is_tag_invalidated() || is_held_off {
-            record.invalidate(as_of);
-        }
-        record.class = class;
-        let takes = at.classes.takes(class, at.now);
-        let (has_misses, since) = (!record.is_answered(takes), record.since());
-        let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
-        let is_answered = record.is_answered(takes);
-        let sample = record.end_sample(at.now);
-        entry.settle(is_answered, touch);
-        if let Some(ms) = sample {
-            at.add_sample(ms, true);
-        }
-        Some(Finding { has_misses, judged, since })
-    }
-
-    /// A set that answered no miss is stored as of this sequence number.
-    fn wrote(&mut self, key: &Key, as_of: Seq, judged: Judged, at: &At) {
-        if let Some(entry) = self.fence.find(key.hash, at.touch()) {
-            let is_quiet = at.broad.is_quiet_since(entry.record.marked());
-            entry.record.wrote(as_of, judged, is_quiet);
-        }
     }
 
     /// Shows every miss that a set may still answer, for a process that comes after this one.
@@ -218,6 +195,29 @@ impl Shard {
     }
 }
 
+/// Asks the record of a key about a set.
+fn ask(entry: &mut Entry, set: &Set, keys: &Keys, at: &At) -> Finding {
+    let (&Set { as_of, class, draft, key, .. }, touch) = (set, at.touch());
+    let record = &mut *entry.record;
+    record.age(touch);
+    let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
+    if at.is_invalidated(key.bytes, set.covering, record.marked()) || is_tag_invalidated() || set.is_held_off
+    {
+        record.invalidate(as_of);
+    }
+    record.class = class;
+    let takes = at.classes.takes(class, at.now);
+    let (has_misses, since) = (!record.is_answered(takes), record.since());
+    let judged = record.set(takes, || keys.hash_value(key.hash, draft.flags, &draft.value));
+    let is_answered = record.is_answered(takes);
+    let sample = record.end_sample(at.now);
+    entry.settle(is_answered, touch);
+    if let Some(ms) = sample {
+        at.add_sample(ms, true);
+    }
+    Finding { has_misses, judged, since }
+}
+
 impl At<'_> {
     fn touch(&self) -> Touch {
         let max_age = self.policy.lease_max_age.as_secs() as u32;
@@ -233,11 +233,11 @@ impl At<'_> {
         covering > marked || self.broad.covers(key, Tags::NONE, marked)
     }
 
-    /// Whether the peer is a sequential program on the only connection: it has never sent a request before it had the last
-    /// reply, and no other has invalidated anything since one of these: the first miss that may not be answered, its own
-    /// miss, or its own newest invalidation of the key.
+    /// Whether the peer is a sequential program on the only connection: nothing shows that threads share it, and no
+    /// other has invalidated anything since one of these: the first miss that may not be answered, its own miss, or its
+    /// own newest invalidation of the key.
     fn is_sole(&self, since: Seq, own_miss: Option<Seq>, covering: Seq, peer: &Peer) -> bool {
-        if self.policy.implicit == Implicit::Shared || peer.has_pipelined {
+        if self.policy.implicit == Implicit::Shared || peer.is_shared {
             return false;
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };

@@ -1,4 +1,4 @@
-//! What a shard knows of a key, told without touching it.
+//! Inspection of a key, without changing it.
 
 use super::{At, Shard};
 use crate::cache::inspect::{Known, KnownLease, KnownVoid, VoidOf};
@@ -12,7 +12,7 @@ use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 
 impl Shard {
-    /// All but who waits.
+    /// Everything but the waiters.
     pub(crate) fn inspect<'s>(&'s self, key: &Key<'s>, at: &At) -> Known<'s> {
         let value = self.engine.find(key).and_then(|slot| self.looked_at(key, slot, at));
         let tags = value.map_or(Tags::NONE, |(value, _)| value.tags);
@@ -37,7 +37,7 @@ impl Shard {
         self.holdoffs.count(now.millis)
     }
 
-    /// What `state` would find here, and would clear away if it is over.
+    /// What `state` would find here, or remove because it is expired or invalidated.
     fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
         let (item, second) = (self.engine.item(slot), at.now.seconds());
         let meta = item.meta();

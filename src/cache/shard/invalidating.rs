@@ -1,7 +1,7 @@
-//! What voids mean for the items of a shard: what a key holds once they are heeded, and what each of them leaves.
+//! Invalidations and the items of a shard: the state of a key when they are applied, and what each of them leaves.
 //!
-//! The void of a key and of everything happen under the lock of the shard. Those of names happen at any time: whoever
-//! stores takes his point before he looks, so that a void which he missed is newer than what he stored.
+//! Invalidations of a key and of everything happen under the lock of the shard. Those of groups happen at any time: a
+//! store takes its sequence number before it looks for them, so that one that it does not see is newer than the value.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::store::tags::Tags;
 use crate::store::{Listed, Meta, Over, Slot};
 
 impl Shard {
-    /// Clears away what is over, and says what is left. Every command begins here.
+    /// Removes an item that has expired or was invalidated, and returns the state of the key. Every command begins here.
     #[inline]
     pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
@@ -28,12 +28,12 @@ impl Shard {
         }
     }
 
-    /// Whether nothing that covers many items was voided since.
+    /// Whether neither everything nor any group was invalidated since.
     fn is_quiet_since(&self, as_of: Seq, at: &At) -> bool {
         as_of > self.floor.newest() && at.broad.is_quiet_since(as_of)
     }
 
-    /// What is left of an item that is not plainly live.
+    /// The state of a key whose item is not plainly live.
     #[inline(never)]
     fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
@@ -56,7 +56,8 @@ impl Shard {
         } else if let Cover::Soft(since) = cover
             && (meta.expiry == 0 || since.min(second) < meta.expiry)
         {
-            // `since` is rounded up; what has not expired yet was not over before the void, and must not be served.
+            // `since` is rounded up: an item that has not expired yet had not expired before the invalidation, and must not
+            // be served.
             self.engine.met_flushed();
             let end = since.saturating_add(at.policy.kept_seconds());
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
@@ -67,7 +68,7 @@ impl Shard {
         }
     }
 
-    /// `flush_all`: a void of everything, now or when `due`. Returns the newest such void before, and this one.
+    /// `flush_all`: invalidates everything, now or when `due`. Returns the newest such invalidation before, and this one.
     pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: &At) -> (Seq, Seq) {
         let before = self.floor.newest();
         self.flush_at = due;
@@ -77,7 +78,7 @@ impl Shard {
         (before, self.floor.newest())
     }
 
-    /// Voids a key, and leaves a stale copy or nothing, whatever the policy says; whether it had a live value.
+    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) -> bool {
         let state = self.state(key, at);
         self.void(key, peer, at);
@@ -95,7 +96,7 @@ impl Shard {
         matches!(state, State::Live(_))
     }
 
-    /// The newest void of a key alone.
+    /// The newest invalidation of a key alone.
     pub(crate) fn newest_void(&self, hash: u64) -> Seq {
         self.voids.read(hash)
     }
@@ -112,7 +113,7 @@ impl Shard {
         })
     }
 
-    /// Throws away some of what is over, a segment's worth at most; returns whether more is waiting.
+    /// Frees some expired and invalidated items, a segment's worth at most; true if more are waiting.
     pub(crate) fn sweep(&mut self, at: &At) -> bool {
         let (newest, second) = (at.broad.newest(), at.now.seconds());
         let (known, began) = self.looked_for;
@@ -128,7 +129,7 @@ impl Shard {
         self.with_over(at, |shard, over| shard.engine.reclaim(share, over))
     }
 
-    /// Voids one key: nothing older may be stored or served under it.
+    /// Invalidates one key: nothing older may be stored or served under it.
     pub(super) fn void(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Seq {
         let seq = at.clock.next();
         self.void_as_of(key, seq, peer, at);
@@ -137,14 +138,14 @@ impl Shard {
 
     pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
         let covering = self.covering(key.hash);
-        peer.notes.own_void(key.hash, covering, seq, at.age());
+        peer.misses.invalidate(key.hash, covering, seq, at.age());
         peer.newest_void = seq;
         peer.invalidated(seq, at.sessions);
         self.voids.raise(key.hash, seq);
         self.end_lease(key);
     }
 
-    /// The newest void of a key or of everything.
+    /// The newest invalidation of a key or of everything.
     pub(super) fn covering(&self, hash: u64) -> Seq {
         self.voids.read(hash).max(self.floor.newest())
     }
@@ -155,7 +156,7 @@ impl Shard {
         }
     }
 
-    /// The lease of a key; a void of one of its prefixes has ended it. Tags come with the value alone.
+    /// The lease of a key, unless an invalidation of one of its prefixes has ended it. Tags come only with the value.
     pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
         let lease = *self.leases.find(key.hash)?;
         if lease.is_outstanding(at.now.millis) && at.broad.covers(key.bytes, Tags::NONE, lease.seq) {
@@ -164,7 +165,7 @@ impl Shard {
         self.leases.find(key.hash).copied()
     }
 
-    /// A voided item stays as a stale copy where the policy wants that, from its first void on.
+    /// Keeps an invalidated item as a stale copy if the policy wants that, counted from its first invalidation.
     pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: &At) {
         let item = self.engine.item(slot);
         let meta = item.meta();
@@ -178,7 +179,7 @@ impl Shard {
         self.engine.set_meta(key, slot, meta, at.now.seconds());
     }
 
-    /// A value that was voided becomes a soft stale copy, until it ends, `until`, or as long as the policy says.
+    /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy says.
     pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
         let meta = self.engine.meta(slot);
         let end = if meta.is_stale { meta.gone } else { meta.expiry };
@@ -238,11 +239,11 @@ impl Shard {
 }
 
 impl At<'_> {
-    /// What the voids of everything and those of names mean together.
+    /// The effect of invalidations of everything and of groups together.
     pub(super) fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
         floor.cover(as_of).and(self.broad.cover(key, tags, as_of))
     }
 }
 
-/// So often the sweep looks through everything for what voided names cover, if names are voided all the time.
+/// How often the sweep looks through everything for items of invalidated groups, if groups are invalidated all the time.
 const ROUND_SECONDS: u32 = 10;

@@ -1,4 +1,4 @@
-//! The life of a lease: granted, waited for, filled, given back.
+//! The life of a lease: granted, waited for, filled, released.
 
 use super::{At, Shard, State};
 use crate::cache::invalidation::record::Cover;
@@ -13,7 +13,7 @@ use crate::store::tags::Tags;
 use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {
-    /// A lease on a key without a live value, or word that another has it; with the slot of the stale copy.
+    /// A lease on a key without a live value, or that another client has it; with the slot of the stale copy.
     pub(super) fn lease_or_wait(
         &mut self,
         key: &Key,
@@ -55,7 +55,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Result<Filled, Refused> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
         let (tags, version) = match &fill {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
@@ -71,7 +71,7 @@ impl Shard {
                 let is_open =
                     lease.is_some_and(|lease| lease.seq == seq && lease.is_outstanding(at.now.millis));
                 self.end_lease_of(key, seq);
-                // Given back once more, it answers no other miss.
+                // Released a second time, it answers no other miss.
                 if is_open {
                     self.answered(key, at);
                 }
@@ -91,7 +91,7 @@ impl Shard {
         }
     }
 
-    /// Marks that somebody waits for the key; false if there is nothing to wait for any more.
+    /// Marks that a client waits for the key; false if there is nothing to wait for any more.
     pub(crate) fn await_lease(&mut self, key: &Key, at: &At) -> bool {
         if matches!(self.state(key, at), State::Live(_)) {
             return false;
@@ -106,7 +106,7 @@ impl Shard {
         is_busy || is_held_off
     }
 
-    /// The holder is gone: ends the lease granted to it at `seq`.
+    /// The holder has left: ends the lease granted to it at `seq`.
     pub(crate) fn release(&mut self, hash: u64, seq: Seq) {
         if self.leases.end_of(hash, seq) {
             self.woken.push(hash);
@@ -118,18 +118,18 @@ impl Shard {
         let until = at.now.after(at.lease_window);
         let lease = Lease::new(seq, peer.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));
-        self.missed(key, peer, at);
+        self.remember_miss(key, peer, at);
         peer.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }
 
-    /// The point of a token's grant, if it is genuine and young enough.
+    /// The sequence number of a token's grant, if the token is genuine and young enough.
     fn genuine(&self, key: &Key, token: Token, at: &At) -> Option<Seq> {
         let seq = at.mint.open(key.bytes, token)?;
         (seq > at.clock.start() && seq <= at.clock.last() && seq > at.horizon()).then_some(seq)
     }
 
-    /// What a key holds that a genuine token may still fill.
+    /// The state of a key that a genuine token may still fill.
     fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
         let is_void = self.covering(key.hash) > seq || at.broad.covers(key.bytes, tags, seq);
         if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
@@ -168,7 +168,7 @@ impl Shard {
 }
 
 impl Lease {
-    /// Until when nobody else is granted the key, if that is still to come.
+    /// Until when no other client is granted the key, in monotonic milliseconds, if that is still to come.
     pub(super) fn busy_until(&self, at: &At) -> Option<u64> {
         let spaced = self.granted_at + at.policy.lease_min_interval.as_millis() as u64;
         Some(self.until.max(spaced)).filter(|until| at.now.millis < *until)

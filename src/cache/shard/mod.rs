@@ -1,10 +1,10 @@
-//! The life of the keys of one shard: every cell of the table in ARCHITECTURE.md.
+//! The life of the keys of one shard: every cell of the table in docs/design/state.md.
 //!
-//! A shard is single-threaded; the cache keeps it under a lock. What must change together lies here together: the
-//! items, the newest void of each key, the lease records, the hold-offs and the floor below which all is void.
+//! A shard is single-threaded; the cache keeps it under a lock. It holds together what must change together: the items, the
+//! newest invalidation of each key, the lease records, the hold-offs, and the floor below which everything is invalidated.
 //!
-//! Deliberately absent: waiting and waking. A change that ends a lease says so in `woken`, and the cache does the rest
-//! once the lock is free.
+//! A shard wakes nobody: a change that ends a lease is recorded in `woken`, and the cache wakes the waiters after the
+//! unlock.
 
 mod deleting;
 mod fencing;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use crate::cache::clock::LogicalClock;
 use crate::cache::clock::ages::Ages;
-use crate::cache::fence::notes::Age;
+use crate::cache::fence::miss_log::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::invalidation::cells::Cells;
 use crate::cache::invalidation::groups::Broad;
@@ -44,7 +44,7 @@ use crate::store::key::Key;
 use crate::store::seq::Seq;
 use crate::store::{Engine, Item, Meta, NoRoom, Slot};
 
-/// What all shards share, and the time of the request.
+/// State that all shards share, and the time of the request.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
@@ -70,33 +70,33 @@ pub(crate) struct Shard {
     fence: Table,
     /// When a delayed flush is due, in monotonic milliseconds.
     flush_at: Option<u64>,
-    /// The voids of everything.
+    /// The invalidations of everything.
     floor: Voided,
     holdoffs: Holdoffs,
     leases: Leases,
-    /// The newest void of a name that the sweep knew when it last began to look for what such voids cover, and when that
-    /// was, in monotonic seconds.
+    /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group then, and
+    /// the monotonic second.
     looked_for: (Seq, u32),
-    /// Newest store of each key that outdates the tokens before it without being a void.
+    /// Newest store of each key that outdates the tokens before it without being an invalidation.
     superseded: Cells,
     versions: Versions,
-    /// Newest void of each key.
+    /// Newest invalidation of each key.
     voids: Cells,
     /// Hashes of keys whose waiters must ask again.
     woken: Vec<u64>,
 }
 
-/// What a shard leaves to whoever had its lock.
+/// Work that a shard leaves for after its unlock.
 pub(crate) struct Left {
-    /// What was evicted, if somebody wants to know.
+    /// Evicted items, if evictions are watched.
     pub(crate) evicted: Vec<Evicted>,
-    /// Large values that were thrown away, to be dropped.
+    /// Large values that were removed, to be dropped.
     pub(crate) garbage: Vec<Bytes>,
     /// Hashes of keys whose waiters must ask again.
     pub(crate) woken: Vec<u64>,
 }
 
-/// What a key holds, once everything that is over has been cleared away.
+/// The state of a key, once an expired or invalidated item is removed.
 #[derive(Clone, Copy)]
 enum State {
     Absent,
@@ -131,7 +131,7 @@ impl Shard {
         }
     }
 
-    /// Has the processor fetch all that a key has a place of its own in, but for its item.
+    /// Prefetches all that a key has a place of its own in, but for its item.
     pub(crate) fn prefetch_places(&self, hash: u64, access: Access) {
         self.engine.prefetch_slot(hash);
         if access == Access::Change {
@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// Has the processor fetch the item of a key, most likely.
+    /// Prefetches the item of a key, most likely.
     pub(crate) fn prefetch_item(&self, hash: u64) {
         self.engine.prefetch_item(hash);
     }
@@ -164,13 +164,13 @@ impl Shard {
         Some(self.engine.item(slot))
     }
 
-    /// A value of a former process, as of the point that it had there; false if there is no room for it.
+    /// Restores a value of a former process, with the sequence number that it had there; false if there is no room.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
         let state = self.engine.find(key).map_or(State::Absent, State::Live);
         self.put(key, state, as_of, draft, at).is_ok()
     }
 
-    /// Tells all that keeps keys from being filled.
+    /// Shows everything that protects keys from fills.
     pub(crate) fn guards(&self, at: &At, tell: &mut impl FnMut(Guard)) {
         let (until, held_off) = self.holdoffs.told();
         if at.now.millis < until {
@@ -186,7 +186,7 @@ impl Shard {
         self.misses(at, tell);
     }
 
-    /// From now on this keeps keys from being filled.
+    /// Protects keys from fills.
     pub(crate) fn guard(&mut self, guard: Guard, at: &At) {
         match guard {
             Guard::AllHeldOff { until } => self.holdoffs.add_all(until),
@@ -205,7 +205,7 @@ impl Shard {
         self.flush_at
     }
 
-    /// What is to be dealt with when the lock is free, if anything is.
+    /// Work for after the unlock, if there is any.
     pub(crate) fn take_left(&mut self) -> Option<Left> {
         let Engine { evicted, garbage, .. } = &mut self.engine;
         if evicted.is_empty() && garbage.is_empty() && self.woken.is_empty() {
@@ -214,7 +214,7 @@ impl Shard {
         Some(Left { evicted: take(evicted), garbage: take(garbage), woken: take(&mut self.woken) })
     }
 
-    /// So many more, or fewer, want to know what is evicted.
+    /// Changes the number of watchers of evictions.
     pub(crate) fn collect_evicted(&mut self, more: isize) {
         self.engine.collectors = self.engine.collectors.strict_add_signed(more);
     }
@@ -235,12 +235,13 @@ impl Shard {
     /// A read that found this item: what its reader stores next is no fill.
     #[inline(always)]
     fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: &At) -> Item<'_> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         self.engine.hit(slot, at.now.seconds())
     }
 
-    fn note_miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
-        self.missed(key, peer, at);
+    /// A read that found no item: its reader may store what it loads.
+    fn miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
+        self.remember_miss(key, peer, at);
         self.engine.missed();
     }
 
@@ -273,7 +274,7 @@ impl Shard {
         Ok(Kept { expiry, unique: meta.unique(), value_bytes })
     }
 
-    /// As [`Shard::put`]; if there is no room, what was there must not pass for what should be there.
+    /// As [`Shard::put`]; if there is no room, the old value must not pass for the new one.
     fn put_or_drop(
         &mut self,
         key: &Key,
@@ -297,21 +298,21 @@ impl Shard {
 }
 
 impl At<'_> {
-    /// Points up to this one are too old for a token.
+    /// Sequence numbers up to this one are too old for a token.
     fn horizon(&self) -> Seq {
         self.ages.horizon(self.policy.lease_max_age, self.now)
     }
 
     fn age(&self) -> Age {
         let max = self.policy.lease_max_age.as_secs() as u32;
-        Age { horizon: self.horizon(), max, now: self.now.seconds() }
+        Age { max, now: self.now.seconds() }
     }
 
-    /// What the peer stores next is no fill for the miss before.
-    fn clear_note(&self, key: &Key, peer: &mut Peer) {
+    /// Removes the connection's own miss: its next store answers none before this moment.
+    fn remove_miss(&self, key: &Key, peer: &mut Peer) {
         // Most have none, and need not know how old they may be.
-        if !peer.notes.is_empty() {
-            peer.notes.clear(key.hash, self.age());
+        if !peer.misses.is_empty() {
+            peer.misses.remove(key.hash, self.age());
         }
     }
 
@@ -336,7 +337,7 @@ impl At<'_> {
         let wanted = if expiry == Expiry::NEVER { after(ttl) } else { expiry.0 };
         let end = [wanted, after(ttl_max)].into_iter().filter(|end| *end != 0).min().unwrap_or(0);
         let life = u64::from(end.saturating_sub(self.now.seconds()));
-        // Points differ from store to store, and hashes from key to key.
+        // Sequence numbers differ from store to store, and hashes from key to key.
         let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // Both factors have 32 bits.
         let cut = (life * u64::from(ttl_jitter.min(100)) / 100 * dice) >> 32;
@@ -351,12 +352,12 @@ impl At<'_> {
     }
 }
 
-/// What the tables of all shards take that stand apart from the items: voids, tokens, lease records, hold-offs.
+/// Bytes of the fixed tables of all shards: invalidations, tokens, lease records, hold-offs.
 pub(crate) fn fixed_table_bytes(shards: usize) -> usize {
     (VOID_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES + shards * Holdoffs::BYTES_MAX
 }
 
-/// Over all shards 3 MiB; at 10,000 voids/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in
+/// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in
 /// 1,049.
 #[cfg(not(shuttle))]
 const VOID_CELLS: usize = 1 << 19;

@@ -1,4 +1,4 @@
-//! Reads: what a key holds, and what a reader is to do if it holds no live value.
+//! Reads: the live value of a key, or the part of its reader in loading one.
 //!
 //! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the policy keeps
 //! are seen by reads that take leases.
@@ -12,7 +12,7 @@ use crate::store::key::Key;
 use crate::store::{Item, Slot};
 
 impl Shard {
-    /// What a read finds.
+    /// `get`, `gat`, `mg` and `lease-get`.
     #[inline(always)]
     pub(crate) fn read(
         &mut self,
@@ -29,7 +29,7 @@ impl Shard {
                     self.coalesce(key, state, may_wait, peer, at)
                 }
                 OnMiss::Coalesce { .. } | OnMiss::Report => {
-                    self.note_miss(key, peer, at);
+                    self.miss(key, peer, at);
                     Lookup::Miss
                 }
                 OnMiss::Lease { since } => {
@@ -60,7 +60,7 @@ impl Shard {
         peer: &mut Peer,
         at: &At,
     ) -> Lookup<Item<'_>> {
-        at.clear_note(key, peer);
+        at.remove_miss(key, peer);
         let second = at.now.seconds();
         if reading.expiry.is_none() && reading.refresh.is_none() {
             return Lookup::hit(self.engine.item(slot));
@@ -96,14 +96,14 @@ impl Shard {
             State::Absent => window.is_some() || (wants_refresh && self.is_leased(key, at)),
         };
         if !wants_lease {
-            self.note_miss(key, peer, at);
+            self.miss(key, peer, at);
             return Lookup::Miss;
         }
         let at = &At { lease_window: window.unwrap_or(at.lease_window), ..*at };
         let found = self.lease_or_wait(key, state, None, peer, at);
         if let Lookup::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
-            self.missed(key, peer, at);
+            self.remember_miss(key, peer, at);
         }
         found.map(|slot| self.engine.item(slot))
     }
@@ -132,7 +132,7 @@ impl Shard {
                 Lookup::Granted { stale: None, token: self.grant(key, peer, at) }
             }
             (None | Some(_), _) => {
-                self.note_miss(key, peer, at);
+                self.miss(key, peer, at);
                 Lookup::Miss
             }
         }

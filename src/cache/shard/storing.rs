@@ -118,7 +118,7 @@ impl Shard {
         }
     }
 
-    /// Whether no newer version of a row was spoken of.
+    /// Whether no newer version of a row is known.
     pub(super) fn admit(&mut self, key: &Key, version: Option<u64>, at: &At) -> bool {
         version.is_none_or(|version| {
             let until = seconds_after(at.now, at.policy.version_keep);
@@ -215,7 +215,7 @@ impl Shard {
         }
     }
 
-    /// A void, and a new value as of the same point; neither if there is no room.
+    /// An invalidation, and a new value as of the same sequence number; neither if there is no room.
     fn change(
         &mut self,
         key: &Key,

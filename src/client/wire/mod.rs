@@ -11,6 +11,7 @@ pub(super) use self::reply::{Garbled, Item, LeaseReply, Reply, ReplyParser, Word
 pub use self::request::Copies;
 pub(super) use self::request::{Counting, Names, Request, Storing};
 use super::Error;
+use crate::limits::KEY_BYTES_MAX;
 
 /// A name that is legal on the wire: of a key, a tag or a prefix.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -31,7 +32,6 @@ impl Key {
     }
 }
 
-const KEY_BYTES_MAX: usize = 250;
 const DELETE: u8 = 0x7f;
 
 #[cfg(test)]

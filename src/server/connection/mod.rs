@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::command::{Flow, Session, execute};
 use crate::metrics::{Connection, Count, State, Verb};
 use crate::process::logging;
-use crate::protocol::{Decoder, Output, Refusal, Request, Upcoming};
+use crate::protocol::{Decoder, Output, Refusal, Replies, Reply, Request, Status, Upcoming};
 
 /// The state of a connection, apart from its decoder.
 ///
@@ -198,7 +198,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             self.session.counters().add(Count::BinaryRefused);
             self.service.binary.call_once(warn_of_binary);
         }
-        self.output.raw(refusal.reply());
+        Replies::text(&mut self.output).send(Reply::Refused(refusal));
         self.session.refuse();
         refusal.is_fatal().then_some(Closed::Refused)
     }
@@ -284,7 +284,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     #[inline]
     fn begin(&mut self, request: &mut Request<'_>, now: Now) -> Flow {
         self.connection.is(State::Parse);
-        execute(request, &self.service.cache, &mut self.session, &mut self.output, now)
+        let replies = Replies::text(&mut self.output);
+        execute(request, &self.service.cache, &mut self.session, replies, now)
     }
 
     /// Completes a request that must wait.
@@ -311,12 +312,18 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 }
                 Flow::RefreshCertificates => {
                     let refreshed = self.service.refresh_certificates();
-                    tracing::info!(?refreshed, "a client requested a reload of the certificates");
-                    let line = refreshed.map_or_else(
-                        |error| format!("SERVER_ERROR {}\r\n", error.to_string().escape_debug()),
-                        |()| "OK\r\n".to_owned(),
-                    );
-                    self.output.raw(line.as_bytes());
+                    if let Some(suppressed) = REFRESHES.admit(Instant::now()) {
+                        tracing::info!(
+                            ?refreshed,
+                            suppressed,
+                            "a client requested a reload of the certificates"
+                        );
+                    }
+                    let mut replies = Replies::text(&mut self.output);
+                    match refreshed {
+                        Ok(()) => replies.status(Status::Ok),
+                        Err(error) => replies.send(Reply::Failed(&error.to_string())),
+                    }
                     return Ok(None);
                 }
                 Flow::Shutdown(how) => {
@@ -324,7 +331,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     return Ok(Some(Closed::Stopping));
                 }
                 Flow::Verbosity(level) => {
-                    logging::set(level);
+                    let level = logging::set(level);
                     self.service.metrics.verbosity.store(level, Ordering::Relaxed);
                     return Ok(None);
                 }
@@ -363,7 +370,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             while !service.shutdown.is_requested() {
                 let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
                 let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
-                write.write_all(&lines).await?;
+                let mut output = Output::default();
+                Replies::text(&mut output).send(Reply::Events(&lines));
+                write.write_all(&output.take()).await?;
                 write.flush().await?;
                 session.counters().add_many(Count::BytesWritten, lines.len() as u64);
             }
@@ -430,6 +439,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
     }
 }
+
+static REFRESHES: logging::Limit = logging::Limit::new();
 
 fn warn_of_binary() {
     tracing::warn!(

@@ -1,13 +1,13 @@
-//! The specification as a program: the table of ARCHITECTURE.md in `table`, what it speaks of in `key`, the rules of
-//! the notes in `notes`, and here how connections meet them. Every act has a point of its own on the model's clock,
-//! and nothing is ever forgotten.
+//! The specification as a program: the table of docs/design/state.md in `table`, what it speaks of in `key`, the
+//! rules of the miss log in `miss_log`, and here how connections meet them. Every act has a point of its own on the
+//! model's clock, and nothing is ever forgotten.
 //!
 //! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a CAS
 //! unique, `n` being that point.
 
 mod key;
+mod miss_log;
 mod misses;
-mod notes;
 mod table;
 mod voids;
 
@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use leasehold::cache::Implicit;
 
 use key::{At, Key};
+use miss_log::MissLog;
 use misses::{Answers, Class};
-use notes::Notes;
 use voids::Voids;
 
 /// What a connection does to a key.
@@ -130,7 +130,7 @@ pub struct Model {
     pub now_s: u64,
     floor: u64,
     keys: HashMap<String, Key>,
-    notes: [Notes; PEERS],
+    miss_logs: [MissLog; PEERS],
     seq: u64,
     setting: Setting,
     /// Connections that are taken for shared ones.
@@ -148,7 +148,7 @@ impl Model {
             now_s: 0,
             floor: 0,
             keys: HashMap::new(),
-            notes: Default::default(),
+            miss_logs: Default::default(),
             seq: 0,
             setting,
             shared: [false; PEERS],
@@ -159,7 +159,7 @@ impl Model {
 
     /// The connection is gone, and its leases are free; another takes its place.
     pub fn reconnect(&mut self, peer: usize) {
-        (self.notes[peer], self.shared[peer], self.waiting[peer]) = Default::default();
+        (self.miss_logs[peer], self.shared[peer], self.waiting[peer]) = Default::default();
         for key in self.keys.values_mut() {
             (key.granted[peer], key.seen[peer]) = Default::default();
             if key.lease.holder == peer {
@@ -211,9 +211,9 @@ impl Model {
         let key = self.key(name);
         let (is_void, is_lease_over) = (key.void == seq, now_s < lease.until_s && key.lease.until_s == 0);
         let is_live = key.value.as_ref().is_some_and(|value| !value.is_stale);
-        let notes = &mut self.notes[peer];
+        let log = &mut self.miss_logs[peer];
         match act {
-            _ if is_void => notes.own_void(seq, |other| (other == name).then_some(covering)),
+            _ if is_void => log.invalidate(seq, |other| (other == name).then_some(covering)),
             Act::Flush => self.void_all(peer, Depth::Hard),
             Act::Invalidate(Named::All, depth) => self.void_all(peer, depth),
             Act::Invalidate(Named::Prefix, depth) => {
@@ -228,7 +228,7 @@ impl Model {
             | Act::MetaFillStale(_)
             | Act::MetaFillVersion(..)
             | Act::Release => {
-                notes.clear(name);
+                log.remove(name);
                 let is_filled = act != Act::Release && is_live && ["HD", "STORED"].contains(&&*reply);
                 let is_released = act == Act::Release && reply == "STORED" && is_lease_over;
                 if (is_filled || is_released) && self.setting.implicit != Implicit::Off {
@@ -238,9 +238,9 @@ impl Model {
                 }
             }
             Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
-                notes.clear(name);
+                log.remove(name);
             }
-            Act::MetaGet | Act::MetaLease if reply.contains('#') => notes.clear(name),
+            Act::MetaGet | Act::MetaLease if reply.contains('#') => log.remove(name),
             Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => self.miss(peer, name),
             Act::Gats | Act::Gets => self.miss(peer, name),
             _ if reply.contains('<') => self.miss(peer, name),
@@ -274,7 +274,7 @@ impl Model {
         if is_held {
             misses.invalidate(seq);
         }
-        let open_s = self.notes[peer].miss(name, seq, is_held, now_s);
+        let open_s = self.miss_logs[peer].add(name, seq, is_held, now_s);
         self.shared[peer] |= open_s.is_some_and(|open_s| was_answered || open_s <= LOAD_S);
     }
 
@@ -296,7 +296,7 @@ impl Model {
         let tag = (act == Act::MetaSetTagged).then(|| tag(name));
         let voids = &self.voids;
         let is_void = |since| voids.is_void(name, tag.as_deref(), since);
-        let note = self.notes[peer].take(name, covering, is_void, now_s);
+        let own_miss = self.miss_logs[peer].take(name, covering, is_void, now_s);
         let takes = self.class.takes(self.began_s + now_s);
         let misses = &mut self.keys.get_mut(name).expect("it was there above").misses;
         let judged = misses.is_known.then(|| {
@@ -307,16 +307,16 @@ impl Model {
             misses.set(text, takes)
         });
         let answers = judged.map_or(Answers::Nothing, |judged| judged.answers);
-        if note.is_none() || answers != Answers::Nothing {
+        if own_miss.is_none() || answers != Answers::Nothing {
             self.class.judged(answers, self.began_s + now_s);
         }
-        let counts_notes = implicit != Implicit::Shared && !self.shared[peer];
-        let is_write = match counts_notes {
-            true => note.is_none(),
+        let counts_own_misses = implicit != Implicit::Shared && !self.shared[peer];
+        let is_write = match counts_own_misses {
+            true => own_miss.is_none(),
             false => matches!(answers, Answers::Nothing | Answers::Repeat),
         };
         let is_refused = (is_held && (!is_write || judged.is_some_and(|judged| judged.has_misses)))
-            || (counts_notes && note == Some(true))
+            || (counts_own_misses && own_miss == Some(true))
             || judged.is_some_and(|judged| !judged.is_stored);
         if is_write && !is_refused && judged.is_some() {
             misses.wrote(text, answers, self.voids.newest_group <= misses.marked, seq);
@@ -328,7 +328,7 @@ impl Model {
     fn void_all(&mut self, peer: usize, depth: Depth) {
         let (floor, own) = (std::mem::replace(&mut self.floor, self.seq), self.seq);
         let keys = &mut self.keys;
-        self.notes[peer].own_void(own, |name| Some(keys[name].void.max(floor)));
+        self.miss_logs[peer].invalidate(own, |name| Some(keys[name].void.max(floor)));
         keys.values_mut().for_each(|key| key.lease.until_s = 0);
         self.voids.void(voids::ALL, depth == Depth::Soft, own, self.now_s, self.setting.kept_s());
     }

@@ -1,4 +1,4 @@
-//! The table of ARCHITECTURE.md, cell by cell.
+//! The table of docs/design/state.md, cell by cell.
 
 use super::key::{At, Key, Lease, Value};
 use super::voids::Cover;

@@ -7,12 +7,11 @@
 //!
 //! Only the grammar refuses lines.
 
-use super::KEYS_LINE_BYTES_MAX;
-use super::decoder::Upcoming;
-use super::grammar::{BLOCK_BYTES_MAX, Header, KEY_BYTES_MAX, KEYS_PER_GET_MAX, Line, META_WORDS_MAX, Verb};
-use super::meta::{self, Meta};
-use super::request::{CasUnique, Keys, Request};
-use super::scan;
+use super::grammar::{BLOCK_BYTES_MAX, Header, Line, META_WORDS_MAX, Verb};
+use super::meta;
+use crate::limits::{KEY_BYTES_MAX, KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX};
+use crate::protocol::message::{CasUnique, Keys, Meta, Request, Upcoming};
+use crate::protocol::scan;
 
 /// Reads the first line; returns it with the offset behind it.
 pub(super) fn line(buffer: &[u8]) -> Option<(Line<'_>, usize)> {
@@ -172,14 +171,14 @@ impl<'a> Words<'a> {
         let (key, all) = (self.key()?, self.rest);
         let (mut count, mut letters) = (0, 0);
         while let [b' ', letter, rest @ ..] = self.rest {
-            let bit = meta::bare(*letter)?;
+            let bit = meta::bare_bit(*letter)?;
             if letters & bit != 0 || rest.first().is_none_or(|byte| *byte > b' ') {
                 return None;
             }
             (count, letters, self.rest) = (count + 1, letters | bit, rest);
         }
         let words = &all[..all.len() - self.rest.len()];
-        (count <= META_WORDS_MAX - 2).then(|| Meta::bare(key, letters, words))
+        (count <= META_WORDS_MAX - 2).then(|| meta::bare(key, letters, words))
     }
 
     fn store(&mut self, verb: Verb) -> Option<Header<'a>> {
@@ -211,7 +210,8 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::protocol::grammar;
+    use crate::protocol::message::Numbers;
+    use crate::protocol::text::grammar;
 
     const WORDS: [&str; 40] = [
         "get",
@@ -277,7 +277,8 @@ mod tests {
         let newline = buffer.iter().position(|byte| *byte == b'\n').expect("a whole line");
         assert_eq!(start, newline + 1);
         let text = &buffer[..newline];
-        assert_eq!(read, grammar::line(text.strip_suffix(b"\r").unwrap_or(text)));
+        let mut numbers = Numbers::default();
+        assert_eq!(read, grammar::line(text.strip_suffix(b"\r").unwrap_or(text), &mut numbers));
         assert!(!matches!(read, Line::Refused(..)));
         true
     }

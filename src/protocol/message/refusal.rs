@@ -1,4 +1,4 @@
-//! Malformed requests, and the replies to them.
+//! Malformed requests.
 
 /// A line or a data block that is not a valid request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,13 +47,13 @@ pub enum Refusal {
     OpaqueTooLong,
     /// A TLS hello on a plain port.
     Tls,
-    /// More keys in one line than [`KEYS_PER_GET_MAX`](super::KEYS_PER_GET_MAX).
+    /// More keys in one line than [`KEYS_PER_GET_MAX`](crate::limits::KEYS_PER_GET_MAX).
     TooManyKeys,
     /// More flags than a meta command may have.
     TooManyFlags,
-    /// More names in one line than [`NAMES_PER_INVALIDATE_MAX`](super::NAMES_PER_INVALIDATE_MAX).
+    /// More names in one line than [`NAMES_PER_INVALIDATE_MAX`](crate::limits::NAMES_PER_INVALIDATE_MAX).
     TooManyNames,
-    /// More tags for one value than [`TAGS_MAX`](super::TAGS_MAX).
+    /// More tags for one value than [`TAGS_MAX`](crate::limits::TAGS_MAX).
     TooManyTags,
     /// An unknown command.
     Unknown,
@@ -64,43 +64,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reply, including its line end.
-    pub fn reply(self) -> &'static [u8] {
-        match self {
-            Refusal::BadBase64 => b"CLIENT_ERROR error decoding key\r\n",
-            Refusal::BadCachedump => b"CLIENT_ERROR bad command line\r\n",
-            Refusal::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
-            Refusal::BadClass => b"BADCLASS invalid class id\r\n",
-            Refusal::BadCountMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
-            Refusal::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
-            Refusal::BadDetail => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
-            Refusal::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
-            Refusal::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
-            Refusal::BadLine => b"CLIENT_ERROR bad command line format\r\n",
-            Refusal::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
-            Refusal::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
-            Refusal::BadSlabId => b"CLIENT_ERROR Illegal slab id\r\n",
-            Refusal::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
-            Refusal::BadUnique => b"CLIENT_ERROR this unique could be a token\r\n",
-            Refusal::Binary => {
-                b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n"
-            }
-            Refusal::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
-            Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
-            Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
-            Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
-            Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
-            Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
-            Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
-            Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
-            Refusal::TooManyNames => b"CLIENT_ERROR too many names\r\n",
-            Refusal::TooManyTags => b"CLIENT_ERROR too many tags\r\n",
-            Refusal::Unknown => b"ERROR\r\n",
-            Refusal::UnknownFlag => b"CLIENT_ERROR invalid flag\r\n",
-            Refusal::WrongCountFlags => b"CLIENT_ERROR invalid or duplicate flag\r\n",
-        }
-    }
-
     /// Whether the rest of the stream is unusable, so that the connection must be closed.
     pub fn is_fatal(self) -> bool {
         match self {

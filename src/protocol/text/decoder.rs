@@ -12,9 +12,8 @@ use bytes::buf::Limit;
 
 use super::fast;
 use super::grammar::{self, Line};
-use super::refusal::Refusal;
-use super::request::Request;
-use super::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX};
+use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
+use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -22,7 +21,9 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Consumed bytes of the buffer.
     done: usize,
-    read_line: fn(&[u8]) -> Line<'_>,
+    /// The numbers of the last request's flags.
+    numbers: Numbers,
+    read_line: ReadLine,
     /// Remaining bytes known to contain no line end, so that a long line that arrives in small pieces is
     /// searched only once.
     searched: usize,
@@ -30,15 +31,6 @@ pub struct Decoder {
     /// Remaining bytes that the last request borrows.
     used: usize,
     value_bytes_max: usize,
-}
-
-/// A preview of a request that has not been decoded yet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Upcoming<'a> {
-    /// Whether it only reads.
-    pub is_read: bool,
-    /// Its first key.
-    pub key: &'a [u8],
 }
 
 #[derive(Debug)]
@@ -54,6 +46,8 @@ enum State {
     Skip(usize),
 }
 
+type ReadLine = for<'a> fn(&'a [u8], &'a mut Numbers) -> Line<'a>;
+
 /// A large data block that is being received.
 #[derive(Debug)]
 struct Receive {
@@ -68,9 +62,16 @@ struct Receive {
 impl Decoder {
     /// A decoder that refuses values above `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
-        let read_line = grammar::line as _;
-        let (buffer, state) = (Vec::new(), State::Line);
-        Decoder { buffer, done: 0, read_line, searched: 0, state, used: 0, value_bytes_max }
+        Decoder {
+            buffer: Vec::new(),
+            done: 0,
+            numbers: Numbers::default(),
+            read_line: grammar::line,
+            searched: 0,
+            state: State::Line,
+            used: 0,
+            value_bytes_max,
+        }
     }
 
     /// Sets whether a login is required first. In that mode, a `set` is accepted if its length and its data
@@ -128,7 +129,7 @@ impl Decoder {
             return self.received();
         }
         let rest = &self.buffer[self.done..];
-        let (line, start) = match read_line(rest, self.searched, self.read_line) {
+        let (line, start) = match read_line(rest, self.searched, self.read_line, &mut self.numbers) {
             None => {
                 self.searched = rest.len();
                 return None;
@@ -227,7 +228,7 @@ impl Decoder {
             return Some(Err(Refusal::BadChunk));
         }
         let State::Received { line } = &self.state else { unreachable!("just set") };
-        let Line::Before(header) = (self.read_line)(line) else {
+        let Line::Before(header) = (self.read_line)(line, &mut self.numbers) else {
             unreachable!("it was one when it was kept")
         };
         Some(Ok(header.with(Cow::Owned(value))))
@@ -235,17 +236,18 @@ impl Decoder {
 }
 
 /// Reads the first line; returns it with the offset behind it, or `None` if the line is incomplete.
-fn read_line(
-    rest: &[u8],
+fn read_line<'a>(
+    rest: &'a [u8],
     searched: usize,
-    read: fn(&[u8]) -> Line<'_>,
-) -> Option<Result<(Line<'_>, usize), Refusal>> {
+    read: ReadLine,
+    numbers: &'a mut Numbers,
+) -> Option<Result<(Line<'a>, usize), Refusal>> {
     if searched == 0
         && let Some(read) = fast::line(rest)
     {
         return Some(Ok(read));
     }
-    Some(find_line(rest, searched)?.map(|start| (read(without_end(&rest[..start])), start)))
+    Some(find_line(rest, searched)?.map(|start| (read(without_end(&rest[..start]), numbers), start)))
 }
 
 fn without_end(line: &[u8]) -> &[u8] {
@@ -276,5 +278,3 @@ const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The most bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// Values of this length or more are received into their own allocation.
-pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;

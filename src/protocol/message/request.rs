@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::admin::{Dump, Statistics, Watched};
+use super::keys::{Keys, TagWords};
 use super::meta::{CountMode, Meta, SetMode};
-use super::scan;
 
 /// A request, which borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -191,13 +191,6 @@ pub struct LeaseSet<'a> {
     pub tags: TagWords<'a>,
 }
 
-/// Tags among the words of a line, each of them legal: the words that begin with `mark`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TagWords<'a> {
-    mark: &'static [u8],
-    words: Keys<'a>,
-}
-
 /// The target of an `invalidate`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Invalidated<'a> {
@@ -229,69 +222,11 @@ pub enum CasUnique {
     Show,
 }
 
-/// The keys of a line, each of them legal.
+/// A preview of a request that has not been decoded yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Keys<'a> {
-    /// Whether the rest is a single key, without spaces around it.
-    is_one: bool,
-    rest: &'a [u8],
+pub struct Upcoming<'a> {
+    /// Whether it only reads.
+    pub is_read: bool,
+    /// Its first key.
+    pub key: &'a [u8],
 }
-
-impl<'a> Keys<'a> {
-    /// The words in `rest` must have been checked.
-    pub(super) fn new(rest: &'a [u8]) -> Self {
-        Keys { is_one: false, rest }
-    }
-
-    /// A single key, which must have been checked.
-    pub(super) fn one(key: &'a [u8]) -> Self {
-        Keys { is_one: true, rest: key }
-    }
-
-    /// The next key, if it is known to be the last one.
-    pub fn only(self) -> Option<&'a [u8]> {
-        Some(self.rest).filter(|key| self.is_one && !key.is_empty())
-    }
-
-    /// Skips the next key, which the caller knows already; otherwise like [`Iterator::next`].
-    ///
-    /// # Panics
-    /// If the rest is shorter than the key.
-    pub fn pass(&mut self, key: &[u8]) {
-        self.rest = &self.rest.trim_ascii_start()[key.len()..];
-    }
-}
-
-impl<'a> TagWords<'a> {
-    /// The words that begin with `mark`. The caller has checked that there are at most [`TAGS_MAX`] and
-    /// that all are legal.
-    pub(super) fn new(mark: &'static [u8], words: &'a [u8]) -> Self {
-        TagWords { mark, words: Keys::new(words) }
-    }
-}
-
-impl<'a> Iterator for TagWords<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let mark = self.mark;
-        self.words.find_map(|word| word.strip_prefix(mark))
-    }
-}
-
-impl<'a> Iterator for Keys<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|byte| *byte != b' ')?;
-        let rest = &self.rest[start..];
-        let (key, rest) = rest.split_at(scan::before_space(rest));
-        self.rest = rest;
-        Some(key)
-    }
-}
-
-/// The limit on tags of one value.
-pub const TAGS_MAX: usize = 16;
-/// The limit on names of one `invalidate`.
-pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;

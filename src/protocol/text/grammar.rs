@@ -7,19 +7,19 @@
 
 use std::borrow::Cow;
 
+use nom::Parser;
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while1};
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned64};
-use nom::combinator::{eof, opt, peek, verify};
+use nom::combinator::{eof, opt};
 use nom::sequence::{preceded, terminated};
-use nom::{IResult, Parser};
 
-use super::admin;
-use super::meta::{Meta, SetMode, may_begin_flags};
-use super::refusal::Refusal;
-use super::request::{
-    CasUnique, Invalidated, Keys, LeaseSet, NAMES_PER_INVALIDATE_MAX, Request, Shutdown, Store, TAGS_MAX,
-    TagWords,
+use super::meta::may_begin_flags;
+use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, word};
+use super::{admin, meta};
+use crate::limits::{KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
+use crate::protocol::message::{
+    CasUnique, Invalidated, Keys, LeaseSet, Meta, Numbers, Refusal, Request, SetMode, Shutdown, Store,
+    TagWords, words,
 };
 
 /// The result of parsing a line.
@@ -66,10 +66,8 @@ pub(super) enum Verb {
     Set,
 }
 
-type Parsed<'a, T> = IResult<&'a [u8], T>;
-
 /// Parses a line.
-pub(super) fn line(line: &[u8]) -> Line<'_> {
+pub(super) fn line<'a>(line: &'a [u8], numbers: &'a mut Numbers) -> Line<'a> {
     // A line that begins with a space has no verb.
     let (verb, args) = line.split_at(memchr::memchr(b' ', line).unwrap_or(line.len()));
     match verb {
@@ -78,11 +76,11 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
         b"append" => before(Verb::Append, args),
         b"cas" => before(Verb::Cas(0), args),
         b"lease-set" => before(Verb::LeaseSet(0), args),
-        b"ms" => before_meta(args),
+        b"ms" => before_meta(args, numbers),
         b"prepend" => before(Verb::Prepend, args),
         b"replace" => before(Verb::Replace, args),
         _ if line.len() < 2 => Line::Refused(Refusal::BadLine, None),
-        _ => match alone(verb, args, line) {
+        _ => match alone(verb, args, line, numbers) {
             Ok(request) => Line::Alone(request),
             Err(refusal) => Line::Refused(refusal, None),
         },
@@ -91,8 +89,8 @@ pub(super) fn line(line: &[u8]) -> Line<'_> {
 
 /// Parses a line before the login. Like memcached, it checks only the length of a `set`; emcache sends
 /// nothing else.
-pub(super) fn line_before_login(text: &[u8]) -> Line<'_> {
-    match line(text) {
+pub(super) fn line_before_login<'a>(text: &'a [u8], numbers: &'a mut Numbers) -> Line<'a> {
+    match line(text, numbers) {
         Line::Refused(Refusal::BadLine, Some(value_bytes)) if text.starts_with(b"set ") => {
             Line::Before(Header::classic(Verb::Set, b"", 0, 0, value_bytes, b"", false))
         }
@@ -171,13 +169,13 @@ fn before(verb: Verb, args: &[u8]) -> Line<'_> {
 }
 
 /// `<key> <bytes> <flag>*`. If the length is valid, the data block of an otherwise invalid line is skipped.
-fn before_meta(args: &[u8]) -> Line<'_> {
+fn before_meta<'a>(args: &'a [u8], numbers: &'a mut Numbers) -> Line<'a> {
     let Ok((args, key)) = word(args) else { return Line::Refused(Refusal::BadLine, None) };
     let length = number(unsigned32, args).ok().filter(|(_, bytes)| *bytes <= BLOCK_BYTES_MAX);
     let Some((flags, bytes)) = length else { return Line::Refused(Refusal::BadLine, None) };
     let value_bytes = bytes as usize;
-    let read = Meta::new(key, flags, META_WORDS_MAX - 3).and_then(|meta| {
-        let mode = meta.flags.set_mode()?;
+    let read = meta::parse(key, flags, META_WORDS_MAX - 3, numbers).and_then(|meta| {
+        let mode = meta::set_mode(meta.flags)?;
         Ok(Storing::Meta(meta, mode))
     });
     match read {
@@ -206,7 +204,12 @@ fn header(verb: Verb, args: &[u8]) -> Option<Header<'_>> {
     Some(Header::classic(verb, key, flags, exptime, value_bytes as usize, args, noreply))
 }
 
-fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
+fn alone<'a>(
+    verb: &[u8],
+    args: &'a [u8],
+    line: &'a [u8],
+    numbers: &'a mut Numbers,
+) -> Result<Request<'a>, Refusal> {
     let noreply = ends_in_noreply(args);
     match verb {
         b"get" => Ok(Request::Get { keys: keys(args)?, unique: CasUnique::Hide }),
@@ -219,10 +222,10 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
             let (args, wait_ms) = number(unsigned32, args).map_err(bad_line)?;
             Ok(Request::LeaseGet { keys: keys(args)?, wait_ms })
         }
-        b"mg" => meta(args).map(Request::MetaRead),
-        b"md" => meta(args).map(Request::MetaDelete),
-        b"ma" => meta_count(args),
-        b"me" => meta_debug(args),
+        b"mg" => meta_of(args, numbers).map(Request::MetaRead),
+        b"md" => meta_of(args, numbers).map(Request::MetaDelete),
+        b"ma" => meta_count(args, numbers),
+        b"me" => meta_debug(args, numbers),
         b"mn" => Ok(Request::Noop),
         b"incr" => counted(args).map(|(key, delta)| Request::Incr { key, delta, noreply }),
         b"decr" => counted(args).map(|(key, delta)| Request::Decr { key, delta, noreply }),
@@ -251,16 +254,16 @@ fn alone<'a>(verb: &[u8], args: &'a [u8], line: &'a [u8]) -> Result<Request<'a>,
 }
 
 /// `<key> <flag>*`
-fn meta(args: &[u8]) -> Result<Meta<'_>, Refusal> {
+fn meta_of<'a>(args: &'a [u8], numbers: &'a mut Numbers) -> Result<Meta<'a>, Refusal> {
     let (flags, key) = word(args).map_err(bad_line)?;
-    Meta::new(key, flags, META_WORDS_MAX - 2)
+    meta::parse(key, flags, META_WORDS_MAX - 2, numbers)
         .map_err(|refusal| if may_begin_flags(flags) { refusal } else { Refusal::BadLine })
 }
 
 /// memcached has a single message for all invalid flags of an `ma`.
-fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
+fn meta_count<'a>(args: &'a [u8], numbers: &'a mut Numbers) -> Result<Request<'a>, Refusal> {
     let (flags, key) = word(args).map_err(bad_line)?;
-    let meta = Meta::new(key, flags, META_WORDS_MAX - 2).map_err(|refusal| {
+    let meta = meta::parse(key, flags, META_WORDS_MAX - 2, numbers).map_err(|refusal| {
         if !may_begin_flags(flags) {
             Refusal::BadLine
         } else if refusal == Refusal::OpaqueTooLong {
@@ -269,18 +272,18 @@ fn meta_count(args: &[u8]) -> Result<Request<'_>, Refusal> {
             Refusal::WrongCountFlags
         }
     })?;
-    let mode = meta.flags.count_mode()?;
+    let mode = meta::count_mode(meta.flags)?;
     Ok(Request::MetaCount(meta, mode))
 }
 
 /// The flags of an `me` have no effect, except for a `b` that comes first.
-fn meta_debug(args: &[u8]) -> Result<Request<'_>, Refusal> {
+fn meta_debug<'a>(args: &'a [u8], numbers: &'a mut Numbers) -> Result<Request<'a>, Refusal> {
     let (flags, key) = word(args).map_err(bad_line)?;
     if !may_begin_flags(flags) {
         return Err(Refusal::BadLine);
     }
     let first = words(flags).next().filter(|flag| *flag == b"b");
-    Ok(Request::MetaDebug(Meta::new(key, first.unwrap_or_default(), 1).map_err(bad_line)?))
+    Ok(Request::MetaDebug(meta::parse(key, first.unwrap_or_default(), 1, numbers).map_err(bad_line)?))
 }
 
 fn get_and_touch(args: &[u8], unique: CasUnique) -> Result<Request<'_>, Refusal> {
@@ -305,7 +308,7 @@ fn touch(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
 
 fn delete(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     if words(args).count() == usize::from(noreply) {
-        return Err(Refusal::BadLine); // wire.md: a final `noreply` is never a name.
+        return Err(Refusal::BadLine); // A final `noreply` is never a name.
     }
     let (args, key) = key(args).map_err(bad_line)?;
     let (_, held_seconds) =
@@ -392,58 +395,13 @@ fn exptime(args: &[u8]) -> Result<(&[u8], i64), Refusal> {
     Ok((rest, full(signed, text).ok_or(Refusal::BadExptime)?))
 }
 
-/// A word that is a number and nothing else.
-fn number<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, args: &'a [u8]) -> Parsed<'a, T> {
-    terminated(preceded(blank, parse), peek(alt((tag(&b" "[..]), eof)))).parse(args)
-}
-
-/// Parses a whole word as a number.
-pub(super) fn full<'a, T>(parse: impl Fn(&'a [u8]) -> Parsed<'a, T>, word: &'a [u8]) -> Option<T> {
-    number(parse, word).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, number)| number)
-}
-
-fn key(args: &[u8]) -> Parsed<'_, &[u8]> {
-    verify(word, is_key).parse(args)
-}
-
-fn word(args: &[u8]) -> Parsed<'_, &[u8]> {
-    preceded(blank, take_while1(|byte| byte != b' ')).parse(args)
-}
-
-fn blank(args: &[u8]) -> Parsed<'_, &[u8]> {
-    take_while(|byte| byte == b' ').parse(args)
-}
-
-fn blank_noreply(args: &[u8]) -> Parsed<'_, &[u8]> {
-    preceded(blank, terminated(tag(&b"noreply"[..]), preceded(blank, eof))).parse(args)
-}
-
-/// Keys are separated like all words.
-pub(super) fn words(args: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Keys::new(args)
-}
-
 fn ends_in_noreply(args: &[u8]) -> bool {
     args.trim_ascii_end().strip_suffix(b"noreply").is_some_and(|args| args.ends_with(b" "))
 }
 
-/// protocol.md: 1 to 250 bytes, no space and no control byte.
-pub(super) fn is_key(word: &[u8]) -> bool {
-    // Without an early exit the compiler can check many bytes at once.
-    let has_control = word.iter().fold(false, |found, byte| found | byte.is_ascii_control());
-    (1..=KEY_BYTES_MAX).contains(&word.len()) && !has_control
-}
-
-fn bad_line<E>(_: E) -> Refusal {
-    Refusal::BadLine
-}
-
 /// The mark before a tag of a `lease-set`.
 const TAG: &[u8] = b"tag=";
-pub(super) const KEY_BYTES_MAX: usize = 250;
 /// memcached counts a data block with its line end in a signed 32-bit number.
 pub(super) const BLOCK_BYTES_MAX: u32 = i32::MAX as u32 - 2;
 /// The limit on the words of a meta command, including its verb (memcached's `MFLAG_MAX_OPT_LENGTH`).
 pub(super) const META_WORDS_MAX: usize = 20;
-/// The limit on keys in one line.
-pub const KEYS_PER_GET_MAX: usize = 100_000;

@@ -1,0 +1,313 @@
+//! The misses of one connection: the implicit leases of a client that sends no tokens.
+//!
+//! A ring, oldest miss first. A store of a key is checked against the connection's own miss of it. Hash chains through
+//! the ring lead to the misses of a key, so neither a hit nor a miss searches the ring.
+//!
+//! A full ring forgets its oldest miss, and no store is refused for that: the records of keys, which all connections
+//! share, are what keeps old values out.
+//!
+//! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
+
+use crate::store::seq::Seq;
+
+/// The misses of one connection.
+pub(crate) struct MissLog {
+    /// Positions only grow; the miss at position `p` is stored at `p % ring.len()`.
+    ring: Vec<Miss>,
+    chains: Vec<u64>,
+    oldest: u64,
+    next: u64,
+    /// The monotonic second of the newest miss that was forgotten while it counted.
+    forgotten: Option<u32>,
+}
+
+/// A miss, and the connection's own invalidations of its key since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Miss {
+    hash: u64,
+    /// The last sequence number before the miss.
+    seq: Seq,
+    /// The connection's own newest invalidation of the key since; it alone is disregarded.
+    own: Seq,
+    status: Status,
+    /// The next older miss of the same chain, as a position plus one.
+    older: u64,
+    /// When the key was missed, in monotonic seconds.
+    second: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Status {
+    /// A store on this miss is refused, whatever is known of the key now: another connection invalidated the key before
+    /// this one did, or the key was held off.
+    Invalidated,
+    Open,
+    /// A store answered it, or the connection has had a hit or a fill with a token since.
+    Removed,
+}
+
+/// The age up to which misses count. They carry a time of their own: the logical clock stands still while nothing changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age {
+    /// For how many seconds a miss counts.
+    pub(crate) max: u32,
+    /// The monotonic second.
+    pub(crate) now: u32,
+}
+
+impl MissLog {
+    pub(crate) fn new() -> Self {
+        MissLog { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, forgotten: None }
+    }
+
+    /// Whether the ring is empty.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.oldest == self.next
+    }
+
+    /// Adds a miss at `seq`; that of a key that is held off counts as invalidated. If an older miss of the key is open,
+    /// that one stays: returns how many seconds ago it was.
+    pub(crate) fn add(&mut self, hash: u64, seq: Seq, is_held_off: bool, age: Age) -> Option<u32> {
+        let status = if is_held_off { Status::Invalidated } else { Status::Open };
+        if let Some(old) = self.find(hash, age) {
+            if is_held_off {
+                old.status = Status::Invalidated;
+            }
+            return Some(age.now.saturating_sub(old.second));
+        }
+        self.push(Miss { hash, seq, own: Seq::ZERO, status, older: 0, second: age.now }, age);
+        None
+    }
+
+    /// Removes the miss of a key after a hit or a fill with a token: the connection's next store of it answers no miss.
+    pub(crate) fn remove(&mut self, hash: u64, age: Age) {
+        if let Some(miss) = self.find(hash, age) {
+            miss.status = Status::Removed;
+        }
+    }
+
+    /// Removes and returns the miss that a store of this key is checked against.
+    pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Miss> {
+        let miss = self.find(hash, age)?;
+        let taken = *miss;
+        miss.status = Status::Removed;
+        Some(taken)
+    }
+
+    /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been missed.
+    pub(crate) fn has_forgotten(&self, age: Age) -> bool {
+        self.forgotten.is_some_and(|second| age.is_young(second))
+    }
+
+    /// The connection itself invalidates a key at `own`; `newest` was its newest invalidation before.
+    pub(crate) fn invalidate(&mut self, hash: u64, newest: Seq, own: Seq, age: Age) {
+        self.each(hash, age, |miss| miss.invalidate(newest, own));
+    }
+
+    /// The connection itself invalidates everything: `invalidation_of` a hash returns the key's newest invalidation before,
+    /// and this one.
+    pub(crate) fn invalidate_all(&mut self, invalidation_of: impl Fn(u64) -> (Seq, Seq)) {
+        for position in self.oldest..self.next {
+            let index = self.index(position);
+            let (newest, own) = invalidation_of(self.ring[index].hash);
+            self.ring[index].invalidate(newest, own);
+        }
+    }
+
+    fn push(&mut self, mut miss: Miss, age: Age) {
+        if self.next - self.oldest == self.ring.len() as u64 {
+            self.make_room(age);
+        }
+        let chain = self.chain(miss.hash);
+        miss.older = self.chains[chain];
+        let index = self.index(self.next);
+        self.ring[index] = miss;
+        self.next += 1;
+        self.chains[chain] = self.next;
+    }
+
+    /// Drops the oldest miss, or doubles the ring if that miss still counts and the limit allows.
+    fn make_room(&mut self, age: Age) {
+        while self.oldest < self.next && !self.at(self.oldest).counts(age) {
+            self.oldest += 1;
+        }
+        if self.next - self.oldest < self.ring.len() as u64 {
+            return;
+        }
+        if self.ring.len() < MISS_LOG_MAX {
+            return self.grow(age);
+        }
+        self.forgotten = Some(self.at(self.oldest).second);
+        self.oldest += 1;
+    }
+
+    fn grow(&mut self, age: Age) {
+        let len = (self.ring.len() * 2).max(MISS_LOG_MIN);
+        let kept: Vec<Miss> = (self.oldest..self.next).map(|position| *self.at(position)).collect();
+        let (own, status) = (Seq::ZERO, Status::Removed);
+        self.ring = vec![Miss { hash: 0, seq: Seq::ZERO, own, status, older: 0, second: 0 }; len];
+        self.chains = vec![0; len];
+        (self.oldest, self.next) = (0, 0);
+        for miss in kept {
+            self.push(miss, age);
+        }
+    }
+
+    /// The oldest miss of this key that counts.
+    fn find(&mut self, hash: u64, age: Age) -> Option<&mut Miss> {
+        let mut found = None;
+        self.each_position(hash, |miss, position| {
+            if miss.hash == hash && miss.counts(age) {
+                found = Some(position);
+            }
+        });
+        let index = self.index(found?);
+        Some(&mut self.ring[index])
+    }
+
+    fn each(&mut self, hash: u64, age: Age, change: impl Fn(&mut Miss)) {
+        self.each_position(hash, |miss, _| {
+            if miss.hash == hash && miss.counts(age) {
+                change(miss);
+            }
+        });
+    }
+
+    /// Walks the chain of this hash, newest first.
+    fn each_position(&mut self, hash: u64, mut visit: impl FnMut(&mut Miss, u64)) {
+        if self.is_empty() {
+            return;
+        }
+        let mut link = self.chains[self.chain(hash)];
+        while link > self.oldest {
+            let index = self.index(link - 1);
+            visit(&mut self.ring[index], link - 1);
+            link = self.ring[index].older;
+        }
+    }
+
+    fn at(&self, position: u64) -> &Miss {
+        &self.ring[self.index(position)]
+    }
+
+    fn index(&self, position: u64) -> usize {
+        position as usize & (self.ring.len() - 1)
+    }
+
+    fn chain(&self, hash: u64) -> usize {
+        (hash >> 24) as usize & (self.chains.len() - 1)
+    }
+}
+
+impl Miss {
+    pub(crate) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Whether a store on this miss must be refused, given the newest invalidation of its key.
+    pub(crate) fn is_invalidated(&self, newest: Seq) -> bool {
+        self.status == Status::Invalidated || (newest > self.seq && newest != self.own)
+    }
+
+    fn counts(&self, age: Age) -> bool {
+        self.status != Status::Removed && age.is_young(self.second)
+    }
+
+    fn invalidate(&mut self, newest: Seq, own: Seq) {
+        match self.status {
+            Status::Removed => {}
+            Status::Invalidated | Status::Open if self.is_invalidated(newest) => {
+                self.status = Status::Invalidated;
+            }
+            Status::Invalidated | Status::Open => self.own = own,
+        }
+    }
+}
+
+impl Age {
+    fn is_young(self, second: u32) -> bool {
+        self.now.saturating_sub(second) <= self.max
+    }
+}
+
+/// Misses that one connection remembers; the ring starts small, and doubles while they count.
+pub const MISS_LOG_MAX: usize = 1024;
+const MISS_LOG_MIN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Age = Age { max: 60, now: 100 };
+
+    fn later(seconds: u32) -> Age {
+        Age { now: NOW.now + seconds, ..NOW }
+    }
+
+    fn seq(number: u64) -> Seq {
+        Seq::new(number).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_miss_of_a_key_counts_and_is_taken_once() {
+        let mut log = MissLog::new();
+        log.add(1, seq(10), false, NOW);
+        log.add(1, seq(20), false, NOW);
+        let miss = log.take(1, NOW).unwrap();
+        assert!(miss.is_invalidated(seq(15)) && !miss.is_invalidated(seq(10)));
+        assert_eq!(log.take(1, NOW), None);
+    }
+
+    #[test]
+    fn an_own_invalidation_is_disregarded_unless_it_hides_anothers() {
+        let mut log = MissLog::new();
+        log.add(1, seq(10), false, NOW);
+        log.invalidate(1, seq(5), seq(11), NOW);
+        assert!(!log.take(1, NOW).unwrap().is_invalidated(seq(11)));
+
+        log.add(1, seq(20), false, NOW);
+        log.invalidate(1, seq(21), seq(22), NOW);
+        assert!(log.take(1, NOW).unwrap().is_invalidated(seq(22)), "21 was of another connection");
+    }
+
+    #[test]
+    fn an_own_flush_does_not_bring_a_removed_miss_back() {
+        let mut log = MissLog::new();
+        log.add(1, seq(10), false, NOW);
+        log.remove(1, NOW);
+        log.invalidate_all(|_| (seq(11), seq(12)));
+        assert_eq!(log.take(1, NOW), None);
+    }
+
+    #[test]
+    fn a_miss_while_held_off_counts_as_invalidated() {
+        let mut log = MissLog::new();
+        log.add(1, seq(10), false, NOW);
+        log.add(1, seq(11), true, NOW);
+        assert!(log.take(1, NOW).unwrap().is_invalidated(Seq::ZERO));
+    }
+
+    #[test]
+    fn the_newest_misses_are_kept_and_the_log_says_that_it_forgot() {
+        let mut log = MissLog::new();
+        for n in 0..MISS_LOG_MAX as u64 {
+            log.add(n << 24, seq(100 + n), false, NOW);
+        }
+        assert!(!log.has_forgotten(NOW));
+        log.add(1 << 20, seq(9_000), false, NOW);
+        assert_eq!((log.ring.len(), log.has_forgotten(NOW)), (MISS_LOG_MAX, true));
+        assert_eq!((log.take(0, NOW), log.take(1 << 24, NOW).is_some()), (None, true));
+        assert!(!log.has_forgotten(later(61)), "it would not count any more");
+    }
+
+    #[test]
+    fn a_long_life_needs_no_more_than_the_ring() {
+        let mut log = MissLog::new();
+        for n in 0..100_000u64 {
+            let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            log.add(hash, seq(n + 1), false, NOW);
+            assert!(log.take(hash, NOW).is_some());
+        }
+        assert!(log.ring.len() <= MISS_LOG_MIN);
+    }
+}

@@ -1,0 +1,18 @@
+//! Limits of requests, each a fact once: the parser refuses what is above them, the store counts on that.
+//!
+//! protocol.md documents them. Limits that concern one file only stand there.
+
+/// The longest line, in bytes without its end.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// The longest line of a command that takes many keys.
+pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// The longest key or tag, in bytes (memcached's `KEY_MAX_LENGTH`).
+pub const KEY_BYTES_MAX: usize = 250;
+/// The limit on keys in one line.
+pub const KEYS_PER_GET_MAX: usize = 100_000;
+/// The limit on names of one `invalidate`.
+pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;
+/// The limit on tags of one value.
+pub const TAGS_MAX: usize = 16;
+/// Values of this length or more are received into their own allocation, and sent from it.
+pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;
