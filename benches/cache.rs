@@ -1,7 +1,8 @@
-//! What the cache does beside storing: leases, misses, counting; and one `get` from bytes to bytes.
+//! The operations of the cache beside storing: leases, remembered misses, counting; and a `get` from bytes to
+//! bytes.
 //!
-//! `cargo bench --bench cache`. One thread, no socket, a clock that stands still; ten thousand keys go round where
-//! nothing else is said. For the engine alone, and for others to compare it with, see `engine`.
+//! `cargo bench --bench cache`. One thread, no socket, a manual clock, ten thousand keys unless stated
+//! otherwise. For the engine alone, and for comparisons, see `engine`.
 
 mod common;
 
@@ -57,11 +58,11 @@ fn deletes(group: &mut Group) {
 
 fn bytes_to_bytes(group: &mut Group) {
     let get = [b"VALUE ", &names(1)[0][..], b" 0 100\r\n", VALUE, b"\r\nEND\r\n"].concat();
-    let told = [
+    let reads = [
         ("get hit, from bytes to bytes", GET, &get[..]),
         ("mg hit, from bytes to bytes", META_GET, b"VA 100 f0 c"),
     ];
-    for (name, line, reply) in told {
+    for (name, line, reply) in reads {
         let mut wire = Wire::filled(VALUE, KEYS, line);
         assert!(wire.get() && wire.output.take().starts_with(reply));
         group.bench_function(name, |bencher| {

@@ -1,4 +1,4 @@
-//! The two edges of the heart: from bytes to a request, and from an outcome to bytes. No cache, no socket.
+//! The codec: from bytes to a request, and from an outcome to bytes. No cache, no socket.
 //!
 //! `cargo bench --bench codec`; one verb with `cargo bench --bench codec -- decode/lease-set`.
 
@@ -15,7 +15,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// A line and perhaps a block, and how to know that it was understood.
+/// A line, perhaps with a block, and a check of the decoded request.
 struct Wire {
     name: &'static str,
     bytes: Vec<u8>,
@@ -34,7 +34,7 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
-/// Hands bytes over as a socket would, and shows the one request in them.
+/// Feeds bytes as a socket would, and passes on the request in them.
 fn with_request(decoder: &mut Decoder, mut bytes: &[u8], show: impl FnOnce(&Request)) {
     loop {
         let taken = put(&mut decoder.space(), bytes);
@@ -107,7 +107,7 @@ fn value_bytes(request: &Request) -> usize {
     }
 }
 
-/// Every outcome that is written differently; verbs that share one share its line.
+/// Every different form of reply; commands with the same reply share a line.
 fn encode(criterion: &mut Criterion) {
     let (small, large) = (Bytes::from(vec![b'v'; 100]), Bytes::from(vec![b'v'; LARGE]));
     let key = KEY.as_bytes();

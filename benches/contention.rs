@@ -1,7 +1,8 @@
-//! What it costs that many threads ask one cache at once, most of them for the same few keys.
+//! The cost of contention: many threads use one cache at once, most of them the same few keys.
 //!
-//! `cargo bench --bench contention`. No socket; keys by a Zipf distribution with exponent 1.2, one set to nine gets. Who finds
-//! a lock taken tries for a while and then sleeps: the system counts that as a voluntary switch.
+//! `cargo bench --bench contention`. No socket; keys by a Zipf distribution with exponent 1.2, one set to
+//! nine gets. A thread that finds a lock taken spins for a while and then sleeps, which the system counts as
+//! a voluntary switch.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -16,14 +17,14 @@ use rand_distr::{Distribution, Zipf};
 
 fn main() {
     let is_given = |flag: &str| std::env::args().any(|argument| argument == flag);
-    // Like criterion, it is only a test unless cargo says that it is a benchmark.
+    // Like criterion, this is only a test without cargo's flag --bench.
     let is_bench = is_given("--bench") && !is_given("--test");
     let requests = if is_bench { 16_000_000 } else { 16_000 };
     let cache = Cache::new(Config { memory_bytes: 1 << 30, ..Config::default() });
-    println!("threads   requests/s   asleep for a lock, of a million requests");
+    println!("threads   requests/s   sleeps for a lock, per million requests");
     let keys: Vec<Vec<String>> = (0..16).map(keys).collect();
     for threads in [1, 2, 4, 16] {
-        // A round to fill it and to warm up.
+        // A round to fill the cache and to warm up.
         ask(&cache, &keys[..threads], requests / 10);
         let (clock, slept) = (Clock::system(), sleeps());
         ask(&cache, &keys[..threads], requests);
@@ -33,7 +34,7 @@ fn main() {
     }
 }
 
-/// So many requests, by all threads together; each has keys of its own choice.
+/// Makes this many requests in total; each thread has its own list of keys.
 fn ask(cache: &Cache, threads: &[Vec<String>], requests: usize) {
     let (start, now) = (Barrier::new(threads.len()), Clock::manual().now());
     thread::scope(|scope| {
@@ -55,15 +56,15 @@ fn ask(cache: &Cache, threads: &[Vec<String>], requests: usize) {
     });
 }
 
-/// What a thread asks for, again and again.
+/// The keys that a thread requests, repeatedly.
 fn keys(seed: u64) -> Vec<String> {
-    let zipf = Zipf::new(KEYS, EXPONENT).expect("it is one");
+    let zipf = Zipf::new(KEYS, EXPONENT).expect("a valid distribution");
     let mut random = SmallRng::seed_from_u64(seed);
     (0..DRAWN).map(|_| format!("{:024}", zipf.sample(&mut random))).collect()
 }
 
 fn sleeps() -> i64 {
-    getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own").voluntary_context_switches()
+    getrusage(UsageWho::RUSAGE_SELF).expect("a process can read its own usage").voluntary_context_switches()
 }
 
 const DRAWN: usize = 1 << 16;

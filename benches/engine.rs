@@ -1,9 +1,9 @@
-//! The storage engine and its lock, through [`Cache`] with no misses; one thread, and two at once.
+//! The storage engine and its lock, through [`Cache`] without misses, with one thread and with two.
 //!
-//! `cargo bench --bench engine`; one operation with `cargo bench --bench engine -- '^hit/'`. Beside it stand a
-//! `DashMap<Bytes, Bytes>`, which knows no limit and no time, and moka, weighed by the bytes of keys and values, so
-//! that it holds more items in the same limit: its own bookkeeping is not in its sum. A read copies the value, as a
-//! reply would. Throughput is that of all threads together.
+//! `cargo bench --bench engine`; one operation with `cargo bench --bench engine -- '^hit/'`. It is compared
+//! with a `DashMap<Bytes, Bytes>`, which has no limit and no expiry, and with moka. moka's weight is the
+//! bytes of keys and values without its own bookkeeping, so that it holds more items within the same limit. A
+//! read copies the value, as a reply would. Throughput is that of all threads together.
 
 mod common;
 
@@ -49,18 +49,18 @@ fn group(criterion: &mut Criterion, name: &str, each: &[fn(&mut Group)]) {
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
-/// What is compared.
+/// A store to compare.
 trait Store: Sync {
     const NAME: &str;
-    /// What each thread needs for itself.
-    type Hand;
+    /// The state of one thread.
+    type Handle;
 
     fn new(memory_bytes: usize) -> Self;
-    fn hand(&self) -> Self::Hand;
-    /// Copies the value over what `reply` holds.
-    fn get(&self, key: &[u8], hand: &mut Self::Hand, reply: &mut Vec<u8>) -> bool;
-    fn set(&self, key: &[u8], value: &[u8], hand: &mut Self::Hand) -> bool;
-    fn delete(&self, key: &[u8], hand: &mut Self::Hand) -> bool;
+    fn handle(&self) -> Self::Handle;
+    /// Replaces the content of `reply` by the value.
+    fn get(&self, key: &[u8], handle: &mut Self::Handle, reply: &mut Vec<u8>) -> bool;
+    fn set(&self, key: &[u8], value: &[u8], handle: &mut Self::Handle) -> bool;
+    fn delete(&self, key: &[u8], handle: &mut Self::Handle) -> bool;
 }
 
 struct Leasehold {
@@ -70,7 +70,7 @@ struct Leasehold {
 
 impl Store for Leasehold {
     const NAME: &str = "leasehold";
-    type Hand = Peer;
+    type Handle = Peer;
 
     fn new(memory_bytes: usize) -> Self {
         let policy = Policy { implicit: Implicit::Off, ..Policy::default() };
@@ -78,24 +78,24 @@ impl Store for Leasehold {
         Leasehold { cache: Cache::with_seed(config, [7; 32]), now: Clock::manual().now() }
     }
 
-    fn hand(&self) -> Peer {
+    fn handle(&self) -> Peer {
         self.cache.peer()
     }
 
-    fn get(&self, key: &[u8], hand: &mut Peer, reply: &mut Vec<u8>) -> bool {
+    fn get(&self, key: &[u8], handle: &mut Peer, reply: &mut Vec<u8>) -> bool {
         let key = self.cache.key(key).expect("it is legal");
-        self.cache.get(&key, hand, self.now, |value| copy(value.bytes, reply)).is_some()
+        self.cache.get(&key, handle, self.now, |value| copy(value.bytes, reply)).is_some()
     }
 
-    fn set(&self, key: &[u8], value: &[u8], hand: &mut Peer) -> bool {
+    fn set(&self, key: &[u8], value: &[u8], handle: &mut Peer) -> bool {
         let key = self.cache.key(key).expect("it is legal");
-        let stored = self.cache.store(&key, Mode::Set, Draft::new(value), hand, self.now);
+        let stored = self.cache.store(&key, Mode::Set, Draft::new(value), handle, self.now);
         matches!(stored, Stored::Stored { .. })
     }
 
-    fn delete(&self, key: &[u8], hand: &mut Peer) -> bool {
+    fn delete(&self, key: &[u8], handle: &mut Peer) -> bool {
         let key = self.cache.key(key).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), hand, self.now).was_live()
+        self.cache.delete(&key, Deletion::default(), handle, self.now).was_live()
     }
 }
 
@@ -103,13 +103,13 @@ type Map = DashMap<Bytes, Bytes>;
 
 impl Store for Map {
     const NAME: &str = "DashMap";
-    type Hand = ();
+    type Handle = ();
 
     fn new(_: usize) -> Self {
         DashMap::new()
     }
 
-    fn hand(&self) {}
+    fn handle(&self) {}
 
     fn get(&self, key: &[u8], (): &mut (), reply: &mut Vec<u8>) -> bool {
         DashMap::get(self, key).map(|value| copy(&value, reply)).is_some()
@@ -129,14 +129,14 @@ type Moka = moka::sync::Cache<Bytes, Bytes>;
 
 impl Store for Moka {
     const NAME: &str = "moka";
-    type Hand = ();
+    type Handle = ();
 
     fn new(memory_bytes: usize) -> Self {
         let weigh = |key: &Bytes, value: &Bytes| (key.len() + value.len()) as u32;
         moka::sync::Cache::builder().weigher(weigh).max_capacity(memory_bytes as u64).build()
     }
 
-    fn hand(&self) {}
+    fn handle(&self) {}
 
     fn get(&self, key: &[u8], (): &mut (), reply: &mut Vec<u8>) -> bool {
         moka::sync::Cache::get(self, key).map(|value| copy(&value, reply)).is_some()
@@ -157,11 +157,11 @@ fn copy(value: &[u8], reply: &mut Vec<u8>) {
     reply.extend_from_slice(value);
 }
 
-/// With a value under each key.
+/// A store with a value under each key.
 fn filled<S: Store>(memory_bytes: usize, keys: &[Bytes], value: &[u8]) -> S {
     let store = S::new(memory_bytes);
-    let mut hand = store.hand();
-    keys.iter().for_each(|key| assert!(store.set(key, value, &mut hand)));
+    let mut handle = store.handle();
+    keys.iter().for_each(|key| assert!(store.set(key, value, &mut handle)));
     store
 }
 
@@ -169,9 +169,9 @@ fn hit<S: Store>(group: &mut Group) {
     let keys = names(KEYS);
     let store: S = filled(MEMORY_BYTES, &keys, VALUE);
     let mut reply = Vec::new();
-    assert!(store.get(&keys[7], &mut store.hand(), &mut reply) && reply == VALUE);
-    measure(group, &store, |(hand, reply), n| {
-        assert!(store.get(&keys[n % KEYS], hand, reply));
+    assert!(store.get(&keys[7], &mut store.handle(), &mut reply) && reply == VALUE);
+    measure(group, &store, |(handle, reply), n| {
+        assert!(store.get(&keys[n % KEYS], handle, reply));
     });
 }
 
@@ -180,21 +180,21 @@ fn miss<S: Store>(group: &mut Group) {
     let (present, absent) = keys.split_at(KEYS);
     let store: S = filled(MEMORY_BYTES, present, VALUE);
     let mut reply = Vec::new();
-    assert!(store.get(&present[7], &mut store.hand(), &mut reply));
-    measure(group, &store, |(hand, reply), n| {
-        assert!(!store.get(&absent[n % KEYS], hand, reply));
+    assert!(store.get(&present[7], &mut store.handle(), &mut reply));
+    measure(group, &store, |(handle, reply), n| {
+        assert!(!store.get(&absent[n % KEYS], handle, reply));
     });
 }
 
-/// Of many times as many keys as there is room for, each is long gone when it comes round again.
+/// Cycles through many more keys than fit, so that each has been evicted when its turn comes again.
 fn evict<S: Store>(group: &mut Group) {
     let keys = names(4 * KEYS);
     let store: S = filled(MEMORY_BYTES / 8, &keys, VALUE);
     let mut reply = Vec::new();
-    let is_there = |key: &&Bytes| store.get(key, &mut store.hand(), &mut reply);
-    assert!(keys.iter().filter(is_there).count() < KEYS, "it keeps its limit");
-    measure(group, &store, |(hand, _), n| {
-        assert!(store.set(&keys[n % keys.len()], VALUE, hand));
+    let is_there = |key: &&Bytes| store.get(key, &mut store.handle(), &mut reply);
+    assert!(keys.iter().filter(is_there).count() < KEYS, "it respects its limit");
+    measure(group, &store, |(handle, _), n| {
+        assert!(store.set(&keys[n % keys.len()], VALUE, handle));
     });
 }
 
@@ -202,27 +202,27 @@ fn overwrite<S: Store>(group: &mut Group) {
     let keys = names(KEYS);
     let store: S = filled(MEMORY_BYTES, &keys, VALUE);
     let mut reply = Vec::new();
-    assert!(store.set(&keys[7], &[1; 100], &mut store.hand()));
-    assert!(store.get(&keys[7], &mut store.hand(), &mut reply) && reply == [1; 100]);
-    measure(group, &store, |(hand, _), n| {
-        assert!(store.set(&keys[n % KEYS], VALUE, hand));
+    assert!(store.set(&keys[7], &[1; 100], &mut store.handle()));
+    assert!(store.get(&keys[7], &mut store.handle(), &mut reply) && reply == [1; 100]);
+    measure(group, &store, |(handle, _), n| {
+        assert!(store.set(&keys[n % KEYS], VALUE, handle));
     });
 }
 
-/// Each value is longer than the one before, but for one round in sixteen.
+/// Each value is longer than the previous one, except in one round of sixteen.
 fn moving<S: Store>(group: &mut Group) {
     let keys = names(KEYS);
     let store: S = filled(MEMORY_BYTES, &keys, VALUE);
     let value = |n: usize| &LONG_VALUE[..VALUE.len() + n / KEYS % 16 * 16];
     let mut reply = Vec::new();
-    assert!(store.set(&keys[7], value(KEYS), &mut store.hand()));
-    assert!(store.get(&keys[7], &mut store.hand(), &mut reply) && reply == value(KEYS));
-    measure(group, &store, |(hand, _), n| {
-        assert!(store.set(&keys[n % KEYS], value(n), hand));
+    assert!(store.set(&keys[7], value(KEYS), &mut store.handle()));
+    assert!(store.get(&keys[7], &mut store.handle(), &mut reply) && reply == value(KEYS));
+    measure(group, &store, |(handle, _), n| {
+        assert!(store.set(&keys[n % KEYS], value(n), handle));
     });
 }
 
-/// Nothing can be deleted twice: so many at a time, out of a store that was filled for it.
+/// Deletes batches from a store filled for each batch, because nothing can be deleted twice.
 fn delete<S: Store>(group: &mut Group) {
     let keys = names(BATCH);
     for threads in THREADS {
@@ -231,8 +231,8 @@ fn delete<S: Store>(group: &mut Group) {
             bencher.iter_custom(|rounds| {
                 let all = (0..rounds).map(|_| {
                     let store: S = filled(MEMORY_BYTES, &keys, VALUE);
-                    together(&store, threads, 0..BATCH, |(hand, _), n| {
-                        assert!(store.delete(&keys[n], hand));
+                    together(&store, threads, 0..BATCH, |(handle, _), n| {
+                        assert!(store.delete(&keys[n], handle));
                     })
                 });
                 all.sum()
@@ -241,24 +241,24 @@ fn delete<S: Store>(group: &mut Group) {
     }
 }
 
-/// All of them end in the same second; the sweep gives their memory back.
+/// Items that expire in the same second; the sweep frees their memory.
 fn expire(group: &mut Group) {
     let keys = names(BATCH);
     let clock = Clock::manual();
     let filled = || {
         let (store, now) = (Leasehold::new(MEMORY_BYTES), clock.now());
-        let mut hand = store.hand();
+        let mut handle = store.handle();
         for key in &keys {
             let draft = Draft { expiry: Expiry::after(TTL, now), ..Draft::new(VALUE) };
             let key = store.cache.key(key).expect("it is legal");
-            store.cache.store(&key, Mode::Set, draft, &mut hand, now);
+            store.cache.store(&key, Mode::Set, draft, &mut handle, now);
         }
         assert_eq!(store.cache.counts().items, BATCH as u64);
         store
     };
-    let over = clock.now();
-    let over = Now { millis: over.millis + TTL.as_millis() as u64, ..over };
-    let sweep = |store: &mut Leasehold| while store.cache.sweep(over) {};
+    let expired = clock.now();
+    let expired = Now { millis: expired.millis + TTL.as_millis() as u64, ..expired };
+    let sweep = |store: &mut Leasehold| while store.cache.sweep(expired) {};
     let mut first = filled();
     sweep(&mut first);
     assert_eq!(first.cache.counts().items, 0);
@@ -268,28 +268,28 @@ fn expire(group: &mut Group) {
     });
 }
 
-/// Nine gets to one set; of twice as many keys as fit, some are asked for much more often (Zipf, 0.99).
+/// Nine gets to one set, over twice as many keys as fit, with a Zipf distribution (0.99).
 fn mixed<S: Store>(group: &mut Group) {
     let (keys, ranks) = (names(4 * KEYS), zipf(4 * KEYS));
     let store = S::new(MEMORY_BYTES);
     let value = |rank: u32| &LONG_VALUE[..SIZES[rank as usize % SIZES.len()]];
-    let mut hand = store.hand();
-    ranks.iter().for_each(|rank| assert!(store.set(&keys[*rank as usize], value(*rank), &mut hand)));
+    let mut handle = store.handle();
+    ranks.iter().for_each(|rank| assert!(store.set(&keys[*rank as usize], value(*rank), &mut handle)));
     let (last, mut reply) = (ranks[ranks.len() - 1], Vec::new());
-    assert!(store.get(&keys[last as usize], &mut hand, &mut reply) && reply == value(last));
-    measure(group, &store, |(hand, reply), n| {
+    assert!(store.get(&keys[last as usize], &mut handle, &mut reply) && reply == value(last));
+    measure(group, &store, |(handle, reply), n| {
         let rank = ranks[n % ranks.len()];
         let key = &keys[rank as usize];
         if n.is_multiple_of(10) {
-            store.set(key, value(rank), hand);
+            store.set(key, value(rank), handle);
         } else {
-            black_box(store.get(key, hand, reply));
+            black_box(store.get(key, handle, reply));
         }
     });
 }
 
-/// Measures something with one thread and with two; it is told how often it was done before.
-fn measure<S: Store>(group: &mut Group, store: &S, act: impl Fn(&mut (S::Hand, Vec<u8>), usize) + Sync) {
+/// Measures an action with one thread and with two. It receives the number of its call.
+fn measure<S: Store>(group: &mut Group, store: &S, act: impl Fn(&mut (S::Handle, Vec<u8>), usize) + Sync) {
     for threads in THREADS {
         let mut done = 0;
         group.bench_function(format!("{}/{threads}", S::NAME), |bencher| {
@@ -302,16 +302,16 @@ fn measure<S: Store>(group: &mut Group, store: &S, act: impl Fn(&mut (S::Hand, V
     }
 }
 
-/// The time from when all threads begin until all are done.
+/// The time from the start of all threads to the end of the last one.
 fn together<S: Store>(
     store: &S,
     threads: usize,
     numbers: std::ops::Range<usize>,
-    act: impl Fn(&mut (S::Hand, Vec<u8>), usize) + Sync,
+    act: impl Fn(&mut (S::Handle, Vec<u8>), usize) + Sync,
 ) -> Duration {
     let ready = Arc::new(Barrier::new(threads + 1));
     let work = |thread: usize| {
-        let mut tools = (store.hand(), Vec::with_capacity(LONG_VALUE.len()));
+        let mut tools = (store.handle(), Vec::with_capacity(LONG_VALUE.len()));
         ready.wait();
         numbers.clone().skip(thread).step_by(threads).for_each(|n| act(&mut tools, n));
     };
@@ -324,7 +324,7 @@ fn together<S: Store>(
     })
 }
 
-/// A long row of ranks, the n-th of `keys` as often as 1 / n^0.99 says.
+/// A long list of ranks below `keys`; the n-th rank has a frequency proportional to 1 / n^0.99.
 fn zipf(keys: usize) -> Vec<u32> {
     let mut sum = 0.0;
     let below: Vec<f64> = (1..=keys)
@@ -358,5 +358,5 @@ const BATCH: usize = 20_000;
 const RANKS: usize = 1 << 20;
 const TTL: Duration = Duration::from_secs(60);
 const LONG_VALUE: &[u8] = &[b'v'; 4096];
-/// Value sizes as web caches have them: half of them below 200 bytes, a few of some thousands.
+/// Value sizes typical of web caches: half of them below 200 bytes, a few of some thousands.
 const SIZES: [usize; 13] = [10, 21, 34, 55, 89, 120, 178, 233, 377, 610, 987, 1597, 4096];

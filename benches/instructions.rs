@@ -1,8 +1,9 @@
-//! How many instructions each operation takes: a verdict that a busy machine does not change.
+//! The number of instructions of each operation, which does not depend on the load of the machine.
 //!
-//! `cargo bench --bench instructions` runs itself under valgrind's callgrind, each operation twice with different
-//! counts, and divides the difference: what is made ready before is in both. `-- --test` does each a few times without
-//! valgrind. The keys have 24 bytes, the values 100; reads do not copy the value, but for those from bytes to bytes.
+//! `cargo bench --bench instructions` runs itself under valgrind's callgrind, each operation twice with
+//! different counts, and divides the difference, which excludes the preparation. `-- --test` runs each a few
+//! times without valgrind. Keys have 24 bytes, values 100; reads do not copy the value, except those from
+//! bytes to bytes.
 
 mod common;
 
@@ -11,7 +12,7 @@ use std::process::Command;
 
 use self::common::{GET, META_GET, User, VALUE, Wire};
 
-/// What is counted: its name, and how it is done so many times.
+/// An operation: its name, and a function that repeats it.
 struct Operation {
     name: &'static str,
     run: fn(usize),
@@ -20,9 +21,9 @@ struct Operation {
 const OPERATIONS: [Operation; 9] = [
     Operation { name: "hit", run: hit },
     Operation { name: "miss, remembered", run: miss },
-    Operation { name: "set over, in place", run: set_in_place },
-    Operation { name: "set over, moving", run: set_moving },
-    Operation { name: "set insert with eviction", run: set_with_eviction },
+    Operation { name: "set, overwriting in place", run: set_in_place },
+    Operation { name: "set, overwriting and moving", run: set_moving },
+    Operation { name: "set, inserting with eviction", run: set_with_eviction },
     Operation { name: "delete hit", run: delete },
     Operation { name: "lease cycle: delete, lease_get, lease_set", run: lease_cycle },
     Operation { name: "get hit, from bytes to bytes", run: |count| bytes_to_bytes(GET, count) },
@@ -48,14 +49,14 @@ fn all(is_test: bool) {
         } else if let Some((few, more)) = counted(name, FEW).zip(counted(name, MORE)) {
             println!("{name:<44}{:>7}", (more - few) / (MORE - FEW) as u64);
         } else {
-            return println!("this needs valgrind, which does not run here");
+            return println!("skipped: valgrind is not available");
         }
     }
 }
 
-/// Instructions of this program when it does one operation so many times.
+/// The instructions of this program when it repeats one operation.
 fn counted(name: &str, count: usize) -> Option<u64> {
-    let program = env::current_exe().expect("the system tells");
+    let program = env::current_exe().expect("the system knows it");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
@@ -82,7 +83,7 @@ fn set_in_place(count: usize) {
     (0..count).for_each(|_| assert!(user.set(VALUE)));
 }
 
-/// Every round longer than the one before.
+/// Each value is longer than the previous one under its key.
 fn set_moving(count: usize) {
     let mut user = User::filled(VALUE, KEYS);
     let long = [b'v'; 200];
@@ -112,7 +113,7 @@ fn bytes_to_bytes(line: [&str; 2], count: usize) {
     }
 }
 
-/// How it calls itself, before a name and a count.
+/// The flag with which the program calls itself, followed by a name and a count.
 const RUN: &str = "--run";
 const KEYS: usize = 10_000;
 const FEW: usize = 20_000;

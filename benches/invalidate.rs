@@ -1,4 +1,4 @@
-//! What voids of names cost: those who void, whatever they cover, and those who read meanwhile.
+//! The cost of invalidating groups, for the caller and for concurrent readers.
 //!
 //! `cargo bench --bench invalidate`. No socket; keys have two prefixes, values have one tag.
 
@@ -17,7 +17,7 @@ fn main() {
     let mut group = criterion.benchmark_group("invalidate");
     group.throughput(Throughput::Elements(1));
     for items in [1, 10_000, 1_000_000] {
-        voids(&mut group, items);
+        invalidations(&mut group, items);
     }
     for names in [0, 1, 10_000] {
         hits(&mut group, names);
@@ -31,7 +31,7 @@ fn main() {
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
 
-/// A cache of items that are all covered by [`PREFIX`] and [`TAG`].
+/// A cache of items that all have [`PREFIX`] and [`TAG`].
 struct Fixture {
     cache: Cache,
     now: Now,
@@ -40,7 +40,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(items: usize) -> Self {
-        // Every set is stored, whatever was missed.
+        // Without implicit leases every set is stored.
         let policies = Policy { implicit: Implicit::Off, ..Policy::default() }.into();
         let cache = Cache::new(Config { memory_bytes: 1 << 30, policies, ..Config::default() });
         let fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
@@ -62,7 +62,7 @@ impl Fixture {
     }
 }
 
-fn voids(group: &mut Group, items: usize) {
+fn invalidations(group: &mut Group, items: usize) {
     let mut fixture = Fixture::new(items);
     for (kind, name) in [("tag", Name::Tag(TAG)), ("prefix", Name::Prefix(PREFIX))] {
         fixture.set(0);
@@ -75,7 +75,7 @@ fn voids(group: &mut Group, items: usize) {
     }
 }
 
-/// Hits on what is older than the void of so many other names.
+/// Hits on an item that is older than the invalidations of this many other groups.
 fn hits(group: &mut Group, names: usize) {
     let mut fixture = Fixture::new(1);
     for other in 0..names {
@@ -83,31 +83,32 @@ fn hits(group: &mut Group, names: usize) {
         fixture.cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, fixture.now);
     }
     assert!(fixture.is_hit(0));
-    group.bench_function(format!("hit, {names} names voided since"), |bencher| {
+    group.bench_function(format!("hit, {names} groups invalidated since"), |bencher| {
         bencher.iter(|| fixture.is_hit(0));
     });
 }
 
-/// Hits while another thread voids other names, so many a second.
+/// Hits while another thread invalidates other groups at this rate.
 fn hits_in_a_storm(group: &mut Group, per_second: u64) {
     let Fixture { cache, now, mut peer } = Fixture::new(1);
-    let is_over = AtomicBool::new(false);
+    let is_done = AtomicBool::new(false);
     let name = name(0);
     let key = cache.key(name.as_bytes()).expect("a legal key");
     let mut is_hit = || cache.get(&key, &mut peer, now, |value| black_box(value.bytes.len())).is_some();
     assert!(is_hit());
     thread::scope(|scope| {
-        scope.spawn(|| storm(&cache, now, per_second, &is_over));
-        group
-            .bench_function(format!("hit, {per_second} voids a second"), |bencher| bencher.iter(&mut is_hit));
-        is_over.store(true, Ordering::Relaxed);
+        scope.spawn(|| storm(&cache, now, per_second, &is_done));
+        group.bench_function(format!("hit, {per_second} invalidations/s"), |bencher| {
+            bencher.iter(&mut is_hit)
+        });
+        is_done.store(true, Ordering::Relaxed);
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "a storm has a pace")]
-fn storm(cache: &Cache, now: Now, per_second: u64, is_over: &AtomicBool) {
+#[expect(clippy::disallowed_methods, reason = "invalidations at a fixed rate")]
+fn storm(cache: &Cache, now: Now, per_second: u64, is_done: &AtomicBool) {
     let mut number = 0;
-    while !is_over.load(Ordering::Relaxed) {
+    while !is_done.load(Ordering::Relaxed) {
         for _ in 0..per_second / 1_000 {
             number += 1;
             let other = format!("other:{}", number % 5_000);

@@ -1,8 +1,8 @@
-//! The cache inside a program: no sockets, no threads, no clock of its own.
+//! The cache embedded in a program, without sockets, threads or a clock of its own.
 //!
-//! `cargo run --no-default-features --example embedding`. The first half uses the cache as a program would, with the
-//! machine's time. The second half repeats the race that leases are there for, step by step, on a clock that only
-//! moves by hand: that is how a test of such a program looks.
+//! `cargo run --no-default-features --example embedding`. The first half uses the cache as a program would,
+//! with the machine's time. The second half shows the race that leases prevent, step by step on a manual
+//! clock, as a test of such a program would.
 
 use std::time::Duration;
 
@@ -11,59 +11,59 @@ use leasehold::cache::{
 };
 use leasehold::{Cache, Clock, Config};
 
-/// A cache, the time, and one party that uses both: a thread, say, or a request.
+/// A user of the cache, such as a thread or a request.
 struct Program<'a> {
     cache: &'a Cache,
     clock: &'a Clock,
     peer: Peer,
 }
 
-/// What a reader is to do now.
+/// The next step of a reader.
 #[derive(Debug, Eq, PartialEq)]
 enum Next {
-    /// Ask the database, and bring the value back with the token.
+    /// Load the value from the database, and store it with the token.
     Load(Token),
-    /// Show this.
+    /// Use this value.
     Show(String),
-    /// Somebody else is loading it: come back.
+    /// Another reader is loading the value: retry later.
     Wait,
 }
 
 fn main() {
-    everyday();
+    basics();
     race();
-    unknowing_race();
+    plain_race();
 }
 
-/// Get, set, lease, fill, void.
-fn everyday() {
-    println!("Every day:");
+/// Get, set, lease, fill, delete.
+fn basics() {
+    println!("Basics:");
     let (cache, clock) = (Cache::new(Config::default()), Clock::system());
     let (mut ann, mut bob) = (Program::new(&cache, &clock), Program::new(&cache, &clock));
 
     ann.set("greeting", "hello");
-    println!("  bob reads what ann has set: {:?}", bob.get("greeting"));
+    println!("  ann sets a value, and bob reads it: {:?}", bob.get("greeting"));
 
-    let Next::Load(token) = ann.lease("product:7") else { panic!("nobody has loaded it yet") };
-    println!("  ann is to load product:7, and bob is to {:?}", bob.lease("product:7"));
-    println!("  ann brings it back: {:?}", ann.fill("product:7", token, "$99"));
-    println!("  bob is to {:?}", bob.lease("product:7"));
+    let Next::Load(token) = ann.lease("product:7") else { panic!("it is not loaded yet") };
+    println!("  ann gets the lease for product:7, and bob must {:?}", bob.lease("product:7"));
+    println!("  ann fills it: {:?}", ann.fill("product:7", token, "$99"));
+    println!("  bob's next step: {:?}", bob.lease("product:7"));
 
-    bob.void("product:7");
-    println!("  bob voids it, and ann reads {:?}", ann.get("product:7"));
+    bob.delete("product:7");
+    println!("  bob deletes it, and ann reads {:?}", ann.get("product:7"));
 
-    // Whoever leaves frees the leases it holds, so that nobody waits for the dead.
-    let Next::Load(_) = ann.lease("product:7") else { panic!("it was voided") };
+    // A user that leaves releases its leases, so that others need not wait for them.
+    let Next::Load(_) = ann.lease("product:7") else { panic!("it was deleted") };
     ann.leave();
     assert!(matches!(bob.lease("product:7"), Next::Load(_)));
     bob.leave();
 
-    // Expired values go unasked, in bounded steps, whenever the program finds the time.
+    // The program removes expired values in bounded steps, whenever it has time.
     while cache.sweep(clock.now()) {}
     println!("  the cache holds {} item\n", cache.counts().items);
 }
 
-/// A fill from before a change comes back after it.
+/// A value that was read before a change is filled after it.
 fn race() {
     println!("A race, with leases:");
     let (cache, clock) = (Cache::new(Config::default()), Clock::manual());
@@ -72,34 +72,38 @@ fn race() {
 
     let Next::Load(token) = reader.lease("product:7") else { panic!("the cache is empty") };
     let seen = database;
-    println!("  the reader sees {seen} in the database, and is held up");
+    println!("  the reader reads {seen} from the database, and is delayed");
     clock.advance(Duration::from_millis(20));
     database = "$79";
-    writer.void("product:7");
-    println!("  the writer commits {database} and voids the key");
+    writer.delete("product:7");
+    println!("  the writer commits {database} and deletes the key");
     clock.advance(Duration::from_millis(30));
     let filled = reader.fill("product:7", token, seen);
-    println!("  the reader brings {seen}: {filled:?}");
+    println!("  the reader fills {seen}: {filled:?}");
     assert_eq!(filled, Err(Refused::Voided));
 
     let Next::Load(token) = reader.lease("product:7") else { panic!("nothing was stored") };
     assert_eq!(reader.fill("product:7", token, database), Ok(Filled::Visible));
-    println!("  it asks again, and now everybody is to {:?}\n", writer.lease("product:7"));
+    println!("  it loads again, and the next step of every reader is {:?}\n", writer.lease("product:7"));
 }
 
-/// The same race, and a reader that knows only get and set.
-fn unknowing_race() {
+/// The same race with a reader that uses only get and set.
+fn plain_race() {
     for implicit in [Implicit::Off, Implicit::On] {
-        println!("A race without leases, the fence for plain stores is {implicit:?}:");
+        println!("A race without leases, with implicit leases {implicit:?}:");
         let policy = Policy { implicit, ..Policy::default() };
         let (cache, clock) =
             (Cache::new(Config { policies: policy.into(), ..Config::default() }), Clock::manual());
         let (mut reader, mut writer) = (Program::new(&cache, &clock), Program::new(&cache, &clock));
 
         assert_eq!(reader.get("product:7"), None);
-        writer.void("product:7");
-        println!("  the reader misses; the writer commits $79 and voids the key; the reader sets $99:");
-        println!("  {:?}, and everybody sees {:?}", reader.set("product:7", "$99"), writer.get("product:7"));
+        writer.delete("product:7");
+        println!("  the reader misses; the writer commits $79 and deletes the key; the reader sets $99:");
+        println!(
+            "  {:?}, and the writer reads {:?}",
+            reader.set("product:7", "$99"),
+            writer.get("product:7")
+        );
     }
 }
 
@@ -136,8 +140,8 @@ impl<'a> Program<'a> {
         self.cache.fill(&key, token, fill, &mut self.peer, self.clock.now())
     }
 
-    /// To be called after the commit.
-    fn void(&mut self, key: &str) {
+    /// Call this after the commit.
+    fn delete(&mut self, key: &str) {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
         self.cache.delete(&key, Deletion::default(), &mut self.peer, self.clock.now());
     }

@@ -1,10 +1,11 @@
-//! At noon ten thousand products change their price at once, while two hundred readers look at nothing else.
+//! At noon ten thousand products change their price at once, while two hundred readers read them.
 //!
-//! `cargo run --release --example flash_sale` tells it as a timeline, with a real SQLite database and real sockets: one
-//! transaction changes all prices, and one `invalidate prefix product:` takes all that is cached of them. It ends with an
-//! error if a reader who asked after that was shown an old price, if old prices were seen for longer than a second after
-//! the commit, or if the database was asked more often than once for each product. (Of some ten thousand good fills the
-//! server refuses one, because its memory of what is outdated is of fixed size; that product is asked for again.)
+//! `cargo run --release --example flash_sale` prints a timeline, with a real SQLite database and real
+//! sockets: one transaction changes all prices, and one `invalidate prefix product:` invalidates their cached
+//! values. It fails if a read that began after that returned an old price, if old prices were returned for
+//! longer than a second after the commit, or if the database was queried more than once per product. (The
+//! server refuses about one in ten thousand good fills, because its tables of invalidations have a fixed
+//! size; such a product is queried again.)
 //!
 //! All readers are tasks of one thread, and share one client.
 
@@ -38,30 +39,30 @@ struct Arguments {
     #[arg(long, default_value_t = 200)]
     readers: u64,
 
-    /// For how long readers go on after the sale has begun
+    /// Seconds for which readers continue after the start of the sale
     #[arg(long, default_value_t = 3)]
     seconds: u64,
 }
 
-/// What readers share.
+/// The state shared by all readers.
 struct Sale {
     arguments: Arguments,
     cache: Client,
     clock: Clock,
-    course: Mutex<Course>,
+    timeline: Mutex<Timeline>,
     shop: Shop,
 }
 
-/// What has happened so far, in milliseconds of the clock.
+/// The events so far, in milliseconds of the clock.
 #[derive(Default)]
-struct Course {
+struct Timeline {
     committed: Option<u64>,
     ends: Option<u64>,
     invalidated: Option<u64>,
     last_old: u64,
-    /// Reads that began after the invalidation was confirmed, and showed an old price.
+    /// Reads that began after the invalidation was confirmed and returned an old price.
     stale: u64,
-    /// By the tenths of a second in which they ended.
+    /// Reads by the tenth of a second in which they ended.
     tenths: Vec<Tenth>,
 }
 
@@ -79,17 +80,17 @@ async fn main() -> ExitCode {
     let server = Server::start(options).expect("loopback has free ports");
     let cache = Client::of(&[&server.address().to_string()]).expect("it is an address");
     let shop = Shop::open(arguments.products, OLD);
-    let sale = Sale { arguments, cache, clock: Clock::system(), course: Mutex::default(), shop };
+    let sale = Sale { arguments, cache, clock: Clock::system(), timeline: Mutex::default(), shop };
     let is_kept = Arc::new(sale).run().await;
     server.stop();
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Sale {
-    /// Whether all promises were kept.
+    /// Returns whether all promises were kept.
     async fn run(self: Arc<Self>) -> bool {
         for id in 0..self.arguments.products {
-            self.look(id).await;
+            self.read_price(id).await;
         }
         let mut readers = JoinSet::new();
         for seed in 0..self.arguments.readers {
@@ -98,24 +99,24 @@ impl Sale {
         sleep(BEFORE).await;
         self.shop.reprice(NEW).expect("SQLite takes it");
         let committed = self.now();
-        self.course.lock().committed = Some(committed);
+        self.timeline.lock().committed = Some(committed);
         self.cache.invalidate_prefixes(["product:"], WITHIN).await.expect("the server confirms");
         let invalidated = self.now();
-        self.course.lock().invalidated = Some(invalidated);
-        self.course.lock().ends = Some(invalidated + self.arguments.seconds * 1000);
+        self.timeline.lock().invalidated = Some(invalidated);
+        self.timeline.lock().ends = Some(invalidated + self.arguments.seconds * 1000);
         readers.join_all().await;
-        self.tell(committed, invalidated)
+        self.print_report(committed, invalidated)
     }
 
     async fn read(self: Arc<Self>, mut dice: Dice) {
-        while self.course.lock().ends.is_none_or(|ends| self.now() < ends) {
-            self.look(dice.below(self.arguments.products.into()) as u32).await;
+        while self.timeline.lock().ends.is_none_or(|ends| self.now() < ends) {
+            self.read_price(dice.below(self.arguments.products.into()) as u32).await;
         }
     }
 
-    /// Reads one price as a page of the shop does, and notes what it was.
-    async fn look(&self, id: u32) {
-        let has_begun = self.course.lock().invalidated.is_some();
+    /// Reads one price, as a page of the shop would, and records it.
+    async fn read_price(&self, id: u32) {
+        let has_begun = self.timeline.lock().invalidated.is_some();
         let mut queries = 0;
         let load = async {
             queries += 1;
@@ -123,30 +124,31 @@ impl Sale {
         };
         let price = self.cache.fetch(format!("product:{id}:price"), HOUR, || load).await;
         let is_old = price.expect("SQLite answers") == OLD.to_string().as_str();
-        self.course.lock().note(self.now(), queries, is_old, has_begun);
+        self.timeline.lock().record(self.now(), queries, is_old, has_begun);
     }
 
-    fn tell(&self, committed: u64, invalidated: u64) -> bool {
-        let course = self.course.lock();
+    fn print_report(&self, committed: u64, invalidated: u64) -> bool {
+        let timeline = self.timeline.lock();
         let queries = self.shop.queries();
         println!("{:>12} {:>9} {:>9} {:>9}", "ms", "reads", "old", "queries");
         let first = committed / TENTH_MS;
-        for (index, tenth) in course.tenths.iter().enumerate().skip(first.saturating_sub(3) as usize).take(14)
+        for (index, tenth) in
+            timeline.tenths.iter().enumerate().skip(first.saturating_sub(3) as usize).take(14)
         {
             let from = index as i64 * TENTH_MS as i64 - committed as i64;
             println!("{from:>+12} {:>9} {:>9} {:>9}", tenth.reads, tenth.old, tenth.queries);
         }
-        let last_old = course.last_old.saturating_sub(committed);
+        let last_old = timeline.last_old.saturating_sub(committed);
         println!(
             "\ncommitted at 0 ms, invalidated at {} ms, last old price at {last_old} ms",
             invalidated - committed
         );
         println!(
             "{} stale reads after that; {queries} queries for {} products",
-            course.stale, self.arguments.products
+            timeline.stale, self.arguments.products
         );
         let queries_max = self.arguments.products + self.arguments.products.div_ceil(FILLS_PER_REFUSAL_MIN);
-        course.stale == 0 && last_old <= 1000 && queries <= queries_max
+        timeline.stale == 0 && last_old <= 1000 && queries <= queries_max
     }
 
     fn now(&self) -> u64 {
@@ -154,8 +156,8 @@ impl Sale {
     }
 }
 
-impl Course {
-    fn note(&mut self, now: u64, queries: u64, is_old: bool, has_begun: bool) {
+impl Timeline {
+    fn record(&mut self, now: u64, queries: u64, is_old: bool, has_begun: bool) {
         let index = (now / TENTH_MS) as usize;
         self.tenths.resize(self.tenths.len().max(index + 1), Tenth::default());
         let tenth = &mut self.tenths[index];
@@ -172,10 +174,10 @@ impl Course {
 const OLD: u32 = 9900;
 const NEW: u32 = 7900;
 const HOUR: Duration = Duration::from_secs(3600);
-/// Readers are at it for so long before the sale.
+/// The time for which readers run before the sale.
 const BEFORE: Duration = Duration::from_millis(500);
-/// What is refused more often than that is a mistake.
+/// More refusals than one in this many fills are an error.
 const FILLS_PER_REFUSAL_MIN: u32 = 1000;
-/// For how long the invalidation is tried.
+/// The time limit for the invalidation.
 const WITHIN: Duration = Duration::from_secs(5);
 const TENTH_MS: u64 = 100;

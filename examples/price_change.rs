@@ -1,13 +1,13 @@
-//! Monday, 2:47 PM: the price goes from $99 to $79. The writer commits and deletes the cached product. A reader that
-//! had missed it a moment before comes back from the database with $99, and stores it: the shop shows the wrong price
+//! A price changes from $99 to $79. The writer commits and deletes the cached product. A reader that missed
+//! the product just before has read $99 from the database, and stores it: the shop shows the wrong price
 //! until the next change.
 //!
-//! `cargo run --release --example price_change` tells this story with a real SQLite database and real sockets, again
-//! and again for a minute: once to a cache that stores whatever it is given, and then to leases. It ends with an error
-//! if leasehold has served a single stale price where it promised not to.
+//! `cargo run --release --example price_change` repeats this race for a minute with a real SQLite database
+//! and real sockets, first without leases and then with them. It fails if leasehold serves a stale price
+//! where it promises not to.
 //!
-//! A price is stale if it is older than a change whose commit was over, and whose delete was answered, before the
-//! reader asked. All readers and writers are tasks of one thread: what races here are delays, not processors.
+//! A price is stale if it is older than a change that was committed, and whose delete was answered, before
+//! the read began. All readers and writers are tasks of one thread: delays race here, not processors.
 
 mod common;
 #[path = "price_change/dice.rs"]
@@ -36,7 +36,7 @@ use self::shop::{Database, Ledger, Product, Shop};
 /// How many stale prices does a cache show?
 #[derive(Clone, Debug, Parser)]
 struct Arguments {
-    /// How long each row of the table takes
+    /// Seconds for each row of the table
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 
@@ -49,46 +49,47 @@ struct Arguments {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     products: u32,
 
-    /// How long a reader takes on average between its query and its fill
+    /// Average delay of a reader between its query and its fill
     #[arg(long, default_value_t = 30)]
     delay_ms: u64,
 }
 
-/// How a reader treats a cache.
+/// The way in which a reader uses a cache.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Manner {
-    /// `get` and `set`; what `set` failed to store is deleted, as Django does.
+enum Method {
+    /// `get` and `set`; a key whose `set` failed is deleted, as Django does.
     Django,
     /// `lease-wait` and `lease-set`.
     Leases,
     /// `get` and `set`.
     Plain,
-    /// The same, each request on whichever connection of a pool was unused for the longest, as by pymemcache's `PooledClient`.
+    /// `get` and `set`, each on the connection of a pool that was unused for longest, as in pymemcache's
+    /// `PooledClient`.
     Pooled,
 }
 
-/// The connections that a reader may take: its own, or those of a pool.
+/// The connections of a reader: its own, or those of a pool.
 #[derive(Clone)]
 struct Connections {
     address: SocketAddr,
     free: Arc<Mutex<VecDeque<Client>>>,
 }
 
-/// What all parties of one storm share.
-struct Scene {
+/// The state shared by all readers and writers of one row.
+struct Shared {
     arguments: Arguments,
     cache: SocketAddr,
     clock: Clock,
     ends_ms: u64,
     ledger: Ledger,
-    manner: Manner,
+    method: Method,
 }
 
 struct Reader {
     cache: Connections,
     database: Database,
     dice: Dice,
-    scene: Arc<Scene>,
+    shared: Arc<Shared>,
     tally: Tally,
 }
 
@@ -96,10 +97,10 @@ struct Writer {
     cache: Client,
     database: Database,
     dice: Dice,
-    scene: Arc<Scene>,
+    shared: Arc<Shared>,
 }
 
-/// What readers have seen.
+/// The counts of readers.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     longest_stale_ms: u64,
@@ -108,10 +109,10 @@ struct Tally {
     stale: u64,
 }
 
-/// Whether leasehold has promised that a row shows no stale price.
+/// Whether leasehold promises that a row has no stale price.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Promise {
-    Fresh,
+    NoStale,
     Nothing,
 }
 
@@ -127,26 +128,26 @@ async fn main() -> ExitCode {
         "", "reads", "queries", "stale", "stale up to, ms", "refused"
     );
     let mut is_broken = false;
-    for (name, flags, manner, promise) in ROWS {
-        let tally = row(name, Target::leasehold(flags), manner, &arguments).await;
-        is_broken |= promise == Promise::Fresh && tally.stale > 0;
+    for (name, flags, method, promise) in ROWS {
+        let tally = row(name, Target::leasehold(flags), method, &arguments).await;
+        is_broken |= promise == Promise::NoStale && tally.stale > 0;
     }
     match Target::memcached("").await {
-        Some(memcached) => _ = row("memcached, get and set", memcached, Manner::Plain, &arguments).await,
+        Some(memcached) => _ = row("memcached, get and set", memcached, Method::Plain, &arguments).await,
         None => println!("memcached is not installed"),
     }
     println!();
-    hot_key::tell().await;
+    hot_key::run().await;
     if is_broken {
-        println!("\nA stale price was served where none may be.");
+        println!("\nA stale price was served where none is allowed.");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
-/// Plays the storm against one server, and prints what came of it.
-async fn row(name: &str, target: Target, manner: Manner, arguments: &Arguments) -> Tally {
-    let tally = storm(target.address, manner, arguments).await;
+/// Runs readers and writers against one server, and prints a row of the table.
+async fn row(name: &str, target: Target, method: Method, arguments: &Arguments) -> Tally {
+    let tally = storm(target.address, method, arguments).await;
     let refused = refusals(&mut Client::connect(target.address).await).await;
     let Tally { longest_stale_ms, queries, reads, stale } = tally;
     println!("{name:<42} {reads:>8} {queries:>8} {stale:>7} {longest_stale_ms:>15} {refused:>8}");
@@ -154,21 +155,21 @@ async fn row(name: &str, target: Target, manner: Manner, arguments: &Arguments) 
     tally
 }
 
-async fn storm(cache: SocketAddr, manner: Manner, arguments: &Arguments) -> Tally {
+async fn storm(cache: SocketAddr, method: Method, arguments: &Arguments) -> Tally {
     let shop = Shop::open(arguments.products);
     let clock = Clock::system();
     let ends_ms = arguments.seconds * 1000;
     let ledger = Ledger::new(arguments.products);
-    let scene = Arc::new(Scene { arguments: arguments.clone(), cache, clock, ends_ms, ledger, manner });
+    let shared = Arc::new(Shared { arguments: arguments.clone(), cache, clock, ends_ms, ledger, method });
     let mut readers = Vec::new();
     let mut writers = Vec::new();
     let pool = Connections::new(cache);
     for seed in 1..=arguments.readers {
-        let cache = if manner == Manner::Pooled { pool.clone() } else { Connections::new(cache) };
-        readers.push(tokio::spawn(Reader::new(seed, &shop, &scene, cache).browse()));
+        let cache = if method == Method::Pooled { pool.clone() } else { Connections::new(cache) };
+        readers.push(tokio::spawn(Reader::new(seed, &shop, &shared, cache).browse()));
     }
     for seed in 1..=arguments.writers {
-        writers.push(tokio::spawn(Writer::new(seed, &shop, &scene).await.change_prices()));
+        writers.push(tokio::spawn(Writer::new(seed, &shop, &shared).await.change_prices()));
     }
     let mut sum = Tally::default();
     for reader in readers {
@@ -180,8 +181,8 @@ async fn storm(cache: SocketAddr, manner: Manner, arguments: &Arguments) -> Tall
     sum
 }
 
-impl Scene {
-    fn is_over(&self) -> bool {
+impl Shared {
+    fn is_done(&self) -> bool {
         self.now_ms() >= self.ends_ms
     }
 
@@ -195,9 +196,9 @@ impl Connections {
         Connections { address, free: Arc::default() }
     }
 
-    /// One that is free, or a new one.
+    /// A free connection, or a new one.
     async fn take(&self) -> Client {
-        let free = self.free.lock().expect("nobody panics").pop_front();
+        let free = self.free.lock().expect("no thread panics while holding it").pop_front();
         match free {
             Some(client) => client,
             None => Client::connect(self.address).await,
@@ -205,32 +206,32 @@ impl Connections {
     }
 
     fn give_back(&self, client: Client) {
-        self.free.lock().expect("nobody panics").push_back(client);
+        self.free.lock().expect("no thread panics while holding it").push_back(client);
     }
 }
 
 impl Reader {
-    fn new(seed: u64, shop: &Shop, scene: &Arc<Scene>, cache: Connections) -> Reader {
+    fn new(seed: u64, shop: &Shop, shared: &Arc<Shared>, cache: Connections) -> Reader {
         let (database, dice) = (shop.connect(), Dice::new(seed));
-        Reader { cache, database, dice, scene: Arc::clone(scene), tally: Tally::default() }
+        Reader { cache, database, dice, shared: Arc::clone(shared), tally: Tally::default() }
     }
 
     async fn browse(mut self) -> Tally {
-        while !self.scene.is_over() {
-            let id = self.dice.below(self.scene.arguments.products.into()) as u32;
-            // Before the request: a price that is older than this was out of date when it was asked for.
-            let required = self.scene.ledger.required(id);
-            let seen = match self.scene.manner {
-                Manner::Django | Manner::Plain | Manner::Pooled => self.read(id).await,
-                Manner::Leases => self.read_leased(id).await,
+        while !self.shared.is_done() {
+            let id = self.dice.below(self.shared.arguments.products.into()) as u32;
+            // Taken before the request: an older price was stale when the read began.
+            let required = self.shared.ledger.required(id);
+            let seen = match self.shared.method {
+                Method::Django | Method::Plain | Method::Pooled => self.read(id).await,
+                Method::Leases => self.read_leased(id).await,
             };
-            self.judge(id, required, seen);
+            self.count_read(id, required, seen);
             sleep(BROWSE).await;
         }
         self.tally
     }
 
-    /// The loop that every user of memcached knows by heart.
+    /// The usual look-aside read.
     async fn read(&mut self, id: u32) -> Product {
         let key = key(id);
         let mut cache = self.cache.take().await;
@@ -242,14 +243,14 @@ impl Reader {
         let product = self.query(id).await;
         let mut cache = self.cache.take().await;
         let is_stored = cache.set(&key, &product.to_text()).await;
-        if !is_stored && self.scene.manner == Manner::Django {
+        if !is_stored && self.shared.method == Method::Django {
             cache.delete(&key).await;
         }
         self.cache.give_back(cache);
         product
     }
 
-    /// The same with leases: two verbs, and nothing to think about.
+    /// The same with leases.
     async fn read_leased(&mut self, id: u32) -> Product {
         let key = key(id);
         let mut cache = self.cache.take().await;
@@ -266,38 +267,38 @@ impl Reader {
         product
     }
 
-    /// Reads the database, and is in no hurry afterwards: a page is rendered, a thread waits for its turn.
+    /// Reads the database, and then pauses, as if a page were rendered or a thread waited.
     async fn query(&mut self, id: u32) -> Product {
         self.tally.queries += 1;
         let product = self.database.read(id);
-        let delay_ms = self.scene.arguments.delay_ms;
+        let delay_ms = self.shared.arguments.delay_ms;
         sleep(Duration::from_millis(delay_ms / 2 + self.dice.below(delay_ms + 1))).await;
         product
     }
 
-    fn judge(&mut self, id: u32, required: u32, seen: Product) {
+    fn count_read(&mut self, id: u32, required: u32, seen: Product) {
         self.tally.reads += 1;
         if seen.version < required {
             self.tally.stale += 1;
-            let overdue_ms = self.scene.ledger.overdue_ms(id, seen.version, self.scene.now_ms());
+            let overdue_ms = self.shared.ledger.overdue_ms(id, seen.version, self.shared.now_ms());
             self.tally.longest_stale_ms = self.tally.longest_stale_ms.max(overdue_ms);
         }
     }
 }
 
 impl Writer {
-    async fn new(seed: u64, shop: &Shop, scene: &Arc<Scene>) -> Writer {
-        let cache = Client::connect(scene.cache).await;
-        Writer { cache, database: shop.connect(), dice: Dice::new(!seed), scene: Arc::clone(scene) }
+    async fn new(seed: u64, shop: &Shop, shared: &Arc<Shared>) -> Writer {
+        let cache = Client::connect(shared.cache).await;
+        Writer { cache, database: shop.connect(), dice: Dice::new(!seed), shared: Arc::clone(shared) }
     }
 
     async fn change_prices(mut self) {
-        while !self.scene.is_over() {
+        while !self.shared.is_done() {
             sleep(Duration::from_millis(self.dice.below(2 * CHANGE_EVERY_MS))).await;
-            let id = self.dice.below(self.scene.arguments.products.into()) as u32;
+            let id = self.dice.below(self.shared.arguments.products.into()) as u32;
             let version = self.database.change(id, 7900 + self.dice.below(2000) as u32);
             self.cache.delete(&key(id)).await;
-            self.scene.ledger.promise(id, version, self.scene.now_ms());
+            self.shared.ledger.promise(id, version, self.shared.now_ms());
         }
     }
 }
@@ -319,7 +320,7 @@ fn key(id: u32) -> String {
     format!("product:{id}")
 }
 
-/// Fills that the server has turned away, whether their clients heard of it or not. memcached does not know the word.
+/// Fills that the server refused, reported to their clients or not. memcached has no such statistics.
 async fn refusals(cache: &mut Client) -> u64 {
     let mut sum = 0;
     cache.send("stats\r\n").await;
@@ -327,7 +328,7 @@ async fn refusals(cache: &mut Client) -> u64 {
         let line = cache.line().await;
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["END"] => return sum,
-            // Reasons are counted beside the sum.
+            // Reasons are counted in addition to the sum.
             ["STAT", name, value] if name.contains("_refused") && !name.starts_with("implicit_refused_") => {
                 sum += value.parse::<u64>().expect("a number");
             }
@@ -336,22 +337,22 @@ async fn refusals(cache: &mut Client) -> u64 {
     }
 }
 
-/// What is told of leasehold; memcached comes last, where it is installed.
-const ROWS: [(&str, &str, Manner, Promise); 5] = [
-    ("leases off, get and set", "--implicit-leases off", Manner::Plain, Promise::Nothing),
-    ("implicit leases, get and set", "", Manner::Plain, Promise::Fresh),
-    ("the same through a pool (PooledClient)", "", Manner::Pooled, Promise::Fresh),
+/// The rows for leasehold; memcached comes last, if it is installed.
+const ROWS: [(&str, &str, Method, Promise); 5] = [
+    ("leases off, get and set", "--implicit-leases off", Method::Plain, Promise::Nothing),
+    ("implicit leases, get and set", "", Method::Plain, Promise::NoStale),
+    ("the same through a pool (PooledClient)", "", Method::Pooled, Promise::NoStale),
     (
         "implicit leases, failed sets are deleted",
         "--implicit-reply not-stored",
-        Manner::Django,
-        Promise::Fresh,
+        Method::Django,
+        Promise::NoStale,
     ),
-    ("lease-wait and lease-set", "", Manner::Leases, Promise::Fresh),
+    ("lease-wait and lease-set", "", Method::Leases, Promise::NoStale),
 ];
-/// Between two pages of one reader.
+/// The pause between two pages of one reader.
 const BROWSE: Duration = Duration::from_millis(1);
-/// Between two changes of one writer, on average.
+/// The average pause between two changes of one writer.
 const CHANGE_EVERY_MS: u64 = 20;
 /// Longer than a fill takes.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! Product pages in four parts, each cached as long as it may be, and a nightly import that changes most of them.
+//! Product pages in four parts, each with its own policy, and a nightly import that changes most of them.
 //!
-//! `cargo run --release --example storefront` shows what each part costs the database, with a real SQLite behind and
-//! policies from a file; and how 100,000 imported rows are taken out of the cache by one `invalidate tag`, after the
-//! commit, whatever was cached of them under whatever key. It ends with an error if a page that was asked for after that
-//! shows a part of before, or if the import had other categories loaded again.
+//! `cargo run --release --example storefront` counts the database queries for each part, with a real SQLite
+//! database and policies from a file. After the import of 100,000 rows one `invalidate tag` invalidates
+//! everything cached from them, under any key. It fails if a page requested after that shows an old part, or
+//! if the import caused queries for other categories.
 //!
 //! All readers are tasks of one thread, and share one client.
 
@@ -28,17 +28,17 @@ use tokio::time::sleep;
 use self::dice::Dice;
 use self::shop::Shop;
 
-/// What do pages cost, and what does an import?
+/// How many queries do pages cost, and an import?
 #[derive(Clone, Copy, Debug, Parser)]
 struct Arguments {
-    /// Rows that the import changes; half as many stay as they are
+    /// Rows that the import changes; half as many more are unchanged
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(2..))]
     rows: u32,
 
     #[arg(long, default_value_t = 100)]
     readers: u64,
 
-    /// For how long pages are read, before the import and after it
+    /// Seconds of reading pages, before and after the import
     #[arg(long, default_value_t = 3)]
     seconds: u64,
 }
@@ -51,18 +51,18 @@ struct Part {
     stale: Stale,
 }
 
-/// What readers share.
+/// The state shared by all readers.
 struct Storefront {
     cache: Client,
     has_closed: AtomicBool,
-    /// The import is committed, and the invalidation confirmed.
+    /// Whether the import is committed and the invalidation confirmed.
     is_imported: AtomicBool,
-    /// Queries for texts and prices that the import did not change, made after it.
+    /// Queries after the import for texts and prices that it did not change.
     needless: AtomicU64,
     parts: [Part; 4],
     rows: u32,
     shop: Shop,
-    /// Parts of before the import that were asked for after it.
+    /// Old parts that were returned to requests after the import.
     stale: AtomicU64,
 }
 
@@ -99,9 +99,9 @@ impl Storefront {
         }
     }
 
-    /// Whether all promises were kept.
+    /// Returns whether all promises were kept.
     async fn run(self: Arc<Self>, arguments: Arguments) -> bool {
-        // Of what stays as it is, all that is shown is cached before.
+        // All unchanged products on the pages are cached first.
         for id in self.rows..self.rows + SHOWN {
             self.page(id).await;
         }
@@ -114,7 +114,7 @@ impl Storefront {
         sleep(Duration::from_secs(arguments.seconds)).await;
         self.has_closed.store(true, Ordering::Relaxed);
         readers.join_all().await;
-        self.tell()
+        self.print_report()
     }
 
     async fn import(&self) {
@@ -146,7 +146,7 @@ impl Storefront {
         let is_new = id < self.rows;
         let category = if is_new { 0 } else { 1 + id % 9 };
         let tags = [&*format!("category:{category}")];
-        // A time to live of zero is the one that the policy says.
+        // A time to live of zero leaves it to the policy.
         let fetch = Fetch { stale: part.stale, tags: &tags, ..Duration::ZERO.into() };
         let load = async {
             part.queries.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Storefront {
         part.reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn tell(&self) -> bool {
+    fn print_report(&self) -> bool {
         println!("{:<10} {:>10} {:>10} {:>12}", "part", "reads", "queries", "from cache");
         for part in &self.parts {
             let [reads, queries] = [&part.reads, &part.queries].map(|count| count.load(Ordering::Relaxed));
@@ -175,7 +175,7 @@ impl Storefront {
 }
 
 const POLICIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/storefront/policies.toml");
-/// Products of each kind that readers look at.
+/// Products of each kind on the pages.
 const SHOWN: u32 = 1000;
-/// For how long the invalidation is tried.
+/// The time limit for the invalidation.
 const WITHIN: Duration = Duration::from_secs(5);

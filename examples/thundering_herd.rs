@@ -1,10 +1,11 @@
-//! A thousand readers want one hot key, and every second somebody deletes it. How many of them does the database see?
+//! A thousand readers read one hot key, which is deleted every second. How many of them query the database?
 //!
-//! `cargo run --release --example thundering_herd` counts: with plain `get` and `set` everybody who misses goes to the
-//! database until somebody has stored the value again; with leases one goes, and the others poll (`lease-get`) or are
-//! told when it is there (`lease-wait`). It ends with an error if a delete cost more than one query under leases.
+//! `cargo run --release --example thundering_herd` counts queries. With plain `get` and `set` every reader
+//! that misses queries the database until the value is stored again. With leases one reader queries, and the
+//! others poll (`lease-get`) or wait for the value (`lease-wait`). It fails if a delete cost more than one
+//! query under leases.
 //!
-//! The database is one that takes 50 ms to answer and never gets slower; a real one would, and that is the point.
+//! The simulated database always takes 50 ms. A real one would slow down under load.
 
 mod common;
 
@@ -25,25 +26,25 @@ use self::common::target::Target;
 /// How many queries does one delete of a hot key cost?
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How long each row of the table takes; there is one delete a second
+    /// Seconds for each row of the table, with one delete per second
     #[arg(long, default_value_t = 10)]
     seconds: u64,
 
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     readers: u32,
 
-    /// How long a query takes
+    /// Duration of a query
     #[arg(long, default_value_t = 50)]
     query_ms: u64,
 
-    /// Between two reads of one reader
+    /// Pause between two reads of one reader
     #[arg(long, default_value_t = 50)]
     pause_ms: u64,
 }
 
-/// How a reader gets at a value.
+/// The way in which a reader gets a value.
 #[derive(Clone, Copy)]
-enum Manner {
+enum Method {
     /// `get` and `set`.
     Plain,
     /// `lease-get` every few milliseconds until the value is there.
@@ -52,19 +53,19 @@ enum Manner {
     Waiting,
 }
 
-/// Leasehold has promised one query for each delete, or nothing.
+/// Whether leasehold promises at most one query per delete.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Promise {
     Nothing,
     OneQuery,
 }
 
-/// What all readers of one row share.
-struct Herd {
+/// The state shared by all readers of one row.
+struct Readers {
     clock: Clock,
-    is_over: AtomicBool,
+    is_done: AtomicBool,
     longest_read_ms: AtomicU64,
-    manner: Manner,
+    method: Method,
     pause: Duration,
     queries: AtomicU64,
     query: Duration,
@@ -85,13 +86,13 @@ async fn main() -> ExitCode {
     );
     let connections = format!("-c {connections}");
     let mut is_broken = false;
-    for (name, flags, manner, promise) in ROWS {
+    for (name, flags, method, promise) in ROWS {
         let target = Target::leasehold(&format!("{connections} {flags}"));
-        let queries = row(name, target, manner, &arguments).await;
+        let queries = row(name, target, method, &arguments).await;
         is_broken |= promise == Promise::OneQuery && queries > seconds;
     }
     match Target::memcached(&connections).await {
-        Some(memcached) => _ = row("memcached, get and set", memcached, Manner::Plain, &arguments).await,
+        Some(memcached) => _ = row("memcached, get and set", memcached, Method::Plain, &arguments).await,
         None => println!("memcached is not installed"),
     }
     if is_broken {
@@ -101,51 +102,51 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Lets the herd graze on one server, and prints what came of it; returns the number of queries.
-async fn row(name: &str, target: Target, manner: Manner, arguments: &Arguments) -> u64 {
-    let herd = Herd::graze(target.address, manner, arguments).await;
+/// Runs all readers against one server, and prints a row of the table; returns the number of queries.
+async fn row(name: &str, target: Target, method: Method, arguments: &Arguments) -> u64 {
+    let shared = Readers::run(target.address, method, arguments).await;
     let [reads, queries, longest] =
-        [&herd.reads, &herd.queries, &herd.longest_read_ms].map(|count| count.load(Ordering::Relaxed));
+        [&shared.reads, &shared.queries, &shared.longest_read_ms].map(|count| count.load(Ordering::Relaxed));
     let per_delete = queries as f64 / arguments.seconds as f64;
     println!("{name:<32} {reads:>9} {queries:>9} {per_delete:>19.2} {longest:>17}");
     target.stop();
     queries
 }
 
-impl Herd {
-    async fn graze(cache: SocketAddr, manner: Manner, arguments: &Arguments) -> Arc<Herd> {
-        let herd = Arc::new(Herd::new(manner, arguments));
-        let mut shepherd = Client::connect(cache).await;
-        // The story begins with a value that everybody can read.
-        shepherd.set(KEY, VALUE).await;
+impl Readers {
+    async fn run(cache: SocketAddr, method: Method, arguments: &Arguments) -> Arc<Readers> {
+        let shared = Arc::new(Readers::new(method, arguments));
+        let mut writer = Client::connect(cache).await;
+        // In the beginning the value is cached.
+        writer.set(KEY, VALUE).await;
         let mut readers = Vec::new();
         for index in 0..arguments.readers {
-            let (cache, herd) = (Client::connect(cache).await, Arc::clone(&herd));
-            // So that they do not all ask in the same moment.
-            let phase = herd.pause * index / arguments.readers;
+            let (cache, shared) = (Client::connect(cache).await, Arc::clone(&shared));
+            // Readers start at different times.
+            let phase = shared.pause * index / arguments.readers;
             readers.push(tokio::spawn(async move {
                 sleep(phase).await;
-                herd.roam(cache).await;
+                shared.read_repeatedly(cache).await;
             }));
         }
         for _ in 0..arguments.seconds {
             sleep(DELETE_EVERY / 2).await;
-            shepherd.delete(KEY).await;
+            writer.delete(KEY).await;
             sleep(DELETE_EVERY / 2).await;
         }
-        herd.is_over.store(true, Ordering::Relaxed);
+        shared.is_done.store(true, Ordering::Relaxed);
         for reader in readers {
             reader.await.expect("readers do not panic");
         }
-        herd
+        shared
     }
 
-    fn new(manner: Manner, arguments: &Arguments) -> Herd {
-        Herd {
+    fn new(method: Method, arguments: &Arguments) -> Readers {
+        Readers {
             clock: Clock::system(),
-            is_over: AtomicBool::new(false),
+            is_done: AtomicBool::new(false),
             longest_read_ms: AtomicU64::new(0),
-            manner,
+            method,
             pause: Duration::from_millis(arguments.pause_ms),
             queries: AtomicU64::new(0),
             query: Duration::from_millis(arguments.query_ms),
@@ -153,14 +154,14 @@ impl Herd {
         }
     }
 
-    /// The life of one reader.
-    async fn roam(&self, mut cache: Client) {
-        while !self.is_over.load(Ordering::Relaxed) {
+    /// Reads until the row is done.
+    async fn read_repeatedly(&self, mut cache: Client) {
+        while !self.is_done.load(Ordering::Relaxed) {
             let started_ms = self.clock.now().millis;
-            match self.manner {
-                Manner::Plain => self.read(&mut cache).await,
-                Manner::Polling => self.read_leased(&mut cache, Duration::ZERO).await,
-                Manner::Waiting => self.read_leased(&mut cache, PATIENCE).await,
+            match self.method {
+                Method::Plain => self.read(&mut cache).await,
+                Method::Polling => self.read_leased(&mut cache, Duration::ZERO).await,
+                Method::Waiting => self.read_leased(&mut cache, PATIENCE).await,
             }
             self.longest_read_ms.fetch_max(self.clock.now().millis - started_ms, Ordering::Relaxed);
             self.reads.fetch_add(1, Ordering::Relaxed);
@@ -195,16 +196,16 @@ impl Herd {
     }
 }
 
-/// What is told of leasehold; memcached comes last, where it is installed.
-const ROWS: [(&str, &str, Manner, Promise); 3] = [
-    ("leases off, get and set", "--implicit-leases off", Manner::Plain, Promise::Nothing),
-    ("lease-get, polling", "", Manner::Polling, Promise::OneQuery),
-    ("lease-wait", "", Manner::Waiting, Promise::OneQuery),
+/// The rows for leasehold; memcached comes last, if it is installed.
+const ROWS: [(&str, &str, Method, Promise); 3] = [
+    ("leases off, get and set", "--implicit-leases off", Method::Plain, Promise::Nothing),
+    ("lease-get, polling", "", Method::Polling, Promise::OneQuery),
+    ("lease-wait", "", Method::Waiting, Promise::OneQuery),
 ];
-/// The shepherd, and what memcached keeps for itself.
+/// The writer, and memcached's own descriptors.
 const CONNECTIONS_BESIDE: u32 = 32;
 const KEY: &str = "hot";
-const VALUE: &str = "what everybody wants";
+const VALUE: &str = "a popular value";
 const DELETE_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// Longer than a query takes.

@@ -1,6 +1,6 @@
-//! Time: the only module that reads it. Everything else is handed a [`Now`].
+//! Time. Only this module reads clocks; all other code receives a [`Now`].
 //!
-//! Deliberately absent: timers. What must happen later is told as a deadline; the edge does the waiting.
+//! There are no timers here. Later actions are returned as deadlines, and the outer layers wait for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +15,18 @@ pub struct Now {
     pub unix: u64,
 }
 
-/// Where readings come from: the machine, or a test's hand.
+/// A source of readings: the machine, or a test.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// Time that stands still until [`Clock::advance`] moves it.
+    /// Time that moves only by [`Clock::advance`].
     Manual(Arc<AtomicU64>),
     /// The machine's monotonic and wall clocks.
     System(Instant),
 }
 
 impl Now {
-    /// Whole seconds of monotonic time. They count from 2, so that second 1 is always past and 0 can mean never.
+    /// Whole seconds of monotonic time. They count from 2, so that second 1 is always past and 0 can mean
+    /// never.
     pub fn seconds(self) -> u32 {
         u32::try_from(self.millis / 1000 + 2).expect("a process does not live for 136 years")
     }
@@ -37,23 +38,25 @@ impl Now {
 }
 
 impl Clock {
-    /// A clock that follows the machine's; its monotonic time begins with this second of the wall's. So both turn to
-    /// the next second together, and what ends at a second of the wall is not a second late.
+    /// A clock that follows the machine's. Its monotonic time starts at the beginning of the current
+    /// wall-clock second, so that both clocks reach the next second together, and absolute expiry times are
+    /// not a second late.
     #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
     pub fn system() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock::System(origin(Instant::now(), wall))
     }
 
-    /// A clock that only moves by hand; it begins at monotonic 0 and at [`MANUAL_UNIX`] of wall time.
+    /// A clock that moves only by [`Clock::advance`]; it begins at monotonic 0 and at [`MANUAL_UNIX`] of wall
+    /// time.
     pub fn manual() -> Self {
         Clock::Manual(Arc::default())
     }
 
-    /// Moves a manual clock on.
+    /// Moves a manual clock forward.
     ///
     /// # Panics
-    /// On the system's clock, which nobody can move.
+    /// On the system's clock.
     pub fn advance(&self, span: Duration) {
         let Clock::Manual(millis) = self else { panic!("only a manual clock can be moved") };
         millis.fetch_add(span.as_millis() as u64, Ordering::Relaxed);
@@ -82,7 +85,7 @@ impl Clock {
         }
     }
 
-    /// Monotonic time since the clock was made, as finely as the machine tells it; for measuring alone.
+    /// Monotonic time since the clock was made, at the machine's resolution; for measurements only.
     pub fn elapsed(&self) -> Duration {
         match self {
             Clock::Manual(millis) => Duration::from_millis(millis.load(Ordering::Relaxed)),
@@ -91,12 +94,12 @@ impl Clock {
     }
 }
 
-/// When the second of the wall began that it shows now.
+/// The beginning of the current wall-clock second.
 fn origin(now: Instant, wall: Duration) -> Instant {
     now.checked_sub(Duration::from_nanos(wall.subsec_nanos().into())).unwrap_or(now)
 }
 
-/// The wall clock alone, as time since 1970; for lines that are told to whoever watches.
+/// The wall clock alone, as time since 1970; for the lines of watchers.
 #[expect(clippy::disallowed_methods, reason = "the one reader of time")]
 pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -119,13 +122,11 @@ mod tests {
         assert_eq!(clock.now().after(Duration::from_secs(1)), 3_500);
     }
 
-    /// A value with an absolute time lived for up to two seconds too long: the monotonic second in which it was to end
-    /// began up to one after the wall's, and it ended with that.
-    /// A value with an absolute expiry time lived for up to two seconds too long: the monotonic second in which it was
-    /// to end began up to one after the wall's, and it ended with that.
+    /// A value with an absolute expiry time lived for up to two seconds too long: monotonic seconds began up
+    /// to one second after those of the wall clock, and the value expired at the end of one.
     #[test]
-    fn both_clocks_turn_to_the_next_second_together() {
-        let Clock::System(now) = Clock::system() else { panic!("it is no other") };
+    fn both_clocks_reach_the_next_second_together() {
+        let Clock::System(now) = Clock::system() else { panic!("it is the system's") };
         assert_eq!(now.duration_since(origin(now, Duration::from_millis(5_250))), Duration::from_millis(250));
     }
 

@@ -1,12 +1,12 @@
 //! leasehold: a memcached-compatible cache whose fills are race-free.
 //!
-//! A look-aside cache goes wrong when a reader loads a row, a writer changes it and deletes the key, and the reader
-//! then stores the old row. Here a miss hands out a lease, every delete voids the leases before it, and a fill that
-//! comes too late is refused.
+//! A look-aside cache goes wrong when a reader loads a row, a writer changes it and deletes the key, and the
+//! reader then stores the old row. Here a miss returns a lease, every delete invalidates the leases before
+//! it, and a fill that comes too late is refused.
 //!
-//! The server speaks memcached's text protocol (`protocol.md`) and stands in the module `server` and the binary;
-//! `client` is a client for one of them or many. The same cache can be embedded, without sockets and with the time as an
-//! argument (`default-features = false, features = ["cache"]`):
+//! The server, in the module `server` and the binary, speaks memcached's text protocol (`protocol.md`). The
+//! module `client` is a client for one server or many. The cache can also be embedded, without sockets and
+//! with the time as an argument (`default-features = false, features = ["cache"]`):
 //!
 //! ```
 //! use leasehold::cache::{Deletion, Draft, Fill, Lookup, Refused};
@@ -21,15 +21,15 @@
 //! });
 //! let fill = Fill::Value(Draft::new("99"));
 //! cache.delete(&key, Deletion::default(), &mut writer, clock.now()); // The price changes while the reader loads it.
-//! let token = leased.expect("nobody else loads it");
+//! let token = leased.expect("no other client loads it");
 //! assert_eq!(cache.fill(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
 //! ```
 //!
-//! The module `bench` is the load generator, `leasehold bench`, and `console` what a person has of a server in a
-//! terminal, `leasehold cli` and `leasehold top`.
+//! The module `bench` is the load generator (`leasehold bench`), and `console` has the terminal programs
+//! (`leasehold cli` and `leasehold top`).
 //!
-//! [`protocol`] turns bytes into requests and answers into bytes, [`command`] answers one request; ARCHITECTURE.md
-//! says which layer may name which.
+//! [`protocol`] turns bytes into requests and replies into bytes, and [`command`] executes a request.
+//! ARCHITECTURE.md lists which layer may use which.
 
 #[cfg(feature = "server")]
 pub mod admin;
@@ -73,7 +73,7 @@ mod sync;
 pub use cache::{Cache, Config};
 pub use clock::{Clock, Now};
 
-/// Their examples in Rust are tested with those of the documentation.
+/// Tests the Rust examples in these documents.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/operating.md")]

@@ -1,4 +1,4 @@
-//! PEM files: certificates, authorities and keys. What is wrong with one is told with its name.
+//! PEM files: certificates, authorities and keys. Errors name the file.
 
 use std::fmt::Display;
 use std::io;
@@ -8,7 +8,7 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Whom to trust.
+/// The certificate authorities in a file.
 pub(crate) fn authorities(path: &Path) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
@@ -17,17 +17,17 @@ pub(crate) fn authorities(path: &Path) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// All that are in it, in their order; at least one.
+/// All certificates in a file, in their order; at least one.
 pub(crate) fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     let found: Vec<_> = found.map_err(|error| named(error, path))?;
     if found.is_empty() {
-        return Err(named("there is no certificate in it", path));
+        return Err(named("no certificate found", path));
     }
     Ok(found)
 }
 
-/// The first one.
+/// The first key in a file.
 pub(crate) fn key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| named(error, path))
 }

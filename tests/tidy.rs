@@ -1,6 +1,6 @@
-//! The rules of ARCHITECTURE.md that a compiler does not know: which layer may name which, that no files import each
-//! other in a circle, where waiting is allowed, and how long a file and a function may be. Each break is reported with
-//! file and line.
+//! The rules of ARCHITECTURE.md that the compiler does not check: which layer may use which, no circular
+//! imports, no waiting in the inner layers, and the length of files and functions. Violations are reported
+//! with file and line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -83,25 +83,25 @@ struct Source {
 }
 
 impl Source {
-    /// The lines before the tests that stand in the same file, numbered from 1.
+    /// The lines before the tests in the same file, numbered from 1.
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let code = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         code.lines().enumerate().map(|(n, line)| (n + 1, line))
     }
 
-    /// Its path below `src`.
+    /// The path below `src`.
     fn name(&self) -> String {
         self.path.strip_prefix(root("src")).expect("it is below src").display().to_string()
     }
 
-    /// Its module's path below the crate's root.
+    /// The module path below the crate root.
     fn module(&self) -> Names {
         let name = self.name();
         let name = name.trim_end_matches(".rs").trim_end_matches("/mod");
         name.split('/').filter(|word| *word != "lib").map(str::to_owned).collect()
     }
 
-    /// What it imports: the line, whether it is handed on, and the path.
+    /// Its imports: the line, whether it is a re-export, and the path.
     fn uses(&self) -> Vec<(usize, bool, String)> {
         let (mut uses, mut open) = (Vec::new(), None);
         for (number, line) in self.lines() {
@@ -123,7 +123,7 @@ impl Source {
         uses
     }
 
-    /// The layer it belongs to; the roots belong to none.
+    /// The layer of the file; `None` for the crate roots.
     fn layer(&self) -> Option<(&'static str, &'static [&'static str], Waits)> {
         let first = self.path.strip_prefix(root("src")).expect("it is below src").iter().next()?;
         let name = Path::new(first).file_stem()?.to_str()?;
@@ -164,7 +164,7 @@ fn every_module_belongs_to_a_layer() {
 }
 
 #[test]
-fn the_heart_never_waits() {
+fn inner_layers_never_wait() {
     check(|source, report| {
         let waits = source.layer().map_or(Waits::Often, |(.., waits)| waits);
         for (number, line) in source.lines() {
@@ -181,7 +181,7 @@ fn the_heart_never_waits() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_begins_with_a_doc_comment() {
     check(|source, report| {
         if !source.text.starts_with("//! ") {
             report(1, "a module opens by saying what it is".to_owned());
@@ -282,7 +282,7 @@ fn texts() -> Vec<PathBuf> {
     texts
 }
 
-/// The single paths of a `use` with braces.
+/// Expands a `use` with braces into single paths.
 fn expanded(text: &str) -> Vec<String> {
     let Some((start, rest)) = text.split_once('{') else {
         return vec![text.trim().to_owned()];
@@ -300,7 +300,7 @@ fn expanded(text: &str) -> Vec<String> {
     parts.flat_map(|part| expanded(&format!("{}{part}", start.trim()))).collect()
 }
 
-/// First line and length of each function, told by the indent of its first and last line.
+/// The first line and the length of each function, found by the indentation of its first and last line.
 fn functions(lines: &[(usize, &str)]) -> Vec<(usize, usize)> {
     let is_function = |line: &str| {
         let words = line.trim_start().trim_start_matches("pub").trim_start_matches("(crate)");
@@ -318,23 +318,24 @@ fn functions(lines: &[(usize, &str)]) -> Vec<(usize, usize)> {
     found
 }
 
-/// Who imports whom, by `use` of the library's own names.
+/// Imports between files, from the `use` declarations of the library's own names.
 ///
-/// An import of a name that a module only hands on (`pub use`) counts as one of the file that has it. A file and those
-/// below it in its own folder may import each other: a module and its children are one unit to Rust, too.
+/// An import of a re-exported name (`pub use`) counts as an import from the file that defines it. A file and
+/// the files in its own folder may import each other, because a module and its children are one unit to Rust,
+/// too.
 #[derive(Default)]
 struct Imports {
-    /// Files by their module's path.
+    /// Files by module path.
     files: BTreeMap<Names, String>,
-    /// What a module hands on: the name as others see it, and where it comes from.
+    /// Re-exports: the public path of a name, and the path it comes from.
     handed_on: BTreeMap<Names, Names>,
-    /// The importing module, what it imports, and the line.
+    /// Imports: the module, the imported path, and the line.
     uses: Vec<(Names, Names, usize)>,
-    /// From file to file, with the first line that says so.
+    /// Imports from file to file, with the first line that has one.
     edges: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
-/// A path of names below the crate's root.
+/// A module path below the crate root.
 type Names = Vec<String>;
 
 impl Imports {
@@ -368,7 +369,7 @@ impl Imports {
         imports
     }
 
-    /// The path from the crate's root; `None` for another crate's.
+    /// The path from the crate root; `None` for a path in another crate.
     fn absolute(&self, module: &[String], path: &str) -> Option<Names> {
         let mut words: Names = path.split("::").filter(|word| *word != "self").map(str::to_owned).collect();
         let up = words.iter().take_while(|word| *word == "super").count();
@@ -383,7 +384,7 @@ impl Imports {
         Some([base, words].concat())
     }
 
-    /// The module that has what the path names.
+    /// The module that defines the item at this path.
     fn home(&self, path: &[String]) -> Names {
         let length = (0..=path.len()).rev().find(|length| self.files.contains_key(&path[..*length]));
         let length = length.expect("the root is a file");
@@ -394,7 +395,7 @@ impl Imports {
         }
     }
 
-    /// The files that can be reached from this one.
+    /// The files that this one imports, directly or indirectly.
     fn reached(&self, file: &str) -> BTreeSet<&String> {
         let (mut reached, mut ahead) = (BTreeSet::new(), vec![file]);
         while let Some(file) = ahead.pop() {
@@ -427,7 +428,7 @@ impl Imports {
     }
 }
 
-/// Shows every source file to `rule`; fails with all that it reports.
+/// Applies `rule` to every source file, and fails with all its reports.
 #[track_caller]
 fn check(rule: impl Fn(&Source, &mut dyn FnMut(usize, String))) {
     let mut complaints = Vec::new();

@@ -1,6 +1,6 @@
-//! What the benches share: keys that go round, and one party that uses a cache.
+//! Shared by the benches: cycling keys, and a user of a cache.
 
-#![allow(dead_code, reason = "each bench uses its own part")]
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Clock, Now};
 
-/// Keys one after the other, round and round.
+/// Keys in order, repeated endlessly.
 pub struct Round {
     next: usize,
     names: Vec<Bytes>,
 }
 
-/// A cache, one party that uses it, and the keys that it goes through. The clock stands still.
+/// A cache, one user of it, and the keys that it cycles through, at a fixed time.
 pub struct User {
     pub cache: Cache,
     pub keys: Round,
@@ -28,7 +28,7 @@ pub struct User {
     peer: Peer,
 }
 
-/// A connection without a socket that gets key after key.
+/// A connection without a socket that reads key after key.
 pub struct Wire {
     cache: Cache,
     decoder: Decoder,
@@ -57,7 +57,7 @@ impl User {
         User { cache, keys: Round::new(names(keys)), now: Clock::manual().now(), peer }
     }
 
-    /// With a value under every key.
+    /// A cache with a value under every key.
     pub fn filled(value: &[u8], keys: usize) -> Self {
         let mut user = User::new(Config::default(), keys);
         (0..keys).for_each(|_| assert!(user.set(value)));
@@ -65,8 +65,7 @@ impl User {
         user
     }
 
-    /// With a cache that is full of other keys, and keys many times what fits: whatever comes round again was evicted
-    /// long ago.
+    /// A full cache, and many more keys than fit, so that each has been evicted when its turn comes again.
     pub fn full(value: &[u8]) -> Self {
         let mut user = User::new(Config { memory_bytes: 8 << 20, ..Config::default() }, 200_000);
         (0..60_000).for_each(|_| assert!(user.set(value)));
@@ -74,7 +73,7 @@ impl User {
         user
     }
 
-    /// With nothing under as many keys as a connection remembers misses of.
+    /// An empty cache, and as many keys as the cache remembers misses of.
     pub fn empty() -> Self {
         User::new(Config::default(), MISS_LOG_MAX)
     }
@@ -98,7 +97,7 @@ impl User {
             Lookup::Granted { token, .. } => Some(token),
             Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
         });
-        let token = token.expect("nobody else holds it");
+        let token = token.expect("no other client holds it");
         let fill = Fill::Value(Draft::new(value));
         self.cache.fill(&key, token, fill, &mut self.peer, self.now) == Ok(Filled::Visible)
     }
@@ -121,18 +120,18 @@ impl User {
 }
 
 impl Wire {
-    /// With a value of its own under every key; what is asked stands before and behind the key.
-    pub fn filled(value: &[u8], keys: usize, [before, behind]: [&str; 2]) -> Self {
+    /// A value under every key, read by lines with this text before and after the key.
+    pub fn filled(value: &[u8], keys: usize, [before, after]: [&str; 2]) -> Self {
         let User { cache, now, .. } = User::filled(value, keys);
         let metrics = Arc::new(Metrics::new(1, 1));
         let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
-        let line = |key: &Bytes| [before.as_bytes(), key, behind.as_bytes(), b"\r\n"].concat().into();
+        let line = |key: &Bytes| [before.as_bytes(), key, after.as_bytes(), b"\r\n"].concat().into();
         let lines = names(keys).iter().map(line).collect();
         let lines = Round::new(lines);
         Wire { cache, decoder: Decoder::new(1 << 20), lines, now, output: Output::default(), session }
     }
 
-    /// Hands over one line, and leaves the reply in the output.
+    /// Executes one line, and leaves the reply in the output.
     pub fn get(&mut self) -> bool {
         self.decoder.space().put_slice(self.lines.next());
         let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
@@ -140,7 +139,7 @@ impl Wire {
         execute(&mut request, &self.cache, &mut self.session, replies, self.now) == Flow::Next
     }
 
-    /// The reply was taken.
+    /// Discards the reply.
     pub fn sent(&mut self) {
         self.output.sent(self.output.len());
     }
@@ -152,6 +151,6 @@ pub fn names(count: usize) -> Vec<Bytes> {
 }
 
 pub const VALUE: &[u8] = &[b'v'; 100];
-/// What stands before and behind a key in a line that reads it.
+/// The text before and after the key in a line that reads it.
 pub const GET: [&str; 2] = ["get ", ""];
 pub const META_GET: [&str; 2] = ["mg ", " v f c"];

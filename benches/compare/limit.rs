@@ -1,4 +1,4 @@
-//! A server of fixed replies: what the kernel lets a server do that has nothing to do.
+//! A server of fixed replies: the upper limit that the kernel sets for any server.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream as Client;
@@ -11,41 +11,41 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::unistd::{Pid, gettid};
 
-use crate::peers::{Cores, Fleet, Who, busy_seconds};
+use crate::peers::{Cores, Fleet, Kind, busy_seconds};
 use crate::rows::Row;
 
 /// A thread that serves until this is dropped.
 pub struct Limit {
     pub server: Server,
     ending: Arc<AtomicBool>,
-    /// Of its thread.
+    /// The id of its thread.
     id: Pid,
     thread: Option<JoinHandle<()>>,
     waker: Waker,
 }
 
-/// Who is answered.
+/// A connection.
 struct Peer {
-    /// Of an unfinished request.
+    /// Received lines of an unfinished request.
     lines: usize,
-    /// Bytes of replies.
-    owed: usize,
+    /// Bytes of replies that are not sent yet.
+    unsent: usize,
     stream: TcpStream,
 }
 
-/// What it knows of the protocol.
+/// The part of the protocol that it implements.
 struct Fixed {
     /// Lines of a request.
     lines: usize,
-    /// To each.
+    /// The reply to each request.
     reply: Vec<u8>,
 }
 
 impl Limit {
-    /// `None` if it does not know such requests.
+    /// `None` if it does not support the requests of this row.
     pub fn start(row: &Row, fleet: &Fleet, keys: usize) -> io::Result<Option<Limit>> {
-        let Some(flags) = row.flags(Who::Limit, keys) else { return Ok(None) };
-        let Some(leasehold) = fleet.of(Who::Leasehold) else { return Ok(None) };
+        let Some(flags) = row.flags(Kind::Limit, keys) else { return Ok(None) };
+        let Some(leasehold) = fleet.of(Kind::Leasehold) else { return Ok(None) };
         let fixed = Fixed::like(&leasehold.server, &flags)?;
         let listener = TcpListener::bind("127.0.0.1:0".parse().expect("it is an address"))?;
         let server = Server { address: listener.local_addr()?.to_string(), dialect: Dialect::Text };
@@ -53,11 +53,11 @@ impl Limit {
         let (waker, cores, ends) = (Waker::new(poll.registry(), WAKER)?, fleet.cores, Arc::clone(&ending));
         let (sender, begun) = mpsc::channel();
         let serve = move || {
-            sender.send(gettid()).expect("it is waited for");
+            sender.send(gettid()).expect("the starter waits for it");
             serve(poll, listener, &fixed, cores, &ends).expect("loopback works");
         };
         let thread = Some(thread::spawn(serve));
-        let id = begun.recv().expect("the thread begins with it");
+        let id = begun.recv().expect("the thread sends it first");
         Ok(Some(Limit { server, ending, id, thread, waker }))
     }
 
@@ -76,7 +76,7 @@ impl Drop for Limit {
 }
 
 impl Fixed {
-    /// What leasehold says to the same.
+    /// Fixes the reply to that of leasehold.
     fn like(leasehold: &Server, flags: &str) -> io::Result<Fixed> {
         if flags.contains("-m set") {
             return Ok(Fixed { lines: 2, reply: b"STORED\r\n".to_vec() });
@@ -128,7 +128,7 @@ fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<Peer>) -> i
                 stream.set_nodelay(true)?;
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut stream, Token(connections.len()), interest)?;
-                connections.push(Peer { lines: 0, owed: 0, stream });
+                connections.push(Peer { lines: 0, unsent: 0, stream });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -136,21 +136,21 @@ fn accept(poll: &Poll, listener: &TcpListener, connections: &mut Vec<Peer>) -> i
     }
 }
 
-/// One read, one write.
+/// Reads once and writes once.
 fn answer(peer: &mut Peer, fixed: &Fixed, replies: &[u8], inbox: &mut [u8]) {
-    // Who closes his connection is not missed.
+    // A closed connection is ignored.
     let bytes = peer.stream.read(inbox).unwrap_or(0);
     peer.lines += memchr::memchr_iter(b'\n', &inbox[..bytes]).count();
-    peer.owed += peer.lines / fixed.lines * fixed.reply.len();
+    peer.unsent += peer.lines / fixed.lines * fixed.reply.len();
     peer.lines %= fixed.lines;
-    if peer.owed > 0 {
-        // What the socket had no room for ends within a reply.
-        let begin = (fixed.reply.len() - peer.owed % fixed.reply.len()) % fixed.reply.len();
-        peer.owed -= peer.stream.write(&replies[begin..begin + peer.owed]).unwrap_or(0);
+    if peer.unsent > 0 {
+        // The last write may have ended within a reply.
+        let begin = (fixed.reply.len() - peer.unsent % fixed.reply.len()) % fixed.reply.len();
+        peer.unsent -= peer.stream.write(&replies[begin..begin + peer.unsent]).unwrap_or(0);
     }
 }
 
-/// More than are ever pipelined.
+/// More than the pipeline of any row.
 const REPLIES_MAX: usize = 64;
 const INBOX_BYTES: usize = 16 * 1024;
 const LISTENER: Token = Token(usize::MAX);

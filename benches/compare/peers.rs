@@ -1,4 +1,4 @@
-//! The servers: processes on free ports of loopback, which end with their values.
+//! The servers: processes on free loopback ports, which end when their values are dropped.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,46 +13,46 @@ use nix::unistd::Pid;
 
 use crate::Arguments;
 
-/// Whose figure it is, in the order of the columns.
+/// The kind of a server, in the order of the columns.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Who {
+pub enum Kind {
     Leasehold,
     Memcached,
     Redis,
     Limit,
 }
 
-/// A server of its own process.
+/// A server in its own process.
 pub struct Peer {
-    pub who: Who,
+    pub kind: Kind,
     pub server: Server,
     child: Child,
 }
 
-/// All who are installed.
+/// All installed servers.
 pub struct Fleet {
     pub cores: Cores,
     pub peers: Vec<Peer>,
 }
 
-/// Where servers and the generator run.
+/// The cores of the servers and the generator.
 #[derive(Clone, Copy)]
 pub struct Cores {
-    /// All that this process was given.
+    /// All cores of this process.
     all: CpuSet,
-    /// The servers' and the generator's; without them all run wherever the system likes.
+    /// The core of the servers and that of the generator; `None` leaves the choice to the system.
     pinned: Option<[CpuSet; 2]>,
 }
 
-impl Who {
-    pub const ALL: [Who; 4] = [Who::Leasehold, Who::Memcached, Who::Redis, Who::Limit];
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Leasehold, Kind::Memcached, Kind::Redis, Kind::Limit];
 
     pub fn name(self) -> &'static str {
         match self {
-            Who::Leasehold => "leasehold",
-            Who::Memcached => "memcached",
-            Who::Redis => "redis",
-            Who::Limit => "limit",
+            Kind::Leasehold => "leasehold",
+            Kind::Memcached => "memcached",
+            Kind::Redis => "redis",
+            Kind::Limit => "limit",
         }
     }
 }
@@ -60,7 +60,7 @@ impl Who {
 impl Cores {
     /// To be called before this thread is pinned.
     pub fn find() -> Cores {
-        let all = sched_getaffinity(Pid::from_raw(0)).expect("a process may ask for its own cores");
+        let all = sched_getaffinity(Pid::from_raw(0)).expect("a process can read its own cores");
         let mut cores = (0..CpuSet::count()).filter(|core| all.is_set(*core).unwrap_or(false)).map(|core| {
             let mut set = CpuSet::new();
             set.set(core).expect("there is such a core");
@@ -70,7 +70,7 @@ impl Cores {
         Cores { all, pinned }
     }
 
-    /// All for everybody.
+    /// All cores for all processes.
     pub fn free(self) -> Cores {
         Cores { pinned: None, ..self }
     }
@@ -79,19 +79,19 @@ impl Cores {
         self.pinned.is_some()
     }
 
-    /// From here on, this thread and what it starts run where servers do.
+    /// Moves this thread, and processes that it starts, to the servers' core.
     pub fn be_server(self) {
         pin(self.pinned.map_or(self.all, |[server, _]| server));
     }
 
-    /// From here on, this thread and what it starts run where the generator does.
+    /// Moves this thread, and processes that it starts, to the generator's core.
     fn be_client(self) {
         pin(self.pinned.map_or(self.all, |[_, client]| client));
     }
 }
 
 fn pin(cores: CpuSet) {
-    sched_setaffinity(Pid::from_raw(0), &cores).expect("a thread may choose among its own cores");
+    sched_setaffinity(Pid::from_raw(0), &cores).expect("a thread can choose among its own cores");
 }
 
 impl Fleet {
@@ -100,12 +100,12 @@ impl Fleet {
         let threads = threads.to_string();
         let peers = [
             Peer::start(
-                Who::Leasehold,
+                Kind::Leasehold,
                 &arguments.leasehold,
                 &["-t", &threads, "-m", MEMORY_MB, "-c", CONNECTIONS, "-p"],
             ),
             Peer::start(
-                Who::Memcached,
+                Kind::Memcached,
                 &arguments.memcached,
                 &[
                     "-t",
@@ -124,7 +124,7 @@ impl Fleet {
                 ],
             ),
             Peer::start(
-                Who::Redis,
+                Kind::Redis,
                 &arguments.redis,
                 &[
                     "--bind",
@@ -144,31 +144,31 @@ impl Fleet {
         Fleet { cores, peers }
     }
 
-    pub fn of(&self, who: Who) -> Option<&Peer> {
-        self.peers.iter().find(|peer| peer.who == who)
+    pub fn of(&self, kind: Kind) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.kind == kind)
     }
 }
 
 impl Peer {
     /// `None` if it is not installed.
-    fn start(who: Who, program: &Path, flags: &[&str]) -> Option<Peer> {
+    fn start(kind: Kind, program: &Path, flags: &[&str]) -> Option<Peer> {
         let port = free_port().to_string();
         let child =
             Command::new(program).args(flags).arg(&port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let Ok(child) = child else {
-            println!("{} is not installed", who.name());
+            println!("{} is not installed", kind.name());
             return None;
         };
-        let dialect = if who == Who::Redis { Dialect::Redis } else { Dialect::Text };
-        Some(Peer { who, server: Server { address: format!("127.0.0.1:{port}"), dialect }, child })
+        let dialect = if kind == Kind::Redis { Dialect::Redis } else { Dialect::Text };
+        Some(Peer { kind, server: Server { address: format!("127.0.0.1:{port}"), dialect }, child })
     }
 
-    /// Waits until it does.
+    /// Waits until the server listens.
     fn listens(&self) -> bool {
         let clock = Clock::system();
         while TcpStream::connect(&self.server.address).is_err() {
             if clock.now().millis >= PATIENCE_MS {
-                println!("{} does not listen", self.who.name());
+                println!("{} does not listen", self.kind.name());
                 return false;
             }
             thread::yield_now();
@@ -176,11 +176,11 @@ impl Peer {
         true
     }
 
-    /// Memory that is resident (`man 5 proc`: `VmRSS`).
+    /// The resident memory (`man 5 proc`: `VmRSS`).
     pub fn resident_bytes(&self) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is always told");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is always there");
         let kilobytes = line.trim().trim_end_matches(" kB");
         kilobytes.parse::<u64>().expect("a number") * 1024
     }
@@ -191,10 +191,10 @@ impl Peer {
     }
 }
 
-/// As a process or a thread is told of (`man 5 proc`: utime and stime are fields 14 and 15).
+/// The processor time in a `stat` file (`man 5 proc`: utime and stime are fields 14 and 15).
 pub fn busy_seconds(stat: &str) -> f64 {
     let stat = fs::read_to_string(stat).expect("the server runs");
-    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program stands in brackets");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program is in parentheses");
     let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
     ticks.sum::<u64>() as f64 / TICKS_PER_SECOND
 }
@@ -206,7 +206,7 @@ impl Drop for Peer {
     }
 }
 
-/// A port that is free now; nobody else here takes one in the moment until the server does.
+/// A port that is free now, and most likely still when the server binds it.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
     listener.local_addr().expect("it is bound").port()
@@ -214,8 +214,8 @@ fn free_port() -> u16 {
 
 /// Nothing is evicted.
 const MEMORY_MB: &str = "1024";
-/// More than idle ones are opened.
+/// More than the idle connections of any row.
 const CONNECTIONS: &str = "12000";
 const PATIENCE_MS: u64 = 10_000;
-/// Linux tells processor time to user space in these, whatever its timer does (`USER_HZ`).
+/// The unit of processor time in `/proc`, independent of the kernel's timer (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;

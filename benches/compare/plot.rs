@@ -1,11 +1,11 @@
-//! The medians as bars, for the documents.
+//! The medians as a bar chart, for the documents.
 
 use std::fmt::Write;
 
-use crate::peers::Who;
+use crate::peers::Kind;
 use crate::results::{Line, Results};
 
-/// A picture in which the longest bar of each row has the same length.
+/// An SVG in which the longest bar of each row has the same length.
 pub fn svg(results: &Results) -> String {
     let lines = &results.0;
     let height = TOP + lines.len() * ROW_HEIGHT;
@@ -13,10 +13,10 @@ pub fn svg(results: &Results) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    for (index, who) in Who::ALL.into_iter().enumerate() {
+    for (index, kind) in Kind::ALL.into_iter().enumerate() {
         let x = BARS_FROM + index * 100;
-        bar(&mut svg, [x, 8], 10, who);
-        text(&mut svg, [x + 14, 17], who.name());
+        bar(&mut svg, [x, 8], 10, kind);
+        text(&mut svg, [x + 14, 17], kind.name());
     }
     for (index, line) in lines.iter().enumerate() {
         row(&mut svg, TOP + index * ROW_HEIGHT, line);
@@ -30,32 +30,32 @@ fn row(svg: &mut String, top: usize, line: &Line) {
     if line.row.unit.less_is_better() {
         text(svg, [8, top + 3 * BAR_HEIGHT + 4], "(less is better)");
     }
-    let figures = Who::ALL.into_iter().filter_map(|who| Some((who, line.figure(who)?)));
+    let figures = Kind::ALL.into_iter().filter_map(|kind| Some((kind, line.figure(kind)?)));
     let longest = figures.clone().map(|(_, figure)| figure).fold(0.0, f64::max);
-    for (index, (who, figure)) in figures.enumerate() {
+    for (index, (kind, figure)) in figures.enumerate() {
         let y = top + index * BAR_HEIGHT;
         let width = (figure / longest * BAR_WIDTH_MAX) as usize;
-        bar(svg, [BARS_FROM, y], width.max(1), who);
+        bar(svg, [BARS_FROM, y], width.max(1), kind);
         text(svg, [BARS_FROM + width + 4, y + BAR_HEIGHT - 2], &format!("{figure:.0}"));
     }
 }
 
-fn bar(svg: &mut String, [x, y]: [usize; 2], width: usize, who: Who) {
-    let (height, colour) = (BAR_HEIGHT - 1, colour(who));
+fn bar(svg: &mut String, [x, y]: [usize; 2], width: usize, kind: Kind) {
+    let (height, color) = (BAR_HEIGHT - 1, color(kind));
     let _ =
-        writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{colour}\"/>");
+        writeln!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{color}\"/>");
 }
 
 fn text(svg: &mut String, [x, y]: [usize; 2], text: &str) {
     let _ = writeln!(svg, "<text x=\"{x}\" y=\"{y}\">{text}</text>");
 }
 
-fn colour(who: Who) -> &'static str {
-    match who {
-        Who::Leasehold => "#0b6e4f",
-        Who::Memcached => "#6b9ac4",
-        Who::Redis => "#d1495b",
-        Who::Limit => "#bbbbbb",
+fn color(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Leasehold => "#0b6e4f",
+        Kind::Memcached => "#6b9ac4",
+        Kind::Redis => "#d1495b",
+        Kind::Limit => "#bbbbbb",
     }
 }
 

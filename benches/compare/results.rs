@@ -1,35 +1,36 @@
-//! What was seen: medians, ratios, and whether they are what we want.
+//! The results: medians, ratios, and whether the goals are reached.
 
 use std::fmt::{self, Display};
 
 use leasehold::bench::{Round, median};
 use serde_json::{Value, json};
 
-use crate::peers::Who;
+use crate::peers::Kind;
 use crate::rows::{Goal, Row, Unit};
 
 /// One round of one server.
 pub struct Sample {
-    /// Share of one core that the server used, if it was asked anything. Far below 1 it was the generator that was measured.
+    /// The share of one core that the server used, if it received requests. If this is far below 1, the
+    /// generator was the bottleneck.
     pub busy: Option<f64>,
-    /// In the row's unit.
+    /// The result, in the row's unit.
     pub figure: f64,
 }
 
-/// All rows that were measured.
+/// All measured rows.
 #[derive(Default)]
 pub struct Results(pub Vec<Line>);
 
-/// One of them.
+/// One measured row.
 pub struct Line {
     pub row: &'static Row,
-    samples: Vec<(Who, Sample)>,
+    samples: Vec<(Kind, Sample)>,
 }
 
 impl Sample {
     pub fn new(row: &Row, round: &Round, busy: f64) -> Sample {
         let figure = match row.unit {
-            Unit::BytesEach(_) => unreachable!("nothing is asked in such a row"),
+            Unit::BytesEach(_) => unreachable!("such a row has no requests"),
             Unit::Keys => round.keys_per_second,
             Unit::MegabytesRead => round.megabytes_read_per_second,
             Unit::P99 => round.latency.p99,
@@ -40,13 +41,13 @@ impl Sample {
 }
 
 impl Results {
-    /// What a row is asked beyond its flags; `None` if that is not known.
+    /// The additional flag for the rate of a row; `None` if the rate is not known.
     pub fn rate(&self, row: &Row) -> Option<String> {
         if row.unit != Unit::P99 {
             return Some(String::new());
         }
         let get = self.0.iter().find(|line| line.row.name == "get/1")?;
-        let peak = get.figure(Who::Memcached)?;
+        let peak = get.figure(Kind::Memcached)?;
         Some(format!("-r {}", (peak * 0.7) as u64))
     }
 
@@ -59,7 +60,7 @@ impl Results {
 impl Display for Results {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         write!(to, "{:<14}{:>8}", "medians", "")?;
-        Who::ALL.iter().try_for_each(|who| write!(to, "{:>13}", who.name()))?;
+        Kind::ALL.iter().try_for_each(|kind| write!(to, "{:>13}", kind.name()))?;
         writeln!(to, "   leasehold is … times")?;
         self.0.iter().try_for_each(|line| writeln!(to, "{line}"))
     }
@@ -70,36 +71,36 @@ impl Line {
         Line { row, samples: Vec::new() }
     }
 
-    pub fn add(&mut self, who: Who, sample: Sample) {
-        self.samples.push((who, sample));
+    pub fn add(&mut self, kind: Kind, sample: Sample) {
+        self.samples.push((kind, sample));
     }
 
     /// The median.
-    pub fn figure(&self, who: Who) -> Option<f64> {
-        self.median(who, |sample| Some(sample.figure))
+    pub fn figure(&self, kind: Kind) -> Option<f64> {
+        self.median(kind, |sample| Some(sample.figure))
     }
 
-    fn busy(&self, who: Who) -> Option<f64> {
-        self.median(who, |sample| sample.busy)
+    fn busy(&self, kind: Kind) -> Option<f64> {
+        self.median(kind, |sample| sample.busy)
     }
 
-    fn median(&self, who: Who, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
-        let figures = self.samples.iter().filter(|(other, _)| *other == who);
+    fn median(&self, kind: Kind, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let figures = self.samples.iter().filter(|(other, _)| *other == kind);
         let mut figures = figures.filter_map(|(_, sample)| of(sample)).peekable();
         figures.peek()?;
         Some(median(figures))
     }
 
     /// leasehold's figure divided by another's, unless that one answered nothing.
-    fn ratio(&self, who: Who) -> Option<f64> {
-        let other = self.figure(who).filter(|figure| *figure > 0.0)?;
-        Some(self.figure(Who::Leasehold)? / other)
+    fn ratio(&self, kind: Kind) -> Option<f64> {
+        let other = self.figure(kind).filter(|figure| *figure > 0.0)?;
+        Some(self.figure(Kind::Leasehold)? / other)
     }
 
-    /// Whether the goal is reached, as far as the peers it speaks of are there.
+    /// Whether the goal is reached, among the servers that were measured.
     fn is_reached(&self) -> Option<bool> {
-        let reached = |(who, times): &(Who, f64)| {
-            let ratio = self.ratio(*who)?;
+        let reached = |(kind, times): &(Kind, f64)| {
+            let ratio = self.ratio(*kind)?;
             Some(if self.row.unit.less_is_better() { ratio <= *times } else { ratio >= *times })
         };
         let (Goal::All(goals) | Goal::Any(goals)) = &self.row.goal;
@@ -116,21 +117,22 @@ impl Line {
             Goal::All(goals) => (goals, " and "),
             Goal::Any(goals) => (goals, " or "),
         };
-        let goals: Vec<String> = goals.iter().map(|(who, times)| format!("{times} {}", who.name())).collect();
+        let goals: Vec<String> =
+            goals.iter().map(|(kind, times)| format!("{times} {}", kind.name())).collect();
         goals.join(or)
     }
 
     fn json(&self) -> Value {
-        let peer = |who: &Who| {
-            let rounds = self.samples.iter().filter(|(other, _)| other == who);
+        let peer = |kind: &Kind| {
+            let rounds = self.samples.iter().filter(|(other, _)| other == kind);
             let rounds: Vec<f64> = rounds.map(|(_, sample)| sample.figure).collect();
             json!({
-                "server": who.name(), "median": self.figure(*who), "rounds": rounds,
-                "busy": self.busy(*who), "leasehold_is_times": self.ratio(*who),
+                "server": kind.name(), "median": self.figure(*kind), "rounds": rounds,
+                "busy": self.busy(*kind), "leasehold_is_times": self.ratio(*kind),
             })
         };
         let servers: Vec<Value> =
-            Who::ALL.iter().filter(|who| self.figure(**who).is_some()).map(peer).collect();
+            Kind::ALL.iter().filter(|kind| self.figure(**kind).is_some()).map(peer).collect();
         json!({
             "row": self.row.name, "unit": self.row.unit.name(), "goal": self.goal(),
             "reached": self.is_reached(), "servers": servers,
@@ -141,14 +143,14 @@ impl Line {
 impl Display for Line {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         write!(to, "{:<14}{:>8}", self.row.name, self.row.unit.name())?;
-        for who in Who::ALL {
-            let figure = self.figure(who).map_or("-".to_owned(), |figure| format!("{figure:.0}"));
-            let busy = self.busy(who).map_or(String::new(), |busy| format!("{:>3.0}%", busy * 100.0));
+        for kind in Kind::ALL {
+            let figure = self.figure(kind).map_or("-".to_owned(), |figure| format!("{figure:.0}"));
+            let busy = self.busy(kind).map_or(String::new(), |busy| format!("{:>3.0}%", busy * 100.0));
             write!(to, "{figure:>9}{busy:>4}")?;
         }
-        for who in [Who::Memcached, Who::Redis, Who::Limit] {
-            if let Some(ratio) = self.ratio(who) {
-                write!(to, "  {ratio:.2} {}", who.name())?;
+        for kind in [Kind::Memcached, Kind::Redis, Kind::Limit] {
+            if let Some(ratio) = self.ratio(kind) {
+                write!(to, "  {ratio:.2} {}", kind.name())?;
             }
         }
         match self.is_reached() {

@@ -1,20 +1,20 @@
-//! What is measured, and what we want to reach.
+//! The rows of the table, and their goals.
 
-use crate::peers::Who;
+use crate::peers::Kind;
 
 /// A line of the table.
 pub struct Row {
     pub name: &'static str,
     pub machine: Machine,
-    /// As for `leasehold bench`.
+    /// The flags of `leasehold bench`.
     flags: &'static str,
-    /// Who is asked something else, and who nothing at all.
-    others: &'static [(Who, Option<&'static str>)],
+    /// Servers with other flags, or `None` for those that are left out.
+    others: &'static [(Kind, Option<&'static str>)],
     pub unit: Unit,
     pub goal: Goal,
 }
 
-/// How servers run.
+/// The threads and cores of servers.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Machine {
     /// One worker thread on one core, the generator on another.
@@ -23,10 +23,10 @@ pub enum Machine {
     TwoThreads,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Unit {
-    /// Resident memory of so many idle connections, divided by their number: less is better.
+    /// Resident memory per connection, for this number of idle connections: less is better.
     BytesEach(usize),
     Keys,
     MegabytesRead,
@@ -35,10 +35,10 @@ pub enum Unit {
     Requests,
 }
 
-/// So many times another's figure.
+/// The goal, as multiples of other servers' figures.
 pub enum Goal {
-    All(&'static [(Who, f64)]),
-    Any(&'static [(Who, f64)]),
+    All(&'static [(Kind, f64)]),
+    Any(&'static [(Kind, f64)]),
 }
 
 impl Unit {
@@ -61,19 +61,19 @@ impl Unit {
 }
 
 impl Row {
-    /// What this one is asked, of so many keys unless the row says of how many.
-    pub fn flags(&self, who: Who, keys: usize) -> Option<String> {
-        let of = |(other, flags): &(Who, Option<&'static str>)| (*other == who).then_some(*flags);
+    /// The flags for a server, with this number of keys unless the row sets it.
+    pub fn flags(&self, kind: Kind, keys: usize) -> Option<String> {
+        let of = |(other, flags): &(Kind, Option<&'static str>)| (*other == kind).then_some(*flags);
         let flags = self.others.iter().find_map(of).unwrap_or(Some(self.flags))?;
-        // The limit has one answer, so it is asked for one key. The last word counts.
-        let more = if who == Who::Limit { " -K 1" } else { "" };
+        // The limit has one fixed reply, so it is asked for one key. The last flag wins.
+        let more = if kind == Kind::Limit { " -K 1" } else { "" };
         Some(format!("-K {keys} {flags}{more}"))
     }
 }
 
-/// The limit, and Redis, know none of it.
-const MEMCACHED_ONLY: &[(Who, Option<&str>)] = &[(Who::Limit, None), (Who::Redis, None)];
-const NO_LIMIT: &[(Who, Option<&str>)] = &[(Who::Limit, None)];
+/// Requests that neither the limit nor Redis supports.
+const MEMCACHED_ONLY: &[(Kind, Option<&str>)] = &[(Kind::Limit, None), (Kind::Redis, None)];
+const NO_LIMIT: &[(Kind, Option<&str>)] = &[(Kind::Limit, None)];
 
 pub const ROWS: [Row; 15] = [
     Row {
@@ -82,7 +82,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get",
         others: &[],
         unit: Unit::Requests,
-        goal: Goal::Any(&[(Who::Memcached, 1.25), (Who::Limit, 0.9)]),
+        goal: Goal::Any(&[(Kind::Memcached, 1.25), (Kind::Limit, 0.9)]),
     },
     Row {
         name: "set/1",
@@ -90,7 +90,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m set",
         others: &[],
         unit: Unit::Requests,
-        goal: Goal::Any(&[(Who::Memcached, 1.25), (Who::Limit, 0.9)]),
+        goal: Goal::Any(&[(Kind::Memcached, 1.25), (Kind::Limit, 0.9)]),
     },
     Row {
         name: "get/16",
@@ -98,7 +98,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get -P 16",
         others: &[],
         unit: Unit::Requests,
-        goal: Goal::All(&[(Who::Redis, 2.0), (Who::Limit, 0.6)]),
+        goal: Goal::All(&[(Kind::Redis, 2.0), (Kind::Limit, 0.6)]),
     },
     Row {
         name: "set/16",
@@ -106,7 +106,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m set -P 16",
         others: &[],
         unit: Unit::Requests,
-        goal: Goal::All(&[(Who::Redis, 1.7)]),
+        goal: Goal::All(&[(Kind::Redis, 1.7)]),
     },
     Row {
         name: "set+delete/16",
@@ -122,7 +122,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m mg -P 16",
         others: MEMCACHED_ONLY,
         unit: Unit::Requests,
-        goal: Goal::All(&[(Who::Memcached, 2.0)]),
+        goal: Goal::All(&[(Kind::Memcached, 2.0)]),
     },
     Row {
         name: "get-50",
@@ -130,16 +130,16 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get -k 50",
         others: NO_LIMIT,
         unit: Unit::Keys,
-        goal: Goal::All(&[(Who::Redis, 1.6)]),
+        goal: Goal::All(&[(Kind::Redis, 1.6)]),
     },
-    // Delete, lease-get, lease-set; beside it, what Redis and memcached do without leases.
+    // Delete, lease-get and lease-set, compared with a set in Redis and memcached, which have no leases.
     Row {
         name: "lease/16",
         machine: Machine::OneCoreEach,
         flags: "-m set -P 16",
-        others: &[(Who::Leasehold, Some("-m cycle -P 16")), (Who::Limit, None)],
+        others: &[(Kind::Leasehold, Some("-m cycle -P 16")), (Kind::Limit, None)],
         unit: Unit::Requests,
-        goal: Goal::All(&[(Who::Redis, 1.0)]),
+        goal: Goal::All(&[(Kind::Redis, 1.0)]),
     },
     Row {
         name: "get-16k",
@@ -147,7 +147,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get -s 16384 -K 1000",
         others: &[],
         unit: Unit::MegabytesRead,
-        goal: Goal::All(&[(Who::Memcached, 1.2)]),
+        goal: Goal::All(&[(Kind::Memcached, 1.2)]),
     },
     Row {
         name: "get-512k",
@@ -155,7 +155,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get -s 524288 -K 64",
         others: NO_LIMIT,
         unit: Unit::MegabytesRead,
-        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+        goal: Goal::All(&[(Kind::Memcached, 1.0)]),
     },
     Row {
         name: "p99",
@@ -163,7 +163,7 @@ pub const ROWS: [Row; 15] = [
         flags: "-m get",
         others: NO_LIMIT,
         unit: Unit::P99,
-        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+        goal: Goal::All(&[(Kind::Memcached, 1.0)]),
     },
     two_threads("get/1-t2", "-m get"),
     two_threads("set/1-t2", "-m set"),
@@ -171,9 +171,9 @@ pub const ROWS: [Row; 15] = [
     two_threads("set/16-t2", "-m set -P 16"),
 ];
 
-/// What becomes of a get as there is more of everything, or only one key.
+/// Requests with one key, with growing numbers of items, and with growing numbers of connections.
 pub const GROWTH: [Row; 12] = [
-    // Each ten times as many, so that memory that the ones before have left hardly counts.
+    // Each has ten times as many as the previous one, so that memory freed by the previous one hardly counts.
     idle("idle-100", 100),
     idle("idle-1000", 1_000),
     idle("idle-10000", 10_000),
@@ -208,9 +208,9 @@ const fn two_threads(name: &'static str, flags: &'static str) -> Row {
         name,
         machine: Machine::TwoThreads,
         flags,
-        // Redis has no second one.
+        // Redis has no second worker thread.
         others: MEMCACHED_ONLY,
         unit: Unit::Requests,
-        goal: Goal::All(&[(Who::Memcached, 1.0)]),
+        goal: Goal::All(&[(Kind::Memcached, 1.0)]),
     }
 }

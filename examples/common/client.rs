@@ -1,6 +1,6 @@
-//! A client of the text protocol, as small as the examples can do with: one connection, one request at a time.
+//! A minimal client of the text protocol for the examples: one connection, one request at a time.
 //!
-//! Deliberately absent: errors. A server that does not answer ends the example.
+//! There is no error handling: if the server does not answer, the example panics.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,9 +13,9 @@ pub struct Client(BufReader<TcpStream>);
 
 /// The answer to a `lease-get` or a `lease-wait`.
 pub enum Leased {
-    /// Somebody else is loading the value.
+    /// Another client is loading the value.
     Busy,
-    /// Load the value, and bring it back with this token.
+    /// Load the value, and store it with this token.
     Granted(u64),
     Hit(String),
 }
@@ -38,20 +38,21 @@ impl Client {
         Some(value)
     }
 
-    /// False if the server says that it did not store it.
+    /// Returns false if the server reports a refusal.
     pub async fn set(&mut self, key: &str, value: &str) -> bool {
         self.send(&format!("set {key} 0 0 {}\r\n{value}\r\n", value.len())).await;
         self.line().await == "STORED"
     }
 
-    /// Returns once every reader that asks from now on sees that the value is gone.
+    /// Deletes the value; when this returns, no later read returns it.
     pub async fn delete(&mut self, key: &str) {
         self.send(&format!("delete {key}\r\n")).await;
         let reply = self.line().await;
         assert!(reply == "DELETED" || reply == "NOT_FOUND", "{reply}");
     }
 
-    /// Asks for the value or a lease; while somebody else holds that, the server may wait for so long.
+    /// Reads the value or gets a lease; while another client holds the lease, the server waits for up to
+    /// `patience`.
     pub async fn lease(&mut self, key: &str, patience: Duration) -> Leased {
         let request = match patience.as_millis() {
             0 => format!("lease-get {key}\r\n"),
@@ -66,12 +67,12 @@ impl Client {
         }
         match header.split(' ').nth(2).and_then(|token| token.parse().ok()).expect("LVALUE <key> <token> …")
         {
-            LOST => Leased::Busy,
+            BUSY => Leased::Busy,
             token => Leased::Granted(token),
         }
     }
 
-    /// Brings the value back; false if it came too late to be true.
+    /// Fills the lease; returns false if the fill came too late.
     pub async fn lease_set(&mut self, key: &str, token: u64, value: &str) -> bool {
         self.send(&format!("lease-set {key} {token} 0 0 {}\r\n{value}\r\n", value.len())).await;
         self.line().await == "STORED"
@@ -90,7 +91,7 @@ impl Client {
         line
     }
 
-    /// The data after a header, which ends in their length.
+    /// The data after a header, whose last word is their length.
     async fn value(&mut self, header: &str) -> String {
         let length = header.rsplit(' ').next().and_then(|length| length.parse::<usize>().ok());
         let mut data = vec![0; length.unwrap_or_else(|| panic!("no header: {header}")) + 2];
@@ -104,5 +105,5 @@ impl Client {
     }
 }
 
-/// The token that means that somebody else holds the lease.
-const LOST: u64 = 1;
+/// The token that means that another client holds the lease.
+const BUSY: u64 = 1;

@@ -1,4 +1,4 @@
-//! What the examples share: a small client, and servers to talk to.
+//! Shared by the examples: a small client, and servers.
 
 pub mod client;
 pub mod target;

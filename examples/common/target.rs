@@ -1,4 +1,4 @@
-//! Servers to tell stories about: leasehold in this process, or the memcached that is installed here.
+//! Servers for the examples: leasehold in this process, or the installed memcached.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -19,11 +19,11 @@ enum Running {
     Memcached(Daemon),
 }
 
-/// A process that does not outlive this value.
+/// A process that is killed when this is dropped.
 struct Daemon(Child);
 
 impl Target {
-    /// Leasehold with these flags, parted by spaces.
+    /// Leasehold with these flags, separated by spaces.
     pub fn leasehold(flags: &str) -> Target {
         let words = ["leasehold", "-p", "-1"].into_iter().chain(flags.split_whitespace());
         let options = Options::try_parse_from(words).expect("these are options");
@@ -68,7 +68,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that is free now; nobody else here takes one in the moment until the server does.
+/// A port that is free now, and most likely still when the server binds it.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
     listener.local_addr().expect("it is bound").port()

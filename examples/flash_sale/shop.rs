@@ -1,4 +1,4 @@
-//! The products in SQLite, and who counts how often they are read.
+//! The products in SQLite, and a count of queries.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-/// A database in a folder of its own, which goes when this does.
+/// A database in its own folder, which is removed when this is dropped.
 pub struct Shop {
     connection: Mutex<Connection>,
     folder: PathBuf,
@@ -36,14 +36,14 @@ impl Shop {
         statement.query_row([id], |row| row.get(0))
     }
 
-    /// Changes all prices in one transaction, and forgets how often products were read before.
+    /// Changes all prices in one transaction, and resets the count of queries.
     pub fn reprice(&self, cents: u32) -> rusqlite::Result<()> {
         self.connection.lock().execute("UPDATE product SET cents = ?1", [cents])?;
         self.queries.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// How often products were read since the last change.
+    /// The number of queries since the last change.
     pub fn queries(&self) -> u32 {
         self.queries.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 //! Random numbers that are the same in every run (xorshift64*, Vigna 2016).
 
-/// One of them for each party, so that nobody's luck depends on who was faster.
+/// Each reader and writer has its own, so that the numbers do not depend on the order of events.
 pub struct Dice(u64);
 
 impl Dice {

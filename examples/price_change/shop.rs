@@ -1,4 +1,4 @@
-//! The shop's products in SQLite, and the ledger of what everybody has a right to see.
+//! The products in SQLite, and a ledger of the versions that readers must see.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
-/// A product as it was read from the database, or from the cache.
+/// A product read from the database or from the cache.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Product {
     pub cents: u32,
@@ -15,7 +15,7 @@ pub struct Product {
     pub version: u32,
 }
 
-/// A database in a folder of its own, which goes when this does.
+/// A database in its own folder, which is removed when this is dropped.
 pub struct Shop {
     folder: PathBuf,
 }
@@ -23,10 +23,10 @@ pub struct Shop {
 /// One session with the database.
 pub struct Database(Connection);
 
-/// For each product, which version must be seen, and since when.
+/// For each product, the versions that reads must see, and since when.
 pub struct Ledger(Vec<Mutex<Vec<Promise>>>);
 
-/// From `since` on (monotonic milliseconds) nobody may see a version older than this.
+/// From `since` on (monotonic milliseconds) no read may return an older version.
 struct Promise {
     since: u64,
     version: u32,
@@ -67,7 +67,7 @@ impl Shop {
         let connection = Connection::open(self.folder.join("shop.sqlite")).expect("SQLite opens its file");
         connection.busy_timeout(BUSY_MAX).expect("a timeout is legal");
         // A crash may cost the last transactions; this database does not outlive its process.
-        connection.pragma_update(None, "synchronous", "OFF").expect("SQLite knows it");
+        connection.pragma_update(None, "synchronous", "OFF").expect("SQLite supports it");
         Database(connection)
     }
 }
@@ -86,7 +86,7 @@ impl Database {
         statement.query_row([id], product).expect("the product exists")
     }
 
-    /// Sets a price and commits; returns the version that everybody must see once the cache is told.
+    /// Sets a price and commits; returns the version that readers must see after the invalidation.
     pub fn change(&mut self, id: u32, cents: u32) -> u32 {
         let transaction =
             self.0.transaction_with_behavior(TransactionBehavior::Immediate).expect("a writer gets its turn");
@@ -103,7 +103,7 @@ impl Ledger {
         Ledger((0..products).map(|_| Mutex::default()).collect())
     }
 
-    /// The change is committed and the cache has answered the delete: from now on there is no excuse.
+    /// Records that the change is committed and the cache has answered the delete.
     pub fn promise(&self, id: u32, version: u32, now_ms: u64) {
         let mut promises = self.0[id as usize].lock();
         if promises.last().is_none_or(|last| last.version < version) {
@@ -111,12 +111,12 @@ impl Ledger {
         }
     }
 
-    /// The oldest version that whoever asks from now on may see.
+    /// The oldest version that a read beginning now may return.
     pub fn required(&self, id: u32) -> u32 {
         self.0[id as usize].lock().last().map_or(0, |last| last.version)
     }
 
-    /// For how long this version should not have been seen any more, in milliseconds.
+    /// The time since which this version must not be returned any more, in milliseconds.
     pub fn overdue_ms(&self, id: u32, version: u32, now_ms: u64) -> u64 {
         let promises = self.0[id as usize].lock();
         let newer = promises.iter().find(|promise| promise.version > version);

@@ -1,4 +1,4 @@
-//! What all rows share: the programs, the traces, and how much of everything.
+//! The state shared by all rows: the programs, the traces, and the amounts.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::trace::Values;
 
 pub struct Bench {
     pub is_large: bool,
-    /// Shows that it works, and measures nothing.
+    /// Tests the program without measuring.
     pub is_quick: bool,
     pub programs: Vec<Program>,
     pub traces: PathBuf,
@@ -17,16 +17,16 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Does the same with a server of each kind, in the same minute: what disturbs one disturbs them all.
+    /// Runs the same work on a server of each kind at the same time, so that disturbances affect all of them.
     pub fn on_each<T: Send>(
         &self,
         work: impl Fn(&Program) -> io::Result<T> + Sync,
     ) -> io::Result<Vec<(Kind, T)>> {
-        let results = self.at_once(&self.programs, |program| program.blamed(work(program)))?;
+        let results = self.at_once(&self.programs, |program| program.named(work(program)))?;
         Ok(self.programs.iter().map(|program| program.kind).zip(results).collect())
     }
 
-    /// A thread for each of `jobs`.
+    /// Runs each of `jobs` in its own thread.
     pub fn at_once<J: Sync, T: Send>(
         &self,
         jobs: &[J],
@@ -35,7 +35,7 @@ impl Bench {
         thread::scope(|scope| {
             let work = &work;
             let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(move || work(job))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a panic has ended all")).collect()
+            threads.into_iter().map(|thread| thread.join().expect("a panic ends the program")).collect()
         })
     }
 
@@ -52,12 +52,12 @@ impl Bench {
         if self.is_quick { count / 100 } else { count }
     }
 
-    /// From the first store of a mass expiry to its end.
+    /// Seconds from the first store to the mass expiry.
     pub fn lead_seconds(&self) -> u64 {
         if self.is_quick { 2 } else { 40 }
     }
 
-    /// For how long the end of a mass expiry is waited for.
+    /// The time limit for a mass expiry.
     pub fn patience_ms(&self) -> u64 {
         if self.is_quick { 3_000 } else { 20_000 }
     }

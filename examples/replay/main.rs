@@ -1,12 +1,12 @@
-//! The numbers that leasehold's engine must reach, measured beside memcached and Redis in the same run.
+//! The targets of leasehold's engine, measured together with memcached and Redis in the same run.
 //!
-//! `cargo run --release --example replay` starts each server as a process of its own, drives it over loopback, and
-//! prints a table with the target of each row. All of it takes about a quarter of an hour; `--only` picks rows,
-//! `--quick` shows in seconds that it works, and its figures mean nothing. Values are checked byte for byte.
+//! `cargo run --release --example replay` starts each server as a process, drives it over loopback, and
+//! prints a table with the target of each row. A complete run takes about a quarter of an hour; `--only`
+//! selects rows, and `--quick` tests the program in seconds without meaningful figures. Values are checked
+//! byte for byte.
 //!
-//! It knows nothing of the engine: what a server holds is told by the kernel and by its own statistics.
-//!
-//! Deliberately absent: speed. `benches/` measures that.
+//! It does not depend on the engine: memory use and item counts come from the kernel and from the servers'
+//! statistics. `benches/` measures speed.
 
 mod bench;
 mod memory;
@@ -28,14 +28,14 @@ use crate::bench::Bench;
 use crate::server::{Kind, Program};
 use crate::trace::Values;
 
-/// Measures leasehold beside memcached and Redis, and prints how it stands to its targets
+/// Measure leasehold together with memcached and Redis, and compare it with its targets
 #[derive(Parser)]
 struct Options {
-    /// Rows to measure, parted by commas [default: all but aside]
+    /// Rows to measure, comma-separated [default: all but aside]
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<Row>,
 
-    /// Servers to measure beside leasehold, parted by commas
+    /// Servers to measure in addition to leasehold, comma-separated
     #[arg(long, value_name = "SERVER", value_delimiter = ',', default_value = "memcached,redis")]
     peers: Vec<Kind>,
 
@@ -43,32 +43,32 @@ struct Options {
     #[arg(long, value_name = "DIR", default_value = "../shared/traces")]
     traces: PathBuf,
 
-    /// The leasehold to measure [default: this checkout's]
+    /// Path of leasehold [default: the one of this checkout]
     #[arg(long, value_name = "FILE")]
     leasehold: Option<PathBuf>,
 
-    /// Compare at 1 GiB, too, which takes 7 GiB and many minutes
+    /// Also compare at 1 GiB, which takes 7 GiB and many minutes
     #[arg(long)]
     large: bool,
 
-    /// Little of everything: a test of this program, not of the servers
+    /// Run with small amounts, to test this program
     #[arg(long)]
     quick: bool,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
 enum Row {
-    /// Memory for an item beyond its key and value
+    /// Memory per item beyond its key and value
     PerItem,
-    /// Memory after sizes have changed
+    /// Memory after value sizes have changed
     Resident,
     /// Misses on the recorded traces
     Misses,
-    /// Memory that memcached needs for as few misses
+    /// Memory that memcached needs for the same miss ratio
     SameMisses,
-    /// Time until a mass of items that end together is gone
+    /// Time until many items that expire together are removed
     Expiry,
-    /// Misses on made-up traces that nobody tunes on
+    /// Misses on synthetic traces that no policy was tuned on
     Aside,
 }
 
@@ -78,7 +78,7 @@ fn main() -> io::Result<()> {
     for kind in options.peers {
         match Program::peer(kind) {
             Some(program) => programs.push(program),
-            None => println!("{}: skipped, it is not installed", kind.name()),
+            None => println!("{}: skipped: not installed", kind.name()),
         }
     }
     let bench = Bench {
@@ -89,7 +89,7 @@ fn main() -> io::Result<()> {
         values: Values::new(),
     };
     if bench.is_quick {
-        println!("a quick look at whether all this works; the figures mean nothing");
+        println!("a quick test of this program; the figures mean nothing");
     }
     table::print_head();
     for row in Row::value_variants() {

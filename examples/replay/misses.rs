@@ -1,4 +1,4 @@
-//! What servers make of their memory: misses at the same `-m`, and the `-m` at which memcached misses no more often.
+//! Miss ratios: misses at the same `-m`, and the `-m` that memcached needs for the same miss ratio.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::synthetic;
 use crate::table::{self, Figure, Target};
 use crate::trace::{self, Request};
 
-/// A recorded trace, and what was promised for it.
+/// A recorded trace, and its target.
 #[derive(Clone, Copy)]
 struct Recorded {
     megabytes: u32,
@@ -37,11 +37,11 @@ pub fn recorded(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
-/// How much more memory memcached needs for as few misses.
+/// The memory that memcached needs for the same miss ratio, relative to leasehold's.
 pub fn same_misses(bench: &Bench) -> io::Result<()> {
     for Recorded { megabytes, name, .. } in RECORDED {
         let Some(requests) = load(bench, name)? else { continue };
-        let what = format!("memory of memcached for as few misses, {name} {megabytes} MiB");
+        let what = format!("memory of memcached for equal misses, {name} {megabytes} MiB");
         compare(bench, &what, megabytes, &RUNGS, |program, megabytes| {
             paced(bench, program, megabytes, &requests)
         })?;
@@ -77,7 +77,8 @@ pub fn aside(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
-/// Plays the same to leasehold and to memcacheds of many sizes, all at once, and prints where they meet.
+/// Replays the same trace to leasehold and to memcacheds of many sizes, all at once, and prints where they
+/// are equal.
 fn compare(
     bench: &Bench,
     what: &str,
@@ -87,7 +88,7 @@ fn compare(
 ) -> io::Result<()> {
     let (Some(leasehold), Some(memcached)) = (bench.program(Kind::Leasehold), bench.program(Kind::Memcached))
     else {
-        println!("{what}: skipped, it takes leasehold and memcached");
+        println!("{what}: skipped: needs leasehold and memcached");
         return Ok(());
     };
     let mut sizes: Vec<u32> = rungs.iter().map(|rung| (rung * f64::from(megabytes)).round() as u32).collect();
@@ -95,7 +96,7 @@ fn compare(
     let mut runs = vec![(leasehold, megabytes)];
     runs.extend(sizes.iter().map(|size| (memcached, *size)));
     let percents = bench
-        .at_once(&runs, |(program, size)| program.blamed(play(program, *size).map(Tally::miss_percent)))?;
+        .at_once(&runs, |(program, size)| program.named(play(program, *size).map(Tally::miss_percent)))?;
     let (ours, theirs) = (percents[0], &percents[1..]);
     let factors = sizes.iter().map(|size| f64::from(*size) / f64::from(megabytes));
     let ladder: Vec<(f64, f64)> = factors.zip(theirs.iter().copied()).collect();
@@ -105,7 +106,7 @@ fn compare(
     Ok(())
 }
 
-/// Where a falling curve of misses by memory comes down to `goal`, in a straight line between the two next to it.
+/// The memory at which a falling curve of misses reaches `goal`, interpolated linearly.
 fn meeting(curve: &[(f64, f64)], goal: f64) -> Figure {
     let Some(after) = curve.iter().position(|(_, misses)| *misses <= goal) else {
         return Figure::Above(curve[curve.len() - 1].0);
@@ -117,7 +118,7 @@ fn meeting(curve: &[(f64, f64)], goal: f64) -> Figure {
     Figure::Is(left + (right - left) * (above - goal) / (above - below))
 }
 
-/// Plays a recorded trace to a new server.
+/// Replays a recorded trace against a new server.
 fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Tally> {
     let server = program.start(megabytes)?;
     let mut replayer = Replayer::new(server.connect()?, &bench.values).at_speed(SPEED);
@@ -125,31 +126,31 @@ fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request])
     if tally.late_ms > LATE_MS {
         let (name, late_ms) = (program.kind.name(), tally.late_ms);
         eprintln!(
-            "{name} at {megabytes} MiB: {late_ms} ms behind the trace, so where TTLs matter, distrust it"
+            "{name} at {megabytes} MiB: {late_ms} ms behind the trace, so results with TTLs are not reliable"
         );
     }
     Ok(tally)
 }
 
-/// `None`, with a line that says so, if the trace is not there: traces are too large for the repository.
+/// `None`, with a message, if the trace does not exist: traces are too large for the repository.
 fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
     let path = bench.traces.join(format!("{name}.csv.zst"));
     if path.exists() {
         let limit = if bench.is_quick { QUICK_REQUESTS } else { usize::MAX };
         return trace::load(&path, limit).map(Some);
     }
-    println!("{name}: skipped, there is no {} (--traces)", path.display());
+    println!("{name}: skipped: {} does not exist (--traces)", path.display());
     Ok(None)
 }
 
-/// Seconds of a trace in one of ours.
+/// Replay speed: seconds of the trace per second.
 const SPEED: u32 = 30;
 /// A quarter of the shortest TTL in ttlmix, at this speed.
 const LATE_MS: u64 = 500;
 const QUICK_REQUESTS: usize = 10_000;
-/// Sizes of memcached that are tried, as multiples of leasehold's.
+/// The sizes of memcached to try, as multiples of leasehold's.
 const RUNGS: [f64; 9] = [0.75, 0.9, 1.0, 1.125, 1.25, 1.375, 1.5, 1.75, 2.0];
-/// They take as much of the machine's memory.
+/// Fewer sizes, because all of them run at once.
 const LARGE_RUNGS: [f64; 5] = [0.85, 1.0, 1.15, 1.3, 1.5];
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn curves_meet_between_their_points() {
+    fn the_meeting_is_interpolated() {
         let curve = [(1.0, 30.0), (1.5, 20.0), (2.0, 10.0)];
         assert_eq!(meeting(&curve, 25.0), Figure::Is(1.25));
         assert_eq!(meeting(&curve, 10.0), Figure::Is(2.0));

@@ -1,9 +1,9 @@
-//! Chance that is the same in each run: a generator, and the popularity of keys.
+//! Reproducible random numbers: a generator, and a distribution of keys.
 
-/// Steele, Lea and Flood's SplitMix64: any seed will do, also a key's number.
+/// SplitMix64 (Steele, Lea and Flood): any seed works, including a key's number.
 pub struct Random(u64);
 
-/// Popularity by rank: the key of rank r is asked for about r^-skew as often as the first.
+/// Popularity by rank: the key of rank r is requested about r^-skew times as often as the first.
 pub struct Zipf {
     keys: u32,
     skew: f64,
@@ -38,13 +38,13 @@ impl Random {
 }
 
 impl Zipf {
-    /// A skew of exactly 1 has another formula, and is not needed.
+    /// A skew of exactly 1 would need another formula.
     pub fn new(keys: u32, skew: f64) -> Self {
         assert!(skew < 1.0);
         Zipf { keys, skew }
     }
 
-    /// A rank, from 0. Drawn from the continuous law, so that there is no table to keep and to search.
+    /// Draws a rank, from 0, by the continuous distribution, which needs no table.
     pub fn rank(&self, random: &mut Random) -> u32 {
         let power = 1.0 - self.skew;
         let top = (f64::from(self.keys) + 1.0).powf(power);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_follow_the_law() {
+    fn ranks_follow_the_distribution() {
         let (zipf, mut random) = (Zipf::new(1_000, 0.9), Random::new(1));
         let mut counts = vec![0; 1_000];
         for _ in 0..1_000_000 {

@@ -1,10 +1,13 @@
-//! Plays requests to a server as the users of a look-aside cache would: a get that misses is followed by a set.
+//! Replays requests against a server as the users of a look-aside cache would: a get that misses is followed
+//! by a set.
 //!
-//! Requests travel in batches, but come to the same as one at a time: the requests for one key keep their order, and
-//! a second get of a key that has just missed counts as a hit, because it would have come after the fill.
+//! Requests are sent in batches with the same result as one at a time: the requests for one key keep their
+//! order, and a second get of a key that has just missed counts as a hit, because it would have come after
+//! the fill.
 //!
-//! With a speed, a trace is played so much faster than it was recorded, and its items live that much shorter, rounded
-//! up to a second. Without one it is played flat out, and its items have no expiry: their time is not the wall's.
+//! With a speed, a trace is replayed faster than it was recorded, and the lifetimes of its items are divided
+//! by the same factor, rounded up to a second. Without one it is replayed as fast as possible, and its items
+//! do not expire.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,20 +24,20 @@ pub struct Replayer<'a> {
     connection: Connection,
     /// Keys that missed in this batch.
     missed: HashSet<u32>,
-    /// Of the key that is being written.
+    /// The key that is being written.
     key: Vec<u8>,
     speed: Option<u32>,
     tally: Tally,
     values: &'a Values,
-    /// Gets that are still not counted, because they only fill the cache.
+    /// The number of further gets that are not counted, because they only fill the cache.
     warming: usize,
 }
 
-/// What was counted.
+/// The counts of a replay.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     pub gets: u64,
-    /// By how much the slowest batch was behind the trace.
+    /// The largest delay of a batch behind the trace.
     pub late_ms: u64,
     pub misses: u64,
 }
@@ -63,12 +66,12 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    /// Follows the trace's time, so many times faster.
+    /// Follows the trace's time, this many times faster.
     pub fn at_speed(self, speed: u32) -> Self {
         Replayer { speed: Some(speed), ..self }
     }
 
-    /// Counts only what comes after so many gets.
+    /// Does not count the first gets.
     pub fn warmed_by(self, gets: usize) -> Self {
         Replayer { warming: gets, ..self }
     }
@@ -85,7 +88,7 @@ impl<'a> Replayer<'a> {
         Ok(self.tally)
     }
 
-    /// Waits until the trace's second `time` has come. Nothing that is due waits with it.
+    /// Waits for the trace's second `time`; requests that are due are sent before.
     fn keep_pace(&mut self, time: u32) -> io::Result<()> {
         let Some(speed) = self.speed else { return Ok(()) };
         let (due, now) = (u64::from(time) * 1_000 / u64::from(speed), self.clock.now().millis);
@@ -113,7 +116,7 @@ impl<'a> Replayer<'a> {
         for request in &batch.requests {
             match request.op {
                 Op::Delete => self.connection.deleted()?,
-                Op::Get => self.got(request)?,
+                Op::Get => self.receive_value(request)?,
                 Op::Set => self.connection.stored()?,
             }
         }
@@ -127,14 +130,14 @@ impl<'a> Replayer<'a> {
     }
 
     /// Takes the reply to a get, and prepares the fill if it missed.
-    fn got(&mut self, request: &Request) -> io::Result<()> {
+    fn receive_value(&mut self, request: &Request) -> io::Result<()> {
         let counts = u64::from(self.warming == 0);
         self.warming = self.warming.saturating_sub(1);
         self.tally.gets += counts;
         let value = self.values.value(request.key, request.value_bytes);
         match self.connection.value()? {
             Some(found) if found == value => {}
-            Some(_) => return Err(io::Error::other("the server has served a value that is not the key's")),
+            Some(_) => return Err(io::Error::other("the server returned a wrong value")),
             None if self.missed.contains(&request.key) => {}
             None => {
                 self.tally.misses += counts;
@@ -164,7 +167,7 @@ impl Tally {
 }
 
 impl Batch {
-    /// Whether the request may travel in this batch: a key that is changed travels once.
+    /// Whether the request can be in this batch: a key that is changed can be in it only once.
     fn has_room_for(&self, request: &Request) -> bool {
         let is_full = self.requests.len() == BATCH_REQUESTS_MAX || self.bytes > BATCH_BYTES_MAX;
         let fits_its_key = match self.keys.get(&request.key) {
@@ -187,17 +190,14 @@ impl Batch {
     }
 }
 
-/// The one place that sleeps.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "servers live in the wall's time, and so must who watches them"
-)]
+/// The only function that sleeps.
+#[expect(clippy::disallowed_methods, reason = "servers run in real time")]
 pub fn pause(millis: u64) {
     std::thread::sleep(Duration::from_millis(millis));
 }
 
 const BATCH_REQUESTS_MAX: usize = 64;
-/// So that neither side waits for room to write while the other does, too.
+/// Small enough that both sides never wait for each other's socket buffers.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_changed_travels_once() {
+    fn a_changed_key_is_in_a_batch_once() {
         for (first, second, may) in [
             (Op::Get, Op::Get, true),
             (Op::Get, Op::Set, false),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_by_count_and_by_bytes() {
+    fn batches_are_limited_by_count_and_by_bytes() {
         let mut many = Batch::default();
         (0..BATCH_REQUESTS_MAX as u32 - 1).for_each(|key| many.push(request(key, Op::Get)));
         assert!(many.has_room_for(&request(1_000, Op::Get)));

@@ -1,4 +1,4 @@
-//! The servers that are measured: each a process of its own on a free loopback port, which ends with its value.
+//! The measured servers: processes on free loopback ports, which end when their values are dropped.
 
 use std::env;
 use std::fs;
@@ -13,14 +13,14 @@ use clap::ValueEnum;
 use crate::replayer::pause;
 use crate::wire::{Connection, Dialect};
 
-/// A server that may be started.
+/// A server that can be started.
 #[derive(Clone)]
 pub struct Program {
     pub kind: Kind,
     path: PathBuf,
 }
 
-/// In the order of the table's columns.
+/// The kinds of servers, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Kind {
     #[value(skip)]
@@ -29,7 +29,7 @@ pub enum Kind {
     Redis,
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     address: SocketAddr,
     child: Child,
@@ -37,8 +37,8 @@ pub struct Server {
 }
 
 impl Program {
-    /// The leasehold at `path`, or else the one of this checkout, which is built if cargo is there to do it: a number
-    /// must not be of yesterday's program.
+    /// The leasehold at `path`, or the one of this checkout, which cargo builds first if possible, so that no
+    /// outdated program is measured.
     pub fn leasehold(path: Option<PathBuf>) -> io::Result<Self> {
         let path = match path {
             Some(path) => path,
@@ -55,11 +55,11 @@ impl Program {
             Kind::Redis => ("redis-server", "-v"),
         };
         let version = Command::new(name).arg(flag).stdin(Stdio::null()).output().ok()?;
-        eprintln!("beside {}", String::from_utf8_lossy(&version.stdout).trim_end());
+        eprintln!("comparing with {}", String::from_utf8_lossy(&version.stdout).trim_end());
         Some(Program { kind, path: name.into() })
     }
 
-    /// Runs it with one worker thread and so many megabytes for items.
+    /// Starts it with one worker thread and this many megabytes for items.
     pub fn start(&self, megabytes: u32) -> io::Result<Server> {
         let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
         let (port, memory) = (address.port(), megabytes);
@@ -80,8 +80,8 @@ impl Program {
         Ok(server)
     }
 
-    /// The same result; an error says with which server it was met.
-    pub fn blamed<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    /// Adds the name of the server to an error.
+    pub fn named<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| io::Error::other(format!("{}: {error}", self.kind.name())))
     }
 }
@@ -107,22 +107,22 @@ impl Server {
         Connection::open(self.address, dialect)
     }
 
-    /// All memory that is in use now.
+    /// The current resident memory.
     pub fn resident_bytes(&self) -> io::Result<u64> {
         self.kibibytes("smaps_rollup", "Rss:")
     }
 
-    /// The most it ever was.
+    /// The peak resident memory.
     pub fn peak_bytes(&self) -> io::Result<u64> {
         self.kibibytes("status", "VmHWM:")
     }
 
-    /// Memory that the program has written to, without the pages of its file. Exact, where `status` is not.
+    /// Memory that the program has written to, without the pages of its file. This is exact, unlike `status`.
     pub fn written_bytes(&self) -> io::Result<u64> {
         self.kibibytes("smaps_rollup", "Anonymous:")
     }
 
-    /// The same, once it has come to rest: a hash table may still be growing in the background.
+    /// The same, once it no longer changes: a hash table may still be growing in the background.
     pub fn settled_bytes(&self) -> io::Result<u64> {
         let mut last = self.written_bytes()?;
         for _ in 0..SETTLE_ROUNDS_MAX {
@@ -139,16 +139,16 @@ impl Server {
     fn await_listener(&mut self) -> io::Result<()> {
         for _ in 0..START_MS_MAX {
             let listens = TcpStream::connect(self.address).is_ok();
-            // Asked last: who answers must not be another's server, while ours could not have the port.
+            // Checked after connecting: if our server could not bind the port, another one answered.
             if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("it has ended: {status}")));
+                return Err(io::Error::other(format!("the server exited: {status}")));
             }
             if listens {
                 return Ok(());
             }
             pause(1);
         }
-        Err(io::Error::other("it does not listen"))
+        Err(io::Error::other("the server does not listen"))
     }
 
     fn kibibytes(&self, file: &str, field: &str) -> io::Result<u64> {
@@ -166,7 +166,8 @@ impl Drop for Server {
     }
 }
 
-/// The `leasehold` beside this program, which lies in `target/<profile>/examples`. Cargo builds examples without it.
+/// The `leasehold` of the same profile: this program is in `target/<profile>/examples`. Cargo builds examples
+/// without it.
 fn built() -> io::Result<PathBuf> {
     let this = env::current_exe()?;
     let folder = this.ancestors().nth(2).expect("a program in a folder of examples");
@@ -185,8 +186,8 @@ fn built() -> io::Result<PathBuf> {
     Ok(folder.join("leasehold"))
 }
 
-/// A port that is free now. No two servers of this program are given the same, and none is from the range out of which
-/// systems choose ports for connections: many start and connect at once here.
+/// A port that is free now. Each server of this program gets another one, and none is in the range from which
+/// systems choose ports for connections, because many servers and connections start at once.
 fn free_port() -> io::Result<u16> {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = process::id() as u16;

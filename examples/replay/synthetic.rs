@@ -1,18 +1,19 @@
-//! Traces that are made up, the same in each run. Sizes are drawn once per key and version, as published statistics
-//! of large caches have them: values log-normal with a median of 250 bytes and a mean of 410, keys of 16 to 79.
+//! Synthetic traces, the same in each run. Sizes are drawn once per key and version, following published
+//! statistics of large caches: values log-normal with a median of 250 bytes and a mean of 410, keys of 16 to
+//! 79 bytes.
 
 use std::collections::HashMap;
 
 use crate::random::{Random, Zipf};
 use crate::trace::{Expiry, Op, Request};
 
-/// Gets by popularity alone, from more keys than the cache can hold.
+/// Gets by popularity, from more keys than the cache can hold.
 pub fn zipf(keys: u32) -> impl Iterator<Item = Request> {
     let (zipf, mut random) = (Zipf::new(keys, SKEW), Random::new(11));
     std::iter::from_fn(move || Some(request(zipf.rank(&mut random), 0, Op::Get)))
 }
 
-/// Gets by popularity, and every now and then a run over keys that nobody else wants.
+/// Gets by popularity, with occasional scans over keys that are not requested otherwise.
 pub fn scans() -> impl Iterator<Item = Request> {
     let (zipf, mut random) = (Zipf::new(POPULAR_KEYS, SKEW), Random::new(12));
     (0u32..).map(move |n| {
@@ -26,13 +27,14 @@ pub fn scans() -> impl Iterator<Item = Request> {
     })
 }
 
-/// A working set that moves on, a twelfth of its requests overwrites with another size, and as many deletes.
+/// A shifting working set; a twelfth of the requests are overwrites with another size, and a twelfth are
+/// deletes.
 pub fn shifts() -> impl Iterator<Item = Request> {
     let (zipf, mut random) = (Zipf::new(SET_KEYS, SKEW), Random::new(13));
     let mut versions: HashMap<u32, u32> = HashMap::new();
     (0u32..).map(move |n| {
         let first = n / SHIFT_EVERY * SHIFT_KEYS;
-        let key = tenant(zipf.rank(&mut random), first);
+        let key = key_of_rank(zipf.rank(&mut random), first);
         let version = versions.entry(key).or_default();
         let op = match random.below(12) {
             0 => Op::Delete,
@@ -44,7 +46,8 @@ pub fn shifts() -> impl Iterator<Item = Request> {
     })
 }
 
-/// Sets whose values grow to fifty times their size and shrink again, so that what fitted once fits no more.
+/// Sets whose values grow to fifty times their size and shrink again, so that freed memory has the wrong
+/// size.
 pub fn drift(sets: u32) -> impl Iterator<Item = Request> {
     let mut random = Random::new(14);
     (0..sets).map(move |n| {
@@ -56,9 +59,9 @@ pub fn drift(sets: u32) -> impl Iterator<Item = Request> {
     })
 }
 
-/// The key that has this rank while the working set begins at `first`: keys keep their rank for as long as they are
-/// in it. Ranks are scattered, so that popular and unpopular keys leave alike.
-fn tenant(rank: u32, first: u32) -> u32 {
+/// The key with this rank while the working set begins at `first`: keys keep their rank as long as they are
+/// in it. Ranks are scattered, so that popular and unpopular keys leave at the same rate.
+fn key_of_rank(rank: u32, first: u32) -> u32 {
     let seat = (u64::from(rank) * SCATTER % u64::from(SET_KEYS)) as u32;
     seat + first.saturating_sub(seat).div_ceil(SET_KEYS) * SET_KEYS
 }
@@ -66,7 +69,7 @@ fn tenant(rank: u32, first: u32) -> u32 {
 fn request(key: u32, version: u32, op: Op) -> Request {
     let mut random = Random::new(u64::from(version) << 32 | u64::from(key));
     let value_bytes = (250.0 * random.normal().exp()).clamp(1.0, 65_536.0) as u32;
-    // Of the key alone: a new version must not be a new key.
+    // Depends only on the key: a new version must not be a new key.
     let key_bytes = 16 + Random::new(key.into()).below(64) as u8;
     Request { expiry: Expiry::Never, key, key_bytes, op, time: 0, value_bytes }
 }
@@ -91,8 +94,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_keeps_its_rank_until_it_leaves() {
-        let seats = |first| (0..SET_KEYS).map(move |rank| tenant(rank, first));
+    fn keys_keep_their_rank_in_the_working_set() {
+        let seats = |first| (0..SET_KEYS).map(move |rank| key_of_rank(rank, first));
         let mut keys: Vec<u32> = seats(3_000).collect();
         let stayed = seats(0).zip(seats(3_000)).filter(|(before, after)| before == after).count();
         assert_eq!(stayed as u32, SET_KEYS - 3_000);
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_trace_is_the_same_each_time() {
+    fn synthetic_traces_are_reproducible() {
         let sizes = || shifts().take(200_000).map(|request| (request.key, request.value_bytes));
         assert!(sizes().eq(sizes()));
     }

@@ -1,10 +1,10 @@
-//! The table that is printed: a line as soon as it is known, with the target beside what was reached.
+//! The printed table: each line appears when it is measured, with its target.
 
 use std::cmp::Ordering;
 
 use crate::server::Kind;
 
-/// What was measured, or on which side of what was tried it lies.
+/// A measured value, or a bound if it is outside the tried range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Figure {
     Above(f64),
@@ -16,11 +16,11 @@ pub enum Figure {
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing was promised: printed for the reader.
+    /// No target: printed for information.
     None,
 }
 
-/// The figures of one line, by server. Who is not in it was not measured.
+/// The figures of one line, by server. Servers that are missing were not measured.
 pub type Figures = Vec<(Kind, Figure)>;
 
 pub fn print_head() {
@@ -64,8 +64,8 @@ impl Figure {
         }
     }
 
-    /// How it stands to a limit. On a side that is open it may lie anywhere, and does not count as equal.
-    fn stands_to(self, limit: f64) -> Option<Ordering> {
+    /// Compares the figure with a limit; `None` if a bound does not decide it.
+    fn compare(self, limit: f64) -> Option<Ordering> {
         match self {
             Figure::Above(value) if value >= limit => Some(Ordering::Greater),
             Figure::Below(value) if value <= limit => Some(Ordering::Less),
@@ -76,11 +76,11 @@ impl Figure {
 }
 
 impl Target {
-    /// Judged as measured, not as rounded for print.
+    /// Whether the target is met by the unrounded figure.
     fn verdict(self, figure: Figure) -> &'static str {
         let is_met = match self {
-            Target::AtLeast(limit) => figure.stands_to(limit).is_some_and(Ordering::is_ge),
-            Target::AtMost(limit) => figure.stands_to(limit).is_some_and(Ordering::is_le),
+            Target::AtLeast(limit) => figure.compare(limit).is_some_and(Ordering::is_ge),
+            Target::AtMost(limit) => figure.compare(limit).is_some_and(Ordering::is_le),
             Target::None => return "",
         };
         if is_met { "  met" } else { "  MISSED" }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_to_be_met_is_missed() {
+    fn an_undecided_target_counts_as_missed() {
         for (target, figure, is_met) in [
             (Target::AtMost(50.0), Figure::Is(50.0), true),
             (Target::AtMost(50.0), Figure::Is(50.04), false),

@@ -1,7 +1,7 @@
-//! What is asked of a cache, request by request: read from a recorded trace, or told by `synthetic`.
+//! The requests of a trace, recorded or from `synthetic`.
 //!
-//! A key is a number here; how it looks on the wire is `Request::write_key`. Values are no part of a trace: their
-//! bytes follow from the key and their length, so that each can be checked when it comes back.
+//! A key is a number here; `Request::write_key` gives its form on the wire. Values are not part of a trace:
+//! their bytes follow from the key and the length, so that each value can be checked when it is read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,7 +28,7 @@ pub enum Expiry {
     /// At a second since 1970.
     At(u32),
     Never,
-    /// After so many seconds of the trace.
+    /// After this many seconds of the trace.
     Within(u32),
 }
 
@@ -41,14 +41,14 @@ pub enum Op {
 }
 
 impl Request {
-    /// The number, padded to the key's length. A key too short for its number is as long as that.
+    /// Writes the number, padded to the key's length. A key that is too short for its number becomes longer.
     pub fn write_key(&self, key: &mut Vec<u8>) {
         key.clear();
         key.extend_from_slice(itoa::Buffer::new().format(self.key).as_bytes());
         key.resize(key.len().max(self.key_bytes.into()), b'.');
     }
 
-    /// From a line `time,key,key_size,value_size,op,ttl`; `None` if it is something else.
+    /// Parses a line `time,key,key_size,value_size,op,ttl`; `None` if it is invalid.
     fn parse(line: &str, keys: &mut HashMap<String, u32>) -> Option<Request> {
         let mut fields = line.split(',');
         let time = fields.next()?.parse().ok()?;
@@ -71,7 +71,7 @@ impl Request {
     }
 }
 
-/// The first `limit` requests of a file that zstd compressed.
+/// The first `limit` requests of a file compressed with zstd.
 pub fn load(path: &Path, limit: usize) -> io::Result<Vec<Request>> {
     let decoder = StreamingDecoder::new(BufReader::new(File::open(path)?)).map_err(io::Error::other)?;
     let mut keys = HashMap::new();
@@ -81,28 +81,28 @@ pub fn load(path: &Path, limit: usize) -> io::Result<Vec<Request>> {
         .take(limit)
         .map(|(index, line)| {
             Request::parse(&line?, &mut keys)
-                .ok_or_else(|| io::Error::other(format!("{}:{}: no request", path.display(), index + 1)))
+                .ok_or_else(|| io::Error::other(format!("{}:{}: invalid request", path.display(), index + 1)))
         })
         .collect()
 }
 
-/// The bytes of all values: noise, of which each has its own stretch.
+/// The bytes of all values: random bytes, of which each value is a section.
 pub struct Values(Vec<u8>);
 
 impl Values {
     pub fn new() -> Self {
         let mut random = Random::new(0);
-        Values((0..STRETCHES + VALUE_BYTES_MAX).map(|_| random.number() as u8).collect())
+        Values((0..SECTIONS + VALUE_BYTES_MAX).map(|_| random.number() as u8).collect())
     }
 
-    /// The length counts, too: an old value of another length must not pass for the new one.
+    /// The section depends on the length, too, so that an old value of another length is detected.
     pub fn value(&self, key: u32, bytes: u32) -> &[u8] {
-        let start = Random::new(u64::from(key) << 32 | u64::from(bytes)).number() as usize % STRETCHES;
+        let start = Random::new(u64::from(key) << 32 | u64::from(bytes)).number() as usize % SECTIONS;
         &self.0[start..start + bytes as usize]
     }
 }
 
-const STRETCHES: usize = 1 << 16;
+const SECTIONS: usize = 1 << 16;
 /// Longer values do not occur in traces, and would panic.
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_request() {
+    fn lines_are_parsed_into_requests() {
         let mut keys = HashMap::new();
         let request = Request::parse("7,zz,20,100,s,60", &mut keys).unwrap();
         assert!(matches!(request.expiry, Expiry::Within(60)) && request.op == Op::Set);

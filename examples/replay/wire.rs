@@ -1,7 +1,7 @@
-//! One connection to a server, in memcached's words or in Redis': requests are gathered, sent together, and their
-//! replies read in order.
+//! One connection to a server, with memcached's protocol or Redis': requests are collected, sent together,
+//! and their replies read in order.
 //!
-//! Not here: what a miss is followed by. And no time is read; a reply that does not come fails by the socket's limit.
+//! It does not handle misses, and reads no clock: a missing reply fails by the socket's timeout.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,8 +19,8 @@ pub enum Dialect {
 pub struct Connection {
     dialect: Dialect,
     inbox: Vec<u8>,
-    /// The part of the inbox that came and was not looked at.
-    news: Range<usize>,
+    /// The part of the inbox that is not parsed yet.
+    unread: Range<usize>,
     outbox: Vec<u8>,
     stream: TcpStream,
 }
@@ -30,7 +30,7 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Connection { dialect, inbox: vec![0; INBOX_BYTES], news: 0..0, outbox: Vec::new(), stream })
+        Ok(Connection { dialect, inbox: vec![0; INBOX_BYTES], unread: 0..0, outbox: Vec::new(), stream })
     }
 
     pub fn ask_delete(&mut self, key: &[u8]) {
@@ -72,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// Sends what was asked.
+    /// Sends the collected requests.
     pub fn send(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.outbox)?;
         self.outbox.clear();
@@ -84,7 +84,7 @@ impl Connection {
         let line = self.line()?;
         match &self.inbox[line.clone()] {
             b"DELETED" | b"NOT_FOUND" | b":0" | b":1" => Ok(()),
-            _ => Err(self.puzzled(line)),
+            _ => Err(self.unexpected(line)),
         }
     }
 
@@ -99,24 +99,24 @@ impl Connection {
         };
         let Some(length) = length.and_then(|length| str::from_utf8(length).ok()?.parse::<usize>().ok())
         else {
-            return Err(self.puzzled(line));
+            return Err(self.unexpected(line));
         };
         let body = self.bytes(length + tail.len())?;
         let Some(value) = self.inbox[body.clone()].strip_suffix(tail) else {
-            return Err(self.puzzled(body));
+            return Err(self.unexpected(body));
         };
         Ok(Some(value))
     }
 
-    /// The reply to a set. A server may have no room; it then holds nothing, as if it had evicted it.
+    /// The reply to a set. A server without room refuses, which counts as an eviction.
     pub fn stored(&mut self) -> io::Result<()> {
         let line = self.line()?;
         let reply = &self.inbox[line.clone()];
         let is_refused = reply.starts_with(b"SERVER_ERROR out of memory") || reply.starts_with(b"-OOM");
-        if is_refused || reply == b"STORED" || reply == b"+OK" { Ok(()) } else { Err(self.puzzled(line)) }
+        if is_refused || reply == b"STORED" || reply == b"+OK" { Ok(()) } else { Err(self.unexpected(line)) }
     }
 
-    /// The items and bytes that the server says it holds, added up: 0 once it is empty. Redis tells items only.
+    /// The sum of items and bytes in the server's statistics: 0 if it is empty. Redis reports only items.
     pub fn holds(&mut self) -> io::Result<u64> {
         match self.dialect {
             Dialect::Memcached => self.put(&[b"stats\r\n"]),
@@ -154,47 +154,47 @@ impl Connection {
     fn line(&mut self) -> io::Result<Range<usize>> {
         let mut searched = 0;
         loop {
-            let news = &self.inbox[self.news.clone()];
-            if let Some(end) = memchr::memchr(b'\n', &news[searched..]) {
+            let unread = &self.inbox[self.unread.clone()];
+            if let Some(end) = memchr::memchr(b'\n', &unread[searched..]) {
                 let line = self.bytes(searched + end + 1)?;
                 return Ok(line.start..line.end.saturating_sub(2).max(line.start));
             }
-            searched = news.len();
+            searched = unread.len();
             self.receive()?;
         }
     }
 
     fn bytes(&mut self, count: usize) -> io::Result<Range<usize>> {
-        while self.news.len() < count {
+        while self.unread.len() < count {
             self.receive()?;
         }
-        let bytes = self.news.start..self.news.start + count;
-        self.news.start = bytes.end;
+        let bytes = self.unread.start..self.unread.start + count;
+        self.unread.start = bytes.end;
         Ok(bytes)
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        if self.news.end == self.inbox.len() {
-            self.inbox.copy_within(self.news.clone(), 0);
-            self.news = 0..self.news.len();
-            self.inbox.resize(INBOX_BYTES.max(2 * self.news.len()), 0);
+        if self.unread.end == self.inbox.len() {
+            self.inbox.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+            self.inbox.resize(INBOX_BYTES.max(2 * self.unread.len()), 0);
         }
-        match self.stream.read(&mut self.inbox[self.news.end..])? {
-            0 => Err(io::Error::other("the server has closed the connection")),
+        match self.stream.read(&mut self.inbox[self.unread.end..])? {
+            0 => Err(io::Error::other("the server closed the connection")),
             bytes => {
-                self.news.end += bytes;
+                self.unread.end += bytes;
                 Ok(())
             }
         }
     }
 
-    fn puzzled(&self, reply: Range<usize>) -> io::Error {
-        io::Error::other(format!("no proper reply: {}", String::from_utf8_lossy(&self.inbox[reply])))
+    fn unexpected(&self, reply: Range<usize>) -> io::Error {
+        io::Error::other(format!("unexpected reply: {}", String::from_utf8_lossy(&self.inbox[reply])))
     }
 }
 
 const INBOX_BYTES: usize = 1 << 18;
-/// Whatever takes longer has failed.
+/// The timeout of a reply.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -204,8 +204,8 @@ mod tests {
 
     use super::*;
 
-    /// Hands out a connection whose peer says `reply` in pieces, whatever it is asked, and hangs up.
-    fn hearing(dialect: Dialect, reply: Vec<u8>) -> Connection {
+    /// A connection whose peer sends `reply` in pieces, regardless of the request, and hangs up.
+    fn replying(dialect: Dialect, reply: Vec<u8>) -> Connection {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
@@ -224,7 +224,7 @@ mod tests {
         let memcached = [b"VALUE k 0 786432\r\n", &long[..], b"\r\nEND\r\nEND\r\nSTORED\r\n"].concat();
         let redis = [b"$786432\r\n", &long[..], b"\r\n$-1\r\n+OK\r\n"].concat();
         for (dialect, reply) in [(Dialect::Memcached, memcached), (Dialect::Redis, redis)] {
-            let mut connection = hearing(dialect, reply);
+            let mut connection = replying(dialect, reply);
             assert!(connection.value().unwrap() == Some(&long));
             assert_eq!(connection.value().unwrap(), None);
             connection.stored().unwrap();
@@ -233,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_to_the_request_is_an_error() {
+    fn a_reply_to_another_request_is_an_error() {
         for reply in ["ERROR\r\n", "VALUE k 0 3\r\nfour\r\nEND\r\n", "$3\r\nfour\r\n"] {
             let dialect = if reply.starts_with('$') { Dialect::Redis } else { Dialect::Memcached };
-            assert!(hearing(dialect, reply.into()).value().is_err(), "{reply}");
+            assert!(replying(dialect, reply.into()).value().is_err(), "{reply}");
         }
         let stats = "STAT pid 7\r\nSTAT curr_items 2\r\nSTAT bytes 240\r\nEND\r\n";
-        assert_eq!(hearing(Dialect::Memcached, stats.into()).holds().unwrap(), 242);
-        assert_eq!(hearing(Dialect::Redis, ":5\r\n".into()).holds().unwrap(), 5);
+        assert_eq!(replying(Dialect::Memcached, stats.into()).holds().unwrap(), 242);
+        assert_eq!(replying(Dialect::Redis, ":5\r\n".into()).holds().unwrap(), 5);
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-/// A database in a folder of its own, which goes when this does.
+/// A database in its own folder, which is removed when this is dropped.
 pub struct Shop {
     connection: Mutex<Connection>,
     folder: PathBuf,
 }
 
 impl Shop {
-    /// A shop with so many products, of which the first `imported` are of category 0, the others of 1 to 9.
+    /// A shop with this many products; the first `imported` are in category 0, the others in 1 to 9.
     pub fn open(products: u32, imported: u32) -> rusqlite::Result<Shop> {
         let folder = std::env::temp_dir().join(format!("leasehold-storefront-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("there is a place for temporary files");
@@ -31,14 +31,14 @@ impl Shop {
         Ok(Shop { connection: Mutex::new(connection), folder })
     }
 
-    /// One part of a product, after its version.
+    /// One part of a product, preceded by its version.
     pub fn part(&self, name: &str, id: u32) -> rusqlite::Result<String> {
         let connection = self.connection.lock();
         let query = format!("SELECT version || ' ' || {name} FROM product WHERE id = ?1");
         connection.prepare_cached(&query)?.query_row([id], |row| row.get(0))
     }
 
-    /// Row by row, as imports are, and in one transaction; readers go on meanwhile.
+    /// Updates row by row in one transaction, while readers continue.
     pub fn import(folder: PathBuf, rows: u32) -> rusqlite::Result<()> {
         let mut connection = Connection::open(folder.join("shop.sqlite"))?;
         connection.busy_timeout(BUSY_MAX)?;

@@ -81,12 +81,12 @@ impl Access {
         // With the token, host names need no check: foreign pages do not have it.
         let token = self.token.load();
         if token.is_none() && !self.is_own_name(name_of(host)) {
-            return forbidden("without a token this server answers to localhost and its own address alone");
+            return forbidden("without a token this server answers only to localhost and its own address");
         }
         if headers.contains_key(header::ORIGIN)
             && !text(headers, header::ORIGIN).is_some_and(|origin| is_same(origin, host))
         {
-            return forbidden("pages of another origin may not ask here");
+            return forbidden("pages of another origin are not allowed");
         }
         match &*token {
             Some(token) if !OPEN.contains(&path) && !bearer(headers).is_some_and(|given| token.is(given)) => {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_names_of_this_machine_are_answered_to() {
+    fn only_names_of_this_machine_are_accepted_without_a_token() {
         for host in
             ["localhost", "LOCALHOST:1", "127.0.0.1:8211", "[::1]:8211", "127.9.9.9", "192.0.2.7:8211"]
         {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_a_token_all_but_health_and_the_page_need_it() {
+    fn the_token_is_required_except_for_health_and_the_page() {
         let with = |path, authorization: &str, expected| {
             let headers = [("host", "cache.example"), ("authorization", authorization)];
             check(Some(TOKEN), path, &headers, expected);

@@ -1,4 +1,4 @@
-//! Responses: a document, or a sentence that says what is wrong.
+//! Responses: a document, or an error as JSON.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -33,7 +33,7 @@ impl IntoResponse for Problem {
 }
 
 /// A JSON document.
-pub(super) fn told(value: &Value) -> Response {
+pub(super) fn json_document(value: &Value) -> Response {
     document(StatusCode::OK, JSON, json(value))
 }
 

@@ -122,13 +122,13 @@ pub(super) const MEMCACHED: &[Family] = &[
 pub(super) const LEASEHOLD: &[Family] = &[
     counter(
         "leasehold_lease_commands_total",
-        "Keys asked for by lease-get, and fills by lease-set.",
+        "Keys requested by lease-get, and fills by lease-set.",
         &[("command=\"lease_get\"", "cmd_lease_get"), ("command=\"lease_set\"", "cmd_lease_set")],
     ),
     counter("leasehold_leases_granted_total", "Misses that received a lease.", &[("", "lease_granted")]),
     counter(
         "leasehold_lease_hot_misses_total",
-        "Misses while another client's lease was held: reads that the database was spared.",
+        "Misses while another client held the lease: database reads avoided.",
         &[("", "lease_hot_miss")],
     ),
     counter(
@@ -142,7 +142,11 @@ pub(super) const LEASEHOLD: &[Family] = &[
             ("result=\"unknown\"", "lease_refused_unknown"),
         ],
     ),
-    gauge("leasehold_leases_outstanding", "Leases that make others wait.", &[("", "leases_outstanding")]),
+    gauge(
+        "leasehold_leases_outstanding",
+        "Leases that other clients wait for.",
+        &[("", "leases_outstanding")],
+    ),
     gauge(
         "leasehold_lease_waiting",
         "Requests that wait for another client's fill.",
@@ -150,12 +154,12 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_lease_waits_total",
-        "Finished waits, by what ended them.",
+        "Finished waits for a lease, by the way they ended.",
         &[("end=\"lease_ended\"", "lease_wait_filled"), ("end=\"timeout\"", "lease_wait_timeouts")],
     ),
     counter(
         "leasehold_implicit_fills_total",
-        "Stores of plain clients that followed a miss: kept, refused as stale, or kept though on would refuse them.",
+        "Plain stores after a miss: stored, refused as possibly stale, or stored only because of mode observe.",
         &[
             ("result=\"stored\"", "implicit_fills"),
             ("result=\"refused\"", "implicit_refused"),
@@ -164,7 +168,7 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_implicit_refused_total",
-        "Stores of plain clients that were refused, by the reason.",
+        "Plain stores that were refused, by reason.",
         &[
             ("reason=\"doubt\"", "implicit_refused_doubt"),
             ("reason=\"late\"", "implicit_refused_late"),
@@ -175,12 +179,12 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_implicit_confirmed_total",
-        "Stores of plain clients that were kept because their value came too often for slow loads.",
+        "Plain stores accepted because their value arrived more often than slow loads can bring it.",
         &[("", "implicit_confirmed")],
     ),
     counter(
         "leasehold_unfenced_sets_total",
-        "Plain sets without a miss before them, which are taken for writes.",
+        "Plain sets without a preceding miss, which are treated as writes.",
         &[("", "unfenced_sets")],
     ),
     counter(
@@ -210,11 +214,11 @@ pub(super) const LEASEHOLD: &[Family] = &[
     ),
     counter(
         "leasehold_voided_names_forgotten_total",
-        "Tags and prefixes whose invalidations had to be dropped: keys with names may miss needlessly.",
+        "Tags and prefixes whose invalidations were dropped: their keys may miss needlessly.",
         &[("", "voided_names_forgotten")],
     ),
     counter("leasehold_stale_served_total", "Stale copies that were served.", &[("", "stale_served")]),
-    gauge("leasehold_stale_items", "Stale copies that are kept.", &[("", "stale_items")]),
+    gauge("leasehold_stale_items", "Stale copies in memory.", &[("", "stale_items")]),
     gauge(
         "leasehold_memory_bytes",
         "Memory use within the limit, by part.",

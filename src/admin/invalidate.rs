@@ -15,7 +15,7 @@ use crate::server::View;
 /// The body of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Asked {
+struct Targets {
     all: bool,
     keys: Vec<Name>,
     prefixes: Vec<Name>,
@@ -25,33 +25,33 @@ struct Asked {
 
 /// Invalidates the names, and reports the result.
 pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
-    let asked = Asked::read(headers, body)?;
+    let targets = Targets::read(headers, body)?;
     let now = view.now();
-    let states: Vec<Value> = asked
+    let states: Vec<Value> = targets
         .keys
         .iter()
         .map(|Name(key)| json!({ "key": base64::json(key), "held": keys::state(view, key, now) }))
         .collect();
-    command::void(&asked.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
+    command::void(&targets.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
     tracing::info!(
-        all = asked.all,
-        soft = asked.soft,
-        keys = asked.keys.len(),
-        prefixes = asked.prefixes.len(),
-        tags = asked.tags.len(),
-        "voided over HTTP"
+        all = targets.all,
+        soft = targets.soft,
+        keys = targets.keys.len(),
+        prefixes = targets.prefixes.len(),
+        tags = targets.tags.len(),
+        "invalidated over HTTP"
     );
     Ok(json!({
-        "all": asked.all,
+        "all": targets.all,
         "keys": states,
-        "prefixes": told(&asked.prefixes),
-        "soft": asked.soft,
-        "tags": told(&asked.tags),
+        "prefixes": shown(&targets.prefixes),
+        "soft": targets.soft,
+        "tags": shown(&targets.tags),
     }))
 }
 
-impl Asked {
-    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Problem> {
+impl Targets {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Targets, Problem> {
         // A form on a foreign page cannot send JSON without a preflight request.
         let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
         if kind.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) != Some(b"application/json") {
@@ -62,16 +62,18 @@ impl Asked {
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Problem::bad("the body: send a JSON object"));
         }
-        let asked: Asked =
+        let targets: Targets =
             serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))?;
-        let lists = [&asked.keys, &asked.prefixes, &asked.tags];
-        if !asked.all && lists.iter().all(|names| names.is_empty()) {
-            return Err(Problem::bad("name keys, tags or prefixes, or say \"all\": true"));
+        let lists = [&targets.keys, &targets.prefixes, &targets.tags];
+        if !targets.all && lists.iter().all(|names| names.is_empty()) {
+            return Err(Problem::bad(
+                "nothing to invalidate: name keys, tags or prefixes, or send \"all\": true",
+            ));
         }
         if lists.iter().any(|names| names.len() > NAMES_PER_INVALIDATE_MAX) {
             return Err(Problem::bad(format!("a list has at most {NAMES_PER_INVALIDATE_MAX} names")));
         }
-        Ok(asked)
+        Ok(targets)
     }
 
     fn voids(&self) -> Voids<'_> {
@@ -89,7 +91,7 @@ fn bytes(names: &[Name]) -> Vec<&[u8]> {
     names.iter().map(|Name(bytes)| &bytes[..]).collect()
 }
 
-fn told(names: &[Name]) -> Vec<Value> {
+fn shown(names: &[Name]) -> Vec<Value> {
     names.iter().map(|Name(bytes)| base64::json(bytes)).collect()
 }
 
@@ -97,7 +99,7 @@ impl From<NotVoided<'_>> for Problem {
     fn from(why: NotVoided<'_>) -> Problem {
         match why {
             NotVoided::BadName(name) => Problem::bad(format!(
-                "{:?} is wrong: names have 1 to 250 bytes, prefixes end in ':' and have at most 16 of them",
+                "invalid name {:?}: names have 1 to 250 bytes, prefixes end in ':' and have at most 16 of them",
                 String::from_utf8_lossy(name)
             )),
             NotVoided::Forbidden => Problem::new(

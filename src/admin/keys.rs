@@ -19,10 +19,10 @@ pub(super) fn key(view: &View, encoded: &str) -> Result<Value, Problem> {
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     let key = view.cache().key(&bytes).ok_or_else(|| Problem::bad("a key has 1 to 250 bytes"))?;
     let now = view.now();
-    let mut told = view.cache().inspect(&key, now, |known| describe(view, &known, now));
-    told["key"] = base64::json(&bytes);
-    told["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, base64::json);
-    Ok(told)
+    let mut state = view.cache().inspect(&key, now, |known| describe(view, &known, now));
+    state["key"] = base64::json(&bytes);
+    state["policy"] = view.cache().policies().prefix_of(&bytes).map_or(Value::Null, base64::json);
+    Ok(state)
 }
 
 /// The state of a key in one word; an invalid key holds nothing.
@@ -51,11 +51,11 @@ fn describe(view: &View, known: &Known, now: Now) -> Value {
         "held_off_ms": known.held_off_until.map(|until| until.saturating_sub(now.millis)),
         "last_void": known.void.map(|void| last_void(view, void, now)),
         "lease": known.lease.map(|lease| outstanding(view, lease, known.waiting, now)),
-        "value": known.value.map(|(value, as_of)| value_told(view, value, as_of, now)),
+        "value": known.value.map(|(value, as_of)| value_state(view, value, as_of, now)),
     })
 }
 
-fn value_told(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
+fn value_state(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
     let ago = |second: u32| now.seconds().saturating_sub(second);
     let ttl = (value.expiry != Expiry::NEVER).then(|| value.expiry.delay_ms(now) / 1000);
     json!({

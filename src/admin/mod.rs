@@ -1,4 +1,4 @@
-//! The admin interface over HTTP: metrics, health, statistics, keys, invalidation, and a page for people.
+//! The admin interface over HTTP: metrics, health, statistics, keys, invalidation, and a web page.
 //!
 //! It runs on one thread besides the workers, and uses the cache like any other client.
 //!
@@ -38,7 +38,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::access::Access;
-use self::answer::{Problem, document, told};
+use self::answer::{Problem, document, json_document};
 use crate::metrics::Count;
 use crate::options::AdminOptions;
 use crate::process::{Inherited, logging};
@@ -51,12 +51,12 @@ pub struct Admin {
 }
 
 /// The state shared by all requests.
-struct Desk {
+struct Shared {
     access: Arc<Access>,
     view: View,
 }
 
-type Asked = State<Arc<Desk>>;
+type SharedState = State<Arc<Shared>>;
 
 impl Admin {
     /// Inherits or binds the socket that `options` ask for, and reads the token.
@@ -104,7 +104,7 @@ impl Admin {
 pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> {
     let Some(Admin { access, listener }) = admin else { return pending().await };
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-    let router = router(Arc::new(Desk { access: Arc::clone(access), view }));
+    let router = router(Arc::new(Shared { access: Arc::clone(access), view }));
     let mut connections = Connections::default();
     loop {
         match listener.accept().await {
@@ -143,7 +143,7 @@ impl Connections {
     }
 }
 
-/// Serves one connection, for a limited time whatever its peer does.
+/// Serves one connection, for a limited time.
 async fn converse(stream: TcpStream, router: Router) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX).max_buf_size(HEADER_BYTES_MAX);
@@ -158,39 +158,42 @@ async fn converse(stream: TcpStream, router: Router) {
     let _ = timeout(REQUEST_MAX, connection).await;
 }
 
-fn router(desk: Arc<Desk>) -> Router {
+fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page))
-        .route("/config", get(async |State(desk): Asked| told(&stats::config(&desk.view))))
+        .route("/config", get(async |State(shared): SharedState| json_document(&stats::config(&shared.view))))
         .route("/healthz", get(async || PLAIN_OK))
         .route("/invalidate", post(invalidate))
         .route("/keys/{*key}", get(key))
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
-        .route("/stats.json", get(async |State(desk): Asked| told(&stats::stats(&desk.view))))
+        .route(
+            "/stats.json",
+            get(async |State(shared): SharedState| json_document(&stats::stats(&shared.view))),
+        )
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not found: docs/admin.md lists the paths"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path needs another method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: this path needs another method")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::clone(&desk), admit))
-        .with_state(desk)
+        .layer(from_fn_with_state(Arc::clone(&shared), admit))
+        .with_state(shared)
 }
 
 /// Checks access and passes the request on; answers requests that time out.
 async fn admit(
-    State(desk): Asked,
+    State(shared): SharedState,
     Extension(peer): Extension<IpAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = desk.access.check(request.uri().path(), request.headers()) {
+    if let Err(problem) = shared.access.check(request.uri().path(), request.headers()) {
         if problem.status == StatusCode::UNAUTHORIZED {
-            desk.view.counters().add(Count::AuthErrors);
-            // A request without a token is no guess: browsers send one before they know that a token is
+            shared.view.counters().add(Count::AuthErrors);
+            // A request without a token is not a guess: browsers send one before they know that a token is
             // required.
             if request.headers().contains_key(header::AUTHORIZATION) {
-                sleep(desk.view.wrong_password(peer)).await;
+                sleep(shared.view.wrong_password(peer)).await;
             }
         }
         return problem.into_response();
@@ -200,7 +203,7 @@ async fn admit(
 }
 
 async fn invalidate(
-    State(desk): Asked,
+    State(shared): SharedState,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -208,21 +211,21 @@ async fn invalidate(
         status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body has more than 1 MiB"),
         status => Problem::new(status, format!("cannot read the body: {why}")),
     })?;
-    invalidate::invalidate(&desk.view, &headers, &body).map(|done| told(&done))
+    invalidate::invalidate(&shared.view, &headers, &body).map(|done| json_document(&done))
 }
 
 /// Uses the raw path, because a key may be any bytes.
-async fn key(State(desk): Asked, uri: Uri) -> Result<Response, Problem> {
+async fn key(State(shared): SharedState, uri: Uri) -> Result<Response, Problem> {
     let encoded = uri.path().strip_prefix("/keys/").unwrap_or_default();
-    keys::key(&desk.view, encoded).map(|known| told(&known))
+    keys::key(&shared.view, encoded).map(|known| json_document(&known))
 }
 
-async fn metrics(State(desk): Asked) -> Response {
-    document(StatusCode::OK, prometheus::KIND, prometheus::metrics(&desk.view))
+async fn metrics(State(shared): SharedState) -> Response {
+    document(StatusCode::OK, prometheus::KIND, prometheus::metrics(&shared.view))
 }
 
-async fn ready(State(desk): Asked) -> Result<&'static str, Problem> {
-    if desk.view.is_stopping() {
+async fn ready(State(shared): SharedState) -> Result<&'static str, Problem> {
+    if shared.view.is_stopping() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
     }
     Ok(PLAIN_OK)
@@ -249,7 +252,7 @@ const PLAIN_OK: &str = "ok\n";
 /// A thousand names of each kind fit, unless all of them are long.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Enough for people and their tools.
+/// Enough for operators and their tools.
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// The time limit for receiving and answering a request.

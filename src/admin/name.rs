@@ -32,20 +32,20 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(bytes: &[u8], told: Value) {
-        assert_eq!(base64::json(bytes), told);
-        assert_eq!(Name::try_from(told).unwrap().0, bytes);
+    fn check(bytes: &[u8], json: Value) {
+        assert_eq!(base64::json(bytes), json);
+        assert_eq!(Name::try_from(json).unwrap().0, bytes);
     }
 
     #[test]
-    fn what_is_told_can_be_sent() {
+    fn names_in_answers_are_valid_in_requests() {
         check(b"user:7", json!("user:7"));
         check("größe".as_bytes(), json!("größe"));
         check(b"\xff", json!({"base64": "/w=="}));
     }
 
     #[test]
-    fn nothing_else_is_a_name() {
+    fn other_json_values_are_not_names() {
         for wrong in [json!(7), json!(["k"]), json!({"base64": "/w"}), json!({"base64": "/w==", "x": 1})] {
             assert!(Name::try_from(wrong.clone()).is_err(), "{wrong}");
         }

@@ -21,7 +21,7 @@ pub(super) fn metrics(view: &View) -> String {
     let known: HashMap<String, String> =
         kinds.into_iter().flat_map(|kind| stats::table(view, kind)).collect();
     let mut page = Page::default();
-    page.begin("memcached_up", "gauge", "Whether the server answers; it does.");
+    page.begin("memcached_up", "gauge", "Whether the server could be reached: always 1.");
     page.sample("memcached_up", "", 1);
     page.begin("memcached_version", "gauge", "The memcached version that the server emulates.");
     page.sample("memcached_version", &label("version", &known["version"]), 1);
@@ -79,7 +79,7 @@ impl Page {
     fn policies(&mut self, view: &View) {
         const NAME: &str = "leasehold_policy_events_total";
         self.begin(NAME, "counter", "Lease events for the keys of a policy with a prefix.");
-        for policy in stats::policies(view).iter().skip(1).take(POLICIES_TOLD) {
+        for policy in stats::policies(view).iter().skip(1).take(POLICIES_MAX) {
             let prefix = label("policy", policy["prefix"].as_str().unwrap_or_default());
             for event in TOLD.map(|count| count.name()) {
                 let value = policy.get(event).and_then(Value::as_u64).unwrap_or_default();
@@ -88,14 +88,14 @@ impl Page {
         }
     }
 
-    /// How plain sets are judged, by class of keys.
+    /// The fence's counts and parameters, by class of keys.
     fn classes(&mut self, view: &View) {
         let classes = view.cache().classes(view.now());
         let named = |class: &ClassCounts| label("class", &class.name.escape_ascii().to_string());
         self.begin(
             "leasehold_class_sets_total",
             "counter",
-            "Plain sets that the fence judged, by class of keys.",
+            "Plain sets that the fence stored or refused, by class of keys.",
         );
         for class in &classes {
             let labels = named(class);
@@ -148,7 +148,7 @@ impl Kind {
 /// A statistic, or one minus others: `a-b-c`. Threads keep counting meanwhile, so that a difference may be
 /// negative for a moment.
 fn value(source: &str, known: &HashMap<String, String>) -> String {
-    let of = |name: &str| known.get(name).expect("stats tells what the table names").as_str();
+    let of = |name: &str| known.get(name).expect("stats has all statistics of the table").as_str();
     let mut parts = source.split('-').map(of);
     let first = parts.next().expect("there is one");
     let number = |text: &str| text.parse::<u64>().expect("counts are numbers");
@@ -166,4 +166,4 @@ fn label(name: &str, value: &str) -> String {
 /// The content type.
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The limit on reported policies; `stats policies` and `/stats.json` report all of them.
-const POLICIES_TOLD: usize = 100;
+const POLICIES_MAX: usize = 100;

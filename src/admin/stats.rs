@@ -28,12 +28,12 @@ pub(super) fn stats(view: &View) -> Value {
 /// The settings and policies. Passwords, tokens and private keys are in files, and only the file names
 /// appear here.
 pub(super) fn config(view: &View) -> Value {
-    let decided = |mut policy: Map<String, Value>| {
+    let settings_only = |mut policy: Map<String, Value>| {
         let is_counted = |name: &str| crate::metrics::TOLD.iter().any(|count| count.name() == name);
         policy.retain(|name, _| !is_counted(name));
         policy
     };
-    let policies: Vec<_> = policies(view).into_iter().map(decided).collect();
+    let policies: Vec<_> = policies(view).into_iter().map(settings_only).collect();
     json!({
         "leasehold_version": env!("CARGO_PKG_VERSION"),
         "policies": policies,
@@ -67,7 +67,7 @@ pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
     policies
 }
 
-/// How plain sets are judged, by class of keys.
+/// The fence's parameters and counts, by class of keys.
 fn classes(view: &View) -> Vec<Value> {
     let classes = view.cache().classes(view.now()).into_iter();
     let class = |class: ClassCounts| {
@@ -93,13 +93,13 @@ fn parsed(value: &str) -> Value {
     whole.or_else(|_| value.parse::<f64>().map(Value::from)).unwrap_or_else(|_| value.into())
 }
 
-/// The durations of sampled requests: how many ended in each bucket.
+/// The durations of sampled requests, as histograms.
 fn latency(samples: &Samples) -> Value {
     let ends: Vec<f64> = (0..BUCKETS).filter_map(bucket_end).map(|end| end.as_secs_f64()).collect();
     let verbs = Verb::ALL.map(|verb| {
         let latency = samples.latencies.of(verb);
-        let told = json!({ "buckets": latency.buckets, "seconds": latency.sum.as_secs_f64() });
-        (verb.name().to_owned(), told)
+        let histogram = json!({ "buckets": latency.buckets, "seconds": latency.sum.as_secs_f64() });
+        (verb.name().to_owned(), histogram)
     });
     json!({
         "bucket_ends_seconds": ends,
@@ -109,7 +109,7 @@ fn latency(samples: &Samples) -> Value {
 }
 
 fn standouts(view: &View, samples: &Samples) -> Value {
-    let Standouts { hot, large, missing } = samples.standouts(KEYS_TOLD, view.now().seconds());
+    let Standouts { hot, large, missing } = samples.standouts(KEYS_MAX, view.now().seconds());
     let met = |(keys, seen): (Vec<Met>, u64)| {
         let keys: Vec<_> =
             keys.iter().map(|met| json!({ "key": base64::json(&met.key), "seen": met.count })).collect();
@@ -123,4 +123,4 @@ fn standouts(view: &View, samples: &Samples) -> Value {
 }
 
 /// The number of notable keys of each kind.
-const KEYS_TOLD: usize = 20;
+const KEYS_MAX: usize = 20;

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use super::replies::{Replies, Reply, SEEN_BYTES, Unexpected};
 use super::server::Dialect;
-use super::source::{Asked, Batch, Source};
+use super::source::{Batch, Expected, Source};
 use super::tally::{Outcome, Tally};
 
 /// A connection over a nonblocking socket.
@@ -91,9 +91,9 @@ impl<S: Read + Write> Connection<S> {
     /// Reads what has arrived; returns true once the batch is answered.
     pub fn pull(&mut self, inbox: &mut [u8], source: &mut Source, tally: &mut Tally) -> Result<bool, Fault> {
         loop {
-            let kept = self.rest.len();
-            inbox[..kept].copy_from_slice(&self.rest);
-            let read = match self.stream.read(&mut inbox[kept..]) {
+            let carried = self.rest.len();
+            inbox[..carried].copy_from_slice(&self.rest);
+            let read = match self.stream.read(&mut inbox[carried..]) {
                 Ok(0) => return Err(Fault::Closed),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -101,12 +101,12 @@ impl<S: Read + Write> Connection<S> {
                 Err(error) => return Err(Fault::Io(error)),
             };
             tally.bytes_read += read as u64;
-            let input = &inbox[..kept + read];
+            let input = &inbox[..carried + read];
             let used = self.take(input, source, tally)?;
             self.rest.clear();
             self.rest.extend_from_slice(&input[used..]);
             if self.is_answered() {
-                return if self.rest.is_empty() { Ok(true) } else { Err(unasked(&self.rest)) };
+                return if self.rest.is_empty() { Ok(true) } else { Err(unsolicited(&self.rest)) };
             }
             // The socket is empty: a later arrival triggers a new event.
             if input.len() < inbox.len() {
@@ -118,7 +118,7 @@ impl<S: Read + Write> Connection<S> {
     /// Parses replies; returns the number of bytes consumed.
     fn take(&mut self, input: &[u8], source: &mut Source, tally: &mut Tally) -> Result<usize, Fault> {
         let mut at = 0;
-        while self.replies.skip(input, &mut at)? && self.answered < self.batch.asked.len() {
+        while self.replies.skip(input, &mut at)? && self.answered < self.batch.expected.len() {
             if let Some(outcome) = self.hit(input, &mut at, source) {
                 tally.count(outcome);
                 continue;
@@ -131,57 +131,57 @@ impl<S: Read + Write> Connection<S> {
 
     /// Consumes a hit in one step, with the end of the get.
     fn hit(&mut self, input: &[u8], at: &mut usize, source: &Source) -> Option<Outcome> {
-        let Asked::Key { key, at: text } = self.batch.asked[self.answered] else { return None };
+        let Expected::Key { key, at: text } = self.batch.expected[self.answered] else { return None };
         let text = &self.batch.bytes[text..text + source.key_bytes()];
         let value = self.replies.hit(input, at, text)?;
         self.answered += 1;
-        if self.batch.asked[self.answered] == Asked::End && input[*at..].starts_with(b"END\r\n") {
+        if self.batch.expected[self.answered] == Expected::End && input[*at..].starts_with(b"END\r\n") {
             self.answered += 1;
             *at += b"END\r\n".len();
         }
-        Some(seen(source, key, &value[..value.len().min(SEEN_BYTES)]))
+        Some(checked(source, key, &value[..value.len().min(SEEN_BYTES)]))
     }
 
     /// Checks a reply against the request.
     fn accept(&mut self, reply: Reply, source: &mut Source, tally: &mut Tally) -> Result<(), Fault> {
         loop {
-            let asked = self.batch.asked[self.answered];
+            let expected = self.batch.expected[self.answered];
             self.answered += 1;
-            let outcome = match (asked, reply) {
-                (Asked::Key { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
-                    seen(source, key, begin)
+            let outcome = match (expected, reply) {
+                (Expected::Key { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
+                    checked(source, key, begin)
                 }
-                (Asked::Key { .. }, Reply::Block { .. } | Reply::End) => {
+                (Expected::Key { .. }, Reply::Block { .. } | Reply::End) => {
                     tally.count(Outcome::Miss);
                     continue;
                 }
-                (Asked::End, Reply::End) => return Ok(()),
-                (Asked::Array(keys), Reply::Array(count)) if keys == count => return Ok(()),
-                (Asked::Item { key }, Reply::Block { begin, .. }) => seen(source, key, begin),
-                (Asked::Item { .. }, Reply::Miss) => Outcome::Miss,
-                (Asked::Lease { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
-                    seen(source, key, begin)
+                (Expected::End, Reply::End) => return Ok(()),
+                (Expected::Array(keys), Reply::Array(count)) if keys == count => return Ok(()),
+                (Expected::Item { key }, Reply::Block { begin, .. }) => checked(source, key, begin),
+                (Expected::Item { .. }, Reply::Miss) => Outcome::Miss,
+                (Expected::Lease { key, at }, Reply::Block { key: text, begin }) if self.is_key(at, text) => {
+                    checked(source, key, begin)
                 }
-                (Asked::Lease { at, .. }, Reply::Lease { key: text, token: HOT })
+                (Expected::Lease { at, .. }, Reply::Lease { key: text, token: HOT })
                     if self.is_key(at, text) =>
                 {
                     Outcome::Busy
                 }
-                (Asked::Lease { key, at }, Reply::Lease { key: text, token }) if self.is_key(at, text) => {
+                (Expected::Lease { key, at }, Reply::Lease { key: text, token }) if self.is_key(at, text) => {
                     source.fill(&mut self.fills, key, token);
                     Outcome::Granted
                 }
-                (Asked::Set, Reply::Stored | Reply::Done) => Outcome::Stored,
-                (Asked::Set, Reply::NotStored) => Outcome::NotStored,
-                (Asked::Fill, Reply::Stored) => Outcome::Filled,
-                (Asked::Fill, Reply::NotStored) => Outcome::RefusedFill,
-                (Asked::Delete, Reply::Deleted | Reply::Done) => Outcome::Deleted,
-                (Asked::Delete, Reply::NotFound) => Outcome::NotFound,
-                (asked, Reply::Error(kind)) => {
-                    self.pass_over(asked);
+                (Expected::Set, Reply::Stored | Reply::Done) => Outcome::Stored,
+                (Expected::Set, Reply::NotStored) => Outcome::NotStored,
+                (Expected::Fill, Reply::Stored) => Outcome::Filled,
+                (Expected::Fill, Reply::NotStored) => Outcome::RefusedFill,
+                (Expected::Delete, Reply::Deleted | Reply::Done) => Outcome::Deleted,
+                (Expected::Delete, Reply::NotFound) => Outcome::NotFound,
+                (expected, Reply::Error(kind)) => {
+                    self.skip_rest(expected);
                     kind
                 }
-                (asked, reply) => return Err(Fault::Unexpected(format!("{reply:?} to {asked:?}"))),
+                (expected, reply) => return Err(Fault::Unexpected(format!("{reply:?} to {expected:?}"))),
             };
             tally.count(outcome);
             return Ok(());
@@ -189,29 +189,29 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// An error answers the whole command, however many parts its reply would have.
-    fn pass_over(&mut self, asked: Asked) {
-        let rest = &self.batch.asked[self.answered..];
-        self.answered += match asked {
-            Asked::Array(keys) => keys,
-            Asked::Key { .. } | Asked::Lease { .. } => {
-                1 + rest.iter().position(|asked| *asked == Asked::End).expect("a get ends")
+    fn skip_rest(&mut self, expected: Expected) {
+        let rest = &self.batch.expected[self.answered..];
+        self.answered += match expected {
+            Expected::Array(keys) => keys,
+            Expected::Key { .. } | Expected::Lease { .. } => {
+                1 + rest.iter().position(|expected| *expected == Expected::End).expect("a get ends")
             }
-            Asked::Delete | Asked::End | Asked::Fill | Asked::Item { .. } | Asked::Set => 0,
+            Expected::Delete | Expected::End | Expected::Fill | Expected::Item { .. } | Expected::Set => 0,
         };
     }
 
     fn is_key(&self, at: usize, text: &[u8]) -> bool {
-        let asked = &self.batch.bytes[at..];
-        asked.starts_with(text) && matches!(asked[text.len()], b' ' | b'\r')
+        let expected = &self.batch.bytes[at..];
+        expected.starts_with(text) && matches!(expected[text.len()], b' ' | b'\r')
     }
 
     fn is_answered(&self) -> bool {
-        self.answered == self.batch.asked.len() && !self.replies.is_in_block()
+        self.answered == self.batch.expected.len() && !self.replies.is_in_block()
     }
 
     /// Whether there are granted leases to fill.
-    pub fn owes_fills(&self) -> bool {
-        !self.fills.asked.is_empty()
+    pub fn has_fills(&self) -> bool {
+        !self.fills.expected.is_empty()
     }
 
     /// When the batch was sent, or was due.
@@ -225,24 +225,27 @@ impl<S: Read + Write> Connection<S> {
     }
 }
 
-fn seen(source: &Source, key: u64, begin: &[u8]) -> Outcome {
+fn checked(source: &Source, key: u64, begin: &[u8]) -> Outcome {
     if source.value(key, begin.len()) == begin { Outcome::Hit } else { Outcome::WrongValue }
 }
 
-fn unasked(bytes: &[u8]) -> Fault {
-    let told = &bytes[..bytes.len().min(100)];
-    Fault::Unexpected(format!("{} behind all replies", told.escape_ascii()))
+fn unsolicited(bytes: &[u8]) -> Fault {
+    let shown = &bytes[..bytes.len().min(100)];
+    Fault::Unexpected(format!("{} after all replies", shown.escape_ascii()))
 }
 
 impl Display for Fault {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Fault::Closed => write!(to, "it has closed a connection"),
+            Fault::Closed => write!(to, "the server closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
-            Fault::Silent { seconds } => write!(to, "it sent nothing for {seconds} s"),
+            Fault::Silent { seconds } => write!(to, "the server sent nothing for {seconds} s"),
             Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
-                write!(to, "it refused to store {refused} of {keys} values beforehand (--no-preload)")
+                write!(
+                    to,
+                    "the server refused to store {refused} of {keys} values before the run (skip this with --no-preload)"
+                )
             }
         }
     }

@@ -94,8 +94,11 @@ impl FromStr for Mix {
         for entry in text.split(',') {
             let (name, weight) = entry.split_once('=').unwrap_or((entry, "1"));
             let task = Task::ALL.into_iter().find(|task| task.name() == name);
-            let task = task.ok_or_else(|| format!("{name} is nothing to ask"))?;
-            let weight: u32 = weight.parse().map_err(|_| format!("{weight} is no weight"))?;
+            let task = task.ok_or_else(|| {
+                format!("unknown request {name:?}: expected get, set, delete, mg, ms, md, lease or cycle")
+            })?;
+            let weight: u32 =
+                weight.parse().map_err(|_| format!("invalid weight {weight}: expected a whole number"))?;
             sum = sum.checked_add(weight).ok_or("these weights are too large")?;
             if weight > 0 {
                 tasks.push((task, sum));
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_kept() {
+    fn tasks_are_drawn_by_weight() {
         let mix: Mix = "get=6,set=3,cycle,delete=0".parse().unwrap();
         let mut random = SmallRng::seed_from_u64(7);
         let mut drawn = [0_u32; Task::ALL.len()];
@@ -124,12 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_told() {
+    fn invalid_mixes_are_refused() {
         for (text, why) in [
-            ("", " is nothing to ask"),
-            ("get,fetch=2", "fetch is nothing to ask"),
-            ("get=x", "x is no weight"),
-            ("get=-1", "-1 is no weight"),
+            ("", "unknown request \"\": expected get, set, delete, mg, ms, md, lease or cycle"),
+            (
+                "get,fetch=2",
+                "unknown request \"fetch\": expected get, set, delete, mg, ms, md, lease or cycle",
+            ),
+            ("get=x", "invalid weight x: expected a whole number"),
+            ("get=-1", "invalid weight -1: expected a whole number"),
             ("get=0", "all weights are 0"),
             ("get=4294967295,set", "these weights are too large"),
         ] {
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_knows_what_both_have() {
+    fn redis_supports_get_set_and_delete() {
         assert_eq!("get,set,delete".parse::<Mix>().unwrap().beyond_redis(), None);
         assert_eq!("get,lease".parse::<Mix>().unwrap().beyond_redis(), Some(Task::Lease));
     }

@@ -77,7 +77,7 @@ fn exit_code(ended: io::Result<Ending>) -> ExitCode {
         Ok(_) => return ExitCode::SUCCESS,
         Err(error) => error.to_string(),
     };
-    say(complaint);
+    print_error(complaint);
     ExitCode::FAILURE
 }
 
@@ -90,12 +90,12 @@ fn refuse(sentence: &str) -> ExitCode {
 fn measured(options: &Options) -> io::Result<Report> {
     let json = options.course.json.as_deref().map(Json::open).transpose()?;
     let report = measure(options, &*interrupt()?)?;
-    tell(&report, json)?;
+    print_report(&report, json)?;
     Ok(report)
 }
 
 /// Prints to the standard error and ignores failures: it may be closed, or a pipe without a reader.
-fn say(what: impl Display) {
+fn print_error(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
@@ -104,11 +104,11 @@ fn say(what: impl Display) {
 /// # Errors
 /// If the signal handler cannot be installed.
 pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
-    let is_told = Arc::new(AtomicBool::new(false));
+    let is_interrupted = Arc::new(AtomicBool::new(false));
     // The order matters: the handler that checks the flag is registered before the one that sets it.
-    flag::register_conditional_default(SIGINT, Arc::clone(&is_told))?;
-    flag::register(SIGINT, Arc::clone(&is_told))?;
-    Ok(is_told)
+    flag::register_conditional_default(SIGINT, Arc::clone(&is_interrupted))?;
+    flag::register(SIGINT, Arc::clone(&is_interrupted))?;
+    Ok(is_interrupted)
 }
 
 /// Loads all servers in turn, round after round, until it is interrupted or one of them cannot be measured
@@ -118,21 +118,21 @@ pub fn interrupt() -> io::Result<Arc<AtomicBool>> {
 /// If nothing was measured before.
 pub fn measure(options: &Options, is_cut_short: &AtomicBool) -> Result<Report, Failure> {
     let (plan, servers) = (&options.plan, options.servers());
-    let tells = options.course.progress || io::stderr().is_terminal();
-    let tell = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
-        if tells {
-            say(format_args!("{server}: {doing}{seconds} s, {requests} requests a second"));
+    let shows = options.course.progress || io::stderr().is_terminal();
+    let show = |server: &Server, doing: &str, Progress { requests, seconds }: Progress| {
+        if shows {
+            print_error(format_args!("{server}: {doing}{seconds} s, {requests} requests/s"));
         }
     };
     if !plan.no_preload {
         for server in servers {
-            let tell = &mut |progress| tell(server, "storing every key, ", progress);
-            preload(plan, server, is_cut_short, tell)?;
+            let show = &mut |progress| show(server, "storing every key, ", progress);
+            preload(plan, server, is_cut_short, show)?;
         }
     }
     let count = if options.compare.is_empty() { 1 } else { options.course.rounds };
     let (rounds, failure) = in_turn(servers, count, is_cut_short, |server| {
-        let measured = run(plan, server, is_cut_short, &mut |progress| tell(server, "", progress))?;
+        let measured = run(plan, server, is_cut_short, &mut |progress| show(server, "", progress))?;
         Ok(Round::new(&measured))
     })?;
     Ok(Report::new(servers, rounds, is_cut_short.load(Ordering::Relaxed), failure))
@@ -182,10 +182,10 @@ impl Json {
     }
 }
 
-fn tell(report: &(impl Serialize + Display), json: Option<Json>) -> io::Result<()> {
+fn print_report(report: &(impl Serialize + Display), json: Option<Json>) -> io::Result<()> {
     let text = serde_json::to_string_pretty(report)? + "\n";
     let mut output = io::stdout().lock();
-    let told = match json {
+    let printed = match json {
         Some(Json::StandardOutput) => output.write_all(text.as_bytes()),
         Some(Json::File(file, path)) => {
             replace(file, text.as_bytes()).map_err(|error| unwritten(error, &path))?;
@@ -193,7 +193,7 @@ fn tell(report: &(impl Serialize + Display), json: Option<Json>) -> io::Result<(
         }
         None => write!(output, "{report}"),
     };
-    told.and_then(|()| output.flush()).map_err(|error| unwritten(error, Path::new("the standard output")))
+    printed.and_then(|()| output.flush()).map_err(|error| unwritten(error, Path::new("the standard output")))
 }
 
 fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {

@@ -14,9 +14,9 @@ use super::stale::StaleOptions;
 /// Load generator for memcached's text protocol, the lease verbs, and Redis.
 ///
 /// In a closed loop (the default) each connection sends a batch when the last one is answered: this
-/// measures the capacity of a server. With --rate the loop is open: requests are due at fixed times whether
-/// the server keeps up or not, and latency counts from when a request was due: this measures what users
-/// would feel. Exits with 1 if anything was answered wrongly.
+/// measures the capacity of a server. With --rate the loop is open: requests are due at fixed times even if
+/// the server is slow, and latency counts from when a request was due: this measures what users would see.
+/// Exits with 1 after any wrong answer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "leasehold bench", bin_name = "leasehold bench", args_override_self = true)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -47,13 +47,13 @@ pub struct Options {
 pub enum Mode {
     /// Count stale reads: what a cache serves although its invalidation was answered before
     ///
-    /// Workers read keys. They check each hit; on a miss they load the value from a database inside this process, which takes
-    /// some time, and store it. Writers commit a new version to the database, then invalidate the key. A read is stale if its
-    /// value is older than a version whose invalidation the server had answered before the read was sent. Each run uses keys of
-    /// its own, which expire by themselves.
+    /// Workers read keys. They check each hit; on a miss they load the value from a database inside this
+    /// process, which takes some time, and store it. Writers commit a new version to the database, then
+    /// invalidate the key. A read is stale if its value is older than a version whose invalidation the server
+    /// had answered before the read was sent. Each run uses keys of its own, which expire by themselves.
     ///
-    /// --workload chooses defaults for all workload options; the options that are given replace single ones. Exits with 1 after
-    /// wrong bytes or errors, after stale reads only with --fail-on-stale.
+    /// --workload chooses defaults for all workload options; the options that are given replace single ones.
+    /// Exits with 1 after wrong bytes or errors, after stale reads only with --fail-on-stale.
     Stale(StaleOptions),
 }
 
@@ -145,15 +145,21 @@ impl Plan {
     pub fn check(&self, servers: &[Server]) -> Result<(), String> {
         let digits = (self.keys - 1).to_string().len();
         if self.key_bytes < digits {
-            return Err(format!("{} keys take at least {digits} bytes each", self.keys));
+            return Err(format!(
+                "--key-bytes {} is too small: {} keys need at least {digits} bytes",
+                self.key_bytes, self.keys
+            ));
         }
         if self.connections < self.threads {
-            return Err(format!("{0} threads take at least {0} connections", self.threads));
+            return Err(format!(
+                "{1} connections (-c) are too few: {0} threads need at least {0}",
+                self.threads, self.connections
+            ));
         }
         if let (Some(task), Some(server)) =
             (self.mix.beyond_redis(), servers.iter().find(|server| server.is_redis()))
         {
-            return Err(format!("{server} does not know {}", task.name()));
+            return Err(format!("{server} does not support {} (-m): use get, set and delete", task.name()));
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ mod tests {
     /// A server takes 1 ms for each batch, and once 1 s. A batch is due every ten milliseconds, for ten
     /// seconds.
     #[test]
-    fn a_stall_is_seen_by_all_who_would_have_asked() {
+    fn a_stall_delays_every_request_that_was_due() {
         let clock = Clock::manual();
         let mut pace = Pace::new(0, 10_000_000);
         let (mut corrected, mut naive) = (Tally::new(), Tally::new());

@@ -50,7 +50,7 @@ impl Popularity {
             Popularity::Sequential => Drawn::Sequential { next: first as u64 % count },
             Popularity::Uniform => Drawn::Uniform,
             Popularity::Zipf { exponent } => {
-                Drawn::Zipf(Zipf::new(count as f64, exponent).expect("both were looked at"))
+                Drawn::Zipf(Zipf::new(count as f64, exponent).expect("both were checked"))
             }
         };
         Draw { count, popularity }
@@ -83,7 +83,7 @@ impl FromStr for Popularity {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Popularity, &'static str> {
-        let number = |text: &str| text.parse::<f64>().map_err(|_| "that is no number");
+        let number = |text: &str| text.parse::<f64>().map_err(|_| "not a number");
         let share = |text: &str| {
             number(text).and_then(|share| {
                 if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1") }
@@ -154,20 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_come_round() {
+    fn all_keys_are_requested() {
         assert!(drawn("sequential", 1_000).iter().all(|times| *times == DRAWS / 1_000));
         assert!(drawn("uniform", 100).iter().all(|times| times.abs_diff(DRAWS / 100) < 300));
     }
 
     #[test]
-    fn it_prints_as_it_is_written() {
+    fn distributions_print_in_the_notation_they_are_parsed_from() {
         for text in ["uniform", "sequential", "zipf:0.9", "hot:0.01:0.9"] {
             assert_eq!(text.parse::<Popularity>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_distributions_are_refused() {
         for text in ["", "zipf", "zipf:-1", "zipf:nan", "hot:1", "hot:2:0.5", "hot:0.1:x", "uniform:1"] {
             assert!(text.parse::<Popularity>().is_err(), "{text}");
         }

@@ -215,7 +215,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 fn unexpected(bytes: &[u8]) -> Unexpected {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Unexpected(line[..line.len().min(TOLD_BYTES_MAX)].escape_ascii().to_string())
+    Unexpected(line[..line.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string())
 }
 
 /// The number of bytes of each value that are compared with the stored value.
@@ -223,7 +223,7 @@ pub const SEEN_BYTES: usize = 16;
 /// Numbers with at most this many digits cannot overflow.
 const DIGITS_MAX: usize = 19;
 const LINE_BYTES_MAX: usize = 8 * 1024;
-const TOLD_BYTES_MAX: usize = 100;
+const SHOWN_BYTES_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -235,39 +235,39 @@ mod tests {
 
     /// The bytes of a server, and the parsed replies.
     #[derive(Clone, Debug)]
-    struct Said {
+    struct Sent {
         bytes: Vec<u8>,
         understood: String,
     }
 
-    fn said(head: String, value: Option<Vec<u8>>, understood: impl Fn(&[u8]) -> String) -> Said {
+    fn sent(head: String, value: Option<Vec<u8>>, understood: impl Fn(&[u8]) -> String) -> Sent {
         let mut bytes = (head + "\r\n").into_bytes();
         let value_bytes = value.as_deref().unwrap_or_default();
         if value.is_some() {
             bytes.extend([value_bytes, b"\r\n"].concat());
         }
         let seen = &value_bytes[..value_bytes.len().min(SEEN_BYTES)];
-        Said { bytes, understood: understood(seen) }
+        Sent { bytes, understood: understood(seen) }
     }
 
     fn value() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![vec(any::<u8>(), 0..40), vec(select(b"\r\n END0".to_vec()), 0..200)]
     }
 
-    fn text_said() -> impl Strategy<Value = Said> {
+    fn text_sent() -> impl Strategy<Value = Sent> {
         let hit = ("key|[a-z]{1,9}", prop_oneof![Just(0), any::<u32>()], value()).prop_map(
             |(key, flags, value)| {
                 let shown = |begin: &[u8]| format!("{:?}", Reply::Block { key: key.as_bytes(), begin });
-                said(format!("VALUE {key} {flags} {}", value.len()), Some(value.clone()), shown)
+                sent(format!("VALUE {key} {flags} {}", value.len()), Some(value.clone()), shown)
             },
         );
         let lease = ("[a-z]{4}", 0..u64::MAX >> 1, value()).prop_map(|(key, token, value)| {
             let shown = |_: &[u8]| format!("{:?}", Reply::Lease { key: key.as_bytes(), token });
-            said(format!("LVALUE {key} {token} 0 {}", value.len()), Some(value.clone()), shown)
+            sent(format!("LVALUE {key} {token} 0 {}", value.len()), Some(value.clone()), shown)
         });
         let meta = value().prop_map(|value| {
             let shown = |begin: &[u8]| format!("{:?}", Reply::Block { key: b"", begin });
-            said(format!("VA {}", value.len()), Some(value.clone()), shown)
+            sent(format!("VA {}", value.len()), Some(value.clone()), shown)
         });
         let word = select(vec![
             ("DELETED", Reply::Deleted),
@@ -279,14 +279,14 @@ mod tests {
             ("NOT_FOUND", Reply::NotFound),
             ("SERVER_ERROR out of memory storing object", Reply::Error(Outcome::ServerError)),
         ])
-        .prop_map(|(word, reply)| said(word.to_owned(), None, |_| format!("{reply:?}")));
+        .prop_map(|(word, reply)| sent(word.to_owned(), None, |_| format!("{reply:?}")));
         prop_oneof![hit, lease, meta, word]
     }
 
-    fn redis_said() -> impl Strategy<Value = Said> {
+    fn redis_sent() -> impl Strategy<Value = Sent> {
         let hit = value().prop_map(|value| {
             let shown = |begin: &[u8]| format!("{:?}", Reply::Block { key: b"", begin });
-            said(format!("${}", value.len()), Some(value.clone()), shown)
+            sent(format!("${}", value.len()), Some(value.clone()), shown)
         });
         let word = select(vec![
             ("$-1", Reply::Miss),
@@ -296,14 +296,14 @@ mod tests {
             (":1", Reply::Deleted),
             ("-ERR no", Reply::Error(Outcome::ServerError)),
         ])
-        .prop_map(|(word, reply)| said(word.to_owned(), None, |_| format!("{reply:?}")));
+        .prop_map(|(word, reply)| sent(word.to_owned(), None, |_| format!("{reply:?}")));
         prop_oneof![hit, word]
     }
 
     /// All replies parsed from bytes that arrive in pieces.
-    fn heard(dialect: Dialect, pieces: &[&[u8]]) -> Result<Vec<String>, Unexpected> {
+    fn parsed(dialect: Dialect, pieces: &[&[u8]]) -> Result<Vec<String>, Unexpected> {
         let mut replies = Replies::new(dialect);
-        let (mut heard, mut rest) = (Vec::new(), Vec::new());
+        let (mut parsed, mut rest) = (Vec::new(), Vec::new());
         for piece in pieces {
             rest.extend_from_slice(piece);
             let mut at = 0;
@@ -315,38 +315,38 @@ mod tests {
                         None => break,
                     },
                 };
-                heard.push(format!("{reply:?}"));
+                parsed.push(format!("{reply:?}"));
             }
             rest.drain(..at);
         }
         assert!(rest.is_empty() && !replies.is_in_block());
-        Ok(heard)
+        Ok(parsed)
     }
 
-    fn check(dialect: Dialect, all: &[Said], cuts: &[Index]) {
-        let bytes: Vec<u8> = all.iter().flat_map(|said| said.bytes.clone()).collect();
-        let understood: Vec<String> = all.iter().map(|said| said.understood.clone()).collect();
+    fn check(dialect: Dialect, all: &[Sent], cuts: &[Index]) {
+        let bytes: Vec<u8> = all.iter().flat_map(|sent| sent.bytes.clone()).collect();
+        let understood: Vec<String> = all.iter().map(|sent| sent.understood.clone()).collect();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-        assert_eq!(heard(dialect, &pieces), Ok(understood.clone()));
-        assert_eq!(heard(dialect, &bytes.chunks(1).collect::<Vec<_>>()), Ok(understood));
+        assert_eq!(parsed(dialect, &pieces), Ok(understood.clone()));
+        assert_eq!(parsed(dialect, &bytes.chunks(1).collect::<Vec<_>>()), Ok(understood));
     }
 
     proptest! {
         #[test]
-        fn text_is_understood_in_whatever_pieces(all in vec(text_said(), 1..20), cuts in vec(any::<Index>(), 0..20)) {
+        fn text_replies_are_parsed_in_pieces_of_any_length(all in vec(text_sent(), 1..20), cuts in vec(any::<Index>(), 0..20)) {
             check(Dialect::Text, &all, &cuts);
         }
 
         #[test]
-        fn resp_is_understood_in_whatever_pieces(all in vec(redis_said(), 1..20), cuts in vec(any::<Index>(), 0..20)) {
+        fn resp_replies_are_parsed_in_pieces_of_any_length(all in vec(redis_sent(), 1..20), cuts in vec(any::<Index>(), 0..20)) {
             check(Dialect::Redis, &all, &cuts);
         }
 
         #[test]
-        fn nonsense_is_no_panic(bytes in vec(any::<u8>(), 0..200)) {
+        fn random_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..200)) {
             for dialect in [Dialect::Redis, Dialect::Text] {
                 let mut replies = Replies::new(dialect);
                 let mut at = 0;
@@ -358,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_told() {
+    fn an_invalid_reply_is_shown_in_the_error() {
         for wrong in ["HELLO", "VALUE k 0", "VALUE k 0 x", "VALUE k 0 99999999999999999999", "LVALUE k", "VA"]
         {
-            let told = heard(Dialect::Text, &[wrong.as_bytes(), b"\r\n"]);
-            assert_eq!(told, Err(Unexpected(wrong.to_owned())));
+            let error = parsed(Dialect::Text, &[wrong.as_bytes(), b"\r\n"]);
+            assert_eq!(error, Err(Unexpected(wrong.to_owned())));
         }
-        let no_end = heard(Dialect::Text, &[b"VALUE k 0 1\r\nvEND\r\n"]);
+        let no_end = parsed(Dialect::Text, &[b"VALUE k 0 1\r\nvEND\r\n"]);
         assert_eq!(no_end, Err(Unexpected("END\\r".to_owned())));
     }
 }

@@ -1,4 +1,4 @@
-//! Reports for people and for programs.
+//! Reports as text and as JSON.
 
 use std::fmt::{self, Display};
 
@@ -159,13 +159,13 @@ impl Latency {
 impl Display for Report {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         if self.cut_short && !self.servers.is_empty() {
-            writeln!(to, "Cut short: rounds are missing, and the last one is not whole.")?;
+            writeln!(to, "Interrupted: rounds are missing, and the last one is incomplete.")?;
         }
         if self.failure.is_some() {
             writeln!(to, "Ended by a failure: rounds are missing.")?;
         }
         match &self.servers[..] {
-            [] => writeln!(to, "Cut short before anything was measured."),
+            [] => writeln!(to, "Interrupted before anything was measured."),
             [server] => server.rounds.iter().try_for_each(|round| write!(to, "{}\n{round}", server.server)),
             servers => compare(servers, to),
         }

@@ -59,9 +59,9 @@ pub fn preload(
     plan: &Plan,
     server: &Server,
     is_cut_short: &AtomicBool,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<(), Failure> {
-    match run(&plan.preload(), server, is_cut_short, tell)?.tally.errors() {
+    match run(&plan.preload(), server, is_cut_short, report)?.tally.errors() {
         0 => Ok(()),
         refused => {
             let fault = Fault::Unstored { refused, keys: plan.keys };
@@ -78,16 +78,16 @@ pub fn run(
     plan: &Plan,
     server: &Server,
     is_cut_short: &AtomicBool,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<Measured, Failure> {
-    measured(plan, server, is_cut_short, tell).map_err(|fault| Failure { fault, server: server.clone() })
+    measured(plan, server, is_cut_short, report).map_err(|fault| Failure { fault, server: server.clone() })
 }
 
 fn measured(
     plan: &Plan,
     server: &Server,
     is_cut_short: &AtomicBool,
-    tell: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(Progress),
 ) -> Result<Measured, Fault> {
     let addresses = server.addresses()?;
     let shares =
@@ -101,7 +101,7 @@ fn measured(
     let times = Times { start, from, end };
     let progress = AtomicU64::new(0);
     let run = Run { clock, dialect: server.dialect, is_cut_short, plan, progress, times, values };
-    let tally = work(&run, streams, tell)?;
+    let tally = work(&run, streams, report)?;
     Ok(Measured { nanos: tally.last_nanos.saturating_sub(from), tally })
 }
 
@@ -116,7 +116,7 @@ fn connect(addresses: &[SocketAddr], connections: usize) -> io::Result<Vec<TcpSt
     (0..connections).map(one).collect()
 }
 
-fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress)) -> Result<Tally, Fault> {
+fn work(run: &Run, streams: Vec<Vec<TcpStream>>, report: &mut dyn FnMut(Progress)) -> Result<Tally, Fault> {
     thread::scope(|scope| {
         let (sender, done) = mpsc::channel();
         for (thread, streams) in streams.into_iter().enumerate() {
@@ -128,7 +128,7 @@ fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress))
             });
         }
         let (mut sum, mut left) = (Tally::new(), run.plan.threads);
-        let (mut told, mut seconds) = (0, 0);
+        let (mut reported, mut seconds) = (0, 0);
         while left > 0 {
             match done.recv_timeout(SECOND) {
                 Ok(tally) => {
@@ -138,8 +138,8 @@ fn work(run: &Run, streams: Vec<Vec<TcpStream>>, tell: &mut dyn FnMut(Progress))
                 Err(RecvTimeoutError::Timeout) => {
                     let requests = run.progress.load(Ordering::Relaxed);
                     seconds += 1;
-                    tell(Progress { requests: requests - told, seconds });
-                    told = requests;
+                    report(Progress { requests: requests - reported, seconds });
+                    reported = requests;
                 }
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread has a sender, too"),
             }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_found_at_any_address_of_its_name() {
+    fn every_address_of_a_name_is_tried() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

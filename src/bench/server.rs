@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dialect_stands_before_the_address() {
+    fn the_prefix_of_the_address_selects_the_dialect() {
         let text = Server { address: "localhost:11211".to_owned(), dialect: Dialect::Text };
         assert_eq!("localhost:11211".parse(), Ok(text));
         let redis = Server { address: "[::1]:6379".to_owned(), dialect: Dialect::Redis };

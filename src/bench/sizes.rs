@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_sizes_are_refused() {
         for text in ["", "x", "-1", "9-8", "1:0", "1:x", "16777217", "lognormal:1", "lognormal:1:nan"] {
             assert!(text.parse::<Sizes>().is_err(), "{text}");
         }

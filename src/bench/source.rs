@@ -17,13 +17,13 @@ use super::tally::{Requests, Verb};
 #[derive(Default)]
 pub struct Batch {
     pub bytes: Vec<u8>,
-    pub asked: Vec<Asked>,
+    pub expected: Vec<Expected>,
     pub requests: Requests,
 }
 
 /// The next expected reply, or a part of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
+pub enum Expected {
     /// The number of replies that follow, one for each key.
     Array(usize),
     Delete,
@@ -77,7 +77,7 @@ pub struct Values(Arc<[u8]>);
 impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.asked.clear();
+        self.expected.clear();
         self.requests = Requests::default();
     }
 
@@ -108,7 +108,7 @@ impl Batch {
 impl Source {
     /// The source for this thread's share of the requests.
     pub fn new(plan: &Plan, dialect: Dialect, values: Values, thread: usize) -> Source {
-        let zero = zero(plan.key_bytes);
+        let zero = key_zero(plan.key_bytes);
         let line = |[before, after]: [&str; 2]| Line::new(dialect, before, &zero, after);
         Source {
             dialect,
@@ -146,7 +146,7 @@ impl Source {
                 Task::MetaDelete => self.delete(batch, Verb::MetaDelete),
                 Task::MetaGet => {
                     let (key, _) = self.begin_drawn(batch, Verb::MetaGet);
-                    batch.asked.push(Asked::Item { key });
+                    batch.expected.push(Expected::Item { key });
                 }
                 Task::MetaSet => self.set(batch, Verb::MetaSet),
                 Task::Set => self.set(batch, Verb::Set),
@@ -160,7 +160,7 @@ impl Source {
         batch.put_number(token);
         batch.put(b" 0 0 ");
         self.put_value(batch, key);
-        batch.asked.push(Asked::Fill);
+        batch.expected.push(Expected::Fill);
     }
 
     pub fn key_bytes(&self) -> usize {
@@ -175,20 +175,20 @@ impl Source {
     fn cycle(&mut self, batch: &mut Batch) {
         let key = self.draw.next(&mut self.random);
         self.begin(batch, Verb::Delete, key);
-        batch.asked.push(Asked::Delete);
+        batch.expected.push(Expected::Delete);
         self.lease(batch, key);
     }
 
     fn delete(&mut self, batch: &mut Batch, verb: Verb) {
         self.begin_drawn(batch, verb);
-        batch.asked.push(Asked::Delete);
+        batch.expected.push(Expected::Delete);
     }
 
     fn get(&mut self, batch: &mut Batch) {
         let (key, at) = self.begin_drawn(batch, Verb::Get);
         match self.dialect {
-            Dialect::Redis => batch.asked.push(Asked::Item { key }),
-            Dialect::Text => batch.asked.extend([Asked::Key { key, at }, Asked::End]),
+            Dialect::Redis => batch.expected.push(Expected::Item { key }),
+            Dialect::Text => batch.expected.extend([Expected::Key { key, at }, Expected::End]),
         }
     }
 
@@ -199,33 +199,33 @@ impl Source {
                 batch.put(b"*");
                 batch.put_number(self.keys_per_get as u64 + 1);
                 batch.put(b"\r\n$4\r\nMGET\r\n");
-                batch.asked.push(Asked::Array(self.keys_per_get));
+                batch.expected.push(Expected::Array(self.keys_per_get));
             }
             Dialect::Text => batch.put(b"get"),
         }
         for _ in 0..self.keys_per_get {
             let key = self.draw.next(&mut self.random);
             let at = batch.put_line(&self.next_key, key);
-            batch.asked.push(match self.dialect {
-                Dialect::Redis => Asked::Item { key },
-                Dialect::Text => Asked::Key { key, at },
+            batch.expected.push(match self.dialect {
+                Dialect::Redis => Expected::Item { key },
+                Dialect::Text => Expected::Key { key, at },
             });
         }
         if self.dialect == Dialect::Text {
             batch.put(b"\r\n");
-            batch.asked.push(Asked::End);
+            batch.expected.push(Expected::End);
         }
     }
 
     fn lease(&mut self, batch: &mut Batch, key: u64) {
         let at = self.begin(batch, Verb::LeaseGet, key);
-        batch.asked.extend([Asked::Lease { key, at }, Asked::End]);
+        batch.expected.extend([Expected::Lease { key, at }, Expected::End]);
     }
 
     fn set(&mut self, batch: &mut Batch, verb: Verb) {
         let (key, _) = self.begin_drawn(batch, verb);
         self.put_value(batch, key);
-        batch.asked.push(Asked::Set);
+        batch.expected.push(Expected::Set);
     }
 
     fn begin_drawn(&mut self, batch: &mut Batch, verb: Verb) -> (u64, usize) {
@@ -260,7 +260,7 @@ impl Line {
 }
 
 /// The text of key 0; all keys have the same length.
-fn zero(bytes: usize) -> String {
+fn key_zero(bytes: usize) -> String {
     let prefix = if bytes >= PREFIX.len() + NUMBER_BYTES { PREFIX } else { "" };
     format!("{prefix}{}", "0".repeat(bytes - prefix.len()))
 }

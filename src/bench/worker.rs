@@ -50,7 +50,7 @@ pub struct Times {
 pub struct Worker<'a> {
     connections: Vec<Connection<TcpStream>>,
     /// When the last bytes arrived.
-    heard: u64,
+    last_read: u64,
     inbox: Box<[u8]>,
     /// When their batches are due, in an open loop.
     paces: Option<Vec<Pace>>,
@@ -82,7 +82,7 @@ impl<'a> Worker<'a> {
         }
         Ok(Worker {
             connections,
-            heard: run.times.start,
+            last_read: run.times.start,
             inbox: vec![0; INBOX_BYTES].into_boxed_slice(),
             paces,
             poll,
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
     pub fn work(mut self) -> Result<Tally, Fault> {
         let mut events = Events::with_capacity(EVENTS);
         for index in 0..self.connections.len() {
-            self.go_on(index, self.run.clock.nanos())?;
+            self.advance(index, self.run.clock.nanos())?;
         }
         let mut now = self.run.clock.nanos();
         // An interrupted run does not wait for requests in flight: the server may have stalled.
@@ -122,10 +122,10 @@ impl<'a> Worker<'a> {
                 }
             }
             now = self.run.clock.nanos();
-            self.listen(now, events.is_empty())?;
+            self.check_silence(now, events.is_empty())?;
             while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now) {
-                let Reverse((_, index)) = self.timers.pop().expect("it was seen");
-                self.go_on(index, now)?;
+                let Reverse((_, index)) = self.timers.pop().expect("it was peeked");
+                self.advance(index, now)?;
             }
         }
         if self.run.ends_early() {
@@ -151,17 +151,17 @@ impl<'a> Worker<'a> {
         self.waiting -= 1;
         let requests: u32 = batch.requests.iter().sum();
         self.run.progress.fetch_add(requests.into(), Ordering::Relaxed);
-        if self.run.plan.load_ms > 0 && connection.owes_fills() {
+        if self.run.plan.load_ms > 0 && connection.has_fills() {
             self.timers.push(Reverse((now + self.run.plan.load_ms * NANOS_PER_MS, index)));
             return Ok(());
         }
-        self.go_on(index, now)
+        self.advance(index, now)
     }
 
     /// Sends the next batch on a connection that waits for no reply, or sets a timer for it.
-    fn go_on(&mut self, index: usize, now: u64) -> Result<(), Fault> {
+    fn advance(&mut self, index: usize, now: u64) -> Result<(), Fault> {
         let connection = &mut self.connections[index];
-        if connection.owes_fills() {
+        if connection.has_fills() {
             self.waiting += 1;
             return connection.fill(now);
         }
@@ -197,11 +197,11 @@ impl<'a> Worker<'a> {
         if left < TIMER_GRAIN * 2 { Duration::ZERO } else { left - TIMER_GRAIN }
     }
 
-    fn listen(&mut self, now: u64, is_silent: bool) -> Result<(), Fault> {
+    fn check_silence(&mut self, now: u64, is_silent: bool) -> Result<(), Fault> {
         if !is_silent || self.waiting == 0 {
-            self.heard = now;
+            self.last_read = now;
         }
-        let seconds = (now - self.heard) / NANOS_PER_SECOND;
+        let seconds = (now - self.last_read) / NANOS_PER_SECOND;
         if seconds < SILENCE_SECONDS_MAX { Ok(()) } else { Err(Fault::Silent { seconds }) }
     }
 }

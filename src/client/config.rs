@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_told_by_their_text() {
+    fn servers_are_parsed_from_text() {
         check("cache-1", Some("cache-1:11211"));
         check("10.0.0.1:11212", Some("10.0.0.1:11212"));
         check("[::1]:11212", Some("[::1]:11212"));

@@ -1,13 +1,13 @@
-//! One connection to one server, shared by all callers. Questions are sent as they arrive, and replies are
+//! One connection to one server, shared by all callers. Requests are sent as they arrive, and replies are
 //! matched to them in that order.
 //!
-//! A question that was sent keeps its place until its reply arrives or the connection ends, even if its
+//! A request that was sent keeps its place until its reply arrives or the connection ends, even if its
 //! caller no longer waits. So no reply can reach the wrong caller. If a connection ends, its pending
-//! questions are lost, and the next question opens it again. While the server is down, questions fail at
+//! requests are lost, and the next request opens it again. While the server is down, requests fail at
 //! once, and reconnects follow after longer and longer pauses.
 //!
-//! A question that only reads is sent once more if its connection ended before the reply: servers close
-//! idle connections, and the question may have crossed the close. Changes are not repeated, since the
+//! A request that only reads is sent again if its connection ended before the reply: servers close
+//! idle connections, and the request may have crossed the close. Changes are not repeated, since the
 //! server may have carried them out.
 
 use std::io;
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Error;
 use super::stream::{Stream, Target};
-use super::wire::{Garbled, Listener, Question, Reply};
+use super::wire::{Garbled, Reply, ReplyParser, Request};
 
 /// A handle. The connection lives in a task of its own until the last handle is dropped.
 #[derive(Clone)]
@@ -30,25 +30,25 @@ pub(super) struct Connection {
     target: Arc<Target>,
 }
 
-/// A question, and where to send the answer.
+/// A request, and where to send the answer.
 struct Call {
-    question: Question,
-    asker: Option<Asker>,
-    /// For how long the server may be silent before it answers this question.
+    request: Request,
+    caller: Option<Caller>,
+    /// For how long the server may be silent before it answers this request.
     silence_max: Duration,
 }
 
-type Asker = oneshot::Sender<Result<Reply, Error>>;
+type Caller = oneshot::Sender<Result<Reply, Error>>;
 
 /// A pending reply.
-struct Owed {
-    asker: Option<Asker>,
-    listener: Listener,
+struct Pending {
+    caller: Option<Caller>,
+    parser: ReplyParser,
     silence_max: Duration,
 }
 
 /// The connection has ended.
-struct Over;
+struct Ended;
 
 /// The task behind a connection.
 struct Line {
@@ -59,16 +59,16 @@ struct Line {
 }
 
 impl Connection {
-    /// A handle; the connection opens with the first question.
+    /// A handle; the connection opens with the first request.
     pub(super) fn new(target: Arc<Target>) -> Connection {
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         tokio::spawn(Line { calls, failures: 0, target: Arc::clone(&target) }.run());
         Connection { calls: sender, target }
     }
 
-    /// Sends a question and returns the answer, within the configured time limit.
-    pub(super) async fn ask(&self, question: Question) -> Result<Reply, Error> {
-        let answer = self.hear_out(question, Duration::ZERO);
+    /// Sends a request and returns the answer, within the configured time limit.
+    pub(super) async fn ask(&self, request: Request) -> Result<Reply, Error> {
+        let answer = self.ask_without_limit(request, Duration::ZERO);
         timeout(self.target.config.timeout, answer).await.unwrap_or_else(|_| Err(self.timed_out()))
     }
 
@@ -76,27 +76,27 @@ impl Connection {
         Error::TimedOut { server: Arc::clone(&self.target.name) }
     }
 
-    /// Sends a question and returns the answer, without a time limit while the connection lives; the server
+    /// Sends a request and returns the answer, without a time limit while the connection lives; the server
     /// may be silent for `wait`.
-    pub(super) async fn hear_out(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
-        let again = question.listener.only_reads().then(|| question.clone());
-        match (self.hear(question, wait).await, again) {
-            (Err(Error::Lost { .. }), Some(question)) => self.hear(question, wait).await,
+    pub(super) async fn ask_without_limit(&self, request: Request, wait: Duration) -> Result<Reply, Error> {
+        let again = request.parser.only_reads().then(|| request.clone());
+        match (self.exchange(request, wait).await, again) {
+            (Err(Error::Lost { .. }), Some(request)) => self.exchange(request, wait).await,
             (answer, _) => answer,
         }
     }
 
-    /// Sends a question whose answer is ignored, unless the queue is full.
-    pub(super) fn tell(&self, question: Question) {
+    /// Sends a request whose answer is ignored, unless the queue is full.
+    pub(super) fn send_unanswered(&self, request: Request) {
         let silence_max = self.target.config.silence_max;
-        let _ = self.calls.try_send(Call { question, asker: None, silence_max });
+        let _ = self.calls.try_send(Call { request, caller: None, silence_max });
     }
 
-    async fn hear(&self, question: Question, wait: Duration) -> Result<Reply, Error> {
+    async fn exchange(&self, request: Request, wait: Duration) -> Result<Reply, Error> {
         let server = || Arc::clone(&self.target.name);
-        let (asker, answer) = oneshot::channel();
+        let (caller, answer) = oneshot::channel();
         let silence_max = self.target.config.silence_max + wait;
-        let call = Call { question, asker: Some(asker), silence_max };
+        let call = Call { request, caller: Some(caller), silence_max };
         self.calls.send(call).await.map_err(|_| Error::Lost { server: server() })?;
         match answer.await.unwrap_or_else(|_| Err(Error::Lost { server: server() }))? {
             Reply::Refused(why) => Err(Error::Refused { server: server(), why }),
@@ -142,10 +142,10 @@ impl Line {
         // Until its first reply, a connection counts like one that could not be opened.
         self.failures = self.failures.saturating_add(1);
         let (reading, writing) = split(stream);
-        let (owe, owed) = mpsc::channel(UNDER_WAY_MAX);
-        let heard = hear(reading, owed, &self.target.name, &mut self.failures);
+        let (register, pending) = mpsc::channel(UNDER_WAY_MAX);
+        let replies = read_replies(reading, pending, &self.target.name, &mut self.failures);
         // When this ends, callers of pending replies notice that their channel was dropped.
-        let _ = tokio::try_join!(say(writing, first, &mut self.calls, owe), heard);
+        let _ = tokio::try_join!(send_requests(writing, first, &mut self.calls, register), replies);
     }
 
     /// `None` once all handles are dropped.
@@ -160,17 +160,17 @@ impl Line {
     }
 
     fn refuse(&self, call: Call) {
-        answer(call.asker, Err(Error::Down { server: Arc::clone(&self.target.name) }));
+        answer(call.caller, Err(Error::Down { server: Arc::clone(&self.target.name) }));
     }
 }
 
-/// Sends questions, with as many as possible in one packet.
-async fn say(
+/// Sends requests, with as many as possible in one packet.
+async fn send_requests(
     mut stream: WriteHalf<Box<dyn Stream>>,
     first: Option<Call>,
     calls: &mut mpsc::Receiver<Call>,
-    owe: mpsc::Sender<Owed>,
-) -> Result<(), Over> {
+    register: mpsc::Sender<Pending>,
+) -> Result<(), Ended> {
     let mut packet = BytesMut::new();
     let mut next = first;
     loop {
@@ -181,60 +181,60 @@ async fn say(
                 None => return Ok(()),
             },
         };
-        let permit = owe.reserve().await.map_err(|_| Over)?;
+        let permit = register.reserve().await.map_err(|_| Ended)?;
         call.put(&mut packet, permit);
         // Nothing here may wait before the packet is sent: free places come with the replies to it.
         while packet.len() < PACKET_BYTES
-            && let Ok(permit) = owe.try_reserve()
+            && let Ok(permit) = register.try_reserve()
             && let Ok(call) = calls.try_recv()
         {
             call.put(&mut packet, permit);
         }
-        stream.write_all_buf(&mut packet).await.map_err(|_| Over)?;
+        stream.write_all_buf(&mut packet).await.map_err(|_| Ended)?;
     }
 }
 
 /// Passes each reply to its caller.
-async fn hear(
+async fn read_replies(
     mut stream: ReadHalf<Box<dyn Stream>>,
-    mut owed: mpsc::Receiver<Owed>,
+    mut pending: mpsc::Receiver<Pending>,
     server: &Arc<str>,
     failures: &mut u32,
-) -> Result<(), Over> {
+) -> Result<(), Ended> {
     let mut input = BytesMut::new();
     loop {
-        // Replies are registered before their questions are sent, so bytes that arrive while none is
+        // Replies are registered before their requests are sent, so bytes that arrive while none is
         // pending are unsolicited.
         let mut next = if !input.is_empty() {
-            owed.try_recv().map_err(|_| Over)?
+            pending.try_recv().map_err(|_| Ended)?
         } else {
             tokio::select! {
                 biased;
-                next = owed.recv() => match next {
+                next = pending.recv() => match next {
                     Some(next) => next,
                     None => return Ok(()),
                 },
-                _ = read(&mut stream, &mut input) => return Err(Over),
+                _ = read(&mut stream, &mut input) => return Err(Ended),
             }
         };
         let reply = loop {
-            match next.listener.feed(&mut input) {
+            match next.parser.feed(&mut input) {
                 Ok(Some(reply)) => break reply,
                 Ok(None) => match timeout(next.silence_max, read(&mut stream, &mut input)).await {
                     Ok(Ok(1..)) => {}
-                    Ok(Ok(0) | Err(_)) | Err(_) => return Err(Over),
+                    Ok(Ok(0) | Err(_)) | Err(_) => return Err(Ended),
                 },
                 Err(Garbled) => {
-                    answer(next.asker, Err(Error::Garbled { server: Arc::clone(server) }));
-                    return Err(Over);
+                    answer(next.caller, Err(Error::Garbled { server: Arc::clone(server) }));
+                    return Err(Ended);
                 }
             }
         };
         *failures = 0;
-        let is_trusted = next.listener.trusts(&reply);
-        answer(next.asker, Ok(reply));
+        let is_trusted = next.parser.trusts(&reply);
+        answer(next.caller, Ok(reply));
         if !is_trusted {
-            return Err(Over);
+            return Err(Ended);
         }
     }
 }
@@ -246,21 +246,21 @@ async fn read(stream: &mut ReadHalf<Box<dyn Stream>>, input: &mut BytesMut) -> i
 }
 
 impl Call {
-    /// Appends the question to the packet, unless its caller no longer waits.
-    fn put(self, packet: &mut BytesMut, permit: mpsc::Permit<Owed>) {
-        if self.asker.as_ref().is_some_and(oneshot::Sender::is_closed) {
+    /// Appends the request to the packet, unless its caller no longer waits.
+    fn put(self, packet: &mut BytesMut, permit: mpsc::Permit<Pending>) {
+        if self.caller.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return;
         }
-        packet.extend_from_slice(&self.question.bytes);
-        let Call { question, asker, silence_max } = self;
-        permit.send(Owed { asker, listener: question.listener, silence_max });
+        packet.extend_from_slice(&self.request.bytes);
+        let Call { request, caller, silence_max } = self;
+        permit.send(Pending { caller, parser: request.parser, silence_max });
     }
 }
 
 /// Callers that stopped waiting need no answer.
-fn answer(asker: Option<Asker>, answer: Result<Reply, Error>) {
-    if let Some(asker) = asker {
-        let _ = asker.send(answer);
+fn answer(caller: Option<Caller>, answer: Result<Reply, Error>) {
+    if let Some(caller) = caller {
+        let _ = caller.send(answer);
     }
 }
 
@@ -272,7 +272,7 @@ fn pause(failures: u32, max: Duration) -> Duration {
     longest / 2 + longest.mul_f64(f64::from(chance) / f64::from(u32::MAX)) / 2
 }
 
-/// The limit on unsent questions; further callers wait.
+/// The limit on unsent requests; further callers wait.
 const CALLS_MAX: usize = 1024;
 /// The limit on pending replies.
 const UNDER_WAY_MAX: usize = 1024;

@@ -108,11 +108,11 @@ impl Client {
     /// the server.
     async fn behind(&self, key: &Key, until: u64) -> Result<Leased, Error> {
         match self.0.flights.join(key) {
-            Joined::Behind(turn) => {
-                let _ = timeout(self.until(until), single_flight::finished(turn)).await;
+            Joined::Behind(flight) => {
+                let _ = timeout(self.until(until), single_flight::finished(flight)).await;
                 self.lease_get(key.bytes()).await
             }
-            Joined::First(turn) => match self.lease_wait(key, until).await? {
+            Joined::First(flight) => match self.lease_wait(key, until).await? {
                 Leased::Busy(copy) => {
                     // The server does not wait for a lease that the connection itself holds, granted by a
                     // `lease_get`.
@@ -120,7 +120,7 @@ impl Client {
                     Ok(Leased::Busy(copy))
                 }
                 Leased::Granted(mut lease, copy) => {
-                    lease.turn = Some(turn);
+                    lease.flight = Some(flight);
                     Ok(Leased::Granted(lease, copy))
                 }
                 Leased::Hit(value) => Ok(Leased::Hit(value)),
@@ -130,10 +130,10 @@ impl Client {
 
     /// Lets later fetches wait for this lease.
     fn ahead(&self, key: &Key, mut lease: Lease) -> Lease {
-        if lease.turn.is_none()
-            && let Joined::First(turn) = self.0.flights.join(key)
+        if lease.flight.is_none()
+            && let Joined::First(flight) = self.0.flights.join(key)
         {
-            lease.turn = Some(turn);
+            lease.flight = Some(flight);
         }
         lease
     }

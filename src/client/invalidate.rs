@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
 use super::pool::Pool;
-use super::wire::{Copies, Key, Names, Question};
+use super::wire::{Copies, Key, Names, Request};
 use super::{Client, Error, NotInvalidated};
 
 /// Options of an invalidation. A [`Duration`] converts to options with this time limit that keep no copies.
@@ -41,10 +41,10 @@ impl Client {
             shares[self.0.ring.server_of(&key)].push(key);
         }
         let shares = self.0.pools.iter().zip(&shares);
-        let asked = shares.flat_map(|(pool, keys)| {
-            keys.chunks(NAMES_MAX).map(move |keys| (pool, Question::invalidate(Names::Keys(keys), copies)))
+        let requests = shares.flat_map(|(pool, keys)| {
+            keys.chunks(NAMES_MAX).map(move |keys| (pool, Request::invalidate(Names::Keys(keys), copies)))
         });
-        confirmed(asked, within).await
+        confirmed(requests, within).await
     }
 
     /// Invalidates all values that were filled with one of these tags.
@@ -69,7 +69,7 @@ impl Client {
     /// Invalidates everything on every server.
     pub async fn invalidate_all(&self, how: impl Into<Invalidate>) -> Result<(), NotInvalidated> {
         let Invalidate { copies, within } = how.into();
-        confirmed(self.0.pools.iter().map(|pool| (pool, Question::invalidate(Names::All, copies))), within)
+        confirmed(self.0.pools.iter().map(|pool| (pool, Request::invalidate(Names::All, copies))), within)
             .await
     }
 
@@ -77,12 +77,12 @@ impl Client {
     /// command: any server understands it.
     pub async fn delete_surely(&self, key: impl AsRef<[u8]>, within: Duration) -> Result<(), NotInvalidated> {
         let key = Key::new(key).map_err(|_| NotInvalidated::BadName)?;
-        confirmed([(self.pool_of(&key), Question::delete(&key))], within).await
+        confirmed([(self.pool_of(&key), Request::delete(&key))], within).await
     }
 
     /// Deletes everything on every server, with memcached's own command.
     pub async fn flush_all(&self, within: Duration) -> Result<(), NotInvalidated> {
-        confirmed(self.0.pools.iter().map(|pool| (pool, Question::flush_all())), within).await
+        confirmed(self.0.pools.iter().map(|pool| (pool, Request::flush_all())), within).await
     }
 
     async fn everywhere(
@@ -91,9 +91,9 @@ impl Client {
         of_kind: fn(&[Key]) -> Names<'_>,
         how: Invalidate,
     ) -> Result<(), NotInvalidated> {
-        let parts = names.chunks(NAMES_MAX).map(|names| Question::invalidate(of_kind(names), how.copies));
-        let asked = parts.flat_map(|part| self.0.pools.iter().map(move |pool| (pool, part.clone())));
-        confirmed(asked, how.within).await
+        let parts = names.chunks(NAMES_MAX).map(|names| Request::invalidate(of_kind(names), how.copies));
+        let requests = parts.flat_map(|part| self.0.pools.iter().map(move |pool| (pool, part.clone())));
+        confirmed(requests, how.within).await
     }
 }
 
@@ -103,12 +103,12 @@ fn parsed<N: AsRef<[u8]>>(names: impl IntoIterator<Item = N>) -> Result<Vec<Key>
 
 /// Runs all in parallel, so that a server that is down does not delay the others.
 async fn confirmed<'a>(
-    asked: impl IntoIterator<Item = (&'a Pool, Question)>,
+    requests: impl IntoIterator<Item = (&'a Pool, Request)>,
     within: Duration,
 ) -> Result<(), NotInvalidated> {
     let mut attempts = JoinSet::new();
-    for (pool, question) in asked {
-        attempts.spawn(persist(pool.any().clone(), question, within));
+    for (pool, request) in requests {
+        attempts.spawn(persist(pool.any().clone(), request, within));
     }
     let mut servers: Vec<Error> = attempts.join_all().await.into_iter().filter_map(Result::err).collect();
     servers.sort_by_key(|error| error.to_string());
@@ -116,13 +116,13 @@ async fn confirmed<'a>(
     if servers.is_empty() { Ok(()) } else { Err(NotInvalidated::Unconfirmed { servers }) }
 }
 
-/// Repeats the question until the server has confirmed or refused it, or time is up.
-async fn persist(connection: Connection, question: Question, within: Duration) -> Result<(), Error> {
+/// Repeats the request until the server has confirmed or refused it, or time is up.
+async fn persist(connection: Connection, request: Request, within: Duration) -> Result<(), Error> {
     let mut last = None;
     let attempts = async {
         let mut pause = PAUSE_MIN;
         loop {
-            match connection.ask(question.clone()).await {
+            match connection.ask(request.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(refused @ Error::Refused { .. }) => return Err(refused),
                 Err(error) => last = Some(error),

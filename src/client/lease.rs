@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::single_flight::Flight;
-use super::wire::{Answered, Key, Question, Word};
+use super::wire::{Key, LeaseReply, Request, Word};
 use super::{Client, Error, Store, Value};
 
 /// The server's answer for a key that a client wants to read or fill. Copies are of an invalidated or
@@ -45,15 +45,15 @@ pub struct Lease {
     /// `None` once it is used.
     token: Option<u64>,
     /// In a fetch: the waiters of this program. They continue when the lease has been released.
-    pub(super) turn: Option<Flight>,
+    pub(super) flight: Option<Flight>,
 }
 
 impl Client {
     /// Returns the value, a lease to fill it, or the information that another client holds the lease.
     pub async fn lease_get(&self, key: impl AsRef<[u8]>) -> Result<Leased, Error> {
         let key = Key::new(key)?;
-        let asked = self.lease(&key, self.connection_of(&key).clone(), None);
-        timeout(self.0.config.timeout, asked)
+        let answer = self.lease(&key, self.connection_of(&key).clone(), None);
+        timeout(self.0.config.timeout, answer)
             .await
             .unwrap_or_else(|_| Err(self.connection_of(&key).timed_out()))
     }
@@ -65,8 +65,8 @@ impl Client {
             return self.lease_get(key.bytes()).await;
         };
         let wait = self.until(until);
-        let asked = self.lease(key, waiting, Some(wait));
-        timeout(wait + self.0.config.timeout, asked)
+        let answer = self.lease(key, waiting, Some(wait));
+        timeout(wait + self.0.config.timeout, answer)
             .await
             .unwrap_or_else(|_| Err(self.connection_of(key).timed_out()))
     }
@@ -78,21 +78,21 @@ impl Client {
         C: AsRef<Connection> + Send + Sync + 'static,
     {
         let (client, key) = (self.clone(), key.clone());
-        let asking = tokio::spawn(async move {
-            let question = match wait {
-                None => Question::lease_get(key.clone()),
-                Some(wait) => Question::lease_wait(key.clone(), wait),
+        let task = tokio::spawn(async move {
+            let request = match wait {
+                None => Request::lease_get(key.clone()),
+                Some(wait) => Request::lease_wait(key.clone(), wait),
             };
-            let reply = connection.as_ref().hear_out(question, wait.unwrap_or_default()).await?;
+            let reply = connection.as_ref().ask_without_limit(request, wait.unwrap_or_default()).await?;
             Ok(match reply.lease() {
-                Answered::Busy(copy) => Leased::Busy(copy),
-                Answered::Granted(token, copy) => {
-                    Leased::Granted(Lease { client, key, token: Some(token), turn: None }, copy)
+                LeaseReply::Busy(copy) => Leased::Busy(copy),
+                LeaseReply::Granted(token, copy) => {
+                    Leased::Granted(Lease { client, key, token: Some(token), flight: None }, copy)
                 }
-                Answered::Hit(value) => Leased::Hit(value),
+                LeaseReply::Hit(value) => Leased::Hit(value),
             })
         });
-        match asking.await {
+        match task.await {
             Ok(leased) => leased,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The runtime shuts down, and this task with it.
@@ -114,20 +114,20 @@ impl Lease {
         value: impl Into<Value>,
         how: impl Into<Store<'a>>,
     ) -> Result<Filled, Error> {
-        let token = self.token.expect("nothing but this takes it");
+        let token = self.token.expect("only fill takes it");
         let (value, how) = (value.into(), how.into());
         let (exptime, tags) = (self.client.exptime(how.ttl), how.tags()?);
-        let question = match how.version {
-            None => Question::lease_set(&self.key, token, &value, exptime, &tags),
-            version => Question::meta_store(&self.key, &value, exptime, Some(token), &tags, version),
+        let request = match how.version {
+            None => Request::lease_set(&self.key, token, &value, exptime, &tags),
+            version => Request::meta_store(&self.key, &value, exptime, Some(token), &tags, version),
         };
-        let filled = match self.client.ask(&self.key, question).await?.word() {
+        let filled = match self.client.ask(&self.key, request).await?.word() {
             Word::MetaDone | Word::Stored => Filled::Stored,
             Word::StaleStored => Filled::StaleStored,
             Word::MetaExists | Word::MetaNotFound | Word::MetaNotStored | Word::NotStored => {
                 Filled::NotStored
             }
-            word => unreachable!("its listener does not expect {word:?}"),
+            word => unreachable!("its parser does not expect {word:?}"),
         };
         self.token = None;
         Ok(filled)
@@ -137,7 +137,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(token) = self.token {
-            self.client.connection_of(&self.key).tell(Question::lease_release(&self.key, token));
+            self.client.connection_of(&self.key).send_unanswered(Request::lease_release(&self.key, token));
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) use self::stream::Stream;
 pub use self::value::Value;
 pub use self::verbs::{Changed, Store};
 pub use self::wire::Copies;
-use self::wire::{Key, Question, Reply};
+use self::wire::{Key, Reply, Request};
 use crate::clock::Clock;
 
 /// A client of one or many servers.
@@ -126,8 +126,8 @@ impl Client {
         self.pool_of(key).connection_of(key)
     }
 
-    async fn ask(&self, key: &Key, question: Question) -> Result<Reply, Error> {
-        self.connection_of(key).ask(question).await
+    async fn ask(&self, key: &Key, request: Request) -> Result<Reply, Error> {
+        self.connection_of(key).ask(request).await
     }
 
     /// Seconds from now, a date if that is too far away, or 0 for no expiry. Fractions are rounded up.
@@ -154,9 +154,9 @@ mod tests {
     use crate::clock::MANUAL_UNIX;
 
     #[tokio::test]
-    async fn times_to_live_are_never_cut() {
+    async fn times_to_live_are_rounded_up() {
         let mut client = Client::of(&["127.0.0.1"]).expect("a server");
-        Arc::get_mut(&mut client.0).expect("nobody else has it").clock = Clock::manual();
+        Arc::get_mut(&mut client.0).expect("there is one handle").clock = Clock::manual();
         let month = Duration::from_secs(30 * 24 * 60 * 60);
         for (ttl, exptime) in [
             (Duration::ZERO, 0),

@@ -33,7 +33,7 @@ pub(super) struct Flight {
 impl SingleFlight {
     pub(super) fn join(&self, key: &Key) -> Joined {
         match self.0.lock().entry(key.clone()) {
-            Entry::Occupied(turn) => Joined::Behind(turn.get().clone()),
+            Entry::Occupied(flight) => Joined::Behind(flight.get().clone()),
             Entry::Vacant(place) => {
                 let (sender, receiver) = watch::channel(());
                 place.insert(receiver);
@@ -44,8 +44,8 @@ impl SingleFlight {
 }
 
 /// Returns when that task has finished.
-pub(super) async fn finished(mut turn: watch::Receiver<()>) {
-    while turn.changed().await.is_ok() {}
+pub(super) async fn finished(mut flight: watch::Receiver<()>) {
+    while flight.changed().await.is_ok() {}
 }
 
 impl Drop for Flight {
@@ -60,16 +60,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_next_one_comes_first_when_the_turn_is_over() {
+    async fn waiters_continue_when_the_flight_ends() {
         let (flights, key) = (SingleFlight::default(), Key::new("k").expect("legal"));
-        let Joined::First(turn) = flights.join(&key) else { panic!("nobody was there") };
-        let Joined::Behind(first) = flights.join(&key) else { panic!("somebody was there") };
+        let Joined::First(flight) = flights.join(&key) else { panic!("the key has no flight") };
+        let Joined::Behind(first) = flights.join(&key) else { panic!("the key has a flight") };
         let Joined::First(_) = flights.join(&Key::new("other").expect("legal")) else {
-            panic!("keys are apart")
+            panic!("keys are independent")
         };
-        drop(turn);
+        drop(flight);
         finished(first).await;
         assert!(matches!(flights.join(&key), Joined::First(_)));
-        assert!(flights.0.lock().is_empty(), "nothing is left of a turn");
+        assert!(flights.0.lock().is_empty(), "ended flights are removed");
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::config::{Config, Place, Server};
-use super::wire::{Question, Reply, Word};
+use super::wire::{Reply, Request, Word};
 
 /// A TCP or Unix socket, with or without TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,7 +30,7 @@ impl Target {
         let opened = timeout(self.config.connect_timeout, async {
             let mut stream = self.server.connect().await?;
             if let Some(login) = &self.config.login {
-                log_in(&mut stream, Question::login(&login.user, &login.password)).await?;
+                log_in(&mut stream, Request::login(&login.user, &login.password)).await?;
             }
             greet(&mut stream).await?;
             Ok(stream)
@@ -64,15 +64,15 @@ async fn greet(stream: &mut Box<dyn Stream>) -> io::Result<()> {
     if reply == REPLY { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-async fn log_in(stream: &mut Box<dyn Stream>, question: Question) -> io::Result<()> {
-    let Question { bytes, mut listener } = question;
+async fn log_in(stream: &mut Box<dyn Stream>, request: Request) -> io::Result<()> {
+    let Request { bytes, mut parser } = request;
     stream.write_all(&bytes).await?;
     let mut input = BytesMut::new();
     loop {
         if stream.read_buf(&mut input).await? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        match listener.feed(&mut input) {
+        match parser.feed(&mut input) {
             Ok(None) => {}
             Ok(Some(Reply::Word(Word::Stored))) => return Ok(()),
             _ => return Err(ErrorKind::PermissionDenied.into()),

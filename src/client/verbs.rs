@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::wire::{Counting, Item, Key, Question, Reply, Storing, Word};
+use super::wire::{Counting, Item, Key, Reply, Request, Storing, Word};
 use super::{Client, Error, Value};
 use crate::limits::TAGS_MAX;
 
@@ -54,8 +54,8 @@ impl Client {
     /// The value, or `None` if there is none.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
         let key = Key::new(key)?;
-        let question = Question::get(vec![key.clone()]);
-        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
+        let request = Request::get(vec![key.clone()]);
+        Ok(only(self.ask(&key, request).await?).map(|item| item.value))
     }
 
     /// The values of many keys in the same order, with an error for each that could not be read: a server
@@ -74,18 +74,18 @@ impl Client {
             shares.entry((server, connection)).or_default().push((place, key));
         }
         let mut values: Vec<_> = keys.into_iter().map(|key| key.map(|_| None)).collect();
-        let mut asked = JoinSet::new();
+        let mut requests = JoinSet::new();
         for ((server, connection), share) in shares {
             for part in share.chunks(KEYS_PER_GET) {
                 let (places, keys): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
                 let connection = self.0.pools[server].connection(connection).clone();
-                asked.spawn(async move {
-                    let answer = connection.ask(Question::get(keys)).await;
+                requests.spawn(async move {
+                    let answer = connection.ask(Request::get(keys)).await;
                     (places, answer.map(Reply::items))
                 });
             }
         }
-        for (places, answer) in asked.join_all().await {
+        for (places, answer) in requests.join_all().await {
             match answer {
                 Err(error) => places.into_iter().for_each(|place| values[place] = Err(error.clone())),
                 Ok(items) => {
@@ -101,15 +101,15 @@ impl Client {
     /// The value and its unique, for [`Client::cas`].
     pub async fn gets(&self, key: impl AsRef<[u8]>) -> Result<Option<(Value, u64)>, Error> {
         let key = Key::new(key)?;
-        let item = only(self.ask(&key, Question::gets(key.clone())).await?);
+        let item = only(self.ask(&key, Request::gets(key.clone())).await?);
         Ok(item.and_then(|item| Some((item.value, item.unique?))))
     }
 
     /// The value, whose lifetime becomes `ttl`.
     pub async fn gat(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<Option<Value>, Error> {
         let key = Key::new(key)?;
-        let question = Question::gat(key.clone(), self.exptime(ttl));
-        Ok(only(self.ask(&key, question).await?).map(|item| item.value))
+        let request = Request::gat(key.clone(), self.exptime(ttl));
+        Ok(only(self.ask(&key, request).await?).map(|item| item.value))
     }
 
     /// Stores the value unconditionally. Returns false if the server reports a refusal: because of a newer
@@ -123,12 +123,12 @@ impl Client {
     ) -> Result<bool, Error> {
         let (key, value, how) = (Key::new(key)?, value.into(), how.into());
         let (exptime, tags) = (self.exptime(how.ttl), how.tags()?);
-        let question = if tags.is_empty() && how.version.is_none() {
-            Question::store(Storing::Set, &key, &value, exptime)
+        let request = if tags.is_empty() && how.version.is_none() {
+            Request::store(Storing::Set, &key, &value, exptime)
         } else {
-            Question::meta_store(&key, &value, exptime, None, &tags, how.version)
+            Request::meta_store(&key, &value, exptime, None, &tags, how.version)
         };
-        Ok(matches!(self.ask(&key, question).await?.word(), Word::MetaDone | Word::Stored))
+        Ok(matches!(self.ask(&key, request).await?.word(), Word::MetaDone | Word::Stored))
     }
 
     /// Stores the value if there is none; returns whether it did.
@@ -170,12 +170,12 @@ impl Client {
         unique: u64,
     ) -> Result<Changed, Error> {
         let key = Key::new(key)?;
-        let question = Question::cas(&key, &value.into(), self.exptime(ttl), unique);
-        Ok(match self.ask(&key, question).await?.word() {
+        let request = Request::cas(&key, &value.into(), self.exptime(ttl), unique);
+        Ok(match self.ask(&key, request).await?.word() {
             Word::Exists => Changed::Meanwhile,
             Word::NotFound => Changed::Absent,
             Word::Stored => Changed::Stored,
-            word => unreachable!("its listener does not expect {word:?}"),
+            word => unreachable!("its parser does not expect {word:?}"),
         })
     }
 
@@ -192,32 +192,32 @@ impl Client {
     /// Sets the lifetime of an existing value to `ttl` from now; returns whether there was one.
     pub async fn touch(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool, Error> {
         let key = Key::new(key)?;
-        let question = Question::touch(&key, self.exptime(ttl));
-        Ok(self.ask(&key, question).await?.word() == Word::Touched)
+        let request = Request::touch(&key, self.exptime(ttl));
+        Ok(self.ask(&key, request).await?.word() == Word::Touched)
     }
 
     /// Deletes a value; returns whether there was one. After an error it may still be there;
     /// [`Client::delete_surely`] retries.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = Key::new(key)?;
-        Ok(self.ask(&key, Question::delete(&key)).await?.word() == Word::Deleted)
+        Ok(self.ask(&key, Request::delete(&key)).await?.word() == Word::Deleted)
     }
 
     /// Deletes values up to this version of the row, and refuses them from now on. Returns false if the
     /// server knows a newer version and did nothing.
     pub async fn delete_version(&self, key: impl AsRef<[u8]>, version: u64) -> Result<bool, Error> {
         let key = Key::new(key)?;
-        Ok(self.ask(&key, Question::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)
+        Ok(self.ask(&key, Request::meta_delete(&key, version)).await?.word() != Word::MetaNotStored)
     }
 
     /// The statistics of each server, by its name.
     pub async fn stats(&self) -> Vec<(Arc<str>, Result<BTreeMap<String, String>, Error>)> {
-        self.each(Question::stats, |reply| reply.stats().into_iter().collect()).await
+        self.each(Request::stats, |reply| reply.stats().into_iter().collect()).await
     }
 
     /// The version that each server reports.
     pub async fn version(&self) -> Vec<(Arc<str>, Result<String, Error>)> {
-        self.each(Question::version, Reply::version).await
+        self.each(Request::version, Reply::version).await
     }
 
     async fn store(
@@ -228,8 +228,8 @@ impl Client {
         ttl: Duration,
     ) -> Result<bool, Error> {
         let key = Key::new(key)?;
-        let question = Question::store(storing, &key, &value, self.exptime(ttl));
-        Ok(self.ask(&key, question).await?.word() == Word::Stored)
+        let request = Request::store(storing, &key, &value, self.exptime(ttl));
+        Ok(self.ask(&key, request).await?.word() == Word::Stored)
     }
 
     async fn count(
@@ -239,17 +239,17 @@ impl Client {
         delta: u64,
     ) -> Result<Option<u64>, Error> {
         let key = Key::new(key)?;
-        Ok(self.ask(&key, Question::count(counting, &key, delta)).await?.number())
+        Ok(self.ask(&key, Request::count(counting, &key, delta)).await?.number())
     }
 
     async fn each<T>(
         &self,
-        question: fn() -> Question,
+        request: fn() -> Request,
         understand: fn(Reply) -> T,
     ) -> Vec<(Arc<str>, Result<T, Error>)> {
         let mut answers = Vec::new();
         for pool in &self.0.pools {
-            let answer = pool.any().ask(question()).await;
+            let answer = pool.any().ask(request()).await;
             answers.push((Arc::clone(pool.name()), answer.map(understand)));
         }
         answers

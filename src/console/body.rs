@@ -111,7 +111,7 @@ fn dump(value: &[u8]) -> String {
 }
 
 const ROW_BYTES: usize = 16;
-/// A kibibyte is enough for a reader.
+/// One kibibyte at most.
 const ROWS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_text() {
+    fn text_is_shown_unchanged() {
         check(b"", "");
         check("Grüße\n\tan alle".as_bytes(), "Grüße\n\tan alle\n");
         check(b"a\r\nb\n", "a\r\nb\n");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_indented_and_otherwise_untouched() {
+    fn json_is_only_indented() {
         check(
             br#"{"b":1.50,"a":[1e400,{}, [ ]],"c":"{\"x\":[\\\"","d":null}"#,
             r#"{
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_steer_a_terminal_is_dumped() {
+    fn control_characters_are_shown_as_a_hex_dump() {
         check(b"\x1b[2J", "00000000  1b 5b 32 4a                                      |.[2J|\n");
         check(b"a\rb", "00000000  61 0d 62                                         |a.b|\n");
         let long = shown(&[0xff; 1030]);

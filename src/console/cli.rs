@@ -16,10 +16,10 @@ use super::history::History;
 use super::link::{Link, Ready, Trouble};
 use super::printer::{Form, Printer};
 use super::prompt::{Input, Prompt};
-use super::question::{Mistake, Question, Value, help};
+use super::request::{Mistake, Request, Value, help};
 use super::verdict::Verdict;
 
-/// Talk to a server: send one command, the commands on the standard input, or those typed at a prompt.
+/// Send commands to a server: one command, those on the standard input, or those typed at a prompt.
 ///
 /// Commands are those of the protocol. In place of the length of a value you can write the value itself in
 /// quotes; as an argument of COMMAND it needs no quotes, and - stands for the standard input. Exits with 0
@@ -44,7 +44,7 @@ pub struct Cli {
 }
 
 /// An interactive session or a script.
-struct Talk {
+struct Runner {
     form: Form,
     link: Link,
     /// Whether Ctrl-C cancels the current command instead of ending the program.
@@ -61,7 +61,7 @@ enum Failure {
 impl Cli {
     /// The subcommand, from its flags to its exit code.
     pub fn main(self) -> ExitCode {
-        let told = self.run().unwrap_or_else(|failure| match failure {
+        let verdict = self.run().unwrap_or_else(|failure| match failure {
             // The reader has closed the pipe, as `head` does.
             Failure::Trouble(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Verdict::Done
@@ -71,7 +71,7 @@ impl Cli {
                 Verdict::Failed
             }
         });
-        told.code().into()
+        verdict.code().into()
     }
 
     fn run(mut self) -> Result<Verdict, Failure> {
@@ -91,39 +91,39 @@ impl Cli {
         let target = self.connect.target(server.as_deref())?;
         let name = target.server.to_string();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Trouble::Setup)?;
-        let mut talk = Talk { form, link: Link::new(target), may_cancel: is_typed, runtime };
+        let mut runner = Runner { form, link: Link::new(target), may_cancel: is_typed, runtime };
         if is_typed {
-            talk.converse(&name)
+            runner.converse(&name)
         } else if words.is_empty() {
-            talk.play(&mut io::stdin().lock())
+            runner.play(&mut io::stdin().lock())
         } else {
-            talk.ask(&Question::argued(&words, standard_input)?).map_err(Failure::from)
+            runner.ask(&Request::argued(&words, standard_input)?).map_err(Failure::from)
         }
     }
 }
 
-impl Talk {
-    /// Sends a command and prints the answer. A cancelled command counts as missed.
-    fn ask(&mut self, question: &Question) -> Result<Verdict, Trouble> {
+impl Runner {
+    /// Sends a command and prints the answer. A canceled command counts as missed.
+    fn ask(&mut self, request: &Request) -> Result<Verdict, Trouble> {
         let (link, may_cancel) = (&mut self.link, self.may_cancel);
-        let mut printer = Printer::new(self.form, question);
-        let mut hear = |entry| printer.print(entry, &mut io::stdout());
+        let mut printer = Printer::new(self.form, request);
+        let mut receive = |entry| printer.print(entry, &mut io::stdout());
         let answered = async {
             if link.ready().await? == Ready::Again {
-                eprintln!("the server had hung up; connected again");
+                eprintln!("the server closed the connection; reconnected");
             }
-            link.ask(question, &mut hear).await
+            link.ask(request, &mut receive).await
         };
         let answered = self.runtime.block_on(async {
             tokio::select! {
                 answered = answered => Some(answered),
-                () = cancelled(may_cancel) => None,
+                () = canceled(may_cancel) => None,
             }
         });
         match answered {
             Some(answered) => answered?,
             None => {
-                eprintln!("cancelled; the connection is closed, and its leases are released");
+                eprintln!("canceled; the connection is closed, and its leases are released");
                 return Ok(Verdict::Missed);
             }
         }
@@ -139,11 +139,11 @@ impl Talk {
                 b"quit" => break,
                 _ => {}
             }
-            let mut question = Question::typed(&line)?;
-            if let Value::Announced(bytes) = question.value {
-                question.give(block(script, bytes)?)?;
+            let mut request = Request::typed(&line)?;
+            if let Value::Announced(bytes) = request.value {
+                request.give(block(script, bytes)?)?;
             }
-            worst = worst.max(self.ask(&question)?);
+            worst = worst.max(self.ask(&request)?);
         }
         Ok(worst)
     }
@@ -156,7 +156,7 @@ impl Talk {
         let mut prompt = prompt.map_err(|error| Trouble::Output(io::Error::other(error)))?;
         loop {
             let line = match prompt.read(&format!("{server}> ")) {
-                Input::Cancelled => continue,
+                Input::Canceled => continue,
                 Input::Left => return Ok(Verdict::Done),
                 Input::Line(line) => line,
             };
@@ -171,23 +171,23 @@ impl Talk {
     }
 
     fn answer(&mut self, line: &str, prompt: &mut Prompt) {
-        let asked = Question::typed(line.as_bytes()).map_err(Failure::from).and_then(|mut question| {
-            prompt.remember(&question);
-            if let Value::Announced(bytes) = question.value {
+        let done = Request::typed(line.as_bytes()).map_err(Failure::from).and_then(|mut request| {
+            prompt.remember(&request);
+            if let Value::Announced(bytes) = request.value {
                 let Some(value) = typed_value(prompt, bytes) else { return Ok(()) };
-                question.give(value)?;
+                request.give(value)?;
             }
-            self.ask(&question)?;
+            self.ask(&request)?;
             Ok(())
         });
-        if let Err(failure) = asked {
+        if let Err(failure) = done {
             eprintln!("{failure}");
         }
     }
 }
 
-/// Never completes if cancelling is not allowed.
-async fn cancelled(may_cancel: bool) {
+/// Never completes if canceling is not allowed.
+async fn canceled(may_cancel: bool) {
     if !may_cancel || tokio::signal::ctrl_c().await.is_err() {
         future::pending().await
     }
@@ -219,9 +219,9 @@ fn block(script: &mut dyn BufRead, bytes: usize) -> Result<Vec<u8>, Mistake> {
     let (mut value, mut rest) = (Vec::new(), Vec::new());
     script.take(bytes as u64).read_to_end(&mut value).map_err(|_| Mistake::Input)?;
     script.read_until(b'\n', &mut rest).map_err(|_| Mistake::Input)?;
-    let over = rest.strip_suffix(b"\n").unwrap_or(&rest);
-    let over = over.strip_suffix(b"\r").unwrap_or(over);
-    value.extend_from_slice(over);
+    let excess = rest.strip_suffix(b"\n").unwrap_or(&rest);
+    let excess = excess.strip_suffix(b"\r").unwrap_or(excess);
+    value.extend_from_slice(excess);
     Ok(value)
 }
 
@@ -248,7 +248,7 @@ impl std::fmt::Display for Failure {
         match self {
             Failure::Mistake(mistake) => mistake.fmt(f),
             Failure::Trouble(Trouble::Closed) => {
-                write!(f, "{}: whether it was done is not known", Trouble::Closed)
+                write!(f, "{}: the outcome is unknown", Trouble::Closed)
             }
             Failure::Trouble(trouble) => trouble.fmt(f),
         }

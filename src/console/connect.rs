@@ -26,11 +26,11 @@ pub struct Connect {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 
-    /// Certificate for servers that ask for one (mtls), followed by its intermediate certificates
+    /// Certificate for servers that require one (mtls), followed by its intermediate certificates
     #[arg(long, value_name = "FILE", requires = "ca")]
     cert: Option<PathBuf>,
 
-    /// Key of --cert, if it is in a file of its own
+    /// Key of --cert, if it is in another file
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 }

@@ -25,7 +25,7 @@ impl History {
         let Some(path) = &self.0 else { return Vec::new() };
         let text = fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-        let newest = lines[lines.len().saturating_sub(LINES_KEPT)..].to_vec();
+        let newest = lines[lines.len().saturating_sub(LINES_LOADED)..].to_vec();
         if lines.len() > LINES_MAX {
             // A new file is created, so that a hard link or another program's open file stays unchanged.
             let _ = fs::remove_file(path);
@@ -44,7 +44,7 @@ impl History {
     }
 }
 
-const LINES_KEPT: usize = 1_000;
+const LINES_LOADED: usize = 1_000;
 /// The length at which the next start truncates the file.
 const LINES_MAX: usize = 2_000;
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_kept_for_their_owner_alone() {
+    fn the_history_is_readable_by_its_owner_only() {
         let state = std::env::temp_dir().join(format!("leasehold-history-{}", std::process::id()));
         let history = History::new(Some(state.clone()), None);
         assert!(history.lines().is_empty());
@@ -66,15 +66,15 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
         (0..LINES_MAX).for_each(|nth| history.append(&format!("get {nth}")));
-        assert_eq!(history.lines().len(), LINES_KEPT);
-        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), LINES_KEPT);
-        assert_eq!(history.lines()[LINES_KEPT - 1], "get 1999");
+        assert_eq!(history.lines().len(), LINES_LOADED);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), LINES_LOADED);
+        assert_eq!(history.lines()[LINES_LOADED - 1], "get 1999");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(state).unwrap();
     }
 
     #[test]
-    fn it_has_its_place() {
+    fn the_history_is_in_the_state_folder() {
         let place = |state: Option<&str>, home: Option<&str>| {
             History::new(state.map(PathBuf::from), home.map(PathBuf::from)).0
         };

@@ -4,20 +4,20 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use super::question::Question;
 use super::reply::Entry;
+use super::request::Request;
 use super::verdict::{is_number, is_reading};
 use crate::protocol::base64;
 
 /// A complete answer.
-pub(super) fn answer(question: &Question, entries: &[Entry]) -> Value {
-    let mut told = Map::new();
-    text(&mut told, "command", &question.line);
-    if is_reading(question) {
-        told.insert("values".to_owned(), json!([]));
+pub(super) fn answer(request: &Request, entries: &[Entry]) -> Value {
+    let mut object = Map::new();
+    text(&mut object, "command", &request.line);
+    if is_reading(request) {
+        object.insert("values".to_owned(), json!([]));
     }
-    entries.iter().for_each(|entry| put(&mut told, entry));
-    Value::Object(told)
+    entries.iter().for_each(|entry| put(&mut object, entry));
+    Value::Object(object)
 }
 
 /// An event for a watcher.
@@ -25,100 +25,100 @@ pub(super) fn event(entry: &Entry) -> Value {
     Value::Object(pairs(entry))
 }
 
-fn put(told: &mut Map<String, Value>, entry: &Entry) {
+fn put(object: &mut Map<String, Value>, entry: &Entry) {
     match entry.word(0) {
-        "LVALUE" => push(told, "values", lease(entry)),
-        "META" => push(told, "values", looked_at(entry)),
+        "LVALUE" => push(object, "values", lease(entry)),
+        "META" => push(object, "values", metadata(entry)),
         "STAT" => {
-            let stats = told.entry("stats").or_insert_with(|| json!({}));
+            let stats = object.entry("stats").or_insert_with(|| json!({}));
             stats[entry.word(1)] = number_or_text(&rest(entry, 2));
         }
-        "VALUE" => push(told, "values", value(entry)),
-        "ITEM" | "PREFIX" | "mg" => push(told, "lines", base64::json(&entry.line)),
-        word if word.starts_with("key=") => push(told, "keys", Value::Object(pairs(entry))),
-        _ => status(told, entry),
+        "VALUE" => push(object, "values", value(entry)),
+        "ITEM" | "PREFIX" | "mg" => push(object, "lines", base64::json(&entry.line)),
+        word if word.starts_with("key=") => push(object, "keys", Value::Object(pairs(entry))),
+        _ => status(object, entry),
     }
 }
 
-fn status(told: &mut Map<String, Value>, entry: &Entry) {
+fn status(object: &mut Map<String, Value>, entry: &Entry) {
     let status = entry.word(0).trim_end_matches(':');
-    told.insert("status".to_owned(), status.into());
+    object.insert("status".to_owned(), status.into());
     match status {
-        "HD" | "VA" => flags(told, entry),
+        "HD" | "VA" => flags(object, entry),
         "INVALIDATED" => {
-            told.insert("names".to_owned(), number_or_text(entry.word(1)));
+            object.insert("names".to_owned(), number_or_text(entry.word(1)));
         }
         "ME" => {
-            text(told, "key", entry.words().nth(1).unwrap_or_default());
-            told.extend(pairs(entry));
+            text(object, "key", entry.words().nth(1).unwrap_or_default());
+            object.extend(pairs(entry));
         }
         _ if is_number(status) => {
-            told.insert("status".to_owned(), "NUMBER".into());
-            told.insert("number".to_owned(), number_or_text(status));
+            object.insert("status".to_owned(), "NUMBER".into());
+            object.insert("number".to_owned(), number_or_text(status));
         }
         _ => {
             let message = joined(entry, 1);
             if !message.is_empty() {
-                text(told, "message", &message);
+                text(object, "message", &message);
             }
         }
     }
 }
 
 fn value(entry: &Entry) -> Value {
-    let mut told = Map::new();
-    text(&mut told, "key", entry.words().nth(1).unwrap_or_default());
-    told.insert("flags".to_owned(), number_or_text(entry.word(2)));
-    data(&mut told, entry);
+    let mut object = Map::new();
+    text(&mut object, "key", entry.words().nth(1).unwrap_or_default());
+    object.insert("flags".to_owned(), number_or_text(entry.word(2)));
+    data(&mut object, entry);
     if !entry.word(4).is_empty() {
-        told.insert("unique".to_owned(), entry.word(4).into());
+        object.insert("unique".to_owned(), entry.word(4).into());
     }
-    Value::Object(told)
+    Value::Object(object)
 }
 
 fn lease(entry: &Entry) -> Value {
-    let mut told = Map::new();
-    text(&mut told, "key", entry.words().nth(1).unwrap_or_default());
+    let mut object = Map::new();
+    text(&mut object, "key", entry.words().nth(1).unwrap_or_default());
     if entry.word(2) == BUSY {
-        told.insert("lease".to_owned(), "wait".into());
+        object.insert("lease".to_owned(), "wait".into());
     } else {
-        told.insert("lease".to_owned(), "granted".into());
-        told.insert("token".to_owned(), entry.word(2).into());
+        object.insert("lease".to_owned(), "granted".into());
+        object.insert("token".to_owned(), entry.word(2).into());
     }
     if entry.data.as_ref().is_some_and(|data| !data.is_empty()) {
-        told.insert("stale".to_owned(), true.into());
-        told.insert("flags".to_owned(), number_or_text(entry.word(3)));
-        data(&mut told, entry);
+        object.insert("stale".to_owned(), true.into());
+        object.insert("flags".to_owned(), number_or_text(entry.word(3)));
+        data(&mut object, entry);
     }
-    Value::Object(told)
+    Value::Object(object)
 }
 
 /// Adds the flags of an answer to a meta command.
-fn flags(told: &mut Map<String, Value>, entry: &Entry) {
+fn flags(object: &mut Map<String, Value>, entry: &Entry) {
     let skipped = if entry.data.is_some() { 2 } else { 1 };
-    data(told, entry);
+    data(object, entry);
     let mut flags = Map::new();
     for (flag, argument) in entry.words().skip(skipped).filter_map(<[u8]>::split_first) {
         match flag {
-            b'W' => told.insert("lease".to_owned(), "granted".into()),
-            b'X' => told.insert("stale".to_owned(), true.into()),
-            b'Z' => told.insert("lease".to_owned(), "wait".into()),
+            b'W' => object.insert("lease".to_owned(), "granted".into()),
+            b'X' => object.insert("stale".to_owned(), true.into()),
+            b'Z' => object.insert("lease".to_owned(), "wait".into()),
             _ => flags.insert(char::from(*flag).into(), base64::json(argument)),
         };
     }
-    told.insert("flags".to_owned(), Value::Object(flags));
+    object.insert("flags".to_owned(), Value::Object(flags));
 }
 
 /// The answer to a `metaget`: `META <key> <name>: <value>; …`.
-fn looked_at(entry: &Entry) -> Value {
-    let mut told = Map::new();
-    text(&mut told, "key", entry.words().nth(1).unwrap_or_default());
+fn metadata(entry: &Entry) -> Value {
+    let mut object = Map::new();
+    text(&mut object, "key", entry.words().nth(1).unwrap_or_default());
     for pair in rest(entry, 2).split("; ") {
         if let Some((name, value)) = pair.split_once(": ") {
-            told.insert(name.to_owned(), number_or_text(value));
+            object.insert(name.to_owned(), number_or_text(value));
         }
     }
-    Value::Object(told)
+    Value::Object(object)
 }
 
 fn pairs(entry: &Entry) -> Map<String, Value> {
@@ -131,26 +131,26 @@ fn pairs(entry: &Entry) -> Map<String, Value> {
     words.filter_map(pair).collect()
 }
 
-fn data(told: &mut Map<String, Value>, entry: &Entry) {
+fn data(object: &mut Map<String, Value>, entry: &Entry) {
     if let Some(data) = &entry.data {
-        told.insert("bytes".to_owned(), data.len().into());
-        text(told, "value", data);
+        object.insert("bytes".to_owned(), data.len().into());
+        text(object, "value", data);
     }
 }
 
-fn text(told: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    told.insert(name.to_owned(), base64::json(bytes));
+fn text(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    object.insert(name.to_owned(), base64::json(bytes));
 }
 
-fn push(told: &mut Map<String, Value>, list: &str, value: Value) {
-    if let Value::Array(values) = told.entry(list).or_insert_with(|| json!([])) {
+fn push(object: &mut Map<String, Value>, list: &str, value: Value) {
+    if let Value::Array(values) = object.entry(list).or_insert_with(|| json!([])) {
         values.push(value);
     }
 }
 
 fn number_or_text(word: &str) -> Value {
-    let looks_like_one = word.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    let number = if looks_like_one { word.parse::<Number>().ok() } else { None };
+    let is_numeric = word.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let number = if is_numeric { word.parse::<Number>().ok() } else { None };
     number.map_or_else(|| word.into(), Value::Number)
 }
 
@@ -177,17 +177,17 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, heard: &[u8], expected: Value) {
-        let question = Question::typed(line.as_bytes()).unwrap();
-        let (mut input, mut entries) = (BytesMut::from(heard), Vec::new());
+    fn check(line: &str, bytes: &[u8], expected: Value) {
+        let request = Request::typed(line.as_bytes()).unwrap();
+        let (mut input, mut entries) = (BytesMut::from(bytes), Vec::new());
         while let Some(entry) = Entry::read(&mut input).unwrap() {
             entries.push(entry);
         }
-        assert_eq!(answer(&question, &entries), expected, "{line}");
+        assert_eq!(answer(&request, &entries), expected, "{line}");
     }
 
     #[test]
-    fn values_are_told_with_what_belongs_to_them() {
+    fn values_have_all_their_fields() {
         check(
             "gets a b",
             b"VALUE a 7 2 18446744073709551615\r\nhi\r\nVALUE b 0 1 9\r\n\xff\r\nEND\r\n",
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_told_by_name() {
+    fn leases_are_named() {
         check(
             "lease-get a b c",
             b"LVALUE a 4611686018427387905 0 0\r\n\r\nLVALUE b 1 5 3\r\nold\r\nVALUE c 0 0\r\n\r\nEND\r\n",
@@ -232,7 +232,7 @@ mod tests {
 
     /// Keys in flags, messages and lists used to be replaced or dropped if they were not text.
     #[test]
-    fn bytes_that_are_no_text_are_told_wherever_they_stand() {
+    fn bytes_that_are_not_text_are_in_base64_everywhere() {
         let bytes = |text: &str| json!({ "base64": text });
         check(
             "mg a k O1",
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_there_is() {
+    fn other_answers_have_their_fields() {
         check("incr k 1", b"12\r\n", json!({"command": "incr k 1", "status": "NUMBER", "number": 12}));
         check(
             "invalidate tag x",
@@ -281,7 +281,7 @@ mod tests {
             b"ME k exp=-1 la=0 cas=9 fetch=no\r\n",
             json!({"command": "me k", "status": "ME", "key": "k", "exp": -1, "la": 0, "cas": "9", "fetch": "no"}),
         );
-        let told = event(&Entry { line: b"ts=1.5 gid=2 type=item_get key=1".to_vec(), data: None });
-        assert_eq!(told, json!({"ts": 1.5, "gid": 2, "type": "item_get", "key": "1"}));
+        let object = event(&Entry { line: b"ts=1.5 gid=2 type=item_get key=1".to_vec(), data: None });
+        assert_eq!(object, json!({"ts": 1.5, "gid": 2, "type": "item_get", "key": "1"}));
     }
 }

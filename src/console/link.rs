@@ -1,7 +1,7 @@
 //! The connection to one server: opened on demand, optionally with TLS and a login.
 //!
-//! No question is sent twice. A connection that was closed before anything was sent is opened again. If it
-//! is lost while a question is pending, the error says that the outcome is unknown.
+//! No request is sent twice. A connection that was closed before anything was sent is opened again. If it
+//! is lost while a request is pending, the error says that the outcome is unknown.
 
 use std::fmt;
 use std::future;
@@ -18,8 +18,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::question::Question;
 use super::reply::{Entry, Garbled};
+use super::request::Request;
 use super::verbs::Ends;
 use crate::client::{Login, Server, Stream};
 use crate::pem;
@@ -38,7 +38,7 @@ pub(super) struct Link {
     target: Target,
 }
 
-/// The result of preparing to send a question.
+/// The result of preparing to send a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Ready {
     /// The server had closed the connection since the last answer, and a new one was opened.
@@ -50,7 +50,7 @@ pub(super) enum Ready {
 /// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The server closed the connection while a question was pending.
+    /// The server closed the connection while a request was pending.
     Closed,
     /// It does not speak the protocol.
     Garbled,
@@ -82,16 +82,16 @@ impl Link {
         Ok(if was_open { Ready::Again } else { Ready::Yes })
     }
 
-    /// Sends a question, and passes the answer on line by line. If this fails or is dropped, the connection
+    /// Sends a request, and passes the answer on line by line. If this fails or is dropped, the connection
     /// is closed.
     pub(super) async fn ask(
         &mut self,
-        question: &Question,
-        hear: &mut dyn FnMut(Entry) -> io::Result<()>,
+        request: &Request,
+        receive: &mut dyn FnMut(Entry) -> io::Result<()>,
     ) -> Result<(), Trouble> {
         let mut stream = self.stream.take().ok_or(Trouble::Closed)?;
-        let ends = question.ends();
-        let sent = match stream.write_all(&question.bytes()).await {
+        let ends = request.ends();
+        let sent = match stream.write_all(&request.bytes()).await {
             Ok(()) => stream.flush().await,
             Err(error) => Err(error),
         };
@@ -100,7 +100,7 @@ impl Link {
             while let Some(entry) = Entry::read(&mut self.input)? {
                 let is_last = if ends == Ends::Silent { entry.line == b"MN" } else { entry.is_last(ends) };
                 if !(is_last && ends == Ends::Silent) {
-                    hear(entry).map_err(Trouble::Output)?;
+                    receive(entry).map_err(Trouble::Output)?;
                 }
                 if is_last {
                     self.stream = Some(stream);
@@ -138,14 +138,14 @@ impl Link {
                 Box::new(connector.connect(name, stream).await.map_err(Trouble::Unreachable)?)
             }
         });
-        let Some(question) = login.as_ref().map(log_in) else { return Ok(()) };
-        let mut heard = Vec::new();
-        let mut hear = |entry: Entry| {
-            heard = entry.line;
+        let Some(request) = login.as_ref().map(log_in) else { return Ok(()) };
+        let mut answer = Vec::new();
+        let mut receive = |entry: Entry| {
+            answer = entry.line;
             Ok(())
         };
-        self.ask(&question, &mut hear).await?;
-        if heard == b"STORED" { Ok(()) } else { Err(Trouble::Login(super::body::harmless(&heard))) }
+        self.ask(&request, &mut receive).await?;
+        if answer == b"STORED" { Ok(()) } else { Err(Trouble::Login(super::body::harmless(&answer))) }
     }
 }
 
@@ -158,12 +158,12 @@ impl From<Garbled> for Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Trouble::Closed => f.write_str("the server hung up before it answered"),
+            Trouble::Closed => f.write_str("the server closed the connection before it answered"),
             Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
-            Trouble::Login(answer) => write!(f, "not let in: {answer}"),
+            Trouble::Login(answer) => write!(f, "authentication failed: {answer}"),
             Trouble::Output(error) => write!(f, "cannot write the answer: {error}"),
             Trouble::Setup(error) => error.fmt(f),
-            Trouble::Unreachable(error) => write!(f, "no connection: {error}"),
+            Trouble::Unreachable(error) => write!(f, "cannot connect: {error}"),
         }
     }
 }
@@ -180,17 +180,17 @@ pub(super) fn tls(authorities: &Path, own: Option<(&Path, &Path)>) -> io::Result
     let config = match own {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let shown = builder.with_client_auth_cert(pem::certificates(certificate)?, pem::key(key)?);
-            shown.map_err(|error| pem::named(error, certificate))?
+            let config = builder.with_client_auth_cert(pem::certificates(certificate)?, pem::key(key)?);
+            config.map_err(|error| pem::named(error, certificate))?
         }
     };
     Ok(Arc::new(config).into())
 }
 
-fn log_in(login: &Login) -> Question {
+fn log_in(login: &Login) -> Request {
     let words = format!("{} {}", login.user, login.password);
     let line = format!("set login 0 0 {}", words.len());
-    Question { line: line.into(), value: super::question::Value::Given(words.into()) }
+    Request { line: line.into(), value: super::request::Value::Given(words.into()) }
 }
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! Programs for a terminal: `leasehold cli` to send commands, `leasehold top` to watch a server.
 //!
-//! [`Cli`] parses typed lines into `question`s, `link` sends them, `reply` splits the answers into lines,
+//! [`Cli`] parses typed lines into `request`s, `link` sends them, `reply` splits the answers into lines,
 //! and `printer` prints them. Both programs work with any server that speaks memcached's text protocol.
 //!
 //! Neither supports several servers or pipelining; these need a client library.
@@ -13,8 +13,8 @@ mod json;
 mod link;
 mod printer;
 mod prompt;
-mod question;
 mod reply;
+mod request;
 mod top;
 mod verbs;
 mod verdict;

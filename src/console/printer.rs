@@ -1,4 +1,4 @@
-//! Prints answers while they arrive: for people, for programs, or unchanged.
+//! Prints answers while they arrive: formatted for a terminal, as JSON, or unchanged.
 
 use std::io::{self, Write};
 
@@ -6,8 +6,8 @@ use ratatui::crossterm::style::{StyledContent, Stylize};
 
 use super::body::{harmless, shown};
 use super::json;
-use super::question::Question;
 use super::reply::Entry;
+use super::request::Request;
 use super::verbs::Ends;
 use super::verdict::{Verdict, is_reading};
 
@@ -25,32 +25,32 @@ pub(super) enum Form {
 /// An answer that is being printed.
 pub(super) struct Printer<'a> {
     form: Form,
-    question: &'a Question,
+    request: &'a Request,
     /// The number of values received.
     hits: usize,
     /// The number of printed keys.
-    told: usize,
+    keys: usize,
     /// The entries of a future JSON object.
-    kept: Vec<Entry>,
+    entries: Vec<Entry>,
     verdict: Verdict,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(form: Form, question: &'a Question) -> Self {
-        Printer { form, question, hits: 0, told: 0, kept: Vec::new(), verdict: Verdict::Done }
+    pub(super) fn new(form: Form, request: &'a Request) -> Self {
+        Printer { form, request, hits: 0, keys: 0, entries: Vec::new(), verdict: Verdict::Done }
     }
 
     /// Prints the next line of the answer.
     pub(super) fn print(&mut self, entry: Entry, to: &mut dyn Write) -> io::Result<()> {
         self.hits += usize::from(matches!(entry.word(0), "META" | "VALUE"));
-        self.told += usize::from(matches!(entry.word(0), "LVALUE" | "META" | "VALUE"));
-        if entry.is_last(self.question.ends()) {
-            self.verdict = Verdict::of(self.question, self.hits, &entry);
+        self.keys += usize::from(matches!(entry.word(0), "LVALUE" | "META" | "VALUE"));
+        if entry.is_last(self.request.ends()) {
+            self.verdict = Verdict::of(self.request, self.hits, &entry);
         }
         match self.form {
             Form::Json if entry.is_event() => writeln!(to, "{}", json::event(&entry)),
             Form::Json => {
-                self.kept.push(entry);
+                self.entries.push(entry);
                 Ok(())
             }
             Form::Plain => plain(&entry, to),
@@ -60,10 +60,10 @@ impl<'a> Printer<'a> {
 
     /// Completes the answer.
     pub(super) fn end(self, to: &mut dyn Write) -> io::Result<Verdict> {
-        // A watcher's OK is uninteresting once events have been printed.
-        let is_news = self.question.ends() != Ends::Never || self.verdict == Verdict::Failed;
+        // The OK of a watch is not printed after events.
+        let is_news = self.request.ends() != Ends::Never || self.verdict == Verdict::Failed;
         if self.form == Form::Json && is_news {
-            writeln!(to, "{}", json::answer(self.question, &self.kept))?;
+            writeln!(to, "{}", json::answer(self.request, &self.entries))?;
         }
         Ok(self.verdict)
     }
@@ -71,12 +71,12 @@ impl<'a> Printer<'a> {
     fn pretty(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
         let word = |nth| harmless(entry.words().nth(nth).unwrap_or_default());
         match entry.word(0) {
-            "END" | "EN" if !is_reading(self.question) && self.question.name() != b"mg" => Ok(()),
-            "END" if self.told > 0 => Ok(()),
+            "END" | "EN" if !is_reading(self.request) && self.request.name() != b"mg" => Ok(()),
+            "END" if self.keys > 0 => Ok(()),
             "END" | "EN" => writeln!(to, "{}", "no value".dim()),
             "LVALUE" => {
-                let told = lease(&word(1), entry);
-                writeln!(to, "{}  {}", word(1).bold(), told.dim())
+                let details = lease(&word(1), entry);
+                writeln!(to, "{}  {}", word(1).bold(), details.dim())
             }
             "META" => {
                 let rest = harmless(&entry.words().skip(2).collect::<Vec<_>>().join(&b' '));
@@ -88,8 +88,8 @@ impl<'a> Printer<'a> {
             }
             "VALUE" => {
                 let unique = if word(4).is_empty() { String::new() } else { format!(", unique {}", word(4)) };
-                let told = format!("{}, flags {}{unique}", bytes(entry), word(2));
-                writeln!(to, "{}  {}", word(1).bold(), told.dim())
+                let details = format!("{}, flags {}{unique}", bytes(entry), word(2));
+                writeln!(to, "{}  {}", word(1).bold(), details.dim())
             }
             "VA" => writeln!(to, "{}", [bytes(entry), flags(entry, 2)].join("  ").trim_end().dim()),
             _ => self.status(entry, to),
@@ -99,13 +99,13 @@ impl<'a> Printer<'a> {
 
     fn status(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
         let line = harmless(&entry.line);
-        if !entry.is_last(self.question.ends()) {
+        if !entry.is_last(self.request.ends()) {
             return writeln!(to, "{line}");
         }
-        let remark = remark(self.question.name(), entry);
+        let remark = remark(self.request.name(), entry);
         let line = if entry.word(0) == "HD" { "HD".to_owned() } else { line };
         let gap = if remark.is_empty() { "" } else { "  " };
-        writeln!(to, "{}{gap}{}", coloured(line, self.verdict), remark.dim())
+        writeln!(to, "{}{gap}{}", colored(line, self.verdict), remark.dim())
     }
 }
 
@@ -129,7 +129,7 @@ fn plain(entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn coloured(line: String, verdict: Verdict) -> StyledContent<String> {
+fn colored(line: String, verdict: Verdict) -> StyledContent<String> {
     match verdict {
         Verdict::Done => line.green(),
         Verdict::Failed => line.red(),
@@ -143,10 +143,10 @@ fn lease(key: &str, entry: &Entry) -> String {
         Some(_) => format!("; a stale copy, {}", bytes(entry)),
     };
     match entry.word(2) {
-        json::BUSY => format!("wait: it is being loaded{copy}"),
+        json::BUSY => format!("wait: another client is loading it{copy}"),
         token => {
             format!(
-                "token {token}: yours to load, then lease-set {key} {token} <flags> <exptime> <value>{copy}"
+                "token {token}: load the value, then lease-set {key} {token} <flags> <exptime> <value>{copy}"
             )
         }
     }
@@ -164,7 +164,7 @@ fn flags(entry: &Entry, from: usize) -> String {
     let words = entry.words().skip(from).map(|word| match word {
         b"W" => "W: load it, then ms … C<token>".to_owned(),
         b"X" => "X: a stale copy".to_owned(),
-        b"Z" => "Z: it is being loaded".to_owned(),
+        b"Z" => "Z: another client is loading it".to_owned(),
         _ => harmless(word),
     });
     words.collect::<Vec<_>>().join("  ")
@@ -177,7 +177,7 @@ fn remark(verb: &[u8], entry: &Entry) -> String {
         (b"lease-set", "STALE_STORED") => "invalidated meanwhile: stored as a stale copy".to_owned(),
         (b"delete", "NOT_FOUND") => "its leases are invalidated anyway".to_owned(),
         (_, "HD") => flags(entry, 1),
-        (_, "ERROR") => "the server does not know that".to_owned(),
+        (_, "ERROR") => "unknown command".to_owned(),
         _ => String::new(),
     }
 }
@@ -188,10 +188,10 @@ mod tests {
 
     use super::*;
 
-    fn printed(form: Form, line: &str, heard: &str) -> (String, Verdict) {
-        let question = Question::typed(line.as_bytes()).unwrap();
-        let (mut printer, mut text) = (Printer::new(form, &question), Vec::new());
-        let mut input = BytesMut::from(heard);
+    fn printed(form: Form, line: &str, answer: &str) -> (String, Verdict) {
+        let request = Request::typed(line.as_bytes()).unwrap();
+        let (mut printer, mut text) = (Printer::new(form, &request), Vec::new());
+        let mut input = BytesMut::from(answer);
         while let Some(entry) = Entry::read(&mut input).unwrap() {
             printer.print(entry, &mut text).unwrap();
         }
@@ -201,8 +201,8 @@ mod tests {
 
     /// Compares without colors.
     #[track_caller]
-    fn check(line: &str, heard: &str, expected: &str) {
-        let mut text = printed(Form::Pretty, line, heard).0;
+    fn check(line: &str, answer: &str, expected: &str) {
+        let mut text = printed(Form::Pretty, line, answer).0;
         while let Some(start) = text.find("\x1b[") {
             let end = start + text[start..].find('m').unwrap();
             text.replace_range(start..=end, "");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_told_what_it_means() {
+    fn answers_are_explained_on_a_terminal() {
         check("get a", "VALUE a 7 5\r\nhello\r\nEND\r\n", "a  5 bytes, flags 7\nhello\n");
         check("gets a", "VALUE a 7 1 99\r\n1\r\nEND\r\n", "a  1 byte, flags 7, unique 99\n1\n");
         check("get a", "END\r\n", "no value\n");
@@ -219,7 +219,7 @@ mod tests {
         check(
             "lease-get a",
             "LVALUE a 1 0 3\r\nold\r\nEND\r\n",
-            "a  wait: it is being loaded; a stale copy, 3 bytes\nold\n",
+            "a  wait: another client is loading it; a stale copy, 3 bytes\nold\n",
         );
         check("set a 0 0 \"x\"", "STORED\r\n", "STORED\n");
         check(
@@ -235,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_hears_values_without_their_frames() {
-        let plain = |line, heard| printed(Form::Plain, line, heard);
+    fn a_pipe_receives_values_without_their_header_lines() {
+        let plain = |line, answer| printed(Form::Plain, line, answer);
         assert_eq!(
             plain("get a", "VALUE a 7 3\r\n\x1b\n!\r\nEND\r\n"),
             ("\x1b\n!\n".to_owned(), Verdict::Done)
@@ -249,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn a_program_hears_one_object() {
-        let json = |line, heard| printed(Form::Json, line, heard).0;
+    fn json_output_is_one_object_per_answer() {
+        let json = |line, answer| printed(Form::Json, line, answer).0;
         assert_eq!(json("delete a", "DELETED\r\n"), "{\"command\":\"delete a\",\"status\":\"DELETED\"}\n");
         let events = "OK\r\nts=1.5 gid=1 type=x\r\n";
         assert_eq!(json("watch", events), "{\"gid\":1,\"ts\":1.5,\"type\":\"x\"}\n");

@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::history::History;
-use super::question::Question;
+use super::request::Request;
 use super::verbs::{VERBS, Verb};
 
 /// A prompt.
@@ -32,7 +32,7 @@ pub(super) struct Prompt {
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Input {
     /// Ctrl-C: the line is discarded.
-    Cancelled,
+    Canceled,
     /// Ctrl-D, or the terminal was closed.
     Left,
     Line(String),
@@ -50,7 +50,7 @@ struct Form(String);
 
 impl Prompt {
     pub(super) fn new(history: History) -> Result<Prompt, ReadlineError> {
-        leave_as_found()?;
+        restore_on_sigterm()?;
         let config = Config::builder().completion_type(CompletionType::List).max_history_size(HISTORY_MAX)?;
         let config = config.history_ignore_dups(true)?.build();
         let typed = MemHistory::with_config(&config);
@@ -65,19 +65,19 @@ impl Prompt {
     pub(super) fn read(&mut self, prompt: &str) -> Input {
         match self.editor.readline(prompt) {
             Ok(line) => Input::Line(line),
-            Err(ReadlineError::Interrupted) => Input::Cancelled,
+            Err(ReadlineError::Interrupted) => Input::Canceled,
             Err(_) => Input::Left,
         }
     }
 
     /// Adds a command to the history, without its value, and remembers its keys.
-    pub(super) fn remember(&mut self, question: &Question) {
-        let told = question.told();
-        if self.editor.add_history_entry(&told).unwrap_or(false) {
-            self.history.append(&told);
+    pub(super) fn remember(&mut self, request: &Request) {
+        let line = request.for_history();
+        if self.editor.add_history_entry(&line).unwrap_or(false) {
+            self.history.append(&line);
         }
         let Some(known) = self.editor.helper_mut() else { return };
-        for key in question.keys().filter_map(|key| str::from_utf8(key).ok()) {
+        for key in request.keys().filter_map(|key| str::from_utf8(key).ok()) {
             if known.keys.len() < KEYS_MAX {
                 known.keys.insert(key.to_owned());
             }
@@ -86,15 +86,15 @@ impl Prompt {
 }
 
 /// The line editor changes the terminal's mode. On SIGTERM, the mode is restored before the program ends.
-fn leave_as_found() -> io::Result<()> {
+fn restore_on_sigterm() -> io::Result<()> {
     let found = tcgetattr(io::stdin())?;
     let runtime = Builder::new_current_thread().enable_io().build()?;
-    let mut told = runtime.block_on(async { signal(SignalKind::terminate()) })?;
+    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) })?;
     thread::spawn(move || {
-        runtime.block_on(told.recv());
+        runtime.block_on(terminate.recv());
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
-        println!("{PASTE_AS_USUAL}");
-        process::exit(EXIT_TOLD)
+        println!("{END_BRACKETED_PASTE}");
+        process::exit(EXIT_TERMINATED)
     });
     Ok(())
 }
@@ -171,9 +171,9 @@ impl Validator for Known {}
 impl Helper for Known {}
 
 /// The exit code that shells report for a program ended by SIGTERM.
-const EXIT_TOLD: i32 = 128 + 15;
+const EXIT_TERMINATED: i32 = 128 + 15;
 /// Ends xterm's bracketed paste mode, which the editor starts.
-const PASTE_AS_USUAL: &str = "\x1b[?2004l";
+const END_BRACKETED_PASTE: &str = "\x1b[?2004l";
 /// Commands of the prompt itself.
 const LOCAL: [&str; 2] = ["help", "quit"];
 const HISTORY_MAX: usize = 1_000;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_completed() {
+    fn commands_and_keys_are_completed() {
         check("lease-", &["lease-get", "lease-set", "lease-wait"]);
         check("he", &["help"]);
         check("help inc", &["incr"]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_told_while_typing() {
+    fn the_form_is_shown_while_typing() {
         let history = MemHistory::new();
         let hint =
             |line: &str| Known::default().hint(line, line.len(), &Context::new(&history)).map(|form| form.0);

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_tell_where_they_end() {
+    fn the_last_line_of_an_answer_is_recognized() {
         check(Ends::Itself, "STORED\r\nEND\r\n", &[&["STORED"], &["END"]]);
         check(
             Ends::Itself,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn dumps_go_on_after_their_ok() {
+    fn dumps_continue_after_their_ok() {
         let dump = "OK\r\nkey=a exp=-1 \nkey=b exp=0 \nEND\r\n";
         check(Ends::Dump, dump, &[&["OK", "key=a exp=-1 ", "key=b exp=0 ", "END"]]);
         check(Ends::Dump, "OK\r\nmg a\r\nEN\r\n", &[&["OK", "mg a", "EN"]]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_says_is_told_apart() {
+    fn invalid_answers_are_recognized() {
         for garbled in ["VALUE a 0 x\r\n", "VALUE a 0\r\n", "VA 2147483646\r\n", "VA 2\r\nabc\r\n"] {
             assert_eq!(Entry::read(&mut garbled.into()), Err(Garbled), "{garbled}");
         }

@@ -1,6 +1,6 @@
 //! The commands at the prompt: their form, their purpose, and how their answers end.
 //!
-//! protocol.md documents them; here is what fits on a line.
+//! protocol.md documents them in detail.
 
 /// A command.
 #[derive(Debug, Eq, PartialEq)]
@@ -121,7 +121,7 @@ pub(super) const VERBS: [Verb; 36] = [
         "delete, invalidate leases, and hold off fills for some seconds",
     ),
     verb("flush_all", "[<exptime>]", Takes::Nothing, "delete everything, now or later"),
-    verb("gat", "<exptime> <key>*", Takes::Keys(2), "read, and give a new expiry time"),
+    verb("gat", "<exptime> <key>*", Takes::Keys(2), "read, and set a new expiry time"),
     verb("gats", "<exptime> <key>*", Takes::Keys(2), "the same, with uniques"),
     verb("get", "<key>*", Takes::Keys(1), "read values"),
     verb("gets", "<key>*", Takes::Keys(1), "read values and their uniques"),
@@ -129,7 +129,7 @@ pub(super) const VERBS: [Verb; 36] = [
     choice(
         "invalidate",
         "[soft] key|tag|prefix|all <name>*",
-        VOIDS,
+        INVALIDATE_WORDS,
         "invalidate many values and their leases at once",
     ),
     verb("lease-get", "<key>*", Takes::Keys(1), "read values, or get leases to load them"),
@@ -151,7 +151,7 @@ pub(super) const VERBS: [Verb; 36] = [
         "ma",
         META,
         Takes::Key(1),
-        "count by flags: N<exptime> to begin at J<number>, D<delta>, MD counts down",
+        "count by flags: D<delta>, MD counts down, N<exptime> creates the number J<number>",
     ),
     verb("md", META, Takes::Key(1), "delete by flags: I keeps a stale copy, V<version> of the row"),
     verb("me", "<key>", Takes::Key(1), "show the metadata of a value"),
@@ -160,9 +160,9 @@ pub(super) const VERBS: [Verb; 36] = [
         "mg",
         META,
         Takes::Key(1),
-        "read by flags: v value, c unique or token, t seconds left, N<seconds> asks for a lease",
+        "read by flags: v value, c unique or token, t seconds left, N<seconds> requests a lease",
     ),
-    verb("mn", "", Takes::Nothing, "ask for an answer, MN"),
+    verb("mn", "", Takes::Nothing, "no operation: answered by MN"),
     verb(
         "ms",
         "<key> <value> <flag>*",
@@ -176,7 +176,7 @@ pub(super) const VERBS: [Verb; 36] = [
     choice("shutdown", "[graceful]", &["graceful"], "stop the server, if it was started with -A"),
     choice("slabs", "automove|reassign …", &["automove", "reassign"], "has no effect here"),
     choice("stats", "[<what>]", STATISTICS, "show statistics: stats leases, stats memory, stats policies …"),
-    verb("touch", "<key> <exptime>", Takes::Key(1), "give a new expiry time"),
+    verb("touch", "<key> <exptime>", Takes::Key(1), "set a new expiry time"),
     verb("verbosity", "<level>", Takes::Nothing, "change the log level"),
     verb("version", "", Takes::Nothing, "show the version of memcached that is emulated"),
     choice("watch", "<topic>*", TOPICS, "show events until Ctrl-C"),
@@ -200,7 +200,7 @@ const STATISTICS: &[&str] = &[
 ];
 const STORE: &str = "<key> <flags> <exptime> <value>";
 const TOPICS: &[&str] = &["connevents", "deletions", "evictions", "fetchers", "leases", "mutations", "voids"];
-const VOIDS: &[&str] = &["all", "key", "prefix", "soft", "tag"];
+const INVALIDATE_WORDS: &[&str] = &["all", "key", "prefix", "soft", "tag"];
 
 #[cfg(test)]
 mod tests {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_knows_what_can_be_said() {
+    fn the_server_knows_every_command() {
         assert!(!is_known("nonsense"));
         // Some commands need these words to be recognized.
         let rests = ["", " 64", " automove 1", " metadump all", " mode flat"];

@@ -1,7 +1,7 @@
 //! The verdict on an answer, for scripts: done, missed or failed.
 
-use super::question::Question;
 use super::reply::Entry;
+use super::request::Request;
 use super::verbs::{Takes, Verb};
 
 /// Sorted by severity: the worst of several is the maximum.
@@ -25,12 +25,12 @@ impl Verdict {
         }
     }
 
-    /// Judges an answer with this number of values before its last line.
-    pub(super) fn of(question: &Question, hits: usize, last: &Entry) -> Verdict {
+    /// The verdict on an answer with this number of values before its last line.
+    pub(super) fn of(request: &Request, hits: usize, last: &Entry) -> Verdict {
         match last.word(0) {
-            "END" if is_reading(question) && hits < question.keys().count() => Verdict::Missed,
+            "END" if is_reading(request) && hits < request.keys().count() => Verdict::Missed,
             "HD" | "VA" if has_no_value(last) => Verdict::Missed,
-            "EN" if Verb::find(question.name()).is_some_and(|verb| verb.takes == Takes::Nothing) => {
+            "EN" if Verb::find(request.name()).is_some_and(|verb| verb.takes == Takes::Nothing) => {
                 Verdict::Done
             }
             "EN" | "EX" | "EXISTS" | "NF" | "NOT_FOUND" | "NOT_STORED" | "NS" | "STALE_STORED" => {
@@ -47,8 +47,8 @@ impl Verdict {
 /// The exit code after an error, or without an answer.
 pub const FAILED: u8 = 2;
 
-pub(super) fn is_reading(question: &Question) -> bool {
-    Verb::find(question.name()).is_some_and(|verb| matches!(verb.takes, Takes::Keys(_)))
+pub(super) fn is_reading(request: &Request) -> bool {
+    Verb::find(request.name()).is_some_and(|verb| matches!(verb.takes, Takes::Keys(_)))
 }
 
 pub(super) fn is_number(word: &str) -> bool {
@@ -67,14 +67,14 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, hits: usize, last: &str, expected: Verdict) {
-        let question = Question::typed(line.as_bytes()).unwrap();
+        let request = Request::typed(line.as_bytes()).unwrap();
         let data = last.strip_prefix("VA ").map(|rest| vec![b'x'; rest[..1].parse().unwrap()]);
         let entry = Entry { line: last.into(), data };
-        assert_eq!(Verdict::of(&question, hits, &entry), expected, "{line}: {last}");
+        assert_eq!(Verdict::of(&request, hits, &entry), expected, "{line}: {last}");
     }
 
     #[test]
-    fn answers_are_judged() {
+    fn answers_have_verdicts() {
         use Verdict::{Done, Failed, Missed};
         check("get a b", 2, "END", Done);
         check("get a b", 1, "END", Missed);

@@ -19,7 +19,7 @@ pub fn take_over(predecessor: Predecessor, options: &Options) -> io::Result<Boot
     let path = options.memory_file.as_ref().expect("it was found beside its memory file");
     let (pid, max_gap, since) = (predecessor.pid, options.safety.handover_max_gap(), clock.now());
     let memory = match predecessor.take(max_gap)? {
-        HandoverOutcome::Items | HandoverOutcome::Unsaid => {
+        HandoverOutcome::Items | HandoverOutcome::Unreported => {
             Boot::load_before(path, options, clock.clone(), since.after(max_gap))?
         }
         HandoverOutcome::Empty(why) => {

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_descriptors_arrive_as_were_sent_and_are_the_same_sockets() {
+    fn sent_descriptors_arrive_as_the_same_sockets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for count in [0, 1, DESCRIPTORS_MAX] {
             let (here, there) = UnixStream::pair().unwrap();

@@ -30,7 +30,7 @@ pub(super) enum HandoverOutcome {
     /// All items are in the snapshot file.
     Items,
     /// The process ended without a report; the items may be in the snapshot file.
-    Unsaid,
+    Unreported,
 }
 
 impl Predecessor {
@@ -47,10 +47,10 @@ impl Predecessor {
                 format!("cannot take over from the server that uses {file}: {error}"),
             )
         };
-        Predecessor::asked(memory_file, user).map_err(named)
+        Predecessor::connect(memory_file, user).map_err(named)
     }
 
-    fn asked(memory_file: &Path, user: Option<&str>) -> io::Result<(Predecessor, Inherited)> {
+    fn connect(memory_file: &Path, user: Option<&str>) -> io::Result<(Predecessor, Inherited)> {
         let stream = UnixStream::connect(socket_beside(memory_file))?;
         let peer = socket_peercred(&stream)?;
         if !is_trusted(peer.uid.as_raw(), user)? {
@@ -100,7 +100,7 @@ impl Predecessor {
         Ok(match word {
             "kept" => HandoverOutcome::Items,
             "empty" => HandoverOutcome::Empty(rest.to_owned()),
-            _ => HandoverOutcome::Unsaid,
+            _ => HandoverOutcome::Unreported,
         })
     }
 }

@@ -128,8 +128,8 @@ async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successo
         return Err(io::Error::other(format!("unknown request: {hello:?}")));
     }
     (offer.may)()?;
-    let (socket, told) = (stream.get_ref(), offer.line()?);
-    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &told, &offer.sockets)).await?;
+    let (socket, line_sent) = (stream.get_ref(), offer.line()?);
+    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, &line_sent, &offer.sockets)).await?;
     let take = line(&mut stream).await?;
     let mut words = take.split(' ');
     let (Some("take"), Some(Ok(pid)), Some(Ok(millis)), None) =

@@ -54,7 +54,7 @@ pub enum State {
     Waiting,
     /// Receives events as a watcher.
     Watch,
-    /// Waits for the peer to take what is written.
+    /// Waits for the peer to read the replies.
     Write,
 }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_told_a_few_at_a_time_in_the_order_of_their_numbers() {
+    fn connections_are_listed_in_parts_by_number() {
         let connections = Connections::default();
         let address = Address::Tcp("127.0.0.1:9".parse().unwrap());
         for number in (0..100).rev() {
@@ -164,7 +164,7 @@ mod tests {
         let (seventh, eighth) = (connections.some(7)[0].1.clone(), connections.some(8)[0].1.clone());
         connections.close(&seventh);
         connections.close(&Arc::new(Connection::new(8, address.clone(), None, 5)));
-        assert!(Arc::ptr_eq(&connections.some(7)[0].1, &eighth), "another one has that number");
+        assert!(Arc::ptr_eq(&connections.some(7)[0].1, &eighth), "a newer connection has that number");
         let (first, rest) = (connections.some(0), connections.some(64));
         assert_eq!((first.len(), first[7].0, rest[0].0), (SOME, 8, 64));
         assert_eq!((rest.len(), connections.count()), (36, 99));

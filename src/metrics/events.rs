@@ -3,7 +3,7 @@
 //! memcached sorts items into slab classes. Here every item is in class 1, and a missing item is in class
 //! 0.
 //!
-//! Nothing is looked up here: an event brings all that its line shows.
+//! Nothing is looked up here: an event contains everything that its line shows.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub struct Topics(pub(super) u8);
 
 /// An event that watchers can receive.
 #[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "the fields have the names of the line, or those of what they come from")]
+#[expect(missing_docs, reason = "the fields are named as in the line")]
 pub enum Event<'a> {
     /// A connection was closed.
     Closed { connection: &'a Connection, reason: Reason },
@@ -49,9 +49,9 @@ pub enum Event<'a> {
     Fetched { key: &'a [u8], connection: u32, value_bytes: Option<usize> },
     /// A connection failed the TLS handshake.
     HandshakeFailed { connection: u32, why: &'a str },
-    /// A key went through one step of being loaded.
+    /// One step of loading a key.
     Loading { key: &'a [u8], by: By, what: Loading },
-    /// A connection has begun.
+    /// A connection was opened.
     Opened { connection: &'a Connection },
     /// A command tried to store a value; a `ttl` of 0 stands for one that never expires.
     Stored {
@@ -140,7 +140,7 @@ impl fmt::Display for Event<'_> {
             Event::HandshakeFailed { connection, why } => {
                 write!(f, "type=conntlserr fd={connection} msg={}", why.escape_debug())
             }
-            Event::Loading { key, by, what } => what.tell(Encoded(key), by, f),
+            Event::Loading { key, by, what } => what.write(Encoded(key), by, f),
             Event::Opened { connection } => {
                 write!(f, "type=conn_new {} cfd={}", Peer(connection), connection.number)
             }
@@ -148,7 +148,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "type=item_store key={} status={status} cmd={verb} ttl={ttl} ", Encoded(key))?;
                 write!(f, "clsid=1 cfd={connection} size={value_bytes}")
             }
-            Event::Voided { by, depth, what } => what.tell(depth, by, f),
+            Event::Voided { by, depth, what } => what.write(depth, by, f),
         }
     }
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_memcacheds() {
+    fn lines_have_memcacheds_format() {
         let tcp = Address::Tcp("[::1]:9".parse().unwrap());
         let connection = &Connection::new(7, tcp, None, 0);
         check(Event::Opened { connection }, "type=conn_new rip=::1 rport=9 transport=tcp cfd=7");

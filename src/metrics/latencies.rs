@@ -104,7 +104,7 @@ fn bucket(nanos: u64) -> usize {
 }
 
 const VERBS: usize = Verb::Set as usize + 1;
-/// The first one ends at half a microsecond, the last but one at 4.3 seconds.
+/// The number of buckets: the first one ends at half a microsecond, the last but one at 4.3 seconds.
 pub const BUCKETS: usize = 25;
 const FIRST_END_NS: u64 = 1 << 9;
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_what_its_end_says() {
+    fn a_bucket_includes_its_end() {
         for nth in 0..BUCKETS - 1 {
             let end = bucket_end(nth).unwrap().as_nanos() as u64;
             assert_eq!((bucket(end), bucket(end + 1)), (nth, nth + 1), "{end}");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_counted_for_itself() {
+    fn every_group_of_commands_has_its_own_histogram() {
         assert!(Verb::ALL.iter().enumerate().all(|(nth, verb)| *verb as usize == nth));
         let latencies = Latencies::default();
         latencies.add(Verb::Get, Duration::from_nanos(500));

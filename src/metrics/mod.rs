@@ -292,12 +292,12 @@ impl Metrics {
     }
 
     /// Passes on the counts of leases and invalidations, with their names.
-    pub fn each_of_leases(&self, mut tell: impl FnMut(&str, u64)) {
+    pub fn each_of_leases(&self, mut emit: impl FnMut(&str, u64)) {
         const FAMILY: [&str; 7] =
             ["cmd_lease", "implicit", "lease", "stale", "unfenced", "versions", "voids"];
-        let is_told = |name: &str| FAMILY.iter().any(|family| name.starts_with(family));
-        for (index, name) in NAMES.iter().enumerate().filter(|(_, name)| is_told(name)) {
-            tell(name, self.sum(index));
+        let is_listed = |name: &str| FAMILY.iter().any(|family| name.starts_with(family));
+        for (index, name) in NAMES.iter().enumerate().filter(|(_, name)| is_listed(name)) {
+            emit(name, self.sum(index));
         }
     }
 
@@ -336,34 +336,34 @@ impl Metrics {
     }
 
     /// Passes on every count and gauge with its name, for `stats`.
-    pub fn each(&self, cache: Counts, mut tell: impl FnMut(&str, u64)) {
-        tell("max_connections", self.connections_max);
-        tell("curr_connections", self.connections.load(Ordering::Relaxed));
-        tell("total_connections", self.connections_total.load(Ordering::Relaxed));
-        tell("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
+    pub fn each(&self, cache: Counts, mut emit: impl FnMut(&str, u64)) {
+        emit("max_connections", self.connections_max);
+        emit("curr_connections", self.connections.load(Ordering::Relaxed));
+        emit("total_connections", self.connections_total.load(Ordering::Relaxed));
+        emit("rejected_connections", self.connections_rejected.load(Ordering::Relaxed));
         let per_client = self.connections_rejected_per_client.load(Ordering::Relaxed);
-        tell("rejected_connections_per_client", per_client);
-        tell("connection_structures", self.open.count() as u64);
-        tell("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
-        tell("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
-        tell("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
-        tell("threads", self.threads.len() as u64);
+        emit("rejected_connections_per_client", per_client);
+        emit("connection_structures", self.open.count() as u64);
+        emit("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
+        emit("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
+        emit("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
+        emit("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
-            tell(name, self.sum(index));
+            emit(name, self.sum(index));
         }
-        self.watchers.each(&mut tell);
-        tell("get_expired", cache.get_expired);
-        tell("get_flushed", cache.get_flushed);
-        tell("hash_bytes", cache.index_bytes);
-        tell("bytes", cache.bytes);
-        tell("curr_items", cache.items - cache.stale);
-        tell("total_items", cache.total_items);
-        tell("stale_items", cache.stale);
-        tell("evictions", cache.evictions);
-        tell("evicted_unfetched", cache.evicted_unfetched);
-        tell("reclaimed", cache.expired);
-        tell("expired", cache.expired);
-        tell("expired_unfetched", cache.expired_unfetched);
+        self.watchers.each(&mut emit);
+        emit("get_expired", cache.get_expired);
+        emit("get_flushed", cache.get_flushed);
+        emit("hash_bytes", cache.index_bytes);
+        emit("bytes", cache.bytes);
+        emit("curr_items", cache.items - cache.stale);
+        emit("total_items", cache.total_items);
+        emit("stale_items", cache.stale);
+        emit("evictions", cache.evictions);
+        emit("evicted_unfetched", cache.evicted_unfetched);
+        emit("reclaimed", cache.expired);
+        emit("expired", cache.expired);
+        emit("expired_unfetched", cache.expired_unfetched);
     }
 }
 
@@ -372,15 +372,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_has_the_name_of_its_variant() {
+    fn counts_are_reported_under_the_name_of_their_variant() {
         let metrics = Metrics::new(2, 1);
         metrics.of_thread(0).add(Count::VoidsKey);
         metrics.of_thread(1).add_many(Count::VoidsKey, 2);
         metrics.of_thread(1).add(Count::LeaseHotMiss);
-        let mut told = Vec::new();
-        metrics.each(Counts::default(), |name, value| told.push((name.to_owned(), value)));
+        let mut found = Vec::new();
+        metrics.each(Counts::default(), |name, value| found.push((name.to_owned(), value)));
         assert!(
-            told.contains(&("voids_key".to_owned(), 3)) && told.contains(&("lease_hot_miss".to_owned(), 1))
+            found.contains(&("voids_key".to_owned(), 3)) && found.contains(&("lease_hot_miss".to_owned(), 1))
         );
         assert!(NAMES.is_sorted(), "the order of the variants is that of the names");
         metrics.beside().add(Count::VoidsKey);
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_in_so_many_is_looked_at() {
+    fn every_64th_request_is_sampled() {
         let counters = Counters::default();
         let samples = (0..REQUESTS_PER_SAMPLE * 3).filter(|_| counters.is_sample());
         assert_eq!(samples.collect::<Vec<_>>(), [63, 127, 191]);

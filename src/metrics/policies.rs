@@ -15,7 +15,7 @@ pub struct ByPolicy(DashMap<Box<[u8]>, [AtomicU64; TOLD.len()]>);
 impl ByPolicy {
     /// Adds one under the policy of a prefix, if the count is one of [`TOLD`].
     pub fn add(&self, prefix: &[u8], count: Count) {
-        let Some(nth) = TOLD.iter().position(|told| *told == count) else { return };
+        let Some(nth) = TOLD.iter().position(|counted| *counted == count) else { return };
         if let Some(counts) = self.0.get(prefix) {
             counts[nth].fetch_add(1, Ordering::Relaxed);
             return;

@@ -83,8 +83,8 @@ impl Prefixes {
     }
 
     /// Passes on the uses of each prefix.
-    pub fn each(&self, mut tell: impl FnMut(&[u8], Uses)) {
-        self.uses.lock().iter().for_each(|(prefix, uses)| tell(prefix, *uses));
+    pub fn each(&self, mut emit: impl FnMut(&[u8], Uses)) {
+        self.uses.lock().iter().for_each(|(prefix, uses)| emit(prefix, *uses));
     }
 
     /// Removes all counts.
@@ -100,14 +100,14 @@ pub const PREFIXES_MAX: usize = 1024;
 mod tests {
     use super::*;
 
-    fn told(prefixes: &Prefixes) -> Vec<(Vec<u8>, Uses)> {
-        let mut told = Vec::new();
-        prefixes.each(|prefix, uses| told.push((prefix.to_vec(), uses)));
-        told
+    fn all_uses(prefixes: &Prefixes) -> Vec<(Vec<u8>, Uses)> {
+        let mut all = Vec::new();
+        prefixes.each(|prefix, uses| all.push((prefix.to_vec(), uses)));
+        all
     }
 
     #[test]
-    fn uses_are_counted_only_while_somebody_wants_it() {
+    fn uses_are_counted_only_while_enabled() {
         let prefixes = Prefixes::new(b':', false);
         prefixes.count(b"a:1", Use::Set);
         prefixes.switch(true);
@@ -126,19 +126,19 @@ mod tests {
             (b"a".to_vec(), Uses { gets: 2, hits: 1, sets: 1, deletes: 0 }),
             (b"b".to_vec(), Uses { deletes: 1, ..Uses::default() }),
         ];
-        assert_eq!(told(&prefixes), expected);
+        assert_eq!(all_uses(&prefixes), expected);
         prefixes.reset();
-        assert!(told(&prefixes).is_empty());
+        assert!(all_uses(&prefixes).is_empty());
     }
 
     #[test]
-    fn no_more_prefixes_are_counted_than_there_is_room_for() {
+    fn the_number_of_prefixes_is_limited() {
         let prefixes = Prefixes::new(b':', true);
         for number in 0..=PREFIXES_MAX {
             prefixes.count(format!("{number}:").as_bytes(), Use::Set);
         }
         prefixes.count(b"0:", Use::Set);
-        let told = told(&prefixes);
-        assert_eq!((told.len(), told[0].1.sets), (PREFIXES_MAX, 2));
+        let uses = all_uses(&prefixes);
+        assert_eq!((uses.len(), uses[0].1.sets), (PREFIXES_MAX, 2));
     }
 }

@@ -19,7 +19,7 @@ pub struct By {
 /// A step in loading a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Loading {
-    /// A reader was told that another client is loading the value.
+    /// A reader missed while another client is loading the value.
     Busy,
     /// A fill arrived.
     Filled {
@@ -68,7 +68,7 @@ impl fmt::Display for By {
 }
 
 impl Loading {
-    pub(super) fn tell(self, key: Encoded, by: By, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(super) fn write(self, key: Encoded, by: By, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Loading::Busy => write!(f, "type=lease_busy key={key} {by}"),
             Loading::Filled { lease, status, value_bytes } => {
@@ -85,7 +85,7 @@ impl Loading {
 }
 
 impl Voided<'_> {
-    pub(super) fn tell(self, depth: Depth, by: By, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(super) fn write(self, depth: Depth, by: By, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let depth = match depth {
             Depth::Hard => "hard",
             Depth::Soft => "soft",

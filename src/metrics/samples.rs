@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_are_hot_and_misses_are_missing_too() {
+    fn reads_count_as_hot_and_misses_as_missing() {
         let samples = Samples::default();
         samples.read(b"a", None, 2);
         samples.read(b"a", Some(9), 2);
@@ -138,7 +138,7 @@ mod tests {
         }
         assert_eq!(large(&samples, 2), (69..=100).rev().collect::<Vec<_>>());
         samples.stored(&100_usize.to_le_bytes(), 70, 300);
-        assert_eq!(large(&samples, 300)[0], 99, "it is shorter now");
+        assert_eq!(large(&samples, 300)[0], 99, "the value is shorter now");
         assert_eq!(large(&samples, 602), [70]);
         samples.stored(b"new", 1, 602);
         assert_eq!(large(&samples, 602), [70, 1]);

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_met_often_is_found_among_much_that_is_not() {
+    fn a_frequent_key_is_found_among_many_rare_ones() {
         let mut top = Top::default();
         for n in 0..10_000 {
             top.add(format!("rare:{n}").as_bytes(), 2);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_met_long_ago_counts_less_and_then_nothing() {
+    fn old_occurrences_count_less_and_then_nothing() {
         let mut top = Top::default();
         (0..8).for_each(|_| top.add(b"old", 40));
         (0..5).for_each(|_| top.add(b"new", 60));

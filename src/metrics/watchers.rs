@@ -1,7 +1,7 @@
 //! Watchers of events, and a queue of lines for each.
 //!
-//! No worker waits for a watcher: a queue holds a limited number of bytes. Lines that do not fit are
-//! counted, and the watcher is told later how many it missed. An event that nobody watches costs one load.
+//! No worker waits for a watcher: a queue holds a limited number of bytes. Lines that do not fit are counted,
+//! and the watcher receives the number later. An event without watchers costs one load.
 //!
 //! The server sends the queued lines; it leaves a waker while there are none.
 
@@ -80,7 +80,7 @@ impl Watchers {
         state.last += 1;
         let number = state.last;
         state.queues.push(Queue { lines: Vec::new(), number, skipped: 0, topics, waker: None });
-        self.note(&state);
+        self.update_topics(&state);
         Some(number)
     }
 
@@ -88,10 +88,10 @@ impl Watchers {
     pub fn leave(&self, number: u64) {
         let mut state = self.state.lock();
         state.queues.retain(|queue| queue.number != number);
-        self.note(&state);
+        self.update_topics(&state);
     }
 
-    /// Adds the event to the queue of everyone that watches its topic.
+    /// Adds the event to the queue of each watcher of its topic.
     pub fn tell(&self, event: &Event) {
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
@@ -138,12 +138,12 @@ impl Watchers {
     }
 
     /// Passes on every count with its name in `stats`.
-    pub fn each(&self, mut tell: impl FnMut(&str, u64)) {
-        tell("log_worker_dropped", self.dropped.load(Ordering::Relaxed));
-        tell("log_worker_written", self.written.load(Ordering::Relaxed));
-        tell("log_watcher_skipped", self.skipped.load(Ordering::Relaxed));
-        tell("log_watcher_sent", self.sent.load(Ordering::Relaxed));
-        tell("log_watchers", self.state.lock().queues.len() as u64);
+    pub fn each(&self, mut emit: impl FnMut(&str, u64)) {
+        emit("log_worker_dropped", self.dropped.load(Ordering::Relaxed));
+        emit("log_worker_written", self.written.load(Ordering::Relaxed));
+        emit("log_watcher_skipped", self.skipped.load(Ordering::Relaxed));
+        emit("log_watcher_sent", self.sent.load(Ordering::Relaxed));
+        emit("log_watchers", self.state.lock().queues.len() as u64);
     }
 
     /// `stats reset`
@@ -153,7 +153,7 @@ impl Watchers {
         }
     }
 
-    fn note(&self, state: &State) {
+    fn update_topics(&self, state: &State) {
         let all = state.queues.iter().fold(0, |all, queue| all | queue.topics.0);
         self.topics.store(all, Ordering::Relaxed);
     }
@@ -173,7 +173,7 @@ mod tests {
         Watchers::new(queue_bytes_max, || Duration::new(5, 30_320_999))
     }
 
-    fn heard(watchers: &Watchers, number: u64) -> String {
+    fn received(watchers: &Watchers, number: u64) -> String {
         let lines = watchers.take(number, Waker::noop()).unwrap_or_default();
         String::from_utf8(lines).unwrap()
     }
@@ -182,7 +182,7 @@ mod tests {
     const DELETED: Event = Event::Deleted { key: b"k", verb: "md", value_bytes: 2 };
 
     #[test]
-    fn each_hears_what_it_watches() {
+    fn each_watcher_receives_its_topics() {
         let watchers = watchers(1000);
         let fetches = Topics::default().with(Topic::Fetches);
         let first = watchers.watch(fetches).unwrap();
@@ -191,23 +191,23 @@ mod tests {
         watchers.tell(&DELETED);
         let fetched = "ts=5.030320 gid=3 type=item_get key=k status=not_found clsid=0 cfd=7 size=0\n";
         let deleted = "ts=5.030320 gid=4 type=deleted key=k cmd=md clsid=1 size=2\n";
-        assert_eq!(heard(&watchers, first), fetched);
-        assert_eq!(heard(&watchers, second), [fetched, deleted].concat());
-        assert_eq!(heard(&watchers, second), "");
+        assert_eq!(received(&watchers, first), fetched);
+        assert_eq!(received(&watchers, second), [fetched, deleted].concat());
+        assert_eq!(received(&watchers, second), "");
         assert!(watchers.topics().has(Topic::Deletions) && !watchers.topics().has(Topic::Evictions));
         watchers.leave(second);
         assert_eq!(watchers.topics(), fetches);
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_told() {
+    fn skipped_lines_are_counted_and_reported() {
         let watchers = watchers(75);
         let number = watchers.watch(Topics::default().with(Topic::Deletions)).unwrap();
         (0..3).for_each(|_| watchers.tell(&DELETED));
         let line = "type=deleted key=k cmd=md clsid=1 size=2\n";
-        assert_eq!(heard(&watchers, number), format!("ts=5.030320 gid=2 {line}skipped=2\n"));
+        assert_eq!(received(&watchers, number), format!("ts=5.030320 gid=2 {line}skipped=2\n"));
         watchers.tell(&DELETED);
-        assert_eq!(heard(&watchers, number), format!("ts=5.030320 gid=5 {line}"));
+        assert_eq!(received(&watchers, number), format!("ts=5.030320 gid=5 {line}"));
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn without_l_it_listens_on_loopback() {
+    fn loopback_is_the_default_address() {
         const PLAIN: Security = Security::Plain;
         check("-t 1", &[("127.0.0.1:11211", PLAIN)]);
         check("-p 0", &[]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_have_empty_parts_and_addresses_words_before_them() {
+    fn address_lists_allow_empty_parts_and_prefixes() {
         const PLAIN: Security = Security::Plain;
         check("-p 5 -l ,127.0.0.1,,;::1, -l ,", &[("127.0.0.1:5", PLAIN), ("[::1]:5", PLAIN)]);
         check("-p 5 -l ,", &[]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_addresses_that_others_may_reach_are_exposed() {
+    fn plain_addresses_reachable_from_other_machines_are_exposed() {
         const TLS: &str = "-Z -o ssl_chain_cert=x";
         let all = "127.0.0.1:5,127.9.9.9:5,[::1]:5,[::ffff:127.0.0.1]:5,0.0.0.0:6,[::]:7,10.0.0.1:8";
         let exposed: &[&str] = &["0.0.0.0:6", "[::]:7", "10.0.0.1:8"];
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_an_address_protects_it() {
+    fn the_prefix_of_an_address_sets_its_protection() {
         let [none, request, require] = [Verify::None, Verify::Request, Verify::Require].map(Security::Tls);
         check(
             "-p 5 -Z -o ssl_chain_cert=x,ssl_ca_cert=x,ssl_verify_mode=1 -l ::1,notls:[::1]:1,btls:127.0.0.1:2,mtls:*",

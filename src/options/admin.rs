@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_may_come_without_its_port() {
+    fn the_port_of_the_admin_address_is_optional() {
         for (text, expected) in [
             ("127.0.0.1", "127.0.0.1:8211"),
             ("10.0.0.1:9", "10.0.0.1:9"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_for_all_needs_a_token() {
+    fn a_public_admin_address_requires_a_token() {
         let mistake = |text: &str, token: Option<&str>| {
             let token_file = token.map(PathBuf::from);
             AdminOptions { address: address(text).ok(), token_file }.conflict()

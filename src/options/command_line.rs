@@ -19,9 +19,9 @@ use crate::process::secret;
 /// memcached-compatible cache server whose fills are race-free.
 ///
 /// A miss returns a lease, a delete invalidates it, and a late fill is refused. Plain memcached clients are
-/// protected, too, whatever connection they use: a set that may bring what was read before a delete is refused.
+/// protected, too, on any connection: a set that may carry a value read before a delete is refused.
 #[derive(Clone, Debug, Parser)]
-#[expect(clippy::manual_non_exhaustive, reason = "clap hangs the flag -V on a field that holds nothing")]
+#[expect(clippy::manual_non_exhaustive, reason = "clap needs a field for the flag -V")]
 #[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
     /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else
@@ -385,7 +385,7 @@ fn size(text: &str) -> Result<usize, String> {
         _ => (text, 1),
     };
     let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
-    number.checked_mul(unit).ok_or("a size beyond all memory".to_owned())
+    number.checked_mul(unit).ok_or("a size that is too large".to_owned())
 }
 
 fn factor(text: &str) -> Result<f64, String> {
@@ -413,7 +413,7 @@ const HELP: &str = concat!(
     ", which is compatible with it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
 const SUBCOMMANDS: &str =
-    "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has a --help of its own";
+    "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has its own --help";
 /// The least memory that the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn memcacheds_flags_mean_what_they_mean_there() {
+    fn flags_have_the_meaning_that_memcached_gives_them() {
         let options =
             parse("leasehold -p 1 -m 100 -c 9 -t 3 -I 2m -vv -U 0 -u nobody -P x -d -l 127.0.0.2 -b -1")
                 .unwrap();
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_for_udp_alone_is_that_of_tcp_and_long_names_may_be_cut() {
+    fn a_udp_port_alone_sets_the_tcp_port_and_long_flags_can_be_abbreviated() {
         for (flags, port) in [("-U 5", 5), ("-U 0", 11211), ("-p 6 -U 5", 6), ("--udp 5", 5), ("--po -1", -1)]
         {
             assert_eq!(parse(&format!("leasehold {flags}")).unwrap().tcp_port(), port, "{flags}");
@@ -458,13 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn of_a_flag_that_is_given_twice_the_last_one_counts() {
+    fn the_last_of_repeated_flags_wins() {
         let options = parse("leasehold -t 1 -m 10 -t 3 -l 127.0.0.2 -l 127.0.0.3").unwrap();
         assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn impossible_values_are_refused() {
         for flags in [
             "-c 0",
             "-c -1",

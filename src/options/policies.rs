@@ -127,10 +127,11 @@ impl PolicyOptions {
 
     /// The policies that result from flags and file.
     pub fn policies(&self) -> Policies {
-        let general = self.flagged(self.file.default.over(&Policy::default()));
+        let general = self.flagged(self.file.default.overriding(&Policy::default()));
         let prefixes = self.file.prefix.iter();
-        let prefixes: Vec<_> =
-            prefixes.map(|(prefix, table)| (prefix.0.as_bytes().into(), table.over(&general))).collect();
+        let prefixes: Vec<_> = prefixes
+            .map(|(prefix, table)| (prefix.0.as_bytes().into(), table.overriding(&general)))
+            .collect();
         Policies::new(general, prefixes)
     }
 
@@ -150,7 +151,7 @@ impl PolicyOptions {
 }
 
 impl Table {
-    fn over(&self, policy: &Policy) -> Policy {
+    fn overriding(&self, policy: &Policy) -> Policy {
         Policy {
             herd_wait: span(self.herd_wait, policy.herd_wait),
             hold_off: span(self.hold_off, policy.hold_off),
@@ -283,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn the_example_shows_the_defaults() {
+    fn the_example_file_shows_the_defaults() {
         let shown = policies(EXAMPLE, PolicyOptions::default());
-        assert_eq!(shown, Policy::default().into(), "as it ships it changes nothing");
+        assert_eq!(shown, Policy::default().into(), "the packaged file changes nothing");
         let keys = [
             "herd-wait",
             "hold-off",
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_example_suggests_can_be_said() {
+    fn the_suggestions_in_the_example_file_are_valid() {
         let suggested: Vec<&str> = EXAMPLE.lines().filter_map(|line| line.strip_prefix("#: ")).collect();
         let policies = policies(&suggested.join("\n"), PolicyOptions::default());
         assert_eq!(policies.prefixes().count(), 4);
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_count_more_than_the_file_and_prefixes_more_than_what_holds_for_all() {
+    fn flags_override_the_file_and_prefixes_override_the_default() {
         let text = "[default]\nstale = 5\nttl = 60.5\n[prefix.\"a:\"]\nttl = 7\nstale = 9";
         let flags = PolicyOptions { stale: Some(20), ..PolicyOptions::default() };
         let policies = policies(text, flags);
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn errors_name_the_line() {
         check_refused("[default]\nttl = 5\nspeed = 9", 3, "unknown field `speed`");
         check_refused("[default]\n\nttl = -1", 3, "a number of seconds from 0");
         check_refused("[default]\nttl = \"1h\"", 2, "a number of seconds from 0");

@@ -1,6 +1,6 @@
 //! `-o`: memcached's further options. Some work; most have no effect here.
 //!
-//! Unknown options are refused, and so are options whose promise this server does not keep.
+//! Unknown options are refused, and so are options for features that this server does not have.
 
 use std::fmt;
 
@@ -125,7 +125,7 @@ impl fmt::Display for Needs {
     }
 }
 
-/// Options that promise more than speed or size, by prefix, and the part that is missing to keep the promise.
+/// Options that are refused, by prefix, and the feature that is missing for them.
 const REFUSED: [(&str, &str); 2] =
     [("ext_", "no storage beside the memory"), ("proxy_", "no proxy in this server")];
 
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_suboption_of_memcached_works_means_nothing_or_is_refused() {
+    fn every_suboption_of_memcached_works_has_no_effect_or_is_refused() {
         assert_eq!(suboption("idle_timeout=5"), Ok(Suboption::IdleTimeout(5)));
         assert_eq!(suboption("watcher_logbuf_size=64"), Ok(Suboption::WatcherKilobytes(64)));
         assert_eq!(suboption("no_maxconns_fast"), Ok(Suboption::MaxconnsFast(false)));

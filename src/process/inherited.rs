@@ -1,6 +1,6 @@
 //! Listening sockets opened by another process: systemd (`LISTEN_FDS`), or a server that hands over.
 //!
-//! The command line decides how an address is protected, whichever process bound it.
+//! The command line decides how an address is protected, even if another process bound it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

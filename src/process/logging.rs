@@ -1,8 +1,8 @@
 //! Logging to the standard error. Only code at the edge logs.
 //!
-//! A log never stops the server: once it serves, a thread of its own writes the lines, at most [`WAITING_LINES_MAX`] wait
-//! for it, and further ones are dropped and counted. Messages that clients can cause are limited per message
-//! ([`Limit`]).
+//! A log never stops the server: once it serves, a separate thread writes the lines. At most
+//! [`WAITING_LINES_MAX`] lines wait for that thread; further ones are dropped and counted. Messages that
+//! clients can cause have a rate limit ([`Limit`]).
 //!
 //! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] has no
 //! effect.
@@ -24,8 +24,8 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-/// Starts logging at the level of this many `-v` flags, which is also the highest that [`set`] allows. Each line is
-/// written at once until [`begin_waiting`].
+/// Starts logging at the level of this many `-v` flags, which is also the highest level that [`set`] allows.
+/// Lines are written at once until [`begin_waiting`] is called.
 pub fn init(verbosity: u32) {
     let (filter, handle) = reload::Layer::new(level(verbosity));
     let lines = fmt::layer().with_writer(|| Lines).with_target(false).with_ansi(stderr().is_terminal());
@@ -35,8 +35,8 @@ pub fn init(verbosity: u32) {
     HANDLE.set(handle).expect("init is called once");
 }
 
-/// From now on lines wait for a thread that writes them. Not before the process has gone into the background, which
-/// leaves its threads behind.
+/// Starts the thread that writes the lines. Call this only once the process is in the background: going there
+/// ends all threads but one.
 pub fn begin_waiting() {
     let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES_MAX).thread_name("log");
     let (lines, guard): (NonBlocking, WorkerGuard) = builder.finish(stderr());
@@ -47,12 +47,13 @@ pub fn begin_waiting() {
         .expect("called once");
 }
 
-/// Writes the lines that wait, for a second at most. Nothing is logged any more.
+/// Writes the waiting lines, for at most a second. Call this last: later lines are not written.
 pub fn end() {
     drop(WRITER.lock().take());
 }
 
-/// Changes the log level, for the command `verbosity <level>`; at most to that of [`init`]. Returns the new level.
+/// Changes the log level, for the command `verbosity <level>`; at most to that of [`init`]. Returns the new
+/// level.
 pub fn set(verbosity: u32) -> u32 {
     let verbosity = verbosity.min(ALLOWED.load(Ordering::Relaxed));
     if let Some(handle) = HANDLE.get() {
@@ -61,7 +62,7 @@ pub fn set(verbosity: u32) -> u32 {
     verbosity
 }
 
-/// A limit for a message that clients can cause: [`MESSAGES_MAX`] within [`MESSAGES_TIME`].
+/// A rate limit for a message that clients can cause: [`MESSAGES_MAX`] within [`MESSAGES_TIME`].
 pub struct Limit(Mutex<Messages>);
 
 struct Messages {
@@ -71,12 +72,13 @@ struct Messages {
 }
 
 impl Limit {
-    /// A limit that nothing has used up yet.
+    /// A limit without any messages yet.
     pub const fn new() -> Self {
         Limit(Mutex::new(Messages { begin: None, count: 0, suppressed: 0 }))
     }
 
-    /// Whether a message may be logged now: the number of those that were not since the last one, or `None`.
+    /// Returns `None` if the message must not be logged now, and otherwise the number of messages suppressed
+    /// since the last one.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut messages = self.0.lock();
         if messages.begin.is_none_or(|begin| now.duration_since(begin) >= MESSAGES_TIME) {
@@ -97,16 +99,17 @@ impl Default for Limit {
     }
 }
 
-/// The lines that wait for their thread.
+/// The lines that wait to be written.
 struct Waiting {
     lines: NonBlocking,
-    /// Dropped lines that were reported, and reports among those that were not.
+    /// The number of dropped lines at the last report, and the number of reports dropped since then.
     done: AtomicUsize,
     reports_dropped: AtomicUsize,
 }
 
 impl Waiting {
-    /// Reports lines that were dropped since the last report. While the queue is full that is dropped, too.
+    /// Reports lines that were dropped since the last report. While the queue is full, the report is dropped,
+    /// too.
     fn report_dropped(&self) {
         let counter = self.lines.error_counter();
         let (dropped, done) = (counter.dropped_lines(), self.done.load(Ordering::Relaxed));
@@ -124,7 +127,7 @@ impl Waiting {
     }
 }
 
-/// Where a line goes.
+/// Writes lines to the standard error, or to the queue of its thread.
 struct Lines;
 
 impl Write for Lines {
@@ -161,9 +164,9 @@ static HANDLE: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 static WAITING: OnceLock<Waiting> = OnceLock::new();
 static ALLOWED: AtomicU32 = AtomicU32::new(0);
-/// Lines that wait to be written at most.
+/// The largest number of lines that wait to be written.
 pub const WAITING_LINES_MAX: usize = 4_096;
-/// How often a limited message is logged within [`MESSAGES_TIME`].
+/// The largest number of times that a limited message is logged within [`MESSAGES_TIME`].
 pub const MESSAGES_MAX: u32 = 10;
 /// See [`MESSAGES_MAX`].
 pub const MESSAGES_TIME: Duration = Duration::from_secs(60);
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_beyond_its_limit_is_counted_instead() {
+    fn messages_beyond_the_limit_are_only_counted() {
         let (limit, start) = (Limit::new(), Instant::now());
         assert!((0..MESSAGES_MAX).all(|_| limit.admit(start) == Some(0)));
         assert_eq!((limit.admit(start), limit.admit(start)), (None, None));

@@ -42,7 +42,7 @@ mod tests {
     /// Between two reads of a large value, a pooled buffer used to keep the line of its command, and the
     /// next connection parsed that as its own.
     #[test]
-    fn what_is_lent_is_empty() {
+    fn lent_buffers_are_empty() {
         let (mut one, mut other, mut output) =
             (Decoder::new(1 << 20), Decoder::new(1 << 20), Output::default());
         lend(&mut one, &mut output);

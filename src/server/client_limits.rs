@@ -126,32 +126,32 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_as_many_connections_as_it_may_and_others_do_not_count() {
+    fn connections_are_limited_for_each_client() {
         let mut clients = ConnectionLimits::new(2);
         let (one, other) = (client("10.0.0.1"), client("10.0.0.2"));
         assert_eq!([one, one, one, other].map(|client| clients.acquire(client)), [true, true, false, true]);
         clients.release(one);
         assert_eq!([one, one].map(|client| clients.acquire(client)), [true, false]);
         [one, one, other].into_iter().for_each(|client| clients.release(client));
-        assert!(clients.open.is_empty(), "who is gone is forgotten");
+        assert!(clients.open.is_empty(), "clients without connections are removed");
         let mut unlimited = ConnectionLimits::new(0);
         assert!((0..9).all(|_| unlimited.acquire(one)) && unlimited.open.is_empty());
     }
 
     #[test]
-    fn wrong_passwords_cost_more_and_more_until_they_are_forgotten() {
+    fn the_delay_doubles_until_wrong_passwords_are_forgotten() {
         let (mut wrong, one) = (WrongPasswords::default(), Some(client("10.0.0.1")));
         let at = |millis| Now { millis, unix: 0 };
         let delays: Vec<_> = (0..40).map(|_| wrong.record(one, at(0)).as_millis()).collect();
         assert_eq!(delays[..7], [100, 200, 400, 800, 1_600, 3_000, 3_000]);
         assert!(delays[7..].iter().all(|delay| *delay == 3_000));
-        assert_eq!(wrong.record(None, at(0)), DELAY_MIN, "somebody else");
+        assert_eq!(wrong.record(None, at(0)), DELAY_MIN, "another client");
         assert_eq!(wrong.record(one, at(59_999)), DELAY_MAX);
         assert_eq!(wrong.record(one, at(119_999)), DELAY_MIN);
     }
 
     #[test]
-    fn of_too_many_clients_new_ones_wait_longest_until_old_ones_are_forgotten() {
+    fn new_clients_get_the_longest_delay_while_the_table_is_full() {
         let mut wrong = WrongPasswords::default();
         let at = |millis| Now { millis, unix: 0 };
         let nth = |n: usize| Some(ClientAddress(IpAddr::V4((n as u32).into())));

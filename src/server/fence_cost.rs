@@ -13,18 +13,18 @@ use crate::clock::Now;
 #[derive(Default)]
 pub(super) struct FenceCost {
     known: HashMap<Box<[u8]>, (u64, u64)>,
-    looked: Option<u64>,
+    checked: Option<u64>,
 }
 
 impl FenceCost {
     /// Whether a minute has passed since the last check.
     pub(super) fn is_due(&self, now: Now) -> bool {
-        self.looked.is_none_or(|looked| now.millis >= looked + EVERY_MS)
+        self.checked.is_none_or(|checked| now.millis >= checked + EVERY_MS)
     }
 
     /// The classes with too many refused sets since the last check, with that share in percent.
-    pub(super) fn look(&mut self, classes: Vec<ClassCounts>, now: Now) -> Vec<(ClassCounts, u64)> {
-        self.looked = Some(now.millis);
+    pub(super) fn check(&mut self, classes: Vec<ClassCounts>, now: Now) -> Vec<(ClassCounts, u64)> {
+        self.checked = Some(now.millis);
         let known = std::mem::take(&mut self.known);
         let mut costly = Vec::new();
         for class in classes {
@@ -55,12 +55,12 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_costly_if_more_than_a_few_in_a_hundred_sets_were_refused_lately() {
+    fn a_class_is_costly_if_more_than_5_percent_of_recent_sets_were_refused() {
         let (mut cost, at) = (FenceCost::default(), |millis| Now { millis, unix: 0 });
-        assert!(cost.is_due(at(0)) && cost.look(class(1_000, 40), at(0)).is_empty());
+        assert!(cost.is_due(at(0)) && cost.check(class(1_000, 40), at(0)).is_empty());
         assert!(!cost.is_due(at(59_999)) && cost.is_due(at(60_000)));
-        assert_eq!(cost.look(class(2_000, 140), at(60_000))[0].1, 10);
-        assert!(cost.look(class(2_500, 640), at(120_000)).is_empty(), "too few to say");
-        assert!(cost.look(class(10, 10), at(180_000)).is_empty(), "counts were reset");
+        assert_eq!(cost.check(class(2_000, 140), at(60_000))[0].1, 10);
+        assert!(cost.check(class(2_500, 640), at(120_000)).is_empty(), "too few sets are not significant");
+        assert!(cost.check(class(10, 10), at(180_000)).is_empty(), "counts were reset");
     }
 }

@@ -55,21 +55,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_over_once_everybody_has_answered_it() {
+    fn a_check_ends_when_every_thread_has_answered() {
         let heartbeat = Heartbeat::default();
         let (mut one, mut other) = (heartbeat.responder(), heartbeat.responder());
         one.answer();
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..2 {
-            let mut call = pin!(heartbeat.check(2));
-            assert!(call.as_mut().poll(&mut context).is_pending());
+            let mut check = pin!(heartbeat.check(2));
+            assert!(check.as_mut().poll(&mut context).is_pending());
             assert!(pin!(one.requested()).poll(&mut context).is_ready());
             one.answer();
             one.answer();
-            assert!(call.as_mut().poll(&mut context).is_pending(), "one thread answers for itself alone");
+            assert!(check.as_mut().poll(&mut context).is_pending(), "two answers of one thread count once");
             assert!(pin!(one.requested()).poll(&mut context).is_pending());
             other.answer();
-            assert!(call.as_mut().poll(&mut context).is_ready());
+            assert!(check.as_mut().poll(&mut context).is_ready());
         }
     }
 }

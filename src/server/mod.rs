@@ -177,7 +177,7 @@ impl Server {
     pub async fn successor(&self, admin: Option<&TcpListener>, watchdog: Option<Duration>) -> Successor {
         let Some(control) = &self.control else { return pending().await };
         let sockets = self.sockets.iter().map(AsFd::as_fd).chain(admin.map(AsFd::as_fd)).collect();
-        let file = self.snapshot_file.as_ref().expect("it is asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("the control socket is next to the memory file");
         let may = || file.has_room(&self.service.cache);
         match control.successor(&Offer { admin, may: &may, sockets, watchdog }).await {
             Ok(successor) => successor,
@@ -193,7 +193,7 @@ impl Server {
     pub fn hand_over(mut self, successor: Successor) -> Completion {
         let deadline = self.service.now().after(successor.max_gap);
         self.join();
-        let file = self.snapshot_file.as_ref().expect("it was asked beside its memory file");
+        let file = self.snapshot_file.as_ref().expect("the control socket was next to the memory file");
         let Service { cache, clock, .. } = &*self.service;
         // The successor is the main process now, so systemd listens to it.
         let line = match file.save(cache, clock, Some(deadline), || successor.be_patient()) {
@@ -250,7 +250,7 @@ fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
     if !fence_cost.is_due(now) {
         return;
     }
-    for (class, percent) in fence_cost.look(service.cache.classes(now), now) {
+    for (class, percent) in fence_cost.check(service.cache.classes(now), now) {
         tracing::warn!(
             class = %class.name.escape_ascii(),
             refused_percent = percent,
@@ -284,7 +284,7 @@ mod tests {
     /// The duplicates used to stay open until the values were written: new clients waited in vain, and the
     /// next server could not bind.
     #[test]
-    fn a_server_that_is_down_listens_no_more() {
+    fn a_stopped_server_does_not_listen() {
         let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1"]).unwrap();
         let mut server = Server::start(options).unwrap();
         server.join();

@@ -38,14 +38,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_one_address_share_an_origin_for_as_long_as_there_are_any() {
+    fn connections_of_one_address_share_an_origin_while_any_is_open() {
         let origins = Origins::default();
         let of = |number: u32| origins.of(Some(IpAddr::V4(Ipv4Addr::from_bits(number)).into()));
         let (one, other) = (of(1), of(2));
         assert!(Arc::ptr_eq(&one, &of(1)) && !Arc::ptr_eq(&one, &other));
         assert!(Arc::ptr_eq(&origins.of(None), &origins.of(None)) || origins.0.lock().len() == 3);
         (0..10_000).for_each(|number| drop(of(number)));
-        assert!(origins.0.lock().capacity() < 1_000, "those that are gone are forgotten");
+        assert!(origins.0.lock().capacity() < 1_000, "origins without connections are removed");
         assert!(Arc::ptr_eq(&one, &of(1)));
     }
 }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_hears_it_and_who_comes_later_too() {
+    async fn earlier_and_later_waiters_see_the_request() {
         let shutdown = ShutdownRequest::default();
         let request = async { shutdown.request(Shutdown::Graceful) };
         let (first, second, ()) = tokio::join!(shutdown.requested(), shutdown.requested(), request);
@@ -58,7 +58,7 @@ mod tests {
 
     /// An embedder may poll the same future from different tasks: the last one is woken.
     #[test]
-    fn it_is_the_last_that_asked_who_is_woken() {
+    fn the_last_task_that_polled_is_woken() {
         let shutdown = ShutdownRequest::default();
         let mut requested = pin!(shutdown.requested());
         let (first, last) = (Arc::new(Bell::default()), Arc::new(Bell::default()));

@@ -47,7 +47,7 @@ pub(super) async fn work(
 async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {
     let connection = Arc::new(socket.connection(service.now())?);
     service.metrics.open.open(Arc::clone(&connection));
-    tell(service, &Event::Opened { connection: &connection });
+    publish(service, &Event::Opened { connection: &connection });
     let ended = match socket {
         Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
             Ok(stream) => match (security, &service.tls) {
@@ -66,13 +66,13 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
             Err(error) => Err(error),
         },
     };
-    tell(service, &Event::Closed { connection: &connection, reason: reason(&ended) });
+    publish(service, &Event::Closed { connection: &connection, reason: reason(&ended) });
     service.metrics.open.close(&connection);
     ended.map(|_| ())
 }
 
 /// Publishes an event to clients that watch connections.
-fn tell(service: &Service, event: &Event) {
+fn publish(service: &Service, event: &Event) {
     let watchers = &service.metrics.watchers;
     if watchers.topics().has(Topic::Connections) {
         watchers.tell(event);
@@ -112,7 +112,7 @@ async fn secured(
         Err(error) => {
             counters.add(Count::SslHandshakeErrors);
             let (connection, why) = (connection.number, error.to_string());
-            tell(service, &Event::HandshakeFailed { connection, why: &why });
+            publish(service, &Event::HandshakeFailed { connection, why: &why });
             Err(error)
         }
     }

@@ -183,7 +183,7 @@ mod tests {
 
     /// Writes a snapshot with one item there, like a server that ends; returns the options for the next
     /// server.
-    fn left(path: &Path) -> Options {
+    fn write_snapshot(path: &Path) -> Options {
         let options =
             Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
         let Boot { cache, clock, file } = Boot::resume(&options).unwrap().start_serving(&options);
@@ -199,14 +199,14 @@ mod tests {
         folder
     }
 
-    /// A load used to remove the file at once. A process that was then told to stop ended without serving:
+    /// A load used to remove the file at once. A process that then received a signal ended without serving:
     /// all items were lost.
     #[test]
-    fn what_is_loaded_stays_until_somebody_is_served() {
+    fn a_loaded_file_stays_until_the_server_accepts_requests() {
         let folder = scratch("begun");
         let path = folder.join("items");
-        let options = left(&path);
-        for _ in ["told to stop", "and again"] {
+        let options = write_snapshot(&path);
+        for _ in ["stopped early", "stopped early again"] {
             let loaded = Boot::resume(&options).unwrap();
             assert_eq!(loaded.cache.counts().items, 1);
             drop(loaded);
@@ -218,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_served_from_a_file_that_cannot_be_removed() {
+    fn items_of_a_file_that_cannot_be_removed_are_not_served() {
         let folder = scratch("stays");
-        let options = left(&folder.join("items"));
+        let options = write_snapshot(&folder.join("items"));
         let loaded = Boot::resume(&options).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         let served = loaded.start_serving(&options);

@@ -84,7 +84,7 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
 ///
 /// # Errors
 /// If the other process does not end, or the file cannot be locked.
-#[expect(clippy::disallowed_methods, reason = "another process is waited for, before anybody is served")]
+#[expect(clippy::disallowed_methods, reason = "waits for another process before serving")]
 pub fn lock(path: &Path) -> io::Result<File> {
     let name = beside(path, LOCK);
     let named =
@@ -212,8 +212,8 @@ mod tests {
     /// Hold-offs after a delete and the versions of rows used to be lost in a restart: for a while stale
     /// values were stored.
     #[test]
-    fn what_kept_stale_values_out_still_does() {
-        let (old, clock, path) = kept("guards");
+    fn hold_offs_and_versions_survive_a_restart() {
+        let (old, clock, path) = saved("guards");
         let (now, mut peer) = (clock.now(), old.peer());
         let held = |cache: &Cache, key: &[u8], now| {
             let key = cache.key(key).unwrap();
@@ -224,17 +224,18 @@ mod tests {
             let key = cache.key(b"row").unwrap();
             cache.store(&key, Mode::Set, draft, &mut cache.peer(), now)
         };
-        old.delete(&old.key(b"gone").unwrap(), until(now.after(Duration::from_secs(60))), &mut peer, now);
+        old.delete(&old.key(b"removed").unwrap(), until(now.after(Duration::from_secs(60))), &mut peer, now);
         assert!(matches!(newer(&old, 5, now), StoreOutcome::Stored { .. }));
         assert_eq!(newer(&old, 4, now), StoreOutcome::Outdated);
         save(&old, &path, now, at_leisure).unwrap();
 
         let next = Now { millis: 0, unix: now.unix + 10 };
         let (cache, _) = load(&path, Config::default(), None, next, at_leisure).unwrap();
-        assert!(held(&cache, b"gone", next) && !held(&cache, b"other", next));
-        let (last, over) = (next.after(Duration::from_millis(49_999)), next.after(Duration::from_secs(52)));
+        assert!(held(&cache, b"removed", next) && !held(&cache, b"other", next));
+        let (last, expired) =
+            (next.after(Duration::from_millis(49_999)), next.after(Duration::from_secs(52)));
         let at = |millis| Now { millis, unix: next.unix + millis / 1000 };
-        assert!(held(&cache, b"gone", at(last)) && !held(&cache, b"gone", at(over)));
+        assert!(held(&cache, b"removed", at(last)) && !held(&cache, b"removed", at(expired)));
         assert_eq!(newer(&cache, 4, next), StoreOutcome::Outdated);
         assert!(matches!(newer(&cache, 5, next), StoreOutcome::Stored { .. }));
     }
@@ -242,8 +243,8 @@ mod tests {
     /// A client repeats a fill that a restart interrupted. The key was invalidated before, or may have been
     /// since.
     #[test]
-    fn a_load_that_outlives_its_server_stores_nothing_stale() {
-        let (old, clock, path) = kept("misses");
+    fn a_fill_after_a_restart_is_refused_if_its_key_was_invalidated() {
+        let (old, clock, path) = saved("misses");
         let now = clock.now();
         let missed = [&b"deleted"[..], b"kept"];
         for key in missed {
@@ -273,8 +274,8 @@ mod tests {
 
     /// A snapshot of the previous version contains no misses, so that any key may have been missed.
     #[test]
-    fn the_former_format_is_read_and_closes_every_key_for_a_moment() {
-        let (old, clock, path) = kept("former");
+    fn the_previous_format_is_read_and_fills_are_refused_for_a_second() {
+        let (old, clock, path) = saved("former");
         save(&old, &path, clock.now(), at_leisure).unwrap();
         let mut bytes = fs::read(&path).unwrap();
         bytes[..16].copy_from_slice(b"leasehold items4");
@@ -292,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_part_that_is_held_off_holds_all_off() {
-        let (old, clock, path) = kept("all-guards");
+    fn more_hold_offs_than_the_table_has_hold_off_all_keys() {
+        let (old, clock, path) = saved("all-guards");
         let now = clock.now();
         for n in 0..HOLDOFFS_MAX as u64 * 256 {
             let key = n.to_le_bytes();
@@ -313,7 +314,7 @@ mod tests {
     }
 
     /// A cache as old as its clock, with a few items, and its snapshot file.
-    fn kept(name: &str) -> (Cache, Clock, PathBuf) {
+    fn saved(name: &str) -> (Cache, Clock, PathBuf) {
         let (clock, cache) = (Clock::manual(), Cache::with_seed(Config::default(), [7; 32]));
         clock.advance(Duration::from_secs(1_000));
         let now = clock.now();
@@ -322,27 +323,27 @@ mod tests {
         let soon = Expiry::after(Duration::from_secs(60), now);
         set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
         set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
-        set(&cache, b"gone", Draft::new("3"), now);
-        cache.delete(&cache.key(b"gone").unwrap(), Deletion::default(), &mut cache.peer(), now);
+        set(&cache, b"removed", Draft::new("3"), now);
+        cache.delete(&cache.key(b"removed").unwrap(), Deletion::default(), &mut cache.peer(), now);
         let path = scratch(name);
         assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
         (cache, clock, path)
     }
 
     #[test]
-    fn items_come_back_as_they_were_and_end_when_they_would_have() {
-        let (old, clock, path) = kept("back");
+    fn items_are_restored_with_their_expiry() {
+        let (old, clock, path) = saved("back");
         // The next process's monotonic time starts over, thirty seconds later by the wall clock.
         let now = Now { millis: 5, unix: clock.now().unix + 30 };
-        let (cache, kept) =
+        let (cache, loaded) =
             load(&path, Config::default(), Some(Duration::from_secs(30)), now, at_leisure).unwrap();
-        assert_eq!((kept.items, kept.gap), (3, Some(Duration::from_secs(30))));
-        for key in [&b"first"[..], b"any \0\xff", b"gone"] {
+        assert_eq!((loaded.items, loaded.gap), (3, Some(Duration::from_secs(30))));
+        for key in [&b"first"[..], b"any \0\xff", b"removed"] {
             assert_eq!(found(&cache, key, now), found(&old, key, clock.now()));
         }
         let at = |seconds: u64| Now { millis: seconds * 1000, unix: now.unix + seconds };
         assert!(found(&cache, b"soon", at(29)).is_some() && found(&cache, b"soon", at(32)).is_none());
-        assert!(cache.last_seq() == old.last_seq(), "what comes is newer than all that was");
+        assert!(cache.last_seq() == old.last_seq(), "the logical clock continues");
         let unique = found(&cache, b"first", now).unwrap().2;
         let done = cache.store(
             &cache.key(b"first").unwrap(),
@@ -353,14 +354,14 @@ mod tests {
         );
         assert!(
             matches!(done, crate::cache::StoreOutcome::Stored { .. }),
-            "a unique that was read before the restart"
+            "uniques read before the restart stay valid"
         );
-        assert!(!path.exists(), "it is good for one start");
+        assert!(!path.exists(), "a file serves for one start");
     }
 
     #[test]
-    fn what_ends_in_the_gap_or_is_flushed_after_it_does_not_come_back() {
-        let (old, clock, path) = kept("gap");
+    fn expired_and_flushed_items_are_not_restored() {
+        let (old, clock, path) = saved("gap");
         old.invalidate_all(
             Some(clock.now().after(Duration::from_secs(100))),
             Depth::Hard,
@@ -369,24 +370,24 @@ mod tests {
         );
         save(&old, &path, clock.now(), at_leisure).unwrap();
         let now = Now { millis: 0, unix: clock.now().unix + 61 };
-        let (cache, kept) = load(&path, Config::default(), None, now, at_leisure).unwrap();
-        assert_eq!((kept.items, found(&cache, b"soon", now)), (2, None));
+        let (cache, loaded) = load(&path, Config::default(), None, now, at_leisure).unwrap();
+        assert_eq!((loaded.items, found(&cache, b"soon", now)), (2, None));
         assert!(found(&cache, b"first", now).is_some());
         assert!(found(&cache, b"first", Now { millis: 39_000, unix: now.unix + 39 }).is_none());
     }
 
     #[test]
-    fn a_gap_that_is_too_long_or_unknown_is_refused_where_it_is_bounded() {
+    fn a_gap_above_the_limit_or_of_unknown_length_is_refused() {
         let minute = Duration::from_secs(60);
         for (later, max, is_fit) in
             [(60, Some(minute), true), (61, Some(minute), false), (9_999_999, None, true)]
         {
-            let (_, clock, path) = kept("late");
+            let (_, clock, path) = saved("late");
             let now = Now { millis: 0, unix: clock.now().unix + later };
             assert_eq!(load(&path, Config::default(), max, now, at_leisure).is_ok(), is_fit, "{later} s");
             assert!(!path.exists());
         }
-        let (_, clock, path) = kept("early");
+        let (_, clock, path) = saved("early");
         let before = Now { millis: 0, unix: clock.now().unix - 1 };
         assert!(matches!(
             load(&path, Config::default(), Some(minute), before, at_leisure),
@@ -395,8 +396,8 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_leaves_nothing() {
-        let (cache, clock, path) = kept("slow");
+    fn a_load_or_save_past_its_deadline_leaves_no_file() {
+        let (cache, clock, path) = saved("slow");
         let until = |doing: &'static str| {
             move |step: Step| if step.doing == doing { Err(DeadlinePassed) } else { Ok(()) }
         };
@@ -412,46 +413,46 @@ mod tests {
     /// A daemon that started while its predecessor was still writing used to remove that file: all items
     /// were lost.
     #[test]
-    fn what_another_process_writes_stays_until_that_one_is_gone() {
+    fn the_unfinished_file_of_a_running_process_is_not_removed() {
         let path = scratch("written");
         let (_, unfinished) = create(&path, UNFINISHED).unwrap();
         probe(&path).unwrap();
         assert!(unfinished.exists());
         lock(&path).unwrap();
-        assert!(!unfinished.exists(), "whoever wrote it would still hold the lock");
+        assert!(!unfinished.exists(), "its writer has ended, or it would hold the lock");
         fs::remove_file(beside(&path, LOCK)).unwrap();
     }
 
     /// A process that was killed while loading had already removed the file: all items were lost.
     #[test]
-    fn whoever_is_killed_while_it_loads_leaves_all_to_the_next() {
-        let (_, clock, path) = kept("killed");
+    fn a_process_killed_while_loading_leaves_the_file() {
+        let (_, clock, path) = saved("killed");
         let watch = |_| {
             assert!(path.exists());
             Ok(())
         };
         load(&path, Config::default(), None, clock.now(), watch).unwrap();
-        assert!(!path.exists(), "before anything of it can be deleted");
+        assert!(!path.exists(), "removed before an item of it can be deleted");
     }
 
     #[test]
-    fn it_is_told_how_far_it_has_come() {
-        let (cache, clock, path) = kept("told");
-        let mut told = Vec::new();
+    fn loading_and_saving_report_progress() {
+        let (cache, clock, path) = saved("progress");
+        let mut steps = Vec::new();
         let mut watch = |step: Step| {
-            told.push(step);
+            steps.push(step);
             Ok(())
         };
         save(&cache, &path, clock.now(), &mut watch).unwrap();
         load(&path, Config::default(), None, clock.now(), &mut watch).unwrap();
-        told.reverse();
-        told.dedup_by_key(|step| step.doing);
-        let ends: Vec<_> = told.iter().map(|step| (step.doing, step.done, step.total)).collect();
+        steps.reverse();
+        steps.dedup_by_key(|step| step.doing);
+        let ends: Vec<_> = steps.iter().map(|step| (step.doing, step.done, step.total)).collect();
         assert_eq!(ends, [("loading items", 0, 0), ("checking items", 0, 0), ("writing items", 3, 3)]);
     }
 
     #[test]
-    fn a_damaged_file_is_refused_wherever_the_damage_is() {
+    fn a_damaged_file_is_refused() {
         let (clock, cache, path) = (Clock::manual(), Cache::new(Config::default()), scratch("damaged"));
         set(&cache, b"key", Draft::new("value"), clock.now());
         save(&cache, &path, clock.now(), at_leisure).unwrap();
@@ -459,11 +460,11 @@ mod tests {
         let check = |bytes: &[u8], what: &str| {
             fs::write(&path, bytes).unwrap();
             let error = load(&path, Config::default(), None, clock.now(), at_leisure)
-                .map(|(_, kept)| kept)
+                .map(|(_, loaded)| loaded)
                 .expect_err(what);
             let is_foreign = bytes.get(..MAGIC.len()) != Some(MAGIC);
             assert_eq!(matches!(error, LoadError::Foreign), is_foreign, "{what}: {error:?}");
-            assert_eq!(path.exists(), is_foreign, "{what}: what is foreign stays");
+            assert_eq!(path.exists(), is_foreign, "{what}: a foreign file stays");
         };
         for at in 1..whole.len() {
             let mut bytes = whole.clone();
@@ -472,9 +473,9 @@ mod tests {
             check(&whole[..at], &format!("the first {at}"));
         }
         fs::write(&path, b"").unwrap();
-        let empty = load(&path, Config::default(), None, clock.now(), at_leisure).map(|(_, kept)| kept);
-        assert!(matches!(empty, Err(LoadError::Missing)), "nobody's file");
-        check(b"#!/bin/sh\necho this is somebody else's\n", "a script");
+        let empty = load(&path, Config::default(), None, clock.now(), at_leisure).map(|(_, loaded)| loaded);
+        assert!(matches!(empty, Err(LoadError::Missing)), "an empty file");
+        check(b"#!/bin/sh\necho this is another program's\n", "a script");
         fs::remove_file(&path).unwrap();
         assert!(matches!(
             load(&path, Config::default(), None, clock.now(), at_leisure),

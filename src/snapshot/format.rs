@@ -114,7 +114,7 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
             piece.extend(hash.to_le_bytes());
             piece.extend(end_ms(*until));
         }
-        // Only a snapshot of the former format makes one, and it is over within a second.
+        // Only loading the previous format creates one, and it ends within a second.
         Guard::AllMissed { .. } => {}
     }
 }
@@ -147,7 +147,7 @@ pub(super) fn read(
 ) -> Result<(Cache, Loaded), LoadError> {
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(0))?;
-    let is_former = array(file)? == *FORMER_MAGIC;
+    let is_previous = array(file)? == *PREVIOUS_MAGIC;
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -156,7 +156,7 @@ pub(super) fn read(
     }
     let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
     while read_guard(file, &cache, now)? {}
-    if is_former {
+    if is_previous {
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
     }
     let (mut items, mut done) = (0, 0);
@@ -314,11 +314,11 @@ impl<W: Write> Write for Checksummed<W> {
 
 /// Whether a file begins like a readable snapshot.
 pub(super) fn is_known(magic: &[u8; 16]) -> bool {
-    [MAGIC, FORMER_MAGIC].contains(&magic)
+    [MAGIC, PREVIOUS_MAGIC].contains(&magic)
 }
 
 pub(super) const MAGIC: &[u8; 16] = b"leasehold items6";
-const FORMER_MAGIC: &[u8; 16] = b"leasehold items4";
+const PREVIOUS_MAGIC: &[u8; 16] = b"leasehold items4";
 /// The assumed limit on loads that began before a snapshot of the previous format was written.
 const LOAD_TIME: Duration = Duration::from_secs(1);
 /// The first byte of each kind of guard.

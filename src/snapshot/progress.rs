@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_a_second_tells_how_far_it_has_come_and_how_fast() {
+    fn progress_and_rate_are_logged_once_a_second() {
         let mut reporter = Reporter::new(Now { millis: 5_000, unix: 0 });
         let step = |doing, done| Step { doing, done, total: 4_000, unit: "items" };
         for (millis, doing, done, expected) in [
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_beyond_its_deadline_is_ended() {
+    fn an_operation_ends_at_its_deadline() {
         let clock = Clock::manual();
         let step = Step { doing: "loading", done: 1, total: 2, unit: "MB" };
         let (mut bounded, mut endless) =
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_hear_of_it_at_once_and_then_each_second() {
-        let (clock, heard) = (Clock::manual(), Cell::new(0));
-        let mut progress = Progress::new(&clock, None, || heard.set(heard.get() + 1));
+    fn the_sign_of_life_comes_at_once_and_then_each_second() {
+        let (clock, signs) = (Clock::manual(), Cell::new(0));
+        let mut progress = Progress::new(&clock, None, || signs.set(signs.get() + 1));
         let step = |done| Step { doing: "loading", done, total: 9, unit: "MB" };
         for (advance_ms, expected) in [(0, 1), (0, 1), (999, 1), (1, 2), (500, 2), (5_000, 3)] {
             clock.advance(Duration::from_millis(advance_ms));
             progress.at(step(expected)).unwrap();
-            assert_eq!(heard.get(), expected);
+            assert_eq!(signs.get(), expected);
         }
     }
 }

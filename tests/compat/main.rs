@@ -1,4 +1,4 @@
-//! Real memcached servers beside ours: the same bytes must come back.
+//! Compatibility with a real memcached: the same requests must have the same answers.
 
 mod memcached_agrees;
 mod memcached_scripts;

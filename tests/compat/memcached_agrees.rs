@@ -1,7 +1,8 @@
-//! Some hundred command lines, valid and malformed, to a real memcached and to us: the same bytes must come back.
+//! Random command lines, valid and malformed, to a real memcached and to leasehold: the answers must be
+//! equal.
 //!
-//! The memcached that is installed may be older than the 1.6.45 that we answer like; where that one or we differ on
-//! purpose, [`difference`] says why. Without a memcached the test says `skipped`.
+//! The installed memcached may be older than 1.6.45. [`difference`] lists where an older one differs, and
+//! where leasehold differs on purpose. Without a memcached the test prints `skipped`.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use leasehold::server::Server;
 const SEEDS: u64 = 16;
 const LINES: usize = 500;
 
-/// A connection, and the names of the uniques seen on it: two servers number their values differently.
+/// A connection, and names for the uniques seen on it, because two servers number their values differently.
 struct Client {
     stream: TcpStream,
     uniques: BTreeMap<u64, usize>,
@@ -27,30 +28,30 @@ impl Client {
         Client { stream, uniques: BTreeMap::new() }
     }
 
-    /// The answer to a request: everything up to that of the `version` behind it.
+    /// The answer to a request: everything before the answer to the `version` that follows it.
     fn answer(&mut self, request: &Request) -> String {
         let mut bytes = self.with_unique(&request.line) + "\r\n";
         if let Some(block) = &request.block {
             bytes += &format!("{block}\r\n");
         }
         self.stream.write_all((bytes + "version\r\n").as_bytes()).expect("it is read");
-        let mut heard = String::new();
+        let mut received = String::new();
         let mut buffer = [0; 4096];
         loop {
             match self.stream.read(&mut buffer).expect("it answers in time") {
                 0 => panic!("{} closed the connection", request.line),
-                count => heard += str::from_utf8(&buffer[..count]).expect("all of it is text"),
+                count => received += str::from_utf8(&buffer[..count]).expect("all of it is text"),
             }
-            let last = heard.strip_suffix("\r\n").and_then(|lines| lines.rsplit("\r\n").next());
+            let last = received.strip_suffix("\r\n").and_then(|lines| lines.rsplit("\r\n").next());
             if last.is_some_and(|line| line.starts_with("VERSION ")) {
                 break;
             }
         }
-        let answer = heard.rsplit_once("VERSION ").map_or("", |(before, _)| before).to_owned();
+        let answer = received.rsplit_once("VERSION ").map_or("", |(before, _)| before).to_owned();
         self.named(&answer)
     }
 
-    /// `{3}` in a line is the fourth newest unique that this server told.
+    /// Replaces `{3}` in a line by the fourth newest unique of this server.
     fn with_unique(&self, line: &str) -> String {
         let Some((before, rest)) = line.split_once('{') else { return line.to_owned() };
         let (age, after) = rest.split_once('}').expect("an age ends");
@@ -61,11 +62,12 @@ impl Client {
     }
 
     /// The answer with names in place of uniques.
-    fn named(&mut self, heard: &str) -> String {
-        // A value that is made from another one, or begun by `ma`, forgets there that its key came in base64.
-        let heard = heard.replace(" kAAECAw== b", " k\0\u{1}\u{2}\u{3}");
+    fn named(&mut self, received: &str) -> String {
+        // In memcached a value made from another one, or created by `ma`, forgets that its key came in
+        // base64.
+        let received = received.replace(" kAAECAw== b", " k\0\u{1}\u{2}\u{3}");
         let mut named = String::new();
-        for line in heard.split_inclusive("\r\n") {
+        for line in received.split_inclusive("\r\n") {
             match line.trim_end().split(' ').collect::<Vec<_>>()[..] {
                 ["VALUE", key, flags, bytes, unique] => {
                     let next = self.uniques.len();
@@ -83,7 +85,7 @@ impl Client {
         named
     }
 
-    /// A word of a meta command's answer: uniques by their names, times to come without their length.
+    /// A word of a meta command's answer, with uniques replaced by names and remaining times by `t{time}`.
     fn meta_named(&mut self, word: &str) -> String {
         let text = word.trim_end();
         let (letter, number) = (text.get(..1), text.get(1..).and_then(|digits| digits.parse::<u64>().ok()));
@@ -105,9 +107,9 @@ struct Request {
     block: Option<String>,
 }
 
-/// Requests from a seed: most of them good, over few keys, so that they meet each other's values.
+/// Random requests from a seed: most of them valid, over few keys, so that they meet each other's values.
 struct Generator {
-    /// Whether the other side knows all flags of 1.6.45.
+    /// Whether the memcached knows all flags of 1.6.45.
     knows_all: bool,
     seed: u64,
 }
@@ -146,7 +148,7 @@ impl Generator {
 
     fn store(&mut self) -> Request {
         let verb = self.pick(&["set", "set", "add", "replace", "append", "prepend", "cas"]);
-        // An old memcached takes the block of a refused line for lines, and closes if one of them is long.
+        // An old memcached reads the block of a refused line as lines, and hangs up if one of them is long.
         let is_large = self.below(8) == 0;
         let (key, block) = match self.below(6) {
             _ if is_large => ("key0".to_owned(), "x".repeat(self.below(40_000))),
@@ -160,7 +162,8 @@ impl Generator {
         Request { line, block: Some(block) }
     }
 
-    /// A meta command. Leases and stale copies are ours, so no `mg` asks for one and no `md` leaves one.
+    /// A meta command. Leases and stale copies differ in leasehold, so no `mg` asks for one and no `md`
+    /// leaves one.
     fn meta(&mut self) -> Request {
         let (verb, own, newer) = META[self.below(META.len())];
         let newer = if self.knows_all { newer } else { "" };
@@ -177,7 +180,7 @@ impl Generator {
                 "D" => flags.push(format!("D{}", self.word())),
                 "t" if flags.iter().any(|flag| flag.starts_with('T')) => {}
                 "O" => flags.push(format!("O{}", "o".repeat(self.below(32)))),
-                // An emptied value keeps its unique there, and never does here.
+                // An emptied value keeps its unique in memcached, and gets a new one in leasehold.
                 "x" => {
                     flags.extend(["x".to_owned(), format!("E{}", 5_000_000_000_u64 + self.below(8) as u64)])
                 }
@@ -196,7 +199,7 @@ impl Generator {
         Request { line: format!("ms {key} {} {flags}", block.len()), block: Some(block) }
     }
 
-    /// One of the numbers, in one word: an older memcached does nothing for a line with a word too many.
+    /// One of the numbers, as one word: an older memcached ignores a line with an extra word.
     fn word(&mut self) -> String {
         self.pick(NUMBERS).replace(' ', "")
     }
@@ -209,7 +212,7 @@ impl Generator {
         }
     }
 
-    /// Of a storing line: elsewhere 1.6.45 refuses what has more than 31 bits.
+    /// The exptime of a storage command: in other commands 1.6.45 refuses more than 31 bits.
     fn exptime(&mut self) -> &'static str {
         if self.below(10) == 0 { "4294967295" } else { self.pick(EXPTIMES) }
     }
@@ -219,7 +222,7 @@ impl Generator {
     }
 }
 
-/// Each meta command with the flags that it is tried with, and those that an older memcached may not know.
+/// Each meta command with the flags to try, and the flags that an older memcached may not know.
 const META: &[(&str, &str, &str)] = &[
     ("mg", "T c f k q s t v O u P L", "C"),
     ("mg", "f v k", "C"),
@@ -230,7 +233,7 @@ const META: &[(&str, &str, &str)] = &[
     ("ms", "c k ME C", "S v v"),
     ("md", "k q O C", "x"),
     ("ma", "c t v k O D N0 J13", "q"),
-    // A number that grows by a digit loses both there.
+    // In memcached a number that grows by a digit loses both.
     ("ma", "T v k MD t q D C", "E S"),
     ("ma", "v M- D", "Mx M"),
 ];
@@ -248,9 +251,9 @@ const NUMBERS: &[&str] = &[
     "5 6",
 ];
 const FLAGS: &[&str] = &["0", "0", "0", "1", "65536", "4294967295", "-1", "x"];
-/// Over at once, or not while the test runs.
+/// Expired at once, or not while the test runs.
 const EXPTIMES: &[&str] = &["0", "0", "0", "1000", "2592000", "2592001", "2000000000", "-1", "soon"];
-/// None of them changes anything, so that two servers which differ in one agree on what comes after.
+/// None of them changes anything, so that two servers that differ in one agree on all later lines.
 const MALFORMED: &[&str] = &[
     "",
     "x",
@@ -344,7 +347,8 @@ const MALFORMED: &[&str] = &[
     "slabs reassign 1",
 ];
 
-/// Why an answer may differ, if it may: where an older memcached is not 1.6.45, and where we are not.
+/// The reason why an answer may differ, if it may: an older memcached, a bug in memcached, or a choice of
+/// leasehold.
 fn difference(line: &str, theirs: &str, ours: &str, is_older: bool) -> Option<&'static str> {
     let is_silent = line.ends_with(" noreply");
     let is_error = ours.starts_with("CLIENT_ERROR ") || ours == "ERROR\r\n";
@@ -353,22 +357,22 @@ fn difference(line: &str, theirs: &str, ours: &str, is_older: bool) -> Option<&'
     let table = [
         (
             is_bad_line && theirs == format!("{BAD_LINE}\r\n"),
-            "theirs: a long key in a get is answered with an empty line more",
+            "theirs: the error for a long key in a get has an extra empty line",
         ),
-        (line == "gat 0" && theirs == "END\r\n", "older: gat does without a key"),
-        (line == "gat soon" && is_bad_line, "older: gat looks at the time before it looks for keys"),
-        (is_bad_line && theirs == "ERROR\r\n", "older: a line too short is ERROR"),
-        (is_bad_line && only_errors(theirs), "older: the block of a refused line is taken for lines"),
-        (theirs == "ERROR\r\n" && line.split(' ').count() > 3, "older: words too many are an ERROR"),
-        (theirs.contains("Usage: delete <key>"), "older: delete has no second argument but 0"),
+        (line == "gat 0" && theirs == "END\r\n", "older: gat needs no key"),
+        (line == "gat soon" && is_bad_line, "older: gat checks the time before the keys"),
+        (is_bad_line && theirs == "ERROR\r\n", "older: a short line is ERROR"),
+        (is_bad_line && only_errors(theirs), "older: the block of a refused line is read as lines"),
+        (theirs == "ERROR\r\n" && line.split(' ').count() > 3, "older: extra words are ERROR"),
+        (theirs.contains("Usage: delete <key>"), "older: the second argument of delete can only be 0"),
         (
             line.starts_with("shutdown") && theirs == "ERROR: shutdown not enabled\r\n",
             "older: not SERVER_ERROR",
         ),
         (line.starts_with("delete ") && is_bad_line, "ours: delete's second argument is a number of seconds"),
-        (is_older && is_error && theirs.starts_with("CLIENT_ERROR "), "older: other words for what is wrong"),
-        (is_bad_line && theirs == format!("{ours}\r\n"), "ours: an error is one line, also of a get"),
-        (is_silent && is_error && theirs.is_empty(), "ours: what could not be read is answered in any case"),
+        (is_older && is_error && theirs.starts_with("CLIENT_ERROR "), "older: other error texts"),
+        (is_bad_line && theirs == format!("{ours}\r\n"), "ours: an error is one line, also for get"),
+        (is_silent && is_error && theirs.is_empty(), "ours: an invalid line is answered in spite of noreply"),
     ];
     table.into_iter().find(|(is_it, _)| *is_it).map(|(_, why)| why)
 }
@@ -376,11 +380,11 @@ fn difference(line: &str, theirs: &str, ours: &str, is_older: bool) -> Option<&'
 const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
 
 #[test]
-fn a_real_memcached_answers_alike() {
+fn memcached_answers_random_requests_alike() {
     let Some(mut memcached) = Memcached::start("") else {
         return println!("skipped: no memcached is installed");
     };
-    // The client sends a request behind each other one, as only shared connections do.
+    // The test pipelines its requests, as only shared connections do.
     let options = Options::try_parse_from(["leasehold", "-p", "-1", "-t", "1", "--implicit-leases", "off"])
         .expect("legal flags");
     let server = Server::start(options).expect("the server starts");

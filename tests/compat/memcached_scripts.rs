@@ -1,8 +1,10 @@
-//! The transcripts of our documents, played against a real memcached: each agrees, or says behind its fence why not.
+//! The transcripts of our documents, played against a real memcached: it agrees, or the fence says why it
+//! differs.
 //!
-//! Skipped are those that speak of leases and the rest that memcached does not have, those that move the clock, and
-//! those that watch: these lines come when memcached's log thread has the time. An older memcached than the one that we
-//! answer like is spared what is marked as newer. Without any the test says `skipped`.
+//! Skipped are transcripts with commands that memcached does not have, transcripts that advance the clock,
+//! and transcripts that watch, because memcached's log thread sends these lines at any time. A memcached
+//! older than 1.6.45 is not tried with transcripts marked as newer. Without a memcached the test prints
+//! `skipped`.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -14,10 +16,10 @@ use crate::support::memcached::{Memcached, PATIENCE};
 use crate::support::transcript::player::{self, Stage};
 use crate::support::transcript::{Elsewhere, Event, Transcript, transcripts};
 
-/// A memcached of its own for a transcript.
+/// The memcached that plays one transcript.
 struct Real {
     memcached: Memcached,
-    /// What is asked behind everything that is sent, and how the answer begins: so it is known to be complete.
+    /// A command sent after each request, and the beginning of its answer, which marks the end of the reply.
     mark: (&'static str, &'static str),
     patience: Duration,
 }
@@ -29,18 +31,18 @@ struct Connection {
 
 impl Real {
     fn start(transcript: &Transcript) -> Real {
-        let says = |verb: &str| sent(transcript).any(|line| line.starts_with(verb));
-        let machinery = if says("lru") { "-o lru_crawler,lru_maintainer" } else { "" };
+        let sends = |verb: &str| sent(transcript).any(|line| line.starts_with(verb));
+        let machinery = if sends("lru") { "-o lru_crawler,lru_maintainer" } else { "" };
         let memcached = Memcached::start(&format!("{} {machinery}", transcript.flags));
         let memcached = memcached.expect("it has been started before");
-        let mark = if says("version") { ("mn", "MN") } else { ("version", "VERSION ") };
-        // Where it is known to differ it may wait for more, and take the mark for that.
+        let mark = if sends("version") { ("mn", "MN") } else { ("version", "VERSION ") };
+        // A memcached that differs may wait for more data, and take the mark for that.
         let patience = match transcript.elsewhere {
             Elsewhere::Differs(_) => IMPATIENCE,
             Elsewhere::Alike | Elsewhere::Newer => PATIENCE,
         };
         let mut real = Real { memcached, mark, patience };
-        // A name in a transcript stands for a number above 1, and the first unique is none.
+        // A name in a transcript stands for a number above 1, and the first unique is 1.
         let mut first = real.connect();
         real.talk(&mut first, b"set first 0 -1 0\r\n\r\n");
         real
@@ -55,7 +57,7 @@ impl Stage for Real {
     }
 
     fn advance(&mut self, _span: Duration) {
-        unreachable!("it is not played if it moves the clock")
+        unreachable!("a transcript that advances the clock is not played")
     }
 
     fn connect(&mut self) -> Connection {
@@ -65,12 +67,12 @@ impl Stage for Real {
     }
 
     fn talk(&mut self, connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
-        // A line that is not finished has no answer yet.
+        // An unfinished line has no answer yet.
         let is_whole = bytes.ends_with(b"\n");
         let mark = if is_whole { format!("{}\r\n", self.mark.0) } else { String::new() };
-        // Who has hung up is found out by listening.
+        // A closed connection is noticed when reading.
         let _ = connection.stream.write_all(&[bytes, mark.as_bytes()].concat());
-        if is_whole { connection.hear_up_to(self.mark.1) } else { Vec::new() }
+        if is_whole { connection.read_up_to(self.mark.1) } else { Vec::new() }
     }
 
     fn is_closed(&self, connection: &Connection) -> bool {
@@ -81,51 +83,51 @@ impl Stage for Real {
 }
 
 impl Connection {
-    /// All that is heard before a last line that begins so, or until nothing more comes.
-    fn hear_up_to(&mut self, mark: &str) -> Vec<u8> {
-        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+    /// All that is received before a last line that begins with `mark`, or until the connection ends.
+    fn read_up_to(&mut self, mark: &str) -> Vec<u8> {
+        let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
         while !self.is_closed {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.is_closed = true,
-                Ok(count) => heard.extend(&buffer[..count]),
+                Ok(count) => received.extend(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_closed = true,
                 Err(_) => break,
             }
             if let Some(start) =
-                last_line(&heard).filter(|start| heard[*start..].starts_with(mark.as_bytes()))
+                last_line(&received).filter(|start| received[*start..].starts_with(mark.as_bytes()))
             {
-                heard.truncate(start);
+                received.truncate(start);
                 break;
             }
         }
-        heard
+        received
     }
 }
 
-/// Where the last line begins, if it has an end.
-fn last_line(heard: &[u8]) -> Option<usize> {
-    let before = heard.strip_suffix(b"\r\n")?;
+/// The start of the last line, if that is complete.
+fn last_line(received: &[u8]) -> Option<usize> {
+    let before = received.strip_suffix(b"\r\n")?;
     Some(before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1))
 }
 
 fn sent(transcript: &Transcript) -> impl Iterator<Item = &str> {
     transcript.steps.iter().filter_map(|step| match &step.event {
         Event::Sent { text, .. } => Some(text.as_str()),
-        Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Heard { .. } => None,
+        Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Received { .. } => None,
     })
 }
 
-/// Whether it can be played to a memcached at all.
+/// Whether a transcript can be played against memcached at all.
 fn is_playable(transcript: &Transcript) -> bool {
     let is_ours = |line: &str| OURS.iter().any(|verb| line.starts_with(verb));
     let moves_clock = transcript.steps.iter().any(|step| matches!(step.event, Event::Advance(_)));
-    // `-I` bounds something else there, and needs more flags.
+    // In memcached `-I` limits something else, and needs more flags.
     let has_our_flags = ["--", "-I"].iter().any(|flag| transcript.flags.contains(flag));
     !moves_clock && !has_our_flags && !sent(transcript).any(is_ours)
 }
 
 #[test]
-fn memcached_plays_the_scripts_alike() {
+fn memcached_answers_the_transcripts_alike() {
     let Some(memcached) = Memcached::start("") else {
         return println!("skipped: no memcached is installed");
     };
@@ -134,13 +136,13 @@ fn memcached_plays_the_scripts_alike() {
         let text = fs::read_to_string(&path).expect("a document is text");
         transcripts(&path.file_name().expect("a file has a name").to_string_lossy(), &text)
     });
-    let is_spared = |transcript: &Transcript| is_older && transcript.elsewhere == Elsewhere::Newer;
-    let played = all.filter(|transcript| is_playable(transcript) && !is_spared(transcript));
+    let is_skipped = |transcript: &Transcript| is_older && transcript.elsewhere == Elsewhere::Newer;
+    let played = all.filter(|transcript| is_playable(transcript) && !is_skipped(transcript));
     let complaints: Vec<String> = played.filter_map(|transcript| complaint(&transcript)).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// What is wrong with a transcript, or with what stands behind its fence.
+/// The error of a transcript, or of the remark behind its fence.
 fn complaint(transcript: &Transcript) -> Option<String> {
     match (player::play(transcript, Real::start(transcript)), &transcript.elsewhere) {
         (Ok(()), Elsewhere::Differs(why)) => {
@@ -160,7 +162,7 @@ fn documents() -> Vec<PathBuf> {
     paths
 }
 
-/// Verbs that no memcached has, and one whose answers come later.
+/// Commands that memcached does not have, and `watch`, whose lines come at any time.
 const OURS: [&str; 9] = [
     "lease-",
     "metaget",

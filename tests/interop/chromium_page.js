@@ -1,8 +1,9 @@
-// The page at --admin, in a browser without a window: what it shows, its forms, the token, dark, on a phone, by keyboard.
+// The --admin page in a headless browser: contents, forms, the token, dark mode, a phone's width, the
+// keyboard.
 //
 //   node chromium_page.js <server> <its admin> <admin of a server with a token> <that token>
 //
-// SCREENSHOTS=<folder> keeps pictures, after LOAD_SECONDS (3) of traffic.
+// SCREENSHOTS=<folder> saves screenshots there, after LOAD_SECONDS (3) of traffic.
 
 const assert = require("node:assert/strict");
 const net = require("node:net");
@@ -12,26 +13,26 @@ const [server, admin, guarded, token] = process.argv.slice(2);
 const seconds = Number(process.env.LOAD_SECONDS ?? 3);
 const PATIENCE = { timeout: 60_000 };
 
-// Plain and leasing clients that race with a writer, so that each chart has something to tell.
+// Plain and leasing clients that race with a writer, so that each chart shows something.
 class Traffic {
   constructor() {
     const [host, port] = server.split(":");
     this.connections = Array.from({ length: 4 }, () => net.connect(port, host));
-    this.connections.forEach((connection, nth) => connection.on("data", data => this.heard(nth, data.toString())));
+    this.connections.forEach((connection, nth) => connection.on("data", data => this.received(nth, data.toString())));
     this.round = 0;
-    this.timer = setInterval(() => this.some(), 10);
+    this.timer = setInterval(() => this.send(), 10);
   }
 
-  some() {
+  send() {
     const [one, two, leasing, other] = this.connections;
     const load = Math.round(12 + 8 * Math.sin(this.round++ / 60));
     for (let nth = 0; nth < load; nth++) {
       const key = `page:${Math.floor(40 * Math.random() ** 3)}`;
       one.write(`get ${key}\r\n`.repeat(10) + (nth % 3 ? "" : `set ${key} 0 60 100\r\n${"x".repeat(100)}\r\n`));
-      if (this.round % 5 === 0) two.write(`get user:${nth}\r\nget gone\r\nget missing:${nth % 3}\r\n`);
+      if (this.round % 5 === 0) two.write(`get user:${nth}\r\nget absent\r\nget missing:${nth % 3}\r\n`);
     }
     if (this.round % 7 === 0) {
-      // A reader misses, a writer changes the row, and the reader comes too late.
+      // A reader misses, a writer changes the row, and the reader's fill is too late.
       one.write("delete user:1\r\nget user:1\r\n");
       setTimeout(() => two.write("delete user:1\r\n"), 3);
       setTimeout(() => one.write("set user:1 0 0 3\r\nold\r\n"), 6);
@@ -45,7 +46,7 @@ class Traffic {
     if (this.round % 3 === 0) two.write("get report:100\r\n");
   }
 
-  heard(nth, text) {
+  received(nth, text) {
     const leased = /LVALUE (\S+) (\d+)/.exec(text);
     if (leased && leased[2] !== "1") setTimeout(() => this.connections[nth].write(`lease-set ${leased[1]} ${leased[2]} 0 0 1\r\nx\r\n`), 8);
   }
@@ -56,7 +57,7 @@ class Traffic {
   }
 }
 
-async function opened(browser, address, complaints) {
+async function open(browser, address, complaints) {
   const page = await browser.newPage();
   page.on("console", message => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", error => complaints.push(String(error)));
@@ -75,45 +76,45 @@ async function picture(page, name) {
 
 async function showsWhatHappens(page) {
   await until(page, "state", "live");
-  // Charts have a line once there are two samples, and tables keys once a request in 64 was about one.
+  // A chart has a line after two samples. The tables show keys once some were sampled, one request in 64.
   await page.waitForFunction(() => [...document.querySelectorAll("[data-chart=throughput] path")].some(path => path.getAttribute("d").includes("L")), PATIENCE);
   await until(page, "tiles", "hit ratio");
   await until(page, "hot", "page:");
-  await until(page, "missing", "gone|missing:");
+  await until(page, "missing", "absent|missing:");
   await until(page, "stopped", "[1-9]");
   await until(page, "policies", "page:[\\s\\S]*all keys");
 }
 
-async function looksAKeyUp(page) {
+async function looksUpAKey(page) {
   // By keyboard alone.
   await page.focus("#key");
   await page.keyboard.type("<b>looked up</b>/ä");
   await page.keyboard.press("Enter");
   await until(page, "known", "holds\\s+nothing");
-  assert.match(await text(page, "known"), /<b>looked up<\/b>\/ä/, "a key is text, whatever is in it");
+  assert.match(await text(page, "known"), /<b>looked up<\/b>\/ä/, "a key with HTML in it is shown as text");
   await page.$eval("#hot button", button => button.click());
   await until(page, "known", "holds\\s+a live value");
 }
 
-async function voids(page) {
+async function invalidates(page) {
   await page.select("#kind", "prefixes");
   await page.type("#names", "page:\nno-delimiter");
-  await page.click("#void .danger");
-  await until(page, "voided", "no-delimiter");
+  await page.click("#invalidate .danger");
+  await until(page, "invalidated", "no-delimiter");
   await page.$eval("#names", names => names.value = "page:");
-  await page.click("#void .danger");
-  await until(page, "voided", "page:\\s+void");
+  await page.click("#invalidate .danger");
+  await until(page, "invalidated", "page:\\s+invalidated");
   await page.select("#kind", "all");
-  await page.click("#void .danger");
+  await page.click("#invalidate .danger");
   await page.waitForSelector("#ask[open]", PATIENCE);
   await picture(page, "confirm");
   await page.keyboard.press("Escape");
   await page.waitForSelector("#ask:not([open])", PATIENCE);
-  assert.match(await text(page, "voided"), /page:/, "who says no has voided nothing");
-  await page.click("#void .danger");
+  assert.match(await text(page, "invalidated"), /page:/, "a canceled dialog invalidates nothing");
+  await page.click("#invalidate .danger");
   await page.waitForSelector("#ask[open]", PATIENCE);
   await page.click("#ask-yes");
-  await until(page, "voided", "Everything is void");
+  await until(page, "invalidated", "Everything was invalidated");
 }
 
 async function isReadableEverywhere(page) {
@@ -128,7 +129,7 @@ async function isReadableEverywhere(page) {
 }
 
 async function asksForTheTokenOnce(browser, complaints) {
-  const page = await opened(browser, guarded, complaints);
+  const page = await open(browser, guarded, complaints);
   await page.waitForSelector("#ask[open]", PATIENCE);
   await page.type("#ask-token", "wrong");
   await page.keyboard.press("Enter");
@@ -146,12 +147,12 @@ async function main() {
   const [browser, traffic] = [await puppeteer.launch(options), new Traffic()];
   try {
     const complaints = [];
-    const page = await opened(browser, admin, complaints);
+    const page = await open(browser, admin, complaints);
     await showsWhatHappens(page);
     await new Promise(done => setTimeout(done, seconds * 1000));
-    await looksAKeyUp(page);
+    await looksUpAKey(page);
     await isReadableEverywhere(page);
-    await voids(page);
+    await invalidates(page);
     assert.deepEqual(complaints.splice(0).filter(line => !/status of 400/.test(line)), []);
     await asksForTheTokenOnce(browser, complaints);
     assert.deepEqual(complaints.filter(line => !/status of 401/.test(line)), []);

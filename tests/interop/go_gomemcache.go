@@ -1,7 +1,7 @@
-// gomemcache, the client that most Go programs use: Debian's is of 2014.
+// gomemcache, the client that most Go programs use. Debian's version is from 2014.
 //
-// It pools connections, and takes the one it used last: with one call at a time that is always the same, as an implicit
-// lease needs it.
+// It has a pool of connections and uses the latest one first, so that sequential calls always use the same
+// connection.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	store(reader.Add, "name", "Grace", memcache.ErrNotStored)
 	store(reader.Add, "other", "Grace", nil)
 	store(reader.Replace, "name", "Eve", nil)
-	store(reader.Replace, "nobody", "Eve", memcache.ErrNotStored)
+	store(reader.Replace, "missing", "Eve", memcache.ErrNotStored)
 
 	same(reader.Set(&memcache.Item{Key: "flagged", Value: []byte("\r\nEND\r\n"), Flags: 1<<32 - 1}), nil)
 	flagged, err := reader.Get("flagged")
@@ -48,11 +48,11 @@ func main() {
 	same(fmt.Sprint(count, err), "12 <nil>")
 	count, err = reader.Decrement("number", 20)
 	same(fmt.Sprint(count, err), "0 <nil>")
-	_, err = reader.Increment("nobody", 1)
+	_, err = reader.Increment("missing", 1)
 	same(err, memcache.ErrCacheMiss)
 
 	same(reader.Touch("number", 100), nil)
-	same(reader.Touch("nobody", 100), memcache.ErrCacheMiss)
+	same(reader.Touch("missing", 100), memcache.ErrCacheMiss)
 	same(reader.Touch("number", -1), nil)
 	missing(reader, "number")
 
@@ -81,11 +81,11 @@ func main() {
 	// The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 	missing(reader, "price")
 	same(writer.Delete("price"), memcache.ErrCacheMiss)
-	var told error
+	var answer error
 	if server == "refusing" {
-		told = memcache.ErrNotStored
+		answer = memcache.ErrNotStored
 	}
-	store(reader.Set, "price", "old", told)
+	store(reader.Set, "price", "old", answer)
 	if server == "plain" {
 		same(value(reader, "price")+value(writer, "price"), "oldold")
 	} else {

@@ -1,4 +1,5 @@
-// spymemcached, one connection and one thread of its own for all callers: the text protocol is its default.
+// spymemcached: all callers share one connection and one thread of the client. Its default is the text
+// protocol.
 
 import java.net.InetSocketAddress;
 import java.util.Arrays;
@@ -26,12 +27,12 @@ class Interop {
         same(reader.add("name", 0, "Grace").get(), false);
         same(reader.add("other", 0, "Grace").get(), true);
         same(reader.replace("name", 0, "Eve").get(), true);
-        same(reader.replace("nobody", 0, "Eve").get(), false);
+        same(reader.replace("missing", 0, "Eve").get(), false);
         same(reader.append("name", "!").get() && reader.prepend("name", "<").get(), true);
         same(reader.get("name"), "<Eve!");
         same(reader.asyncGet("name").get(), "<Eve!");
 
-        // Types travel in the flags.
+        // The flags hold the type of a value.
         for (Object value : new Object[] {7, 1.5, true, List.of("Ada", 1), "\r\nEND\r\n"}) {
             same(reader.set("typed", 0, value).get(), true);
             same(writer.get("typed"), value);
@@ -41,18 +42,18 @@ class Interop {
         same(writer.set("name", 0, "Mallory").get(), true);
         same(reader.cas("name", before, "Ada"), CASResponse.EXISTS);
         same(reader.cas("name", reader.gets("name").getCas(), "Ada"), CASResponse.OK);
-        same(reader.cas("nobody", before, "Ada"), CASResponse.NOT_FOUND);
+        same(reader.cas("missing", before, "Ada"), CASResponse.NOT_FOUND);
         same(reader.get("name"), "Ada");
 
         same(reader.set("number", 0, "9").get(), true);
         same(reader.incr("number", 3), 12L);
         same(reader.decr("number", 20), 0L);
-        same(reader.incr("nobody", 1), -1L);
+        same(reader.incr("missing", 1), -1L);
         same(reader.incr("counter", 1, 5, 100), 5L);
         same(reader.incr("counter", 1, 5, 100), 6L);
 
         same(reader.touch("number", 100).get(), true);
-        same(reader.touch("nobody", 100).get(), false);
+        same(reader.touch("missing", 100).get(), false);
         same(reader.touch("number", -1).get(), true);
         same(reader.get("number"), null);
 
@@ -78,7 +79,8 @@ class Interop {
         same(reader.flush().get(), true);
         same(reader.get("large"), null);
 
-        // The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+        // The reader misses and reads the row; the writer changes it and deletes the key; then the old row
+        // arrives.
         same(reader.get("price"), null);
         writer.delete("price").get();
         same(reader.set("price", 0, "old").get(), !server.equals("refusing"));

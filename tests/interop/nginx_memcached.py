@@ -1,4 +1,4 @@
-"""nginx's memcached module: pages that an ordinary client stores are served from the cache, with a fallback."""
+"""nginx's memcached module serves pages that an ordinary client has stored, with a fallback."""
 
 import http.client
 import os
@@ -15,7 +15,7 @@ cache = Client((host, int(port)), default_noreply=False)
 folder = tempfile.TemporaryDirectory()
 
 TEMPORARY = ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"]
-# Everything it writes stays in one folder; a Unix socket needs no free port.
+# nginx writes all its files to one folder; a Unix socket needs no free port.
 CONFIGURATION = f"""
 daemon off;
 error_log stderr;
@@ -66,7 +66,7 @@ def check():
     assert page("/page") == (200, None, b"<p>Ada")
     cache.set("/page", "<p>Eve", expire=-1)
     assert page("/page") == miss
-    # What the key may not hold is escaped.
+    # nginx escapes characters that a key must not contain.
     cache.set("/%20", "a space")
     assert page("/%20") == (200, None, b"a space")
     large = bytes(range(256)) * 2000

@@ -1,10 +1,10 @@
-// memcache-client, a Node client that is kept up.
+// memcache-client, a maintained Node client.
 
 const assert = require("node:assert/strict");
 const { MemcacheClient } = require("memcache-client");
 
 const [address, server] = process.argv.slice(2);
-// One socket each: an implicit lease belongs to the connection that missed.
+// One connection for each client, so that every request of a client uses the same one.
 const options = { server: { server: address, maxConnections: 1 }, cmdTimeout: 60_000 };
 const [reader, writer] = [new MemcacheClient(options), new MemcacheClient(options)];
 const value = async (client, key) => (await client.get(key))?.value;
@@ -17,7 +17,7 @@ async function main() {
   await assert.rejects(reader.add("name", "Grace"), { message: "NOT_STORED" });
   assert.deepEqual(await reader.add("other", "Grace"), ["STORED"]);
   assert.deepEqual(await reader.replace("name", "Eve"), ["STORED"]);
-  await assert.rejects(reader.replace("nobody", "Eve"), { message: "NOT_STORED" });
+  await assert.rejects(reader.replace("missing", "Eve"), { message: "NOT_STORED" });
   assert.deepEqual(await reader.append("name", "!"), ["STORED"]);
   assert.deepEqual(await reader.prepend("name", "<"), ["STORED"]);
   assert.equal(await value(reader, "name"), "<Eve!");
@@ -32,10 +32,10 @@ async function main() {
   assert.deepEqual(await reader.set("number", "9"), ["STORED"]);
   assert.equal(await reader.incr("number", 3), "12");
   assert.equal(await reader.decr("number", 20), "0");
-  await assert.rejects(reader.incr("nobody", 1), { message: "NOT_FOUND" });
+  await assert.rejects(reader.incr("missing", 1), { message: "NOT_FOUND" });
 
   assert.deepEqual(await reader.touch("number", 100), ["TOUCHED"]);
-  await assert.rejects(reader.touch("nobody", 100), { message: "NOT_FOUND" });
+  await assert.rejects(reader.touch("missing", 100), { message: "NOT_FOUND" });
   assert.deepEqual(await reader.touch("number", -1), ["TOUCHED"]);
   assert.equal(await value(reader, "number"), undefined);
 

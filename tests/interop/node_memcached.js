@@ -16,7 +16,7 @@ async function main() {
   await assert.rejects(reader.add("name", "Grace", 0), notStored);
   assert(await reader.add("other", "Grace", 0));
   assert(await reader.replace("name", "Eve", 0));
-  await assert.rejects(reader.replace("nobody", "Eve", 0), notStored);
+  await assert.rejects(reader.replace("missing", "Eve", 0), notStored);
   assert(await reader.append("name", "!"));
   assert(await reader.prepend("name", "<"));
   assert.equal(await reader.get("name"), "<Eve!");
@@ -30,10 +30,10 @@ async function main() {
   assert(await reader.set("number", 9, 0));
   assert.equal(await reader.incr("number", 3), 12);
   assert.equal(await reader.decr("number", 20), 0);
-  assert.equal(await reader.incr("nobody", 1), false);
+  assert.equal(await reader.incr("missing", 1), false);
 
   assert.equal(await reader.touch("number", 100), true);
-  assert.equal(await reader.touch("nobody", 100), false);
+  assert.equal(await reader.touch("missing", 100), false);
   assert.equal(await reader.touch("number", -1), true);
   assert.equal(await reader.get("number"), undefined);
 
@@ -66,7 +66,7 @@ async function main() {
   writer.end();
 }
 
-// One socket: an implicit lease belongs to the connection that missed.
+// One connection, so that every request of a client uses the same one.
 function connect() {
   const client = new Memcached(address, { poolSize: 1, retries: 0, timeout: 60_000, idle: 60_000 });
   const verbs = "add append cas decr del flush get getMulti gets incr prepend replace set stats touch";

@@ -1,10 +1,10 @@
-"""The own tests of client libraries, with leasehold and with memcached: own_tests.py <suite>
+"""Runs the test suites of client libraries with leasehold and with memcached: own_tests.py <suite>
 
-Prints how many tests pass with each of them. Fails if one fails with leasehold alone, unless it is known to differ.
+Prints how many tests pass with each server. Fails if a test fails only with leasehold, unless the difference is known.
 The tests run in copies of the packages below target/interop, with free ports in place of fixed ones.
 
-Absent, because their packages have no tests: memcache-client. Absent, because no registry has Toxiproxy: the tests of
-async-memcached that need it. Absent, because leasehold has neither the binary protocol nor UDP: `tests.rs` of memcache.
+Not tested: memcache-client, whose package has no tests; the tests of async-memcached that need Toxiproxy, which no
+registry has; and `tests.rs` of memcache, since leasehold supports neither the binary protocol nor UDP.
 """
 
 import json
@@ -21,7 +21,7 @@ from servers import Servers, program
 INTEROP = Path(__file__).resolve().parent
 WORK = Path(os.environ["INTEROP_WORK"])
 SERVERS = ["leasehold", "memcached"]
-# The tests use one key again and again, over several connections and faster than any load could run.
+# The tests reuse one key over several connections, faster than any load could run.
 OPTIONS = {"leasehold": ["--implicit-leases", "off"], "memcached": []}
 
 
@@ -34,7 +34,7 @@ def script(server):
 
 
 def copy_of(package, name):
-    """A fresh copy of a package; NODE_PATH leads from there to what a package of npm depends on."""
+    """Makes a fresh copy of a package. The dependencies of an npm package are found by NODE_PATH."""
     copy = WORK / "own_tests" / name
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(package, copy)
@@ -42,19 +42,19 @@ def copy_of(package, name):
 
 
 def replace(files, pattern, replacement):
-    """Replaces a pattern in these files, which must have it."""
+    """Replaces a pattern in these files. At least one must contain it."""
     count = 0
     for path in files:
         text, here = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
         path.write_text(text)
         count += here
-    assert count, f"{pattern} is nowhere"
+    assert count, f"no file contains {pattern}"
 
 
 def crate(name):
-    """The folder of a crate that `install` has built."""
+    """Returns the folder of a crate that `install` has built."""
     manifest = ["--manifest-path", INTEROP / "rust/Cargo.toml", "--locked"]
-    # Or it would download what other platforms need.
+    # Otherwise cargo downloads the dependencies of other platforms.
     platform = ["--filter-platform", output(["rustc", "--print", "host-tuple"]).strip()]
     metadata = json.loads(output(["cargo", "metadata", "--format-version", "1", *platform, *manifest]))
     [package] = [each for each in metadata["packages"] if each["name"] == name]
@@ -66,9 +66,9 @@ def output(command):
 
 
 def cargo_test(folder, *options, **environment):
-    """Runs the tests of a crate. Returns by name whether they passed."""
+    """Runs the tests of a crate. Returns by name whether each passed."""
     command = ["cargo", "test", "--quiet", "--no-fail-fast", "--target-dir", WORK / "own_tests/target", *options]
-    # One line for each test, in spite of --quiet.
+    # One line for each test, despite --quiet.
     command += ["--", "--include-ignored", "--test-threads", "1", "--format", "pretty"]
     finished = subprocess.run(
         command, cwd=folder, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -79,7 +79,7 @@ def cargo_test(folder, *options, **environment):
 
 
 def mocha(folder, *options):
-    """Runs the tests of a package of npm. Returns by name whether they passed."""
+    """Runs the tests of an npm package. Returns by name whether each passed."""
     report = folder / "report.json"
     command = [WORK / "node/node_modules/.bin/mocha", "--exit", *options]
     command += ["--reporter", "json", "--reporter-option", f"output={report}", *sorted(folder.glob("test/*.js"))]
@@ -91,7 +91,7 @@ def mocha(folder, *options):
 
 def async_memcached(server):
     folder = copy_of(crate("async-memcached"), "async-memcached")
-    # Its tests start servers themselves, and insist on a newer memcached than Debian has.
+    # Its tests start servers themselves, and require a newer memcached than Debian has.
     replace([folder / "tests/support/mod.rs"], r"\[1, 6, 40\]", "[1, 6, 0]")
     without_toxiproxy(folder)
     return cargo_test(folder, "--tests", MEMCACHED_BIN=script(server))
@@ -100,7 +100,7 @@ def async_memcached(server):
 def without_toxiproxy(folder):
     (folder / "tests/resiliency_tests.rs").unlink()
     replace([folder / "tests/support/mod.rs"], r"^pub mod toxiproxy;\n", "")
-    # What only these tests and the benches depend on would take minutes to build.
+    # The dependencies of only these tests and the benches would take minutes to build.
     for section in [r"\[\[bench\]\]", r"\[dev-dependencies\.(criterion|toxiproxy_rust)\]", r'\[\[test\]\]\nname = "resil']:
         replace([folder / "Cargo.toml"], rf"^{section}.*\n(?:(?!\[).*\n)*", "")
 
@@ -140,10 +140,10 @@ SUITES = {
 }
 
 
-LATE = "a value is never gone early, and up to one second late"
+LATE = "a value never expires early, and up to one second late"
 DUMP = "a dump begins with OK, as in memcached 1.6.45"
-RETURNED = "the token of a stale copy is not taken back by `md` with `I` and `C`"
-# Tests that pass with Debian's memcached, by name, and why they fail with leasehold.
+RETURNED = "`md` with `I` and `C` does not accept the token of a stale copy"
+# Tests that pass with Debian's memcached, and the reason why each fails with leasehold.
 KNOWN = {
     "Client flush should work removes all data after a specified number of seconds": LATE,
     "Client items should work gets slab stats": "there are no slabs",
@@ -164,7 +164,7 @@ def main():
     reasons = sorted({KNOWN[name] for name in differs if name in KNOWN})
     for name in differs:
         if name not in KNOWN:
-            print(f"fails with leasehold alone: {name}")
+            print(f"fails only with leasehold: {name}")
     print(
         f"{sum(ours.values())} of {len(ours)} pass with leasehold, {sum(theirs.values())} with memcached"
         + "".join(f"; {reason}" for reason in reasons)

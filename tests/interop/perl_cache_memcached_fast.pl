@@ -1,4 +1,4 @@
-# Cache::Memcached::Fast, Perl over C.
+# Cache::Memcached::Fast, a Perl client written in C.
 
 use strict;
 use warnings;
@@ -17,12 +17,12 @@ is $reader->get('name'), 'Ada', 'get';
 ok !$reader->add('name', 'Grace'), 'add over a value';
 ok $reader->add('other', 'Grace'), 'add';
 ok $reader->replace('name', 'Eve'), 'replace';
-ok !$reader->replace('nobody', 'Eve'), 'replace of nothing';
+ok !$reader->replace('missing', 'Eve'), 'replace of a missing key';
 ok $reader->append('name', '!') && $reader->prepend('name', '<'), 'append and prepend';
-is $reader->get('name'), '<Eve!', 'both are there';
+is $reader->get('name'), '<Eve!', 'the value has both';
 
 my ($unique) = @{ $reader->gets('name') };
-ok $writer->set('name', 'Mallory'), 'somebody else sets';
+ok $writer->set('name', 'Mallory'), 'another client sets';
 ok !$reader->cas('name', $unique, 'Ada'), 'cas too late';
 ($unique) = @{ $reader->gets('name') };
 ok $reader->cas('name', $unique, 'Ada'), 'cas';
@@ -31,24 +31,24 @@ is $reader->get('name'), 'Ada', 'cas has set';
 ok $reader->set('number', 9), 'a number';
 cmp_ok $reader->incr('number', 3), '==', 12, 'incr';
 cmp_ok $reader->decr('number', 20), '==', 0, 'decr';
-ok !$reader->incr('nobody', 1), 'incr of nothing';
+ok !$reader->incr('missing', 1), 'incr of a missing key';
 
 ok $reader->touch('number', 100), 'touch';
-ok !$reader->touch('nobody', 100), 'touch of nothing';
+ok !$reader->touch('missing', 100), 'touch of a missing key';
 is $reader->gat(100, 'number'), '0 ', 'gat';
-ok $reader->touch('number', -1), 'touch into the past';
-is $reader->get('number'), undef, 'it is over';
+ok $reader->touch('number', -1), 'touch with an expiry time in the past';
+is $reader->get('number'), undef, 'the value has expired';
 
 my %many = map { ("many$_" => $_) } 0 .. 99;
 $reader->set_multi(map { [$_, $many{$_}] } keys %many);
 is_deeply $reader->get_multi(map { "many$_" } 0 .. 100), \%many, 'get_multi';
 ok $reader->delete('many7'), 'delete';
-ok !$reader->delete('many7'), 'delete of nothing';
-is $reader->get('many7'), undef, 'it is gone';
+ok !$reader->delete('many7'), 'delete of a missing key';
+is $reader->get('many7'), undef, 'the key was deleted';
 
 my $large = join '', map { chr($_ % 256) } 1 .. 500_000;
 ok $reader->set('large', $large), 'a large value';
-ok $reader->get('large') eq $large, 'and all of it is back';
+ok $reader->get('large') eq $large, 'the large value is complete';
 
 like $reader->server_versions->{$address}, qr/^1\.6\./, 'version';
 $reader->flush_all;

@@ -1,5 +1,5 @@
 <?php
-// php-memcached: libmemcached under PHP.
+// php-memcached: PHP bindings of libmemcached.
 
 [, $address, $server] = $argv;
 [$host, $port] = explode(':', $address);
@@ -28,32 +28,32 @@ same('Ada', $reader->get('name', function ($client, $key, &$value) { $value = 'A
 same('Ada', $reader->get('name'), 'get');
 same([false, Memcached::RES_NOTSTORED], [$reader->add('name', 'Grace'), $reader->getResultCode()], 'add over a value');
 same(true, $reader->add('other', 'Grace'), 'add');
-same([true, false], [$reader->replace('name', 'Eve'), $reader->replace('nobody', 'Eve')], 'replace');
+same([true, false], [$reader->replace('name', 'Eve'), $reader->replace('missing', 'Eve')], 'replace');
 $reader->setOption(Memcached::OPT_COMPRESSION, false);
 same([true, true], [$reader->append('name', '!'), $reader->prepend('name', '<')], 'append and prepend');
-same('<Eve!', $reader->get('name'), 'both are there');
+same('<Eve!', $reader->get('name'), 'the value has both');
 $reader->setOption(Memcached::OPT_COMPRESSION, true);
 
-// Types travel in the flags.
+// The flags hold the type of a value.
 foreach ([7, 1.5, true, ['first' => ['Ada', 1]], "\r\nEND\r\n\0", ''] as $value) {
     same(true, $reader->set('typed', $value), 'set');
     same($value, $writer->get('typed'), 'get of a type');
 }
 
 $unique = $reader->get('name', null, Memcached::GET_EXTENDED)['cas'];
-same(true, $writer->set('name', 'Mallory'), 'somebody else sets');
-same([false, Memcached::RES_DATA_EXISTS], [$reader->cas($unique, 'name', 'Ada'), $reader->getResultCode()], 'too late');
+same(true, $writer->set('name', 'Mallory'), 'another client sets');
+same([false, Memcached::RES_DATA_EXISTS], [$reader->cas($unique, 'name', 'Ada'), $reader->getResultCode()], 'a late cas');
 $unique = $reader->get('name', null, Memcached::GET_EXTENDED)['cas'];
 same([true, 'Ada'], [$reader->cas($unique, 'name', 'Ada'), $reader->get('name')], 'cas');
 
 same(true, $reader->set('number', 9), 'a number');
 same([12, 0], [$reader->increment('number', 3), $reader->decrement('number', 20)], 'incr and decr');
-same(false, $reader->increment('nobody', 1), 'incr of nothing');
+same(false, $reader->increment('missing', 1), 'incr of a missing key');
 
-same([true, false], [$reader->touch('number', 100), $reader->touch('nobody', 100)], 'touch');
-// Above 30 days it is a date, the second one in January 1970.
+same([true, false], [$reader->touch('number', 100), $reader->touch('missing', 100)], 'touch');
+// Above 30 days the number is a date, the second one in January 1970.
 foreach ([-1, 2_592_001] as $past) {
-    same([true, false], [$reader->set('number', 9, $past), $reader->get('number')], 'it is over');
+    same([true, false], [$reader->set('number', 9, $past), $reader->get('number')], 'the value has expired');
 }
 
 $many = array_combine(array_map(fn ($n) => "many$n", range(0, 99)), range(0, 99));
@@ -64,11 +64,11 @@ same(true, $reader->getDelayed(array_keys($many)), 'getDelayed');
 same(100, count($reader->fetchAll()), 'fetchAll');
 same([true, false], [$reader->delete('many7'), $reader->delete('many7')], 'delete');
 same(['many8' => true, 'many7' => Memcached::RES_NOTFOUND], $reader->deleteMulti(['many8', 'many7']), 'deleteMulti');
-same(false, $reader->get('many7'), 'it is gone');
+same(false, $reader->get('many7'), 'the key was deleted');
 
 $large = random_bytes(500_000);
 same([true, $large], [$reader->set('large', $large), $reader->get('large')], 'a large value');
-same(true, $reader->quit() && $reader->get('large') === $large, 'it connects again');
+same(true, $reader->quit() && $reader->get('large') === $large, 'a closed client reconnects');
 
 same(1, preg_match('/^1\.6\./', $reader->getVersion()[$address]), 'version');
 same(true, $reader->getStats()[$address]['curr_items'] > 0, 'stats');
@@ -77,7 +77,7 @@ same([true, false], [$reader->flush(), $reader->get('large')], 'flush');
 // The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 same(false, $reader->get('price'), 'the reader misses');
 $writer->delete('price');
-$told = $server === 'refusing' ? [false, Memcached::RES_NOTSTORED] : [true, Memcached::RES_SUCCESS];
-same($told, [$reader->set('price', 'old'), $reader->getResultCode()], 'the old row arrives');
+$answer = $server === 'refusing' ? [false, Memcached::RES_NOTSTORED] : [true, Memcached::RES_SUCCESS];
+same($answer, [$reader->set('price', 'old'), $reader->getResultCode()], 'the old row arrives');
 $expected = $server === 'plain' ? 'old' : false;
-same([$expected, $expected], [$reader->get('price'), $writer->get('price')], 'nobody sees it');
+same([$expected, $expected], [$reader->get('price'), $writer->get('price')], 'neither client reads the old row');

@@ -1,6 +1,6 @@
-"""What prometheus/memcached_exporter asks for and how it reads the answers, replayed: Debian 12 has no package of it.
+"""Replays the requests of prometheus/memcached_exporter, and reads the answers as it does.
 
-A name that is absent is left out of its metrics; one that it cannot read makes it say that the server is down.
+Debian 12 has no package of the exporter. It leaves out the metrics of absent statistics. If it cannot read one, it reports that the server is down.
 """
 
 import socket
@@ -13,7 +13,7 @@ COUNTED = """
 """.split()
 for verb in ["get", "delete", "incr", "decr", "cas", "touch"]:
     COUNTED += [f"{verb}_hits", f"{verb}_misses"]
-# Of slabs, the LRU and its crawler, none of which leasehold has.
+# Statistics of slabs, the LRU and its crawler, none of which leasehold has.
 FOREIGN = """
     lru_crawler_starts direct_reclaims crawler_items_checked crawler_reclaimed moves_to_cold moves_to_warm
     moves_within_lru total_malloced
@@ -45,7 +45,7 @@ for name in ["rusage_user", "rusage_system"]:
     assert len(microseconds) == 6 and int(seconds) >= 0
 assert float(general["cmd_set"]) >= sum(float(general[f"cas_{end}"]) for end in ["hits", "misses", "badval"])
 
-# By class: `items:<class>:<name>` and `<class>:<name>`, or a total.
+# Statistics by class are `items:<class>:<name>` and `<class>:<name>`; others are totals.
 for name, value in stats(" items").items():
     assert name.startswith("items:") and name.count(":") == 2 and float(value) >= 0
 for name, value in stats(" slabs").items():

@@ -1,4 +1,4 @@
-"""aiomcache, asyncio in pure Python: keys and values are bytes."""
+"""aiomcache, a pure Python client for asyncio: keys and values are bytes."""
 
 import asyncio
 import sys
@@ -10,14 +10,14 @@ host, port = sys.argv[1].split(":")
 
 
 async def main():
-    # One socket each: an implicit lease belongs to the connection that missed.
+    # One connection for each client, so that every request of a client uses the same one.
     reader, writer = (Client(host, int(port), pool_size=1, conn_args={"limit": 2**20}) for _ in range(2))
 
     await reader.flush_all()
-    assert await reader.get(b"name") is None and await reader.get(b"name", b"nobody") == b"nobody"
+    assert await reader.get(b"name") is None and await reader.get(b"name", b"missing") == b"missing"
     assert await reader.set(b"name", b"Ada") and await reader.get(b"name") == b"Ada"
     assert not await reader.add(b"name", b"Grace") and await reader.add(b"other", b"Grace")
-    assert await reader.replace(b"name", b"Eve") and not await reader.replace(b"nobody", b"Eve")
+    assert await reader.replace(b"name", b"Eve") and not await reader.replace(b"missing", b"Eve")
     assert await reader.append(b"name", b"!") and await reader.prepend(b"name", b"<")
     assert await reader.get(b"name") == b"<Eve!"
 
@@ -30,14 +30,14 @@ async def main():
     assert await reader.set(b"number", b"9")
     assert await reader.incr(b"number", 3) == 12 and await reader.decr(b"number", 20) == 0
     try:
-        await reader.incr(b"nobody", 1)
-        raise AssertionError("incr of nothing")
+        await reader.incr(b"missing", 1)
+        raise AssertionError("incr of a missing key")
     except ClientException:
         pass
 
-    assert await reader.touch(b"number", 100) and not await reader.touch(b"nobody", 100)
+    assert await reader.touch(b"number", 100) and not await reader.touch(b"missing", 100)
     assert await reader.touch(b"number", -1) and await reader.get(b"number") is None
-    # Above 30 days it is a date, this one in January 1970.
+    # Above 30 days the number is a date, this one in January 1970.
     assert await reader.set(b"name", b"Ada", exptime=2_592_001) and await reader.get(b"name") is None
 
     keys = [b"many%d" % n for n in range(101)]
@@ -51,13 +51,14 @@ async def main():
 
     assert (await reader.version()).startswith(b"1.6.")
     assert int((await reader.stats())[b"curr_items"]) > 0
-    # Closed, it connects again.
+    # A closed client reconnects.
     await reader.close()
     assert await reader.get(b"large") == large
     await reader.flush_all()
     assert await reader.get(b"large") is None
 
-    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row
+    # arrives.
     assert await reader.get(b"price") is None
     await writer.delete(b"price")
     assert await reader.set(b"price", b"old") == (sys.argv[2] != "refusing")

@@ -27,7 +27,7 @@ for library in libraries:
     reader, writer = caches[library + "Reader"], caches[library + "Writer"]
 
     reader.clear()
-    assert reader.get("name") is None and reader.get("name", "nobody") == "nobody"
+    assert reader.get("name") is None and reader.get("name", "missing") == "missing"
     reader.set("name", {"first": ["Ada", 1]})
     assert reader.get("name") == {"first": ["Ada", 1]} and "name" in reader
     assert not reader.add("name", "Grace") and reader.add("other", "Grace")
@@ -39,16 +39,16 @@ for library in libraries:
     reader.set("number", 9)
     assert reader.incr("number", 3) == 12 and reader.decr("number", 20) == 0
     try:
-        reader.incr("nobody")
-        raise AssertionError("incr of nothing")
+        reader.incr("missing")
+        raise AssertionError("incr of a missing key")
     except ValueError:
         pass
     reader.set("row", "first", version=1)
     assert reader.incr_version("row") == 2 and reader.get("row") is None and reader.get("row", version=2) == "first"
 
-    # More than 30 days become a date; nothing and less than nothing are over at once.
+    # More than 30 days become a date. With 0 or a negative number the value expires at once.
     reader.set("name", "Ada", timeout=31 * 24 * 3600)
-    assert reader.get("name") == "Ada" and reader.touch("name", 60) and not reader.touch("nobody", 60)
+    assert reader.get("name") == "Ada" and reader.touch("name", 60) and not reader.touch("missing", 60)
     assert reader.touch("name", 0) and reader.get("name") is None
     for timeout in [0, -1]:
         reader.set("name", "Ada", timeout=timeout)
@@ -63,19 +63,20 @@ for library in libraries:
     large = bytes(range(256)) * 2000
     reader.set("large", large)
     assert reader.get("large") == large
-    # What is too large must not leave the old value behind.
+    # A value that is too large must not leave the old one behind.
     try:
         reader.set("large", large * 4)
     except Exception as error:
         assert library == "PyLibMCCache" or "too large" in str(error), error
     reader.delete("large")
-    # Closed at the end of every request, it connects again.
+    # Django closes the connection at the end of every request; the client reconnects.
     reader.close()
     reader.set("name", "Ada")
     assert reader.get("name") == writer.get("name") == "Ada"
 
-    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
-    # Django tells nobody whether a set has stored: where it hears that it has not, it deletes the key.
+    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row
+    # arrives. Django does not report whether a set has stored: if the client reports a failure, Django
+    # deletes the key.
     assert reader.get("price") is None
     writer.delete("price")
     reader.set("price", "old")

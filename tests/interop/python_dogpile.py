@@ -1,4 +1,4 @@
-"""dogpile.cache over pymemcache, with its lock in the cache: of many that want a row one makes it."""
+"""dogpile.cache over pymemcache, with its lock in the cache: one of many callers makes a row."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -33,21 +33,21 @@ large = bytes(range(256)) * 2000
 reader.set("large", large)
 assert reader.get("large") == large
 
-# All threads of both regions come at once, each with a connection of its own.
+# All threads of both regions ask at once, each with a connection of its own.
 ready = Barrier(THREADS)
 
 
-def wants(region):
+def create(region):
     ready.wait()
     return region.get_or_create("row", make)
 
 
 with ThreadPoolExecutor(THREADS) as threads:
-    rows = list(threads.map(wants, [reader, writer] * (THREADS // 2)))
+    rows = list(threads.map(create, [reader, writer] * (THREADS // 2)))
 assert rows == [{"first": ["Ada", 1]}] * THREADS and made == ["database"], made
 assert reader.get_or_create_multi(["row", "other"], lambda *missing: [list(missing)]) == [rows[0], ["other"]]
 
-# The lock is a value that `add` makes and `delete` takes away. Whoever waits for it has missed nothing.
+# The lock is a value that `add` makes and `delete` removes. Waiting for it leaves no miss behind.
 mine, other = reader.backend.get_mutex("door"), writer.backend.get_mutex("door")
 for _ in range(3):
     assert mine.acquire(False) and not other.acquire(False)

@@ -1,4 +1,4 @@
-"""emcache, asyncio in Cython. A third argument is `user:password`: it sends them on every new connection."""
+"""emcache, a Cython client for asyncio. It authenticates with the third argument, `user:password`, if any."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ def raises(error):
 
 
 def client():
-    # One socket each: an implicit lease belongs to the connection that missed.
+    # One connection for each client, so that every request of a client uses the same one.
     return emcache.create_client(
         [address], timeout=60, connection_timeout=60, max_connections=1, min_connections=1,
         username=user or None, password=password or None,
@@ -46,7 +46,7 @@ async def main():
     await reader.add(b"other", b"Grace")
     await reader.replace(b"name", b"Eve")
     with raises(emcache.NotStoredStorageCommandError):
-        await reader.replace(b"nobody", b"Eve")
+        await reader.replace(b"missing", b"Eve")
     await reader.append(b"name", b"!")
     await reader.prepend(b"name", b"<")
     assert await value(reader, b"name") == b"<Eve!"
@@ -61,11 +61,11 @@ async def main():
     await reader.set(b"number", b"9")
     assert await reader.increment(b"number", 3) == 12 and await reader.decrement(b"number", 20) == 0
     with raises(emcache.NotFoundCommandError):
-        await reader.increment(b"nobody", 1)
+        await reader.increment(b"missing", 1)
 
     await reader.touch(b"number", 100)
     with raises(emcache.NotFoundCommandError):
-        await reader.touch(b"nobody", 100)
+        await reader.touch(b"missing", 100)
     assert (await reader.gat(100, b"number")).value == b"0 "
     assert (await reader.gats(-1, b"number")).cas and await reader.get(b"number") is None
 
@@ -89,7 +89,8 @@ async def main():
     await reader.flush_all(address)
     assert await reader.get(b"large") is None
 
-    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row
+    # arrives.
     assert await reader.get(b"price") is None
     with raises(emcache.NotFoundCommandError):
         await writer.delete(b"price")

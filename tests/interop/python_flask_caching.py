@@ -1,4 +1,4 @@
-"""Flask-Caching over pylibmc: views and functions that are kept, and forgotten on demand."""
+"""Flask-Caching over pylibmc: cached views and functions, which can be invalidated."""
 
 import sys
 
@@ -42,11 +42,12 @@ with app.test_request_context():
     assert [square(7), square(7), square(8)] == [49, 49, 64] and calls == [7, 8]
     reader.delete_memoized(square, 7)
     assert [square(7), square(8)] == [49, 64] and calls == [7, 8, 7]
-    # A new version of the function's name leaves all that was kept for it behind.
+    # A new version of the function's name makes all of its cached results unreachable.
     reader.delete_memoized(square)
     assert [square(7), square(8)] == [49, 64] and calls == [7, 8, 7, 7, 8]
 
-    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
+    # The reader misses and reads the row; the writer changes it and deletes the key; then the old row
+    # arrives.
     assert reader.get("price") is None
     writer.delete("price")
     assert bool(reader.set("price", "old")) == (sys.argv[2] != "refusing")

@@ -1,6 +1,7 @@
-"""pymemcache through real handovers, with reconnect and repeat: no failed operation, no lost item, no stale value.
+"""pymemcache during real handovers: no failed operation, no lost item, no stale value.
 
-`python_handover.py <program> <folder>`: the server to be taken over, and where its items go. Prints the longest gap.
+The client reconnects and retries.
+`python_handover.py <program> <folder>`: the server program, and the folder for its items. Prints the longest gap.
 """
 
 import re
@@ -21,12 +22,12 @@ KEYS = 50
 PATIENCE_SECONDS = 60
 program, folder = sys.argv[1:]
 items = Path(folder) / "handover-items"
-is_over, operations = Event(), Semaphore(0)
+is_done, operations = Event(), Semaphore(0)
 
 
-def server(*words):
-    """Starts one, and waits until it serves: the process, and the address that it has told."""
-    # The clients use the cache as a store: a value that is absent is set whatever was invalidated.
+def start(*words):
+    """Starts a server, and waits until it serves. Returns the process and its address."""
+    # The clients use the cache as a store, so a set after a miss must succeed.
     flags = ["-p", "-1", "-m", "16", "-e", items, "--implicit-leases", "off"]
     process = subprocess.Popen([program, *words, *flags], stderr=subprocess.PIPE, text=True)
     address = None
@@ -35,42 +36,42 @@ def server(*words):
         address = (found[1], int(found[2])) if found else address
         if "has handed over" in line or (not words and "leasehold 0" in line):
             return process, address
-    sys.exit("it does not serve")
+    sys.exit("the server does not start")
 
 
-def surely(client, ask):
-    """Repeats what a lost connection has left open; returns the answer, and how long it took."""
+def retry(client, request):
+    """Repeats a request until the server answers. Returns the answer, and how long it took."""
     since = time.monotonic()
     while True:
         try:
-            return ask(client), time.monotonic() - since
+            return request(client), time.monotonic() - since
         except (ConnectionError, MemcacheUnexpectedCloseError):
             client.close()
-            assert time.monotonic() - since < PATIENCE_SECONDS, "nobody answers any more"
+            assert time.monotonic() - since < PATIENCE_SECONDS, "no server answers"
 
 
-def go_on():
-    """Waits until some more is done."""
+def wait_for_operations():
+    """Waits until the clients have done some more operations."""
     for _ in range(OPERATIONS_BETWEEN):
-        assert operations.acquire(timeout=PATIENCE_SECONDS), "the clients do not go on"
+        assert operations.acquire(timeout=PATIENCE_SECONDS), "the clients make no progress"
 
 
 def work(number):
-    """Stores, reads and deletes keys of its own; returns the longest that one of these took, and how many they were."""
+    """Stores, reads and deletes keys of its own. Returns the longest time of an operation, and their number."""
     client = Client(address, default_noreply=False, timeout=PATIENCE_SECONDS)
     expected, longest, count = [None] * KEYS, 0, 0
-    while not is_over.is_set():
+    while not is_done.is_set():
         count += 1
         place = count * 7 % KEYS
         key, value = f"{number}:{place}", b"value %d of %d" % (count, number)
-        found, took = surely(client, lambda client: client.get(key))
+        found, took = retry(client, lambda client: client.get(key))
         assert found == expected[place], (key, found, expected[place])
         if count % 3 == 0:
-            # If it is asked twice, nobody knows whether it was there.
-            _, changed = surely(client, lambda client: client.delete(key))
+            # After a retry the answer does not show whether the key existed.
+            _, changed = retry(client, lambda client: client.delete(key))
             expected[place] = None
         else:
-            stored, changed = surely(client, lambda client: client.set(key, value))
+            stored, changed = retry(client, lambda client: client.set(key, value))
             assert stored
             expected[place] = value
         longest = max(longest, took, changed)
@@ -78,19 +79,19 @@ def work(number):
     return longest, count
 
 
-former, address = server()
+former, address = start()
 try:
     with ThreadPoolExecutor(THREADS) as threads:
         workers = [threads.submit(work, number) for number in range(THREADS)]
         try:
             for _ in range(HANDOVERS):
-                go_on()
-                following, _ = server("handover")
+                wait_for_operations()
+                following, _ = start("handover")
                 assert former.wait(PATIENCE_SECONDS) == 0
                 former = following
-            go_on()
+            wait_for_operations()
         finally:
-            is_over.set()
+            is_done.set()
             results = [worker.result() for worker in workers]
 finally:
     former.terminate()

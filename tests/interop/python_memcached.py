@@ -4,7 +4,7 @@ import sys
 
 import memcache
 
-# It remembers uniques only if it is asked to, and forgets them only if it is told to.
+# The client remembers uniques only with `cache_cas`, and forgets them only with `reset_cas`.
 reader, writer = (memcache.Client([sys.argv[1]], cache_cas=True, socket_timeout=60) for _ in range(2))
 
 assert reader.flush_all() is None
@@ -12,7 +12,7 @@ assert reader.get("name") is None
 assert reader.set("name", "Ada")
 assert reader.get("name") == "Ada"
 assert not reader.add("name", "Grace") and reader.add("other", "Grace")
-assert reader.replace("name", "Eve") and not reader.replace("nobody", "Eve")
+assert reader.replace("name", "Eve") and not reader.replace("missing", "Eve")
 assert reader.append("name", "!") and reader.prepend("name", "<")
 assert reader.get("name") == "<Eve!"
 
@@ -25,7 +25,7 @@ assert reader.cas("name", "Ada") and reader.get("name") == "Ada"
 
 assert reader.set("number", 9)
 assert reader.incr("number", 3) == 12 and reader.decr("number", 20) == 0
-assert reader.incr("nobody", 1) is None
+assert reader.incr("missing", 1) is None
 
 assert reader.touch("number", 100)
 assert reader.touch("number", -1) and reader.get("number") is None

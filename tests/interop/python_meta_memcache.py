@@ -1,8 +1,7 @@
-"""meta-memcache, which speaks meta commands only: modes, leases, renewals and stale copies by its own policies.
+"""meta-memcache, which uses meta commands only: modes, leases, renewals and stale copies by its own policies.
 
-It reads uniques of 32 bits alone, and takes a longer one for none, as all of leasehold's are: what it stores "with" one
-is stored without. A lease leaves a note, so that the fence still stands; that nobody else has changed a value meanwhile
-is not ensured.
+It reads only uniques of 32 bits, and ignores longer ones, as all of leasehold's are: it then stores without a unique.
+A lease leaves a miss behind, so the fence still protects the key; a change by another client in between is not detected.
 """
 
 import sys
@@ -22,7 +21,7 @@ def client():
 reader, writer = client(), client()
 lease = LeasePolicy(ttl=30, miss_retries=1)
 
-for key in ["name", "other", "nobody", "number", "large", "leased", "renewed", "stale", "price", "fälle"]:
+for key in ["name", "other", "missing", "number", "large", "leased", "renewed", "stale", "price", "fälle"]:
     reader.invalidate(key)
 
 assert reader.get("name") is None
@@ -30,7 +29,7 @@ assert reader.set("name", "Ada", ttl=60) and reader.get("name") == "Ada"
 assert reader.set("name", {"first": ["Ada", 1]}, ttl=60) and reader.get("name") == {"first": ["Ada", 1]}
 assert not reader.set("name", "Grace", ttl=60, set_mode=SetMode.ADD)
 assert reader.refill("other", "Grace", ttl=60) and not reader.refill("other", "Eve", ttl=60)
-assert not reader.set("nobody", "Eve", ttl=60, set_mode=SetMode.REPLACE)
+assert not reader.set("missing", "Eve", ttl=60, set_mode=SetMode.REPLACE)
 assert reader.set("name", b"Eve", ttl=60) and reader.set("name", b"!", ttl=60, set_mode=SetMode.APPEND)
 assert reader.set("name", b"<", ttl=60, set_mode=SetMode.PREPEND) and reader.get("name") == b"<Eve!"
 
@@ -46,10 +45,10 @@ if unique is not None:
 assert reader.delta_initialize_and_get("number", 3, initial_value=9, initial_ttl=60) == 9
 assert reader.delta_and_get("number", 3) == 12 and reader.delta_and_get("number", -20) == 0
 assert reader.set("number", 1, ttl=60) and reader.delta("number", 5) and reader.get("number") == 6
-assert reader.delta_and_get("nobody", 1) is None
+assert reader.delta_and_get("missing", 1) is None
 
-assert reader.touch("name", ttl=100) and not reader.touch("nobody", ttl=100)
-# A key that is no ASCII travels in base64.
+assert reader.touch("name", ttl=100) and not reader.touch("missing", ttl=100)
+# A key that is not ASCII is sent in base64.
 assert reader.set("fälle", "Ada", ttl=60) and writer.get("fälle") == "Ada"
 assert writer.delete("fälle") and not writer.delete("fälle") and reader.get("fälle") is None
 
@@ -61,14 +60,14 @@ assert {key.key: value for key, value in found.items()} == {f"many{n}": n if n <
 large = bytes(range(256)) * 2000
 assert reader.set("large", large, ttl=60) and reader.get("large") == large
 
-# One wins, the other hears nothing; the token stores once.
+# One client wins the lease, the other gets no value; the token stores once.
 value, token = reader.get_or_lease_cas("leased", lease)
 assert value is None
 assert writer.get_or_lease("leased", lease) is None
 assert reader.set("leased", "Ada", ttl=60, cas_token=token)
 assert writer.get_or_lease("leased", lease) == "Ada"
 
-# One renews a value that is about to end, the other goes on reading it.
+# One client renews a value that is about to expire, the other continues to read it.
 assert reader.set("renewed", "old", ttl=20)
 value, token = reader.get_cas("renewed", recache_policy=RecachePolicy(ttl=30))
 assert value is None
@@ -76,7 +75,7 @@ assert writer.get("renewed", recache_policy=RecachePolicy(ttl=30)) == "old"
 assert reader.set("renewed", "new", ttl=60, cas_token=token)
 assert writer.get("renewed", recache_policy=RecachePolicy(ttl=30)) == "new"
 
-# A value that was made stale is loaded again by one, and read by the other until then.
+# One client reloads a stale value, the other reads the stale copy until then.
 assert reader.set("stale", "old", ttl=60)
 assert writer.delete("stale", stale_policy=StalePolicy(mark_stale_on_deletion_ttl=30))
 value, token = reader.get_cas("stale")
@@ -84,12 +83,13 @@ assert value is None
 assert writer.get("stale") == "old"
 assert reader.set("stale", "new", ttl=60, cas_token=token) and writer.get("stale") == "new"
 
-# The reader has a lease and loads the row; the writer changes it and deletes the key; then the old row arrives.
+# The reader has a lease and loads the row; the writer changes it and deletes the key; then the old row
+# arrives.
 value, token = reader.get_or_lease_cas("price", lease)
 writer.delete("price")
 assert not reader.set("price", "old", ttl=60, cas_token=token) and writer.get("price") is None
 
-# The same without a lease: only a fence can tell.
+# The same without a lease: only a fence can refuse the old row.
 assert reader.get("price") is None
 writer.delete("price")
 assert reader.set("price", "old", ttl=60) != is_fenced

@@ -1,4 +1,4 @@
-"""pylibmc: libmemcached, the C library, under Python."""
+"""pylibmc: Python bindings of libmemcached, the C library."""
 
 import sys
 
@@ -12,7 +12,7 @@ assert reader.get("name") is None
 assert reader.set("name", "Ada")
 assert reader.get("name") == "Ada"
 assert not reader.add("name", "Grace") and reader.add("other", "Grace")
-assert reader.replace("name", "Eve") and not reader.replace("nobody", "Eve")
+assert reader.replace("name", "Eve") and not reader.replace("missing", "Eve")
 assert reader.append("name", "!") and reader.prepend("name", "<")
 assert reader.get("name") == "<Eve!"
 
@@ -25,12 +25,12 @@ assert reader.cas("name", "Ada", unique) and reader.get("name") == "Ada"
 assert reader.set("number", 9)
 assert reader.incr("number", 3) == 12 and reader.decr("number", 20) == 0
 try:
-    assert not reader.incr("nobody", 1)
+    assert not reader.incr("missing", 1)
 except pylibmc.NotFound:
     pass
 
-assert reader.touch("number", 100) and not reader.touch("nobody", 100)
-# Above 30 days it is a date, this one in January 1970.
+assert reader.touch("number", 100) and not reader.touch("missing", 100)
+# Above 30 days the number is a date, this one in January 1970.
 assert reader.set("name", "Ada", time=2_592_001) and reader.get("name") is None
 
 assert reader.set_multi({f"many{n}": n for n in range(100)}) == []

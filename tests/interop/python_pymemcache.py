@@ -1,4 +1,4 @@
-"""pymemcache, pure Python, with its own wish for `noreply` as well; with a certificate as third argument, over TLS."""
+"""pymemcache, pure Python, also with `noreply`. A third argument is a certificate, and means TLS."""
 
 import ssl
 import sys
@@ -14,7 +14,7 @@ assert reader.get("name") is None
 assert reader.set("name", "Ada")
 assert reader.get("name") == b"Ada"
 assert not reader.add("name", "Grace") and reader.add("other", "Grace")
-assert reader.replace("name", "Eve") and not reader.replace("nobody", "Eve")
+assert reader.replace("name", "Eve") and not reader.replace("missing", "Eve")
 assert reader.append("name", "!") and reader.prepend("name", "<")
 assert reader.get("name") == b"<Eve!"
 
@@ -23,13 +23,13 @@ assert writer.set("name", "Mallory")
 assert reader.cas("name", "Ada", unique) is False
 value, unique = reader.gets("name")
 assert reader.cas("name", "Ada", unique) is True
-assert reader.cas("nobody", "Ada", unique) is None
+assert reader.cas("missing", "Ada", unique) is None
 
 assert reader.set("number", "9")
 assert reader.incr("number", 3) == 12 and reader.decr("number", 20) == 0
-assert reader.incr("nobody", 1) is None
+assert reader.incr("missing", 1) is None
 
-assert reader.touch("number", 100) and not reader.touch("nobody", 100)
+assert reader.touch("number", 100) and not reader.touch("missing", 100)
 assert reader.get("number") == b"0 " and reader.touch("number", -1) and reader.get("number") is None
 assert reader.set("name", "Ada", expire=-1) and reader.get("name") is None
 

@@ -1,4 +1,4 @@
-"""pymemcache's own tests of a real server, as they come with it."""
+"""Runs the integration tests that come with pymemcache."""
 
 import sys
 from pathlib import Path

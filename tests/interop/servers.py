@@ -23,7 +23,7 @@ pool:
 
 
 class Servers:
-    """Programs with a folder for their files, all of which end with it."""
+    """Programs and a folder for their files. On exit the programs are stopped and the folder is removed."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()

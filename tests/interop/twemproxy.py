@@ -1,6 +1,6 @@
-"""twemproxy (nutcracker) in front of two servers, for two clients: all of them share one connection to each server.
+"""twemproxy (nutcracker) in front of two servers, for two clients.
 
-The servers run with their defaults.
+The clients share one connection to each server. The servers run with their defaults.
 """
 
 import socket
@@ -48,7 +48,7 @@ def check(reader, writer):
     assert reader.get("name") is None
     assert reader.set("name", "Ada") and reader.get("name") == b"Ada"
     assert not reader.add("name", "Grace") and reader.add("other", "Grace")
-    assert reader.replace("name", "Eve") and not reader.replace("nobody", "Eve")
+    assert reader.replace("name", "Eve") and not reader.replace("missing", "Eve")
     assert reader.append("name", "!") and reader.prepend("name", "<")
     assert reader.get("name") == b"<Eve!"
 
@@ -60,22 +60,22 @@ def check(reader, writer):
 
     assert reader.set("number", "9")
     assert reader.incr("number", 3) == 12 and reader.decr("number", 20) == 0
-    assert reader.incr("nobody", 1) is None
-    assert reader.touch("number", 100) and not reader.touch("nobody", 100)
-    # It refuses a negative time itself; above 30 days it is a date, this one in January 1970.
+    assert reader.incr("missing", 1) is None
+    assert reader.touch("number", 100) and not reader.touch("missing", 100)
+    # pymemcache refuses a negative time itself. Above 30 days the number is a date, this one in January 1970.
     assert reader.set("number", "9", expire=2_592_001) and reader.get("number") is None
 
     many = {f"many{n}": b"%d" % n for n in range(100)}
     assert reader.set_many(many) == []
     assert reader.get_many([*many, "many100"]) == many
-    assert all(server.stats()[b"curr_items"] > 10 for server in servers), "both have their share"
+    assert all(server.stats()[b"curr_items"] > 10 for server in servers), "each server has some of the keys"
     assert reader.delete("many7") and not reader.delete("many7") and reader.get("many7") is None
 
     large = bytes(range(256)) * 2000
     assert reader.set("large", large) and writer.get("large") == large
 
-    # The reader misses and reads the row; somebody changes it and deletes the key, but not through the proxy, since
-    # what comes through the connection of the reader is its own; then the old row arrives.
+    # The reader misses and reads the row; a writer changes it and deletes the key; then the old row arrives.
+    # The delete bypasses the proxy: on the shared connection it would count as the reader's own.
     assert reader.get("price") is None
     for server in servers:
         server.delete("price", noreply=False)

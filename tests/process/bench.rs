@@ -1,4 +1,4 @@
-//! The load generator against servers that count, too: what it says it has asked is what they have heard.
+//! The load generator: its counts must agree with the statistics of the server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,27 +11,27 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What it has said.
-struct Told {
+/// The result of a run.
+struct Run {
     code: i32,
     errors: String,
     json: Value,
 }
 
-fn bench(server: impl ToString, flags: &str) -> Told {
+fn bench(server: impl ToString, flags: &str) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .args(["bench", &server.to_string(), "--json", "-"])
         .args(flags.split_whitespace())
         .output()
         .expect("the binary starts");
-    Told {
+    Run {
         code: output.status.code().expect("it ends by itself"),
         errors: String::from_utf8(output.stderr).expect("it is text"),
         json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
     }
 }
 
-impl Told {
+impl Run {
     fn round(&self) -> &Value {
         &self.json["servers"][0]["rounds"][0]
     }
@@ -54,85 +54,85 @@ impl Told {
 }
 
 #[test]
-fn it_has_asked_what_the_server_has_heard() {
+fn counts_agree_with_the_statistics_of_the_server() {
     let server = start("");
-    let told = bench(server.address(), "-n 10000 -K 500 -c 7 -t 2 -P 16 -m get=6,set=3,delete=1 -s 1-3000");
-    assert_eq!((told.code, &told.errors[..]), (0, ""));
+    let run = bench(server.address(), "-n 10000 -K 500 -c 7 -t 2 -P 16 -m get=6,set=3,delete=1 -s 1-3000");
+    assert_eq!((run.code, &run.errors[..]), (0, ""));
     let mut client = Client::connect(server.address());
-    let (gets, sets, deletes) = (told.requests("get"), told.requests("set"), told.requests("delete"));
+    let (gets, sets, deletes) = (run.requests("get"), run.requests("set"), run.requests("delete"));
     assert_eq!(gets + sets + deletes, 10_000);
     assert_eq!(client.stat("cmd_get"), gets);
     assert_eq!(client.stat("cmd_set"), 500 + sets, "each key was stored once before");
-    assert_eq!(client.stat("get_hits"), told.outcome("hits"));
-    assert_eq!(client.stat("get_misses"), told.outcome("misses"));
-    assert_eq!(client.stat("delete_hits"), told.outcome("deleted"));
-    assert_eq!(client.stat("delete_misses"), told.outcome("not found"));
+    assert_eq!(client.stat("get_hits"), run.outcome("hits"));
+    assert_eq!(client.stat("get_misses"), run.outcome("misses"));
+    assert_eq!(client.stat("delete_hits"), run.outcome("deleted"));
+    assert_eq!(client.stat("delete_misses"), run.outcome("not found"));
     server.stop();
 }
 
 #[test]
-fn many_keys_are_got_and_missed_at_once() {
+fn a_multiget_counts_hits_and_misses_of_each_key() {
     let server = start("");
-    let told = bench(server.address(), "-n 1000 -K 100 -c 3 -k 50 -m get -p sequential -s 0");
-    assert_eq!((told.code, told.outcome("hits"), told.outcome("misses")), (0, 50_000, 0));
+    let run = bench(server.address(), "-n 1000 -K 100 -c 3 -k 50 -m get -p sequential -s 0");
+    assert_eq!((run.code, run.outcome("hits"), run.outcome("misses")), (0, 50_000, 0));
     Client::connect(server.address()).check("delete bench:000000000000000007", &["DELETED"]);
-    let told = bench(server.address(), "-n 1000 -K 100 -c 3 -k 50 -m get -p sequential --no-preload");
-    assert_eq!((told.code, told.outcome("hits"), told.outcome("misses")), (0, 49_500, 500));
+    let run = bench(server.address(), "-n 1000 -K 100 -c 3 -k 50 -m get -p sequential --no-preload");
+    assert_eq!((run.code, run.outcome("hits"), run.outcome("misses")), (0, 49_500, 500));
     server.stop();
 }
 
 #[test]
-fn keys_may_be_short() {
+fn keys_can_be_short() {
     let server = start("");
-    let told = bench(server.address(), "-n 1000 -K 10 --key-bytes 1 -c 2 -P 5 -m get,set,lease");
-    assert_eq!((told.code, told.outcome("misses")), (0, 0), "{}", told.errors);
+    let run = bench(server.address(), "-n 1000 -K 10 --key-bytes 1 -c 2 -P 5 -m get,set,lease");
+    assert_eq!((run.code, run.outcome("misses")), (0, 0), "{}", run.errors);
     assert_eq!(Client::connect(server.address()).stat("curr_items"), 10);
     server.stop();
 }
 
 #[test]
-fn leases_are_filled() {
+fn granted_leases_are_filled() {
     let server = start("");
     let flags = "-n 1000 -K 1000 -c 5 -P 4 -m lease -p sequential --no-preload";
-    let told = bench(server.address(), flags);
-    let of = |told: &Told| ["leases granted", "filled", "hits"].map(|outcome| told.outcome(outcome));
-    assert_eq!((told.code, of(&told)), (0, [1_000, 1_000, 0]));
-    assert_eq!((told.requests("lease-get"), told.requests("lease-set")), (1_000, 1_000));
-    let told = bench(server.address(), flags);
-    assert_eq!((told.code, of(&told)), (0, [0, 0, 1_000]));
+    let run = bench(server.address(), flags);
+    let of = |run: &Run| ["leases granted", "filled", "hits"].map(|outcome| run.outcome(outcome));
+    assert_eq!((run.code, of(&run)), (0, [1_000, 1_000, 0]));
+    assert_eq!((run.requests("lease-get"), run.requests("lease-set")), (1_000, 1_000));
+    let run = bench(server.address(), flags);
+    assert_eq!((run.code, of(&run)), (0, [0, 0, 1_000]));
     let mut client = Client::connect(server.address());
     assert_eq!((client.stat("lease_granted"), client.stat("lease_filled")), (1_000, 1_000));
 
-    let told = bench(server.address(), "-n 2000 -K 1 -c 8 -m lease=1,delete=1 --load-ms 1");
-    let fills = told.outcome("filled") + told.outcome("fills refused");
-    assert_eq!((told.code, told.outcome("leases granted")), (0, fills));
+    let run = bench(server.address(), "-n 2000 -K 1 -c 8 -m lease=1,delete=1 --load-ms 1");
+    let fills = run.outcome("filled") + run.outcome("fills refused");
+    assert_eq!((run.code, run.outcome("leases granted")), (0, fills));
     server.stop();
 }
 
 #[test]
-fn meta_commands_and_cycles_are_understood() {
+fn meta_commands_and_cycles_are_counted() {
     let server = start("--implicit-leases off");
-    let told = bench(server.address(), "-n 3000 -K 50 -c 2 -P 8 -m mg=2,ms=1,md=1 -p zipf:0.99");
-    assert_eq!(told.code, 0, "{}", told.errors);
-    assert_eq!(told.requests("mg"), told.outcome("hits") + told.outcome("misses"));
-    assert_eq!(told.requests("ms"), told.outcome("stored"));
-    assert_eq!(told.requests("md"), told.outcome("deleted") + told.outcome("not found"));
-    let told = bench(server.address(), "-n 100 -K 100 -c 1 -P 10 -m cycle -p sequential");
-    assert_eq!((told.code, told.outcome("deleted"), told.outcome("filled")), (0, 100, 100));
+    let run = bench(server.address(), "-n 3000 -K 50 -c 2 -P 8 -m mg=2,ms=1,md=1 -p zipf:0.99");
+    assert_eq!(run.code, 0, "{}", run.errors);
+    assert_eq!(run.requests("mg"), run.outcome("hits") + run.outcome("misses"));
+    assert_eq!(run.requests("ms"), run.outcome("stored"));
+    assert_eq!(run.requests("md"), run.outcome("deleted") + run.outcome("not found"));
+    let run = bench(server.address(), "-n 100 -K 100 -c 1 -P 10 -m cycle -p sequential");
+    assert_eq!((run.code, run.outcome("deleted"), run.outcome("filled")), (0, 100, 100));
     server.stop();
 }
 
 #[test]
-fn an_open_loop_sends_what_is_due() {
+fn an_open_loop_sends_all_requests() {
     let server = start("");
-    let told = bench(server.address(), "-n 2000 -r 200000 -c 10 -P 2 -m get -K 10");
-    assert_eq!((told.code, told.outcome("hits")), (0, 2_000));
-    assert_eq!(told.round()["unsent_batches"], 0);
+    let run = bench(server.address(), "-n 2000 -r 200000 -c 10 -P 2 -m get -K 10");
+    assert_eq!((run.code, run.outcome("hits")), (0, 2_000));
+    assert_eq!(run.round()["unsent_batches"], 0);
     server.stop();
 }
 
 #[test]
-fn servers_are_compared() {
+fn several_servers_can_be_compared() {
     let servers = [start(""), start("")];
     let [first, second] = [&servers[0], &servers[1]].map(|server| server.address());
     let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
@@ -148,12 +148,12 @@ fn servers_are_compared() {
     servers.into_iter().for_each(leasehold::server::Server::stop);
 }
 
-/// All finished rounds were lost if a server had gone by the next one.
+/// All completed rounds were lost if a server failed during a later one.
 #[test]
-fn what_was_measured_until_a_server_goes_is_told() {
-    let (server, gone) = (start(""), fake("END\r\n"));
+fn completed_rounds_are_reported_if_a_server_fails() {
+    let (server, failing) = (start(""), fake("END\r\n"));
     let flags =
-        format!("--compare {},{gone} --rounds 3 -n 1 -c 1 -m get --no-preload --json -", server.address());
+        format!("--compare {},{failing} --rounds 3 -n 1 -c 1 -m get --no-preload --json -", server.address());
     let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .arg("bench")
         .args(flags.split_whitespace())
@@ -163,47 +163,47 @@ fn what_was_measured_until_a_server_goes_is_told() {
     let rounds = |nth: usize| report["servers"][nth]["rounds"].as_array().expect("a list").len();
     assert_eq!((output.status.code(), rounds(0), rounds(1)), (Some(1), 2, 1));
     let failure = report["failure"].as_str().expect("a sentence");
-    assert!(failure.starts_with(&format!("{gone}: ")), "{failure}");
+    assert!(failure.starts_with(&format!("{failing}: ")), "{failure}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{failure}\n"));
     server.stop();
 }
 
 #[test]
-fn wrong_answers_are_told_by_the_exit_code() {
+fn wrong_answers_fail_the_run() {
     let server = start("-I 1k");
-    let told = bench(server.address(), "-n 10 -K 10 -m set -s 5000 --no-preload");
-    assert_eq!((told.code, told.outcome("server errors")), (1, 10));
+    let run = bench(server.address(), "-n 10 -K 10 -m set -s 5000 --no-preload");
+    assert_eq!((run.code, run.outcome("server errors")), (1, 10));
     Client::connect(server.address()).check("set bench:000000000000000000 0 0 5\r\nwrong", &["STORED"]);
-    let told = bench(server.address(), "-n 10 -K 1 -m get --no-preload");
-    assert_eq!((told.code, told.outcome("wrong values")), (1, 10));
-    assert!(told.errors.contains("10 wrong answers"), "{}", told.errors);
-    // Else all of them would be missed, and nobody would know why.
-    let told = bench(server.address(), "-n 10 -K 7 -m get -s 5000");
-    assert_eq!(told.code, 1);
-    assert!(told.errors.contains("refused to store 7 of 7 values"), "{}", told.errors);
+    let run = bench(server.address(), "-n 10 -K 1 -m get --no-preload");
+    assert_eq!((run.code, run.outcome("wrong values")), (1, 10));
+    assert!(run.errors.contains("10 wrong answers"), "{}", run.errors);
+    // Otherwise every get would miss for no visible reason.
+    let run = bench(server.address(), "-n 10 -K 7 -m get -s 5000");
+    assert_eq!(run.code, 1);
+    assert!(run.errors.contains("refused to store 7 of 7 values"), "{}", run.errors);
     server.stop();
 }
 
 #[test]
-fn what_is_no_answer_ends_it() {
-    for (said, told_of) in [
+fn an_invalid_answer_ends_the_run() {
+    for (reply, error) in [
         ("HELLO\r\n", "HELLO"),
         ("STORED\r\n", "Stored"),
         ("VALUE k 0 1\r\nv", "Block"),
         ("END\r\nEND\r\n", "END"),
     ] {
-        let told = bench(fake(said), "-n 1 -c 1 -m get --no-preload");
-        assert_eq!(told.code, 1, "{said}");
-        assert!(told.errors.contains(told_of), "{}", told.errors);
+        let run = bench(fake(reply), "-n 1 -c 1 -m get --no-preload");
+        assert_eq!(run.code, 1, "{reply}");
+        assert!(run.errors.contains(error), "{}", run.errors);
     }
     let address = fake("");
-    let told = bench(address, "-n 1 -c 1 -m get --no-preload");
-    assert_eq!((told.code, told.errors), (1, format!("{address}: it has closed a connection\n")));
+    let run = bench(address, "-n 1 -c 1 -m get --no-preload");
+    assert_eq!((run.code, run.errors), (1, format!("{address}: the server closed a connection\n")));
 }
 
 /// `leasehold bench 2>&1 | head` panicked.
 #[test]
-fn who_cannot_even_complain_fails_as_others_do() {
+fn a_failure_that_cannot_be_printed_still_exits_with_1() {
     let full = || std::fs::File::create("/dev/full").expect("Linux has it");
     let status = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .args(["bench", &fake("").to_string()])
@@ -215,34 +215,35 @@ fn who_cannot_even_complain_fails_as_others_do() {
     assert_eq!(status.code(), Some(1));
 }
 
-/// The first SIGINT.
+/// The first SIGINT ends the measurement.
 #[test]
-fn what_was_measured_until_it_is_cut_short_is_told() {
+fn an_interrupted_run_reports_its_measurements() {
     let (server, json) = (start(""), scratch("cut-short.json"));
     let address = server.address();
     for flags in ["", "-r 100 -m lease=1,delete=1 --load-ms 5", "-n 1000000000"] {
         let mut client = Client::connect(address);
         client.check("stats reset", &["RESET"]);
         let bench = interruptible(address, &format!("-K 10 -w 0 --json {} {flags}", json.display()));
-        // More than its fifty connections ask at once: some have been answered.
+        // More than its fifty connections send at once, so some have been answered.
         eventually("it is at work", || client.stat("cmd_get") + client.stat("cmd_lease_get") > 60);
         interrupt(&bench);
         let output = bench.wait_with_output().expect("it is ours");
         let table = String::from_utf8(output.stdout).expect("it is text");
         assert_eq!(output.status.code(), Some(130), "{flags}: {table}");
-        assert!(table.starts_with("Cut short"), "{flags}: {table}");
-        let told: Value =
+        assert!(table.starts_with("Interrupted"), "{flags}: {table}");
+        let report: Value =
             serde_json::from_slice(&std::fs::read(&json).expect("it is written")).expect("JSON");
-        assert_eq!(told["cut_short"], true);
-        assert!(told["servers"][0]["rounds"][0]["requests"].as_u64() > Some(0), "{flags}: {told}");
+        assert_eq!(report["cut_short"], true);
+        assert!(report["servers"][0]["rounds"][0]["requests"].as_u64() > Some(0), "{flags}: {report}");
     }
     std::fs::remove_file(json).expect("it is there");
     server.stop();
 }
 
-/// It waited for answers under way, for ten seconds, and then told nothing: people stop it when the server stalls.
+/// It waited ten seconds for the pending answers, and then reported nothing, though people stop it when a
+/// server stalls.
 #[test]
-fn a_server_that_has_stalled_is_not_waited_for() {
+fn an_interrupted_run_does_not_wait_for_a_stalled_server() {
     let (address, stalled) = stalling();
     let json = scratch("stalled.json");
     let bench = interruptible(address, &format!("-c 1 -m get -w 0 --no-preload --json {}", json.display()));
@@ -250,32 +251,33 @@ fn a_server_that_has_stalled_is_not_waited_for() {
     interrupt(&bench);
     let output = bench.wait_with_output().expect("it is ours");
     assert_eq!(output.status.code(), Some(130));
-    let told: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is written")).expect("JSON");
-    assert_eq!(told["servers"][0]["rounds"][0]["requests"], 1, "{told}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is written")).expect("JSON");
+    assert_eq!(report["servers"][0]["rounds"][0]["requests"], 1, "{report}");
     std::fs::remove_file(json).expect("it is there");
 }
 
-/// A server that answers one request, and hears another one; its thread ends then, and its connection never does.
+/// A server that answers one request and never the next. Its thread ends then, and returns the open
+/// connection.
 fn stalling() -> (SocketAddr, thread::JoinHandle<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let address = listener.local_addr().expect("it is bound");
     let stalled = thread::spawn(move || {
-        let mut stream = BufReader::new(listener.accept().expect("it is called").0);
-        stream.read_line(&mut String::new()).expect("it is asked");
-        stream.get_mut().write_all(b"END\r\n").expect("it is heard");
-        stream.read_line(&mut String::new()).expect("it is asked again");
+        let mut stream = BufReader::new(listener.accept().expect("the program connects").0);
+        stream.read_line(&mut String::new()).expect("a request");
+        stream.get_mut().write_all(b"END\r\n").expect("the program reads");
+        stream.read_line(&mut String::new()).expect("another request");
         stream.into_inner()
     });
     (address, stalled)
 }
 
-/// A run that fails emptied what an earlier one had told, and one that could not print panicked.
+/// A run that failed emptied the file of an earlier one, and a run that could not print panicked.
 #[test]
-fn results_are_replaced_by_results_and_whoever_cannot_print_them_says_so() {
+fn a_failed_run_keeps_the_earlier_file_and_a_full_disk_is_an_error() {
     let (server, json) = (start(""), scratch("kept.json"));
     std::fs::write(&json, "of yesterday, and longer than nothing").expect("it can be written");
-    let told = bench(fake(""), &format!("-n 1 -c 1 -m get --no-preload --json {}", json.display()));
-    assert_eq!(told.code, 1);
+    let run = bench(fake(""), &format!("-n 1 -c 1 -m get --no-preload --json {}", json.display()));
+    assert_eq!(run.code, 1);
     assert!(std::fs::read_to_string(&json).expect("it is there").starts_with("of yesterday"));
     let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .args(["bench", &server.address().to_string(), "-n", "1", "-K", "1", "-c", "1", "--json"])
@@ -286,18 +288,18 @@ fn results_are_replaced_by_results_and_whoever_cannot_print_them_says_so() {
     let errors = String::from_utf8(output.stderr).expect("it is text");
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("cannot write the standard output: No space left"), "{errors}");
-    let told: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is there")).expect("JSON");
-    assert_eq!(told["cut_short"], false);
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("it is there")).expect("JSON");
+    assert_eq!(report["cut_short"], false);
     std::fs::remove_file(json).expect("it is there");
     server.stop();
 }
 
 #[test]
-fn a_second_signal_ends_what_the_first_one_cannot() {
-    // It accepts one, and others wait to be connected.
+fn a_second_signal_ends_the_program_at_once() {
+    // It accepts one connection, and the others wait to be connected.
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let mut bench = interruptible(listener.local_addr().expect("it is bound"), "-c 1000 --no-preload");
-    let _stream = listener.accept().expect("it is called");
+    let _stream = listener.accept().expect("the program connects");
     let mut ended = None;
     eventually("it ends", || {
         interrupt(&bench);
@@ -307,7 +309,7 @@ fn a_second_signal_ends_what_the_first_one_cannot() {
     assert_eq!(ended.and_then(|status| status.signal()), Some(Signal::SIGINT as i32));
 }
 
-/// For longer than anybody waits.
+/// Starts a run that lasts until it is interrupted.
 fn interruptible(server: SocketAddr, flags: &str) -> Child {
     let duration = if flags.contains("-n ") { "" } else { "-d 3600" };
     Command::new(env!("CARGO_BIN_EXE_leasehold"))
@@ -322,31 +324,31 @@ fn interrupt(child: &Child) {
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it runs");
 }
 
-/// A server that answers one line with these bytes, and goes.
-fn fake(said: &'static str) -> SocketAddr {
+/// A server that answers one line with these bytes, and hangs up.
+fn fake(reply: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("it is called");
+        let (mut stream, _) = listener.accept().expect("the program connects");
         let mut reader = BufReader::new(stream.try_clone().expect("it can be cloned"));
         reader.read_line(&mut String::new()).expect("a line");
-        stream.write_all(said.as_bytes()).expect("it is heard");
+        stream.write_all(reply.as_bytes()).expect("the program reads");
     });
     address
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_options_are_refused() {
     for (flags, why) in [
-        ("-m lease redis://127.0.0.1:1", "does not know lease"),
-        ("-K 1000 --key-bytes 2", "1000 keys take at least 3 bytes each"),
-        ("-m fetch", "fetch is nothing to ask"),
+        ("-m lease redis://127.0.0.1:1", "does not support lease (-m): use get, set and delete"),
+        ("-K 1000 --key-bytes 2", "--key-bytes 2 is too small: 1000 keys need at least 3 bytes"),
+        ("-m fetch", "unknown request \"fetch\""),
         ("-c 0", "at least 1"),
-        ("-c 2 -t 3", "3 threads take at least 3 connections"),
+        ("-c 2 -t 3", "2 connections (-c) are too few: 3 threads need at least 3"),
         ("-d x", "invalid"),
         ("-d 1 -n 1", "cannot be used with"),
         ("127.0.0.1:1", "127.0.0.1:1: Connection refused"),
-        // Before anything is measured.
+        // Checked before anything is measured.
         ("--json /no/such/folder/file 127.0.0.1:1", "cannot write /no/such/folder/file: "),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_leasehold"))
@@ -354,23 +356,23 @@ fn nonsense_is_refused() {
             .args(flags.split_whitespace())
             .output()
             .expect("the binary starts");
-        let told = String::from_utf8(output.stderr).expect("it is text");
-        assert_eq!(output.status.code(), Some(1), "{flags}: {told}");
-        assert!(told.contains(why), "{flags}: {told}");
+        let errors = String::from_utf8(output.stderr).expect("it is text");
+        assert_eq!(output.status.code(), Some(1), "{flags}: {errors}");
+        assert!(errors.contains(why), "{flags}: {errors}");
     }
 }
 
 #[test]
-fn redis_is_spoken() {
+fn redis_can_be_measured() {
     let Some(redis) = Redis::start() else { return println!("skipped: there is no redis-server") };
     let server = format!("redis://127.0.0.1:{}", redis.port);
-    let told = bench(&server, "-n 5000 -K 100 -c 5 -t 2 -P 16 -m get=6,set=3,delete=1 -s 1-3000");
-    assert_eq!((told.code, &told.errors[..]), (0, ""));
-    assert_eq!(told.requests("get"), told.outcome("hits") + told.outcome("misses"));
-    assert_eq!(told.requests("set"), told.outcome("stored"));
-    assert_eq!(told.requests("delete"), told.outcome("deleted") + told.outcome("not found"));
-    let told = bench(&server, "-n 200 -K 100 -c 3 -k 50 -m get -p sequential");
-    assert_eq!((told.code, told.outcome("hits")), (0, 10_000));
+    let run = bench(&server, "-n 5000 -K 100 -c 5 -t 2 -P 16 -m get=6,set=3,delete=1 -s 1-3000");
+    assert_eq!((run.code, &run.errors[..]), (0, ""));
+    assert_eq!(run.requests("get"), run.outcome("hits") + run.outcome("misses"));
+    assert_eq!(run.requests("set"), run.outcome("stored"));
+    assert_eq!(run.requests("delete"), run.outcome("deleted") + run.outcome("not found"));
+    let run = bench(&server, "-n 200 -K 100 -c 3 -k 50 -m get -p sequential");
+    assert_eq!((run.code, run.outcome("hits")), (0, 10_000));
 }
 
 struct Redis {

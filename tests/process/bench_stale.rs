@@ -1,6 +1,6 @@
 //! `leasehold bench stale` against servers that keep their promises and servers that break them.
 //!
-//! No test counts on speed: where something must have happened, the server in the test sees it happen, and ends the run.
+//! No test depends on speed: the server in the test sees the expected event, and the test then ends the run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn output(flags: &str) -> Output {
     command(flags).output().expect("the binary starts")
 }
 
-/// A run to its end, without errors and wrong values; returns its report.
+/// Completes a run without errors and wrong values; returns its report.
 #[track_caller]
 fn clean(server: impl ToString, flags: &str) -> Value {
     let server = server.to_string();
@@ -42,7 +42,7 @@ fn clean(server: impl ToString, flags: &str) -> Value {
 }
 
 #[test]
-fn leases_and_own_connections_serve_nothing_stale() {
+fn leases_and_own_connections_have_no_stale_reads() {
     let server = start("");
     let address = server.address();
     let storm = "--fail-on-stale --deletes 2000 --load-ms 0-2";
@@ -58,9 +58,9 @@ fn leases_and_own_connections_serve_nothing_stale() {
     server.stop();
 }
 
-/// Whether anything is stale here is for the server's tests; this program must understand the answers.
+/// Stale reads are counted by other tests; here the program must understand every answer.
 #[test]
-fn every_option_is_understood_by_leasehold() {
+fn every_option_works_with_leasehold() {
     let server = start("");
     for flags in [
         "--workload lifo --invalidate tag",
@@ -76,7 +76,7 @@ fn every_option_is_understood_by_leasehold() {
 }
 
 #[test]
-fn memcached_is_understood() {
+fn memcached_can_be_measured() {
     let Some(mut memcached) = Memcached::start("") else { return println!("skipped: no memcached") };
     let address = memcached.connect().peer_addr().expect("it is connected");
     for flags in ["", "--invalidate noreply --through 0.5", "-c fifo:3 --flush 0.05"] {
@@ -85,12 +85,12 @@ fn memcached_is_understood() {
 }
 
 #[test]
-fn servers_are_compared() {
+fn several_servers_can_be_compared() {
     let servers = [start(""), start("")];
     let [first, second] = [&servers[0], &servers[1]].map(|server| server.address());
-    let told = output(&format!("--compare lease://{first},{second} --rounds 2 -d 0.1 -w 0 --workload one"));
-    let table = String::from_utf8(told.stdout).expect("it is text");
-    assert_eq!(told.status.code(), Some(0), "{table}");
+    let output = output(&format!("--compare lease://{first},{second} --rounds 2 -d 0.1 -w 0 --workload one"));
+    let table = String::from_utf8(output.stdout).expect("it is text");
+    assert_eq!(output.status.code(), Some(0), "{table}");
     assert!(table.starts_with("64 workers, 20 keys, uniform, 60 writes/s, "), "{table}");
     assert!(table.contains(&format!("\nlease://{first} ")), "{table}");
     assert!(table.contains(&format!("\n{second} ")), "{table}");
@@ -98,8 +98,8 @@ fn servers_are_compared() {
 }
 
 #[test]
-fn a_server_that_ignores_deletes_is_caught() {
-    let server = Fake::start(Manner::IgnoresDeletes);
+fn a_server_that_ignores_deletes_has_stale_reads() {
+    let server = Fake::start(Fault::IgnoresDeletes);
     // One connection carries everything, so that "answered before" is the order on it.
     let run = Interrupted::start(&server, "-K 1 --workers 2 -c one --deletes 500");
     eventually("stale values are served", || server.broken.load(Ordering::Relaxed) > 100);
@@ -118,8 +118,8 @@ fn a_server_that_ignores_deletes_is_caught() {
 }
 
 #[test]
-fn values_of_other_keys_are_errors() {
-    let server = Fake::start(Manner::MixesKeys);
+fn values_of_other_keys_are_wrong_answers() {
+    let server = Fake::start(Fault::MixesKeys);
     let run = Interrupted::start(&server, "-K 5 --workers 2 -c one --deletes 1");
     eventually("values are mixed up", || server.broken.load(Ordering::Relaxed) > 10);
     let (code, errors, report) = run.end();
@@ -129,8 +129,8 @@ fn values_of_other_keys_are_errors() {
 }
 
 #[test]
-fn errors_are_failures_and_promise_nothing() {
-    let server = Fake::start(Manner::RefusesDeletes);
+fn a_failed_delete_is_an_error_and_promises_nothing() {
+    let server = Fake::start(Fault::RefusesDeletes);
     let run = Interrupted::start(&server, "-K 1 --workers 2 -c one --deletes 500");
     eventually("deletes are refused", || server.broken.load(Ordering::Relaxed) > 10);
     let (code, _, report) = run.end();
@@ -140,7 +140,7 @@ fn errors_are_failures_and_promise_nothing() {
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_options_are_refused() {
     for (flags, why) in [
         ("redis://127.0.0.1:1 --invalidate tag", "does not support --invalidate tag: use delete"),
         ("--workers 1 --addresses 2", "1 workers cannot share 2 addresses: use more workers"),
@@ -159,7 +159,7 @@ fn nonsense_is_refused() {
     }
 }
 
-/// A run that would not end by itself.
+/// A run that lasts until it is interrupted.
 struct Interrupted {
     child: Child,
     json: PathBuf,
@@ -173,7 +173,7 @@ impl Interrupted {
         Interrupted { child: child.expect("the binary starts"), json }
     }
 
-    /// Interrupts it; returns its exit code, what it complained of, and its report.
+    /// Interrupts it; returns its exit code, its errors, and its report.
     fn end(self) -> (i32, String, Value) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("it runs");
         let output = self.child.wait_with_output().expect("it is ours");
@@ -185,15 +185,15 @@ impl Interrupted {
     }
 }
 
-/// A server of gets, sets and deletes that does one thing wrong.
+/// A server with get, set and delete that does one thing wrong.
 struct Fake {
     address: SocketAddr,
-    /// How often that was seen by a client.
+    /// The number of times a client could see that.
     broken: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Manner {
+enum Fault {
     /// Answers deletes, and keeps the first value of each key.
     IgnoresDeletes,
     /// Answers every get with the value that was stored last.
@@ -202,9 +202,9 @@ enum Manner {
     RefusesDeletes,
 }
 
-/// What a fake server keeps.
+/// The values of a fake server.
 #[derive(Default)]
-struct Kept {
+struct Values {
     /// Answered deletes of each key.
     deletes: HashMap<String, u64>,
     last: Option<(String, Vec<u8>)>,
@@ -212,43 +212,43 @@ struct Kept {
 }
 
 impl Fake {
-    fn start(manner: Manner) -> Fake {
+    fn start(fault: Fault) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let (address, broken) = (listener.local_addr().expect("it is bound"), Arc::default());
-        let (kept, counted) = (Arc::new(Mutex::new(Kept::default())), Arc::clone(&broken));
+        let (values, counted) = (Arc::new(Mutex::new(Values::default())), Arc::clone(&broken));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (kept, counted) = (Arc::clone(&kept), Arc::clone(&counted));
-                thread::spawn(move || serve(stream, manner, &kept, &counted));
+                let (values, counted) = (Arc::clone(&values), Arc::clone(&counted));
+                thread::spawn(move || serve(stream, fault, &values, &counted));
             }
         });
         Fake { address, broken }
     }
 }
 
-/// Until the client goes.
-fn serve(stream: TcpStream, manner: Manner, kept: &Mutex<Kept>, broken: &AtomicU64) {
+/// Serves one client until it hangs up.
+fn serve(stream: TcpStream, fault: Fault, values: &Mutex<Values>, broken: &AtomicU64) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut kept = kept.lock().expect("nobody panics with it");
+        let mut values = values.lock().expect("no thread panics while holding it");
         let reply = match words[..] {
-            ["get", key] => kept.get(manner, key, broken),
+            ["get", key] => values.get(fault, key, broken),
             ["set", key, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().expect("a length") + 2];
                 reader.read_exact(&mut value).expect("the value follows");
                 value.truncate(value.len() - 2);
-                kept.values.entry(key.to_owned()).or_insert_with(|| value.clone());
-                kept.last = Some((key.to_owned(), value));
+                values.values.entry(key.to_owned()).or_insert_with(|| value.clone());
+                values.last = Some((key.to_owned(), value));
                 b"STORED\r\n".to_vec()
             }
-            ["delete", _] if manner == Manner::RefusesDeletes => {
+            ["delete", _] if fault == Fault::RefusesDeletes => {
                 broken.fetch_add(1, Ordering::Relaxed);
                 b"SERVER_ERROR no\r\n".to_vec()
             }
             ["delete", key] => {
-                *kept.deletes.entry(key.to_owned()).or_default() += 1;
+                *values.deletes.entry(key.to_owned()).or_default() += 1;
                 b"DELETED\r\n".to_vec()
             }
             _ => b"END\r\n".to_vec(),
@@ -260,11 +260,11 @@ fn serve(stream: TcpStream, manner: Manner, kept: &Mutex<Kept>, broken: &AtomicU
     }
 }
 
-impl Kept {
-    fn get(&self, manner: Manner, key: &str, broken: &AtomicU64) -> Vec<u8> {
-        let found = match manner {
-            Manner::MixesKeys => self.last.as_ref().map(|(owner, value)| (owner != key, value)),
-            Manner::IgnoresDeletes | Manner::RefusesDeletes => {
+impl Values {
+    fn get(&self, fault: Fault, key: &str, broken: &AtomicU64) -> Vec<u8> {
+        let found = match fault {
+            Fault::MixesKeys => self.last.as_ref().map(|(owner, value)| (owner != key, value)),
+            Fault::IgnoresDeletes | Fault::RefusesDeletes => {
                 self.values.get(key).map(|value| (version(value) < self.deletes(key), value))
             }
         };
@@ -281,7 +281,7 @@ impl Kept {
     }
 }
 
-/// Versions count from 1, and each is deleted once: of so many deletes one was of this version or a later one.
+/// Versions count from 1 and each is deleted once, so a value with fewer versions than deletes is stale.
 fn version(value: &[u8]) -> u64 {
     let text = std::str::from_utf8(value).expect("it is text");
     text.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a version")

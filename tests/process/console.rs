@@ -1,4 +1,4 @@
-//! `leasehold cli` and `leasehold top` as programs, against a server that runs.
+//! `leasehold cli` and `leasehold top` as programs, against a running server.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -18,15 +18,15 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// What a program has said.
+/// The output of a program.
 #[derive(Debug)]
-struct Told {
+struct Run {
     code: i32,
     errors: String,
     text: String,
 }
 
-fn told(program: &str, arguments: &[&str], input: &[u8]) -> Told {
+fn run(program: &str, arguments: &[&str], input: &[u8]) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .arg(program)
         .args(arguments)
@@ -35,34 +35,34 @@ fn told(program: &str, arguments: &[&str], input: &[u8]) -> Told {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    // Whoever does not read it may have ended already.
+    // A program that does not read its input may have ended already.
     let _ = child.stdin.take().expect("it is piped").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     let text = |bytes| String::from_utf8(bytes).expect("it is text");
-    Told {
+    Run {
         code: output.status.code().expect("by itself"),
         errors: text(output.stderr),
         text: text(output.stdout),
     }
 }
 
-/// Asks one thing, and checks what is said and the exit code.
+/// Runs one command, and checks its output and exit code.
 #[track_caller]
 fn check(server: &Server, words: &[&str], expected: &str, code: i32) {
     let address = server.address().to_string();
-    let told = told("cli", &[&[&address[..]], words].concat(), b"<page>");
-    assert_eq!((&told.text[..], told.code, &told.errors[..]), (expected, code, ""), "{words:?}");
+    let run = run("cli", &[&[&address[..]], words].concat(), b"<page>");
+    assert_eq!((&run.text[..], run.code, &run.errors[..]), (expected, code, ""), "{words:?}");
 }
 
-/// Plays a script, and checks likewise.
+/// Runs a script, and checks its output and exit code.
 #[track_caller]
 fn play(server: &Server, script: &str, expected: &str, code: i32) {
-    let told = told("cli", &[&server.address().to_string()], script.as_bytes());
-    assert_eq!((&told.text[..], told.code), (expected, code), "{script}: {}", told.errors);
+    let run = run("cli", &[&server.address().to_string()], script.as_bytes());
+    assert_eq!((&run.text[..], run.code), (expected, code), "{script}: {}", run.errors);
 }
 
 #[test]
-fn a_command_is_asked_and_its_exit_code_tells() {
+fn a_command_prints_its_reply_and_sets_the_exit_code() {
     let server = start("");
     check(&server, &["set", "k", "0", "60", "hello world"], "STORED\n", 0);
     check(&server, &["get", "k"], "hello world\n", 0);
@@ -84,25 +84,25 @@ fn a_command_is_asked_and_its_exit_code_tells() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_told() {
+fn invalid_commands_and_options_fail_before_asking() {
     let server = start("");
     let address = server.address().to_string();
-    let complains = |arguments: &[&str], why: &str| {
-        let told = told("cli", arguments, b"");
-        assert!(told.code == 2 && told.text.is_empty() && told.errors.contains(why), "{told:?}");
+    let fails = |arguments: &[&str], why: &str| {
+        let run = run("cli", arguments, b"");
+        assert!(run.code == 2 && run.text.is_empty() && run.errors.contains(why), "{run:?}");
     };
-    complains(&[&address, "set", "k", "0", "0"], "set <key> <flags> <exptime> <value>");
-    complains(&[&address, "set", "k", "0", "60", "hello", "world"], "set <key> <flags> <exptime> <value>");
-    complains(&[&address, "get", "a\r\nflush_all"], "only a value");
-    complains(&["--user", "ann", "get", "a"], "--password-file");
-    complains(&["--ca", "/nowhere/ca.pem", "get", "a"], "/nowhere/ca.pem");
-    complains(&["nowhere:port", "get", "a"], "host:port");
+    fails(&[&address, "set", "k", "0", "0"], "set <key> <flags> <exptime> <value>");
+    fails(&[&address, "set", "k", "0", "60", "hello", "world"], "set <key> <flags> <exptime> <value>");
+    fails(&[&address, "get", "a\r\nflush_all"], "only a value");
+    fails(&["--user", "ann", "get", "a"], "--password-file");
+    fails(&["--ca", "/nowhere/ca.pem", "get", "a"], "/nowhere/ca.pem");
+    fails(&["nowhere:port", "get", "a"], "host:port");
     server.stop();
-    complains(&[&address, "get", "a"], "no connection");
+    fails(&[&address, "get", "a"], "cannot connect");
 }
 
 #[test]
-fn scripts_are_played_to_the_end() {
+fn scripts_run_to_their_end() {
     let server = start("");
     play(
         &server,
@@ -113,19 +113,19 @@ fn scripts_are_played_to_the_end() {
     play(&server, "get nothing\nget b", "b\n", 1);
     play(&server, "nonsense\nget b\nquit\nget a\n", "ERROR\nb\n", 2);
     play(&server, "ms m \"x\" q\nmg m v q\nmg nothing v q\nset a 0 0 0\n\nget a\n", "VA 1\nx\nSTORED\n\n", 0);
-    // What follows could be anything.
+    // After a wrong length the rest of the script could be anything.
     play(&server, "set a 0 0 3\nfour\nflush_all\n", "", 2);
     play(&server, "get a\nset a\nflush_all\n", "\n", 2);
     server.stop();
 }
 
 #[test]
-fn json_is_one_object_an_answer() {
+fn json_output_has_one_object_per_reply() {
     let server = start("");
     let script = "set a 7 0 \"hi\"\nget a b\nlease-get b\nstats leases\nmn\n";
-    let told = told("cli", &[&server.address().to_string(), "--json"], script.as_bytes());
-    let answers: Vec<Value> = told.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((told.code, answers.len()), (1, 5), "{told:?}");
+    let run = run("cli", &[&server.address().to_string(), "--json"], script.as_bytes());
+    let answers: Vec<Value> = run.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((run.code, answers.len()), (1, 5), "{run:?}");
     assert_eq!(answers[0], json!({"command": "set a 7 0 2", "status": "STORED"}));
     let values = json!([{"key": "a", "flags": 7, "bytes": 2, "value": "hi"}]);
     assert_eq!(answers[1], json!({"command": "get a b", "status": "END", "values": values}));
@@ -137,7 +137,7 @@ fn json_is_one_object_an_answer() {
 }
 
 #[test]
-fn users_are_let_in_by_a_file() {
+fn users_authenticate_with_a_password_file() {
     let [users, right, wrong] = ["console-users", "console-right", "console-wrong"].map(scratch);
     fs::write(&users, "ann:secret\n").unwrap();
     fs::write(&right, "secret\n").unwrap();
@@ -146,37 +146,37 @@ fn users_are_let_in_by_a_file() {
     let address = server.address().to_string();
     let ask = |file: &std::path::Path| {
         let file = file.display().to_string();
-        told("cli", &[&address, "--user", "ann", "--password-file", &file, "mn"], b"")
+        run("cli", &[&address, "--user", "ann", "--password-file", &file, "mn"], b"")
     };
     assert_eq!(ask(&right).text, "MN\n");
     let refused = ask(&wrong);
     assert_eq!(refused.code, 2);
-    assert_eq!(refused.errors, "leasehold cli: not let in: CLIENT_ERROR authentication failure\n");
+    assert_eq!(refused.errors, "leasehold cli: authentication failed: CLIENT_ERROR authentication failure\n");
     check(&server, &["mn"], "CLIENT_ERROR unauthenticated\n", 2);
-    // It had printed a table of nothing, as if all were well.
+    // It printed an empty table, as if nothing were wrong.
     for form in ["--once", "--json"] {
-        let refused = told("top", &[&address, "--interval", "0.1", form], b"");
+        let refused = run("top", &[&address, "--interval", "0.1", form], b"");
         assert_eq!((refused.code, &refused.text[..]), (2, ""));
-        assert_eq!(refused.errors, "leasehold top: not let in: CLIENT_ERROR unauthenticated\n");
+        assert_eq!(refused.errors, "leasehold top: authentication failed: CLIENT_ERROR unauthenticated\n");
     }
     server.stop();
     [users, right, wrong].iter().for_each(|file| fs::remove_file(file).unwrap());
 }
 
 #[test]
-fn sockets_have_paths() {
+fn unix_sockets_are_given_by_their_path() {
     let socket = scratch("console-socket");
     let mut process = served::Process::start(&format!("-s {}", socket.display()));
     process.logged("listening on");
-    let told = told("cli", &[&socket.display().to_string(), "mn"], b"");
-    assert_eq!((&told.text[..], told.code), ("MN\n", 0), "{}", told.errors);
+    let run = run("cli", &[&socket.display().to_string(), "mn"], b"");
+    assert_eq!((&run.text[..], run.code), ("MN\n", 0), "{}", run.errors);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
     fs::remove_file(socket).unwrap();
 }
 
 #[test]
-fn a_server_that_hangs_up_is_told_of() {
+fn a_closed_connection_and_a_garbled_reply_are_errors() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
@@ -187,20 +187,23 @@ fn a_server_that_hangs_up_is_told_of() {
         stream.write_all(b"VALUE a 0 many\r\n").unwrap();
         stream.read_exact(&mut [0; 7]).unwrap();
     });
-    let closed = told("cli", &[&address, "get", "a"], b"");
-    assert!(closed.code == 2 && closed.errors.contains("hung up before it answered"), "{closed:?}");
-    assert!(closed.errors.contains("whether it was done is not known"), "{closed:?}");
-    let garbled = told("cli", &[&address, "get", "a"], b"");
+    let closed = run("cli", &[&address, "get", "a"], b"");
+    assert!(
+        closed.code == 2 && closed.errors.contains("closed the connection before it answered"),
+        "{closed:?}"
+    );
+    assert!(closed.errors.contains("the outcome is unknown"), "{closed:?}");
+    let garbled = run("cli", &[&address, "get", "a"], b"");
     assert!(garbled.code == 2 && garbled.errors.contains("does not speak"), "{garbled:?}");
     server.join().unwrap();
 }
 
 #[test]
-fn top_prints_two_looks_where_there_is_no_terminal() {
+fn top_prints_one_report_without_a_terminal() {
     let server = start("");
     check(&server, &["set", "k", "0", "0", "v"], "STORED\n", 0);
     let address = server.address().to_string();
-    let table = told("top", &[&address, "--interval", "0.1"], b"");
+    let table = run("top", &[&address, "--interval", "0.1"], b"");
     assert_eq!(table.code, 0, "{}", table.errors);
     assert!(
         table.text.starts_with(&format!("{address}  leasehold {}, up ", env!("CARGO_PKG_VERSION"))),
@@ -216,35 +219,38 @@ fn top_prints_two_looks_where_there_is_no_terminal() {
         line("leases stale not served").ends_with(" 0") && line("server memory limit").ends_with("64 MiB")
     );
 
-    let json = told("top", &[&address, "--interval", "0.1", "--json"], b"");
+    let json = run("top", &[&address, "--interval", "0.1", "--json"], b"");
     let json: Value = serde_json::from_str(&json.text).unwrap();
     assert_eq!(json["figures"]["stores"], json!({"per_second": 0.0, "total": 1}));
     assert!(json["seconds"].as_f64().unwrap() >= 0.1);
     server.stop();
-    let gone = told("top", &[&address], b"");
-    assert!(gone.code == 2 && gone.errors.starts_with("leasehold top: no connection: "), "{gone:?}");
+    let stopped = run("top", &[&address], b"");
+    assert!(
+        stopped.code == 2 && stopped.errors.starts_with("leasehold top: cannot connect: "),
+        "{stopped:?}"
+    );
     for interval in ["0", "nan", "1e300", "soon"] {
-        let told = told("top", &["--interval", interval], b"");
-        assert!(told.code == 2 && told.errors.contains("a number from 0.1 to 86400"), "{told:?}");
+        let run = run("top", &["--interval", interval], b"");
+        assert!(run.code == 2 && run.errors.contains("a number from 0.1 to 86400"), "{run:?}");
     }
 }
 
-/// What it does not tell is left out.
+/// Figures that memcached does not report are left out.
 #[test]
-fn memcached_will_do() {
+fn both_programs_work_with_memcached() {
     let Some(mut memcached) = memcached::Memcached::start("") else { return };
     let address = memcached.connect().peer_addr().unwrap().to_string();
-    let asked = |words: &[&str]| told("cli", &[&[&address[..]], words].concat(), b"").text;
-    assert_eq!(asked(&["set", "k", "0", "0", "v"]), "STORED\n");
-    assert_eq!(asked(&["get", "k"]), "v\n");
-    assert_eq!(asked(&["lease-get", "k"]), "ERROR\n");
-    let table = told("top", &[&address, "--interval", "0.1"], b"").text;
+    let reply = |words: &[&str]| run("cli", &[&[&address[..]], words].concat(), b"").text;
+    assert_eq!(reply(&["set", "k", "0", "0", "v"]), "STORED\n");
+    assert_eq!(reply(&["get", "k"]), "v\n");
+    assert_eq!(reply(&["lease-get", "k"]), "ERROR\n");
+    let table = run("top", &[&address, "--interval", "0.1"], b"").text;
     assert!(table.starts_with(&format!("{address}  memcached 1.")), "{table}");
     assert!(table.contains("traffic stores") && !table.contains("leases"), "{table}");
 }
 
 #[test]
-fn a_reader_may_have_enough() {
+fn a_closed_pipe_ends_the_output_without_an_error() {
     let server = start("");
     let mut child = Command::new(env!("CARGO_BIN_EXE_leasehold"))
         .args(["cli", &server.address().to_string()])
@@ -260,9 +266,9 @@ fn a_reader_may_have_enough() {
     server.stop();
 }
 
-/// The examples in docs/terminal.md: what a shell shows behind `$`.
+/// Runs the examples in docs/terminal.md in a shell.
 #[test]
-fn the_documents_examples_are_true() {
+fn documented_examples_print_the_documented_output() {
     let server = start("");
     let programs = format!("{} cli {}", env!("CARGO_BIN_EXE_leasehold"), server.address());
     let text = include_str!("../../docs/terminal.md");
@@ -280,7 +286,7 @@ fn the_documents_examples_are_true() {
 }
 
 #[test]
-fn a_conversation_at_a_terminal() {
+fn the_prompt_edits_completes_and_keeps_a_history() {
     let server = start("");
     let address = server.address();
     let state = scratch("console-state");
@@ -290,7 +296,7 @@ fn a_conversation_at_a_terminal() {
     terminal.shows(&prompt);
     terminal.types("set page:1 0 60 \"{\\\"a\\\":[1]}\"\r");
     terminal.shows("STORED");
-    // The key is known now, and so are the commands.
+    // Completion knows the key that was used, and the commands.
     terminal.shows(&prompt);
     terminal.types("get pa\t\r");
     terminal.shows("{\r\n  \"a\": [\r\n    1\r\n  ]\r\n}\r\n");
@@ -301,19 +307,19 @@ fn a_conversation_at_a_terminal() {
     terminal.types("two\r");
     terminal.shows("STORED");
     terminal.types("lease-get user:7\r");
-    terminal.shows("yours to load, then lease-set user:7");
+    terminal.shows("load the value, then lease-set user:7");
     terminal.types("watch mutations\r");
     terminal.shows("OK");
     check(&server, &["set", "seen", "0", "0", "v"], "STORED\n", 0);
     terminal.shows("key=seen status=stored");
     terminal.signal(Signal::SIGINT);
-    terminal.shows("cancelled");
+    terminal.shows("canceled");
     terminal.shows(&prompt);
     terminal.types("help touch\r");
-    terminal.shows("give a new expiry time");
+    terminal.shows("set a new expiry time");
     terminal.types("set page:1 0 60\r");
     terminal.shows("the value in quotes, or its length");
-    // Ctrl-C gives the line up; until a prompt is there, it would be the line discipline's.
+    // Ctrl-C discards the line. Before the prompt is shown, the line discipline would handle it.
     terminal.shows(&prompt);
     terminal.types("get nonsense\x03");
     terminal.shows(LEFT_LINE);
@@ -321,7 +327,7 @@ fn a_conversation_at_a_terminal() {
     terminal.types("mn\r");
     terminal.shows("MN");
     terminal.shows(&prompt);
-    // Ctrl-D leaves.
+    // Ctrl-D exits.
     terminal.types("\x04");
     assert_eq!(terminal.exit_code(), 0);
     let history = fs::read_to_string(state.join("leasehold/history")).unwrap();
@@ -333,11 +339,11 @@ fn a_conversation_at_a_terminal() {
     server.stop();
 }
 
-/// The shell behind it was left without an echo.
+/// The shell was left without echo.
 #[test]
-fn who_is_told_to_go_leaves_the_terminal_as_it_was() {
+fn a_terminated_prompt_restores_the_terminal() {
     let server = start("");
-    let state = scratch("console-told").display().to_string();
+    let state = scratch("console-terminated").display().to_string();
     let line = format!("cli {}", server.address());
     let mut terminal = Terminal::start(&line, &[("XDG_STATE_HOME", &state)]);
     terminal.shows("> ");
@@ -351,7 +357,7 @@ fn who_is_told_to_go_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_server_that_comes_back_is_called_again() {
+fn the_prompt_reconnects_to_a_restarted_server() {
     let mut first = served::Process::start("-p -1");
     let address = first.address();
     let state = scratch("console-again").display().to_string();
@@ -361,7 +367,7 @@ fn a_server_that_comes_back_is_called_again() {
     first.signal(Signal::SIGTERM);
     assert_eq!(first.exit_code(), 0);
     terminal.types("get a\r");
-    terminal.shows("no connection");
+    terminal.shows("cannot connect");
     let mut second = served::Process::start(&format!("-p {}", address.port()));
     second.logged("listening on");
     terminal.types("get a\r");
@@ -371,7 +377,7 @@ fn a_server_that_comes_back_is_called_again() {
     let mut third = served::Process::start(&format!("-p {}", address.port()));
     third.logged("listening on");
     terminal.types("get a\r");
-    terminal.shows("the server had hung up; connected again");
+    terminal.shows("the server closed the connection; reconnected");
     terminal.shows("no value");
     terminal.types("quit\r");
     assert_eq!(terminal.exit_code(), 0);
@@ -379,7 +385,7 @@ fn a_server_that_comes_back_is_called_again() {
 }
 
 #[test]
-fn top_is_watched_at_a_terminal() {
+fn top_takes_the_whole_terminal_and_gives_it_back() {
     let server = start("");
     let address = server.address();
     let start = || Terminal::start(&format!("top {address} --interval 0.1"), &[]);
@@ -403,9 +409,9 @@ fn top_is_watched_at_a_terminal() {
     assert_eq!(terminal.exit_code(), 0);
 }
 
-/// What a terminal hears when a program takes all of it, and when it gives it back.
-/// A line was taken or given up (the end of bracketed paste).
+/// Sent when the editor finishes or discards a line: the end of bracketed paste.
 const LEFT_LINE: &str = "\x1b[?2004l";
+/// Sent when a program enters and leaves the alternate screen.
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
@@ -413,7 +419,7 @@ const LEAVE: &str = "\x1b[?1049l";
 struct Terminal {
     child: Child,
     master: File,
-    /// What it has shown and nobody has asked for yet.
+    /// Output that no check has consumed yet.
     shown: String,
 }
 
@@ -435,10 +441,10 @@ impl Terminal {
     }
 
     fn types(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("somebody listens");
+        self.master.write_all(keys.as_bytes()).expect("the program reads");
     }
 
-    /// Reads until it shows `text`, and forgets all up to its end.
+    /// Reads until the output contains `text`, and consumes it up to there.
     #[track_caller]
     fn shows(&mut self, text: &str) {
         while !self.shown.contains(text) {
@@ -448,7 +454,7 @@ impl Terminal {
         self.shown.drain(..end);
     }
 
-    /// Waits for what it shows next; `false` if it has ended.
+    /// Waits for more output; `false` if the program has ended.
     #[track_caller]
     fn read(&mut self) -> bool {
         let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
@@ -479,7 +485,7 @@ impl Terminal {
     }
 }
 
-/// Also where a test fails before it has ended.
+/// Ends the program if the test fails before doing so.
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -1,4 +1,4 @@
-//! One server after another on the same sockets: `leasehold handover`.
+//! `leasehold handover`: one server after another on the same sockets.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,14 +12,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::served;
-use crate::support::served::{Client, Memory, PATIENCE, Process, scratch};
+use crate::support::served::{Client, PATIENCE, Process, SnapshotFile, scratch};
 use leasehold::client::{self, Config, Error};
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
-/// It was learned only when nobody served any more that there was nowhere to leave the values, and all were lost.
+/// The former server noticed that it could not write its snapshot only after it had stopped serving, and all
+/// values were lost.
 #[test]
-fn who_cannot_leave_its_values_serves_on() {
+fn a_server_that_cannot_write_its_snapshot_keeps_serving() {
     let (folder, moved) = (scratch("room"), scratch("room-moved"));
     std::fs::create_dir(&folder).unwrap();
     let flags = |folder: &Path| format!("-p -1 -m 8 -t 2 -e {}", folder.join("items").display());
@@ -39,9 +40,10 @@ fn who_cannot_leave_its_values_serves_on() {
 }
 
 #[test]
-fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
-    let (memory, pid_file, socket) = (Memory::new("over"), scratch("over-pid"), scratch("over-socket"));
-    let mut former = Process::start(&format!("{} -P {}", memory.flags(), pid_file.display()));
+fn the_next_server_gets_the_sockets_and_items_but_no_leases() {
+    let (snapshot, pid_file, socket) =
+        (SnapshotFile::new("over"), scratch("over-pid"), scratch("over-socket"));
+    let mut former = Process::start(&format!("{} -P {}", snapshot.flags(), pid_file.display()));
     let address = former.address();
     let mut client = Client::connect(address);
     client.check("set kept 7 0 5\r\nvalue", &["STORED"]);
@@ -50,10 +52,10 @@ fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
     client.send(b"lease-get other\r\n");
     let token = client.line().split(' ').nth(2).expect("a token").to_owned();
     assert_eq!((client.line(), client.line()), ("\r\n".into(), "END\r\n".into()));
-    let mode = std::fs::metadata(memory.socket()).unwrap().permissions().mode();
+    let mode = std::fs::metadata(snapshot.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    let mut next = memory.successor(&format!("-P {}", pid_file.display()));
+    let mut next = snapshot.successor(&format!("-P {}", pid_file.display()));
     next.logged("has handed over");
     former.logged("takes over");
     assert_eq!(former.exit_code(), 0);
@@ -64,11 +66,11 @@ fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
     served::eventually("its own pid file", || {
         std::fs::read_to_string(&pid_file).is_ok_and(|text| text == format!("{}\n", next.child.id()))
     });
-    assert!(!memory.0.exists(), "what is deleted from now on must not come back after a crash");
+    assert!(!snapshot.0.exists(), "what is deleted from now on must not come back after a crash");
 
-    // And once more, to other places: what no flag names is closed, what is new is bound.
+    // A second handover, to other sockets: sockets that no flag names are closed, new ones are bound.
     let mut last =
-        Process::start(&format!("handover -m 8 -s {} -e {}", socket.display(), memory.0.display()));
+        Process::start(&format!("handover -m 8 -s {} -e {}", socket.display(), snapshot.0.display()));
     assert!(last.logged("not listening on").contains(&address.to_string()));
     last.logged("has handed over");
     assert_eq!(next.exit_code(), 0);
@@ -77,15 +79,15 @@ fn the_next_server_has_the_sockets_and_the_items_and_no_lease() {
     assert!(TcpStream::connect(address).is_err());
     last.signal(Signal::SIGTERM);
     assert_eq!(last.exit_code(), 0);
-    assert!(!memory.socket().exists(), "nobody listens there any more");
+    assert!(!snapshot.socket().exists(), "the handover socket is removed");
     std::fs::remove_file(socket).unwrap();
 }
 
-/// The admin address was in use for as long as the former server lived, and the next one could not begin.
+/// The admin address was in use until the former server ended, so the next one could not start.
 #[test]
-fn the_admin_socket_is_handed_over_and_is_never_served_as_another() {
-    let memory = Memory::new("over-admin");
-    let mut former = Process::start(&format!("{} --admin 127.0.0.1:0", memory.flags()));
+fn the_admin_socket_is_handed_over_and_never_serves_memcached() {
+    let snapshot = SnapshotFile::new("over-admin");
+    let mut former = Process::start(&format!("{} --admin 127.0.0.1:0", snapshot.flags()));
     let (address, admin) = (former.address(), former.admin());
     let healthy = |admin: SocketAddr| {
         let mut stream = TcpStream::connect(admin).unwrap();
@@ -95,13 +97,13 @@ fn the_admin_socket_is_handed_over_and_is_never_served_as_another() {
         assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
     };
     healthy(admin);
-    let mut next = memory.successor(&format!("--admin {admin}"));
+    let mut next = snapshot.successor(&format!("--admin {admin}"));
     next.logged("has handed over");
     assert_eq!(former.exit_code(), 0);
     healthy(admin);
 
-    // All that it listens on is served; with --admin gone, that is not.
-    let mut last = Process::start(&format!("handover -m 8 -e {}", memory.0.display()));
+    // Without --admin the admin socket is closed, and not served as a memcached socket.
+    let mut last = Process::start(&format!("handover -m 8 -e {}", snapshot.0.display()));
     last.logged("has handed over");
     assert_eq!(next.exit_code(), 0);
     Client::connect(address).check("version", &["VERSION 1.6.45"]);
@@ -111,41 +113,41 @@ fn the_admin_socket_is_handed_over_and_is_never_served_as_another() {
 }
 
 #[test]
-fn whatever_goes_wrong_before_the_end_leaves_the_former_server_serving() {
-    let memory = Memory::new("wrong");
-    let mut nobody = memory.successor("");
-    nobody.logged("cannot take over from the server that uses");
-    assert_eq!(nobody.exit_code(), 71);
-    let mut former = Process::start(&memory.flags());
+fn a_failed_handover_leaves_the_former_server_serving() {
+    let snapshot = SnapshotFile::new("wrong");
+    let mut alone = snapshot.successor("");
+    alone.logged("cannot take over from the server that uses");
+    assert_eq!(alone.exit_code(), 71);
+    let mut former = Process::start(&snapshot.flags());
     let address = former.address();
     let mut client = Client::connect(address);
     client.check("set k 0 0 1\r\nv", &["STORED"]);
 
     for (flags, code) in [("-c 0", 1), ("-I 1000", 64), ("-Y /no/such/file", 1), ("-l 999.1.1.1", 71)] {
-        assert_eq!(memory.successor(flags).exit_code(), code, "{flags}");
+        assert_eq!(snapshot.successor(flags).exit_code(), code, "{flags}");
     }
     let mut without = Process::start("handover -p -1");
     without.logged("needs the -e");
     assert_eq!(without.exit_code(), 71);
 
-    // It takes the sockets and cannot bind one more.
+    // A successor that receives the sockets and cannot bind another one.
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let more = format!("-l 127.0.0.1,127.0.0.1:{}", occupied.local_addr().unwrap().port());
-    assert_eq!(memory.successor(&more).exit_code(), 71);
+    assert_eq!(snapshot.successor(&more).exit_code(), 71);
     former.logged("a handover was given up, serving on: it did not take them");
 
-    drop(memory.talk("leasehold handover 1\n"));
+    drop(snapshot.talk("leasehold handover 1\n"));
     former.logged("a handover was given up");
-    let mut heard = String::new();
-    memory.talk("leasehold handover 999\n").read_to_string(&mut heard).unwrap();
-    assert_eq!(heard, "");
+    let mut received = String::new();
+    snapshot.talk("leasehold handover 999\n").read_to_string(&mut received).unwrap();
+    assert_eq!(received, "");
     former.logged("unknown request");
-    let mut endless = memory.talk(&"x".repeat(100_000));
-    let _ = endless.read_to_string(&mut heard);
+    let mut endless = snapshot.talk(&"x".repeat(100_000));
+    let _ = endless.read_to_string(&mut received);
     former.logged("unknown request");
 
     client.check("get k", &["VALUE k 0 1", "v", "END"]);
-    let mut next = memory.successor("");
+    let mut next = snapshot.successor("");
     next.logged("has handed over");
     assert_eq!(former.exit_code(), 0);
     Client::connect(address).check("get k", &["VALUE k 0 1", "v", "END"]);
@@ -154,12 +156,12 @@ fn whatever_goes_wrong_before_the_end_leaves_the_former_server_serving() {
 }
 
 #[test]
-fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
-    let memory = Memory::new("dies");
-    let mut former = Process::start(&memory.flags());
+fn a_successor_that_dies_after_the_takeover_loses_no_items() {
+    let snapshot = SnapshotFile::new("dies");
+    let mut former = Process::start(&snapshot.flags());
     let address = former.address();
     Client::connect(address).check("set k 0 0 1\r\nv", &["STORED"]);
-    let mut talk = memory.talk("leasehold handover 1\n");
+    let mut talk = snapshot.talk("leasehold handover 1\n");
     let mut offer = String::new();
     talk.read_line(&mut offer).unwrap();
     assert_eq!(offer, "sockets 0 -\n");
@@ -167,7 +169,7 @@ fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
     drop(talk);
     former.logged("saved to");
     assert_eq!(former.exit_code(), 0);
-    let mut next = Process::start(&memory.flags());
+    let mut next = Process::start(&snapshot.flags());
     Client::connect(next.address()).check("get k", &["VALUE k 0 1", "v", "END"]);
     next.signal(Signal::SIGTERM);
     assert_eq!(next.exit_code(), 0);
@@ -176,50 +178,51 @@ fn a_successor_that_dies_after_the_end_finds_no_second_server_but_all_items() {
 /// Here the test is the former server.
 #[test]
 fn a_handover_that_takes_too_long_begins_with_an_empty_cache() {
-    let memory = Memory::new("long");
-    for (said, is_late, told) in [
+    let snapshot = SnapshotFile::new("long");
+    for (sent, is_late, logged) in [
         ("kept 1\n", false, "loaded from"),
         ("kept 1\n", true, "took longer than --handover-max-gap"),
         ("", true, "took longer than --handover-max-gap"),
         ("empty the disk is full\n", false, "left nothing: the disk is full"),
     ] {
-        let mut writer = Process::start(&memory.flags());
+        let mut writer = Process::start(&snapshot.flags());
         Client::connect(writer.address()).check("set k 0 0 1\r\nv", &["STORED"]);
         writer.signal(Signal::SIGUSR1);
         assert_eq!(writer.exit_code(), 0);
 
-        let listener = UnixListener::bind(memory.socket()).unwrap();
+        let listener = UnixListener::bind(snapshot.socket()).unwrap();
         let max_gap = if is_late { 0 } else { 600 };
-        let mut next = memory.successor(&format!("--handover-max-gap {max_gap}"));
+        let mut next = snapshot.successor(&format!("--handover-max-gap {max_gap}"));
         let (mut talk, line) = succeeded(&listener);
         assert_eq!(line, format!("take {} {}\n", next.child.id(), max_gap * 1000));
         if is_late {
             a_moment();
         }
-        talk.get_mut().write_all(said.as_bytes()).unwrap();
+        talk.get_mut().write_all(sent.as_bytes()).unwrap();
         drop((talk, listener));
         let address = next.address();
-        next.logged(told);
-        let expected: &[&str] = if told == "loaded from" { &["VALUE k 0 1", "v", "END"] } else { &["END"] };
+        next.logged(logged);
+        let expected: &[&str] = if logged == "loaded from" { &["VALUE k 0 1", "v", "END"] } else { &["END"] };
         Client::connect(address).check("get k", expected);
         next.signal(Signal::SIGTERM);
         assert_eq!(next.exit_code(), 0);
-        let _ = std::fs::remove_file(&memory.0);
+        let _ = std::fs::remove_file(&snapshot.0);
     }
 }
 
-/// Plays the former server up to `take`, which it returns. It gives no socket: then the next one binds its own.
+/// Plays the former server up to `take`, which it returns. It passes no socket, so the next server binds its
+/// own.
 fn succeeded(listener: &UnixListener) -> (BufReader<UnixStream>, String) {
-    let (stream, _) = listener.accept().expect("it is asked");
+    let (stream, _) = listener.accept().expect("the next server connects");
     let (mut talk, mut line) = (BufReader::new(stream), String::new());
-    talk.read_line(&mut line).expect("it is asked");
-    talk.get_mut().write_all(b"sockets 0 -\n").expect("it is heard");
+    talk.read_line(&mut line).expect("the next server asks");
+    talk.get_mut().write_all(b"sockets 0 -\n").expect("the next server reads");
     line.clear();
-    talk.read_line(&mut line).expect("it is told to go");
+    talk.read_line(&mut line).expect("the next server takes over");
     (talk, line)
 }
 
-/// Longer than no time at all.
+/// Waits for a few milliseconds.
 #[expect(clippy::disallowed_methods, reason = "the time that is measured is another process's")]
 fn a_moment() {
     let start = std::time::Instant::now();
@@ -227,13 +230,13 @@ fn a_moment() {
 }
 
 #[test]
-fn a_server_that_cannot_write_in_time_leaves_nothing() {
-    let memory = Memory::new("unwritten");
-    let mut former = Process::start(&memory.flags());
+fn a_snapshot_that_cannot_be_written_is_reported_as_empty() {
+    let snapshot = SnapshotFile::new("unwritten");
+    let mut former = Process::start(&snapshot.flags());
     Client::connect(former.address()).check("set k 0 0 1\r\nv", &["STORED"]);
-    // Nobody can write there.
-    std::fs::create_dir(memory.beside(".leasehold-new")).unwrap();
-    let mut talk = memory.talk("leasehold handover 1\n");
+    // A folder in place of the file that is written.
+    std::fs::create_dir(snapshot.beside(".leasehold-new")).unwrap();
+    let mut talk = snapshot.talk("leasehold handover 1\n");
     let mut line = String::new();
     talk.read_line(&mut line).unwrap();
     talk.get_mut().write_all(b"take 1 60000\n").unwrap();
@@ -241,34 +244,36 @@ fn a_server_that_cannot_write_in_time_leaves_nothing() {
     talk.read_line(&mut line).unwrap();
     assert!(line.starts_with("empty cannot write "), "{line}");
     assert_eq!(former.exit_code(), 0);
-    std::fs::remove_dir(memory.beside(".leasehold-new")).unwrap();
+    std::fs::remove_dir(snapshot.beside(".leasehold-new")).unwrap();
 }
 
-/// It was deaf while it waited for the former server, and while it loaded. Here the test is the former server.
+/// A successor ignored signals while it waited for the former server, and while it loaded. Here the test is
+/// the former server.
 #[test]
-fn a_successor_that_is_told_to_stop_waits_for_nobody() {
-    let (memory, pid_file) = (Memory::new("told"), scratch("told-pid"));
+fn a_signal_stops_a_successor_that_waits_for_values() {
+    let (snapshot, pid_file) = (SnapshotFile::new("stopped"), scratch("stopped-pid"));
     for (signal, name) in [(Signal::SIGTERM, "SIGTERM"), (Signal::SIGINT, "SIGINT")] {
-        let listener = UnixListener::bind(memory.socket()).unwrap();
-        let mut next = memory.successor(&format!("--handover-max-gap 600 -P {}", pid_file.display()));
+        let listener = UnixListener::bind(snapshot.socket()).unwrap();
+        let mut next = snapshot.successor(&format!("--handover-max-gap 600 -P {}", pid_file.display()));
         let (mut talk, mut line) = succeeded(&listener);
         assert!(line.starts_with("take "), "{line}");
         next.signal(signal);
         next.logged(&format!("stopping: {name}, before serving started"));
         assert_eq!(next.exit_code(), 0);
         line.clear();
-        assert_eq!(talk.read_line(&mut line).unwrap(), 0, "it is gone: {line}");
-        std::fs::remove_file(memory.socket()).unwrap();
-        assert!(!pid_file.exists() && !memory.0.exists());
+        assert_eq!(talk.read_line(&mut line).unwrap(), 0, "the connection is closed: {line}");
+        std::fs::remove_file(snapshot.socket()).unwrap();
+        assert!(!pid_file.exists() && !snapshot.0.exists());
     }
 }
 
-/// As any server that is told to stop before it has begun. Here the test is the former server, and is never asked to go.
+/// A signal ends it like any server that has not started yet. Here the test is the former server, which keeps
+/// serving.
 #[test]
-fn a_successor_that_is_told_to_stop_before_it_has_the_sockets_does_not_take_them() {
-    let memory = Memory::new("told-early");
-    let listener = UnixListener::bind(memory.socket()).unwrap();
-    let mut next = memory.successor("");
+fn a_signal_before_the_takeover_leaves_the_former_server_serving() {
+    let snapshot = SnapshotFile::new("stopped-early");
+    let listener = UnixListener::bind(snapshot.socket()).unwrap();
+    let mut next = snapshot.successor("");
     let mut talk = BufReader::new(listener.accept().unwrap().0);
     talk.read_line(&mut String::new()).unwrap();
     next.signal(Signal::SIGTERM);
@@ -276,93 +281,95 @@ fn a_successor_that_is_told_to_stop_before_it_has_the_sockets_does_not_take_them
     assert_eq!(talk.read_line(&mut String::new()).unwrap(), 0);
 }
 
-/// Clients that reconnect and repeat, through one handover after the other: no operation fails, no value is lost that
-/// was stored, and none comes back that was deleted.
+/// Clients that reconnect and retry through several handovers: no operation fails, no stored value is lost,
+/// and no deleted value returns.
 #[test]
-fn under_load_nothing_fails_nothing_is_lost_and_nothing_comes_back() {
-    let memory = Memory::new("load");
-    // Its clients use the cache as a store: a value that is absent is set whatever was invalidated.
-    let mut server = Process::start(&format!("{} --implicit-leases off", memory.flags()));
+fn handovers_under_load_fail_no_operation_and_lose_no_value() {
+    let snapshot = SnapshotFile::new("load");
+    // The clients use the cache as a store: they set absent values although deletes are under way.
+    let mut server = Process::start(&format!("{} --implicit-leases off", snapshot.flags()));
     let address = server.address();
-    let done = Arc::new(Done::default());
+    let progress = Arc::new(Progress::default());
     let clients = std::thread::spawn({
-        let done = Arc::clone(&done);
-        move || load(address, &done)
+        let progress = Arc::clone(&progress);
+        move || load(address, &progress)
     });
     for _ in 0..HANDOVERS {
-        done.go_on();
-        let mut next = memory.successor("--implicit-leases off");
+        progress.advance();
+        let mut next = snapshot.successor("--implicit-leases off");
         next.logged("has handed over");
         let former = std::mem::replace(&mut server, next);
         assert_eq!(former.exit_code(), 0);
     }
-    done.go_on();
-    done.is_over.store(true, Ordering::Relaxed);
+    progress.advance();
+    progress.is_done.store(true, Ordering::Relaxed);
     clients.join().expect("no operation failed");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), 0);
 }
 
-/// What the clients have done.
+/// The progress of the clients.
 #[derive(Default)]
-struct Done {
-    is_over: AtomicBool,
+struct Progress {
+    is_done: AtomicBool,
     operations: AtomicU64,
 }
 
-impl Done {
-    /// Waits until some more is done.
-    fn go_on(&self) {
+impl Progress {
+    /// Waits until more operations have succeeded.
+    fn advance(&self) {
         let before = self.operations.load(Ordering::Relaxed);
-        served::eventually("clients go on", || self.operations.load(Ordering::Relaxed) > before + 500);
+        served::eventually("clients make progress", || {
+            self.operations.load(Ordering::Relaxed) > before + 500
+        });
     }
 }
 
 const HANDOVERS: usize = 5;
 
-/// Some clients at work.
+/// Runs several clients until the end.
 #[tokio::main(flavor = "current_thread")]
-async fn load(address: SocketAddr, done: &Arc<Done>) {
+async fn load(address: SocketAddr, progress: &Arc<Progress>) {
     let mut tasks = JoinSet::new();
     for number in 0..4 {
         let config =
             Config { timeout: PATIENCE, retry_pause_max: Duration::from_millis(50), ..Config::default() };
         let client = client::Client::new(vec![address.to_string().parse().expect("an address")], config);
-        tasks.spawn(work(client, number, Arc::clone(done)));
+        tasks.spawn(work(client, number, Arc::clone(progress)));
     }
     tasks.join_all().await;
 }
 
-/// Stores, reads and deletes values that are this task's alone.
-async fn work(client: client::Client, number: usize, done: Arc<Done>) {
+/// Stores, reads and deletes values of this task's own.
+async fn work(client: client::Client, number: usize, progress: Arc<Progress>) {
     let mut values: Vec<Option<String>> = vec![None; 40];
     let mut round: u64 = 0;
-    while !done.is_over.load(Ordering::Relaxed) {
+    while !progress.is_done.load(Ordering::Relaxed) {
         round += 1;
         let place = (round * 7 % 40) as usize;
         let (key, value) = (format!("{number}:{place}"), format!("value {round} of {number}"));
-        let found = surely(&done, || client.get(&key)).await;
+        let found = surely(&progress, || client.get(&key)).await;
         assert_eq!(
             found.map(|value| String::from_utf8(value.data.to_vec()).expect("it was text")),
             values[place],
             "{key}"
         );
         if round.is_multiple_of(3) {
-            surely(&done, || client.delete(&key)).await;
+            surely(&progress, || client.delete(&key)).await;
             values[place] = None;
         } else {
-            assert!(surely(&done, || client.set(&key, value.clone(), Duration::ZERO)).await);
+            assert!(surely(&progress, || client.set(&key, value.clone(), Duration::ZERO)).await);
             values[place] = Some(value);
         }
     }
 }
 
-/// Repeats what a lost connection has left open; anything else would be a failure.
-async fn surely<T, F: Future<Output = Result<T, Error>>>(done: &Done, ask: impl Fn() -> F) -> T {
+/// Retries a request whose connection was lost; any other error is a failure.
+async fn surely<T, F: Future<Output = Result<T, Error>>>(progress: &Progress, ask: impl Fn() -> F) -> T {
     loop {
         match ask().await {
             Ok(answer) => {
-                done.operations.fetch_add(1, Ordering::Relaxed);
+                progress.operations.fetch_add(1, Ordering::Relaxed);
                 return answer;
             }
             Err(Error::Down { .. } | Error::Lost { .. }) => {}
@@ -372,13 +379,13 @@ async fn surely<T, F: Future<Output = Result<T, Error>>>(done: &Done, ask: impl 
 }
 
 #[test]
-fn a_path_that_is_too_long_for_a_socket_is_warned_of() {
+fn a_path_too_long_for_a_socket_is_logged_as_a_warning() {
     let name = "x".repeat(100);
-    let memory = Memory::new(&name);
-    let mut server = Process::start(&memory.flags());
+    let snapshot = SnapshotFile::new(&name);
+    let mut server = Process::start(&snapshot.flags());
     server.address();
     server.logged("no other server can take over");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), 0);
-    assert!(!Path::new(&memory.socket()).exists());
+    assert!(!Path::new(&snapshot.socket()).exists());
 }

@@ -1,4 +1,4 @@
-//! The log of the server as a process: whatever reads it, or does not, never stops the server.
+//! The log of the server as a process: a slow or stopped reader of the log never stops the server.
 
 use nix::sys::signal::Signal;
 
@@ -7,13 +7,13 @@ use crate::support::served::{Client, Process};
 /// A supervisor stopped reading its pipe: every thread of the server that logged something then stood still, and
 /// SIGTERM had no effect. With `-vv` any client could fill the pipe.
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn an_unread_log_does_not_stop_the_server() {
     let mut process = Process::start("-p -1 -vv");
     let mut client = Client::connect(process.address());
     fill_log(&mut client);
     client.check("version", &["VERSION 1.6.45"]);
 
-    // Once the pipe is read again, the log says how much is missing.
+    // Once the pipe is read again, the log shows how many lines are missing.
     let reader = std::thread::spawn(move || {
         let dropped = process.logged("log lines were dropped");
         (process, dropped)
@@ -21,7 +21,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     while !reader.is_finished() {
         client.check("nonsense", &["ERROR"]);
     }
-    let (process, dropped) = reader.join().expect("it reads");
+    let (process, dropped) = reader.join().expect("the reader ends");
     let count = dropped.split_whitespace().find_map(|word| word.parse::<u64>().ok());
     assert!(count.is_some_and(|count| count > 1_000), "{dropped}");
 
@@ -30,7 +30,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert_eq!(process.exit_code(), 0);
 }
 
-/// Each refused line is logged with `-vv`: far more than the pipe and the waiting lines take.
+/// Each refused line is logged with `-vv`: far more lines than the pipe and the queue hold.
 fn fill_log(client: &mut Client) {
     for _ in 0..100 {
         client.send("nonsense\r\n".repeat(300).as_bytes());
@@ -38,7 +38,7 @@ fn fill_log(client: &mut Client) {
     }
 }
 
-/// `-v` flags are the operator's decision: a client may log less, and no more than they say.
+/// The `-v` flags are the operator's decision: a client may lower the log level, but not raise it above them.
 #[test]
 fn a_client_cannot_raise_the_log_level_above_the_flags() {
     let mut process = Process::start("-p -1 -v");

@@ -1,4 +1,4 @@
-//! The programs as programs: flags, signals, files, terminals, systemd, and what is packaged.
+//! The programs as processes: flags, signals, files, terminals, systemd and packaging.
 
 mod bench;
 mod bench_stale;

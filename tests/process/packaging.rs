@@ -1,4 +1,4 @@
-//! What is shipped beside the server: its manual, completions and health check, and files that name its flags.
+//! Packaging: manual pages, completions, the health check, and packaged files that use flags.
 
 use std::fs;
 use std::io::Write;
@@ -24,9 +24,9 @@ fn printed(line: &str) -> String {
 const SUBCOMMANDS: [&str; 7] = ["bench", "cli", "completions", "handover", "healthcheck", "man", "top"];
 
 #[test]
-fn the_manual_tells_every_flag_and_every_subcommand() {
+fn the_manual_lists_every_flag_and_subcommand() {
     let page = printed("man").replace("\\-", "-");
-    // No date, but a place for it: else the version would stand there.
+    // The date is empty: without its field the version would take its place.
     let title = format!(r#".TH leasehold 1 "" "leasehold {}" "leasehold manual""#, env!("CARGO_PKG_VERSION"));
     assert!(page.contains(&title), "{}", page.lines().nth(2).unwrap_or_default());
     assert!(!page.contains("leasehold-help(1)"), "there is no such subcommand");
@@ -45,7 +45,8 @@ fn the_manual_tells_every_flag_and_every_subcommand() {
         "{stale}"
     );
     let help = printed("--help");
-    let own = help.lines().find(|line| line.starts_with("Subcommands: ")).expect("a stranger starts there");
+    let own =
+        help.lines().find(|line| line.starts_with("Subcommands: ")).expect("the help lists the subcommands");
     assert!(SUBCOMMANDS.iter().all(|subcommand| own.contains(subcommand)), "{own}");
     let handover = printed("handover --help");
     assert!(
@@ -57,14 +58,15 @@ fn the_manual_tells_every_flag_and_every_subcommand() {
 }
 
 #[test]
-fn shells_complete_subcommands_and_flags() {
+fn completions_include_subcommands_and_flags() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&format!("completions {shell}"));
         for word in SUBCOMMANDS.into_iter().chain(["require-secure", "implicit-leases"]) {
             assert!(script.contains(word), "{shell}: {word}");
         }
         assert!(script.contains("writers-apart"), "{shell}: options of bench stale");
-        // A word before the subcommand, even one that is not shown, and zsh completes the server's flags behind each.
+        // With a positional argument before the subcommand, even a hidden one, zsh would complete the
+        // server's flags.
         let counts_words = script.contains("case $line[1] in") && !script.contains("case $line[2] in");
         assert!(shell != "zsh" || counts_words, "{script}");
     }
@@ -72,7 +74,7 @@ fn shells_complete_subcommands_and_flags() {
 }
 
 #[test]
-fn the_health_check_tells_whether_anybody_answers() {
+fn the_health_check_succeeds_only_if_a_server_answers() {
     let users = scratch("health-users");
     fs::write(&users, "ann:secret\n").unwrap();
     let server = start(&format!("-Y {}", users.display()));
@@ -80,12 +82,12 @@ fn the_health_check_tells_whether_anybody_answers() {
     printed(&format!("healthcheck {address}"));
     server.stop();
     assert_eq!(run(&format!("healthcheck {address}")).status.code(), Some(1));
-    // Somebody listens, and says nothing.
+    // A server that accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let check = format!("healthcheck --timeout 1 {}", silent.local_addr().unwrap());
     assert_eq!(run(&check).status.code(), Some(1));
 
-    // A server, but of another kind: the admin port, for one.
+    // Another kind of server, such as the admin port.
     let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = web.local_addr().unwrap();
     let answering = std::thread::spawn(move || {
@@ -105,7 +107,7 @@ fn the_health_check_tells_whether_anybody_answers() {
 }
 
 #[test]
-fn the_package_holds_whatever_its_documents_lead_to() {
+fn the_package_contains_every_linked_document() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
     let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
@@ -123,7 +125,7 @@ fn the_package_holds_whatever_its_documents_lead_to() {
         }
         assert_eq!(Path::new(source).parent(), Some(Path::new(folder.trim_end_matches('/'))), "links break");
     }
-    // The readme leads to the sources, too.
+    // The readme also links to sources.
     let is_for_operators =
         |path: &&PathBuf| path.extension().is_some_and(|end| end == "md") && !path.ends_with("README.md");
     for document in shipped.iter().filter(is_for_operators) {
@@ -140,10 +142,10 @@ fn the_package_holds_whatever_its_documents_lead_to() {
 }
 
 #[test]
-fn the_flags_that_are_shipped_are_known() {
+fn packaged_flags_are_valid() {
     let file = |name: &str| {
         let path = format!("{}/packaging/{name}", env!("CARGO_MANIFEST_DIR"));
-        fs::read_to_string(path).expect("it is shipped")
+        fs::read_to_string(path).expect("it is packaged")
     };
     let value = |name: &str, key: &str| {
         let text = file(name);

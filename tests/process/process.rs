@@ -1,4 +1,4 @@
-//! The server as a process: its flags, its signals, its files and its end.
+//! The server as a process: flags, signals, files and exit codes.
 
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
@@ -11,15 +11,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[test]
-fn sigterm_and_sigint_end_it_well_whatever_clients_do() {
+fn sigterm_and_sigint_stop_the_server_with_clients_connected() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let pid_file = scratch("pid");
         let mut process = Process::start(&format!("-p -1 -P {}", pid_file.display()));
         let address = process.address();
-        let (mut idle, mut deaf) = (Client::connect(address), Client::connect(address));
+        let (mut idle, mut stalled) = (Client::connect(address), Client::connect(address));
         idle.check("set k 0 0 1\r\nv", &["STORED"]);
-        deaf.check(&format!("set big 0 0 500000\r\n{}", "v".repeat(500_000)), &["STORED"]);
-        deaf.send("get big\r\n".repeat(1_000).as_bytes());
+        stalled.check(&format!("set big 0 0 500000\r\n{}", "v".repeat(500_000)), &["STORED"]);
+        stalled.send("get big\r\n".repeat(1_000).as_bytes());
         let pid: u32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
         assert_eq!(pid, process.child.id());
 
@@ -31,7 +31,7 @@ fn sigterm_and_sigint_end_it_well_whatever_clients_do() {
 }
 
 #[test]
-fn shutdown_works_where_it_is_allowed() {
+fn shutdown_is_refused_unless_enabled() {
     let mut forbidden = Process::start("-p -1");
     let mut client = Client::connect(forbidden.address());
     client.check("shutdown", &["SERVER_ERROR: shutdown not enabled"]);
@@ -45,7 +45,7 @@ fn shutdown_works_where_it_is_allowed() {
 }
 
 #[test]
-fn nonsense_is_refused_at_the_start() {
+fn invalid_options_are_refused_at_the_start() {
     let unreadable = [
         "-Y /no/such/file",
         "-c 0",
@@ -69,14 +69,14 @@ fn nonsense_is_refused_at_the_start() {
         "-p -1 -l proto[binary]:127.0.0.1",
         "-s /no/such/folder/socket",
         "-p -1 -e /no/such/folder/items",
-        // A daemon could tell nobody any more.
+        // A daemon could not report it later.
         "-d -p -1 -e /no/such/folder/items",
     ];
     let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
     {
         let mut process = Process::start(flags);
-        assert!(!process.rest_of_log().is_empty(), "{flags}: it is told why");
+        assert!(!process.rest_of_log().is_empty(), "{flags}: the reason is logged");
         assert_eq!(process.exit_code(), code, "{flags}");
     }
     let server = start("");
@@ -87,7 +87,7 @@ fn nonsense_is_refused_at_the_start() {
 }
 
 #[test]
-fn udp_and_loopback_are_told_in_the_log() {
+fn unsupported_udp_and_loopback_only_are_logged() {
     let mut process = Process::start("-p -1 -U 11211");
     assert!(process.logged("UDP").contains("WARN"));
     assert!(process.logged("listening").contains("loopback only"));
@@ -96,36 +96,36 @@ fn udp_and_loopback_are_told_in_the_log() {
 }
 
 #[test]
-fn a_daemon_goes_on_in_the_background_as_its_user() {
+fn a_daemon_runs_in_the_background() {
     let (socket, pid_file) = (scratch("daemon-socket"), scratch("daemon-pid"));
     let flags = format!("-d -s {} -P {} -u root", socket.display(), pid_file.display());
     assert_eq!(Process::start(&flags).exit_code(), 0);
 
-    eventually("it tells its id", || {
+    eventually("the pid file is written", || {
         std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'))
     });
     let pid: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
-    let stream = UnixStream::connect(&socket).expect("it listened before the parent went");
+    let stream = UnixStream::connect(&socket).expect("it listened before the parent exited");
     let mut client = Client(BufReader::new(stream));
     client.check("version", &["VERSION 1.6.45"]);
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
     client.is_closed();
-    eventually("it cleans up", || !pid_file.exists());
+    eventually("the pid file is removed", || !pid_file.exists());
 }
 
 #[test]
-fn a_daemon_goes_on_logging_if_it_was_told_to_log() {
+fn a_verbose_daemon_keeps_logging() {
     let pid_file = scratch("logging-daemon-pid");
     let mut process = Process::start(&format!("-d -v -p -1 -P {}", pid_file.display()));
     assert!(process.logged("listening on").contains("Z  INFO listening on"));
-    ends_with_a_word(process, &pid_file);
+    stop_daemon(process, &pid_file);
 }
 
 #[test]
-fn a_daemon_goes_on_logging_to_the_journal_which_knows_the_time() {
+fn a_daemon_logs_to_the_journal_without_timestamps() {
     let pid_file = scratch("journal-daemon-pid");
     let mut command = Command::new("sh");
-    // As systemd names the stream that it gives.
+    // Set as systemd does for a stream to the journal.
     command.args([
         "-c",
         "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"",
@@ -134,13 +134,13 @@ fn a_daemon_goes_on_logging_to_the_journal_which_knows_the_time() {
     command.args(["-d", "-p", "-1", "-P"]).arg(&pid_file);
     let mut process = Process::of(command);
     assert!(process.logged("listening on").starts_with(" INFO listening on"));
-    ends_with_a_word(process, &pid_file);
+    stop_daemon(process, &pid_file);
 }
 
-/// Ends a daemon whose log is heard.
-fn ends_with_a_word(mut process: Process, pid_file: &Path) {
+/// Stops a daemon whose log is read.
+fn stop_daemon(mut process: Process, pid_file: &Path) {
     process.logged("leasehold 0");
-    eventually("it tells its id", || {
+    eventually("the pid file is written", || {
         std::fs::read_to_string(pid_file).is_ok_and(|text| text.ends_with('\n'))
     });
     let pid = std::fs::read_to_string(pid_file).expect("it is there");
@@ -148,11 +148,11 @@ fn ends_with_a_word(mut process: Process, pid_file: &Path) {
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
     process.logged("stopping: SIGTERM");
     assert_eq!(process.exit_code(), 0);
-    eventually("it cleans up", || !pid_file.exists());
+    eventually("the pid file is removed", || !pid_file.exists());
 }
 
 #[test]
-fn a_file_for_others_that_cannot_be_written_is_warned_of() {
+fn an_unwritable_pid_or_port_file_is_logged_as_a_warning() {
     let ports = ("MEMCACHED_PORT_FILENAME", "/no/such/folder/ports");
     let mut process = Process::start_with("-p -1 -P /no/such/folder/pid", &[ports]);
     assert!(process.logged("cannot write /no/such/folder/ports").contains("WARN"));
@@ -163,14 +163,14 @@ fn a_file_for_others_that_cannot_be_written_is_warned_of() {
 }
 
 #[test]
-fn root_becomes_another_user() {
+fn root_switches_to_another_user() {
     if !nix::unistd::geteuid().is_root() {
-        return println!("skipped: only root can become somebody else");
+        return println!("skipped: only root can switch users");
     }
     let mut process = Process::start("-p -1 -u nobody");
     Client::connect(process.address()).check("version", &["VERSION 1.6.45"]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
-    let uid = status.lines().find(|line| line.starts_with("Uid:")).expect("Linux tells");
+    let uid = status.lines().find(|line| line.starts_with("Uid:")).expect("Linux has it");
     assert!(!uid.split_whitespace().skip(1).any(|id| id == "0"), "{uid}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
@@ -183,19 +183,19 @@ fn root_becomes_another_user() {
 #[test]
 fn help_version_and_license_begin_as_memcacheds_do() {
     for flag in ["-h", "--help", "-V", "-i", "--license"] {
-        let told =
+        let output =
             Command::new(env!("CARGO_BIN_EXE_leasehold")).arg(flag).output().expect("the binary starts");
-        let text = String::from_utf8(told.stdout).expect("help is text");
+        let text = String::from_utf8(output.stdout).expect("help is text");
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("memcached 1.6.45"), "{flag}");
         let own = format!("leasehold {}", env!("CARGO_PKG_VERSION"));
         assert!(lines.next().is_some_and(|line| line.starts_with(&own)), "{flag}: {text}");
-        assert!(told.status.success());
+        assert!(output.status.success());
     }
 }
 
 #[test]
-fn what_means_nothing_here_is_told_in_the_log() {
+fn options_without_effect_are_logged() {
     let flags = "-p -1 stray -C -L -f 1.5 -o ,hashpower=20,,lru_crawler,maxconns_fast, -n 48 -N 1 -m 4";
     let mut process = Process::start(flags);
     let line = process.logged("have no effect here");
@@ -208,11 +208,11 @@ fn what_means_nothing_here_is_told_in_the_log() {
 }
 
 #[test]
-fn the_ports_are_written_to_a_file_for_whoever_asks() {
+fn the_port_file_lists_every_port() {
     let path = scratch("ports");
     let name = path.to_str().expect("a path in this folder is text");
     let process = Process::start_with("-p -1 -l 127.0.0.1,127.0.0.1", &[("MEMCACHED_PORT_FILENAME", name)]);
-    eventually("the file is there", || path.exists());
+    eventually("the file exists", || path.exists());
     let text = std::fs::read_to_string(&path).unwrap();
     let ports: Vec<u16> =
         text.lines().filter_map(|line| line.strip_prefix("TCP INET: ")?.parse().ok()).collect();
@@ -225,7 +225,7 @@ fn the_ports_are_written_to_a_file_for_whoever_asks() {
 }
 
 #[test]
-fn the_first_binary_client_is_told_of_in_the_log() {
+fn the_first_binary_client_is_logged() {
     let mut process = Process::start("-p -1");
     let address = process.address();
     let mut client = Client::connect(address);
@@ -238,32 +238,33 @@ fn the_first_binary_client_is_told_of_in_the_log() {
     }
     assert!(process.logged("binary protocol").contains("set it to the text protocol"));
     process.signal(Signal::SIGTERM);
-    assert!(!process.rest_of_log().contains("binary protocol"), "it is told once");
+    assert!(!process.rest_of_log().contains("binary protocol"), "it is logged once");
     assert_eq!(process.exit_code(), 0);
 }
 
 #[test]
-fn memory_is_locked_or_the_start_is_refused() {
+fn memory_is_locked_or_the_start_fails() {
     let mut process = Process::start("-p -1 -k -m 8 -t 1");
     let line = process.logged(" ");
     if line.contains("cannot lock memory (-k)") {
         return assert_eq!(process.exit_code(), 71);
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
-    let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux tells");
+    let locked = status.lines().find(|line| line.starts_with("VmLck:")).expect("Linux has it");
     assert!(!locked.ends_with("\t       0 kB"), "{locked}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 }
 
 #[test]
-fn core_files_are_allowed_or_the_start_is_refused() {
+fn core_files_are_allowed_or_the_start_fails() {
     let mut process = Process::start("-p -1 -r -m 8 -t 1");
     if process.logged(" ").contains("cannot allow core files (-r)") {
         return assert_eq!(process.exit_code(), 71);
     }
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
-    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux tells");
+    let cores =
+        limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("Linux has it");
     let words: Vec<&str> = cores.split_whitespace().collect();
     assert!(words[0] == words[1] && words[0] != "0", "{cores}");
     process.signal(Signal::SIGTERM);
@@ -271,7 +272,7 @@ fn core_files_are_allowed_or_the_start_is_refused() {
 }
 
 #[test]
-fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
+fn only_a_graceful_restart_keeps_the_items() {
     let file = scratch("items");
     let flags = format!("-p -1 -A -e {}", file.display());
     let mut process = Process::start(&flags);
@@ -292,7 +293,7 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     let mut client = Client::connect(address);
     client.check("get k", &["VALUE k 7 5", "value", "END"]);
     client.check(&format!("lease-set other {token} 0 0 1\r\nv"), &["NOT_STORED"]);
-    assert!(!file.exists(), "what is deleted from now on must not come back after a crash");
+    assert!(!file.exists(), "items deleted later must not return after a crash");
     client.check("shutdown graceful", &[]);
     assert_eq!(process.exit_code(), 0);
 
@@ -301,22 +302,22 @@ fn a_graceful_restart_keeps_the_items_and_nothing_else_does() {
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);
 
-    std::fs::write(&file, "somebody else's").unwrap();
+    std::fs::write(&file, "another program's").unwrap();
     let mut process = Process::start(&flags);
     let address = process.address();
     process.logged("is not a snapshot");
     Client::connect(address).check("get k", &["END"]);
     process.signal(Signal::SIGUSR1);
     assert_eq!(process.exit_code(), 0);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody else's");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "another program's");
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_file(beside(&file)).unwrap();
 }
 
-/// A process that was started while its forerunner still wrote began empty, and what it was told to delete came back
-/// when the third one loaded the forerunner's file.
+/// A process that was started while its predecessor still wrote began empty, and items that it deleted came
+/// back when a third process loaded the predecessor's file.
 #[test]
-fn who_comes_next_waits_until_the_items_are_written() {
+fn the_next_process_waits_until_the_snapshot_is_written() {
     let file = scratch("waits");
     let held = std::fs::File::create(beside(&file)).unwrap();
     held.lock().unwrap();
@@ -329,7 +330,7 @@ fn who_comes_next_waits_until_the_items_are_written() {
     std::fs::remove_file(beside(&file)).unwrap();
 }
 
-/// What is locked as long as a process uses the file.
+/// The lock file that a process holds while it uses the snapshot.
 fn beside(file: &std::path::Path) -> std::path::PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".leasehold-lock");
@@ -337,14 +338,14 @@ fn beside(file: &std::path::Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_hangup_reads_the_users_again_and_ends_nothing() {
+fn sighup_reloads_the_users_and_closes_no_connection() {
     let file = scratch("users");
     std::fs::write(&file, "ann:old\n").unwrap();
     let mut process = Process::start(&format!("-p -1 -Y {}", file.display()));
     let address = process.address();
     let mut client = Client::connect(address);
     client.check("set k 0 0 7\r\nann old", &["STORED"]);
-    // Connections that were open but locked had the users of their beginning, and a stolen password was good on them.
+    // Open but unauthenticated connections kept the old users, and accepted a stolen password.
     let mut before = Client::connect(address);
     before.check("get k", &["CLIENT_ERROR unauthenticated"]);
     std::fs::write(&file, "ann:new\n").unwrap();
@@ -365,7 +366,7 @@ fn a_hangup_reads_the_users_again_and_ends_nothing() {
 }
 
 #[test]
-fn policies_are_read_from_a_file_and_again_at_a_hangup() {
+fn policies_are_read_at_the_start_and_on_sighup() {
     let file = scratch("policies");
     let config = format!("--config {}", file.display());
     std::fs::write(&file, "[default]\nttl = 50\nspeed = 9\n").unwrap();
@@ -382,8 +383,8 @@ fn policies_are_read_from_a_file_and_again_at_a_hangup() {
         assert!(code == Some(64) && why.contains(&format!("{}:3: unknown field", file.display())), "{why}");
     }
     std::fs::write(&file, "[default]\nttl = 50\n").unwrap();
-    let (code, said, _) = run(&format!("{config} --check-config"));
-    assert!(code == Some(0) && said == format!("{} is valid\n", file.display()), "{said}");
+    let (code, printed, _) = run(&format!("{config} --check-config"));
+    assert!(code == Some(0) && printed == format!("{} is valid\n", file.display()), "{printed}");
 
     let mut process = Process::start(&format!("-p -1 {config}"));
     let mut client = Client::connect(process.address());

@@ -1,11 +1,12 @@
-//! The real cache under a scheduler that explores how threads may interleave; there is nothing here without
-//! `--cfg shuttle`.
+//! The real cache under a scheduler that explores the interleavings of threads. Empty without `--cfg
+//! shuttle`.
 //!
-//! No exploration expects one outcome. The world has a database whose rows only grow, so every read can be judged by
-//! what history allows: once a void has returned, whoever asks is served nothing older than what was committed before
-//! it. A thread that would sleep for ever is a deadlock, which the explorer reports by itself.
+//! No exploration expects a single outcome. The versions of rows in the database only grow, so every read can
+//! be checked: after an invalidation has returned, no read may see a version older than the one committed
+//! before it. A thread that never wakes is a deadlock, which the explorer reports.
 //!
-//! Deliberately absent: weak memory. The explorer runs one thread at a time and treats each atomic as the strictest.
+//! Deliberately absent: weak memory. The explorer runs one thread at a time and treats each atomic as the
+//! strictest.
 
 #![cfg(shuttle)]
 
@@ -58,33 +59,33 @@ fn flush(client: &mut Client) {
     client.write(0..ROWS, |client, _| client.flush());
 }
 
-fn void_prefix(client: &mut Client) {
+fn invalidate_prefix(client: &mut Client) {
     client.write(0..ROWS, |client, _| client.invalidate(Name::Prefix(PREFIX)));
 }
 
-fn void_tag(client: &mut Client) {
+fn invalidate_tag(client: &mut Client) {
     client.write(0..ROWS, |client, _| client.invalidate(Name::Tag(TAG)));
 }
 
-/// Two other names drive that of the rows out, and the floor has to stand for it.
-fn void_tag_and_forget_it(client: &mut Client) {
-    void_tag(client);
+/// Two other groups displace the group of the rows from its table, so that the floor has to represent it.
+fn invalidate_tag_and_forget_it(client: &mut Client) {
+    invalidate_tag(client);
     client.invalidate(Name::Tag(b"other"));
     client.invalidate(Name::Tag(b"another"));
 }
 
-/// Whatever voids all rows by a name.
-const NAMED: [fn(&mut Client); 3] = [void_prefix, void_tag, void_tag_and_forget_it];
+/// Every way to invalidate all rows as a group.
+const GROUPS: [fn(&mut Client); 3] = [invalidate_prefix, invalidate_tag, invalidate_tag_and_forget_it];
 
 #[test]
-fn void_against_fill() {
+fn a_delete_against_fills() {
     explore_all(|| {
         let world = World::new(small());
         let mut reader = world.client();
-        let token = reader.lease(0).expect("nobody else wants it");
+        let token = reader.lease(0).expect("no other client wants it");
         let version = reader.query(0);
         join([world.spawn(move |client| _ = client.fill(0, token, version)), world.spawn(delete)]);
-        assert_eq!(reader.get(0), None, "whichever was first");
+        assert_eq!(reader.get(0), None, "in either order");
     });
     explore(|| {
         let world = World::new(small());
@@ -101,7 +102,7 @@ fn void_against_fill() {
 }
 
 #[test]
-fn flush_against_fill() {
+fn a_flush_against_fills() {
     explore(|| {
         let world = World::new(small());
         let read_all = |client: &mut Client| (0..ROWS).for_each(|row| client.read_by_lease(row));
@@ -111,41 +112,41 @@ fn flush_against_fill() {
 }
 
 #[test]
-fn a_named_void_against_fills_and_reads() {
-    for void in NAMED {
+fn a_group_invalidation_against_fills_and_reads() {
+    for invalidate in GROUPS {
         explore(move || {
             let world = World::new(small());
-            join([world.spawn(read_by_lease), world.spawn(read_by_lease), world.spawn(void)]);
+            join([world.spawn(read_by_lease), world.spawn(read_by_lease), world.spawn(invalidate)]);
             world.client().get(0);
         });
     }
 }
 
 #[test]
-fn a_named_void_against_changes() {
+fn a_group_invalidation_against_changes() {
     let incr = |client: &mut Client| client.incr(0);
     let replace = |client: &mut Client| _ = client.store(0, Mode::Replace, 8);
     let append = |client: &mut Client| _ = client.store(0, Mode::Append(Join::default()), 8);
-    for (void, change) in [
-        (void_prefix as fn(&mut Client), incr as fn(&mut Client)),
-        (void_tag, incr),
-        (void_tag, replace),
-        (void_prefix, append),
-        (void_tag_and_forget_it, incr),
+    for (invalidate, change) in [
+        (invalidate_prefix as fn(&mut Client), incr as fn(&mut Client)),
+        (invalidate_tag, incr),
+        (invalidate_tag, replace),
+        (invalidate_prefix, append),
+        (invalidate_tag_and_forget_it, incr),
     ] {
         explore(move || {
             let world = World::new(small());
             world.client().store(0, Mode::Set, 7);
-            join([world.spawn(change), world.spawn(change), world.spawn(void)]);
-            assert_eq!(world.client().get(0), None, "what was changed was void");
+            join([world.spawn(change), world.spawn(change), world.spawn(invalidate)]);
+            assert_eq!(world.client().get(0), None, "the changed value was invalidated");
         });
     }
 }
 
 #[test]
-fn get_against_set_and_delete() {
+fn gets_against_sets_and_a_delete() {
     explore(|| {
-        // The readers load nothing.
+        // The readers load nothing, so there is nothing to fence.
         let world = World::fenced(Implicit::Off);
         let look = |client: &mut Client| (0..3).for_each(|_| _ = client.get(0));
         join([
@@ -157,12 +158,12 @@ fn get_against_set_and_delete() {
                 set(client);
             }),
         ]);
-        assert_eq!(world.client().get(0), Some(3), "nothing came after it");
+        assert_eq!(world.client().get(0), Some(3), "the last set stands");
     });
 }
 
 #[test]
-fn incr_against_flush() {
+fn incrs_against_a_flush() {
     explore(|| {
         let world = World::new(small());
         (0..ROWS).for_each(|row| _ = world.client().store(row, Mode::Set, 7));
@@ -171,13 +172,13 @@ fn incr_against_flush() {
         assert_eq!(
             [0; ROWS].map(|row| world.client().get(row)),
             [None; ROWS],
-            "what was counted up was void"
+            "the incremented values were invalidated"
         );
     });
 }
 
 #[test]
-fn changes_of_one_value_are_not_lost() {
+fn concurrent_incrs_are_not_lost() {
     explore(|| {
         let world = World::new(small());
         world.client().store(0, Mode::Set, 10);
@@ -188,7 +189,7 @@ fn changes_of_one_value_are_not_lost() {
 }
 
 #[test]
-fn grant_against_grant() {
+fn a_lease_has_one_holder_at_a_time() {
     explore(|| {
         let world = World::new(small());
         let holders = Arc::new(AtomicU64::new(0));
@@ -220,7 +221,7 @@ fn grant_against_grant() {
 fn a_token_fills_once() {
     explore(|| {
         let world = World::new(small());
-        let token = world.client().lease(0).expect("nobody else wants it");
+        let token = world.client().lease(0).expect("no other client wants it");
         let threads = [0; 3].map(|_| world.spawn(move |client| client.fill(0, token, 0)));
         let done = join(threads);
         assert_eq!(done.iter().filter(|done| **done == Ok(Filled::Visible)).count(), 1);
@@ -228,7 +229,7 @@ fn a_token_fills_once() {
     });
 }
 
-/// All that can end a lease, each by whoever may.
+/// Everything that can end a lease.
 const ENDINGS: [fn(&mut Client, Token); 8] = [
     |holder, _| holder.leave(),
     |holder, token| _ = holder.fill(0, token, 0),
@@ -241,12 +242,12 @@ const ENDINGS: [fn(&mut Client, Token); 8] = [
 ];
 
 #[test]
-fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
+fn waiters_are_woken_by_every_end_of_a_lease() {
     for ending in ENDINGS {
         explore(move || {
             let world = World::new(small());
             let mut holder = world.client();
-            let token = holder.lease(0).expect("nobody else wants it");
+            let token = holder.lease(0).expect("no other client wants it");
             join([
                 world.spawn(|client| client.read_patiently(0)),
                 world.spawn(|client| client.read_patiently(0)),
@@ -258,7 +259,7 @@ fn no_waiter_is_left_sleeping_whatever_ends_the_lease() {
 }
 
 #[test]
-fn no_waiter_is_left_sleeping_when_a_hold_off_ends() {
+fn waiters_are_woken_when_a_hold_off_ends() {
     explore(|| {
         let world = World::fenced(Implicit::Off);
         world.client().delete(0, Some(at(Duration::from_secs(5)).millis));
@@ -270,7 +271,7 @@ fn no_waiter_is_left_sleeping_when_a_hold_off_ends() {
     });
 }
 
-/// Clients that know nothing of leases, against whatever else there is.
+/// Clients without leases, against a client with leases and a writer.
 fn plain_story(implicit: Implicit, mode: Mode, write: fn(&mut Client)) {
     let world = World::fenced(implicit);
     join([
@@ -286,35 +287,35 @@ fn plain_story(implicit: Implicit, mode: Mode, write: fn(&mut Client)) {
 }
 
 #[test]
-fn a_plain_fill_against_a_void() {
+fn a_plain_fill_against_an_invalidation() {
     for (implicit, mode, write) in [
         (Implicit::On, Mode::Set, delete as fn(&mut Client)),
         (Implicit::On, Mode::Add, delete),
         (Implicit::On, Mode::Set, flush),
         (Implicit::Shared, Mode::Set, delete),
-        (Implicit::On, Mode::Set, void_prefix),
-        (Implicit::On, Mode::Add, void_tag),
-        (Implicit::Shared, Mode::Set, void_tag_and_forget_it),
+        (Implicit::On, Mode::Set, invalidate_prefix),
+        (Implicit::On, Mode::Add, invalidate_tag),
+        (Implicit::Shared, Mode::Set, invalidate_tag_and_forget_it),
     ] {
         explore(move || plain_story(implicit, mode, write));
     }
 }
 
 #[test]
-#[should_panic(expected = "is served after the void of")]
-fn without_the_fence_the_stale_fill_is_found() {
+#[should_panic(expected = "is served after the invalidation of")]
+fn a_stale_fill_is_found_without_the_fence() {
     explore(|| plain_story(Implicit::Off, Mode::Set, delete));
 }
 
 #[test]
-fn an_own_void_does_not_hide_anothers() {
+fn a_clients_own_invalidation_does_not_hide_anothers() {
     let flush = |client: &mut Client| client.flush();
     let delete_own = |client: &mut Client| _ = client.delete(0, None);
     for (own, foreign) in [
         (flush as fn(&mut Client), delete as fn(&mut Client)),
         (delete_own, delete),
-        (delete_own, void_tag),
-        (flush, void_prefix),
+        (delete_own, invalidate_tag),
+        (flush, invalidate_prefix),
     ] {
         explore(move || {
             let world = World::new(small());
@@ -334,14 +335,14 @@ fn an_own_void_does_not_hide_anothers() {
 }
 
 #[test]
-fn a_token_lives_as_long_as_it_should_whoever_turns_the_second() {
+fn a_token_has_its_full_life_if_threads_race_at_a_new_second() {
     explore(|| {
         let world = World::new(small());
         let second = |client: &mut Client| client.now = at(Duration::from_secs(5));
         let leases = |row| {
             move |client: &mut Client| {
                 second(client);
-                (row, client.lease(row).expect("nobody else wants it"))
+                (row, client.lease(row).expect("no other client wants it"))
             }
         };
         let tokens = join([world.spawn(leases(0)), world.spawn(leases(1))]);
@@ -355,10 +356,10 @@ fn a_token_lives_as_long_as_it_should_whoever_turns_the_second() {
 }
 
 #[test]
-fn the_budget_is_kept_when_all_store_at_once() {
+fn the_memory_limit_holds_when_all_threads_store_at_once() {
     explore(|| {
         let world = World::new(small());
-        // Nine of them; four fit.
+        // Nine values, of which four fit.
         let threads = [0..3, 3..6, 6..9].map(|names: Range<usize>| {
             world.spawn(move |client| {
                 names.for_each(|name| client.store_large(name, small().memory_bytes / 5))

@@ -1,4 +1,4 @@
-//! A database, the cache before it, and clients that judge what they are served.
+//! A database, the cache in front of it, and clients that check the values they read.
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -15,32 +15,32 @@ use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
-/// What the keys of all rows begin with.
+/// The prefix of all keys.
 pub const PREFIX: &[u8] = b"row:";
-/// What all values are tagged with.
+/// The tag of all values.
 pub const TAG: &[u8] = b"rows";
-/// Enough rows to lie in every shard that the cache has here.
+/// Enough rows for every shard of the cache to have one.
 pub const ROWS: usize = 3;
 
-/// A database, and the cache before it.
+/// A database, and the cache in front of it.
 pub struct World {
     pub cache: Cache,
     rows: [Row; ROWS],
 }
 
-/// One row of the database; its versions are numbers that rise, and what is cached of it is its version.
+/// One row of the database. Its versions are increasing numbers, and the cached value is the version.
 #[derive(Default)]
 struct Row {
     committed: AtomicU64,
-    /// The newest version whose void has returned: whoever asks from now on may not be served an older one.
+    /// The newest version whose invalidation has returned: later reads must not see an older one.
     promised: AtomicU64,
 }
 
-/// A thread of the application, with a connection of its own.
+/// A thread of the application, with its own connection.
 pub struct Client {
     pub now: Now,
     peer: Peer,
-    /// What it tags all values with.
+    /// The tags of all values it stores.
     tags: TagList,
     world: Arc<World>,
 }
@@ -59,7 +59,7 @@ impl World {
         Client { now: at(Duration::ZERO), peer: self.cache.peer(), tags, world: Arc::clone(self) }
     }
 
-    /// A thread in which a client of its own acts.
+    /// Starts a thread with its own client.
     pub fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
         act: impl FnOnce(&mut Client) -> T + Send + 'static,
@@ -70,16 +70,16 @@ impl World {
 }
 
 impl Client {
-    /// Reads as a client of leases does: on a miss, whoever holds the lease asks the database and fills.
+    /// Reads as a client with leases does: on a miss, the holder of the lease queries the database and fills.
     pub fn read_by_lease(&mut self, row: usize) {
         if let Some(token) = self.lease(row) {
             let version = self.query(row);
-            // Whether it was in time is for the others to judge.
+            // The reads of other clients show whether the fill was in time.
             let _ = self.fill(row, token, version);
         }
     }
 
-    /// Reads as a client does that knows nothing of leases.
+    /// Reads as a client without leases does.
     pub fn read_plainly(&mut self, row: usize, mode: Mode) {
         if self.get(row).is_none() {
             let version = self.query(row);
@@ -87,7 +87,7 @@ impl Client {
         }
     }
 
-    /// Reads a row, however often it must wait for that.
+    /// Reads a row, waiting for the lease as often as necessary.
     pub fn read_patiently(&mut self, row: usize) {
         self.read_by_lease(row);
         while self.get(row).is_none() {
@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    /// Begins to wait for a row, and thinks better of it.
+    /// Begins to wait for a row, and gives up.
     pub fn read_impatiently(&mut self, row: usize) {
         self.with(row, |cache, key, peer, now| {
             cache.wait(key, peer, std::task::Waker::noop(), now);
@@ -104,17 +104,17 @@ impl Client {
         });
     }
 
-    /// Changes rows in the database, then voids them; `void` is given the version of the first.
-    pub fn write(&mut self, rows: Range<usize>, void: impl Fn(&mut Client, u64)) {
+    /// Changes rows in the database, then invalidates them; `invalidate` receives the version of the first.
+    pub fn write(&mut self, rows: Range<usize>, invalidate: impl Fn(&mut Client, u64)) {
         let commit = |row: usize| self.world.rows[row].committed.fetch_add(1, Ordering::SeqCst) + 1;
         let versions: Vec<u64> = rows.clone().map(commit).collect();
-        void(self, versions[0]);
+        invalidate(self, versions[0]);
         for (row, version) in rows.zip(versions) {
             self.world.rows[row].promised.fetch_max(version, Ordering::SeqCst);
         }
     }
 
-    /// The version that the database has now.
+    /// The version in the database now.
     pub fn query(&self, row: usize) -> u64 {
         self.world.rows[row].committed.load(Ordering::SeqCst)
     }
@@ -123,10 +123,10 @@ impl Client {
         let promised = self.promised(row);
         let read = |value: leasehold::cache::Value| version(value.bytes);
         let found = self.with(row, |cache, key, peer, now| cache.get(key, peer, now, read));
-        judged(found, promised)
+        checked(found, promised)
     }
 
-    /// A lease, if it was granted.
+    /// Asks for a lease; `None` if it was not granted.
     pub fn lease(&mut self, row: usize) -> Option<Token> {
         let promised = self.promised(row);
         let (found, token) = self.with(row, |cache, key, peer, now| {
@@ -136,7 +136,7 @@ impl Client {
                 Lookup::Hit { value, .. } => (Some(version(value.bytes)), None),
             })
         });
-        judged(found, promised);
+        checked(found, promised);
         token
     }
 
@@ -155,7 +155,7 @@ impl Client {
         self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
     }
 
-    /// Stores so many bytes under the name of any row, also of one that is not there.
+    /// Stores a value of this size under the key of a row, which need not exist.
     pub fn store_large(&mut self, row: usize, bytes: usize) {
         let draft = Draft::new(&[b'0'; 1 << 20][..bytes]);
         self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
@@ -184,7 +184,7 @@ impl Client {
         self.world.cache.leave(&mut self.peer, self.now);
     }
 
-    /// Sleeps until the lease of the row has ended, as the server's connections do, but without a deadline.
+    /// Waits until the lease of the row has ended, as the server's connections do, but without a deadline.
     fn wait(&mut self, row: usize) {
         let mut is_waiting = false;
         block_on(poll_fn(|context| {
@@ -210,10 +210,10 @@ impl Client {
     }
 }
 
-/// The rule: nothing that is served is older than what was promised before it was asked for.
-fn judged(found: Option<u64>, promised: u64) -> Option<u64> {
+/// Checks the rule: no read returns a version older than the one promised before the read began.
+fn checked(found: Option<u64>, promised: u64) -> Option<u64> {
     if let Some(version) = found.filter(|version| *version < promised) {
-        panic!("version {version} is served after the void of version {promised} returned");
+        panic!("version {version} is served after the invalidation of version {promised} returned");
     }
     found
 }
@@ -222,12 +222,12 @@ fn version(value: &[u8]) -> u64 {
     str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).expect("values are versions")
 }
 
-/// A cache that is made quickly: every schedule begins with one.
+/// A cache that is created quickly, because every schedule begins with one.
 pub fn small() -> Config {
     Config { memory_bytes: 4 << 20, ..Config::default() }
 }
 
-/// A moment after the clock's beginning.
+/// The time `span` after the start of the clock.
 pub fn at(span: Duration) -> Now {
     Now { millis: span.as_millis() as u64, unix: MANUAL_UNIX + span.as_secs() }
 }

@@ -1,5 +1,5 @@
-//! docs/admin.md and operating.md say what the server answers, and the latter, the dashboard and the alerts name the metrics that
-//! it really tells.
+//! The examples in docs/admin.md and docs/operating.md are the server's answers, and operating.md, the
+//! dashboard and the alerts name only metrics that the server exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,110 +8,116 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::support::http::{Answer, Watched};
+use crate::support::http::{AdminServer, Answer};
 use crate::support::served;
 use crate::support::served::Client;
 
 #[test]
-fn the_server_answers_as_its_documents_say() {
+fn the_server_answers_as_documented() {
     for (path, at_least) in [("docs/admin.md", 5), ("docs/operating.md", 3)] {
         let text = document(path);
         let examples: Vec<&str> =
             text.split("```http\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
         assert!(examples.len() >= at_least, "{path} has only {} examples", examples.len());
-        let watched = Watched::start("");
-        let mut client = watched.client();
-        examples.into_iter().for_each(|example| play(&watched, &mut client, example));
+        let server = AdminServer::start("");
+        let mut client = server.client();
+        examples.into_iter().for_each(|example| play(&server, &mut client, example));
     }
 }
 
-/// Asks what an example asks, and checks what it says of the answers.
-fn play(watched: &Watched, client: &mut Client, example: &str) {
+/// Sends the requests of an example, and compares the answers.
+fn play(server: &AdminServer, client: &mut Client, example: &str) {
     let mut lines = example.lines().peekable();
     while let Some(line) = lines.next() {
-        if let Some(said) = line.strip_prefix("memcached> ") {
-            client.send(format!("{said}\r\n").as_bytes());
-        } else if let Some(heard) = line.strip_prefix("memcached<") {
-            let (line, heard) = (client.line(), heard.trim_start());
-            assert!(fits_text(heard, line.trim_end()), "{line:?} instead of {heard}");
+        if let Some(request) = line.strip_prefix("memcached> ") {
+            client.send(format!("{request}\r\n").as_bytes());
+        } else if let Some(expected) = line.strip_prefix("memcached<") {
+            let (line, expected) = (client.line(), expected.trim_start());
+            assert!(fits_text(expected, line.trim_end()), "{line:?} instead of {expected}");
         } else {
-            let asked = line.strip_prefix("> ").unwrap_or_else(|| panic!("what is {line}?"));
-            let mut told = String::new();
+            let request = line.strip_prefix("> ").unwrap_or_else(|| panic!("what is {line}?"));
+            let mut expected = String::new();
             while let Some(line) = lines.next_if(|line| line.starts_with('<')) {
-                told.push_str(line.trim_start_matches('<'));
-                told.push('\n');
+                expected.push_str(line.trim_start_matches('<'));
+                expected.push('\n');
             }
-            check(asked, &ask(watched, asked), &told);
+            check(request, &ask(server, request), &expected);
         }
     }
 }
 
-fn ask(watched: &Watched, asked: &str) -> Answer {
-    match asked.split_once(' ') {
-        Some(("GET", path)) => watched.get(path),
+fn ask(server: &AdminServer, request: &str) -> Answer {
+    match request.split_once(' ') {
+        Some(("GET", path)) => server.get(path),
         Some(("POST", rest)) => {
             let (path, body) = rest.split_once(' ').expect("a path and a body");
-            watched.post(path, body)
+            server.post(path, body)
         }
-        _ => panic!("what is {asked}?"),
+        _ => panic!("what is {request}?"),
     }
 }
 
 #[track_caller]
-fn check(asked: &str, answer: &Answer, told: &str) {
-    let (status, body) = told.trim_start().split_at(3);
-    assert_eq!(answer.status.to_string(), status, "{asked}: {}", answer.body);
+fn check(request: &str, answer: &Answer, expected: &str) {
+    let (status, body) = expected.trim_start().split_at(3);
+    assert_eq!(answer.status.to_string(), status, "{request}: {}", answer.body);
     match serde_json::from_str::<Value>(body) {
         Ok(expected) => {
-            assert!(fits(&expected, &answer.json()), "{asked}\n{body}\nbut it is\n{}", answer.body)
+            assert!(fits(&expected, &answer.json()), "{request}\n{body}\nbut it is\n{}", answer.body)
         }
         Err(_) => {
             for line in body.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                assert!(answer.body.lines().any(|told| fits_text(line, told)), "{asked}: no line {line}");
+                assert!(
+                    answer.body.lines().any(|actual| fits_text(line, actual)),
+                    "{request}: no line {line}"
+                );
             }
         }
     }
 }
 
 /// Numbers stand for any number, and `…` for anything.
-fn fits(expected: &Value, told: &Value) -> bool {
-    match (expected, told) {
+fn fits(expected: &Value, actual: &Value) -> bool {
+    match (expected, actual) {
         (Value::String(expected), _) if expected == "…" => true,
-        (Value::String(expected), Value::String(told)) => fits_text(expected, told),
+        (Value::String(expected), Value::String(actual)) => fits_text(expected, actual),
         (Value::Number(_), Value::Number(_)) => true,
-        (Value::Array(expected), Value::Array(told)) => {
-            expected.len() == told.len()
-                && expected.iter().zip(told).all(|(expected, told)| fits(expected, told))
+        (Value::Array(expected), Value::Array(actual)) => {
+            expected.len() == actual.len()
+                && expected.iter().zip(actual).all(|(expected, actual)| fits(expected, actual))
         }
-        (Value::Object(expected), Value::Object(told)) => {
-            expected.len() == told.len()
-                && expected.iter().all(|(name, value)| told.get(name).is_some_and(|told| fits(value, told)))
+        (Value::Object(expected), Value::Object(actual)) => {
+            expected.len() == actual.len()
+                && expected
+                    .iter()
+                    .all(|(name, value)| actual.get(name).is_some_and(|actual| fits(value, actual)))
         }
-        _ => expected == told,
+        _ => expected == actual,
     }
 }
 
-fn fits_text(expected: &str, told: &str) -> bool {
+fn fits_text(expected: &str, actual: &str) -> bool {
     match expected.strip_suffix('…') {
-        None => expected == told,
-        Some(beginning) => told.starts_with(beginning),
+        None => expected == actual,
+        Some(beginning) => actual.starts_with(beginning),
     }
 }
 
-/// What /metrics tells: its families with their kinds, and its samples.
+/// A page of /metrics: its families with their kinds, and its samples.
 struct Metrics {
     kinds: BTreeMap<String, String>,
     samples: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    /// Reads a page, in which each sample must stand below the help and the type of its family, and no two be alike.
+    /// Reads a page. Each sample must follow the HELP and TYPE lines of its family, and no sample may come
+    /// twice.
     fn read(page: &str) -> Metrics {
         let mut metrics = Metrics { kinds: BTreeMap::new(), samples: BTreeMap::new() };
         let (mut helped, mut family) = (String::new(), String::new());
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
-                let (name, help) = rest.split_once(' ').expect("a name and a help");
+                let (name, help) = rest.split_once(' ').expect("a name and a help text");
                 assert!(!help.is_empty() && !metrics.kinds.contains_key(name), "{name} comes twice");
                 helped = name.to_owned();
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -129,7 +135,8 @@ impl Metrics {
     fn sample(&mut self, line: &str, family: &str) {
         let (series, value) = line.rsplit_once(' ').expect("a series and a value");
         let name = name_of(series);
-        let ending = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} stands under {family}"));
+        let ending =
+            name.strip_prefix(family).unwrap_or_else(|| panic!("{line} follows the TYPE of {family}"));
         let is_histogram = self.kinds[family] == "histogram";
         assert!(
             if is_histogram { ["_bucket", "_count", "_sum"].contains(&ending) } else { ending.is_empty() },
@@ -139,33 +146,33 @@ impl Metrics {
         assert_eq!(self.samples.insert(series.to_owned(), value), None, "{series} comes twice");
     }
 
-    /// The names that a query may use.
+    /// The metric names that a query may use.
     fn names(&self) -> BTreeSet<&str> {
         self.samples.keys().map(|series| name_of(series)).collect()
     }
 }
 
-/// Without its labels.
+/// The name of a series, without its labels.
 fn name_of(series: &str) -> &str {
     series.split_once('{').map_or(series, |(name, _)| name)
 }
 
-/// What a server tells that has a policy of its own, and has heard a few requests.
+/// The metrics of a server that has a policy and has answered a few requests.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let path = served::scratch("documents.toml");
     fs::write(&path, "[prefix.\"page:\\\"\"]\nttl = 5\n").expect("it can be written");
-    let watched = Watched::start(&format!("--config {}", path.display()));
+    let server = AdminServer::start(&format!("--config {}", path.display()));
     fs::remove_file(path).expect("it was written");
-    let mut client = watched.client();
+    let mut client = server.client();
     client.check("lease-get page:\"1", &[]);
     client.check("set page:\"1 0 0 1\r\nv", &[]);
     client.check("mn", &[]);
     while client.line() != "MN\r\n" {}
-    Metrics::read(&watched.get("/metrics").has(200).body)
+    Metrics::read(&server.get("/metrics").has(200).body)
 });
 
 #[test]
-fn metrics_are_what_prometheus_reads() {
+fn metrics_follow_the_conventions_of_prometheus() {
     let metrics = &*METRICS;
     let of = |series: &str| *metrics.samples.get(series).unwrap_or_else(|| panic!("there is no {series}"));
     assert_eq!(of("memcached_up"), 1.0);
@@ -173,14 +180,14 @@ fn metrics_are_what_prometheus_reads() {
     assert_eq!(of(r#"leasehold_policy_events_total{policy="page:\"",event="lease_granted"}"#), 1.0);
     assert_eq!(of(r#"memcached_commands_total{command="get",status="miss"}"#), 1.0);
     for (name, kind) in &metrics.kinds {
-        // The exporter has it so.
+        // The memcached exporter has the same exception.
         let is_odd = name == "memcached_uptime_seconds";
         assert_eq!(name.ends_with("_total") || is_odd, kind == "counter", "{name} is a {kind}");
     }
 }
 
 #[test]
-fn buckets_hold_what_is_below_their_end() {
+fn buckets_are_cumulative() {
     let metrics = &*METRICS;
     let ends =
         |name: &str| name.split("le=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
@@ -198,7 +205,7 @@ fn buckets_hold_what_is_below_their_end() {
 }
 
 #[test]
-fn the_exporters_names_are_all_there() {
+fn all_names_of_the_memcached_exporter_exist() {
     let metrics = &*METRICS;
     let names = metrics.names();
     for name in "up uptime_seconds time_seconds version process_user_cpu_seconds_total process_system_cpu_seconds_total \
@@ -213,12 +220,12 @@ fn the_exporters_names_are_all_there() {
 }
 
 #[test]
-fn every_metric_is_explained() {
+fn every_metric_is_documented() {
     let (metrics, text) = (&*METRICS, document("docs/operating.md"));
     for family in metrics.kinds.keys() {
-        assert!(text.contains(&format!("`{family}`")), "operating.md does not tell what {family} means");
+        assert!(text.contains(&format!("`{family}`")), "operating.md does not explain {family}");
     }
-    named_ones_exist(
+    all_named_metrics_exist(
         "docs/operating.md",
         &text.replace('`', " "),
         &metrics.kinds.keys().map(String::as_str).collect(),
@@ -234,13 +241,13 @@ fn dashboard_and_alerts_name_metrics_that_exist() {
     let asks = |panel: &&Value| panel["targets"].as_array().is_some_and(|targets| !targets.is_empty());
     assert!(panels.iter().filter(asks).count() > 15);
     for (path, text) in [("docs/grafana.json", dashboard), ("docs/alerts.yml", document("docs/alerts.yml"))] {
-        named_ones_exist(path, &text, &metrics.names());
+        all_named_metrics_exist(path, &text, &metrics.names());
     }
 }
 
-/// Whatever looks like a metric of ours is one.
+/// Checks that each word that looks like one of our metrics is exported.
 #[track_caller]
-fn named_ones_exist(path: &str, text: &str, names: &BTreeSet<&str>) {
+fn all_named_metrics_exist(path: &str, text: &str, names: &BTreeSet<&str>) {
     let is_part = |c: char| c == '_' || c.is_ascii_alphanumeric();
     let words: Vec<&str> = text
         .split(|c: char| !is_part(c))
@@ -248,7 +255,7 @@ fn named_ones_exist(path: &str, text: &str, names: &BTreeSet<&str>) {
         .collect();
     assert!(words.len() > 10, "{path} names metrics");
     for word in words {
-        assert!(names.contains(word), "{path} names {word}, which is not told");
+        assert!(names.contains(word), "{path} names {word}, which is not exported");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client against real servers: its verbs, its leases, and servers that come and go.
+//! The client against real servers: its methods, its leases, and servers that stop and start.
 
 use std::convert::Infallible;
 use std::fs;
@@ -20,8 +20,8 @@ use crate::support::served::{PATIENCE, scratch, start};
 const FOREVER: Duration = Duration::ZERO;
 
 #[tokio::test]
-async fn every_verb_does_what_memcached_says() {
-    // Tasks share its connection, so that a load from before a change may still be running: here none is.
+async fn every_method_behaves_as_memcached_documents() {
+    // Tasks share the connection, so with implicit leases a load from before a change may still be running.
     let (server, client) = serve("--implicit-leases off");
     assert_eq!(client.get("k").await, Ok(None));
     assert_eq!(client.replace("k", "v", FOREVER).await, Ok(false));
@@ -68,7 +68,7 @@ async fn every_verb_does_what_memcached_says() {
 }
 
 #[tokio::test]
-async fn a_large_value_comes_back_whole_and_one_too_large_is_refused() {
+async fn large_values_are_returned_whole_and_too_large_ones_refused() {
     let (server, client) = serve("");
     let large: Vec<u8> = (0..1_000_000).map(|n: u32| n as u8).collect();
     assert_eq!(client.set("large", large.clone(), FOREVER).await, Ok(true));
@@ -80,7 +80,7 @@ async fn a_large_value_comes_back_whole_and_one_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn many_keys_come_from_their_servers_in_their_order() {
+async fn get_many_returns_values_in_the_order_of_the_keys() {
     let (one, two, dead) = (start(""), start(""), dead_server());
     let client = client_of(&[&one.address().to_string(), &two.address().to_string(), &dead]);
     let keys: Vec<String> = (0..500).map(|n| format!("key:{n}")).collect();
@@ -103,7 +103,7 @@ async fn many_keys_come_from_their_servers_in_their_order() {
 }
 
 #[tokio::test]
-async fn leases_are_filled_once_and_in_time() {
+async fn a_lease_is_filled_once_and_only_in_time() {
     let (server, client) = serve("--stale 20");
     let (lease, copy) = granted(&client, "k").await;
     assert_eq!(copy, None);
@@ -135,21 +135,21 @@ async fn leases_are_filled_once_and_in_time() {
 }
 
 #[tokio::test]
-async fn a_fetch_loads_once_and_for_everybody() {
+async fn a_fetched_value_is_stored_for_all_clients() {
     let (server, client) = serve("");
     assert_eq!(client.fetch("k", Duration::from_secs(60), || loads("v")).await, Ok("v".into()));
     assert_eq!(client.fetch("k", FOREVER, || loads("never")).await, Ok("v".into()));
     assert_eq!(client.get("k").await, Ok(Some("v".into())));
     let bad = client.fetch("a b", FOREVER, || loads("never")).await;
     assert_eq!(bad, Err(FetchError::Cache(Error::BadName)));
-    let crowded = Fetch { tags: &["tag"; 17], ..FOREVER.into() };
-    let bad = client.fetch("other", crowded, || loads("never")).await;
+    let tagged = Fetch { tags: &["tag"; 17], ..FOREVER.into() };
+    let bad = client.fetch("other", tagged, || loads("never")).await;
     assert_eq!(bad, Err(FetchError::Cache(Error::TooManyTags)));
     server.stop();
 }
 
 #[tokio::test]
-async fn what_was_loaded_too_late_is_returned_and_not_kept() {
+async fn a_value_loaded_too_late_is_returned_and_not_stored() {
     let (server, client) = serve("");
     let load = || async {
         client.delete_surely("k", PATIENCE).await?;
@@ -161,7 +161,7 @@ async fn what_was_loaded_too_late_is_returned_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_loader_that_fails_leaves_the_lease_to_the_next() {
+async fn a_failed_load_releases_the_lease() {
     let (server, client) = serve("");
     let failed = client.fetch("k", FOREVER, || async { Err::<&str, _>("the database is down") }).await;
     assert_eq!(failed, Err(FetchError::Load("the database is down")));
@@ -170,7 +170,7 @@ async fn a_loader_that_fails_leaves_the_lease_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_dropped_leaves_the_lease_to_the_next() {
+async fn a_dropped_fetch_releases_the_lease() {
     let (server, client) = serve("");
     let loading = Notify::new();
     let load = || async {
@@ -178,14 +178,14 @@ async fn a_fetch_that_is_dropped_leaves_the_lease_to_the_next() {
         std::future::pending::<Result<&str, Infallible>>().await
     };
     tokio::select! {
-        _ = client.fetch("k", FOREVER, load) => panic!("it loads for ever"),
+        _ = client.fetch("k", FOREVER, load) => panic!("the load never ends"),
         () = loading.notified() => {}
     }
     granted(&client, "k").await;
     server.stop();
 }
 
-/// Two programs with five hundred readers each; the loader is done when all others have asked in vain.
+/// Two programs with five hundred readers each. The load ends when all other readers have missed.
 #[tokio::test]
 async fn a_thousand_fetches_of_one_key_make_one_load() {
     let (server, client) = serve("");
@@ -213,7 +213,7 @@ async fn a_thousand_fetches_of_one_key_make_one_load() {
 }
 
 #[tokio::test]
-async fn a_fetch_waits_for_who_has_the_lease() {
+async fn a_fetch_waits_for_the_holder_of_the_lease() {
     let (server, client) = serve("");
     let (lease, _) = granted(&client, "k").await;
     let (waits, fills) = tokio::join!(client.fetch("k", patient(), || loads("never")), async {
@@ -233,9 +233,9 @@ async fn a_fetch_waits_for_who_has_the_lease() {
     server.stop();
 }
 
-/// One key that is never filled does not hold up the others.
+/// A key that is never filled does not block other keys.
 #[tokio::test]
-async fn a_fetch_need_not_wait_at_the_server() {
+async fn a_fetch_can_wait_without_a_place_at_the_server() {
     let (server, holder) = serve("");
     let config = Config { timeout: PATIENCE, waits: 1, ..Config::default() };
     let client = Client::new(vec![server.address().to_string().parse().expect("a server")], config);
@@ -250,14 +250,14 @@ async fn a_fetch_need_not_wait_at_the_server() {
         assert_eq!((value, filled), (Ok("v".into()), Ok(Filled::Stored)));
     };
     tokio::select! {
-        _ = client.fetch("stuck", patient(), || loads("v")) => panic!("nobody has filled it"),
+        _ = client.fetch("stuck", patient(), || loads("v")) => panic!("it is never filled"),
         () = waits => {}
     }
     server.stop();
 }
 
 #[tokio::test]
-async fn a_fetch_out_of_patience_loads_and_stores_nothing() {
+async fn a_fetch_without_patience_loads_and_stores_nothing() {
     let (server, client) = serve("");
     let (_lease, _) = granted(&client, "k").await;
     let hasty = Fetch { patience: Duration::ZERO, ..FOREVER.into() };
@@ -267,7 +267,7 @@ async fn a_fetch_out_of_patience_loads_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_stale_copy_is_served_to_who_would_rather_have_that() {
+async fn a_stale_copy_is_served_if_the_fetch_accepts_it() {
     let (server, client) = serve("--stale 20");
     client.set("k", "old", FOREVER).await.expect("it answers");
     client.delete("k").await.expect("it answers");
@@ -280,7 +280,7 @@ async fn a_stale_copy_is_served_to_who_would_rather_have_that() {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_found_again() {
+async fn the_client_reconnects_to_a_restarted_server() {
     let path = scratch("client-returns");
     let name = path.display().to_string();
     let config = Config { timeout: PATIENCE, ..Config::default() };
@@ -309,7 +309,7 @@ async fn a_server_that_comes_back_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_not_confirmed_names_the_server() {
+async fn an_unconfirmed_deletion_names_the_server() {
     let (alive, dead) = (start(""), dead_server());
     let client = client_of(&[&alive.address().to_string(), &dead]);
     let names_the_dead = |answer| {
@@ -348,9 +348,9 @@ async fn a_user_logs_in_on_every_connection() {
     fs::remove_file(file).expect("it was ours");
 }
 
-/// Nothing can be stored that was loaded before.
+/// A value that was loaded before the invalidation cannot be stored after it.
 #[tokio::test]
-async fn invalidations_stop_fills_that_are_under_way() {
+async fn flush_all_refuses_fills_under_way() {
     let (server, client) = serve("");
     let (lease, _) = granted(&client, "k").await;
     assert_eq!(client.flush_all(PATIENCE).await, Ok(()));
@@ -364,7 +364,7 @@ fn serve(flags: &str) -> (server::Server, Client) {
     (server, client)
 }
 
-/// One that no busy machine makes lose its patience.
+/// A client that does not time out on a busy machine.
 fn client_of(servers: &[&str]) -> Client {
     let servers: Vec<Server> = servers.iter().map(|server| server.parse().expect("a server")).collect();
     Client::new(servers, Config { silence_max: PATIENCE, timeout: PATIENCE, ..Config::default() })
@@ -374,7 +374,7 @@ fn patient() -> Fetch<'static> {
     Fetch { patience: PATIENCE, ..FOREVER.into() }
 }
 
-/// A port that nobody listens on.
+/// An address on which no server listens.
 fn dead_server() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("it is bound").to_string()
@@ -397,7 +397,7 @@ async fn stat(client: &Client, name: &str) -> u64 {
     stats[name].parse().expect("a number")
 }
 
-/// Asks until it is so.
+/// Repeats a check until it succeeds.
 async fn eventually(is_so: impl AsyncFn() -> bool) {
     let asking = async {
         while !is_so().await {
@@ -407,10 +407,10 @@ async fn eventually(is_so: impl AsyncFn() -> bool) {
     timeout(PATIENCE, asking).await.expect("it is so at last");
 }
 
-/// Every one of twenty stale values was stored: `get`, `delete` and `set` of different tasks went over one connection, and
-/// the server took the delete for the reader's own.
+/// Every one of twenty stale values was stored: `get`, `delete` and `set` of different tasks shared one
+/// connection, and the server took the delete for one by the reader.
 #[tokio::test]
-async fn a_plain_set_of_what_was_read_before_a_delete_is_not_stored() {
+async fn a_plain_set_of_a_value_read_before_a_delete_is_not_stored() {
     let (server, client) = serve("");
     for n in 0..20 {
         let key = format!("k{n}");
@@ -421,7 +421,7 @@ async fn a_plain_set_of_what_was_read_before_a_delete_is_not_stored() {
             2 => assert_eq!(client.invalidate_keys([&key], PATIENCE).await, Ok(())),
             _ => assert_eq!(client.invalidate_all(PATIENCE).await, Ok(())),
         }
-        assert_eq!(client.set(&key, "old", FOREVER).await, Ok(true), "it is not told");
+        assert_eq!(client.set(&key, "old", FOREVER).await, Ok(true), "the reply does not show it");
         assert_eq!(client.get(&key).await, Ok(None), "{n}");
     }
     server.stop();

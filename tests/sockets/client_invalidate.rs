@@ -1,4 +1,4 @@
-//! Invalidations by name: what they cover, on every server, and who did not confirm them.
+//! Invalidations by name, on every server, and servers that do not confirm them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::support::served::{PATIENCE, start};
 const FOREVER: Duration = Duration::ZERO;
 
 #[tokio::test]
-async fn names_cover_what_they_should_on_every_server() {
+async fn names_are_invalidated_on_every_server() {
     let fleet = Fleet::new();
     let client = &fleet.client;
 
     fleet.fill().await;
-    assert_eq!(client.invalidate_tags(["even", "nobody"], PATIENCE).await, Ok(()));
+    assert_eq!(client.invalidate_tags(["even", "unused"], PATIENCE).await, Ok(()));
     fleet.check(|n| n % 2 == 1).await;
 
     fleet.fill().await;
@@ -37,31 +37,31 @@ async fn names_cover_what_they_should_on_every_server() {
 }
 
 #[tokio::test]
-async fn fills_under_way_are_covered_too() {
+async fn fills_under_way_are_refused_after_an_invalidation() {
     let fleet = Fleet::new();
-    for (n, void) in [Void::All, Void::Key, Void::Prefix, Void::Tag].into_iter().enumerate() {
+    for (n, scope) in [Scope::All, Scope::Key, Scope::Prefix, Scope::Tag].into_iter().enumerate() {
         let client = &fleet.client;
         let Ok(Leased::Granted(lease, None)) = client.lease_get(key(n)).await else {
             panic!("it is granted")
         };
-        let voided = match void {
-            Void::All => client.invalidate_all(PATIENCE).await,
-            Void::Key => client.invalidate_keys([key(n)], PATIENCE).await,
-            Void::Prefix => client.invalidate_prefixes(["product:"], PATIENCE).await,
-            Void::Tag => client.invalidate_tags(["tag"], PATIENCE).await,
+        let done = match scope {
+            Scope::All => client.invalidate_all(PATIENCE).await,
+            Scope::Key => client.invalidate_keys([key(n)], PATIENCE).await,
+            Scope::Prefix => client.invalidate_prefixes(["product:"], PATIENCE).await,
+            Scope::Tag => client.invalidate_tags(["tag"], PATIENCE).await,
         };
-        assert_eq!(voided, Ok(()));
+        assert_eq!(done, Ok(()));
         assert_eq!(
             lease.fill("old", Store { tags: &["tag"], ..FOREVER.into() }).await,
             Ok(Filled::NotStored),
-            "{void:?}"
+            "{scope:?}"
         );
     }
     fleet.stop();
 }
 
 #[tokio::test]
-async fn plain_stores_have_tags_and_versions_too() {
+async fn plain_stores_take_tags_and_versions() {
     let fleet = Fleet::new();
     let client = &fleet.client;
     let row = |version| Store { tags: &["tag"], version: Some(version), ..FOREVER.into() };
@@ -72,7 +72,11 @@ async fn plain_stores_have_tags_and_versions_too() {
     assert_eq!(client.delete_version("k", 3).await, Ok(true));
 
     let Ok(Leased::Granted(lease, None)) = client.lease_get("k").await else { panic!("it is granted") };
-    assert_eq!(lease.fill("2", row(2)).await, Ok(Filled::NotStored), "a replica lags behind");
+    assert_eq!(
+        lease.fill("2", row(2)).await,
+        Ok(Filled::NotStored),
+        "the loaded version is older than the deleted one"
+    );
     let Ok(Leased::Granted(lease, None)) = client.lease_get("k").await else { panic!("it is granted") };
     assert_eq!(lease.fill("3", row(3)).await, Ok(Filled::Stored));
     assert_eq!(client.invalidate_tags(["tag"], PATIENCE).await, Ok(()));
@@ -81,7 +85,7 @@ async fn plain_stores_have_tags_and_versions_too() {
 }
 
 #[tokio::test]
-async fn copies_are_kept_for_who_wants_them() {
+async fn a_soft_invalidation_keeps_copies() {
     let fleet = Fleet::new();
     fleet.fill().await;
     let keep = Invalidate { copies: Copies::Keep, within: PATIENCE };
@@ -98,14 +102,14 @@ async fn a_server_that_did_not_confirm_is_named() {
     let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let dead = dead.local_addr().expect("it was bound").to_string();
     let client = client_of(&[alive.address().to_string(), dead.clone()]);
-    let voided = client.invalidate_all(Duration::from_millis(500)).await;
-    let Err(NotInvalidated::Unconfirmed { servers }) = voided else { panic!("one is dead: {voided:?}") };
+    let done = client.invalidate_all(Duration::from_millis(500)).await;
+    let Err(NotInvalidated::Unconfirmed { servers }) = done else { panic!("one is dead: {done:?}") };
     assert_eq!(servers.iter().map(Error::server).collect::<Vec<_>>(), [Some(&*dead)]);
     alive.stop();
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_at_once() {
+async fn a_refused_invalidation_fails_at_once() {
     let fleet = Fleet::new();
     match fleet.client.invalidate_prefixes(["product"], PATIENCE).await {
         Err(NotInvalidated::Unconfirmed { servers }) => {
@@ -119,14 +123,14 @@ async fn a_refusal_is_told_at_once() {
 }
 
 #[derive(Debug)]
-enum Void {
+enum Scope {
     All,
     Key,
     Prefix,
     Tag,
 }
 
-/// Two servers, and a client of both.
+/// Two servers, and one client for both.
 struct Fleet {
     client: Client,
     servers: [server::Server; 2],
@@ -139,7 +143,7 @@ impl Fleet {
         Fleet { client, servers }
     }
 
-    /// A hundred values; every other one has a tag.
+    /// Fetches a hundred values; every other one has the tag `even`.
     async fn fill(&self) {
         for n in 0..COUNT {
             let tags: &[&str] = if n % 2 == 0 { &["all", "even"] } else { &["all"] };

@@ -1,4 +1,4 @@
-//! Values of many megabytes over real sockets: held once, and by whoever still reads them.
+//! Values of many megabytes over real sockets: held in memory once, until the last reader has received them.
 
 #![cfg(target_os = "linux")]
 
@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 
 const FLAGS: &str = "-p -1 -t 1 -m 256 -I 128m";
 
-/// The most memory the process has had so far, in MiB.
+/// The peak memory of the process so far, in MiB.
 fn peak(server: &Process) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak is told");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux reports the peak");
     let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes >> 10
 }
@@ -24,12 +24,12 @@ fn store(client: &mut Client, key: &str) {
     client.check("", &["STORED"]);
 }
 
-/// Hears the bytes of the value whose first line was heard, and the end.
-fn hears_value(client: &mut Client) {
-    let mut heard = vec![0; PIECE_BYTES];
+/// Reads the bytes of a value whose first line has been read, and the END.
+fn read_value(client: &mut Client) {
+    let mut received = vec![0; PIECE_BYTES];
     for number in 0..PIECES {
-        client.0.read_exact(&mut heard).expect("the server sends on");
-        assert!(heard == piece(number), "piece {number} is another");
+        client.0.read_exact(&mut received).expect("the server sends on");
+        assert!(received == piece(number), "piece {number} differs");
     }
     assert_eq!([client.line(), client.line()], ["\r\n", "END\r\n"]);
 }
@@ -38,46 +38,46 @@ fn charged(client: &mut Client) -> usize {
     client.stat_of("stats memory", "charged_bytes") as usize
 }
 
-fn ends(server: Process) {
+fn stop(server: Process) {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), 0);
 }
 
-/// Each differs from the others and from itself shifted.
+/// One piece of the value. It differs from all other pieces and from itself shifted.
 fn piece(number: usize) -> Vec<u8> {
     (0..PIECE_BYTES).map(|at| (at / 251 + at + number) as u8).collect()
 }
 
 #[test]
-fn a_value_is_held_once() {
+fn a_large_value_is_held_in_memory_once() {
     let mut server = Process::start(FLAGS);
     let mut client = Client::connect(server.address());
     let before = peak(&server);
     store(&mut client, "large");
     client.check("get large", &[&format!("VALUE large 0 {VALUE_BYTES}")]);
-    hears_value(&mut client);
+    read_value(&mut client);
     let taken = peak(&server) - before;
     assert!(taken < VALUE_BYTES / MIB * 5 / 4, "{taken} MiB for one value on its way in and out");
-    ends(server);
+    stop(server);
 }
 
 #[test]
-fn who_reads_slowly_has_the_whole_value_and_holds_nobody_up() {
+fn a_slow_reader_receives_the_whole_value_and_blocks_no_other() {
     let mut server = Process::start(FLAGS);
     let address = server.address();
     let (mut slow, mut other) = (Client::connect(address), Client::connect(address));
     store(&mut other, "large");
     slow.check("get large", &[&format!("VALUE large 0 {VALUE_BYTES}")]);
-    // More than the system keeps for the two is still with the server.
+    // The value is larger than the socket buffers, so the server still holds the rest.
     other.check("delete large", &["DELETED"]);
     other.check("get large", &["END"]);
     other.check("set small 0 0 1\r\nx", &["STORED"]);
     other.check("get small", &["VALUE small 0 1", "x", "END"]);
-    assert!(charged(&mut other) > VALUE_BYTES, "somebody reads it yet");
-    hears_value(&mut slow);
+    assert!(charged(&mut other) > VALUE_BYTES, "the slow client still reads it");
+    read_value(&mut slow);
     slow.check("version", &["VERSION 1.6.45"]);
-    assert!(charged(&mut other) < VALUE_BYTES, "nobody reads it any more");
-    ends(server);
+    assert!(charged(&mut other) < VALUE_BYTES, "its last reader is done");
+    stop(server);
 }
 
 const MIB: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! What keeps strangers out, and secrets in.
+//! Protection against strangers: public addresses, limits per client, and passwords that must not leak.
 
 use std::net::TcpListener;
 
@@ -6,8 +6,8 @@ use crate::support::served::{Client, Process, eventually, scratch, start};
 use nix::sys::signal::Signal;
 
 #[test]
-fn a_public_address_without_protection_is_warned_of_or_refused() {
-    // Somebody else has the port: whatever is warned of, nothing public is opened here.
+fn an_unprotected_public_address_is_logged_or_refused() {
+    // The port is taken, so that the test never opens a public address.
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let public = format!("-l 0.0.0.0:{}", occupied.local_addr().unwrap().port());
     for (flags, code, says) in [("", 71, "WARN"), ("--require-secure", 64, "ERROR --require-secure")] {
@@ -31,7 +31,7 @@ fn a_public_address_without_protection_is_warned_of_or_refused() {
 }
 
 #[test]
-fn one_address_has_as_many_connections_as_it_may() {
+fn connections_from_one_address_are_limited() {
     let server = start("--conn-limit-per-client 2");
     let mut first = Client::connect(server.address());
     let mut second = Client::connect(server.address());
@@ -46,15 +46,15 @@ fn one_address_has_as_many_connections_as_it_may() {
     assert_eq!(first.stat("rejected_connections_per_client"), 0);
 
     drop(second);
-    eventually("the second is gone", || first.stat("curr_connections") == 1);
+    eventually("the second connection is closed", || first.stat("curr_connections") == 1);
     Client::connect(server.address()).check("get a", &["END"]);
     server.stop();
 }
 
-/// However much is logged and told: not what is used to come in, nor what is tried.
+/// Neither logs nor statistics nor watchers show passwords, right or wrong.
 #[test]
-fn passwords_are_told_nowhere() {
-    let file = scratch("users-told");
+fn passwords_are_shown_nowhere() {
+    let file = scratch("users-shown");
     std::fs::write(&file, "ann:opensesame\n").unwrap();
     let mut process = Process::start(&format!("-p -1 -vvv -A -Y {}", file.display()));
     let address = process.address();
@@ -70,27 +70,27 @@ fn passwords_are_told_nowhere() {
     let mut other = Client::connect(address);
     other.check("set k 0 0 14\r\nann opensesame", &["STORED"]);
     other.check("get k", &["END"]);
-    let mut told = String::new();
-    while !told.contains("key=k") {
-        told += &watcher.line();
+    let mut shown = String::new();
+    while !shown.contains("key=k") {
+        shown += &watcher.line();
     }
     for what in ["stats", "stats settings", "stats conns"] {
         client.send(format!("{what}\r\n").as_bytes());
-        while !told.ends_with("END\r\n") {
-            told += &client.line();
+        while !shown.ends_with("END\r\n") {
+            shown += &client.line();
         }
-        told += "\n";
+        shown += "\n";
     }
 
-    // Files that cannot be read, and are as good as secret, too.
+    // The log must not quote a file of users that is invalid.
     std::fs::write(&file, "ann:opensesame\nguesswork\n").unwrap();
     process.signal(Signal::SIGHUP);
-    told += &process.logged("cannot read users");
+    shown += &process.logged("cannot read users");
     process.signal(Signal::SIGTERM);
-    told += &process.rest_of_log();
-    assert!(told.contains("auth_errors 1") && told.contains("SIGTERM"), "{told}");
+    shown += &process.rest_of_log();
+    assert!(shown.contains("auth_errors 1") && shown.contains("SIGTERM"), "{shown}");
     for secret in ["opensesame", "guesswork"] {
-        assert!(!told.contains(secret), "{told}");
+        assert!(!shown.contains(secret), "{shown}");
     }
     assert_eq!(process.exit_code(), 0);
     std::fs::remove_file(file).unwrap();

@@ -1,4 +1,4 @@
-//! The server over real sockets: what only shows between a client and the system.
+//! The server over real sockets: connections, limits, waiting, and the system's buffers.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use crate::support::served::{Client, PATIENCE, eventually, scratch, start};
 
 #[test]
-fn replies_come_in_order_at_any_depth() {
+fn pipelined_replies_come_in_order() {
     let server = start("");
     let mut client = Client::connect(server.address());
     let requests: String = (0..5_000).map(|n| format!("set k{n} {n} 0 1\r\nv\r\nget k{n}\r\n")).collect();
@@ -21,7 +21,7 @@ fn replies_come_in_order_at_any_depth() {
 }
 
 #[test]
-fn a_connection_with_many_requests_lets_others_have_their_turn() {
+fn a_connection_with_many_requests_yields() {
     let server = start("-R 2");
     let mut client = Client::connect(server.address());
     client.send("version\r\n".repeat(5).as_bytes());
@@ -31,7 +31,7 @@ fn a_connection_with_many_requests_lets_others_have_their_turn() {
 }
 
 #[test]
-fn a_connection_too_many_is_told_so() {
+fn a_connection_above_the_limit_is_refused() {
     let server = start("-c 2");
     let mut first = Client::connect(server.address());
     let mut second = Client::connect(server.address());
@@ -43,31 +43,31 @@ fn a_connection_too_many_is_told_so() {
     assert_eq!(first.stat("rejected_connections"), 1);
 
     drop(second);
-    eventually("the second is gone", || first.stat("curr_connections") == 1);
+    eventually("the second connection is closed", || first.stat("curr_connections") == 1);
     Client::connect(server.address()).check("get a", &["END"]);
     server.stop();
 }
 
 #[test]
-fn a_connection_too_many_waits_where_it_is_not_refused() {
+fn a_connection_above_the_limit_waits_with_no_maxconns_fast() {
     let server = start("-c 1 -o no_maxconns_fast");
     let mut first = Client::connect(server.address());
     first.check("version", &["VERSION 1.6.45"]);
-    eventually("nobody is accepted", || first.stat("accepting_conns") == 0);
+    eventually("accepting has stopped", || first.stat("accepting_conns") == 0);
     let mut second = Client::connect(server.address());
     second.send(b"version\r\n");
     assert_eq!((first.stat("curr_connections"), first.stat("rejected_connections")), (1, 0));
-    // It was counted only when it was over: whoever waited could not be seen.
+    // The stop was counted only when it ended, so statistics did not show clients that waited.
     eventually("the stop is counted", || first.stat("listen_disabled_num") == 1);
     drop(first);
     assert_eq!(second.line(), "VERSION 1.6.45\r\n");
-    eventually("nobody is accepted again", || second.stat("listen_disabled_num") == 2);
+    eventually("accepting has stopped again", || second.stat("listen_disabled_num") == 2);
     assert_eq!(second.stat("total_connections"), 2);
     server.stop();
 }
 
 #[test]
-fn settings_are_told_under_memcacheds_names() {
+fn settings_have_memcacheds_names() {
     let server = start("-c 99 -b 5 -R 7 -D / -F -I 2k -m 10 -B ascii -o idle_timeout=30,no_maxconns_fast -v");
     let mut client = Client::connect(server.address());
     let expected = [
@@ -93,12 +93,12 @@ fn settings_are_told_under_memcacheds_names() {
         ("watcher_logbuf_size", "262144"),
     ];
     client.send(b"stats settings\r\n");
-    let mut told = Vec::new();
+    let mut settings = Vec::new();
     while let Some(stat) = client.line().trim_end().strip_prefix("STAT ") {
-        told.push(stat.to_owned());
+        settings.push(stat.to_owned());
     }
     for (name, value) in expected {
-        assert!(told.contains(&format!("{name} {value}")), "{name} is not {value} in {told:?}");
+        assert!(settings.contains(&format!("{name} {value}")), "{name} is not {value} in {settings:?}");
     }
     client.check("verbosity 0", &["OK"]);
     assert_eq!(client.stat_of("stats settings", "verbosity"), 0);
@@ -106,13 +106,13 @@ fn settings_are_told_under_memcacheds_names() {
 }
 
 #[test]
-fn who_does_not_read_is_not_read_from_and_holds_nobody_up() {
+fn a_client_that_does_not_read_is_not_served_and_blocks_no_other() {
     let server = start("");
-    let mut deaf = Client::connect(server.address());
+    let mut stalled = Client::connect(server.address());
     let value = "v".repeat(500_000);
-    deaf.check(&format!("set big 0 0 500000\r\n{value}"), &["STORED"]);
-    // Five gigabytes of replies, if anybody took them.
-    deaf.send("get big\r\n".repeat(10_000).as_bytes());
+    stalled.check(&format!("set big 0 0 500000\r\n{value}"), &["STORED"]);
+    // Five gigabytes of replies, if the client read them.
+    stalled.send("get big\r\n".repeat(10_000).as_bytes());
 
     let mut other = Client::connect(server.address());
     other.check("get nothing", &["END"]);
@@ -122,14 +122,14 @@ fn who_does_not_read_is_not_read_from_and_holds_nobody_up() {
     assert!(resident_bytes() < 256 << 20, "{} bytes", resident_bytes());
     for _ in 0..20 {
         for expected in ["VALUE big 0 500000", &value, "END"] {
-            assert_eq!(deaf.line().trim_end(), expected);
+            assert_eq!(stalled.line().trim_end(), expected);
         }
     }
     server.stop();
 }
 
 fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
     let pages: usize =
         statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("its second field");
     pages * 4096
@@ -143,10 +143,10 @@ fn an_idle_connection_is_closed() {
     server.stop();
 }
 
-/// What happened: a client said `quit` and left its socket open, as some pools do, and its lease made others wait until
-/// the server had given up on it.
+/// A client sent `quit` and left its socket open, as some pools do, and its lease made others wait until the
+/// lease timed out.
 #[test]
-fn who_quits_holds_no_lease_any_more() {
+fn quit_releases_the_leases_of_the_connection() {
     let server = start("");
     let (mut holder, mut next) = (Client::connect(server.address()), Client::connect(server.address()));
     holder.send(b"lease-get k\r\n");
@@ -159,7 +159,7 @@ fn who_quits_holds_no_lease_any_more() {
     server.stop();
 }
 
-/// A request that was read got no answer if it waited for a lease when the server stopped.
+/// A request that waited for a lease when the server stopped got no answer.
 #[test]
 fn a_waiting_reader_is_answered_when_the_server_stops() {
     let server = start("");
@@ -169,7 +169,7 @@ fn a_waiting_reader_is_answered_when_the_server_stops() {
     waiter.send(b"lease-wait 60000 k\r\n");
     eventually("it waits", || Client::connect(server.address()).stat("lease_waits") == 1);
     server.stop();
-    // It inherits the lease if the holder was sent away first.
+    // It is granted the lease if the holder's connection was closed first.
     assert!(waiter.line().starts_with("LVALUE k "));
     assert_eq!([waiter.line(), waiter.line()], ["\r\n", "END\r\n"]);
     waiter.is_closed();
@@ -192,13 +192,13 @@ fn a_waiting_reader_is_woken_by_the_fill() {
 }
 
 #[test]
-fn a_waiting_reader_inherits_the_lease_of_a_holder_who_leaves() {
+fn a_waiting_reader_is_granted_the_lease_when_the_holder_hangs_up() {
     let server = start("");
     let (mut holder, mut waiter) = (Client::connect(server.address()), Client::connect(server.address()));
     holder.send(b"lease-get other k\r\n");
     assert!(holder.line().starts_with("LVALUE other "));
     assert_eq!(holder.line(), "\r\n");
-    // Only now it holds the lease of k, whichever thread serves whom first.
+    // Only now the holder surely has the lease of k, whichever thread runs first.
     assert!(holder.line().starts_with("LVALUE k "));
     waiter.send(b"lease-wait 60000 k\r\n");
     let mut observer = Client::connect(server.address());
@@ -210,10 +210,10 @@ fn a_waiting_reader_inherits_the_lease_of_a_holder_who_leaves() {
     server.stop();
 }
 
-/// A connection that waited for a lease was deaf: it kept its own leases, and its place among the connections, until
-/// the wait was over, though its peer had long gone.
+/// A connection that waited for a lease did not notice that its client had hung up: it kept its own leases,
+/// and its place among the connections, until the wait ended.
 #[test]
-fn a_holder_who_hangs_up_while_waiting_frees_its_leases() {
+fn a_client_that_hangs_up_while_waiting_frees_its_leases() {
     let server = start("");
     let (mut other, mut quitter) = (Client::connect(server.address()), Client::connect(server.address()));
     other.send(b"lease-get theirs\r\n");
@@ -223,16 +223,16 @@ fn a_holder_who_hangs_up_while_waiting_frees_its_leases() {
     assert!(quitter.line().starts_with("LVALUE own "));
     eventually("it waits", || other.stat("lease_waits") == 1);
     drop(quitter);
-    eventually("it is gone", || other.stat("curr_connections") == 1);
+    eventually("the connection is closed", || other.stat("curr_connections") == 1);
     other.send(b"lease-get own\r\n");
     let line = other.line();
     assert!(line.starts_with("LVALUE own ") && !line.starts_with("LVALUE own 1 "), "{line}");
     server.stop();
 }
 
-/// What arrived while a request waited was answered, and missing in `bytes_read`.
+/// Requests that arrived while an earlier one waited were answered, but not counted in `bytes_read`.
 #[test]
-fn who_says_no_more_while_waiting_is_answered_at_once() {
+fn a_client_that_half_closes_while_waiting_is_answered_at_once() {
     let server = start("");
     let (mut holder, mut waiter) = (Client::connect(server.address()), Client::connect(server.address()));
     let (granted, waits, early) = ("lease-get k\r\n", "lease-wait 60000 k\r\n", "get early\r\n");
@@ -240,9 +240,9 @@ fn who_says_no_more_while_waiting_is_answered_at_once() {
     assert!(holder.line().starts_with("LVALUE k "));
     assert_eq!((holder.line(), holder.line()), ("\r\n".to_owned(), "END\r\n".to_owned()));
     waiter.send(waits.as_bytes());
-    let mut asked = 0;
+    let mut stats_count = 0;
     eventually("it waits", || {
-        asked += 1;
+        stats_count += 1;
         holder.stat("lease_waits") == 1
     });
     waiter.send(early.as_bytes());
@@ -251,13 +251,13 @@ fn who_says_no_more_while_waiting_is_answered_at_once() {
         assert_eq!(waiter.line().trim_end(), expected);
     }
     waiter.is_closed();
-    let sent = granted.len() + waits.len() + early.len() + (asked + 1) * "stats\r\n".len();
+    let sent = granted.len() + waits.len() + early.len() + (stats_count + 1) * "stats\r\n".len();
     assert_eq!(holder.stat("bytes_read"), sent as u64);
     server.stop();
 }
 
 #[test]
-fn a_large_value_goes_in_and_out_whole() {
+fn a_large_value_is_stored_and_returned_whole() {
     let server = start("-I 8m");
     let mut client = Client::connect(server.address());
     let value: String = (0..8 << 20).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
@@ -272,7 +272,7 @@ fn a_large_value_goes_in_and_out_whole() {
 }
 
 #[test]
-fn what_is_no_text_is_told_so_and_closed() {
+fn other_protocols_are_refused_and_the_connection_closed() {
     let server = start("");
     let cases: [(&[u8], &str); 4] = [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "CLIENT_ERROR TLS is not spoken on this port\r\n"),
@@ -294,19 +294,19 @@ fn what_is_no_text_is_told_so_and_closed() {
 }
 
 #[test]
-fn expired_memory_comes_back_without_anyone_asking() {
+fn expired_items_free_their_memory_without_requests() {
     let server = start("");
     let mut client = Client::connect(server.address());
     let sets: String = (0..10_000).map(|n| format!("set k{n} 0 1 1 noreply\r\nv\r\n")).collect();
     client.send(sets.as_bytes());
     client.check("version", &["VERSION 1.6.45"]);
-    eventually("all bytes are back", || client.stat("bytes") == 0);
+    eventually("all bytes are free", || client.stat("bytes") == 0);
     assert_eq!((client.stat("curr_items"), client.stat("expired_unfetched")), (0, 10_000));
     server.stop();
 }
 
 #[test]
-fn a_lower_limit_is_reached_while_everybody_is_served() {
+fn a_lowered_limit_is_reached_while_clients_are_served() {
     let server = start("-m 64 -I 8m");
     let mut client = Client::connect(server.address());
     let value = "v".repeat(1_000);
@@ -338,12 +338,12 @@ fn a_lower_limit_is_reached_while_everybody_is_served() {
         &["SERVER_ERROR out of memory storing object"],
     );
     client.check("get other", &["END"]);
-    assert_eq!(client.stat("evictions"), evictions, "nobody has to go for what cannot be stored");
+    assert_eq!(client.stat("evictions"), evictions, "nothing is evicted for a value that cannot be stored");
     server.stop();
 }
 
 #[test]
-fn without_evictions_what_finds_no_room_is_refused() {
+fn a_full_cache_without_evictions_refuses_stores() {
     let server = start("-m 8 -M");
     let mut client = Client::connect(server.address());
     let value = "v".repeat(10_000);
@@ -364,13 +364,13 @@ fn without_evictions_what_finds_no_room_is_refused() {
     client.check(&format!("set more 0 0 10000\r\n{value}"), &["STORED"]);
     client.check("cache_memlimit 8", &["OK"]);
     client.check("get more", &["VALUE more 0 10000", &value, "END"]);
-    assert_eq!(client.stat("evictions"), 0, "a lower limit throws nothing out either");
+    assert_eq!(client.stat("evictions"), 0, "a lower limit evicts nothing either");
     server.stop();
 }
 
-/// It said more than memcached 1.6.45 says, whose line clients compare.
+/// The error was longer than that of memcached 1.6.45, and clients compare the whole line.
 #[test]
-fn a_number_that_finds_no_room_is_refused_in_memcacheds_words() {
+fn an_incr_without_memory_fails_with_memcacheds_error() {
     let server = start("-m 8 -M");
     let mut client = Client::connect(server.address());
     // With one digit more each of them needs another place.
@@ -405,7 +405,7 @@ fn a_unix_socket_is_served() {
 }
 
 #[test]
-fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
+fn a_dump_is_complete_and_blocks_no_other_client() {
     const STAY: usize = 30_000;
     let server = start("-t 1");
     let mut client = Client::connect(server.address());
@@ -414,7 +414,8 @@ fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
     client.send(sets.as_bytes());
     client.check("version", &["VERSION 1.6.45"]);
 
-    // Three megabytes that are not taken yet, while another connection of the same thread adds and deletes.
+    // Three megabytes that the client does not read yet, while another connection of the same thread adds and
+    // deletes.
     let mut dump = Client::connect(server.address());
     dump.send(b"lru_crawler mgdump all\r\n");
     assert_eq!(dump.line(), "OK\r\n");
@@ -423,31 +424,31 @@ fn a_dump_tells_all_that_is_there_and_holds_nobody_up() {
     }
     client.check("version", &["VERSION 1.6.45"]);
 
-    let mut told = BTreeMap::new();
+    let mut dumped = BTreeMap::new();
     while let Some(key) = dump.line().trim_end().strip_prefix("mg ") {
-        *told.entry(key.to_owned()).or_insert(0) += 1;
+        *dumped.entry(key.to_owned()).or_insert(0) += 1;
     }
     for n in 0..STAY {
-        assert_eq!(told.get(&format!("stays{n}")), Some(&1), "stays{n}");
+        assert_eq!(dumped.get(&format!("stays{n}")), Some(&1), "stays{n}");
     }
     dump.check("version", &["VERSION 1.6.45"]);
     server.stop();
 }
 
-/// What `stats conns` tells, by the numbers of descriptors and the names.
+/// The statistics of `stats conns`, by descriptor and name.
 fn connections(client: &mut Client) -> BTreeMap<String, BTreeMap<String, String>> {
     client.send(b"stats conns\r\n");
-    let mut told = BTreeMap::<String, BTreeMap<String, String>>::new();
+    let mut stats = BTreeMap::<String, BTreeMap<String, String>>::new();
     while let Some(stat) = client.line().trim_end().strip_prefix("STAT ") {
         let (number, rest) = stat.split_once(':').expect("a number");
         let (name, value) = rest.split_once(' ').expect("a name and a value");
-        told.entry(number.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
+        stats.entry(number.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
     }
-    told
+    stats
 }
 
 #[test]
-fn connections_are_told_one_by_one() {
+fn stats_conns_lists_every_connection() {
     let server = start("");
     let address = format!("tcp:{}", server.address());
     let mut client = Client::connect(server.address());
@@ -455,25 +456,27 @@ fn connections_are_told_one_by_one() {
     idle.check("version", &["VERSION 1.6.45"]);
     let own = |client: &Client| format!("tcp:{}", client.0.get_ref().local_addr().expect("it is connected"));
     let (client_address, idle_address) = (own(&client), own(&idle));
-    let find = |told: &BTreeMap<_, BTreeMap<String, String>>, address: &str| {
-        told.values().find(|told| told["addr"] == address).cloned().expect("it is among them")
+    let find = |stats: &BTreeMap<_, BTreeMap<String, String>>, address: &str| {
+        stats.values().find(|stats| stats["addr"] == address).cloned().expect("it is listed")
     };
-    // Its thread may not be done with the answer that was heard already.
-    eventually("it is to speak", || find(&connections(&mut client), &idle_address)["state"] == "conn_read");
-    let told = connections(&mut client);
-    assert_eq!(told.len(), 3);
-    let listener = find(&told, &address);
+    // Its thread may still be finishing the answer that has arrived already.
+    eventually("the idle connection waits for a request", || {
+        find(&connections(&mut client), &idle_address)["state"] == "conn_read"
+    });
+    let stats = connections(&mut client);
+    assert_eq!(stats.len(), 3);
+    let listener = find(&stats, &address);
     assert_eq!((&*listener["state"], listener.get("listen_addr")), ("conn_listening", None));
-    assert_eq!(find(&told, &client_address)["state"], "conn_parse_cmd");
-    assert_eq!(find(&told, &client_address)["listen_addr"], address);
-    assert!(told.values().all(|told| told["secs_since_last_cmd"].parse::<u32>().is_ok()));
+    assert_eq!(find(&stats, &client_address)["state"], "conn_parse_cmd");
+    assert_eq!(find(&stats, &client_address)["listen_addr"], address);
+    assert!(stats.values().all(|stats| stats["secs_since_last_cmd"].parse::<u32>().is_ok()));
     drop(idle);
-    eventually("it is gone", || client.stat("connection_structures") == 2);
+    eventually("the idle connection is closed", || client.stat("connection_structures") == 2);
     server.stop();
 }
 
 #[test]
-fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
+fn connections_must_authenticate_first_if_there_are_users() {
     let file = scratch("users");
     std::fs::write(&file, "ann:secret\nbob:other words\n").unwrap();
     let server = start(&format!("-Y {}", file.display()));
@@ -493,7 +496,7 @@ fn where_only_users_may_come_in_a_connection_tells_who_it_is_first() {
     client.check("get k", &["VALUE k 0 10", "ann secret", "END"]);
     assert_eq!((client.stat("auth_cmds"), client.stat("auth_errors")), (2, 1));
 
-    // Python's emcache writes no numbers but the length; memcached looks at nothing else.
+    // Python's emcache sends only the length as a number; memcached ignores the other fields.
     let mut emcache = Client::connect(server.address());
     emcache.check("set _ _ _ 7\r\nann bad", &["CLIENT_ERROR authentication failure"]);
     emcache.check("set _ _ _ x", &["CLIENT_ERROR bad command line format"]);

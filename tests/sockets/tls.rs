@@ -1,4 +1,4 @@
-//! TLS with real certificates over real sockets: who may come in, what is renewed, and what stays plain.
+//! TLS with real certificates over real sockets: verification of clients, renewal, and plain listeners.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-/// An authority, and a folder with its certificates that goes away with it.
+/// A certificate authority, and a folder with its certificates, which is removed with it.
 struct Authority {
     folder: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -66,8 +66,8 @@ impl Authority {
         Server::start(options.checked().expect("flags that fit")).expect("the server starts")
     }
 
-    /// What a client trusts, and shows if it wants to be known.
-    fn client(&self, shows_itself: bool) -> Arc<ClientConfig> {
+    /// A client's configuration: the authority it trusts, and optionally its own certificate.
+    fn client(&self, has_certificate: bool) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate("ca.pem")).expect("an authority");
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -75,7 +75,7 @@ impl Authority {
             .with_safe_default_protocol_versions()
             .expect("there are some")
             .with_root_certificates(roots);
-        if !shows_itself {
+        if !has_certificate {
             return Arc::new(builder.with_no_client_auth());
         }
         let key = PrivateKeyDer::from_pem_file(self.path("client.key")).expect("it was written here");
@@ -132,7 +132,7 @@ fn values_of_all_sizes_go_through() {
 
 #[cfg(feature = "console")]
 #[test]
-fn the_terminals_programs_ask_for_an_authority() {
+fn the_command_line_tools_verify_the_server() {
     let authority = Authority::new("console");
     authority.write("other.pem", &Authority::new("console-other").issuer.pem());
     let server = authority.start("-o ssl_verify_mode=1");
@@ -145,8 +145,8 @@ fn the_terminals_programs_ask_for_an_authority() {
     };
     let ask = |file: &str| ask_at(&server, file, "");
     let own = format!("--cert {} --key {} ", authority.path("client.pem"), authority.path("client.key"));
-    let shown = ask_at(&strict, "ca.pem", &own);
-    assert_eq!((&shown.stdout[..], shown.status.code()), (&b"MN\n"[..], Some(0)), "{shown:?}");
+    let identified = ask_at(&strict, "ca.pem", &own);
+    assert_eq!((&identified.stdout[..], identified.status.code()), (&b"MN\n"[..], Some(0)), "{identified:?}");
     assert_eq!(ask_at(&strict, "ca.pem", "").status.code(), Some(2));
     strict.stop();
     let trusted = ask("ca.pem");
@@ -158,9 +158,9 @@ fn the_terminals_programs_ask_for_an_authority() {
 }
 
 #[test]
-fn whoever_must_show_a_certificate_is_asked_for_it() {
+fn client_certificates_are_required_where_configured() {
     let authority = Authority::new("verify");
-    for (flags, shows_itself, is_let_in) in [
+    for (flags, has_certificate, is_accepted) in [
         ("-o ssl_verify_mode=0", false, true),
         ("-o ssl_verify_mode=1", false, true),
         ("-o ssl_verify_mode=1", true, true),
@@ -171,15 +171,15 @@ fn whoever_must_show_a_certificate_is_asked_for_it() {
         ("-o ssl_verify_mode=2 -l btls:127.0.0.1", false, true),
     ] {
         let server = authority.start(flags);
-        let mut client = connect(server.address(), &authority.client(shows_itself));
+        let mut client = connect(server.address(), &authority.client(has_certificate));
         let answer = asks(&mut client, "version\r\n").unwrap_or_default();
-        assert_eq!(answer == "VERSION 1.6.45\r\n", is_let_in, "{flags}, {shows_itself}: {answer}");
+        assert_eq!(answer == "VERSION 1.6.45\r\n", is_accepted, "{flags}, {has_certificate}: {answer}");
         server.stop();
     }
 }
 
 #[test]
-fn strangers_are_refused_whatever_they_show() {
+fn certificates_of_another_authority_are_refused() {
     let (authority, other) = (Authority::new("own"), Authority::new("other"));
     let server = authority.start("-o ssl_verify_mode=1");
     assert!(asks(&mut connect(server.address(), &other.client(false)), "version\r\n").is_err());
@@ -191,7 +191,7 @@ fn strangers_are_refused_whatever_they_show() {
 }
 
 #[test]
-fn certificates_are_renewed_and_nobody_is_cut_off() {
+fn certificates_are_reloaded_without_closing_connections() {
     let authority = Authority::new("renewed");
     let server = authority.start("");
     let config = authority.client(false);
@@ -217,7 +217,7 @@ fn certificates_are_renewed_and_nobody_is_cut_off() {
 }
 
 #[test]
-fn a_session_is_resumed_where_that_is_wanted() {
+fn sessions_are_resumed_if_the_cache_is_enabled() {
     let authority = Authority::new("resumed");
     for (flags, expected) in [("-o ssl_session_cache", HandshakeKind::Resumed), ("", HandshakeKind::Full)] {
         let server = authority.start(flags);
@@ -237,7 +237,7 @@ fn a_session_is_resumed_where_that_is_wanted() {
 }
 
 #[test]
-fn a_plain_listener_stands_beside_and_plain_text_is_not_understood_on_the_other() {
+fn plain_text_is_accepted_only_on_a_plain_listener() {
     let authority = Authority::new("mixed");
     let server = authority.start("-l notls:127.0.0.1");
     let mut plain = BufReader::new(TcpStream::connect(server.address()).expect("the server listens"));
@@ -251,20 +251,20 @@ fn a_plain_listener_stands_beside_and_plain_text_is_not_understood_on_the_other(
     let mut plain = TcpStream::connect(server.address()).expect("the server listens");
     plain.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
     plain.write_all(b"version\r\n").expect("the server takes it");
-    let mut heard = Vec::new();
-    // An alert, and the end.
-    let _ = plain.read_to_end(&mut heard);
-    assert!(!heard.starts_with(b"VERSION"));
+    let mut received = Vec::new();
+    // A TLS alert, and the end of the stream.
+    let _ = plain.read_to_end(&mut received);
+    assert!(!received.starts_with(b"VERSION"));
     let mut client = connect(server.address(), &authority.client(false));
     answers(&mut client, "version\r\n", "VERSION 1.6.45");
     client.get_mut().write_all(b"stats\r\n").expect("the server takes it");
     let mut lines = client.lines().map(|line| line.expect("a line"));
-    assert!(lines.any(|line| line == "STAT ssl_handshake_errors 1"), "the plain one was counted");
+    assert!(lines.any(|line| line == "STAT ssl_handshake_errors 1"), "the plain connection was counted");
     server.stop();
 }
 
 #[test]
-fn who_watches_hears_of_handshakes_that_fail() {
+fn a_watcher_receives_failed_handshakes() {
     let authority = Authority::new("watched");
     let server = authority.start("");
     let mut watcher = connect(server.address(), &authority.client(false));
@@ -279,31 +279,31 @@ fn who_watches_hears_of_handshakes_that_fail() {
     server.stop();
 }
 
-/// A client could not tell our end of a connection from somebody's who cut it.
+/// A client could not distinguish a connection closed by the server from one cut by an attacker.
 #[test]
-fn whoever_is_sent_away_hears_that_nothing_follows() {
+fn the_server_closes_connections_with_close_notify() {
     let authority = Authority::new("goodbye");
     let config = authority.client(false);
-    let hears_the_end = |mut client: TlsClient| {
+    let receives_close_notify = |mut client: TlsClient| {
         let mut rest = String::new();
-        client.read_to_string(&mut rest).expect("an end, and not a cut");
+        client.read_to_string(&mut rest).expect("a close_notify");
         assert_eq!(rest, "");
     };
     let server = authority.start("--idle-timeout 1");
     let mut idle = connect(server.address(), &config);
     answers(&mut idle, "version\r\n", "VERSION 1.6.45");
-    hears_the_end(idle);
+    receives_close_notify(idle);
 
     let mut left = connect(server.address(), &config);
     answers(&mut left, "version\r\n", "VERSION 1.6.45");
     left.get_mut().conn.send_close_notify();
     left.get_mut().flush().expect("it is sent");
-    hears_the_end(left);
+    receives_close_notify(left);
 
     let mut open = connect(server.address(), &config);
     answers(&mut open, "version\r\n", "VERSION 1.6.45");
     server.stop();
-    hears_the_end(open);
+    receives_close_notify(open);
 }
 
 /// Longer than anything here takes; a test that comes near it hangs.

@@ -14,31 +14,31 @@ use tokio::sync::oneshot;
 
 use super::served::{Client, PATIENCE};
 
-/// A server that is looked at.
-pub struct Watched {
+/// A server with an admin address.
+pub struct AdminServer {
     pub admin: SocketAddr,
     pub server: Server,
-    desk: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    admin_thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// What came back.
+/// An HTTP response.
 pub struct Answer {
     pub body: String,
     pub head: String,
     pub status: u16,
 }
 
-impl Watched {
-    pub fn start(flags: &str) -> Watched {
+impl AdminServer {
+    pub fn start(flags: &str) -> AdminServer {
         let line = format!("leasehold -p -1 -t 2 --admin 127.0.0.1:0 {flags}");
         let options = Options::try_parse_from(line.split_whitespace()).expect("legal flags");
         let options = options.checked().expect("they fit each other");
         let bound = Admin::bind(&options.admin, &mut Inherited::default());
-        let bound = bound.expect("it can be bound").expect("it is asked for");
+        let bound = bound.expect("it can be bound").expect("it is configured");
         let (address, server) = (bound.address(), Server::start(options).expect("the server starts"));
         let (view, (stop, stopped)) = (server.view(), oneshot::channel());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let desk = std::thread::spawn(move || {
+        let admin_thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = admin::serve(Some(&bound), view) => {}
@@ -46,7 +46,7 @@ impl Watched {
                 }
             });
         });
-        Watched { admin: address, server, desk: Some((stop, desk)) }
+        AdminServer { admin: address, server, admin_thread: Some((stop, admin_thread)) }
     }
 
     pub fn client(&self) -> Client {
@@ -62,11 +62,11 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for AdminServer {
     fn drop(&mut self) {
-        if let Some((stop, desk)) = self.desk.take() {
+        if let Some((stop, admin_thread)) = self.admin_thread.take() {
             drop(stop);
-            let _ = desk.join();
+            let _ = admin_thread.join();
         }
     }
 }
@@ -82,27 +82,27 @@ impl Answer {
         self
     }
 
-    /// It is a JSON document with a sentence that has these words.
+    /// Checks that the answer is a JSON document whose error contains `why`.
     #[track_caller]
     pub fn is_refused(&self, status: u16, why: &str) {
         self.has(status);
-        let error = self.json()["error"].as_str().expect("an error is told").to_owned();
+        let error = self.json()["error"].as_str().expect("the document has an error").to_owned();
         assert!(error.contains(why), "{error}");
     }
 }
 
-/// One request and its answer, over a connection of their own.
+/// Sends one request over a new connection, and returns its answer.
 pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     send(address, &format!("{head}Content-Length: {length}\r\n{headers}\r\n{body}"))
 }
 
-/// Sends bytes, and reads an answer.
+/// Sends bytes over a new connection, and reads an answer.
 pub fn send(address: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
-    // It may hang up before it has read a request that it does not want.
+    // The server may close the connection before it has read a request that it refuses.
     let _ = stream.write_all(request.as_bytes());
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);

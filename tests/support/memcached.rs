@@ -1,4 +1,5 @@
-//! A real memcached, where one is installed: `memcached`, or the program that the environment's `MEMCACHED` names.
+//! A real memcached, if one is installed: `memcached`, or the program named by the environment variable
+//! `MEMCACHED`.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,11 +18,11 @@ pub struct Memcached {
 impl Memcached {
     /// `None` if it is not installed.
     pub fn start(flags: &str) -> Option<Memcached> {
-        // Freed at once; that another process takes it in between would only fail the connection.
+        // The port is freed at once. If another process takes it meanwhile, only the connection fails.
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
         let port_flag = port.to_string();
-        // Its background threads hold items for moments, in which incr and decr do not fill up with spaces.
+        // Its background threads hold items for moments, in which incr and decr do not pad with spaces.
         let threads = "no_lru_crawler,no_lru_maintainer";
         let child = Command::new(program())
             .args(["-l", "127.0.0.1", "-U", "0", "-t", "1", "-u", "nobody", "-o", threads, "-p", &port_flag])
@@ -32,7 +33,7 @@ impl Memcached {
         Some(Memcached { child, port })
     }
 
-    /// A connection, as soon as it listens.
+    /// Connects, as soon as it listens.
     pub fn connect(&mut self) -> TcpStream {
         loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
@@ -43,10 +44,10 @@ impl Memcached {
         }
     }
 
-    /// Whether it is the one that we answer like.
+    /// Whether it is the version that leasehold is compatible with.
     pub fn is_1_6_45(&self) -> bool {
-        let told = Command::new(program()).arg("-V").output().expect("it has just been started");
-        told.stdout.starts_with(b"memcached 1.6.45")
+        let output = Command::new(program()).arg("-V").output().expect("it has just been started");
+        output.stdout.starts_with(b"memcached 1.6.45")
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the tests share: players, clients and servers, each compiled once into each test binary.
+//! Support for all tests: transcripts, clients and servers. Each test binary compiles its own copy.
 
-#![allow(dead_code, reason = "each binary uses its own part")]
+#![allow(dead_code, reason = "each binary uses a part of it")]
 
 #[cfg(all(feature = "bench", feature = "console", feature = "server"))]
 pub mod http;

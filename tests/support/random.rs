@@ -1,4 +1,4 @@
-//! Seeded numbers for histories: a failure must repeat.
+//! Seeded random numbers for histories, so that a failure repeats.
 
 /// xorshift64*, Vigna 2016.
 pub struct Random(pub u64);

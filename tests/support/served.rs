@@ -1,4 +1,4 @@
-//! A server with its sockets, in this process or as one of its own, and a client that talks to it.
+//! A server with its sockets, in this process or in its own, and a client that talks to it.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 /// Longer than anything here takes; a test that comes near it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One client, which reads as little or as much as a test tells it to.
+/// A client that reads only when the test asks it to.
 pub struct Client<S = TcpStream>(pub BufReader<S>);
 
 impl Client {
@@ -74,7 +74,7 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// Asks until it is so.
+/// Repeats a check until it succeeds.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the deadline that ends a hang")]
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -91,7 +91,7 @@ pub fn start(flags: &str) -> Server {
     Server::start(options).expect("the server starts")
 }
 
-/// The server as a process of its own.
+/// The server in its own process.
 pub struct Process {
     pub child: Child,
     log: BufReader<std::process::ChildStderr>,
@@ -124,7 +124,7 @@ impl Process {
         line
     }
 
-    /// What else it logs until it ends.
+    /// The rest of its log, up to its end.
     pub fn rest_of_log(&mut self) -> String {
         let mut text = String::new();
         self.log.read_to_string(&mut text).expect("a log is text");
@@ -137,7 +137,7 @@ impl Process {
         name.parse().expect("an address")
     }
 
-    /// Where it is looked at over HTTP.
+    /// Its admin address, from the log.
     pub fn admin(&mut self) -> SocketAddr {
         let line = self.logged("admin at http://");
         let name = line.trim_end().trim_end_matches('/').rsplit('/').next().expect("its address");
@@ -154,7 +154,7 @@ impl Process {
     }
 }
 
-/// Also where a test fails before it has ended the server.
+/// Ends the server if the test fails before doing so.
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -162,12 +162,12 @@ impl Drop for Process {
     }
 }
 
-/// A memory file of its own for a test, which leaves nothing behind.
-pub struct Memory(pub PathBuf);
+/// A snapshot file for one test, removed with its lock and socket when dropped.
+pub struct SnapshotFile(pub PathBuf);
 
-impl Memory {
-    pub fn new(name: &str) -> Memory {
-        Memory(scratch(name))
+impl SnapshotFile {
+    pub fn new(name: &str) -> SnapshotFile {
+        SnapshotFile(scratch(name))
     }
 
     pub fn beside(&self, end: &str) -> PathBuf {
@@ -188,15 +188,15 @@ impl Memory {
         Process::start(&format!("handover {} {more}", self.flags()))
     }
 
-    /// Says what a successor would, up to `take`, and returns what it hears.
+    /// Connects as a successor would, sends `hello`, and returns the connection.
     pub fn talk(&self, hello: &str) -> BufReader<UnixStream> {
         let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
-        stream.write_all(hello.as_bytes()).expect("it listens");
+        stream.write_all(hello.as_bytes()).expect("it reads");
         BufReader::new(stream)
     }
 }
 
-impl Drop for Memory {
+impl Drop for SnapshotFile {
     fn drop(&mut self) {
         for end in ["", ".leasehold-lock", ".leasehold-handover"] {
             let _ = std::fs::remove_file(self.beside(end));

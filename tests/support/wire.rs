@@ -1,4 +1,4 @@
-//! A server without sockets: connections that are fed bytes and asked for bytes, on a clock that a test moves.
+//! A server without sockets: bytes go in and replies come out, on a clock that the test advances.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
 use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request};
 
-/// A cache, a clock that stands still, and what connections need.
+/// A cache, a manual clock, and the shared state of connections.
 pub struct Wire {
     pub cache: Cache,
     pub clock: Clock,
@@ -32,9 +32,9 @@ pub struct Connection {
 enum State {
     Closed,
     Open,
-    /// It watches, under this number.
+    /// It watches, and has this number as a watcher.
     Watching(u64),
-    /// A `lease-wait` sleeps: what is left of it, the key it waits for, and until when.
+    /// A `lease-wait` is parked: the unanswered rest of its line, the key, and the deadline.
     Waiting {
         line: Vec<u8>,
         key: Vec<u8>,
@@ -72,7 +72,7 @@ impl Wire {
 }
 
 impl Connection {
-    /// Hands bytes over in chunks of at most `chunk`, and returns what is answered at once.
+    /// Feeds bytes in chunks of at most `chunk`, and returns the replies that come at once.
     pub fn talk_in_chunks(&mut self, wire: &Wire, bytes: &[u8], chunk: usize) -> Vec<u8> {
         for piece in bytes.chunks(chunk) {
             self.feed(wire, piece);
@@ -84,7 +84,7 @@ impl Connection {
         self.talk_in_chunks(wire, bytes, usize::MAX)
     }
 
-    /// What is answered without saying anything: whoever waited may have been woken, or be out of time.
+    /// The replies that come without a request: a parked one may have been woken, or have timed out.
     pub fn listen(&mut self, wire: &Wire) -> Vec<u8> {
         self.work(wire);
         std::mem::take(&mut self.sent)
@@ -94,7 +94,7 @@ impl Connection {
         matches!(self.state, State::Closed)
     }
 
-    /// The peer is gone.
+    /// Closes the connection, as if the client had hung up.
     pub fn close(&mut self, wire: &Wire) {
         self.state = State::Closed;
         self.session.close(&wire.cache, wire.clock.now());
@@ -108,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// Answers what has arrived, as far as it need not wait.
+    /// Answers the requests that have arrived, up to one that must wait.
     fn work(&mut self, wire: &Wire) {
         loop {
             match std::mem::replace(&mut self.state, State::Open) {
@@ -116,7 +116,7 @@ impl Connection {
                 State::Open => {}
                 State::Watching(number) => {
                     let lines = self.session.watched_lines(number, Waker::noop()).unwrap_or_default();
-                    // Transcripts tell lines; these end without the carriage return that all others have.
+                    // The lines of watchers end without the carriage return that transcripts expect.
                     for line in lines.split_inclusive(|byte| *byte == b'\n') {
                         self.sent.extend_from_slice(line.trim_ascii_end());
                         self.sent.extend_from_slice(b"\r\n");
@@ -183,7 +183,7 @@ fn answer(
     }
 }
 
-/// A line that asks again for what is not answered yet.
+/// A line that repeats the unanswered part of a request.
 fn line_of(request: &Request) -> Vec<u8> {
     let words: Vec<&[u8]> = match request {
         Request::Get { keys, unique } => {

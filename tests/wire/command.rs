@@ -1,4 +1,4 @@
-//! One request, one answer, at a time that the test names: where two threads' readings of the clock differ.
+//! Single requests at times that the test chooses, because two threads may read different times.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Cache, Config};
 
-/// What a new connection hears in answer to `sent`, if its thread reads `now` on its clock.
+/// The answer to `sent` on a new connection, if its thread's clock shows `now`.
 fn answer(cache: &Cache, sent: &str, now: Now) -> String {
     let metrics = Arc::new(Metrics::new(1, 1));
     let counters = metrics.of_thread(0);
@@ -21,9 +21,9 @@ fn answer(cache: &Cache, sent: &str, now: Now) -> String {
     String::from_utf8(output.take()).expect("all of it is text")
 }
 
-/// A thread reads the clock once per batch; another one, which read it a second later, may come first.
+/// A thread reads the clock once per batch, so a thread that read it a second later may act first.
 #[test]
-fn a_value_may_be_stored_later_than_the_reader_believes_it_is() {
+fn a_reader_with_an_older_clock_sees_a_newer_value() {
     let cache = Cache::with_seed(Config::default(), [5; 32]);
     let early = Clock::manual().now();
     let late = Now { millis: early.millis + 1_000, unix: early.unix + 1 };

@@ -1,7 +1,8 @@
-//! The body of the fuzz tests: any bytes, in any pieces, make a conversation that keeps the rules.
+//! The body of a fuzz test: any bytes, in any pieces, make a conversation that keeps the rules.
 //!
-//! Each request is answered by one whole reply, or by nothing where it says `noreply`; what is refused is told so in
-//! a line; only a fatal refusal or `quit` ends the conversation; and how the bytes were cut makes no difference.
+//! Each request has one complete reply, or none with `noreply`. A refused request is answered by one line.
+//! Only a fatal refusal or `quit` ends the conversation. The division of the bytes into pieces makes no
+//! difference.
 
 use std::sync::Arc;
 
@@ -12,30 +13,30 @@ use leasehold::command::{Flow, Rules, Session, execute};
 use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request};
 
-/// Holds the conversation in one piece, and in pieces as long as `cuts` say, over and over.
+/// Plays the conversation in one piece, and in pieces whose lengths cycle through `cuts`.
 pub fn check(bytes: &[u8], cuts: &[usize]) {
-    let whole = hold(bytes, &[usize::MAX]);
-    let pieces = hold(bytes, cuts);
+    let whole = play(bytes, &[usize::MAX]);
+    let pieces = play(bytes, cuts);
     assert_eq!(whole.escape_ascii().to_string(), pieces.escape_ascii().to_string(), "cut by {cuts:?}");
 }
 
 struct Conversation {
     cache: Cache,
     decoder: Decoder,
-    is_over: bool,
+    is_closed: bool,
     now: Now,
     replies: Vec<u8>,
     session: Session,
 }
 
-fn hold(mut bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
+fn play(mut bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
     let mut conversation = Conversation::new();
     for cut in cuts.iter().cycle() {
-        if bytes.is_empty() || conversation.is_over {
+        if bytes.is_empty() || conversation.is_closed {
             break;
         }
         let (piece, rest) = bytes.split_at(bytes.len().min(*cut.max(&1)));
-        conversation.hear(piece);
+        conversation.receive(piece);
         bytes = rest;
     }
     conversation.survives();
@@ -51,15 +52,15 @@ impl Conversation {
         Conversation {
             cache,
             decoder,
-            is_over: false,
+            is_closed: false,
             now: Clock::manual().now(),
             replies: Vec::new(),
             session,
         }
     }
 
-    fn hear(&mut self, mut piece: &[u8]) {
-        while !piece.is_empty() && !self.is_over {
+    fn receive(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() && !self.is_closed {
             let taken = put(&mut self.decoder.space(), piece);
             assert!(taken > 0, "there is always room for more");
             piece = &piece[taken..];
@@ -68,16 +69,16 @@ impl Conversation {
     }
 
     fn answer(&mut self) {
-        while !self.is_over
+        while !self.is_closed
             && let Some(decoded) = self.decoder.decode()
         {
             match decoded {
                 Ok(request) => {
                     let silence = silence(&request);
                     let (reply, flow) = replied(request, &self.cache, &mut self.session, &mut self.now);
-                    self.is_over = flow == Ended::Close;
+                    self.is_closed = flow == Ended::Close;
                     let is_right = match silence {
-                        _ if self.is_over => reply.is_empty(),
+                        _ if self.is_closed => reply.is_empty(),
                         Silence::Always => reply.is_empty(),
                         Silence::Never => is_one(&reply),
                         Silence::Perhaps => reply.is_empty() || is_one(&reply),
@@ -91,16 +92,16 @@ impl Conversation {
                     let reply = output.take();
                     assert!(is_one(&reply) && !reply.starts_with(b"END"));
                     self.replies.extend(reply);
-                    self.is_over = refusal.is_fatal();
+                    self.is_closed = refusal.is_fatal();
                 }
             }
         }
     }
 
-    /// Between two requests the next one is understood, whatever came before.
+    /// Checks that a further request is understood, unless one is incomplete.
     fn survives(&mut self) {
-        if !self.is_over && !self.decoder.is_midway() {
-            self.hear(b"version\r\n");
+        if !self.is_closed && !self.decoder.is_midway() {
+            self.receive(b"version\r\n");
             assert!(self.replies.ends_with(b"VERSION 1.6.45\r\n"));
         }
     }
@@ -112,7 +113,7 @@ enum Ended {
     Next,
 }
 
-/// The whole reply; who must wait for a lease waits in vain.
+/// The whole reply. A wait for a lease always times out.
 fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut Now) -> (Vec<u8>, Ended) {
     let (mut output, mut reply) = (Output::default(), Vec::new());
     loop {
@@ -122,7 +123,7 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
             Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => {
                 return (reply, Ended::Close);
             }
-            // Nor are those heard who watch: what they are told is not asked for.
+            // Lines for watchers are not read, because they are not replies.
             Flow::LoginFailed { is_last: false }
             | Flow::Next
             | Flow::RefreshCertificates
@@ -139,11 +140,11 @@ fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut
     }
 }
 
-/// Whether a request wants no answer.
+/// Whether a request has no reply.
 enum Silence {
     Always,
     Never,
-    /// None that goes without saying.
+    /// Quiet mode: only expected outcomes have no reply.
     Perhaps,
 }
 
@@ -195,7 +196,7 @@ fn silence(request: &Request) -> Silence {
     if is_silent { Silence::Always } else { Silence::Never }
 }
 
-/// Whether this is one whole reply: values, facts and statistics if any, and one last line.
+/// Whether this is one whole reply: any values, items and statistics, and one last line.
 fn is_one(mut reply: &[u8]) -> bool {
     loop {
         let Some(end) = reply.windows(2).position(|pair| pair == b"\r\n") else { return false };
@@ -224,7 +225,7 @@ fn is_one(mut reply: &[u8]) -> bool {
     }
 }
 
-/// Whether this is the data block of a meta command's answer, and nothing behind it.
+/// Whether this is the data block of a meta command's answer, with nothing after it.
 fn is_meta_value(length: &[u8], block: &[u8]) -> bool {
     block.len() == number(length) + 2 && block.ends_with(b"\r\n")
 }
@@ -239,5 +240,5 @@ fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
     taken
 }
 
-/// Small enough to be passed, large enough that values are received apart.
+/// Small enough to be exceeded, large enough for values that are received outside the line buffer.
 pub const VALUE_BYTES_MAX: usize = 20_000;

@@ -1,4 +1,5 @@
-//! The body of the decoder's fuzz test: however bytes are cut, they are the same requests and the same refusals.
+//! The body of the decoder's fuzz test: bytes decode to the same requests and refusals in pieces of any
+//! length.
 
 use bytes::BufMut;
 use leasehold::protocol::Decoder;
@@ -8,20 +9,20 @@ pub fn check(bytes: &[u8], cut: usize) {
     assert_eq!(decoded(bytes, usize::MAX), decoded(bytes, cut.max(1)), "in pieces of {cut}");
 }
 
-/// What was said, up to what cannot be understood any more.
+/// The decoded requests and refusals, up to a fatal one.
 fn decoded(mut bytes: &[u8], cut: usize) -> Vec<String> {
-    let (mut decoder, mut said) = (Decoder::new(VALUE_BYTES_MAX), Vec::new());
+    let (mut decoder, mut found) = (Decoder::new(VALUE_BYTES_MAX), Vec::new());
     loop {
-        // Who prepares for what is to come reads on, and changes nothing.
+        // Looking ahead for prefetching changes nothing.
         let _ = decoder.upcoming().count();
         while let Some(decoded) = decoder.decode() {
-            said.push(format!("{decoded:?}"));
+            found.push(format!("{decoded:?}"));
             if decoded.is_err_and(|refusal| refusal.is_fatal()) {
-                return said;
+                return found;
             }
         }
         if bytes.is_empty() {
-            return said;
+            return found;
         }
         let piece = &bytes[..bytes.len().min(cut)];
         let taken = put(&mut decoder.space(), piece);
@@ -36,5 +37,5 @@ fn put(space: &mut impl BufMut, piece: &[u8]) -> usize {
     taken
 }
 
-/// Large enough for values that are received apart.
+/// Large enough for values that are received outside the line buffer.
 const VALUE_BYTES_MAX: usize = 40_000;

@@ -1,7 +1,7 @@
-//! The fuzz bodies in `conversation` and `decoding`, played with the corpus and with seeded random bytes that know some
-//! grammar.
+//! The fuzz bodies in `conversation` and `decoding`, run with the corpus and with seeded random bytes, some
+//! of which follow the grammar.
 //!
-//! `fuzz/` holds the same bodies for a fuzzer that looks at coverage.
+//! `fuzz/` holds the same bodies for a fuzzer guided by coverage.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::conversation::{VALUE_BYTES_MAX, check};
 use super::decoding;
 
 #[test]
-fn the_corpus() {
+fn the_corpus_keeps_the_rules() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     for entry in fs::read_dir(corpus).expect("it is here") {
         let bytes = fs::read(entry.expect("it can be listed").path()).expect("it can be read");
@@ -29,32 +29,32 @@ proptest! {
     #![proptest_config(seeded())]
 
     #[test]
-    fn conversations_with_some_grammar(said in vec(saying(), 0..12), cuts in vec(1..40_usize, 1..9)) {
-        check(&said.concat(), &cuts);
-        decoding::check(&said.concat(), cuts[0]);
+    fn random_requests_keep_the_rules(sent in vec(request(), 0..12), cuts in vec(1..40_usize, 1..9)) {
+        check(&sent.concat(), &cuts);
+        decoding::check(&sent.concat(), cuts[0]);
     }
 
     #[test]
-    fn bytes_without_any(bytes in vec(any::<u8>(), 0..300), cuts in vec(1..9_usize, 1..5)) {
+    fn random_bytes_keep_the_rules(bytes in vec(any::<u8>(), 0..300), cuts in vec(1..9_usize, 1..5)) {
         check(&bytes, &cuts);
         decoding::check(&bytes, cuts[0]);
     }
 
     #[test]
-    fn values_near_every_limit(sayings in vec(large(), 1..4), cuts in vec(1..20_000_usize, 1..9)) {
-        check(&sayings.concat(), &cuts);
-        decoding::check(&sayings.concat(), cuts[0]);
+    fn requests_near_the_limits_keep_the_rules(requests in vec(large(), 1..4), cuts in vec(1..20_000_usize, 1..9)) {
+        check(&requests.concat(), &cuts);
+        decoding::check(&requests.concat(), cuts[0]);
     }
 }
 
-/// The same cases each time: a test that fails must fail again.
+/// The same cases each time, so that a failure repeats.
 fn seeded() -> ProptestConfig {
     let rng_seed = RngSeed::Fixed(9);
     ProptestConfig { cases: 1_000, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
 
-/// Something a client may say, or nearly.
-fn saying() -> impl Strategy<Value = Vec<u8>> {
+/// A request that a client may send, or nearly.
+fn request() -> impl Strategy<Value = Vec<u8>> {
     let scraps = prop_oneof![Just(b' '), Just(b'\r'), Just(b'\n'), Just(b'a'), Just(0), Just(0x80)];
     prop_oneof![
         4 => line("(get|gets|metaget|lease-get|lease-wait 9) [a-c]( [a-c]){0,3}"),
@@ -89,7 +89,7 @@ fn line(pattern: &'static str) -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(text, end)| [text.as_bytes(), end.as_bytes()].concat())
 }
 
-/// A data block of a length of its own, now and then; otherwise it will be as long as the line says.
+/// Now and then a data block of the wrong length; otherwise `None`, for one as long as the line says.
 fn block() -> impl Strategy<Value = Option<Vec<u8>>> {
     prop_oneof![4 => Just(None), 1 => vec(any::<u8>(), 0..20).prop_map(Some)]
 }
@@ -101,7 +101,7 @@ fn store(line: &str, bytes: usize, tail: &str, noreply: bool, block: Option<Vec<
     [format!("{line} {bytes}{tail}{noreply}\r\n").as_bytes(), &block, b"\r\n"].concat()
 }
 
-/// A store, a line of keys or a lone long line, just below or above a limit, with something small behind it.
+/// A store, a line of keys or a long line, just below or above a limit.
 fn large() -> impl Strategy<Value = Vec<u8>> {
     let near = |limit: usize| limit - 3..limit + 4;
     let set = |bytes: usize| store("set a 0 0", bytes, "", false, None);

@@ -1,4 +1,4 @@
-//! Requests and replies as bytes, without a socket: documents that are played, corpora and random bytes.
+//! Requests and replies as bytes, without a socket: transcripts, corpora and random bytes.
 
 mod command;
 mod conversation;

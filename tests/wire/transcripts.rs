@@ -1,4 +1,5 @@
-//! Every conversation in protocol.md, README.md, docs/operating.md and tests/scripts/ is played, in pieces of every size.
+//! Plays every transcript in protocol.md, README.md, docs/operating.md and tests/scripts/, in chunks of every
+//! size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use leasehold::options::Options;
 use crate::support::transcript::{player, transcripts};
 use crate::support::wire::{self, Connection, Wire};
 
-/// The server between its two buffers, which hears everything in pieces of so many bytes.
+/// The server between its two buffers, which receives all requests in chunks of this size.
 struct Pieces {
     chunk: usize,
     wire: Wire,
@@ -57,25 +58,25 @@ impl player::Stage for Pieces {
 }
 
 #[test]
-fn the_protocol_is_as_its_document_says() {
+fn protocol_transcripts_are_answered_as_documented() {
     let played = check(&root("protocol.md"));
     assert!(played >= 20, "only {played} transcripts were found");
 }
 
 #[test]
-fn the_race_of_the_readme_is_refused() {
+fn readme_transcripts_are_answered_as_documented() {
     let played = check(&root("README.md"));
     assert!(played >= 2, "only {played} transcripts were found");
 }
 
 #[test]
-fn the_recipes_for_operators_work() {
+fn operating_transcripts_are_answered_as_documented() {
     let played = check(&root("docs/operating.md"));
     assert!(played >= 8, "only {played} transcripts were found");
 }
 
 #[test]
-fn the_policies_in_documents_are_legal() {
+fn policies_in_documents_are_valid() {
     for document in ["docs/operating.md", "protocol.md"] {
         let text = fs::read_to_string(root(document)).expect("a document is text");
         let policies: Vec<&str> =
@@ -94,7 +95,7 @@ fn the_policies_in_documents_are_legal() {
 }
 
 #[test]
-fn the_scripts_are_played() {
+fn scripts_are_answered_as_written() {
     let entries = fs::read_dir(root("tests/scripts")).expect("the scripts are here");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "md"));
@@ -105,16 +106,16 @@ fn the_scripts_are_played() {
 }
 
 #[test]
-fn every_statistic_is_explained() {
+fn every_statistic_is_documented() {
     let wire = wire::Wire::new(leasehold::Config::default(), leasehold::command::Rules::default());
     let value = "v".repeat(64);
-    let asked =
+    let requests =
         format!("set k 0 0 64 noreply\r\n{value}\r\nstats\r\nstats memory\r\nstats mrc\r\nstats ratio\r\n");
-    let told = wire.connect().talk(&wire, asked.as_bytes());
+    let stats = wire.connect().talk(&wire, requests.as_bytes());
     let document = fs::read_to_string(root("protocol.md")).expect("a document is text");
-    for line in String::from_utf8(told).expect("statistics are text").lines() {
+    for line in String::from_utf8(stats).expect("statistics are text").lines() {
         if let Some(name) = line.split(' ').nth(1) {
-            assert!(document.contains(&format!("`{name}`")), "protocol.md does not tell what {name} is");
+            assert!(document.contains(&format!("`{name}`")), "protocol.md does not explain {name}");
         }
     }
 }
@@ -140,14 +141,14 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// What the player says of one transcript.
+/// Plays one transcript.
 fn verdict(lines: &str) -> Result<(), String> {
     let found = transcripts("a.md", &format!("```transcript\n{lines}\n```\n"));
     player::play(&found[0], Pieces::new("", 3))
 }
 
 #[test]
-fn a_right_transcript_is_believed() {
+fn a_correct_transcript_passes() {
     let lines = "# two of them\na> lease-get k\na< LVALUE k {one} 0 0\na<\na< END\nb> lease-get k\nb< LVALUE k 1 0 0\n\
                  b<\nb< END\n+ 10s\nb> lease-get k\nb< LVALUE k {two} 0 0\nb<\nb< END\na> lease-set k {one} 0 0 {1*1}\n\
                  a> {x*1}\na< STORED\na> quit\na< (closed)\nb> (hangs up)\nc> stats\nc< ...\nc< STAT cmd_set 0\nc< ...\n\
@@ -156,7 +157,7 @@ fn a_right_transcript_is_believed() {
 }
 
 #[test]
-fn a_wrong_transcript_is_told_with_file_and_line() {
+fn a_wrong_transcript_fails_with_file_and_line() {
     let cases = [
         ("> get k\n< END\n> get k\n< VALUE k 0 1", 5, "  expected < VALUE k 0 1\n  received < END"),
         ("> get k", 2, "  expected < (nothing)\n  received < END"),
@@ -174,9 +175,9 @@ fn a_wrong_transcript_is_told_with_file_and_line() {
         ("> stats\n< ...\n< STAT nothing 0", 4, "  expected < STAT nothing 0\n  received < STAT pid"),
     ];
     for (lines, line, why) in cases {
-        let told = verdict(lines).expect_err(lines);
+        let error = verdict(lines).expect_err(lines);
         let expected = format!("a.md:{line}: in pieces of 3 bytes\n{why}");
-        assert!(told.starts_with(&expected), "\n{told}\ninstead of\n{expected}");
+        assert!(error.starts_with(&expected), "\n{error}\ninstead of\n{expected}");
     }
 }
 
@@ -187,13 +188,13 @@ fn a_name_stands_for_one_number_that_no_other_has() {
     assert!(verdict(&format!("{again}a< LVALUE k {{one}} 0 0\na<\na< END")).is_err(), "another token");
     assert_eq!(verdict(&format!("{again}a< LVALUE k {{two}} 0 0\na<\na< END")), Ok(()));
     let lost = "a> lease-get k\na< ...\na< END\nb> lease-get k\nb< LVALUE k {token} 0 0\nb<\nb< END";
-    assert!(verdict(lost).is_err(), "1 is no token");
+    assert!(verdict(lost).is_err(), "1 is not a token");
     let unlike = "> lease-get j k\n< LVALUE j {one} 0 0\n<\n< LVALUE k {one} 0 0\n<\n< END";
     assert!(verdict(unlike).is_err(), "two keys have two tokens");
 }
 
 #[test]
 #[should_panic(expected = "a.md:3: what is `gett k`?")]
-fn a_line_without_a_meaning_is_told() {
+fn a_line_outside_the_notation_panics() {
     let _ = verdict("# two\ngett k");
 }

@@ -1,4 +1,4 @@
-//! The database behind the cache, which also judges what the cache serves.
+//! The database behind the cache, which also detects stale reads.
 //!
 //! It knows the committed version of each key, and for each version the time at which the server answered
 //! the invalidation after its commit. A read that begins later and returns an older version is stale. All
@@ -59,13 +59,13 @@ impl Database {
         }
     }
 
-    /// How long this version had been invalidated when a get was sent at `asked`, in nanoseconds; `None` if
+    /// How long this version had been invalidated when a get was sent at `sent`, in nanoseconds; `None` if
     /// it was not stale. For a key with many changes the oldest are dropped, so that the real time may be
     /// longer.
-    pub fn staleness(&self, key: u64, version: u64, asked: u64) -> Option<u64> {
+    pub fn staleness(&self, key: u64, version: u64, sent: u64) -> Option<u64> {
         let promises = &self.rows[key as usize].promises;
         let newer = promises.partition_point(|promise| promise.version <= version);
-        promises.get(newer).and_then(|promise| asked.checked_sub(promise.since)).filter(|late| *late > 0)
+        promises.get(newer).and_then(|promise| sent.checked_sub(promise.since)).filter(|late| *late > 0)
     }
 
     fn row(&mut self, key: u64) -> &mut Row {
@@ -86,17 +86,17 @@ mod tests {
         assert_eq!(database.staleness(1, 0, 5), None);
         let version = database.commit(1);
         assert_eq!((version, database.committed(1), database.committed(0)), (1, 1, 0));
-        assert_eq!(database.staleness(1, 0, 5), None, "committed, but nobody was promised anything");
+        assert_eq!(database.staleness(1, 0, 5), None, "committed, but not invalidated yet");
         database.promise(1, version, 10);
-        for (asked, late) in [(9, None), (10, None), (11, Some(1)), (25, Some(15))] {
-            assert_eq!(database.staleness(1, 0, asked), late, "asked at {asked}");
+        for (sent, late) in [(9, None), (10, None), (11, Some(1)), (25, Some(15))] {
+            assert_eq!(database.staleness(1, 0, sent), late, "sent at {sent}");
         }
         assert_eq!(database.staleness(1, 1, 25), None);
         assert_eq!(database.staleness(0, 0, 25), None, "another key");
     }
 
     #[test]
-    fn the_first_broken_promise_counts() {
+    fn staleness_counts_from_the_first_newer_invalidation() {
         let mut database = Database::new(1);
         for now in [10, 20, 30] {
             let version = database.commit(0);
@@ -116,12 +116,12 @@ mod tests {
         database.promise(0, second, 10);
         database.promise(0, first, 20);
         assert_eq!(database.staleness(0, 0, 15), Some(5));
-        assert_eq!(database.staleness(0, first, 30), Some(20), "the later answer takes nothing back");
+        assert_eq!(database.staleness(0, first, 30), Some(20), "the later answer is for an older version");
         assert_eq!(database.staleness(0, second, 30), None);
     }
 
     #[test]
-    fn forgotten_promises_shorten_the_time_and_excuse_nothing() {
+    fn dropped_promises_shorten_the_time_but_hide_no_stale_read() {
         let mut database = Database::new(1);
         for now in 1..=PROMISES_MAX as u64 + 10 {
             let version = database.commit(0);

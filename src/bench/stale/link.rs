@@ -53,7 +53,7 @@ pub struct Store<'a> {
 }
 
 /// The target and the form of an invalidation.
-pub enum Covered<'a> {
+pub enum Scope<'a> {
     /// All values of the server.
     All,
     Key(&'a str),
@@ -92,10 +92,10 @@ impl Link {
         self.send().await?;
         let line = self.line().await?;
         let (reply, length) = parse(self.dialect, &self.inbox[line])?;
-        let is_asked = |told: &[u8]| self.dialect == Dialect::Redis || told == key.as_bytes();
+        let is_same = |found: &[u8]| self.dialect == Dialect::Redis || found == key.as_bytes();
         let token = match reply {
-            Reply::Block { key: told, .. } if is_asked(told) => None,
-            Reply::Lease { key: told, token } if is_asked(told) => Some(token),
+            Reply::Block { key: found, .. } if is_same(found) => None,
+            Reply::Lease { key: found, token } if is_same(found) => Some(token),
             Reply::End | Reply::Miss => return Ok(Lookup::Miss(None)),
             Reply::Error(_) => return Ok(Lookup::Error),
             reply => return Err(unexpected(reply, "get")),
@@ -124,22 +124,22 @@ impl Link {
     }
 
     /// Invalidates values; returns false if the server answered with an error.
-    pub async fn invalidate(&mut self, covered: Covered<'_>) -> Result<bool, Fault> {
-        match (self.dialect, covered) {
-            (Dialect::Redis, Covered::All) => self.put_words(&[b"FLUSHDB"]),
-            (Dialect::Redis, Covered::Key(name) | Covered::KeyNoreply(name)) => {
+    pub async fn invalidate(&mut self, scope: Scope<'_>) -> Result<bool, Fault> {
+        match (self.dialect, scope) {
+            (Dialect::Redis, Scope::All) => self.put_words(&[b"FLUSHDB"]),
+            (Dialect::Redis, Scope::Key(name) | Scope::KeyNoreply(name)) => {
                 self.put_words(&[b"DEL", name.as_bytes()]);
             }
-            (Dialect::Redis, Covered::Prefix(_) | Covered::Tag(_)) => {
+            (Dialect::Redis, Scope::Prefix(_) | Scope::Tag(_)) => {
                 unreachable!("Workload::check refuses it for Redis")
             }
-            (Dialect::Text, Covered::All) => self.put_line(&["flush_all"]),
-            (Dialect::Text, Covered::Key(key)) => self.put_line(&["delete ", key]),
-            (Dialect::Text, Covered::KeyNoreply(key)) => {
+            (Dialect::Text, Scope::All) => self.put_line(&["flush_all"]),
+            (Dialect::Text, Scope::Key(key)) => self.put_line(&["delete ", key]),
+            (Dialect::Text, Scope::KeyNoreply(key)) => {
                 self.put_line(&["delete ", key, " noreply\r\nmn"]);
             }
-            (Dialect::Text, Covered::Prefix(prefix)) => self.put_line(&["invalidate prefix ", prefix]),
-            (Dialect::Text, Covered::Tag(tag)) => self.put_line(&["invalidate tag ", tag]),
+            (Dialect::Text, Scope::Prefix(prefix)) => self.put_line(&["invalidate prefix ", prefix]),
+            (Dialect::Text, Scope::Tag(tag)) => self.put_line(&["invalidate tag ", tag]),
         }
         self.send().await?;
         match self.reply().await? {
@@ -215,7 +215,7 @@ impl Link {
         let rest = &self.inbox[self.taken..];
         if !rest.is_empty() {
             let shown = &rest[..rest.len().min(SHOWN_BYTES_MAX)];
-            return Err(Fault::Unexpected(format!("{} behind all replies", shown.escape_ascii())));
+            return Err(Fault::Unexpected(format!("{} after all replies", shown.escape_ascii())));
         }
         self.inbox.clear();
         self.taken = 0;
@@ -286,8 +286,8 @@ async fn open(address: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpS
     Ok(stream)
 }
 
-fn unexpected(reply: Reply, asked: &str) -> Fault {
-    Fault::Unexpected(format!("{reply:?} to a {asked}"))
+fn unexpected(reply: Reply, request: &str) -> Fault {
+    Fault::Unexpected(format!("{reply:?} to a {request}"))
 }
 
 /// The token sent to a reader that must wait for another's fill.

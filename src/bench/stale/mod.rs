@@ -1,11 +1,11 @@
 //! `leasehold bench stale`: how often a server serves values that its clients had invalidated before.
 //!
-//! A [`Workload`](workload::Workload) describes reads and writes; [`presets`] name some. `roles` holds
-//! the workers and writers, `database` judges what they read, and `value` makes each byte verifiable. All
-//! of them are tasks of one thread, so that "answered before" is well-defined; `timer` wakes them with
-//! microsecond precision.
+//! A [`Workload`](workload::Workload) describes reads and writes; [`presets`] name some. `roles` holds the
+//! workers and writers, `database` detects stale reads, and `value` makes each byte verifiable. All of them
+//! are tasks of one thread, so that "answered before" is well-defined; `timer` wakes them with microsecond
+//! precision.
 //!
-//! Exact judgment matters more than speed here: one thread makes about ten thousand reads a second.
+//! Exact results matter more than speed here: one thread makes about ten thousand reads per second.
 
 mod database;
 mod link;
@@ -27,7 +27,7 @@ pub use self::options::StaleOptions;
 use self::options::Target;
 use self::report::{Report, Round};
 use self::run::{Progress, run};
-use super::{Ending, Failure, Json, exit_code, in_turn, interrupt, refuse, say, tell};
+use super::{Ending, Failure, Json, exit_code, in_turn, interrupt, print_error, print_report, refuse};
 
 /// `leasehold bench stale`, from its options to its exit code.
 pub fn main(options: &StaleOptions) -> ExitCode {
@@ -40,7 +40,7 @@ pub fn main(options: &StaleOptions) -> ExitCode {
 fn measured(options: &StaleOptions) -> io::Result<Report> {
     let json = options.course.json.as_deref().map(Json::open).transpose()?;
     let report = measure(options, &*interrupt()?)?;
-    tell(&report, json)?;
+    print_report(&report, json)?;
     Ok(report)
 }
 
@@ -72,5 +72,5 @@ fn measure(options: &StaleOptions, is_cut_short: &AtomicBool) -> Result<Report, 
 }
 
 fn show(target: &Target, Progress { seconds, tally }: Progress) {
-    say(format_args!("{target}: {seconds} s, {} of {} reads stale", tally.stale, tally.reads));
+    print_error(format_args!("{target}: {seconds} s, {} of {} reads stale", tally.stale, tally.reads));
 }

@@ -16,7 +16,8 @@ use crate::bench::sizes::Sizes;
 /// The options of `leasehold bench stale`.
 #[derive(Args, Clone, Debug)]
 pub struct StaleOptions {
-    /// Server to test: HOST:PORT, redis://HOST:PORT, or lease://HOST:PORT to fill with leases (leasehold only)
+    /// Server to test: HOST:PORT, redis://HOST:PORT, or lease://HOST:PORT to fill with leases (leasehold
+    /// only)
     #[arg(value_name = "SERVER", default_value = "127.0.0.1:11211", conflicts_with = "compare")]
     pub server: Target,
 
@@ -252,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_has_another_workload() {
+    fn every_preset_has_a_different_workload() {
         let all: std::collections::BTreeSet<String> =
             Preset::value_variants().iter().map(|preset| preset.workload().to_string()).collect();
         assert_eq!(all.len(), Preset::value_variants().len());
     }
 
     #[test]
-    fn targets_say_how_they_are_filled() {
+    fn targets_are_parsed_with_their_scheme() {
         let lease: Target = "lease://localhost:11211".parse().unwrap();
         assert!(lease.leases && !lease.server.is_redis() && lease.to_string() == "lease://localhost:11211");
         let redis: Target = "redis://[::1]:6379".parse().unwrap();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused() {
+    fn contradicting_options_are_refused() {
         let check = |flags: &str| options(flags).check();
         assert_eq!(check("redis://a:1"), Ok(()));
         assert_eq!(check("a:1 --invalidate tag"), Ok(()));

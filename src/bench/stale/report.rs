@@ -1,4 +1,4 @@
-//! The counts of workers, and reports for people and for programs.
+//! The counts of workers, and reports as text and as JSON.
 
 use std::fmt::{self, Display};
 
@@ -27,7 +27,7 @@ pub struct Tally {
     pub wrong_values: u64,
 }
 
-/// What one run showed.
+/// The results of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub nanos: u64,
@@ -314,10 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn stale_reads_come_first() {
-        let fresh = round(0, 1_000).to_string();
-        assert!(fresh.starts_with("stale reads: 0 of 1,203,441\n0.08 % hits, 601720 reads/s\n"), "{fresh}");
-        assert!(fresh.contains("100 loads for 50 deletes, 2.00 each; 0 of 90 stores refused\n"), "{fresh}");
+    fn the_report_begins_with_stale_reads() {
+        let current = round(0, 1_000).to_string();
+        assert!(
+            current.starts_with("stale reads: 0 of 1,203,441\n0.08 % hits, 601720 reads/s\n"),
+            "{current}"
+        );
+        assert!(
+            current.contains("100 loads for 50 deletes, 2.00 each; 0 of 90 stores refused\n"),
+            "{current}"
+        );
         let stale = round(12, 1_000).to_string();
         assert!(
             stale.starts_with("stale reads: 12 of 1,203,441 (10 per million, up to 16.5 ms old)\n"),

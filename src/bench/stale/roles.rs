@@ -10,7 +10,7 @@ use rand_distr::{Distribution, Exp};
 use tokio::task::JoinSet;
 
 use super::database::Database;
-use super::link::{Covered, Lookup, Store, StoreOutcome};
+use super::link::{Lookup, Scope, Store, StoreOutcome};
 use super::pool::Pool;
 use super::report::Tally;
 use super::timer::Timer;
@@ -21,7 +21,7 @@ use crate::bench::connection::Fault;
 use crate::bench::popularity::Draw;
 
 /// The state that all tasks of a run share. They run on one thread.
-pub struct Scene {
+pub struct Shared {
     pub database: RefCell<Database>,
     /// Whether fills carry the token of a lease.
     pub leases: bool,
@@ -47,7 +47,7 @@ pub struct Reader {
     draw: Draw,
     pool: Rc<Pool>,
     random: SmallRng,
-    scene: Rc<Scene>,
+    shared: Rc<Shared>,
 }
 
 /// The way to store a missing value.
@@ -59,9 +59,9 @@ enum Fill {
     Token(u64),
 }
 
-impl Scene {
-    fn random(&self, player: u64) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed.wrapping_add(player))
+impl Shared {
+    fn random(&self, task: u64) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed.wrapping_add(task))
     }
 
     fn draw(&self) -> Draw {
@@ -83,11 +83,11 @@ impl Scene {
     }
 
     /// Counts whether a value belongs to the key and is current.
-    fn judge(&self, key: u64, bytes: &[u8], asked: u64) {
+    fn count_hit(&self, key: u64, bytes: &[u8], sent_at: u64) {
         let database = self.database.borrow();
         match Stamp::decode(bytes) {
             Some(stamp) if stamp.key == key && stamp.version <= database.committed(key) => {
-                let late = database.staleness(key, stamp.version, asked);
+                let late = database.staleness(key, stamp.version, sent_at);
                 self.count(|tally| tally.hit(late));
             }
             Some(_) | None => self.count(|tally| tally.wrong_values += 1),
@@ -110,15 +110,15 @@ impl Scene {
     /// Invalidates a version of a key, and all older ones.
     async fn invalidate(&self, pool: &Pool, key: u64, version: u64) -> Result<(), Fault> {
         let (names, group) = (&self.names, group(key));
-        let (name, covered): (_, fn(&str) -> Covered) = match self.workload.invalidate {
-            Invalidate::Delete => (names.key(key), |name| Covered::Key(name)),
-            Invalidate::Noreply => (names.key(key), |name| Covered::KeyNoreply(name)),
-            Invalidate::Prefix => (names.prefix(group), |name| Covered::Prefix(name)),
-            Invalidate::Tag => (names.tag(group), |name| Covered::Tag(name)),
+        let (name, scope): (_, fn(&str) -> Scope) = match self.workload.invalidate {
+            Invalidate::Delete => (names.key(key), |name| Scope::Key(name)),
+            Invalidate::Noreply => (names.key(key), |name| Scope::KeyNoreply(name)),
+            Invalidate::Prefix => (names.prefix(group), |name| Scope::Prefix(name)),
+            Invalidate::Tag => (names.tag(group), |name| Scope::Tag(name)),
         };
         let mut link = pool.take().await;
-        let versions = self.covered(key, version);
-        let is_done = self.ask(link.invalidate(covered(&name))).await?;
+        let versions = self.versions(key, version);
+        let is_done = self.ask(link.invalidate(scope(&name))).await?;
         self.count(|tally| if is_done { tally.deletes += 1 } else { tally.errors += 1 });
         if is_done {
             self.promise(versions);
@@ -126,8 +126,8 @@ impl Scene {
         Ok(())
     }
 
-    /// Keys and versions that an invalidation covers if it is sent now.
-    fn covered(&self, key: u64, version: u64) -> Vec<(u64, u64)> {
+    /// The keys and versions that an invalidation sent now invalidates.
+    fn versions(&self, key: u64, version: u64) -> Vec<(u64, u64)> {
         match self.workload.invalidate {
             Invalidate::Delete | Invalidate::Noreply => vec![(key, version)],
             Invalidate::Prefix | Invalidate::Tag => {
@@ -145,22 +145,22 @@ impl Scene {
 
 impl Reader {
     /// The nth worker.
-    pub fn new(scene: &Rc<Scene>, pool: Rc<Pool>, nth: usize) -> Reader {
-        Reader { draw: scene.draw(), pool, random: scene.random(nth as u64 + 1), scene: Rc::clone(scene) }
+    pub fn new(shared: &Rc<Shared>, pool: Rc<Pool>, nth: usize) -> Reader {
+        Reader { draw: shared.draw(), pool, random: shared.random(nth as u64 + 1), shared: Rc::clone(shared) }
     }
 
     /// Reads until an error occurs.
-    pub async fn play(mut self) -> Result<Infallible, Fault> {
+    pub async fn run(mut self) -> Result<Infallible, Fault> {
         let start = self.random.random_range(0..START_NANOS);
-        self.scene.timer.sleep(start).await;
+        self.shared.timer.sleep(start).await;
         loop {
-            self.turn().await?;
-            let think = self.scene.workload.think_nanos(&mut self.random);
-            self.scene.timer.sleep(think).await;
+            self.read_and_load().await?;
+            let think = self.shared.workload.think_nanos(&mut self.random);
+            self.shared.timer.sleep(think).await;
         }
     }
 
-    async fn turn(&mut self) -> Result<(), Fault> {
+    async fn read_and_load(&mut self) -> Result<(), Fault> {
         let key = self.draw.next(&mut self.random);
         match self.read(key).await? {
             Some(fill) => self.load(key, fill).await,
@@ -170,25 +170,25 @@ impl Reader {
 
     /// Reads a key; on a miss, returns the way to store it.
     async fn read(&self, key: u64) -> Result<Option<Fill>, Fault> {
-        let scene = &*self.scene;
-        let name = scene.names.key(key);
+        let shared = &*self.shared;
+        let name = shared.names.key(key);
         let mut link = self.pool.take().await;
         // From here to the request nothing else happens.
-        let asked = scene.timer.now();
-        let fill = match scene.ask(link.get(&name, scene.leases)).await? {
+        let sent_at = shared.timer.now();
+        let fill = match shared.ask(link.get(&name, shared.leases)).await? {
             Lookup::Busy => Some(Fill::No),
             Lookup::Error => {
-                scene.count(|tally| tally.errors += 1);
+                shared.count(|tally| tally.errors += 1);
                 return Ok(None);
             }
             Lookup::Hit(bytes) => {
-                scene.judge(key, bytes, asked);
+                shared.count_hit(key, bytes, sent_at);
                 None
             }
             Lookup::Miss(None) => Some(Fill::Plain),
             Lookup::Miss(Some(token)) => Some(Fill::Token(token)),
         };
-        scene.count(|tally| {
+        shared.count(|tally| {
             tally.reads += 1;
             tally.leased_by_others += u64::from(matches!(fill, Some(Fill::No)));
         });
@@ -198,15 +198,15 @@ impl Reader {
     /// Loads a value from the database, which reads it at a random moment within the load time, and stores
     /// it.
     async fn load(&mut self, key: u64, fill: Fill) -> Result<(), Fault> {
-        let scene = &*self.scene;
-        let nanos = scene.workload.load_nanos(&mut self.random);
-        let end = scene.timer.now() + nanos;
+        let shared = &*self.shared;
+        let nanos = shared.workload.load_nanos(&mut self.random);
+        let end = shared.timer.now() + nanos;
         let query = (nanos as f64 * self.random.random::<f64>()) as u64;
-        scene.timer.sleep(query).await;
-        let version = scene.database.borrow().committed(key);
-        scene.timer.sleep_until(end).await;
-        scene.count(|tally| tally.loads += 1);
-        if scene.workload.never.draw(&mut self.random) || scene.workload.never_stores(key) {
+        shared.timer.sleep(query).await;
+        let version = shared.database.borrow().committed(key);
+        shared.timer.sleep_until(end).await;
+        shared.count(|tally| tally.loads += 1);
+        if shared.workload.never.draw(&mut self.random) || shared.workload.never_stores(key) {
             return Ok(());
         }
         let token = match fill {
@@ -214,30 +214,30 @@ impl Reader {
             Fill::Plain => None,
             Fill::Token(token) => Some(token),
         };
-        let noise = if scene.workload.noise { self.random.random() } else { 0 };
-        scene.count(|tally| tally.stores += 1);
-        scene.store(&self.pool, Stamp { key, version, noise }, token).await?;
+        let noise = if shared.workload.noise { self.random.random() } else { 0 };
+        shared.count(|tally| tally.stores += 1);
+        shared.store(&self.pool, Stamp { key, version, noise }, token).await?;
         Ok(())
     }
 }
 
 /// Writes at random times until an error occurs. Writes do not wait for each other.
-pub async fn write(scene: Rc<Scene>, pool: Rc<Pool>) -> Result<Infallible, Fault> {
-    let (mut random, mut draw, workload) = (scene.random(0), scene.draw(), &scene.workload);
+pub async fn write(shared: Rc<Shared>, pool: Rc<Pool>) -> Result<Infallible, Fault> {
+    let (mut random, mut draw, workload) = (shared.random(0), shared.draw(), &shared.workload);
     let gap = Exp::new(workload.deletes / f64::from(workload.burst)).expect("the rate is above 0");
-    let (mut due, mut writes) = (scene.timer.now() as f64, JoinSet::new());
+    let (mut due, mut writes) = (shared.timer.now() as f64, JoinSet::new());
     loop {
         due += gap.sample(&mut random) * NANOS_PER_SECOND;
-        scene.timer.sleep_until(due as u64).await;
+        shared.timer.sleep_until(due as u64).await;
         let key = draw.next(&mut random);
         for nth in 0..u64::from(workload.burst) {
-            let (scene, pool) = (Rc::clone(&scene), Rc::clone(&pool));
-            let version = scene.database.borrow_mut().commit(key);
+            let (shared, pool) = (Rc::clone(&shared), Rc::clone(&pool));
+            let version = shared.database.borrow_mut().commit(key);
             if workload.through.draw(&mut random) {
-                writes.spawn_local(write_through(scene, pool, Stamp { key, version, noise: 0 }));
+                writes.spawn_local(write_through(shared, pool, Stamp { key, version, noise: 0 }));
             } else {
                 let pause = WRITE_NANOS + nth * BURST_NANOS;
-                writes.spawn_local(invalidate(scene, pool, key, version, pause));
+                writes.spawn_local(invalidate(shared, pool, key, version, pause));
             }
         }
         while let Some(ended) = writes.try_join_next() {
@@ -250,32 +250,32 @@ pub async fn write(scene: Rc<Scene>, pool: Rc<Pool>) -> Result<Infallible, Fault
 }
 
 async fn invalidate(
-    scene: Rc<Scene>,
+    shared: Rc<Shared>,
     pool: Rc<Pool>,
     key: u64,
     version: u64,
     pause: u64,
 ) -> Result<(), Fault> {
-    scene.timer.sleep(pause).await;
-    scene.invalidate(&pool, key, version).await
+    shared.timer.sleep(pause).await;
+    shared.invalidate(&pool, key, version).await
 }
 
-async fn write_through(scene: Rc<Scene>, pool: Rc<Pool>, stamp: Stamp) -> Result<(), Fault> {
-    scene.timer.sleep(WRITE_NANOS).await;
-    scene.store(&pool, stamp, None).await?;
+async fn write_through(shared: Rc<Shared>, pool: Rc<Pool>, stamp: Stamp) -> Result<(), Fault> {
+    shared.timer.sleep(WRITE_NANOS).await;
+    shared.store(&pool, stamp, None).await?;
     Ok(())
 }
 
 /// Flushes the whole server periodically.
-pub async fn flush(scene: Rc<Scene>, pool: Rc<Pool>, seconds: f64) -> Result<Infallible, Fault> {
+pub async fn flush(shared: Rc<Shared>, pool: Rc<Pool>, seconds: f64) -> Result<Infallible, Fault> {
     loop {
-        scene.timer.sleep((seconds * NANOS_PER_SECOND) as u64).await;
+        shared.timer.sleep((seconds * NANOS_PER_SECOND) as u64).await;
         let mut link = pool.take().await;
-        let versions = scene.database.borrow().all_committed();
-        if scene.ask(link.invalidate(Covered::All)).await? {
-            scene.promise((0..).zip(versions));
+        let versions = shared.database.borrow().all_committed();
+        if shared.ask(link.invalidate(Scope::All)).await? {
+            shared.promise((0..).zip(versions));
         } else {
-            scene.count(|tally| tally.errors += 1);
+            shared.count(|tally| tally.errors += 1);
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct Names {
     run: u64,
 }
 
-/// What identifies a value.
+/// The identity of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Stamp {
     pub key: u64,
@@ -97,7 +97,7 @@ mod tests {
     const STAMP: Stamp = Stamp { key: 17, version: 3, noise: 0 };
 
     #[test]
-    fn values_come_back_as_they_were_stored() {
+    fn decoding_a_value_returns_its_stamp() {
         for sizes in ["0", "15", "100", "1-3000", "lognormal:200:1"] {
             let sizes: Sizes = sizes.parse().unwrap();
             for version in 0..50 {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_can_change_unnoticed() {
+    fn every_changed_byte_is_detected() {
         let bytes = STAMP.encode(&Sizes::Fixed(60));
         for at in 0..bytes.len() {
             let mut wrong = bytes.clone();

@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_its_value() {
+    fn errors_name_the_invalid_value() {
         for (wrong, remedy) in [
             ("10-1", "invalid range 10-1: expected the shorter time first"),
             ("x", "invalid time x: expected 0 to 3600000 milliseconds"),

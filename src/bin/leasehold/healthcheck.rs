@@ -51,9 +51,9 @@ impl HealthCheck {
     }
 }
 
-/// To the first of a name's addresses where somebody listens.
+/// Connects to the first address on which a server listens.
 fn connect(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
-    // A silent one leaves time for the others.
+    // An address that does not answer leaves time for the others.
     let each = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut tried = Err(io::Error::other("the name has no address"));
     for address in addresses {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_found_at_any_address_of_its_name() {
+    fn every_address_of_a_name_is_tried() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The binary: which program it is, by the first word of its command line.
+//! The binary: runs the program named by the first word of its command line.
 
 mod healthcheck;
 mod manual;
@@ -14,10 +14,10 @@ use leasehold::console::{self, Cli, Top};
 
 use crate::healthcheck::HealthCheck;
 
-/// A program, handed its command line; the first word is what it is called by, as usage lines tell it.
+/// A program and its command line; the first word is the name that usage lines show.
 type Program = fn(Vec<OsString>) -> ExitCode;
 
-/// Whatever else comes first belongs to the server, which takes memcached's flags.
+/// Any other first word belongs to the server, which takes memcached's flags.
 const SUBCOMMANDS: [(&str, Program); 7] = [
     ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
     ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads a command line and runs what it asks for; one that cannot be read exits with `failure`.
+/// Parses a command line and runs its program; an invalid one exits with `failure`.
 fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) -> ExitCode) -> ExitCode {
     match P::try_parse_from(arguments) {
         Ok(options) => run(options),

@@ -1,5 +1,5 @@
-//! `leasehold man` and `leasehold completions`: the command line as the shell and the reader of manuals want
-//! it.
+//! `leasehold man` and `leasehold completions`: manual pages and shell completions, from the command line's
+//! definition.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,11 +22,11 @@ pub struct Wanted {
     subcommand: Vec<String>,
 }
 
-/// Print a script by which a shell completes the command line
+/// Print a script that completes the command line in a shell
 #[derive(Parser)]
 #[command(name = "completions")]
 pub struct Script {
-    /// Shell to write for
+    /// Shell to print the script for
     shell: Shell,
 }
 
@@ -49,13 +49,13 @@ pub fn page(Wanted { subcommand }: Wanted) -> ExitCode {
 /// Prints a script that completes the command line.
 pub fn completions(Script { shell }: Script) -> ExitCode {
     let mut script = Vec::new();
-    // zsh would count the server among the words before `stale`, and complete the wrong options behind it.
-    let mut whole = whole().mut_subcommand("bench", without_words);
+    // With bench's positional argument, zsh would complete the wrong options after `stale`.
+    let mut whole = whole().mut_subcommand("bench", without_positionals);
     clap_complete::generate(shell, &mut whole, "leasehold", &mut script);
     exit_code(io::stdout().write_all(&script))
 }
 
-/// The exit code of what was printed.
+/// The exit code after printing.
 fn exit_code(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,10 +66,10 @@ fn exit_code(printed: io::Result<()>) -> ExitCode {
     }
 }
 
-/// The server's command line with its subcommands, which the binary distinguishes by itself.
+/// The server's command line with its subcommands, which `main` dispatches without clap.
 fn whole() -> Command {
     let server = Options::command().version(VERSION);
-    // Not the words that memcached takes for nothing: zsh would count the subcommand as one of them.
+    // Without the ignored operands: zsh would count the subcommand as one of them.
     let flags = flags(&server);
     Command::new("leasehold")
         .version(VERSION)
@@ -77,7 +77,7 @@ fn whole() -> Command {
         .long_about(server.get_long_about().cloned().unwrap_or_default())
         .args(flags)
         .disable_version_flag(true)
-        // The binary has no `help` among them; `--help` it has.
+        // The binary has `--help`, but no subcommand `help`.
         .disable_help_subcommand(true)
         .subcommand(bench::Options::command().name("bench").bin_name("bench"))
         .subcommand(Cli::command())
@@ -89,7 +89,7 @@ fn whole() -> Command {
 }
 
 /// A command with its flags and subcommands only.
-fn without_words(command: Command) -> Command {
+fn without_positionals(command: Command) -> Command {
     let about = command.get_about().cloned().unwrap_or_default();
     Command::new("bench").about(about).args(flags(&command)).subcommands(command.get_subcommands().cloned())
 }
@@ -99,7 +99,7 @@ fn flags(command: &Command) -> Vec<Arg> {
 }
 
 fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
-    // The title's fields stand in a row, and the date's would be missing: an empty one is written as quotes.
+    // The fields of the title are positional, so that an empty date must be written as quotes.
     let man = Man::new(command.clone()).date("\"\"").manual("leasehold manual");
     let man = man.source(format!("leasehold {VERSION}"));
     let mut page = Vec::new();
@@ -117,17 +117,17 @@ fn write_page(command: Command, rest: Option<&str>) -> io::Result<()> {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Sections that no flag describes.
+/// Sections that are not generated from the flags.
 const REST: &str = r#".SH SIGNALS
 .TP
 SIGTERM, SIGINT
-Answer what was read, and end.
+Answer the requests that were read, and exit.
 .TP
 SIGUSR1
-The same, and leave the values in the file of \fB\-e\fR.
+The same, and save the items to the file of \fB\-e\fR.
 .TP
 SIGHUP
-Read the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token (\fB\-\-admin\-token\-file\fR) again.
+Reload the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token (\fB\-\-admin\-token\-file\fR).
 .SH ENVIRONMENT
 .TP
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC
@@ -136,11 +136,11 @@ As systemd sets them: sockets to serve, and where to report start, stop and heal
 MEMCACHED_PORT_FILENAME
 A file to write the ports to.
 .SH "EXIT STATUS"
-0 after a stop, 1 for flags that cannot be read, 64 for flags that do not fit each other or \fB\-\-require\-secure\fR,
-67 for a user that does not exist, 71 when the system says no.
+0 after a stop, 1 for invalid flags, 64 for flags that conflict and for \fB\-\-require\-secure\fR, 67 for a user that does
+not exist, 71 for an error of the operating system.
 .SH FILES
-Beside the file of \fB\-e\fR stand, with these endings, .leasehold\-lock (held by the server), .leasehold\-handover (the socket
-at which the next server asks) and, for a moment, .leasehold\-new and .leasehold\-probe.
+The server creates these files next to the file of \fB\-e\fR, with suffixes added to its name: .leasehold\-lock (locked by the
+server), .leasehold\-handover (the socket for the next server) and, briefly, .leasehold\-new and .leasehold\-probe.
 .SH "SEE ALSO"
 \fBmemcached\fR(1)
 "#;

@@ -26,8 +26,7 @@ use tokio::sync::oneshot;
 use crate::EXIT_FAILURE;
 
 /// The command line of `leasehold handover`.
-// What it says of itself stands in attributes, for those of the server would have the last word over a
-// comment.
+// The description is an attribute, because the server's would override a comment.
 #[derive(Parser)]
 #[command(name = "handover", bin_name = "leasehold handover", help_template = HELP, after_help = "", about = HANDOVER, long_about = format!("{HANDOVER}.\n\n{HANDED_OVER}"))]
 pub struct Handover {
@@ -95,8 +94,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Sockets first, then the user, then the background: what needs rights comes before they are given up, and
-/// what fails is seen by whoever started it. A server whose place is taken stops last of all.
+/// Opens sockets, switches users, goes into the background, and serves. This order opens sockets while the
+/// process has the rights, and reports failures before it leaves the terminal. A predecessor is stopped last.
 fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
     if options.enable_coredumps {
@@ -120,12 +119,12 @@ fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
         go_into_background(&mut options)?;
     }
     logging::begin_waiting();
-    // The memory of the process that went into the background would not be.
+    // A daemon does not inherit memory locks.
     if options.lock_memory {
         process::lock_memory()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before anybody can know that this process runs, so that no signal finds it unprepared.
+    // Caught before the process announces itself, so that no signal arrives too early.
     let mut signals = runtime.block_on(async { Signals::catch() })?;
     let files = Files {
         admin: admin.as_ref(),
@@ -171,7 +170,7 @@ fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
     Ok(())
 }
 
-/// Strangers may reach these, and nothing keeps them out.
+/// Logs or refuses public addresses without protection.
 fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failure> {
     let all = exposed.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     match (exposed.is_empty(), options.safety.require_secure) {
@@ -189,7 +188,7 @@ fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failu
     }
 }
 
-/// Once this returns, connections are accepted; `None` if a signal came before.
+/// Starts to accept connections; `None` if a signal came before.
 async fn start(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
@@ -199,11 +198,11 @@ async fn start(
 ) -> io::Result<Option<(Server, Option<PidFile>)>> {
     let path = options.pidfile.clone();
     let write = || path.as_deref().and_then(|path| or_warn(PidFile::write(path)));
-    // The former one removes its own before it is gone.
+    // A predecessor removes its own pid file before it exits.
     let own = predecessor.is_none().then(write);
     announce(&listeners, &options);
     let boot = tokio::select! {
-        // What is loaded is served, so that it can be kept.
+        // If the load has finished, the server starts, so that the items can be saved again.
         biased;
         boot = boot(predecessor, options.clone()) => boot?,
         why = signals.end.at_once() => {
@@ -214,7 +213,7 @@ async fn start(
     Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
 }
 
-/// Loads the cache to start with, in a thread that ends with the process if nobody waits for it any more.
+/// Loads the initial cache in its own thread, which ends with the process if a signal comes first.
 async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
     let (sender, boot) = oneshot::channel();
     thread::Builder::new().name("memory".to_owned()).spawn(move || {
@@ -222,7 +221,7 @@ async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<
             None => Boot::resume(&options),
             Some(predecessor) => handover::take_over(predecessor, &options),
         };
-        // It only fails if nobody waits.
+        // It fails only if a signal came first.
         let _ = sender.send(boot);
     })?;
     boot.await.expect("to load does not panic")
@@ -252,9 +251,9 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
     process::daemonize(options.enable_coredumps, options.verbose > 0 || logging::is_journal())
 }
 
-/// As in memcached, a file for others that cannot be written is no reason to serve nobody.
+/// As in memcached, the server also runs if it cannot write its pid file or port file.
 fn or_warn<T>(written: io::Result<T>) -> Option<T> {
-    written.inspect_err(|error| tracing::warn!("{error}; going on without it")).ok()
+    written.inspect_err(|error| tracing::warn!("{error}; continuing without it")).ok()
 }
 
 fn announce(listeners: &Listeners, options: &Options) {
@@ -305,7 +304,7 @@ fn log_addresses(listeners: &Listeners, options: &Options) {
     }
 }
 
-/// How a server comes to its end.
+/// The way a server ends.
 enum End {
     HandOver(Successor),
     Stop(Shutdown),
@@ -323,7 +322,7 @@ async fn ended(
         tokio::select! {
             _ = signals.hangup.recv() => files.reload(server),
             end = signals.end.recv() => break end,
-            how = server.stopped() => break (how, "a client asked for it"),
+            how = server.stopped() => break (how, "requested by a client"),
             successor = &mut successor => {
                 tracing::info!("stopping: process {} takes over", successor.pid);
                 return End::HandOver(successor);
@@ -386,10 +385,10 @@ const HANDOVER: &str =
 const HANDED_OVER: &str = "The flags are those of the new server. The old server serves until the new one is ready, then \
 answers the requests that it has read, writes its values and exits; no requests are served in between. See docs/upgrade.md.";
 const LICENSE: &str = include_str!("../../../LICENSE");
-/// The environment's name for the file that the ports are written to, by memcached's tests and others.
+/// The environment variable that names the file for the ports; memcached's tests use it.
 const PORT_FILE_VARIABLE: &str = "MEMCACHED_PORT_FILENAME";
-/// As memcached exits when flags do not fit each other, when there is no such user, and when the system says
-/// no (`sysexits.h`); what cannot be read at all is a plain failure.
+/// memcached's exit codes (`sysexits.h`): conflicting flags, an unknown user, and errors of the operating
+/// system. Invalid flags exit with `EXIT_FAILURE`.
 const EX_USAGE: u8 = 64;
 const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;

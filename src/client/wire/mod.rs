@@ -1,15 +1,15 @@
-//! The wire protocol from a client's side: questions to bytes, bytes to replies. Pure and synchronous.
+//! The wire protocol from a client's side: requests to bytes, bytes to replies. Pure and synchronous.
 //!
-//! A [`Question`] comes with the [`Listener`] that parses its reply, so that the two cannot be confused.
-//! Anything that the listener does not expect is [`Garbled`]: on a shared connection, a reply of the wrong
+//! A [`Request`] comes with the [`ReplyParser`] that parses its reply, so that the two cannot be confused.
+//! Anything that the parser does not expect is [`Garbled`]: on a shared connection, a reply of the wrong
 //! kind is probably the reply to another caller.
 
-mod listener;
-mod question;
+mod reply;
+mod request;
 
-pub(super) use self::listener::{Answered, Garbled, Item, Listener, Reply, Word};
-pub use self::question::Copies;
-pub(super) use self::question::{Counting, Names, Question, Storing};
+pub(super) use self::reply::{Garbled, Item, LeaseReply, Reply, ReplyParser, Word};
+pub use self::request::Copies;
+pub(super) use self::request::{Counting, Names, Request, Storing};
 use super::Error;
 use crate::limits::KEY_BYTES_MAX;
 

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 
 /// Whether the loop continues.
 #[derive(Debug, Eq, PartialEq)]
-enum Wish {
+enum Action {
     Quit,
     Stay,
 }
@@ -30,22 +30,22 @@ pub(super) async fn run(
     every: Duration,
     server: String,
 ) -> io::Result<()> {
-    let (tell, samples) = unbounded_channel();
+    let (sender, samples) = unbounded_channel();
     tokio::select! {
-        () = follow(link, every, tell) => Ok(()),
+        () = follow(link, every, sender) => Ok(()),
         ended = show(terminal, Screen::new(server), samples, events()) => ended,
     }
 }
 
 /// Takes a sample at each interval. After a failure it reconnects at the next one.
-async fn follow(mut link: Link, every: Duration, tell: UnboundedSender<Result<Sample, Trouble>>) {
+async fn follow(mut link: Link, every: Duration, sender: UnboundedSender<Result<Sample, Trouble>>) {
     let (clock, mut ticks) = (Clock::system(), interval(every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let taken = timeout(SILENCE_MAX, Sample::take(&mut link, &clock)).await;
         let taken = taken.unwrap_or_else(|_| Err(Trouble::Unreachable(io::ErrorKind::TimedOut.into())));
-        if tell.send(taken).is_err() {
+        if sender.send(taken).is_err() {
             return;
         }
     }
@@ -76,7 +76,7 @@ async fn show(
             },
             // The stream of events ends when the terminal is closed.
             event = events.recv() => match event {
-                Some(Event::Key(key)) if press(&mut screen, key) == Wish::Quit => return Ok(()),
+                Some(Event::Key(key)) if press(&mut screen, key) == Action::Quit => return Ok(()),
                 Some(_) => {}
                 None => return Ok(()),
             },
@@ -87,10 +87,10 @@ async fn show(
     }
 }
 
-fn press(screen: &mut Screen, key: KeyEvent) -> Wish {
+fn press(screen: &mut Screen, key: KeyEvent) -> Action {
     match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Wish::Quit,
-        KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Action::Quit,
+        KeyCode::Char('q') | KeyCode::Esc => return Action::Quit,
         KeyCode::Char('p' | ' ') => screen.is_paused = !screen.is_paused,
         KeyCode::Down => screen.scroll(1),
         KeyCode::Left | KeyCode::Right | KeyCode::Tab => screen.turn(),
@@ -99,15 +99,15 @@ fn press(screen: &mut Screen, key: KeyEvent) -> Wish {
         KeyCode::Up => screen.scroll(-1),
         _ => {}
     }
-    Wish::Stay
+    Action::Stay
 }
 
 /// Events of the terminal. Reading them blocks, so a thread does it; it ends with the program.
 fn events() -> UnboundedReceiver<Event> {
-    let (tell, events) = unbounded_channel();
+    let (sender, events) = unbounded_channel();
     thread::spawn(move || {
         while let Ok(event) = event::read()
-            && tell.send(event).is_ok()
+            && sender.send(event).is_ok()
         {}
     });
     events
@@ -123,15 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_do_what_the_last_line_says() {
+    fn keys_have_the_effects_that_the_footer_lists() {
         let mut screen = Screen::new(String::new());
         let mut press = |code: KeyCode| super::press(&mut screen, KeyEvent::from(code));
-        assert_eq!(press(KeyCode::Char('x')), Wish::Stay);
-        assert_eq!(press(KeyCode::Char('q')), Wish::Quit);
-        assert_eq!(press(KeyCode::Char('p')), Wish::Stay);
-        assert_eq!(press(KeyCode::Tab), Wish::Stay);
+        assert_eq!(press(KeyCode::Char('x')), Action::Stay);
+        assert_eq!(press(KeyCode::Char('q')), Action::Quit);
+        assert_eq!(press(KeyCode::Char('p')), Action::Stay);
+        assert_eq!(press(KeyCode::Tab), Action::Stay);
         assert_eq!((screen.is_paused, screen.page), (true, Page::Policies));
         let cancel = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(super::press(&mut screen, cancel), Wish::Quit);
+        assert_eq!(super::press(&mut screen, cancel), Action::Quit);
     }
 }

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 
 /// Watch a server's activity: commands, hits, leases, refused stale fills, memory.
 ///
-/// Any server that speaks memcached's protocol will do; missing statistics are left out. Keys: q quits, p
+/// Works with any server that speaks memcached's protocol; missing statistics are left out. Keys: q quits, p
 /// pauses, tab shows the policies, up and down scroll through them.
 #[derive(Debug, Parser)]
 #[command(name = "top")]

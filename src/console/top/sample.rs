@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::body::harmless;
 use super::super::link::{Link, Trouble};
-use super::super::question::Question;
 use super::super::reply::Entry;
+use super::super::request::Request;
 use crate::clock::Clock;
 
 /// The answers to `stats`, `stats memory` and `stats policies`; memcached supports only the first.
@@ -33,7 +33,7 @@ impl Sample {
     /// Adds the statistics of an answer; if the server refuses, returns its message.
     async fn ask(&mut self, link: &mut Link, line: &str) -> Result<Result<(), String>, Trouble> {
         let mut refusal = Ok(());
-        let mut hear = |entry: Entry| {
+        let mut receive = |entry: Entry| {
             match entry.word(0) {
                 "END" => {}
                 "STAT" => {
@@ -43,7 +43,7 @@ impl Sample {
             }
             Ok(())
         };
-        link.ask(&Question::plain(line), &mut hear).await?;
+        link.ask(&Request::plain(line), &mut receive).await?;
         Ok(refusal)
     }
 

@@ -82,7 +82,7 @@ impl Screen {
         }
         let last = match &self.trouble {
             None => Line::from(KEYS).dim(),
-            Some(trouble) => Line::from(format!("{trouble}; trying again")).red(),
+            Some(trouble) => Line::from(format!("{trouble}; retrying")).red(),
         };
         frame.render_widget(last, foot);
     }
@@ -104,13 +104,13 @@ impl Screen {
         let halves = |area| -> [Rect; 2] {
             Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(area)
         };
-        let ([traffic, leases], [server, voids], [rate, ratio]) =
+        let ([traffic, leases], [server, invalidations], [rate, ratio]) =
             (halves(above), halves(middle), halves(below));
         let places = [
             (Panel::Traffic, traffic),
             (Panel::Leases, leases),
             (Panel::Server, server),
-            (Panel::Voids, voids),
+            (Panel::Invalidations, invalidations),
         ];
         for (panel, place) in places {
             let readings: Vec<_> = view.panel(panel).collect();
@@ -119,12 +119,12 @@ impl Screen {
             }
         }
         let commands = self.past.iter().map(|(throughput, _)| Some(*throughput)).collect();
-        frame.render_widget(past(" commands a second ", commands, None), rate);
-        let told = view
+        frame.render_widget(past(" commands per second ", commands, None), rate);
+        let title = view
             .hit_ratio
             .map_or(" hit ratio ".to_owned(), |ratio| format!(" hit ratio {:.1} % ", ratio * 100.0));
         frame.render_widget(
-            past(&told, self.past.iter().map(|(_, ratio)| *ratio).collect(), Some(1000)),
+            past(&title, self.past.iter().map(|(_, ratio)| *ratio).collect(), Some(1000)),
             ratio,
         );
     }
@@ -156,7 +156,7 @@ impl Panel {
             Panel::Leases => "leases",
             Panel::Server => "server",
             Panel::Traffic => "traffic",
-            Panel::Voids => "voids",
+            Panel::Invalidations => "invalidations",
         }
     }
 }
@@ -168,9 +168,9 @@ pub(super) fn text(server: &str, view: &View) -> String {
     let mut line = |name: &str, rate: &str, total: &str| {
         writeln!(text, "{name:<28} {rate:>12} {total:>12}").expect("a string takes all");
     };
-    line("", "a second", "in all");
+    line("", "per second", "total");
     line("hit ratio", &ratio, "");
-    for panel in [Panel::Traffic, Panel::Leases, Panel::Voids, Panel::Server] {
+    for panel in [Panel::Traffic, Panel::Leases, Panel::Invalidations, Panel::Server] {
         for reading in view.panel(panel) {
             let name = format!("{} {}", panel.title(), reading.figure.name);
             line(&name, &rate(reading), &total(reading));
@@ -189,7 +189,7 @@ fn table<'a>(title: &'a str, readings: &[&Reading]) -> Table<'a> {
         let numbers = [rate(reading), total(reading)].map(|number| Line::from(number).right_aligned());
         let [rate, total] = numbers;
         let row = Row::new([Line::from(reading.figure.name), rate, total]);
-        if reading.figure.name == STOPPED && reading.total > 0 {
+        if reading.figure.name == STALE_NOT_SERVED && reading.total > 0 {
             row.style(Style::new().green().bold())
         } else {
             row
@@ -197,8 +197,8 @@ fn table<'a>(title: &'a str, readings: &[&Reading]) -> Table<'a> {
     });
     let head = Row::new([
         Line::from(""),
-        Line::from("a second").right_aligned(),
-        Line::from("in all").right_aligned(),
+        Line::from("per second").right_aligned(),
+        Line::from("total").right_aligned(),
     ]);
     let widths = [Constraint::Length(16), Constraint::Fill(1), Constraint::Fill(1)];
     Table::new(rows, widths).header(head.dim()).block(Block::bordered().title(format!(" {title} ")))
@@ -262,8 +262,8 @@ fn span(seconds: u64) -> String {
 }
 
 /// The most important figure.
-const STOPPED: &str = "stale not served";
-const KEYS: &str = "q quit  p pause  tab policies and back  up, down scroll";
+const STALE_NOT_SERVED: &str = "stale not served";
+const KEYS: &str = "q quit  p pause  tab policies  up, down scroll";
 const NO_POLICIES: &str = "this server has no policies for prefixes";
 const RATE_WIDTH: usize = 9;
 /// Wider than most terminals.
@@ -327,7 +327,13 @@ mod tests {
             let text = drawn(&screen, width, height);
             check(
                 &text,
-                &["cache-1:11211  leasehold 0.1.0, up 1 d 1 h", "traffic", "leases", "server", "voids"],
+                &[
+                    "cache-1:11211  leasehold 0.1.0, up 1 d 1 h",
+                    "traffic",
+                    "leases",
+                    "server",
+                    "invalidations",
+                ],
             );
             check(
                 &text,
@@ -341,11 +347,11 @@ mod tests {
     }
 
     #[test]
-    fn policies_have_a_page_of_their_own() {
+    fn policies_have_their_own_page() {
         let mut screen = Screen::new("here:1".to_owned());
         screen.show(view());
         screen.turn();
-        check(&drawn(&screen, 80, 24), &["page:", "user:", "granted", "told to wait"]);
+        check(&drawn(&screen, 80, 24), &["page:", "user:", "granted", "coalesced"]);
         screen.scroll(5);
         let text = drawn(&screen, 80, 24);
         assert!(text.contains("user:") && !text.contains("page:"), "{text}");
@@ -356,10 +362,10 @@ mod tests {
     }
 
     #[test]
-    fn trouble_and_pauses_are_told() {
+    fn errors_and_pauses_are_shown() {
         let mut screen = Screen::new("here:1".to_owned());
         screen.trouble = Some("no connection".to_owned());
-        check(&drawn(&screen, 80, 24), &["no connection; trying again"]);
+        check(&drawn(&screen, 80, 24), &["no connection; retrying"]);
         screen.show(view());
         assert!(!drawn(&screen, 80, 24).contains("no connection"));
         screen.is_paused = true;
@@ -368,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn text_tells_the_same() {
+    fn the_text_has_the_same_figures() {
         let text = text("here:1", &view());
         check(&text, &["here:1  leasehold 0.1.0, up 1 d 1 h\n", "leases stale not served"]);
         check(&text, &["page: granted", "server memory used"]);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use self::Panel::{Leases, Server, Traffic, Voids};
+use self::Panel::{Invalidations, Leases, Server, Traffic};
 use self::Unit::{Bytes, BytesNow, Events, Things};
 use super::sample::Sample;
 
@@ -18,10 +18,10 @@ pub(super) struct Figure {
 /// The place of a figure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Panel {
+    Invalidations,
     Leases,
     Server,
     Traffic,
-    Voids,
 }
 
 /// The unit of a figure.
@@ -166,14 +166,14 @@ fn version(sample: &Sample) -> String {
 }
 
 fn object(readings: &[Reading]) -> Value {
-    let told = readings.iter().map(|reading| {
+    let values = readings.iter().map(|reading| {
         let value = match reading.figure.unit {
             Unit::Bytes | Unit::Events => json!({"per_second": reading.per_second, "total": reading.total}),
             Unit::BytesNow | Unit::Things => json!({"now": reading.total}),
         };
         (reading.figure.name.replace(' ', "_"), value)
     });
-    Value::Object(told.collect())
+    Value::Object(values.collect())
 }
 
 const fn figure(panel: Panel, name: &'static str, unit: Unit, of: &'static [&'static str]) -> Figure {
@@ -208,16 +208,16 @@ const FIGURES: [Figure; 23] = [
     figure(Traffic, "received", Bytes, &["bytes_read"]),
     figure(Traffic, "sent", Bytes, &["bytes_written"]),
     figure(Leases, "granted", Events, &["lease_granted"]),
-    figure(Leases, "told to wait", Events, &["lease_hot_miss"]),
+    figure(Leases, "coalesced", Events, &["lease_hot_miss"]),
     figure(Leases, "filled", Events, &["lease_filled"]),
     figure(Leases, "implicit fills", Events, &["implicit_fills"]),
     figure(Leases, "stale not served", Events, &["lease_refused_voided", "implicit_refused"]),
     figure(Leases, "copies served", Events, &["stale_served"]),
     figure(Leases, "sets unfenced", Events, &["unfenced_sets"]),
-    figure(Voids, "of keys", Events, &["voids_key"]),
-    figure(Voids, "of tags", Events, &["voids_tag"]),
-    figure(Voids, "of prefixes", Events, &["voids_prefix"]),
-    figure(Voids, "of everything", Events, &["voids_all"]),
+    figure(Invalidations, "of keys", Events, &["voids_key"]),
+    figure(Invalidations, "of tags", Events, &["voids_tag"]),
+    figure(Invalidations, "of prefixes", Events, &["voids_prefix"]),
+    figure(Invalidations, "of everything", Events, &["voids_all"]),
     figure(Server, "items", Things, &["curr_items"]),
     figure(Server, "memory used", BytesNow, &["charged_bytes"]),
     figure(Server, "memory limit", BytesNow, &["limit_maxbytes"]),
@@ -228,10 +228,10 @@ const FIGURES: [Figure; 23] = [
 /// The figures for the keys of one policy.
 const POLICY_FIGURES: [Figure; 5] = [
     figure(Leases, "granted", Events, &["lease_granted"]),
-    figure(Leases, "told to wait", Events, &["lease_hot_miss"]),
+    figure(Leases, "coalesced", Events, &["lease_hot_miss"]),
     figure(Leases, "filled", Events, &["lease_filled", "implicit_fills"]),
     figure(Leases, "stale not served", Events, &["lease_refused_voided", "implicit_refused"]),
-    figure(Leases, "voids", Events, &["voids_key"]),
+    figure(Leases, "invalidations", Events, &["voids_key"]),
 ];
 
 #[cfg(test)]
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_what_happened_between() {
+    fn rates_are_computed_between_samples() {
         let before =
             sample(10, &[("pid", "1"), ("get_hits", "100"), ("get_misses", "10"), ("curr_items", "5")]);
         let after =
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_begin_again_are_no_flood() {
+    fn reset_counts_have_no_huge_rates() {
         let before = sample(1, &[("pid", "1"), ("get_hits", "100")]);
         let reset = View::new(Some(&before), &sample(2, &[("pid", "1"), ("get_hits", "3")]));
         assert_eq!(rate(&reset, "hits"), Some(0.0));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_read_by_their_numbers() {
+    fn policies_are_read_by_number() {
         let stats = |granted| {
             [("0:ttl_ms", "0"), ("1:prefix", "page:"), ("1:lease_granted", granted), ("2:prefix", "a:")]
         };

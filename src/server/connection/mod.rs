@@ -79,7 +79,7 @@ where
     let gives_way = AtomicBool::new(false);
     let mut peer = Peer::new(service, thread, stream, connection, &gives_way);
     let ended = {
-        let (mut ended, mut told) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
+        let (mut ended, mut requested) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
         let mut is_listening = false;
         poll_fn(|context| {
             // Requests that were read are answered first.
@@ -88,12 +88,12 @@ where
             }
             // The future is polled with each read, by a task with the same waker for its whole life: it
             // registers once, and then a check suffices.
-            let is_told = match std::mem::replace(&mut is_listening, true) {
+            let is_stopping = match std::mem::replace(&mut is_listening, true) {
                 true => service.shutdown.is_requested(),
-                false => told.as_mut().poll(context).is_ready(),
+                false => requested.as_mut().poll(context).is_ready(),
             };
             // A connection that is only yielding still has requests to answer.
-            if is_told && !gives_way.load(Ordering::Relaxed) {
+            if is_stopping && !gives_way.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(Closed::Stopping));
             }
             Poll::Pending
@@ -210,8 +210,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         self.gives_way.store(false, Ordering::Relaxed);
     }
 
-    /// Closes the stream's sending side if that works at once, so that TLS can tell an end from a
-    /// truncation.
+    /// Closes the stream's sending side if that works at once, so that TLS clients can distinguish an
+    /// end from a truncation.
     async fn shut_down_stream(&mut self) {
         poll_fn(|context| {
             let _ = Pin::new(&mut self.stream).poll_shutdown(context);
@@ -237,7 +237,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
         let mut nowhere = tokio::io::sink();
-        // Whatever ends the draining, the connection is closed.
+        // The connection is closed in any case.
         let _ = time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut unread, &mut nowhere)).await;
         Ok(())
     }
@@ -366,7 +366,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         self.connection.is(State::Watch);
         let (mut read, mut write) = tokio::io::split(&mut self.stream);
         let (session, service) = (&self.session, self.service);
-        let tell = async {
+        let send = async {
             while !service.shutdown.is_requested() {
                 let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
                 let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
@@ -380,8 +380,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         };
         let mut nowhere = tokio::io::sink();
         tokio::select! {
-            told = tell => told,
-            heard = tokio::io::copy(&mut read, &mut nowhere) => heard.map(|_| Closed::Peer),
+            sent = send => sent,
+            read = tokio::io::copy(&mut read, &mut nowhere) => read.map(|_| Closed::Peer),
         }
     }
 
@@ -445,7 +445,7 @@ static REFRESHES: logging::Limit = logging::Limit::new();
 fn warn_of_binary() {
     tracing::warn!(
         "a client speaks memcached's binary protocol, which is not served: set it to the text protocol \
-         (this is said once; binary_refused in stats counts them)"
+         (logged once; binary_refused in stats counts them)"
     );
 }
 
@@ -498,17 +498,17 @@ mod tests {
     /// SIGTERM used to be ignored as long as one client pipelined without a pause: tokio polls the shutdown
     /// future only while the task has budget left, and such a client always uses it up.
     #[tokio::test]
-    async fn whoever_never_pauses_does_not_keep_the_server_from_stopping() {
+    async fn a_client_that_never_pauses_does_not_prevent_a_shutdown() {
         let service = service();
         service.shutdown.request(Shutdown::AtOnce);
         let (mut busy, busy_end) = duplex(1 << 20);
         busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
         serve(&service, 0, busy_end, &unknown()).await.unwrap();
 
-        let mut heard = String::new();
-        busy.read_to_string(&mut heard).await.unwrap();
-        let (answered, done) = (heard.lines().count() as u64, service.metrics.total(Count::CmdSet));
-        assert!((1..1_000).contains(&done), "{done} requests: what was read first, and no more");
+        let mut replies = String::new();
+        busy.read_to_string(&mut replies).await.unwrap();
+        let (answered, done) = (replies.lines().count() as u64, service.metrics.total(Count::CmdSet));
+        assert!((1..1_000).contains(&done), "{done} requests: only those of the first read");
         assert_eq!(answered, done);
     }
 
@@ -516,7 +516,7 @@ mod tests {
     /// other connections of the worker for seconds: all requests of one read were executed without
     /// yielding.
     #[tokio::test]
-    async fn a_pipeline_does_not_hold_up_other_connections() {
+    async fn a_pipeline_does_not_delay_other_connections() {
         let service = service();
         let (mut busy, busy_end) = duplex(1 << 20);
         let (mut other, other_end) = duplex(1 << 20);
@@ -529,17 +529,17 @@ mod tests {
             tokio::join!(serve(&service, 0, busy_end, &unknown), serve(&service, 0, other_end, &unknown));
         first.and(second).unwrap();
 
-        let mut told = String::new();
-        other.read_to_string(&mut told).await.unwrap();
+        let mut stats = String::new();
+        other.read_to_string(&mut stats).await.unwrap();
         let stored: u64 =
-            told.split("cmd_set ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+            stats.split("cmd_set ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
         assert!(stored < 1_000, "{stored} requests of another connection came first");
     }
 
     /// The answer to a wrong password is delayed, longer each time; clients with the right password are
     /// answered at once meanwhile.
     #[tokio::test(start_paused = true)]
-    async fn whoever_gives_wrong_passwords_waits_and_nobody_else() {
+    async fn wrong_passwords_delay_only_the_client_that_sent_them() {
         let users = Users::parse(b"ann:right\n").map(|users| Arc::new(Mutex::new(users)));
         let service = Service { users, ..service() };
         let (mut thief, thief_end) = duplex(1 << 20);
@@ -553,9 +553,9 @@ mod tests {
         let waited = async |end, peer: &mut tokio::io::DuplexStream, expected: &str| {
             serve(&service, 0, end, &unknown).await.unwrap();
             let waited = began.elapsed();
-            let mut told = String::new();
-            peer.read_to_string(&mut told).await.unwrap();
-            assert_eq!(told, expected);
+            let mut replies = String::new();
+            peer.read_to_string(&mut replies).await.unwrap();
+            assert_eq!(replies, expected);
             waited.as_millis()
         };
         let failed = "CLIENT_ERROR authentication failure\r\n".repeat(2);

@@ -1,6 +1,6 @@
 // The storm with gomemcache: go_goroutines <readers> <address> <seconds> <reads>
 //
-// It keeps two idle connections (MaxIdleConns, which Debian's of 2014 has no setting for) and opens others as needed.
+// It keeps two idle connections (MaxIdleConns, fixed in Debian's version of 2014) and opens others as needed.
 package main
 
 import (
@@ -21,7 +21,7 @@ const (
 	deletesPerSecond = 400
 )
 
-// By key: the committed version, and the newest one whose delete was answered.
+// For each key, the committed version and the newest one whose delete was answered.
 var committed, answered [keys]int64
 
 var reads, hits, stale, loads, deletes int64
@@ -42,7 +42,7 @@ func main() {
 			defer reading.Done()
 			for nth := 0; nth < (limit+readers-1)/readers && time.Now().Before(end); nth++ {
 				read(client)
-				// As many reads a second, however many readers there are.
+				// The number of reads per second does not depend on the number of readers.
 				time.Sleep(between(0, time.Millisecond*time.Duration(readers)/8))
 			}
 		}()

@@ -1,7 +1,7 @@
 // The storm with spymemcached: Storm same|other <address> <seconds> <reads>
 //
-// All threads share one client, which has one connection and one thread of its own. Writers delete through the `same`
-// client, or through an `other` one.
+// All readers share one client, which has one connection and one thread of its own. Writers delete through
+// the `same` client, or through an `other` one.
 
 import java.net.InetSocketAddress;
 import java.util.ArrayList;
@@ -22,7 +22,7 @@ class Storm {
     private static final int WRITERS = 2;
     private static final int DELETES_PER_SECOND = 400;
 
-    // By key: the committed version, and the newest one whose delete was answered.
+    // For each key, the committed version and the newest one whose delete was answered.
     private static final AtomicLongArray committed = new AtomicLongArray(KEYS);
     private static final AtomicLongArray answered = new AtomicLongArray(KEYS);
     private static final AtomicLong reads = new AtomicLong();

@@ -9,16 +9,16 @@ const DELETES_PER_SECOND = 400;
 
 const [name, address, seconds, reads] = process.argv.slice(2);
 
-// Each returns get, which finds a version or undefined, set and del.
+// Each returns `set`, `del`, and `get`, which returns a version or undefined.
 const CLIENTS = {
-  // Ten connections unless told otherwise.
+  // Ten connections by default.
   memcached() {
     const Memcached = require("memcached");
     const client = new Memcached(address, { retries: 0, timeout: 60_000 });
     const [get, set, del] = ["get", "set", "del"].map((verb) => promisify(client[verb]).bind(client));
     return { get, set: (key, version) => set(key, String(version), 0), del };
   },
-  // One connection unless told otherwise, on which requests do not wait for each other.
+  // One connection by default, on which requests are pipelined.
   "memcache-client": (maxConnections = 1) => {
     const { MemcacheClient } = require("memcache-client");
     const client = new MemcacheClient({ server: { server: address, maxConnections }, cmdTimeout: 60_000 });
@@ -29,7 +29,7 @@ const CLIENTS = {
     };
   },
   "memcache-client-pool": () => CLIENTS["memcache-client"](10),
-  // One connection unless told otherwise.
+  // One connection by default.
   "memcache-plus"() {
     const MemcachePlus = require("memcache-plus");
     const client = new MemcachePlus({ hosts: [address] });
@@ -48,7 +48,7 @@ const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 const between = (least, most) => least + Math.random() * (most - least);
 const anyKey = () => Math.floor(Math.random() * KEYS);
 
-// By key: the committed version, and the newest one whose delete was answered.
+// For each key, the committed version and the newest one whose delete was answered.
 const committed = Array(KEYS).fill(0);
 const answered = Array(KEYS).fill(0);
 const count = { reads: 0, hits: 0, stale: 0, loads: 0, deletes: 0 };

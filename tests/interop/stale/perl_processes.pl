@@ -1,7 +1,7 @@
 # The storm with Perl's clients: perl_processes.pl <module> <address> <seconds> <reads>
 #
-# Each process has a client. They share the database, a file with two numbers for each key: the committed version, and
-# the newest one whose delete was answered.
+# Each process has a client. They share the database, a file with two numbers for each key: the committed
+# version, and the newest one whose delete was answered.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ syswrite $created, pack('Q<', 0) x (2 * KEYS);
 my @readers = map { process(\&reader) } 1 .. READERS;
 my @writers = map { process(\&writer) } 1 .. WRITERS;
 my @counts = map { scalar readline $_ } @readers;
-# By this the writers see that all readers are done.
+# This shows the writers that all readers are done.
 unlink $path;
 push @counts, map { scalar readline $_ } @writers;
 my @sums = (0) x 5;
@@ -71,10 +71,10 @@ sub writer {
     return (0, 0, 0, 0, $deletes);
 }
 
-# The pipe on which a new process writes its counts.
+# Starts a process. Returns the pipe to which it writes its counts.
 sub process {
     my ($role) = @_;
-    # Not the one of other processes, whose locks it would share.
+    # Each process opens the file itself: with an inherited handle the processes would share its locks.
     open my $database, '+<', $path or die "$path: $!";
     my $child = open(my $pipe, '-|') // die "fork: $!";
     return $pipe if $child;
@@ -84,7 +84,7 @@ sub process {
     exit;
 }
 
-# The versions of a key, after this change.
+# Returns the versions of a key, after this change.
 sub row {
     my ($database, $number, $change) = @_;
     flock $database, $change ? LOCK_EX : LOCK_SH;

@@ -1,9 +1,9 @@
 <?php
 // The storm with php-memcached: php_processes.php <address> <seconds> <reads>
 //
-// PHP serves each request in a process, and a persistent client keeps its connection for the next one. The processes
-// share the database, a file with two numbers for each key: the committed version, and the newest one whose delete
-// was answered.
+// PHP serves each request in a process, and a persistent client keeps its connection for the next one. The
+// processes share the database, a file with two numbers for each key: the committed version, and the newest
+// one whose delete was answered.
 
 const KEYS = 20;
 const READERS = 8;
@@ -65,7 +65,7 @@ function reader(): array
     $end = hrtime(true) + $seconds * 1e9;
     [$hits, $stale, $loads] = [0, 0, 0];
     for ($nth = 0; $nth < intdiv($reads, READERS) && hrtime(true) < $end; $nth++) {
-        // Each read is a request that begins anew, and gets the connection of the one before.
+        // Each read stands for a new PHP request, which reuses the connection of the request before.
         $client = client();
         $number = mt_rand(0, KEYS - 1);
         [, $newest] = row($number);
@@ -94,7 +94,7 @@ function writer(): array
     global $path;
     $client = client();
     $due = hrtime(true);
-    // The database goes once all readers are done.
+    // The file is removed once all readers are done.
     for ($deletes = 0; file_exists($path); $deletes++) {
         $number = mt_rand(0, KEYS - 1);
         [$version] = row($number, fn ($committed, $answered) => [$committed + 1, $answered]);
@@ -108,11 +108,11 @@ function writer(): array
     return [0, 0, 0, 0, $deletes];
 }
 
-/** The end of a pipe on which a new process writes its counts. */
+/** Starts a process. Returns the pipe to which it writes its counts. */
 function process(callable $role)
 {
     global $path, $file;
-    // Not the one of other processes, whose locks it would share.
+    // Each process opens the file itself: with an inherited handle the processes would share its locks.
     $file = fopen($path, 'r+');
     [$ours, $theirs] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
     if (pcntl_fork() === 0) {

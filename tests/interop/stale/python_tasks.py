@@ -11,7 +11,7 @@ host, port = address.split(":")
 
 
 class Aiomcache:
-    """Its pool has two connections unless told otherwise."""
+    """Its pool has two connections by default."""
 
     async def connect(self):
         from aiomcache import Client
@@ -29,12 +29,12 @@ class Aiomcache:
 
 
 class Emcache:
-    """Its pool has at most two connections unless told otherwise."""
+    """Its pool has at most two connections by default."""
 
     async def connect(self):
         import emcache
         self.absent = emcache.NotFoundCommandError
-        # It waits longer than its second for a busy machine.
+        # The default timeout of one second is too short on a busy machine.
         server = emcache.MemcachedHostAddress(host, int(port))
         self.client = await emcache.create_client([server], timeout=60, connection_timeout=60)
 

@@ -10,7 +10,7 @@ server = host, int(port)
 
 
 class Cache:
-    """A client whose `get` returns what was set, or None."""
+    """A client whose `get` returns the version that was set, or None."""
 
     def __init__(self, client):
         self.client = client
@@ -27,7 +27,7 @@ class Cache:
 
 
 def shared(client):
-    """All threads have this client."""
+    """All threads share this client."""
     return lambda: Cache(client)
 
 
@@ -53,7 +53,7 @@ def pymemcache_hash_client_pooling():
 
 def python_memcached():
     import memcache
-    # It has a connection for each thread by itself.
+    # The client opens a connection for each thread itself.
     return shared(memcache.Client([address], socket_timeout=60))
 
 
@@ -114,12 +114,12 @@ def django():
     from django.core.cache import cache
     backend = "django.core.cache.backends.memcached.PyMemcacheCache"
     settings.configure(CACHES={"default": {"BACKEND": backend, "LOCATION": address}})
-    # A proxy, behind which each thread has its own.
+    # A proxy object with a separate client for each thread.
     return shared(cache)
 
 
 class Region(Cache):
-    """dogpile.cache, which stores the time with each value, so that no two are equal."""
+    """dogpile.cache, which stores the time with each value, so that no two values are equal."""
 
     def get(self, key):
         from dogpile.cache.api import NO_VALUE
@@ -140,7 +140,7 @@ def flask_caching():
     from flask import Flask
     from flask_caching import Cache as Flasks
     app = Flask(__name__)
-    # Its client of pylibmc is not made for several threads: servers that fork have one in each process.
+    # Its pylibmc client is not thread-safe: servers that fork have one in each process.
     config = {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [address]}
 
     def client():

@@ -14,7 +14,7 @@ name, address, seconds, reads = ARGV
 END_AT = Process.clock_gettime(Process::CLOCK_MONOTONIC) + seconds.to_f
 READS_EACH = reads.to_i / READERS
 
-# By key: the committed version, and the newest one whose delete was answered.
+# For each key, the committed version and the newest one whose delete was answered.
 COMMITTED = Array.new(KEYS, 0)
 ANSWERED = Array.new(KEYS, 0)
 LOCK = Mutex.new

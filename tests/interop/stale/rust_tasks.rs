@@ -1,4 +1,4 @@
-//! The storm with Rust's clients: `stale <name> <address> <seconds> <reads>`, a task for each reader and writer.
+//! The storm with Rust clients: `stale <name> <address> <seconds> <reads>`. Each reader and writer is a task.
 
 use std::env;
 use std::future::Future;
@@ -37,14 +37,14 @@ struct Storm {
     deletes: AtomicU64,
 }
 
-/// What a task has of a client.
+/// The operations of a client that the storm uses.
 trait Cache: Send + 'static {
     fn get(&mut self, key: &str) -> impl Future<Output = Option<u64>> + Send;
     fn set(&mut self, key: &str, version: u64) -> impl Future<Output = ()> + Send;
     fn delete(&mut self, key: &str) -> impl Future<Output = ()> + Send;
 }
 
-/// As many threads as tasks, since the crate `memcache` blocks the one that it is called on.
+/// As many threads as tasks, since the crate `memcache` blocks the thread that calls it.
 #[tokio::main(worker_threads = 10)]
 async fn main() {
     let [name, address, seconds, reads] =
@@ -66,7 +66,7 @@ async fn main() {
             let client = leasehold::client::Client::of(&[&address]).expect("an address");
             run(seconds, reads, async || client.clone()).await;
         }
-        _ => panic!("no client: {name}"),
+        _ => panic!("unknown client {name}"),
     }
 }
 
@@ -148,7 +148,7 @@ impl Cache for memcache::Client {
 impl Cache for async_memcached::Client {
     async fn get(&mut self, key: &str) -> Option<u64> {
         let found = AsciiProtocol::get(self, key).await.expect("an answer")?;
-        Some(parsed(&found.data.expect("get asks for it")))
+        Some(parsed(&found.data.expect("get returns data")))
     }
 
     async fn set(&mut self, key: &str, version: u64) {
@@ -163,7 +163,7 @@ impl Cache for async_memcached::Client {
     }
 }
 
-/// leasehold's own, by its plain verbs.
+/// leasehold's own client, with its plain operations.
 impl Cache for leasehold::client::Client {
     async fn get(&mut self, key: &str) -> Option<u64> {
         leasehold::client::Client::get(self, key).await.expect("an answer").map(|value| parsed(&value))
@@ -184,7 +184,7 @@ fn parsed(bytes: &[u8]) -> u64 {
     str::from_utf8(bytes).expect("digits").parse().expect("a version")
 }
 
-/// Any number from `least` to `most`.
+/// Returns a random number from `least` to `most`.
 fn between(least: u64, most: u64) -> u64 {
     least + RandomState::new().hash_one(()) % (most - least + 1)
 }

@@ -1,4 +1,4 @@
-"""The storm, for clients in Python: readers load what they miss, and writers commit and then delete.
+"""The storm, for clients in Python: readers load the rows that they miss, and writers commit and then delete.
 
 `threads` and `tasks` run it, and print its counts. A client is an object with `get(key)`, which returns a version or
 None, `set(key, version)`, and `delete(key)`, which returns once the server has answered.
@@ -15,12 +15,12 @@ READERS = 8
 WRITERS = 2
 DELETES_PER_SECOND = 400
 LOAD_SECONDS = 0.001, 0.010
-# Between two reads of a reader, so that the machine is not the limit.
+# The pause between two reads of a reader, so that the machine is not the limit.
 PAUSE_SECONDS = 0, 0.001
 
 
 class Database:
-    """By key: the committed version, and the newest one whose delete was answered."""
+    """For each key, the committed version and the newest one whose delete was answered."""
 
     def __init__(self):
         self.committed = [0] * KEYS
@@ -47,7 +47,7 @@ class Count:
 
 
 class Storm:
-    """What the readers and writers of one storm share: `seconds` and `reads` limit it, whichever ends first."""
+    """State shared by the readers and writers of one storm, which ends after `seconds` or `reads`."""
 
     def __init__(self, seconds, reads):
         self.database = Database()
@@ -60,13 +60,13 @@ class Storm:
         self.counts.append(Count())
         return self.counts[-1]
 
-    def goes_on(self, count):
+    def continues(self, count):
         return count.reads < self.reads_each and time.monotonic() < self.end
 
     def read(self, cache):
         """One reader, in steps: yields how long to sleep."""
         count = self.count()
-        while self.goes_on(count):
+        while self.continues(count):
             number = randrange(KEYS)
             answered = self.database.answered[number]
             version = yield cache.get, f"product:{number}"
@@ -85,7 +85,7 @@ class Storm:
             yield uniform(*PAUSE_SECONDS)
 
     def write(self, cache):
-        """One writer, in the same steps."""
+        """One writer, in steps like those of `read`."""
         count = self.count()
         due = time.monotonic()
         while not self.are_readers_done:
@@ -103,7 +103,7 @@ class Storm:
 
 
 def threads(client, arguments):
-    """A thread for each reader and writer: `client()` is called in each of them."""
+    """Runs a thread for each reader and writer. Each calls `client()` for its client."""
     storm = Storm(float(arguments[0]), int(arguments[1]))
     failures = []
 
@@ -139,7 +139,7 @@ def threads(client, arguments):
 
 
 async def tasks(cache, arguments):
-    """A task for each reader and writer, all with one client."""
+    """Runs a task for each reader and writer, all with one client."""
     storm = Storm(float(arguments[0]), int(arguments[1]))
 
     async def run(steps):

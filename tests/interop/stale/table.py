@@ -1,7 +1,7 @@
-"""The table "Is my client safe?": each client goes through the storm with leasehold and with memcached at once.
+"""The table "Is my client safe?": each client runs the storm with leasehold and with memcached.
 
-Prints a row of Markdown for each client. Exits with 1 if a client reads a stale value from leasehold, or fails.
-`run` installs what is needed and calls this with the variables LEASEHOLD, INTEROP_WORK, DALLI and SPYMEMCACHED.
+The two run at the same time. Prints a row of Markdown for each client. Exits with 1 if a client reads a stale value from leasehold, or fails.
+`run` installs the requirements and sets the variables LEASEHOLD, INTEROP_WORK, DALLI and SPYMEMCACHED.
 """
 
 import argparse
@@ -23,7 +23,7 @@ HEAD = """\
 | client | its connections | stale reads with leasehold | stale reads with memcached | loads, compared | hits, both |
 |---|---|---|---|---|---|
 """
-# A limit of reads ends a storm in time, unless something hangs.
+# The time limit of a storm that is limited by reads, in case something hangs.
 SECONDS_MAX = 600
 
 
@@ -33,7 +33,7 @@ class Storm:
     connections: str
     command: list
     is_proxied: bool = False
-    # Of leasehold.
+    # Additional options of leasehold.
     options: tuple = ()
 
 
@@ -98,7 +98,7 @@ STORMS = [
     threads("pymemcache `PooledClient`", "pool", "pymemcache_pooled_client"),
     threads("pymemcache `Client` behind twemproxy", "proxy", "pymemcache_client", is_proxied=True),
     threads("python-memcached", "one per thread", "python_memcached"),
-    # Its threads take turns on the server's only connection, as a sequential program does.
+    # The threads take turns on one connection, as a sequential program does.
     ruby("dalli, `implicit-leases = shared`", "shared", "shared", options=("--implicit-leases", "shared")),
     ruby("dalli in a connection_pool", "pool", "pool"),
     rust("async-memcached", "one per task", "async-memcached"),
@@ -108,7 +108,7 @@ STORMS = [
 
 
 def counts(storm, server, limits):
-    """Runs the storm with one kind of server. Returns its counts by name, or what it printed if it failed."""
+    """Runs the storm with one kind of server. Returns its counts by name, or its output if it failed."""
     with Servers() as servers:
         options = storm.options if server == "leasehold" else ()
         address = servers.start(server, *options)
@@ -161,7 +161,7 @@ def parsed():
 def main():
     arguments = parsed()
     limits = [str(SECONDS_MAX), str(arguments.reads)] if arguments.reads else [str(arguments.seconds), str(10**9)]
-    rows, unsafe, failed, calm = [], [], [], []
+    rows, unsafe, failed, never_stale = [], [], [], []
     print(HEAD, end="", flush=True)
     for storm in STORMS:
         if arguments.only not in storm.client:
@@ -177,13 +177,13 @@ def main():
         if ours["stale"]:
             unsafe.append(storm.client)
         if not theirs["stale"]:
-            calm.append(storm.client)
-    notes = {
+            never_stale.append(storm.client)
+    summary = {
         "Stale values from leasehold": unsafe,
         "Failed": failed,
-        "No stale value from memcached (no storm, or a client that protects itself)": calm,
+        "No stale value from memcached (no storm, or a client that protects itself)": never_stale,
     }
-    for heading, clients in notes.items():
+    for heading, clients in summary.items():
         if clients:
             print(f"{heading}: {'; '.join(clients)}")
     if arguments.write and not failed:

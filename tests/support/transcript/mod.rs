@@ -1,7 +1,6 @@
-//! Conversations as they stand in documents: what a transcript says, line by line.
+//! Transcripts: conversations in documents, parsed line by line.
 //!
-//! protocol.md explains the notation to its readers; [`Step`] is the same as a type. Deliberately absent: playing
-//! them, which `player.rs` does.
+//! protocol.md explains the notation; [`Step`] is its type. `player.rs` plays transcripts.
 
 mod pattern;
 pub mod player;
@@ -9,15 +8,15 @@ pub mod player;
 use std::ops::Range;
 use std::time::Duration;
 
-/// One fenced block of a document.
+/// One fenced transcript of a document.
 pub struct Transcript {
-    /// What a memcached makes of it, as it stands behind the fence.
+    /// How a real memcached answers, as noted behind the fence.
     pub elsewhere: Elsewhere,
-    /// The document, for messages.
+    /// The name of the document, for messages.
     pub file: String,
-    /// Where it begins.
+    /// The number of its first line.
     pub line: usize,
-    /// The flags of the server that it needs, as on a command line.
+    /// The flags of the server that it needs, as on the command line.
     pub flags: String,
     pub steps: Vec<Step>,
 }
@@ -25,15 +24,15 @@ pub struct Transcript {
 /// How a real memcached answers.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Elsewhere {
-    /// Just so.
+    /// Exactly so.
     Alike,
     /// `differs: <why>`
     Differs(String),
-    /// `newer`: just so, but that older ones than 1.6.45 do not.
+    /// `newer`: exactly so from 1.6.45 on, differently in older versions.
     Newer,
 }
 
-/// One thing that happens, and the line of the document that says so.
+/// One event, and its line in the document.
 pub struct Step {
     pub line: usize,
     pub event: Event,
@@ -43,12 +42,12 @@ pub struct Step {
 pub enum Event {
     /// `+ 9s`: time passes.
     Advance(Duration),
-    /// `name< (closed)`: the server has hung up.
+    /// `name< (closed)`: the server closes the connection.
     Closed { name: String },
-    /// `name> (hangs up)`: the client does.
+    /// `name> (hangs up)`: the client closes the connection.
     HangUp { name: String },
-    /// `name< text`: a line that must be heard; `...` stands for any number of lines.
-    Heard { name: String, text: String },
+    /// `name< text`: a line that must be received; `...` stands for any number of lines.
+    Received { name: String, text: String },
     /// `name> text`: a line that is sent.
     Sent { name: String, text: String },
 }
@@ -56,13 +55,13 @@ pub enum Event {
 /// All transcripts of a document.
 ///
 /// # Panics
-/// With file and line, if a line is in no known notation.
+/// If a line is not in the notation, with file and line.
 pub fn transcripts(file: &str, text: &str) -> Vec<Transcript> {
     let lines: Vec<&str> = text.lines().collect();
     blocks(&lines).into_iter().map(|block| transcript(file, &lines, block)).collect()
 }
 
-/// The insides of the fences marked as transcripts.
+/// The line ranges inside the fences marked as transcripts.
 fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut rest = 0..lines.len();
@@ -110,7 +109,7 @@ fn event(line: &str) -> Option<Event> {
         (">", "(hangs up)") => Event::HangUp { name },
         (">", _) => Event::Sent { name, text },
         (_, "(closed)") => Event::Closed { name },
-        _ => Event::Heard { name, text },
+        _ => Event::Received { name, text },
     })
 }
 

@@ -1,13 +1,13 @@
-//! One line of a transcript: plain bytes, and names for what the server makes up.
+//! One line of a transcript: plain bytes, and names for numbers that the server chooses.
 
 use std::collections::BTreeMap;
 
-/// What the server made up, by the names that a transcript gives it.
+/// Numbers that the server chose, by the names that a transcript gives them.
 pub type Names = BTreeMap<String, Vec<u8>>;
 
 pub struct Pattern {
     pieces: Vec<Piece>,
-    /// Whether a line end follows what is sent.
+    /// Whether the line is sent with a line end.
     ends: bool,
 }
 
@@ -20,7 +20,8 @@ enum Piece {
 }
 
 impl Pattern {
-    /// `\r`, `\n`, `\0`, `\\` and `\x1f` are bytes, `{ab*3}` is `ababab`, and a `\` at the end leaves out the line end.
+    /// `\r`, `\n`, `\0`, `\\` and `\x1f` are bytes, `{ab*3}` is `ababab`, and a `\` at the end leaves out the
+    /// line end.
     pub fn parse(line: &str) -> Pattern {
         let (line, ends) = match line.strip_suffix('\\') {
             Some(open) if !open.ends_with('\\') => (open, false),
@@ -42,7 +43,10 @@ impl Pattern {
         Pattern { pieces, ends }
     }
 
-    /// The bytes to send, or the name that nothing was heard for yet.
+    /// The bytes to send.
+    ///
+    /// # Errors
+    /// The name for which no number has been received yet.
     pub fn bytes(&self, names: &Names) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         for piece in &self.pieces {
@@ -58,7 +62,7 @@ impl Pattern {
         Ok(bytes)
     }
 
-    /// How long it is, where every name stands for a long number.
+    /// Its maximum length, with a long number for every name.
     pub fn length(&self) -> usize {
         let of = |piece: &Piece| match piece {
             Piece::Any | Piece::Named(_) => "9223372036854775807".len(),
@@ -67,7 +71,7 @@ impl Pattern {
         self.pieces.iter().map(of).sum::<usize>() + "\r\n".len()
     }
 
-    /// Whether a line is what was expected; names that are new are given.
+    /// Whether a line fits; a new name is bound to the number in its place.
     pub fn matches(&self, line: &[u8], names: &mut Names) -> bool {
         let mut rest = line;
         for piece in &self.pieces {

@@ -1,6 +1,6 @@
-//! Plays a transcript on a stage, and says where the two part.
+//! Plays a transcript against a server, and reports the first difference.
 //!
-//! Whatever a connection hears must be told before anything else happens: a reply too many is as wrong as one too few.
+//! The transcript must list every reply before the next event: an extra reply is as wrong as a missing one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::{Event, Transcript};
 pub trait Stage {
     type Connection;
 
-    /// How it is played here, for messages.
+    /// The kind of server, for messages.
     fn describe(&self) -> String;
     fn advance(&mut self, span: Duration);
     fn connect(&mut self) -> Self::Connection;
-    /// Sends bytes, if there are any, and returns all that is heard.
+    /// Sends bytes, if there are any, and returns all that is received.
     fn talk(&mut self, connection: &mut Self::Connection, bytes: &[u8]) -> Vec<u8>;
     fn is_closed(&self, connection: &Self::Connection) -> bool;
     fn hang_up(&mut self, connection: Self::Connection);
@@ -25,10 +25,10 @@ pub trait Stage {
 /// Plays a transcript.
 ///
 /// # Errors
-/// Where and how the server answers otherwise.
+/// Where and how the server answers differently.
 pub fn play(transcript: &Transcript, stage: impl Stage) -> Result<(), String> {
     let how = stage.describe();
-    let mut player = Player { stage, names: Names::new(), skips: false, voices: BTreeMap::new() };
+    let mut player = Player { stage, names: Names::new(), skips: false, peers: BTreeMap::new() };
     let at = |line: usize, why| format!("{}:{line}: {how}\n{why}", transcript.file);
     let mut line = 0;
     for step in &transcript.steps {
@@ -38,13 +38,13 @@ pub fn play(transcript: &Transcript, stage: impl Stage) -> Result<(), String> {
     player.send().and_then(|()| player.silence()).map_err(|why| at(line, why))
 }
 
-/// The sizes of pieces worth trying: all of them where little is sent at once, and a few that matter where much is.
+/// The chunk sizes to play a transcript in: all for short requests, and a few that matter for long ones.
 pub fn chunks(transcript: &Transcript) -> Vec<usize> {
     let (mut longest, mut length) = (1, 0);
     for step in &transcript.steps {
         length = match &step.event {
             Event::Sent { text, .. } => length + Pattern::parse(text).length(),
-            Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Heard { .. } => 0,
+            Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Received { .. } => 0,
         };
         longest = longest.max(length);
     }
@@ -56,24 +56,24 @@ pub fn chunks(transcript: &Transcript) -> Vec<usize> {
 
 struct Player<S: Stage> {
     names: Names,
-    /// Whether lines may be left out before the next one that is heard.
+    /// Whether lines may be skipped before the next expected one.
     skips: bool,
     stage: S,
-    voices: BTreeMap<String, Voice<S::Connection>>,
+    peers: BTreeMap<String, Peer<S::Connection>>,
 }
 
-/// One connection, and what has passed over it.
-struct Voice<C> {
+/// One connection, with its received and unsent bytes.
+struct Peer<C> {
     connection: C,
-    heard: Vec<u8>,
-    /// Lines that follow each other are sent together.
+    received: Vec<u8>,
+    /// Consecutive lines are sent together.
     unsent: Vec<u8>,
 }
 
 impl<S: Stage> Player<S> {
     fn step(&mut self, event: &Event) -> Result<(), String> {
         if let Event::Sent { name, text } = event {
-            return self.say(name, text);
+            return self.queue(name, text);
         }
         self.send()?;
         match event {
@@ -82,10 +82,10 @@ impl<S: Stage> Player<S> {
                 self.stage.advance(*span);
             }
             Event::Closed { name } => {
-                let (voice, stage) = self.voice(name);
-                voice.listen(stage);
-                if !stage.is_closed(&voice.connection) || !voice.heard.is_empty() {
-                    return Err(voice.difference(stage, name, "(closed)"));
+                let (peer, stage) = self.peer(name);
+                peer.listen(stage);
+                if !stage.is_closed(&peer.connection) || !peer.received.is_empty() {
+                    return Err(peer.difference(stage, name, "(closed)"));
                 }
                 self.hang_up(name);
             }
@@ -93,57 +93,57 @@ impl<S: Stage> Player<S> {
                 self.silence()?;
                 self.hang_up(name);
             }
-            Event::Heard { text, .. } if text == "..." => self.skips = true,
-            Event::Heard { name, text } => self.hear(name, text)?,
-            Event::Sent { .. } => unreachable!("it was said above"),
+            Event::Received { text, .. } if text == "..." => self.skips = true,
+            Event::Received { name, text } => self.expect(name, text)?,
+            Event::Sent { .. } => unreachable!("it is handled above"),
         }
         Ok(())
     }
 
-    /// Keeps a line back until something else than its connection's next line comes.
-    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
-        if self.voices.get(name).is_none_or(|voice| voice.unsent.is_empty()) {
+    /// Queues a line until an event that is not its connection's next line.
+    fn queue(&mut self, name: &str, text: &str) -> Result<(), String> {
+        if self.peers.get(name).is_none_or(|peer| peer.unsent.is_empty()) {
             self.send()?;
             self.silence()?;
         }
         let bytes =
             Pattern::parse(text).bytes(&self.names).map_err(|name| format!("  what is {{{name}}}?"))?;
-        self.voice(name).0.unsent.extend(bytes);
+        self.peer(name).0.unsent.extend(bytes);
         Ok(())
     }
 
     fn send(&mut self) -> Result<(), String> {
-        for (name, voice) in &mut self.voices {
-            let bytes = std::mem::take(&mut voice.unsent);
+        for (name, peer) in &mut self.peers {
+            let bytes = std::mem::take(&mut peer.unsent);
             if bytes.is_empty() {
                 continue;
             }
-            if self.stage.is_closed(&voice.connection) {
+            if self.stage.is_closed(&peer.connection) {
                 return Err(format!("  {name}> is closed"));
             }
-            voice.heard.extend(self.stage.talk(&mut voice.connection, &bytes));
+            peer.received.extend(self.stage.talk(&mut peer.connection, &bytes));
         }
         Ok(())
     }
 
-    /// Nobody has heard anything that the transcript does not tell.
+    /// Checks that no connection has received anything that the transcript does not list.
     fn silence(&mut self) -> Result<(), String> {
-        for (name, voice) in &mut self.voices {
-            voice.listen(&mut self.stage);
-            if !voice.heard.is_empty() {
-                return Err(voice.difference(&self.stage, name, "(nothing)"));
+        for (name, peer) in &mut self.peers {
+            peer.listen(&mut self.stage);
+            if !peer.received.is_empty() {
+                return Err(peer.difference(&self.stage, name, "(nothing)"));
             }
         }
         Ok(())
     }
 
-    fn hear(&mut self, name: &str, text: &str) -> Result<(), String> {
+    fn expect(&mut self, name: &str, text: &str) -> Result<(), String> {
         let expected = Pattern::parse(text);
         let skips = std::mem::take(&mut self.skips);
         let mut names = std::mem::take(&mut self.names);
-        let (voice, stage) = self.voice(name);
-        voice.listen(stage);
-        let mut rest = &voice.heard[..];
+        let (peer, stage) = self.peer(name);
+        peer.listen(stage);
+        let mut rest = &peer.received[..];
         let found = loop {
             let Some(end) = rest.windows(LINE_END.len()).position(|pair| pair == LINE_END) else {
                 break None;
@@ -155,43 +155,43 @@ impl<S: Stage> Player<S> {
             }
             rest = after;
         };
-        let difference = voice.difference(stage, name, text);
+        let difference = peer.difference(stage, name, text);
         let left = found.ok_or(difference)?;
-        voice.heard.drain(..voice.heard.len() - left);
+        peer.received.drain(..peer.received.len() - left);
         self.names = names;
         Ok(())
     }
 
     fn hang_up(&mut self, name: &str) {
-        if let Some(voice) = self.voices.remove(name) {
-            self.stage.hang_up(voice.connection);
+        if let Some(peer) = self.peers.remove(name) {
+            self.stage.hang_up(peer.connection);
         }
     }
 
-    fn voice(&mut self, name: &str) -> (&mut Voice<S::Connection>, &mut S) {
+    fn peer(&mut self, name: &str) -> (&mut Peer<S::Connection>, &mut S) {
         let stage = &mut self.stage;
-        let voice = self.voices.entry(name.to_owned()).or_insert_with(|| Voice {
+        let peer = self.peers.entry(name.to_owned()).or_insert_with(|| Peer {
             connection: stage.connect(),
-            heard: Vec::new(),
+            received: Vec::new(),
             unsent: Vec::new(),
         });
-        (voice, stage)
+        (peer, stage)
     }
 }
 
-impl<C> Voice<C> {
+impl<C> Peer<C> {
     fn listen(&mut self, stage: &mut impl Stage<Connection = C>) {
-        self.heard.extend(stage.talk(&mut self.connection, &[]));
+        self.received.extend(stage.talk(&mut self.connection, &[]));
     }
 
-    /// What was expected, and what came instead.
+    /// A message with the expected line and the received ones.
     fn difference(&self, stage: &impl Stage<Connection = C>, name: &str, expected: &str) -> String {
         let mut text = format!("  expected {name}< {expected}");
-        for line in String::from_utf8_lossy(&self.heard).split_inclusive("\r\n").take(SHOWN_LINES) {
+        for line in String::from_utf8_lossy(&self.received).split_inclusive("\r\n").take(SHOWN_LINES) {
             let shown: String = line.trim_end_matches("\r\n").chars().take(SHOWN_CHARS).collect();
             text += &format!("\n  received {name}< {}", shown.escape_debug());
         }
-        if self.heard.is_empty() {
+        if self.received.is_empty() {
             text += "\n  received nothing";
         }
         if stage.is_closed(&self.connection) {

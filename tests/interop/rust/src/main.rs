@@ -1,4 +1,4 @@
-//! The crate `memcache`: what its users do with it, and the race of a fill against a delete.
+//! The crate `memcache`: its common operations, and the race of a fill against a delete.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ fn main() -> Result<(), MemcacheError> {
     let address = arguments.next().expect("an address");
     let is_fenced = arguments.next().expect("fenced, plain or refusing") != "plain";
     let url = format!("memcache://{address}?protocol=ascii&timeout=60");
-    // One socket each: an implicit lease belongs to the connection that missed.
+    // One connection for each client, so that every request of a client uses the same one.
     let (reader, writer) = (Client::with_pool_size(url.as_str(), 1)?, Client::with_pool_size(url, 1)?);
     reader.flush()?;
     strings(&reader)?;
@@ -23,14 +23,14 @@ fn strings(reader: &Client) -> Result<(), MemcacheError> {
     assert_eq!(get(reader, "name")?, None);
     reader.set("name", "Ada", 0)?;
     assert_eq!(get(reader, "name")?.as_deref(), Some("Ada"));
-    // This client does not tell whether add and replace have stored: the values do.
+    // This client does not report whether add and replace have stored, but the values show it.
     reader.add("name", "Grace", 0)?;
     assert_eq!(get(reader, "name")?.as_deref(), Some("Ada"));
     reader.add("other", "Grace", 0)?;
     assert_eq!(get(reader, "other")?.as_deref(), Some("Grace"));
     reader.replace("name", "Eve", 0)?;
-    reader.replace("nobody", "Eve", 0)?;
-    assert_eq!(get(reader, "nobody")?, None);
+    reader.replace("missing", "Eve", 0)?;
+    assert_eq!(get(reader, "missing")?, None);
     reader.append("name", "!")?;
     reader.prepend("name", "<")?;
     assert_eq!(get(reader, "name")?.as_deref(), Some("<Eve!"));
@@ -40,7 +40,7 @@ fn strings(reader: &Client) -> Result<(), MemcacheError> {
 fn uniques(reader: &Client, writer: &Client) -> Result<(), MemcacheError> {
     let unique = |client: &Client| -> Result<u64, MemcacheError> {
         let found: HashMap<String, (Vec<u8>, u32, Option<u64>)> = client.gets(&["name"])?;
-        Ok(found["name"].2.expect("gets tells it"))
+        Ok(found["name"].2.expect("gets returns it"))
     };
     let before = unique(reader)?;
     writer.set("name", "Mallory", 0)?;
@@ -54,11 +54,11 @@ fn numbers_and_times(reader: &Client) -> Result<(), MemcacheError> {
     reader.set("number", 9, 0)?;
     assert_eq!(reader.increment("number", 3)?, 12);
     assert_eq!(reader.decrement("number", 20)?, 0);
-    let missing = reader.increment("nobody", 1);
+    let missing = reader.increment("missing", 1);
     assert!(matches!(missing, Err(MemcacheError::CommandError(CommandError::KeyNotFound))));
     assert!(reader.touch("number", 100)?);
-    assert!(!reader.touch("nobody", 100)?);
-    // Above 30 days it is a date, this one in January 1970.
+    assert!(!reader.touch("missing", 100)?);
+    // Above 30 days the number is a date, this one in January 1970.
     assert!(reader.touch("number", 2_592_001)?);
     assert_eq!(get(reader, "number")?, None);
     Ok(())
@@ -82,7 +82,7 @@ fn many_and_large(reader: &Client) -> Result<(), MemcacheError> {
     assert_eq!(reader.get::<Vec<u8>>("large")?.as_ref(), Some(&large));
 
     assert!(reader.version()?[0].1.starts_with("1.6."));
-    // stats is not asked for: version 0.21 stops at the first line and takes the others for later replies.
+    // No stats: version 0.21 stops at the first line and takes the others for later replies.
     reader.flush()?;
     assert_eq!(reader.get::<Vec<u8>>("large")?, None);
     Ok(())

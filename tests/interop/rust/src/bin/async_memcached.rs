@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
 async fn classic(reader: &mut Client) -> Result<(), Error> {
     assert_eq!(get(reader, "name").await?, None);
     reader.set("name", "Ada", None, Some(7)).await?;
-    let found = reader.get("name").await?.expect("it was stored");
+    let found = reader.get("name").await?.expect("the value was stored");
     assert_eq!((found.data.as_deref(), found.flags), (Some(&b"Ada"[..]), Some(7)));
     assert_eq!(reader.add("name", "Grace", None, None).await, Err(Error::Protocol(Status::NotStored)));
     reader.add("other", "Grace", None, None).await?;
@@ -28,7 +28,7 @@ async fn classic(reader: &mut Client) -> Result<(), Error> {
     reader.increment_no_reply("number", 5).await?;
     reader.decrement_no_reply("number", 2).await?;
     assert_eq!(get(reader, "number").await?.as_deref(), Some("3 "));
-    assert_eq!(reader.increment("nobody", 1).await, Err(Error::Protocol(Status::NotFound)));
+    assert_eq!(reader.increment("missing", 1).await, Err(Error::Protocol(Status::NotFound)));
     reader.set("name", "Ada", Some(-1), None).await?;
     assert_eq!(get(reader, "name").await?, None);
     reader.delete("other").await?;
@@ -40,11 +40,12 @@ async fn meta(reader: &mut Client) -> Result<(), Error> {
     assert_eq!(reader.meta_get("name", false, None, Some(&["v"])).await?, None);
     reader.meta_set("name", "Ada", false, Some(b"17"), Some(&["T60", "F7"])).await?;
     let flags = ["v", "k", "f", "c", "t", "s", "h"];
-    let found = reader.meta_get("name", false, Some(b"18"), Some(&flags)).await?.expect("it was stored");
+    let found =
+        reader.meta_get("name", false, Some(b"18"), Some(&flags)).await?.expect("the value was stored");
     assert_eq!((found.data.as_deref(), found.key.as_deref()), (Some(&b"Ada"[..]), Some(&b"name"[..])));
     assert_eq!((found.flags, found.size, found.hit_before), (Some(7), Some(3), Some(false)));
     assert_eq!((found.ttl_remaining, found.opaque_token.as_deref()), (Some(60), Some(&b"18"[..])));
-    let unique = format!("C{}", found.cas.expect("it was asked for"));
+    let unique = format!("C{}", found.cas.expect("the flags request it"));
     reader.meta_set("name", "Eve", true, None, Some(&[&unique])).await?;
     let late = reader.meta_set("name", "Ada", false, None, Some(&[&unique])).await;
     assert_eq!(late, Err(Error::Protocol(Status::Exists)));
@@ -64,7 +65,7 @@ async fn many_and_large(reader: &mut Client) -> Result<(), Error> {
     assert_eq!(found.len(), 100);
     assert!(found.iter().all(|value| value.data.as_ref() == Some(&value.key)));
 
-    // dump_keys is not asked for: version 0.9 cannot read the OK before the dump, memcached 1.6.45's neither.
+    // No dump_keys: version 0.9 cannot read the OK before the dump, not even memcached 1.6.45's.
     reader.delete_multi_no_reply(&names[..50]).await?;
     assert_eq!(reader.get_multi(&names).await?.len(), 50);
 
@@ -81,8 +82,8 @@ async fn race(reader: &mut Client, writer: &mut Client, server: &str) -> Result<
     assert_eq!(get(reader, "price").await?, None);
     writer.delete_no_reply("price").await?;
     writer.version().await?;
-    let told = if server == "refusing" { Err(Error::Protocol(Status::NotStored)) } else { Ok(()) };
-    assert_eq!(reader.set("price", "old", None, None).await, told);
+    let answer = if server == "refusing" { Err(Error::Protocol(Status::NotStored)) } else { Ok(()) };
+    assert_eq!(reader.set("price", "old", None, None).await, answer);
     let expected = (server == "plain").then_some("old");
     assert_eq!(get(reader, "price").await?.as_deref(), expected);
     assert_eq!(get(writer, "price").await?.as_deref(), expected);
@@ -91,5 +92,6 @@ async fn race(reader: &mut Client, writer: &mut Client, server: &str) -> Result<
 
 async fn get(client: &mut Client, key: &str) -> Result<Option<String>, Error> {
     let found = client.get(key).await?;
-    Ok(found.map(|value| String::from_utf8(value.data.expect("it has one")).expect("it is text")))
+    Ok(found
+        .map(|value| String::from_utf8(value.data.expect("get returns data")).expect("the value is text")))
 }

@@ -1,4 +1,4 @@
-//! leasehold's own client: finds the values that another client has spread over several servers, each where it is.
+//! leasehold's own client reads values that another client has distributed over several servers.
 //!
 //! `rings ketama|rendezvous <server>…`: the keys are `key:0` to `key:999`, and each is its own value.
 
@@ -10,13 +10,15 @@ async fn main() {
     let spread = match arguments.next().as_deref() {
         Some("ketama") => Spread::Ketama,
         Some("rendezvous") => Spread::Rendezvous,
-        other => panic!("no ring: {other:?}"),
+        other => panic!("unknown ring {other:?}: expected ketama or rendezvous"),
     };
     let servers: Vec<_> = arguments.map(|server| server.parse().expect("a server")).collect();
     let client = Client::new(servers, Config { spread, ..Config::default() });
     let keys: Vec<String> = (0..1000).map(|n| format!("key:{n}")).collect();
     for (key, found) in keys.iter().zip(client.get_many(&keys).await) {
-        let value = found.expect("the server answers").unwrap_or_else(|| panic!("{key} is elsewhere"));
+        let value = found
+            .expect("the server answers")
+            .unwrap_or_else(|| panic!("{key} is not on the expected server"));
         assert_eq!(value, key.as_str());
     }
 }

@@ -1,4 +1,4 @@
-//! Parsers for replies: one listener for each, which takes bytes as they arrive.
+//! Parsers for replies: each request has its own, which takes bytes as they arrive.
 
 use std::str::FromStr;
 use std::vec::IntoIter;
@@ -8,9 +8,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::Key;
 use crate::client::Value;
 
-/// Parses the reply to one question.
+/// Parses the reply to one request.
 #[derive(Clone, Debug)]
-pub(in crate::client) struct Listener {
+pub(in crate::client) struct ReplyParser {
     expected: Expected,
     /// If the server does not understand a request with a data block, it takes the block for the next
     /// request. From then on replies do not match requests any more.
@@ -23,9 +23,9 @@ pub(in crate::client) struct Listener {
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
     Invalidated,
-    /// Keys not yet answered, and the answers for those before them.
+    /// Keys not yet found, and the answers for those before them.
     Items(IntoIter<Key>, Vec<Option<Item>>),
-    Lease(Key, Option<Answered>),
+    Lease(Key, Option<LeaseReply>),
     Number,
     Stats(Vec<(String, String)>),
     Version,
@@ -38,7 +38,7 @@ pub(in crate::client) enum Reply {
     Invalidated,
     /// One for each requested key, in that order.
     Items(Vec<Option<Item>>),
-    Lease(Answered),
+    Lease(LeaseReply),
     /// `None` if the key does not exist.
     Number(Option<u64>),
     /// The server refused, with this message.
@@ -74,13 +74,13 @@ pub(in crate::client) struct Item {
 
 /// The outcomes of `lease-get`; copies are stale.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::client) enum Answered {
+pub(in crate::client) enum LeaseReply {
     Busy(Option<Value>),
     Granted(u64, Option<Value>),
     Hit(Value),
 }
 
-/// The bytes do not answer the question: the stream cannot be trusted any more.
+/// The bytes do not answer the request: the stream cannot be trusted any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::client) struct Garbled;
 
@@ -99,16 +99,16 @@ enum Kind {
     Token(u64),
 }
 
-/// Unwraps the expected kind of reply; the listener rules out all others.
+/// Unwraps the expected kind of reply; the parser rules out all others.
 impl Reply {
     pub(in crate::client) fn items(self) -> Vec<Option<Item>> {
         let Reply::Items(items) = self else { panic!("only items answer a get: {self:?}") };
         items
     }
 
-    pub(in crate::client) fn lease(self) -> Answered {
-        let Reply::Lease(answered) = self else { panic!("only a lease answers a lease-get: {self:?}") };
-        answered
+    pub(in crate::client) fn lease(self) -> LeaseReply {
+        let Reply::Lease(found) = self else { panic!("only a lease answers a lease-get: {self:?}") };
+        found
     }
 
     pub(in crate::client) fn number(self) -> Option<u64> {
@@ -142,9 +142,9 @@ enum Step {
     Whole(Reply),
 }
 
-impl Listener {
-    pub(super) fn new(expected: Expected, has_block: bool) -> Listener {
-        Listener { expected, has_block, header: None }
+impl ReplyParser {
+    pub(super) fn new(expected: Expected, has_block: bool) -> ReplyParser {
+        ReplyParser { expected, has_block, header: None }
     }
 
     /// Consumes the reply's bytes from `input`, and returns the reply once it is complete; `None` if more
@@ -175,7 +175,7 @@ impl Listener {
         }
     }
 
-    /// Whether the question can be repeated safely.
+    /// Whether the request can be repeated safely.
     pub(in crate::client) fn only_reads(&self) -> bool {
         match self.expected {
             Expected::Items(..) | Expected::Lease(..) | Expected::Stats(_) | Expected::Version => true,
@@ -203,7 +203,7 @@ impl Listener {
             return Ok(Some(Reply::Refused(text(line))));
         }
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
-        match self.expected.hear(&words)? {
+        match self.expected.parse_line(&words)? {
             Step::Data(header) => self.header = Some(header),
             Step::More => {}
             Step::Whole(reply) => return Ok(Some(reply)),
@@ -214,11 +214,11 @@ impl Listener {
     fn value(&mut self, kind: Kind, value: Value) -> Result<(), Garbled> {
         match (&mut self.expected, kind) {
             (Expected::Items(_, found), Kind::Live(unique)) => found.push(Some(Item { unique, value })),
-            (Expected::Lease(_, answered), Kind::Live(_)) => *answered = Some(Answered::Hit(value)),
-            (Expected::Lease(_, answered), Kind::Token(token)) => {
+            (Expected::Lease(_, found), Kind::Live(_)) => *found = Some(LeaseReply::Hit(value)),
+            (Expected::Lease(_, found), Kind::Token(token)) => {
                 let copy = Some(value).filter(|copy| !copy.data.is_empty());
-                let granted = |copy| Answered::Granted(token, copy);
-                *answered = Some(if token == BUSY { Answered::Busy(copy) } else { granted(copy) });
+                let granted = |copy| LeaseReply::Granted(token, copy);
+                *found = Some(if token == BUSY { LeaseReply::Busy(copy) } else { granted(copy) });
             }
             (_, _) => return Err(Garbled),
         }
@@ -227,10 +227,10 @@ impl Listener {
 }
 
 impl Expected {
-    fn hear(&mut self, words: &[&[u8]]) -> Result<Step, Garbled> {
+    fn parse_line(&mut self, words: &[&[u8]]) -> Result<Step, Garbled> {
         let reply = match (self, words) {
-            (Expected::Items(rest, found), words) => return hear_item(rest, found, words),
-            (Expected::Lease(asked, answered), words) => return hear_lease(asked, answered, words),
+            (Expected::Items(rest, found), words) => return parse_item(rest, found, words),
+            (Expected::Lease(wanted, found), words) => return parse_lease(wanted, found, words),
             (Expected::Stats(stats), [b"STAT", name, value @ ..]) => {
                 stats.push((text(name), text(&value.join(&b' '))));
                 return Ok(Step::More);
@@ -250,9 +250,9 @@ impl Expected {
     }
 }
 
-/// Servers send nothing for misses: an item answers its own key, and shows that the keys before it are
+/// Servers send nothing for misses: an item answers its own key, and implies that the keys before it are
 /// misses.
-fn hear_item(
+fn parse_item(
     rest: &mut IntoIter<Key>,
     found: &mut Vec<Option<Item>>,
     words: &[&[u8]],
@@ -263,7 +263,7 @@ fn hear_item(
             Ok(Step::Whole(Reply::Items(std::mem::take(found))))
         }
         [b"VALUE", key, flags, bytes, unique @ ..] => {
-            let misses = rest.as_slice().iter().position(|asked| asked.bytes() == *key).ok_or(Garbled)?;
+            let misses = rest.as_slice().iter().position(|wanted| wanted.bytes() == *key).ok_or(Garbled)?;
             found.extend(rest.by_ref().take(misses).map(|_| None));
             rest.next();
             let unique = unique.first().map(|unique| number(unique)).transpose()?;
@@ -273,14 +273,14 @@ fn hear_item(
     }
 }
 
-fn hear_lease(asked: &Key, answered: &mut Option<Answered>, words: &[&[u8]]) -> Result<Step, Garbled> {
+fn parse_lease(wanted: &Key, found: &mut Option<LeaseReply>, words: &[&[u8]]) -> Result<Step, Garbled> {
     let (kind, key, flags, bytes) = match words {
-        [b"END"] => return Ok(Step::Whole(Reply::Lease(answered.take().ok_or(Garbled)?))),
+        [b"END"] => return Ok(Step::Whole(Reply::Lease(found.take().ok_or(Garbled)?))),
         [b"VALUE", key, flags, bytes] => (Kind::Live(None), key, flags, bytes),
         [b"LVALUE", key, token, flags, bytes] => (Kind::Token(number(token)?), key, flags, bytes),
         _ => return Err(Garbled),
     };
-    if answered.is_some() || asked.bytes() != *key {
+    if found.is_some() || wanted.bytes() != *key {
         return Err(Garbled);
     }
     Ok(Step::Data(Header::new(kind, flags, bytes)?))
@@ -345,7 +345,7 @@ const BUSY: u64 = 1;
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Counting, Names, Question, Storing};
+    use super::super::{Counting, Names, Request, Storing};
     use super::*;
     use crate::client::Copies;
 
@@ -355,94 +355,94 @@ mod tests {
             Some(Item { unique, value: Value { data: Bytes::from(data.to_owned()), flags } })
         };
         let keys = || ["a", "b", "a", "c"].map(key).to_vec();
-        let get = || Question::get(keys());
+        let get = || Request::get(keys());
         check(get(), "get a b a c", "END\r\n", Ok(Reply::Items(vec![None; 4])));
         let found = Reply::Items(vec![None, item("END\r\n", 7, None), None, None]);
         check(get(), "get a b a c", "VALUE b 7 5\r\nEND\r\n\r\nEND\r\n", Ok(found));
         let found = Reply::Items(vec![item("1", 0, None), None, item("1", 0, None), None]);
         check(get(), "get a b a c", "VALUE a 0 1\r\n1\r\nVALUE a 0 1\r\n1\r\nEND\r\n", Ok(found));
         let found = Reply::Items(vec![item("", 0, Some(9))]);
-        check(Question::gets(key("a")), "gets a", "VALUE a 0 0 9\r\n\r\nEND\r\n", Ok(found));
+        check(Request::gets(key("a")), "gets a", "VALUE a 0 0 9\r\n\r\nEND\r\n", Ok(found));
         check(get(), "get a b a c", "VALUE d 0 1\r\n1\r\nEND\r\n", Err(Garbled));
         check(get(), "get a b a c", "VALUE c 0 1\r\n1\r\nVALUE a 0 1\r\n1\r\n", Err(Garbled));
         check(get(), "get a b a c", "VALUE a 0 1\r\n12\r\nEND\r\n", Err(Garbled));
         check(get(), "get a b a c", "VALUE a 0 1073741825\r\n", Err(Garbled));
         check(get(), "get a b a c", "STORED\r\n", Err(Garbled));
-        check(Question::gat(key("a"), 60), "gat 60 a", "END\r\n", Ok(Reply::Items(vec![None])));
+        check(Request::gat(key("a"), 60), "gat 60 a", "END\r\n", Ok(Reply::Items(vec![None])));
     }
 
     #[test]
     fn leases_are_granted_or_not() {
-        let ask = || Question::lease_get(key("a"));
-        let lease = |answered| Ok(Reply::Lease(answered));
-        check(ask(), "lease-get a", "LVALUE a 9 0 0\r\n\r\nEND\r\n", lease(Answered::Granted(9, None)));
-        check(ask(), "lease-get a", "LVALUE a 1 0 0\r\n\r\nEND\r\n", lease(Answered::Busy(None)));
-        let copy = Answered::Busy(Some("old".into()));
+        let ask = || Request::lease_get(key("a"));
+        let lease = |found| Ok(Reply::Lease(found));
+        check(ask(), "lease-get a", "LVALUE a 9 0 0\r\n\r\nEND\r\n", lease(LeaseReply::Granted(9, None)));
+        check(ask(), "lease-get a", "LVALUE a 1 0 0\r\n\r\nEND\r\n", lease(LeaseReply::Busy(None)));
+        let copy = LeaseReply::Busy(Some("old".into()));
         check(ask(), "lease-get a", "LVALUE a 1 0 3\r\nold\r\nEND\r\n", lease(copy));
-        check(ask(), "lease-get a", "VALUE a 0 1\r\n1\r\nEND\r\n", lease(Answered::Hit("1".into())));
+        check(ask(), "lease-get a", "VALUE a 0 1\r\n1\r\nEND\r\n", lease(LeaseReply::Hit("1".into())));
         check(ask(), "lease-get a", "LVALUE b 9 0 0\r\n\r\nEND\r\n", Err(Garbled));
         check(ask(), "lease-get a", "END\r\n", Err(Garbled));
-        let ask = Question::lease_wait(key("a"), Duration::from_millis(1500));
-        check(ask, "lease-wait 1500 a", "LVALUE a 1 0 0\r\n\r\nEND\r\n", lease(Answered::Busy(None)));
-        let fill = Question::lease_set(&key("a"), 9, &"v".into(), 60, &[key("x"), key("y")]);
+        let ask = Request::lease_wait(key("a"), Duration::from_millis(1500));
+        check(ask, "lease-wait 1500 a", "LVALUE a 1 0 0\r\n\r\nEND\r\n", lease(LeaseReply::Busy(None)));
+        let fill = Request::lease_set(&key("a"), 9, &"v".into(), 60, &[key("x"), key("y")]);
         let stale = Ok(Reply::Word(Word::StaleStored));
         check(fill, "lease-set a 9 0 60 1 tag=x tag=y\r\nv", "STALE_STORED\r\n", stale);
-        let release = Question::lease_release(&key("a"), 9);
+        let release = Request::lease_release(&key("a"), 9);
         check(release, "lease-set a 9 0 -1 0\r\n", "STORED\r\n", Ok(Reply::Word(Word::Stored)));
     }
 
     #[test]
-    fn stores_and_changes_hear_a_word_or_a_number() {
-        let add = || Question::store(Storing::Add, &key("a"), &"v\r\n".into(), 60);
+    fn stores_and_changes_return_a_word_or_a_number() {
+        let add = || Request::store(Storing::Add, &key("a"), &"v\r\n".into(), 60);
         let sent = "add a 0 60 3\r\nv\r\n";
         check(add(), sent, "NOT_STORED\r\n", Ok(Reply::Word(Word::NotStored)));
         check(add(), sent, "DELETED\r\n", Err(Garbled));
         check(add(), sent, "STORED\n", Err(Garbled));
         check(add(), sent, &"x".repeat(9000), Err(Garbled));
-        let cas = Question::cas(&key("a"), &"v".into(), 0, 9);
+        let cas = Request::cas(&key("a"), &"v".into(), 0, 9);
         check(cas, "cas a 0 0 1 9\r\nv", "EXISTS\r\n", Ok(Reply::Word(Word::Exists)));
-        let row = Question::meta_store(&key("a"), &"v".into(), 60, Some(9), &[key("x"), key("y")], Some(3));
+        let row = Request::meta_store(&key("a"), &"v".into(), 60, Some(9), &[key("x"), key("y")], Some(3));
         let older = Ok(Reply::Word(Word::MetaNotStored));
         check(row, "ms a 1 T60 F0 C9 V3 Gx Gy\r\nv", "NS\r\n", older);
         let done = Ok(Reply::Word(Word::MetaDone));
-        check(Question::meta_delete(&key("a"), 3), "md a V3", "HD\r\n", done);
-        let count = |counting| Question::count(counting, &key("a"), 2);
+        check(Request::meta_delete(&key("a"), 3), "md a V3", "HD\r\n", done);
+        let count = |counting| Request::count(counting, &key("a"), 2);
         check(count(Counting::Up), "incr a 2", "12\r\n", Ok(Reply::Number(Some(12))));
         check(count(Counting::Down), "decr a 2", "NOT_FOUND\r\n", Ok(Reply::Number(None)));
         check(count(Counting::Up), "incr a 2", "many\r\n", Err(Garbled));
-        let touch = Question::touch(&key("a"), 60);
+        let touch = Request::touch(&key("a"), 60);
         check(touch, "touch a 60", "TOUCHED\r\n", Ok(Reply::Word(Word::Touched)));
-        check(Question::delete(&key("a")), "delete a", "NOT_FOUND\r\n", Ok(Reply::Word(Word::NotFound)));
-        check(Question::flush_all(), "flush_all", "OK\r\n", Ok(Reply::Word(Word::Ok)));
-        check(Question::version(), "version", "VERSION 1.6.45\r\n", Ok(Reply::Version("1.6.45".into())));
+        check(Request::delete(&key("a")), "delete a", "NOT_FOUND\r\n", Ok(Reply::Word(Word::NotFound)));
+        check(Request::flush_all(), "flush_all", "OK\r\n", Ok(Reply::Word(Word::Ok)));
+        check(Request::version(), "version", "VERSION 1.6.45\r\n", Ok(Reply::Version("1.6.45".into())));
         let stats = Ok(Reply::Stats(vec![("a".into(), "1 2".into()), ("b".into(), "".into())]));
-        check(Question::stats(), "stats", "STAT a 1 2\r\nSTAT b \r\nEND\r\n", stats);
+        check(Request::stats(), "stats", "STAT a 1 2\r\nSTAT b \r\nEND\r\n", stats);
     }
 
     #[test]
-    fn invalidations_name_what_they_cover() {
-        let (names, heard) = (["a", "b"].map(key), "INVALIDATED 2\r\n");
-        let tags = Question::invalidate(Names::Tags(&names), Copies::Drop);
-        check(tags, "invalidate tag a b", heard, Ok(Reply::Invalidated));
-        let keys = Question::invalidate(Names::Keys(&names), Copies::Keep);
-        check(keys, "invalidate soft key a b", heard, Ok(Reply::Invalidated));
-        let prefixes = Question::invalidate(Names::Prefixes(&names), Copies::Drop);
-        check(prefixes, "invalidate prefix a b", heard, Ok(Reply::Invalidated));
-        let all = Question::invalidate(Names::All, Copies::Drop);
+    fn invalidations_are_sent_with_their_names() {
+        let (names, reply_bytes) = (["a", "b"].map(key), "INVALIDATED 2\r\n");
+        let tags = Request::invalidate(Names::Tags(&names), Copies::Drop);
+        check(tags, "invalidate tag a b", reply_bytes, Ok(Reply::Invalidated));
+        let keys = Request::invalidate(Names::Keys(&names), Copies::Keep);
+        check(keys, "invalidate soft key a b", reply_bytes, Ok(Reply::Invalidated));
+        let prefixes = Request::invalidate(Names::Prefixes(&names), Copies::Drop);
+        check(prefixes, "invalidate prefix a b", reply_bytes, Ok(Reply::Invalidated));
+        let all = Request::invalidate(Names::All, Copies::Drop);
         check(all, "invalidate all", "ERROR\r\n", Ok(Reply::Refused("ERROR".into())));
     }
 
-    /// A server that does not know a command takes the data behind it for the next one, and answers that,
+    /// A server that does not know a command reads the data after it as the next command, and answers that,
     /// too.
     #[test]
-    fn a_request_whose_data_may_not_have_been_read_ends_all_trust() {
-        let (with, without) = (Question::store(Storing::Set, &key("a"), &"v".into(), 0), Question::stats());
+    fn an_error_may_end_the_trust_in_a_connection() {
+        let (with, without) = (Request::store(Storing::Set, &key("a"), &"v".into(), 0), Request::stats());
         for (why, is_trusted) in
             [("ERROR", false), ("CLIENT_ERROR bad", false), ("SERVER_ERROR too large", true)]
         {
             let refused = Reply::Refused(why.to_owned());
-            assert_eq!(with.listener.trusts(&refused), is_trusted, "{why}");
-            assert!(without.listener.trusts(&refused), "{why}");
+            assert_eq!(with.parser.trusts(&refused), is_trusted, "{why}");
+            assert!(without.parser.trusts(&refused), "{why}");
         }
     }
 
@@ -452,23 +452,23 @@ mod tests {
 
     /// Checks the sent bytes, and the parsed reply, whether it arrives whole or byte by byte.
     #[track_caller]
-    fn check(question: Question, sent: &str, heard: &str, expected: Result<Reply, Garbled>) {
-        assert_eq!(question.bytes, format!("{sent}\r\n"));
+    fn check(request: Request, sent: &str, reply_bytes: &str, expected: Result<Reply, Garbled>) {
+        assert_eq!(request.bytes, format!("{sent}\r\n"));
         // The bytes after a reply belong to the next one.
-        let stream = format!("{heard}OK\r\n");
+        let stream = format!("{reply_bytes}OK\r\n");
         for chunk in [1, stream.len()] {
-            let mut listener = question.listener.clone();
+            let mut parser = request.parser.clone();
             let (mut input, mut fed) = (BytesMut::new(), 0);
             let got = loop {
                 input.extend_from_slice(&stream.as_bytes()[fed..fed + chunk]);
                 fed += chunk;
-                match listener.feed(&mut input) {
-                    Ok(None) => assert!(fed < stream.len(), "it waits for more"),
+                match parser.feed(&mut input) {
+                    Ok(None) => assert!(fed < stream.len(), "the reply is incomplete"),
                     Ok(Some(reply)) => break Ok(reply),
                     Err(garbled) => break Err(garbled),
                 }
             };
-            assert_eq!(got, expected, "{heard:?} in chunks of {chunk}");
+            assert_eq!(got, expected, "{reply_bytes:?} in chunks of {chunk}");
             if got.is_ok() {
                 input.extend_from_slice(&stream.as_bytes()[fed..]);
                 assert_eq!(input, "OK\r\n");

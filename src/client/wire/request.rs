@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Key;
-use super::listener::{Expected, Listener, Word};
+use super::reply::{Expected, ReplyParser, Word};
 use crate::client::Value;
 
 /// A request, ready to be sent, with the parser of its reply.
 #[derive(Clone, Debug)]
-pub(in crate::client) struct Question {
+pub(in crate::client) struct Request {
     pub(in crate::client) bytes: Bytes,
-    pub(in crate::client) listener: Listener,
+    pub(in crate::client) parser: ReplyParser,
 }
 
 /// The verbs that store without a condition of their own.
@@ -50,31 +50,31 @@ pub(in crate::client) enum Names<'a> {
     Tags(&'a [Key]),
 }
 
-impl Question {
-    pub(in crate::client) fn get(keys: Vec<Key>) -> Question {
+impl Request {
+    pub(in crate::client) fn get(keys: Vec<Key>) -> Request {
         let line = Line::new(b"get").words(&keys);
-        line.asks(Expected::Items(keys.into_iter(), Vec::new()))
+        line.expects(Expected::Items(keys.into_iter(), Vec::new()))
     }
 
-    pub(in crate::client) fn gets(key: Key) -> Question {
+    pub(in crate::client) fn gets(key: Key) -> Request {
         let line = Line::new(b"gets").word(key.bytes());
-        line.asks(Expected::Items(vec![key].into_iter(), Vec::new()))
+        line.expects(Expected::Items(vec![key].into_iter(), Vec::new()))
     }
 
-    pub(in crate::client) fn gat(key: Key, exptime: u64) -> Question {
+    pub(in crate::client) fn gat(key: Key, exptime: u64) -> Request {
         let line = Line::new(b"gat").number(exptime).word(key.bytes());
-        line.asks(Expected::Items(vec![key].into_iter(), Vec::new()))
+        line.expects(Expected::Items(vec![key].into_iter(), Vec::new()))
     }
 
-    pub(in crate::client) fn lease_get(key: Key) -> Question {
+    pub(in crate::client) fn lease_get(key: Key) -> Request {
         let line = Line::new(b"lease-get").word(key.bytes());
-        line.asks(Expected::Lease(key, None))
+        line.expects(Expected::Lease(key, None))
     }
 
-    pub(in crate::client) fn lease_wait(key: Key, wait: Duration) -> Question {
+    pub(in crate::client) fn lease_wait(key: Key, wait: Duration) -> Request {
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let line = Line::new(b"lease-wait").number(millis).word(key.bytes());
-        line.asks(Expected::Lease(key, None))
+        line.expects(Expected::Lease(key, None))
     }
 
     pub(in crate::client) fn lease_set(
@@ -83,18 +83,18 @@ impl Question {
         value: &Value,
         exptime: u64,
         tags: &[Key],
-    ) -> Question {
+    ) -> Request {
         let line = Line::new(b"lease-set").word(key.bytes()).number(token).value(value, exptime);
         let line = tags.iter().fold(line, |line, tag| line.word(&[b"tag=", tag.bytes()].concat()));
-        line.block(value).asks(Expected::Word(&[Word::NotStored, Word::StaleStored, Word::Stored]))
+        line.block(value).expects(Expected::Word(&[Word::NotStored, Word::StaleStored, Word::Stored]))
     }
 
-    pub(in crate::client) fn lease_release(key: &Key, token: u64) -> Question {
+    pub(in crate::client) fn lease_release(key: &Key, token: u64) -> Request {
         let line = Line::new(b"lease-set").word(key.bytes()).number(token).word(b"0 -1 0");
-        line.block(&Value::default()).asks(Expected::Word(&[Word::NotStored, Word::Stored]))
+        line.block(&Value::default()).expects(Expected::Word(&[Word::NotStored, Word::Stored]))
     }
 
-    pub(in crate::client) fn store(storing: Storing, key: &Key, value: &Value, exptime: u64) -> Question {
+    pub(in crate::client) fn store(storing: Storing, key: &Key, value: &Value, exptime: u64) -> Request {
         let verb: &[u8] = match storing {
             Storing::Add => b"add",
             Storing::Append => b"append",
@@ -103,7 +103,7 @@ impl Question {
             Storing::Set => b"set",
         };
         let line = Line::new(verb).word(key.bytes()).value(value, exptime);
-        line.block(value).asks(Expected::Word(&[Word::NotStored, Word::Stored]))
+        line.block(value).expects(Expected::Word(&[Word::NotStored, Word::Stored]))
     }
 
     /// A store with tags, with the version of a row, or with the token of a lease.
@@ -114,44 +114,44 @@ impl Question {
         token: Option<u64>,
         tags: &[Key],
         version: Option<u64>,
-    ) -> Question {
+    ) -> Request {
         let line = Line::new(b"ms").word(key.bytes()).number(value.data.len() as u64);
         let line = line.flag(b'T', exptime).flag(b'F', value.flags.into());
         let line = token.into_iter().fold(line, |line, token| line.flag(b'C', token));
         let line = version.into_iter().fold(line, |line, version| line.flag(b'V', version));
         let line = tags.iter().fold(line, |line, tag| line.word(&[b"G", tag.bytes()].concat()));
         let words = &[Word::MetaDone, Word::MetaExists, Word::MetaNotFound, Word::MetaNotStored];
-        line.block(value).asks(Expected::Word(words))
+        line.block(value).expects(Expected::Word(words))
     }
 
-    pub(in crate::client) fn meta_delete(key: &Key, version: u64) -> Question {
+    pub(in crate::client) fn meta_delete(key: &Key, version: u64) -> Request {
         let line = Line::new(b"md").word(key.bytes()).flag(b'V', version);
-        line.asks(Expected::Word(&[Word::MetaDone, Word::MetaNotFound, Word::MetaNotStored]))
+        line.expects(Expected::Word(&[Word::MetaDone, Word::MetaNotFound, Word::MetaNotStored]))
     }
 
-    pub(in crate::client) fn cas(key: &Key, value: &Value, exptime: u64, unique: u64) -> Question {
+    pub(in crate::client) fn cas(key: &Key, value: &Value, exptime: u64, unique: u64) -> Request {
         let line = Line::new(b"cas").word(key.bytes()).value(value, exptime).number(unique);
-        line.block(value).asks(Expected::Word(&[Word::Exists, Word::NotFound, Word::Stored]))
+        line.block(value).expects(Expected::Word(&[Word::Exists, Word::NotFound, Word::Stored]))
     }
 
-    pub(in crate::client) fn count(counting: Counting, key: &Key, delta: u64) -> Question {
+    pub(in crate::client) fn count(counting: Counting, key: &Key, delta: u64) -> Request {
         let verb: &[u8] = match counting {
             Counting::Down => b"decr",
             Counting::Up => b"incr",
         };
-        Line::new(verb).word(key.bytes()).number(delta).asks(Expected::Number)
+        Line::new(verb).word(key.bytes()).number(delta).expects(Expected::Number)
     }
 
-    pub(in crate::client) fn touch(key: &Key, exptime: u64) -> Question {
+    pub(in crate::client) fn touch(key: &Key, exptime: u64) -> Request {
         let line = Line::new(b"touch").word(key.bytes()).number(exptime);
-        line.asks(Expected::Word(&[Word::NotFound, Word::Touched]))
+        line.expects(Expected::Word(&[Word::NotFound, Word::Touched]))
     }
 
-    pub(in crate::client) fn delete(key: &Key) -> Question {
-        Line::new(b"delete").word(key.bytes()).asks(Expected::Word(&[Word::Deleted, Word::NotFound]))
+    pub(in crate::client) fn delete(key: &Key) -> Request {
+        Line::new(b"delete").word(key.bytes()).expects(Expected::Word(&[Word::Deleted, Word::NotFound]))
     }
 
-    pub(in crate::client) fn invalidate(names: Names, copies: Copies) -> Question {
+    pub(in crate::client) fn invalidate(names: Names, copies: Copies) -> Request {
         let line = Line::new(match copies {
             Copies::Drop => b"invalidate",
             Copies::Keep => b"invalidate soft",
@@ -162,26 +162,26 @@ impl Question {
             Names::Prefixes(prefixes) => line.word(b"prefix").words(prefixes),
             Names::Tags(tags) => line.word(b"tag").words(tags),
         };
-        line.asks(Expected::Invalidated)
+        line.expects(Expected::Invalidated)
     }
 
-    pub(in crate::client) fn flush_all() -> Question {
-        Line::new(b"flush_all").asks(Expected::Word(&[Word::Ok]))
+    pub(in crate::client) fn flush_all() -> Request {
+        Line::new(b"flush_all").expects(Expected::Word(&[Word::Ok]))
     }
 
-    pub(in crate::client) fn stats() -> Question {
-        Line::new(b"stats").asks(Expected::Stats(Vec::new()))
+    pub(in crate::client) fn stats() -> Request {
+        Line::new(b"stats").expects(Expected::Stats(Vec::new()))
     }
 
-    pub(in crate::client) fn version() -> Question {
-        Line::new(b"version").asks(Expected::Version)
+    pub(in crate::client) fn version() -> Request {
+        Line::new(b"version").expects(Expected::Version)
     }
 
     /// ASCII authentication: a `set` of any key with name and password as its value.
-    pub(in crate::client) fn login(user: &str, password: &str) -> Question {
+    pub(in crate::client) fn login(user: &str, password: &str) -> Request {
         let words = Value::from(format!("{user} {password}"));
         let line = Line::new(b"set").word(b"auth").value(&words, 0);
-        line.block(&words).asks(Expected::Word(&[Word::Stored]))
+        line.block(&words).expects(Expected::Word(&[Word::Stored]))
     }
 }
 
@@ -225,8 +225,8 @@ impl Line {
         Line { has_block: true, ..self }
     }
 
-    fn asks(mut self, expected: Expected) -> Question {
+    fn expects(mut self, expected: Expected) -> Request {
         self.bytes.put_slice(b"\r\n");
-        Question { bytes: self.bytes.freeze(), listener: Listener::new(expected, self.has_block) }
+        Request { bytes: self.bytes.freeze(), parser: ReplyParser::new(expected, self.has_block) }
     }
 }

@@ -1,7 +1,7 @@
 //! Parses typed lines into requests.
 //!
 //! A line is sent unchanged, with one convenience: in place of the length of a value, the value itself may
-//! be written in quotes. A shell removes quotes, so on the command line the value always stands there.
+//! be written in quotes. A shell removes quotes, so on the command line the value always takes that place.
 
 use std::{fmt, io, str};
 
@@ -9,7 +9,7 @@ use super::verbs::{Ends, Takes, VERBS, Verb};
 
 /// A command, ready to be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Question {
+pub(super) struct Request {
     /// The line without its end.
     pub(super) line: Vec<u8>,
     pub(super) value: Value,
@@ -41,34 +41,34 @@ pub(super) enum Mistake {
     Quotes,
 }
 
-impl Question {
+impl Request {
     /// A generated line without a value.
-    pub(super) fn plain(line: &str) -> Question {
-        Question { line: line.into(), value: Value::Absent }
+    pub(super) fn plain(line: &str) -> Request {
+        Request { line: line.into(), value: Value::Absent }
     }
 
     /// Parses a typed line.
-    pub(super) fn typed(line: &[u8]) -> Result<Question, Mistake> {
-        let question = Question::read(line.trim_ascii())?;
+    pub(super) fn typed(line: &[u8]) -> Result<Request, Mistake> {
+        let request = Request::read(line.trim_ascii())?;
         // Pasted text may contain several lines.
-        if question.line.contains(&b'\n') { Err(Mistake::BadWord) } else { Ok(question) }
+        if request.line.contains(&b'\n') { Err(Mistake::BadWord) } else { Ok(request) }
     }
 
-    fn read(line: &[u8]) -> Result<Question, Mistake> {
+    fn read(line: &[u8]) -> Result<Request, Mistake> {
         let Some((verb, place)) = storing(words(line).next().unwrap_or_default()) else {
-            return Ok(Question { line: line.to_vec(), value: Value::Absent });
+            return Ok(Request { line: line.to_vec(), value: Value::Absent });
         };
         let rest = after(line, place).ok_or(Mistake::Form(verb))?;
         let before = line[..line.len() - rest.len()].trim_ascii_end();
         if let Some(quote @ (b'"' | b'\'')) = rest.first() {
             let (value, rest) = unquoted(*quote, &rest[1..]).ok_or(Mistake::Quotes)?;
-            return Question::storing(verb, before, value, rest);
+            return Request::storing(verb, before, value, rest);
         }
         let mut rest = words(rest);
         let length = rest.next().and_then(|word| str::from_utf8(word).ok()?.parse().ok());
         match length {
             Some(length) if verb.may_end_in(&rest.collect::<Vec<_>>()) => {
-                Ok(Question { line: line.to_vec(), value: Value::Announced(length) })
+                Ok(Request { line: line.to_vec(), value: Value::Announced(length) })
             }
             _ => Err(Mistake::Form(verb)),
         }
@@ -78,7 +78,7 @@ impl Question {
     pub(super) fn argued(
         words: &[Vec<u8>],
         read: impl FnOnce() -> io::Result<Vec<u8>>,
-    ) -> Result<Question, Mistake> {
+    ) -> Result<Request, Mistake> {
         let place = words.first().and_then(|name| storing(name));
         let is_value = |nth: usize| place.is_some_and(|(_, place)| place == nth);
         let is_bad = |word: &[u8]| word.is_empty() || word.iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
@@ -86,15 +86,15 @@ impl Question {
             return Err(Mistake::BadWord);
         }
         let Some((verb, place)) = place else {
-            return Ok(Question { line: words.join(&b' '), value: Value::Absent });
+            return Ok(Request { line: words.join(&b' '), value: Value::Absent });
         };
         let value = words.get(place).ok_or(Mistake::Form(verb))?;
         let value = if value == b"-" { read().map_err(|_| Mistake::Input)? } else { value.clone() };
         let rest = words[place + 1..].join(&b' ');
-        Question::storing(verb, &words[..place].join(&b' '), value, &rest)
+        Request::storing(verb, &words[..place].join(&b' '), value, &rest)
     }
 
-    fn storing(verb: &'static Verb, before: &[u8], value: Vec<u8>, rest: &[u8]) -> Result<Question, Mistake> {
+    fn storing(verb: &'static Verb, before: &[u8], value: Vec<u8>, rest: &[u8]) -> Result<Request, Mistake> {
         if !verb.may_end_in(&words(rest).collect::<Vec<_>>()) {
             return Err(Mistake::Form(verb));
         }
@@ -103,7 +103,7 @@ impl Question {
             line.push(b' ');
             line.extend_from_slice(rest.trim_ascii());
         }
-        Ok(Question { line, value: Value::Given(value) })
+        Ok(Request { line, value: Value::Given(value) })
     }
 
     /// Adds the missing value.
@@ -152,7 +152,7 @@ impl Question {
     }
 
     /// The line for the history, with empty quotes in place of the value, which may be secret.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn for_history(&self) -> String {
         let mut words = self.words();
         let length = storing(self.name()).and_then(|(_, place)| words.get_mut(place));
         if let (Value::Given(_), Some(length)) = (&self.value, length) {
@@ -184,9 +184,9 @@ impl fmt::Display for Mistake {
 
 /// The output of `help`, about one command or all.
 pub(super) fn help(about: Option<&str>) -> String {
-    let told = VERBS.iter().filter(|verb| about.is_none_or(|name| verb.name == name));
+    let listed = VERBS.iter().filter(|verb| about.is_none_or(|name| verb.name == name));
     let lines: Vec<_> =
-        told.map(|verb| format!("{} {}\n    {}\n", verb.name, verb.form, verb.about)).collect();
+        listed.map(|verb| format!("{} {}\n    {}\n", verb.name, verb.form, verb.about)).collect();
     match about {
         Some(name) if lines.is_empty() => format!("unknown command {name}\n"),
         Some(_) => lines.concat(),
@@ -249,7 +249,7 @@ fn unquoted(quote: u8, text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 const HELP: &str = "
 <value> is the value in quotes: \"two\\nlines\" with escapes, 'as it is' without. Or it is the length, as in the
-protocol; then the value is asked for. Ctrl-C cancels, Ctrl-D leaves. protocol.md tells the rest.
+protocol; then the prompt asks for the value. Ctrl-C cancels, Ctrl-D exits. See protocol.md for details.
 ";
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
 
     #[track_caller]
     fn check(typed: &str, sent: Result<&str, Mistake>) {
-        let bytes = Question::typed(typed.as_bytes()).map(|question| question.bytes());
+        let bytes = Request::typed(typed.as_bytes()).map(|request| request.bytes());
         assert_eq!(bytes.map(|bytes| String::from_utf8(bytes).unwrap()), sent.map(str::to_owned), "{typed}");
     }
 
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_in_quotes_stands_where_its_length_would() {
+    fn a_quoted_value_takes_the_place_of_its_length() {
         check("set k 0 60 \"hello\"", Ok("set k 0 60 5\r\nhello\r\n"));
         check("set  k 0  60 'it\\n' noreply", Ok("set  k 0  60 4 noreply\r\nit\\n\r\nmn\r\n"));
         check("cas k 0 0 \"a b\" 17", Ok("cas k 0 0 3 17\r\na b\r\n"));
@@ -298,18 +298,18 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_value_has_its_length() {
-        let mut question = Question::typed(b"set k 0 0 5").unwrap();
-        assert_eq!(question.value, Value::Announced(5));
-        assert_eq!(question.give(b"four".to_vec()), Err(Mistake::Length { announced: 5, given: 4 }));
-        question.give(b"fi\nve".to_vec()).unwrap();
-        assert_eq!(question.bytes(), b"set k 0 0 5\r\nfi\nve\r\n");
+    fn an_announced_value_must_have_its_length() {
+        let mut request = Request::typed(b"set k 0 0 5").unwrap();
+        assert_eq!(request.value, Value::Announced(5));
+        assert_eq!(request.give(b"four".to_vec()), Err(Mistake::Length { announced: 5, given: 4 }));
+        request.give(b"fi\nve".to_vec()).unwrap();
+        assert_eq!(request.bytes(), b"set k 0 0 5\r\nfi\nve\r\n");
     }
 
     #[track_caller]
     fn check_argued(words: &[&str], sent: Result<&str, Mistake>) {
         let words: Vec<_> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        let bytes = Question::argued(&words, || Ok(b"<page>".to_vec())).map(|question| question.bytes());
+        let bytes = Request::argued(&words, || Ok(b"<page>".to_vec())).map(|request| request.bytes());
         assert_eq!(
             bytes.map(|bytes| String::from_utf8(bytes).unwrap()),
             sent.map(str::to_owned),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shells_word_is_the_value_whatever_it_looks_like() {
+    fn any_argument_can_be_the_value() {
         check_argued(&["get", "a", "b"], Ok("get a b\r\n"));
         check_argued(&["set", "k", "0", "60", "12"], Ok("set k 0 60 2\r\n12\r\n"));
         check_argued(&["set", "k", "0", "60", ""], Ok("set k 0 60 0\r\n\r\n"));
@@ -327,29 +327,29 @@ mod tests {
         check_argued(&["set", "k", "0", "60"], Err(form("set")));
         check_argued(&["set", "k", "0", "60", "hello", "world"], Err(form("set")));
         check_argued(&["cas", "k", "0", "60", "hello"], Err(form("cas")));
-        // A key from elsewhere must not become a command of its own.
+        // An untrusted key must not become a command.
         for word in ["", "a b", "a\r\nflush_all", "a\u{7f}"] {
             check_argued(&["get", word], Err(Mistake::BadWord));
         }
     }
 
     #[test]
-    fn keys_are_known_and_values_forgotten() {
+    fn the_history_has_keys_but_no_values() {
         let keys = |line: &str| {
-            let question = Question::typed(line.as_bytes()).unwrap();
-            question.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect::<Vec<_>>().join(" ")
+            let request = Request::typed(line.as_bytes()).unwrap();
+            request.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(keys("gat 60 a b"), "a b");
         assert_eq!(keys("mg a v t"), "a");
         assert_eq!(keys("set a 0 0 1"), "a");
         assert_eq!(keys("stats leases"), "");
-        let question = Question::typed(b"set login 0 0 \"ann secret\"").unwrap();
-        assert_eq!(question.told(), "set login 0 0 \"\"");
-        assert_eq!(Question::typed(b"set k 0 0 10").unwrap().told(), "set k 0 0 10");
+        let request = Request::typed(b"set login 0 0 \"ann secret\"").unwrap();
+        assert_eq!(request.for_history(), "set login 0 0 \"\"");
+        assert_eq!(Request::typed(b"set k 0 0 10").unwrap().for_history(), "set k 0 0 10");
     }
 
     #[test]
-    fn help_is_given_about_one_or_all() {
+    fn help_covers_one_command_or_all() {
         assert!(help(Some("lease-get")).starts_with("lease-get <key>*\n    read values"));
         assert_eq!(help(Some("nothing")), "unknown command nothing\n");
         assert!(help(None).lines().count() > 70);
