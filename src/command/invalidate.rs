@@ -8,7 +8,7 @@ use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
 
 /// The targets of an invalidation that does not come as a command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Voids<'a> {
+pub struct Targets<'a> {
     /// Whether stale copies stay.
     pub depth: Depth,
     /// Whether everything is invalidated, whatever else is named.
@@ -23,7 +23,7 @@ pub struct Voids<'a> {
 
 /// The reason why nothing was invalidated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotVoided<'a> {
+pub enum NotInvalidated<'a> {
     /// This is not a legal key, prefix or tag.
     BadName(&'a [u8]),
     /// Invalidating everything is disabled (`-F`).
@@ -33,31 +33,31 @@ pub enum NotVoided<'a> {
 /// Invalidates all targets, or none of them if a name is illegal.
 ///
 /// # Errors
-/// [`NotVoided`] names the reason.
-pub fn void<'a>(
-    voids: &Voids<'a>,
+/// [`NotInvalidated`] has the reason.
+pub fn invalidate<'a>(
+    targets: &Targets<'a>,
     cache: &Cache,
     session: &mut Session,
     now: Now,
-) -> Result<(), NotVoided<'a>> {
+) -> Result<(), NotInvalidated<'a>> {
     let is_legal = |name: &&[u8]| (1..=KEY_BYTES_MAX).contains(&name.len());
     let is_prefix = |name: &&[u8]| is_legal(name) && Name::prefix(name).is_some();
-    let bad_name = voids.keys.iter().chain(&voids.tags).find(|name| !is_legal(name));
-    if let Some(name) = bad_name.or_else(|| voids.prefixes.iter().find(|name| !is_prefix(name))) {
-        return Err(NotVoided::BadName(name));
+    let bad_name = targets.keys.iter().chain(&targets.tags).find(|name| !is_legal(name));
+    if let Some(name) = bad_name.or_else(|| targets.prefixes.iter().find(|name| !is_prefix(name))) {
+        return Err(NotInvalidated::BadName(name));
     }
-    if voids.is_all && !session.rules.may_flush {
-        return Err(NotVoided::Forbidden);
+    if targets.is_all && !session.rules.may_flush {
+        return Err(NotInvalidated::Forbidden);
     }
     let mut output = Output::default();
     let watched = session.metrics.watchers.topics();
     let mut command = Command { cache, session, replies: Replies::text(&mut output), now, watched };
-    if voids.is_all {
-        command.invalidate_all(voids.depth);
+    if targets.is_all {
+        command.invalidate_all(targets.depth);
     }
-    command.invalidate_keys(voids.keys.iter().copied(), voids.depth);
-    command.invalidate_names(voids.tags.iter().map(|tag| Name::Tag(tag)), voids.depth);
-    command.invalidate_names(voids.prefixes.iter().map(|prefix| Name::Prefix(prefix)), voids.depth);
+    command.invalidate_keys(targets.keys.iter().copied(), targets.depth);
+    command.invalidate_names(targets.tags.iter().map(|tag| Name::Tag(tag)), targets.depth);
+    command.invalidate_names(targets.prefixes.iter().map(|prefix| Name::Prefix(prefix)), targets.depth);
     Ok(())
 }
 
@@ -65,7 +65,7 @@ impl Command<'_> {
     /// Invalidates nothing if a name is illegal.
     pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
-        let voided = match *what {
+        let invalidated = match *what {
             Invalidated::All if !self.session.rules.may_flush => Err(Status::FlushNotAllowed),
             Invalidated::All => Ok(self.invalidate_all(depth)),
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
@@ -75,7 +75,7 @@ impl Command<'_> {
             }
             Invalidated::Tags(tags) => Ok(self.invalidate_names(tags.map(Name::Tag), depth)),
         };
-        match voided {
+        match invalidated {
             Ok(names) => {
                 if !noreply {
                     self.replies.send(Reply::Invalidated(names));

@@ -30,7 +30,7 @@ use crate::metrics::{Count, Topic, Topics, Use};
 use crate::protocol::{Block, CasUnique, Keys, Replies, Reply, Request, Shutdown, Status, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
-pub use self::invalidate::{NotVoided, Voids, void};
+pub use self::invalidate::{NotInvalidated, Targets, invalidate};
 pub use self::session::{ImplicitReply, Rules, Session};
 pub use self::watching::tell_evicted;
 
