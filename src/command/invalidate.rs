@@ -1,9 +1,9 @@
 //! `invalidate`: keys, tags, prefixes, or everything.
 
+use super::observe::Outcome;
 use super::{Command, Session, legal};
 use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
 use crate::clock::Now;
-use crate::metrics::{Count, Use};
 use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
 
 /// The targets of an invalidation that does not come as a command line.
@@ -56,8 +56,8 @@ pub fn invalidate<'a>(
         command.invalidate_all(targets.depth);
     }
     command.invalidate_keys(targets.keys.iter().copied(), targets.depth);
-    command.invalidate_names(targets.tags.iter().map(|tag| Name::Tag(tag)), targets.depth);
-    command.invalidate_names(targets.prefixes.iter().map(|prefix| Name::Prefix(prefix)), targets.depth);
+    command.invalidate_groups(targets.tags.iter().map(|tag| Name::Tag(tag)), targets.depth);
+    command.invalidate_groups(targets.prefixes.iter().map(|prefix| Name::Prefix(prefix)), targets.depth);
     Ok(())
 }
 
@@ -71,14 +71,14 @@ impl Command<'_> {
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
             Invalidated::Prefixes(prefixes) => {
                 let names: Option<Vec<Name>> = prefixes.map(Name::prefix).collect();
-                names.map(|names| self.invalidate_names(names, depth)).ok_or(Status::BadPrefix)
+                names.map(|names| self.invalidate_groups(names, depth)).ok_or(Status::BadPrefix)
             }
-            Invalidated::Tags(tags) => Ok(self.invalidate_names(tags.map(Name::Tag), depth)),
+            Invalidated::Tags(tags) => Ok(self.invalidate_groups(tags.map(Name::Tag), depth)),
         };
         match invalidated {
-            Ok(names) => {
+            Ok(targets) => {
                 if !noreply {
-                    self.replies.send(Reply::Invalidated(names));
+                    self.replies.send(Reply::Invalidated(targets));
                 }
             }
             Err(status) => self.reply(status, noreply),
@@ -87,38 +87,28 @@ impl Command<'_> {
 
     fn invalidate_all(&mut self, depth: Depth) -> u64 {
         self.cache.invalidate_all(None, depth, &mut self.session.peer, self.now);
-        self.session.counters.add(Count::VoidsAll);
-        self.tell_voided_all(INVALIDATE, depth, 0);
+        self.report(Outcome::InvalidatedAll { depth });
         1
     }
 
     fn invalidate_keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>, depth: Depth) -> u64 {
         let keys = distinct(keys);
         for bytes in &keys {
-            self.used(bytes, Use::Delete);
-            self.count_of(bytes, Count::VoidsKey);
-            let (key, found) = (legal(self.cache, bytes), self.look_up(bytes));
+            let key = legal(self.cache, bytes);
+            let before = self.before(&key);
             let was_live = self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
-            // A value that stays as a stale copy does not count as deleted.
-            if was_live && depth == Depth::Hard {
-                self.tell_deleted(bytes, INVALIDATE, found);
-            }
-            self.tell_void(bytes, INVALIDATE, depth, found);
+            self.report(Outcome::InvalidatedKey { key: bytes, before, depth, was_live });
         }
         keys.len() as u64
     }
 
-    fn invalidate_names<'a>(&mut self, names: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
-        let names = distinct(names);
-        self.cache.invalidate(names.iter().copied(), depth, self.now);
-        let count = if let [Name::Prefix(_), ..] = names[..] { Count::VoidsPrefix } else { Count::VoidsTag };
-        self.session.counters.add_many(count, names.len() as u64);
-        names.iter().for_each(|name| self.tell_voided_name(*name, INVALIDATE, depth));
-        names.len() as u64
+    fn invalidate_groups<'a>(&mut self, groups: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
+        let groups = distinct(groups);
+        self.cache.invalidate(groups.iter().copied(), depth, self.now);
+        self.report(Outcome::InvalidatedGroups { depth, groups: &groups });
+        groups.len() as u64
     }
 }
-
-const INVALIDATE: &str = "invalidate";
 
 /// Drops duplicate names.
 fn distinct<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {
