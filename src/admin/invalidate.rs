@@ -8,7 +8,7 @@ use super::answer::Problem;
 use super::keys;
 use super::name::Name;
 use crate::cache::Depth;
-use crate::command::{self, NotVoided, Voids};
+use crate::command::{self, NotInvalidated};
 use crate::protocol::{NAMES_PER_INVALIDATE_MAX, base64};
 use crate::server::View;
 
@@ -32,7 +32,7 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
         .iter()
         .map(|Name(key)| json!({ "key": base64::json(key), "held": keys::state(view, key, now) }))
         .collect();
-    command::void(&targets.voids(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
+    command::invalidate(&targets.checked(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
     tracing::info!(
         all = targets.all,
         soft = targets.soft,
@@ -76,8 +76,8 @@ impl Targets {
         Ok(targets)
     }
 
-    fn voids(&self) -> Voids<'_> {
-        Voids {
+    fn checked(&self) -> command::Targets<'_> {
+        command::Targets {
             depth: if self.soft { Depth::Soft } else { Depth::Hard },
             is_all: self.all,
             keys: bytes(&self.keys),
@@ -95,14 +95,14 @@ fn shown(names: &[Name]) -> Vec<Value> {
     names.iter().map(|Name(bytes)| base64::json(bytes)).collect()
 }
 
-impl From<NotVoided<'_>> for Problem {
-    fn from(why: NotVoided<'_>) -> Problem {
+impl From<NotInvalidated<'_>> for Problem {
+    fn from(why: NotInvalidated<'_>) -> Problem {
         match why {
-            NotVoided::BadName(name) => Problem::bad(format!(
+            NotInvalidated::BadName(name) => Problem::bad(format!(
                 "invalid name {:?}: names have 1 to 250 bytes, prefixes end in ':' and have at most 16 of them",
                 String::from_utf8_lossy(name)
             )),
-            NotVoided::Forbidden => Problem::new(
+            NotInvalidated::Forbidden => Problem::new(
                 StatusCode::FORBIDDEN,
                 "the server was started with -F: invalidating everything is disabled",
             ),

@@ -1,14 +1,14 @@
 //! `invalidate`: keys, tags, prefixes, or everything.
 
+use super::observe::Outcome;
 use super::{Command, Session, legal};
 use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
 use crate::clock::Now;
-use crate::metrics::{Count, Use};
 use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
 
 /// The targets of an invalidation that does not come as a command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Voids<'a> {
+pub struct Targets<'a> {
     /// Whether stale copies stay.
     pub depth: Depth,
     /// Whether everything is invalidated, whatever else is named.
@@ -23,7 +23,7 @@ pub struct Voids<'a> {
 
 /// The reason why nothing was invalidated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotVoided<'a> {
+pub enum NotInvalidated<'a> {
     /// This is not a legal key, prefix or tag.
     BadName(&'a [u8]),
     /// Invalidating everything is disabled (`-F`).
@@ -33,31 +33,31 @@ pub enum NotVoided<'a> {
 /// Invalidates all targets, or none of them if a name is illegal.
 ///
 /// # Errors
-/// [`NotVoided`] names the reason.
-pub fn void<'a>(
-    voids: &Voids<'a>,
+/// [`NotInvalidated`] has the reason.
+pub fn invalidate<'a>(
+    targets: &Targets<'a>,
     cache: &Cache,
     session: &mut Session,
     now: Now,
-) -> Result<(), NotVoided<'a>> {
+) -> Result<(), NotInvalidated<'a>> {
     let is_legal = |name: &&[u8]| (1..=KEY_BYTES_MAX).contains(&name.len());
     let is_prefix = |name: &&[u8]| is_legal(name) && Name::prefix(name).is_some();
-    let bad_name = voids.keys.iter().chain(&voids.tags).find(|name| !is_legal(name));
-    if let Some(name) = bad_name.or_else(|| voids.prefixes.iter().find(|name| !is_prefix(name))) {
-        return Err(NotVoided::BadName(name));
+    let bad_name = targets.keys.iter().chain(&targets.tags).find(|name| !is_legal(name));
+    if let Some(name) = bad_name.or_else(|| targets.prefixes.iter().find(|name| !is_prefix(name))) {
+        return Err(NotInvalidated::BadName(name));
     }
-    if voids.is_all && !session.rules.may_flush {
-        return Err(NotVoided::Forbidden);
+    if targets.is_all && !session.rules.may_flush {
+        return Err(NotInvalidated::Forbidden);
     }
     let mut output = Output::default();
     let watched = session.metrics.watchers.topics();
     let mut command = Command { cache, session, replies: Replies::text(&mut output), now, watched };
-    if voids.is_all {
-        command.invalidate_all(voids.depth);
+    if targets.is_all {
+        command.invalidate_all(targets.depth);
     }
-    command.invalidate_keys(voids.keys.iter().copied(), voids.depth);
-    command.invalidate_names(voids.tags.iter().map(|tag| Name::Tag(tag)), voids.depth);
-    command.invalidate_names(voids.prefixes.iter().map(|prefix| Name::Prefix(prefix)), voids.depth);
+    command.invalidate_keys(targets.keys.iter().copied(), targets.depth);
+    command.invalidate_groups(targets.tags.iter().map(|tag| Name::Tag(tag)), targets.depth);
+    command.invalidate_groups(targets.prefixes.iter().map(|prefix| Name::Prefix(prefix)), targets.depth);
     Ok(())
 }
 
@@ -65,20 +65,20 @@ impl Command<'_> {
     /// Invalidates nothing if a name is illegal.
     pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
-        let voided = match *what {
+        let invalidated = match *what {
             Invalidated::All if !self.session.rules.may_flush => Err(Status::FlushNotAllowed),
             Invalidated::All => Ok(self.invalidate_all(depth)),
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
             Invalidated::Prefixes(prefixes) => {
                 let names: Option<Vec<Name>> = prefixes.map(Name::prefix).collect();
-                names.map(|names| self.invalidate_names(names, depth)).ok_or(Status::BadPrefix)
+                names.map(|names| self.invalidate_groups(names, depth)).ok_or(Status::BadPrefix)
             }
-            Invalidated::Tags(tags) => Ok(self.invalidate_names(tags.map(Name::Tag), depth)),
+            Invalidated::Tags(tags) => Ok(self.invalidate_groups(tags.map(Name::Tag), depth)),
         };
-        match voided {
-            Ok(names) => {
+        match invalidated {
+            Ok(targets) => {
                 if !noreply {
-                    self.replies.send(Reply::Invalidated(names));
+                    self.replies.send(Reply::Invalidated(targets));
                 }
             }
             Err(status) => self.reply(status, noreply),
@@ -87,38 +87,28 @@ impl Command<'_> {
 
     fn invalidate_all(&mut self, depth: Depth) -> u64 {
         self.cache.invalidate_all(None, depth, &mut self.session.peer, self.now);
-        self.session.counters.add(Count::VoidsAll);
-        self.tell_voided_all(INVALIDATE, depth, 0);
+        self.report(Outcome::InvalidatedAll { depth });
         1
     }
 
     fn invalidate_keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>, depth: Depth) -> u64 {
         let keys = distinct(keys);
         for bytes in &keys {
-            self.used(bytes, Use::Delete);
-            self.count_of(bytes, Count::VoidsKey);
-            let (key, found) = (legal(self.cache, bytes), self.look_up(bytes));
+            let key = legal(self.cache, bytes);
+            let before = self.before(&key);
             let was_live = self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
-            // A value that stays as a stale copy does not count as deleted.
-            if was_live && depth == Depth::Hard {
-                self.tell_deleted(bytes, INVALIDATE, found);
-            }
-            self.tell_void(bytes, INVALIDATE, depth, found);
+            self.report(Outcome::InvalidatedKey { key: bytes, before, depth, was_live });
         }
         keys.len() as u64
     }
 
-    fn invalidate_names<'a>(&mut self, names: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
-        let names = distinct(names);
-        self.cache.invalidate(names.iter().copied(), depth, self.now);
-        let count = if let [Name::Prefix(_), ..] = names[..] { Count::VoidsPrefix } else { Count::VoidsTag };
-        self.session.counters.add_many(count, names.len() as u64);
-        names.iter().for_each(|name| self.tell_voided_name(*name, INVALIDATE, depth));
-        names.len() as u64
+    fn invalidate_groups<'a>(&mut self, groups: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
+        let groups = distinct(groups);
+        self.cache.invalidate(groups.iter().copied(), depth, self.now);
+        self.report(Outcome::InvalidatedGroups { depth, groups: &groups });
+        groups.len() as u64
     }
 }
-
-const INVALIDATE: &str = "invalidate";
 
 /// Drops duplicate names.
 fn distinct<T: Ord>(names: impl IntoIterator<Item = T>) -> Vec<T> {

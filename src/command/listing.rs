@@ -58,13 +58,13 @@ impl Command<'_> {
             *from = last + 1;
             for (number, connection) in &some {
                 let idle = self.now.seconds().saturating_sub(connection.last_command());
-                let mut tell = |name, value: &str| self.replies.stat(&format!("{number}:{name}"), value);
-                tell("addr", &connection.address.to_string());
+                let mut stat = |name, value: &str| self.replies.stat(&format!("{number}:{name}"), value);
+                stat("addr", &connection.address.to_string());
                 if let Some(address) = &connection.listen_address {
-                    tell("listen_addr", &address.to_string());
+                    stat("listen_addr", &address.to_string());
                 }
-                tell("state", connection.state());
-                tell("secs_since_last_cmd", &idle.to_string());
+                stat("state", connection.state());
+                stat("secs_since_last_cmd", &idle.to_string());
             }
         }
         Flow::Pause

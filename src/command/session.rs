@@ -60,26 +60,23 @@ pub struct Session {
     pub(super) rules: Rules,
     /// When the current `lease-get` began, and until when it may wait.
     lease_get: Option<(Seq, Option<u64>)>,
-    pub(super) waited: Waited,
+    /// Whether the connection waits for the current key.
+    waits: bool,
     /// Its number as a watcher, and its topics.
     watching: Option<(u64, Topics)>,
 }
 
-/// Whether the current key has been waited for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Waited(bool);
-
-/// The result of a read, for a client that may have waited.
+/// The state of waiting for a key, after a read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Turn {
-    /// The value is there.
+pub(super) enum Waiting {
+    /// It has begun, or continues.
+    Begun,
+    /// It has ended: the value is there.
     Filled,
-    /// There is no value, and nothing to wait for.
+    /// It has ended: there is no value, and nothing to wait for.
     Free,
-    /// The waiting time is up.
-    Late,
-    /// Start or continue to wait.
-    Wait,
+    /// It has ended: the time is up.
+    TimedOut,
 }
 
 impl Session {
@@ -105,7 +102,7 @@ impl Session {
             peer,
             rules,
             lease_get: None,
-            waited: Waited(false),
+            waits: false,
             watching: None,
         }
     }
@@ -243,16 +240,15 @@ impl Session {
         self.lease_get.is_none_or(|(_, deadline)| deadline.is_none_or(|deadline| now.millis < deadline))
     }
 
+    /// Records the state of waiting for the current key; returns it if waiting begins or ends with it.
+    #[inline]
+    pub(super) fn record_waiting(&mut self, waiting: Waiting) -> Option<Waiting> {
+        let waits = waiting == Waiting::Begun;
+        (std::mem::replace(&mut self.waits, waits) != waits).then_some(waiting)
+    }
+
     pub(super) fn end_leases(&mut self) {
         self.lease_get = None;
-    }
-}
-
-impl Waited {
-    /// Whether waiting for a key begins or ends with this.
-    pub(super) fn changes(&mut self, turn: Turn) -> bool {
-        let waits = turn == Turn::Wait;
-        std::mem::replace(&mut self.0, waits) != waits
     }
 }
 

@@ -115,7 +115,7 @@ impl Command<'_> {
 
     fn policy(&mut self, nth: usize, policy: &Policy, load_time: LoadTime) {
         let ms = |span: Duration| span.as_millis().to_string();
-        let told = [
+        let settings = [
             ("herd_wait_ms", ms(policy.herd_wait)),
             ("hold_off_ms", ms(policy.hold_off)),
             ("implicit_leases", format!("{:?}", policy.implicit).to_lowercase()),
@@ -129,7 +129,7 @@ impl Command<'_> {
             ("ttl_jitter_percent", policy.ttl_jitter.to_string()),
             ("ttl_max_ms", ms(policy.ttl_max)),
         ];
-        told.iter().for_each(|(name, value)| self.replies.stat(&format!("{nth}:{name}"), value));
+        settings.iter().for_each(|(name, value)| self.replies.stat(&format!("{nth}:{name}"), value));
     }
 
     /// The uses of keys by their prefixes.
@@ -152,9 +152,9 @@ impl Command<'_> {
         let (limit, charged) = self.cache.memory_bytes();
         let config = self.cache.config();
         let replies = &mut self.replies;
-        let mut tell = |name: &str, value: u64| replies.stat(name, &value.to_string());
-        tell("limit_maxbytes", limit as u64);
-        tell("charged_bytes", charged as u64);
+        let mut stat = |name: &str, value: u64| replies.stat(name, &value.to_string());
+        stat("limit_maxbytes", limit as u64);
+        stat("charged_bytes", charged as u64);
         let parts = [
             ("small_bytes", counts.small_bytes),
             ("main_bytes", counts.main_bytes),
@@ -164,25 +164,25 @@ impl Command<'_> {
             ("index_bytes", counts.index_bytes),
             ("ghost_bytes", counts.ghost_bytes),
         ];
-        parts.iter().for_each(|(name, bytes)| tell(name, *bytes));
+        parts.iter().for_each(|(name, bytes)| stat(name, *bytes));
         // Shards change while they are read one by one.
-        let told: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
-        tell("reserved_bytes", (charged as u64).saturating_sub(told));
-        tell("fixed_table_bytes", config.fixed_table_bytes() as u64);
-        tell("segments", counts.segments);
-        tell("segment_bytes", config.segment_bytes() as u64);
-        tell("large_items", counts.large_items);
-        tell("copied_bytes", counts.copied_bytes);
-        tell("ghost_hits", counts.ghost_hits);
-        departures(&counts, tell);
+        let itemized: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+        stat("reserved_bytes", (charged as u64).saturating_sub(itemized));
+        stat("fixed_table_bytes", config.fixed_table_bytes() as u64);
+        stat("segments", counts.segments);
+        stat("segment_bytes", config.segment_bytes() as u64);
+        stat("large_items", counts.large_items);
+        stat("copied_bytes", counts.copied_bytes);
+        stat("ghost_hits", counts.ghost_hits);
+        departures(&counts, stat);
     }
 
     /// The hits by the size of the value.
     fn ratio(&mut self) {
         for (class, size) in self.cache.counts().sizes.iter().enumerate() {
             if let Some(ratio) = size.ratio() {
-                let told = format!("hits={},fills={},ratio={ratio:.4}", size.hits, size.fills);
-                self.replies.stat(&format!("ratio:{}", 1_u64 << class), &told);
+                let figures = format!("hits={},fills={},ratio={ratio:.4}", size.hits, size.fills);
+                self.replies.stat(&format!("ratio:{}", 1_u64 << class), &figures);
             }
         }
     }
@@ -232,13 +232,13 @@ fn yes(is_so: bool) -> &'static str {
 
 /// Evicted and expired items. `evicted_age:4` counts evicted items that were used less than 4 seconds
 /// before.
-fn departures(counts: &Counts, mut tell: impl FnMut(&str, u64)) {
-    tell("evictions", counts.evictions);
-    tell("evicted_unfetched", counts.evicted_unfetched);
+fn departures(counts: &Counts, mut stat: impl FnMut(&str, u64)) {
+    stat("evictions", counts.evictions);
+    stat("evicted_unfetched", counts.evicted_unfetched);
     let ends = AGE_SECONDS.iter().map(u32::to_string).chain(["older".to_owned()]);
     for (end, items) in ends.zip(counts.evicted_ages) {
-        tell(&format!("evicted_age:{end}"), items);
+        stat(&format!("evicted_age:{end}"), items);
     }
-    tell("expired", counts.expired);
-    tell("expired_unfetched", counts.expired_unfetched);
+    stat("expired", counts.expired);
+    stat("expired_unfetched", counts.expired_unfetched);
 }

@@ -232,7 +232,7 @@ async fn sweep_until_shutdown(service: &Service) {
                 tokio::task::yield_now().await;
             }
             // A lowered limit evicts items outside of any command that would report them.
-            command::tell_evicted(&service.cache, &service.metrics, service.now());
+            command::publish_evicted(&service.cache, &service.metrics, service.now());
             heartbeat.answer();
             warn_of_fence_cost(service, &mut fence_cost);
             tokio::time::sleep(SWEEP_EVERY).await;
