@@ -368,6 +368,15 @@ mod tests {
             clock.advance(2 * SECOND);
         });
         is_cold_after(false, |shadow, clock| {
+            shadow.flush(Some(clock.now().millis + 2_000));
+            shadow.flush(Some(clock.now().millis + 9_000));
+            clock.advance(2 * SECOND);
+        });
+        is_cold_after(false, |shadow, clock| {
+            shadow.flush(Some(clock.now().millis));
+            shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
+        });
+        is_cold_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_001));
             clock.advance(2 * SECOND);
         });
@@ -385,5 +394,50 @@ mod tests {
         clock.advance(Duration::from_secs(5));
         shadow.sweep(clock.now());
         assert_eq!(shadow.curve(MEGABYTE, 0).samples, 0);
+    }
+
+    #[test]
+    fn a_key_is_a_hit_only_where_its_own_bytes_have_room() {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        assert_eq!(shadow.curve(800, 0).hit_ratios, [0.0; 7], "nothing was read");
+        shadow.changed(7, Some((100, Expiry::NEVER)), 800, now);
+        shadow.read(7, now);
+        assert_eq!(shadow.curve(800, 64).hit_ratios, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_curve_that_is_counted_anew_knows_nothing_of_earlier_reads() {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        (0..9).for_each(|hash| shadow.read(hash, now));
+        shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, now);
+        shadow.reset();
+        shadow.read(7, now);
+        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [1.0; 7]);
+    }
+
+    #[test]
+    fn a_full_sample_is_halved_for_a_new_key_only() {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        let change = |nth: usize| {
+            let hash = (u64::MAX >> SHIFT_MIN) / (KEYS_MAX as u64 + 1) * nth as u64;
+            shadow.changed(hash, Some((100, Expiry::NEVER)), 100 * MEGABYTE, now);
+        };
+        (0..KEYS_MAX).for_each(change);
+        change(5);
+        let curve = shadow.curve(100 * MEGABYTE, 0);
+        assert_eq!((curve.samples, curve.rate), (KEYS_MAX, 1.0 / 64.0));
+        change(KEYS_MAX);
+        let curve = shadow.curve(100 * MEGABYTE, 0);
+        assert_eq!((curve.samples, curve.rate), (KEYS_MAX / 2 + 1, 1.0 / 128.0));
+    }
+
+    #[test]
+    fn keys_that_no_size_would_hold_are_forgotten() {
+        let (shadow, now) = (Shadow::new(), Clock::manual().now());
+        for hash in 0..100 {
+            shadow.changed(hash, Some((100, Expiry::NEVER)), 10_000, now);
+        }
+        // 80,000 bytes hold twelve keys of 100 bytes, each of which stands for 64.
+        assert_eq!(shadow.curve(10_000, 0).samples, 12);
     }
 }

@@ -189,4 +189,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn wanted_bytes_make_memory_tight_for_large_values_only() {
+        let budget = Budget::new(4 << 20, 1, 16 << 10);
+        let first = budget.want(2 << 20).expect("it is a large value");
+        assert!(!budget.is_tight(Some(&first)) && budget.want(2 << 10).is_none());
+        let second = budget.want(2 << 20);
+        assert!(budget.is_tight(second.as_ref()) && !budget.is_tight(None));
+        drop(first);
+        assert!(!budget.is_tight(second.as_ref()));
+    }
 }

@@ -108,4 +108,21 @@ mod tests {
         assert_eq!(Expiry::after(Duration::from_millis(1_500), at(10_500)), Expiry(at(12_000).seconds()));
         assert_eq!(Expiry::after(Duration::from_millis(1_501), at(10_500)), Expiry(at(13_000).seconds()));
     }
+
+    #[test]
+    fn a_date_that_has_just_come_is_past() {
+        let now = at(10_000);
+        assert_eq!(Expiry::from_exptime(now.unix as i64, now), Expiry::PAST);
+        assert_eq!(Expiry::from_exptime(now.unix as i64 + 1, now), Expiry(now.seconds() + 1));
+    }
+
+    #[test]
+    fn a_delay_ends_when_the_expiry_comes() {
+        let expiry = Expiry::after(Duration::from_secs(5), at(10_000));
+        assert_eq!(
+            [10_000, 14_999, 15_000, 16_000].map(|millis| expiry.delay_ms(at(millis))),
+            [5_000, 1, 0, 0]
+        );
+        assert_eq!((Expiry::NEVER.delay_ms(at(0)), Expiry::PAST.delay_ms(at(0))), (0, 0));
+    }
 }

@@ -103,4 +103,12 @@ mod tests {
         }
         assert!(!ghosts.take(1 << TIME_BITS << 1) && ghosts.take(2 << TIME_BITS << 1));
     }
+
+    #[test]
+    fn a_key_that_was_evicted_twice_has_one_ghost() {
+        let mut ghosts = Ghosts::new(1 << 20);
+        ghosts.put(hash(1), 100);
+        ghosts.put(hash(1), 100);
+        assert!(ghosts.take(hash(1)) && !ghosts.take(hash(1)));
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::naive::{self, Naive};
+use super::naive::{self, Groups, Naive};
 use super::tags::TagList;
 use super::*;
 
@@ -12,9 +12,12 @@ use super::*;
 pub(super) struct Pair {
     pub(super) engine: Engine,
     floor: u64,
+    groups: Groups,
     naive: Naive,
     pub(super) second: u32,
     seq: u64,
+    /// Whether a group was invalidated since the engine was last asked to look at every item.
+    is_group_new: bool,
 }
 
 /// What one step of a history may be, by how often.
@@ -41,12 +44,38 @@ impl Pair {
     pub(super) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
         let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
         let engine = Engine::new(budget, memory_bytes, Keys::new(7), when_full);
-        Pair { engine, floor: 0, naive: Naive::default(), second: 100, seq: 1 }
+        let (groups, naive) = (Groups::default(), Naive::default());
+        Pair { engine, floor: 0, groups, naive, second: 100, seq: 1, is_group_new: false }
     }
 
-    pub(super) fn over(&self) -> Over<'static> {
+    /// What is over now, shown to the engine and the oracle.
+    fn with_over<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Over) -> R) -> R {
         let floor = Seq::new(self.floor).expect("histories are short");
-        Over { floor, second: self.second, otherwise: &|_, _, _| None }
+        let otherwise = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
+        let over = Over { floor, second: self.second, otherwise: &otherwise };
+        act(&mut self.engine, &mut self.naive, over)
+    }
+
+    pub(super) fn reclaim(&mut self) -> bool {
+        self.with_over(|engine, _, over| engine.reclaim(0, over))
+    }
+
+    pub(super) fn sweep(&mut self) -> bool {
+        self.with_over(|engine, _, over| engine.sweep(over))
+    }
+
+    /// Invalidates a group. Items that it has now are removed after `kept_seconds`, unless they expire before.
+    pub(super) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
+        let seq = Seq::new(self.seq).expect("histories are short");
+        self.groups.invalidate(group, seq, self.second, kept_seconds);
+        self.is_group_new = true;
+    }
+
+    /// Has the engine look at every item, as the cache does some time after a group was invalidated.
+    pub(super) fn look_for_groups(&mut self) {
+        if std::mem::take(&mut self.is_group_new) {
+            self.engine.flushed();
+        }
     }
 
     fn meta(&mut self, ttl: u32, flags: u32) -> Meta {
@@ -74,10 +103,13 @@ impl Pair {
     /// An item found no room: the one that was there stays, or went to make some.
     fn refused(&mut self, key: &Key) {
         if self.find(key.bytes).is_none() {
-            let is_copy = |meta: &Meta| meta.is_stale || (meta.expiry != 0 && meta.expiry <= self.second);
-            let is_over = |(meta, _, _)| naive::is_over(&meta, self.over()) || is_copy(&meta);
             let may_go = self.engine.when_full == WhenFull::Evict;
-            assert!(may_go || self.naive.get(key.bytes).is_none_or(is_over), "it could have stayed");
+            self.with_over(|_, naive, over| {
+                let is_over = |(meta, tags, _)| naive::is_over(key.bytes, &meta, tags, over);
+                let is_copy = |(meta, tags, _)| naive::is_copy(key.bytes, &meta, tags, over);
+                let stays = naive.get(key.bytes).is_some_and(|item| !is_over(item) && !is_copy(item));
+                assert!(may_go || !stays, "it could have stayed");
+            });
             self.naive.remove(key.bytes);
         }
     }
@@ -97,6 +129,14 @@ impl Pair {
         self.naive.remove(key.bytes);
     }
 
+    pub(super) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta) {
+        if self.engine.set_meta(key, slot, meta, self.second).is_some() {
+            self.naive.set_meta(key.bytes, meta);
+        } else {
+            self.naive.remove(key.bytes);
+        }
+    }
+
     fn change(&mut self, name: &[u8], choices: &mut Choices) {
         let keys = self.engine.keys.clone();
         let key = keys.key(name).expect("names are short");
@@ -105,22 +145,12 @@ impl Pair {
         let (meta, value) = (old.meta(), old.value().to_vec());
         match choices.below(6) {
             0 => {
-                let (ttl, flags) = (choices.below(9) as u32, meta.flags);
-                let meta = self.meta(ttl, flags);
-                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
-                    self.naive.set_meta(name, meta);
-                } else {
-                    self.naive.remove(name);
-                }
+                let meta = self.meta(choices.below(9) as u32, meta.flags);
+                self.set_meta(&key, slot, meta);
             }
             1 => {
                 let gone = self.second + 1 + choices.below(9) as u32;
-                let meta = Meta { is_stale: true, gone, ..meta };
-                if self.engine.set_meta(&key, slot, meta, self.second).is_some() {
-                    self.naive.set_meta(name, meta);
-                } else {
-                    self.naive.remove(name);
-                }
+                self.set_meta(&key, slot, Meta { is_stale: true, gone, ..meta });
             }
             2 => {
                 let joined = [&value[..], b"tail"].concat();
@@ -141,10 +171,19 @@ impl Pair {
         let name = format!("key:{}", choices.skewed(mix.keys));
         match choices.below(100) {
             0 => self.second += 1,
-            1 => _ = self.engine.sweep(self.over()),
+            1 => {
+                if choices.below(10) == 0 {
+                    self.look_for_groups();
+                }
+                self.sweep();
+            }
             2 if choices.below(200) == 0 => {
                 self.floor = self.seq;
                 self.engine.flushed();
+            }
+            3 if choices.below(20) == 0 => {
+                let group = GROUPS[choices.below(GROUPS.len() as u64) as usize];
+                self.invalidate(group, [0, 3, 12][choices.below(3) as usize]);
             }
             2..40 => {
                 let scale = [1, 8, 64]
@@ -157,7 +196,7 @@ impl Pair {
             _ => self.change(name.as_bytes(), choices),
         }
         if self.engine.budget.is_tight(None) {
-            self.engine.reclaim(0, self.over());
+            self.reclaim();
         }
         self.engine.garbage.clear();
     }
@@ -214,13 +253,14 @@ impl Pair {
     #[track_caller]
     fn finish(mut self) {
         self.second += 1;
-        while self.engine.sweep(self.over()) {}
+        self.look_for_groups();
+        while self.sweep() {}
         for _ in 0..1_000 {
             self.second += 1;
-            self.engine.sweep(self.over());
+            self.sweep();
         }
         self.engine.garbage.clear();
-        self.naive.sweep(self.over());
+        self.with_over(|_, naive, over| naive.sweep(over));
         self.check();
         let names: Vec<Vec<u8>> = self.naive.0.keys().cloned().collect();
         let missing = names.iter().filter(|name| self.find(name).is_none()).count() as u64;
@@ -233,8 +273,12 @@ impl Pair {
 /// Tags that follow from a value, so that nothing else must choose them: one item in four has some.
 fn tags_of(value: &[u8]) -> TagList {
     let count = value.first().map_or(0, |byte| byte.wrapping_mul(61) % 8 / 2 * (byte % 2));
-    TagList::new((0..count).map(|n| &b"a tag of its own"[..usize::from(n) * 5 + 1])).expect("they are short")
+    TagList::new(TAGS.into_iter().take(count.into())).expect("they are short")
 }
+
+const TAGS: [&[u8]; 3] = [b"a", b"a tag ", b"a tag of it"];
+/// Tags, and beginnings of the keys of a history: many keys begin with the first one.
+const GROUPS: [&[u8]; 5] = [TAGS[0], TAGS[1], TAGS[2], b"key:1", b"key:7"];
 
 impl Choices<'_> {
     /// Whether there is no next step; asked once for each.
@@ -268,7 +312,7 @@ impl Choices<'_> {
     }
 
     /// Small numbers more often.
-    fn skewed(&mut self, limit: u64) -> u64 {
+    pub(super) fn skewed(&mut self, limit: u64) -> u64 {
         let most = self.below(limit) + 1;
         self.below(most)
     }

@@ -2,12 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use super::seq::Seq;
 use super::tags::{TagList, Tags};
 use super::{Meta, Over};
 
 /// What the real engine should hold, if it did not have to evict.
 #[derive(Default)]
 pub(super) struct Naive(pub(super) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
+
+/// When groups were invalidated: by tag or by the beginning of a key.
+#[derive(Default)]
+pub(super) struct Groups(BTreeMap<&'static [u8], Vec<Invalidated>>);
+
+/// Items up to a sequence number are removed at a second.
+struct Invalidated {
+    end: u32,
+    up_to: Seq,
+}
+
+impl Groups {
+    pub(super) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
+        let (known, end) = (self.0.entry(group).or_default(), second + kept_seconds);
+        // This one says the same of what others remove later, and the newest of those that are past says the same as the
+        // older ones: few are left, in order.
+        known.retain(|other| other.end < end);
+        let past = known.partition_point(|other| other.end <= second);
+        known.drain(..past.saturating_sub(1));
+        known.push(Invalidated { end, up_to });
+    }
+
+    /// When an item is removed, if one of its groups was invalidated.
+    pub(super) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<u32> {
+        let has_group = |group: &[u8]| key.starts_with(group) || tags.into_iter().any(|tag| tag == group);
+        let known = self.0.iter().filter(|(group, _)| has_group(group)).flat_map(|(_, known)| known);
+        known.filter(|other| as_of <= other.up_to).map(|other| other.end).min()
+    }
+}
 
 impl Naive {
     pub(super) fn insert(&mut self, key: &[u8], meta: Meta, tags: TagList, value: &[u8]) {
@@ -29,11 +59,20 @@ impl Naive {
     /// Throws away all that is over; returns how many items.
     pub(super) fn sweep(&mut self, over: Over) -> usize {
         let before = self.0.len();
-        self.0.retain(|_, (meta, ..)| !is_over(meta, over));
+        self.0.retain(|key, (meta, tags, _)| !is_over(key, meta, tags.tags(), over));
         before - self.0.len()
     }
 }
 
-pub(super) fn is_over(meta: &Meta, over: Over) -> bool {
-    meta.as_of <= over.floor || (meta.gone != 0 && meta.gone <= over.second)
+pub(super) fn is_over(key: &[u8], meta: &Meta, tags: Tags, over: Over) -> bool {
+    let is_past = |end: u32| end <= over.second;
+    let is_invalidated =
+        meta.as_of <= over.floor || (over.otherwise)(meta.as_of, key, tags).is_some_and(is_past);
+    is_invalidated || (meta.gone != 0 && is_past(meta.gone))
+}
+
+/// Whether an item that is not over is kept as a stale copy only.
+pub(super) fn is_copy(key: &[u8], meta: &Meta, tags: Tags, over: Over) -> bool {
+    let has_expired = meta.expiry != 0 && meta.expiry <= over.second;
+    meta.is_stale || has_expired || (over.otherwise)(meta.as_of, key, tags).is_some()
 }

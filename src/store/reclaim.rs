@@ -344,3 +344,270 @@ fn is_worth(item: Packed, bytes: usize, mean: usize) -> bool {
     let uses = item.uses() as usize;
     uses > 0 && uses * mean >= bytes && !item.is_stale()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{Choices, Pair, SEGMENT};
+    use super::*;
+    use crate::store::meta::Meta;
+
+    /// Stores items of 100 bytes, and makes room as the cache does: one step before each.
+    fn store(pair: &mut Pair, names: impl Iterator<Item = String>) {
+        for name in names {
+            if pair.engine.budget.is_tight(None) {
+                pair.reclaim();
+            }
+            pair.insert(name.as_bytes(), &[2; 100], 0, 0);
+        }
+    }
+
+    fn fresh(numbers: std::ops::Range<u32>) -> impl Iterator<Item = String> {
+        numbers.map(|number| format!("fresh{number}"))
+    }
+
+    fn use_item(pair: &mut Pair, name: &str, times: u32) {
+        let slot = pair.find(name.as_bytes()).expect("it is there");
+        (0..times).for_each(|_| pair.engine.used(slot, pair.second));
+    }
+
+    fn uses_of(pair: &mut Pair, name: &str) -> Option<(Queue, u32)> {
+        let slot = pair.find(name.as_bytes())?;
+        Some((pair.engine.queue(slot), pair.engine.head(slot).uses()))
+    }
+
+    #[test]
+    fn a_used_item_outlives_many_that_are_not() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        pair.insert(b"used", &[1; 100], 0, 0);
+        for n in 0..100_000 {
+            let slot = pair.find(b"used").unwrap_or_else(|| panic!("it was evicted after {n}"));
+            pair.engine.used(slot, pair.second);
+            pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
+            if pair.engine.budget.is_tight(None) {
+                pair.reclaim();
+            }
+        }
+        assert!(pair.engine.counts().evictions > 90_000);
+    }
+
+    /// The hits of 200,000 reads of keys, few of which are popular; a key that is missed is stored. The value of one key in ten
+    /// is large.
+    fn hits(memory_bytes: usize, keys: u64, small_bytes: usize, large_bytes: usize) -> u32 {
+        let (mut pair, mut choices) = (Pair::new(memory_bytes, WhenFull::Evict), Choices::Seeded(7, 0));
+        let mut hits = 0;
+        for _ in 0..200_000 {
+            let number = choices.skewed(keys);
+            let name = format!("{number}");
+            if let Some(slot) = pair.find(name.as_bytes()) {
+                pair.engine.used(slot, pair.second);
+                hits += 1;
+                continue;
+            }
+            let value = vec![7; if number % 10 == 0 { large_bytes } else { small_bytes }];
+            for _ in 0..1 + value.len() / (SEGMENT / 8) {
+                if pair.engine.budget.is_tight(pair.engine.budget.want(value.len()).as_ref()) {
+                    pair.reclaim();
+                    pair.engine.garbage.clear();
+                }
+            }
+            pair.insert(name.as_bytes(), &value, 0, 0);
+        }
+        hits
+    }
+
+    /// An eviction that ignores sizes has 117,695 hits where all items lie in segments, and 113,905 where the large ones lie
+    /// apart.
+    #[test]
+    fn large_items_make_room_for_small_ones_that_are_read_as_often() {
+        let in_segments = hits(1 << 20, 10_000, 60, 1_800);
+        assert!(in_segments > 140_000, "{in_segments}");
+        let apart = hits(8 << 20, 3_000, 3_000, 60_000);
+        assert!(apart > 130_000, "{apart}");
+    }
+
+    #[test]
+    fn what_comes_back_soon_is_taken_for_wanted() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        for n in 0..8_000 {
+            pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
+            if pair.engine.budget.is_tight(None) {
+                pair.reclaim();
+            }
+        }
+        assert!(pair.find(b"3").is_none());
+        pair.insert(b"3", &[1; 100], 0, 0);
+        assert_eq!(pair.engine.counts().ghost_hits, 1);
+        let slot = pair.find(b"3").unwrap();
+        assert_eq!(pair.engine.queue(slot), Queue::Main);
+    }
+
+    /// Items in the log and large ones alike, and no matter whether they were evicted or a client removed them after a use.
+    #[test]
+    fn an_item_that_comes_back_soon_enters_the_main_queue() {
+        for (value_bytes, is_removed) in [(100, false), (100, true), (40_000, false), (40_000, true)] {
+            let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+            let keys = pair.engine.keys.clone();
+            pair.insert(b"k", &vec![1; value_bytes], 0, 0);
+            let slot = pair.find(b"k").expect("there is room");
+            if is_removed {
+                pair.engine.used(slot, pair.second);
+                pair.remove(&keys.key(b"k").expect("it is short"), slot);
+            } else {
+                pair.second += 1;
+                store(&mut pair, fresh(0..9_000));
+                pair.engine.garbage.clear();
+            }
+            assert!(pair.find(b"k").is_none());
+            pair.insert(b"k", &vec![1; value_bytes], 0, 0);
+            assert_eq!(uses_of(&mut pair, "k"), Some((Queue::Main, 0)), "{value_bytes}, {is_removed}");
+        }
+    }
+
+    #[test]
+    fn an_unused_item_that_a_client_removed_comes_back_as_a_new_one() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        pair.insert(b"k", &[1; 100], 0, 0);
+        let slot = pair.find(b"k").expect("there is room");
+        pair.remove(&keys.key(b"k").expect("it is short"), slot);
+        pair.insert(b"k", &[1; 100], 0, 0);
+        assert_eq!(uses_of(&mut pair, "k"), Some((Queue::Small, 0)));
+    }
+
+    #[test]
+    fn an_item_loses_all_uses_on_its_way_to_the_main_queue_and_one_in_each_round_there() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let mut seen = Vec::new();
+        // As large as all others: one that is larger than the mean needs more uses.
+        pair.insert(b"k", &[2; 108], 0, 0);
+        use_item(&mut pair, "k", 3);
+        // Half of them go to the main queue, so that its tail comes round.
+        for (number, name) in fresh(0..60_000).enumerate() {
+            store(&mut pair, std::iter::once(name.clone()));
+            use_item(&mut pair, &name, number as u32 % 2);
+            let now = uses_of(&mut pair, "k");
+            if seen.last() != Some(&now) {
+                seen.push(now);
+                if now == Some((Queue::Main, 0)) && seen.len() == 2 {
+                    use_item(&mut pair, "k", 2);
+                }
+            }
+        }
+        let main = |uses| Some((Queue::Main, uses));
+        assert_eq!(seen, [Some((Queue::Small, 3)), main(0), main(2), main(1), main(0), None]);
+    }
+
+    #[test]
+    fn a_stale_copy_does_not_survive_however_often_it_was_used() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        pair.insert(b"stale", &[1; 100], 0, 0);
+        pair.insert(b"live", &[1; 100], 0, 0);
+        let slot = pair.find(b"stale").expect("there is room");
+        let meta = Meta { is_stale: true, ..pair.engine.meta(slot) };
+        pair.set_meta(&keys.key(b"stale").expect("it is short"), slot, meta);
+        use_item(&mut pair, "stale", 7);
+        use_item(&mut pair, "live", 7);
+        store(&mut pair, fresh(0..8_000));
+        assert!(pair.find(b"stale").is_none() && pair.find(b"live").is_some());
+    }
+
+    #[test]
+    fn a_step_keeps_at_most_three_quarters_of_a_segment_although_all_items_are_popular() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        for name in fresh(0..6_500) {
+            pair.insert(name.as_bytes(), &[1; 100], 0, 0);
+            use_item(&mut pair, &name, USES_MAX);
+        }
+        for step in 0..20 {
+            let before = pair.engine.counts();
+            assert!(pair.reclaim());
+            let after = pair.engine.counts();
+            assert!(after.evictions > before.evictions, "step {step}");
+            assert!(after.copied_bytes - before.copied_bytes <= SEGMENT as u64 / 4 * 3, "step {step}");
+        }
+    }
+
+    #[test]
+    fn expired_items_make_room_before_live_ones() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        for number in 0..5_000 {
+            pair.insert(format!("{number}").as_bytes(), &[1; 100], if number % 2 == 0 { 5 } else { 0 }, 0);
+        }
+        pair.second += 5;
+        store(&mut pair, fresh(0..3_000));
+        assert_eq!((pair.engine.counts().evictions, pair.engine.counts().expired), (0, 2_500));
+    }
+
+    #[test]
+    fn removed_items_make_room_before_others_are_evicted() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        store(&mut pair, fresh(0..5_000));
+        for name in fresh(0..5_000).step_by(2) {
+            let slot = pair.find(name.as_bytes()).expect("there is room");
+            pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
+        }
+        store(&mut pair, fresh(10_000..13_000));
+        assert_eq!(pair.engine.counts().evictions, 0);
+    }
+
+    /// Three kinds of them: marked as stale, of a group that was invalidated softly, and kept after their expiry.
+    #[test]
+    fn stale_copies_make_room_where_nothing_may_be_evicted() {
+        for kind in 0..3 {
+            let mut pair = Pair::new(1 << 20, WhenFull::Refuse);
+            let keys = pair.engine.keys.clone();
+            let full =
+                (0..).find(|number| !pair.insert(format!("key:1{number}").as_bytes(), &[1; 100], 0, 1));
+            for number in (0..full.expect("memory ends")).step_by(2) {
+                let name = format!("key:1{number}");
+                let (key, slot) =
+                    (keys.key(name.as_bytes()).expect("it is short"), pair.find(name.as_bytes()));
+                let slot = slot.expect("it was stored");
+                let meta = pair.engine.meta(slot);
+                match kind {
+                    0 => pair.set_meta(&key, slot, Meta { is_stale: true, ..meta }),
+                    1 => {}
+                    _ => pair.set_meta(
+                        &key,
+                        slot,
+                        Meta { expiry: pair.second + 1, gone: pair.second + 100, ..meta },
+                    ),
+                }
+            }
+            if kind == 1 {
+                pair.invalidate(b"key:1", 100);
+                pair.look_for_groups();
+            }
+            pair.second += 1;
+            pair.engine.flushed();
+            while pair.sweep() {}
+            store(&mut pair, fresh(0..2_000));
+            let kept = fresh(0..2_000).filter(|name| pair.find(name.as_bytes()).is_some()).count();
+            assert!(kept > 1_900, "{kept} of 2,000, kind {kind}");
+        }
+    }
+
+    #[test]
+    fn the_older_of_log_and_large_items_makes_room() {
+        for is_large_older in [false, true] {
+            let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+            let insert = |pair: &mut Pair, is_large: bool| {
+                pair.second += 1;
+                if is_large {
+                    pair.insert(b"large", &[1; 100_000], 0, 0);
+                } else {
+                    (0..100).for_each(|n| _ = pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0));
+                }
+            };
+            insert(&mut pair, is_large_older);
+            insert(&mut pair, !is_large_older);
+            assert!(pair.reclaim());
+            assert_eq!(
+                (pair.find(b"large").is_none(), pair.find(b"0").is_some()),
+                (is_large_older, is_large_older)
+            );
+        }
+    }
+}

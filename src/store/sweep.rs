@@ -117,3 +117,31 @@ enum Copies {
 const DUE_PART: usize = 16;
 /// Large items that one step looks at.
 const LARGE_STEP: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::WhenFull;
+    use super::super::history::Pair;
+
+    #[test]
+    fn a_few_expired_items_are_removed_although_it_does_not_pay_to_look_for_them() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        for number in 0..100 {
+            pair.insert(format!("{number}").as_bytes(), &[1; 100], 300 + number, 0);
+        }
+        pair.second += 302;
+        pair.sweep();
+        assert_eq!((pair.engine.counts().items, pair.engine.counts().expired), (97, 3));
+    }
+
+    #[test]
+    fn expired_large_items_are_removed_in_steps() {
+        let mut pair = Pair::new(16 << 20, WhenFull::Evict);
+        for number in 0..300 {
+            assert!(pair.insert(format!("{number}").as_bytes(), &[1; 3_000], 5, 0));
+        }
+        pair.second += 5;
+        let steps = [(); 3].map(|()| (pair.sweep(), pair.engine.counts().items));
+        assert_eq!(steps, [(true, 172), (true, 44), (false, 0)]);
+    }
+}

@@ -67,34 +67,25 @@ fn what_fits_its_place_does_not_move() {
 }
 
 #[test]
-fn a_used_item_outlives_many_that_are_not() {
+fn an_overwritten_item_that_moves_keeps_its_uses_and_has_one_more() {
     let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-    pair.insert(b"used", &[1; 100], 0, 0);
-    for n in 0..100_000 {
-        let slot = pair.find(b"used").unwrap_or_else(|| panic!("it was evicted after {n}"));
-        pair.engine.used(slot, pair.second);
-        pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
-        if pair.engine.budget.is_tight(None) {
-            pair.engine.reclaim(0, pair.over());
-        }
+    pair.insert(b"k", &[1; 100], 0, 0);
+    for bytes in [100, 200, 300] {
+        pair.insert(b"k", &[1].repeat(bytes), 0, 0);
     }
-    assert!(pair.engine.counts().evictions > 90_000);
+    let slot = pair.find(b"k").expect("there is room");
+    assert_eq!(pair.engine.head(slot).uses(), 3);
 }
 
 #[test]
-fn what_comes_back_soon_is_taken_for_wanted() {
-    let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-    for n in 0..8_000 {
-        pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
-        if pair.engine.budget.is_tight(None) {
-            pair.engine.reclaim(0, pair.over());
-        }
-    }
-    assert!(pair.find(b"3").is_none());
-    pair.insert(b"3", &[1; 100], 0, 0);
-    assert_eq!(pair.engine.counts().ghost_hits, 1);
-    let slot = pair.find(b"3").unwrap();
-    assert_eq!(pair.engine.queue(slot), Queue::Main);
+fn a_value_above_half_of_the_memory_is_refused_and_nothing_makes_room_for_it() {
+    let mut pair = Pair::new(4 << 20, WhenFull::Evict);
+    pair.insert(b"small", &[1; 100], 0, 0);
+    pair.insert(b"other", &[1; 100], 0, 0);
+    let too_large = vec![1; (2 << 20) + 1];
+    assert!(!pair.insert(b"large", &too_large, 0, 0) && !pair.insert(b"small", &too_large, 0, 0));
+    assert!(pair.find(b"small").is_some() && pair.find(b"other").is_some());
+    assert!(pair.insert(b"large", &too_large[1..], 0, 0));
 }
 
 #[test]
@@ -111,6 +102,50 @@ fn a_large_item_counts_until_its_last_reader_lets_go() {
     drop(reader);
     // A table for the index stays.
     assert!(pair.engine.budget.used() < before + 1_000);
+}
+
+#[test]
+fn an_item_of_an_invalidated_group_is_removed_when_its_time_ends_or_it_expires() {
+    for (ttl, life_seconds) in [(0, 10), (5, 5), (50, 10)] {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        pair.insert(b"key:10", &[1; 100], ttl, 0);
+        pair.insert(b"key:20", &[1; 100], 0, 0);
+        pair.invalidate(b"key:1", 10);
+        pair.insert(b"key:11", &[1; 100], 0, 0);
+        pair.look_for_groups();
+        while pair.sweep() {}
+        pair.second += life_seconds - 1;
+        while pair.sweep() {}
+        assert!(pair.find(b"key:10").is_some(), "ttl {ttl}");
+        pair.second += 1;
+        while pair.sweep() {}
+        assert!(pair.find(b"key:10").is_none(), "ttl {ttl}");
+        assert!(pair.find(b"key:11").is_some() && pair.find(b"key:20").is_some());
+        assert_eq!((pair.engine.counts().expired, pair.engine.counts().evictions), (u64::from(ttl == 5), 0));
+    }
+}
+
+#[test]
+fn an_item_of_an_invalidated_group_neither_survives_nor_counts_as_evicted() {
+    let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+    pair.engine.collectors = 1;
+    for number in 0..1_000 {
+        let name = format!("key:1{number}");
+        pair.insert(name.as_bytes(), &vec![1; if number % 500 == 0 { 50_000 } else { 100 }], 0, 0);
+        let slot = pair.find(name.as_bytes()).expect("there is room");
+        pair.engine.used(slot, pair.second);
+    }
+    pair.invalidate(b"key:1", 0);
+    pair.second += 1;
+    for number in 0..20_000 {
+        pair.insert(format!("key:2{number}").as_bytes(), &[1; 100], 0, 0);
+        if pair.engine.budget.is_tight(None) {
+            pair.reclaim();
+        }
+    }
+    assert!((0..1_000).all(|number| pair.find(format!("key:1{number}").as_bytes()).is_none()));
+    assert!(pair.engine.evicted.iter().all(|evicted| evicted.key.starts_with(b"key:2")));
+    assert_eq!(pair.engine.counts().evictions, pair.engine.evicted.len() as u64);
 }
 
 /// The old value waited for the lock to be free, and the new one found no room beside it.
@@ -132,9 +167,9 @@ fn expired_segments_go_in_single_steps() {
         pair.insert(format!("{n}").as_bytes(), &[1; 100], 50, 0);
     }
     let mut held = pair.engine.counts().segments;
-    assert!(held > 70 && !pair.engine.sweep(pair.over()), "{held}");
+    assert!(held > 70 && !pair.sweep(), "{held}");
     pair.second += 50;
-    while pair.engine.sweep(pair.over()) {
+    while pair.sweep() {
         let now = pair.engine.counts().segments;
         assert!(now + 1 >= held, "a step looks through one segment");
         held = now;
@@ -152,7 +187,7 @@ fn a_lower_limit_is_reached_step_by_step() {
     pair.engine.budget.set_limit(1 << 20);
     while pair.engine.budget.used() > 1 << 20 {
         let copied = pair.engine.counts.copied_bytes;
-        assert!(pair.engine.reclaim(0, pair.over()));
+        assert!(pair.reclaim());
         assert!(pair.engine.counts.copied_bytes - copied <= SEGMENT as u64);
     }
     pair.check();
@@ -184,7 +219,7 @@ fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
             pair.insert(format!("comes{steps}-{number}").as_bytes(), &[8; 30], 0, 0);
             pair.insert(&name((steps * 500 + number) % 3_000), &[7; 90], 0, number);
         }
-        pair.engine.reclaim(0, pair.over());
+        pair.reclaim();
         assert!(steps < 200, "it comes to an end");
     }
     assert!(steps > 4, "{steps} steps");

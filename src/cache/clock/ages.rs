@@ -2,8 +2,6 @@
 //!
 //! Tokens carry no time of their own; this ring gives theirs, to the second and never too early.
 
-use std::time::Duration;
-
 use crate::cache::clock::LogicalClock;
 use crate::clock::Now;
 use crate::store::seq::{SEQ_BITS, Seq};
@@ -37,21 +35,20 @@ impl Ages {
         self.newest.fetch_max(second, Ordering::Release);
     }
 
-    /// The horizon of an age: sequence numbers up to this one were taken longer than `age` ago.
+    /// The horizon of an age: sequence numbers up to this one were taken longer than `age_seconds` ago.
     ///
-    /// It is at most one second late, never early. An `age` above [`AGE_SECONDS_MAX`] counts as that.
-    pub(crate) fn horizon(&self, age: Duration, now: Now) -> Seq {
-        let seconds = age.as_secs().saturating_add(u64::from(age.subsec_nanos() > 0));
-        let seconds = seconds.min(u64::from(AGE_SECONDS_MAX)) as u32;
-        let Some(second) = now.seconds().checked_sub(seconds) else { return Seq::ZERO };
+    /// It is at most one second late, never early. An age above [`AGE_SECONDS_MAX`] counts as that.
+    pub(crate) fn horizon(&self, age_seconds: u32, now: Now) -> Seq {
+        let age_seconds = age_seconds.min(AGE_SECONDS_MAX);
+        let Some(second) = now.seconds().checked_sub(age_seconds) else { return Seq::ZERO };
         let reading = self.slot(second).load(Ordering::Relaxed) & ((1 << SEQ_BITS) - 1);
         Seq::new(reading).expect("a reading has no other bits")
     }
 
     /// How many seconds ago a sequence number was taken, or one less; `None` if that was before all that is known.
     pub(crate) fn age(&self, seq: Seq, clock: &LogicalClock, now: Now) -> Option<u32> {
-        let is_older = |seconds| self.horizon(Duration::from_secs(seconds), now) >= seq;
-        let oldest = u64::from(AGE_SECONDS_MAX.min(now.seconds()));
+        let is_older = |seconds| self.horizon(seconds, now) >= seq;
+        let oldest = AGE_SECONDS_MAX.min(now.seconds());
         if seq <= clock.start() || is_older(oldest) {
             return None;
         }
@@ -60,7 +57,7 @@ impl Ages {
             let middle = (younger + seconds) / 2;
             if is_older(middle) { younger = middle + 1 } else { seconds = middle }
         }
-        Some(seconds as u32)
+        Some(seconds)
     }
 
     /// The first reading of a second stands. That of a thread which was held up since would age what others took
@@ -99,10 +96,12 @@ pub const AGE_SECONDS_MAX: u32 = 100;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::clock::Clock;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE_SECONDS: u32 = 60;
 
     #[test]
     fn the_age_of_a_point_is_told_as_long_as_it_is_known() {
@@ -131,9 +130,9 @@ mod tests {
         let seq = clock.next();
         let is_old = || {
             ages.tick(&clock, time.now());
-            seq <= ages.horizon(MINUTE, time.now())
+            seq <= ages.horizon(MINUTE_SECONDS, time.now())
         };
-        time.advance(MINUTE);
+        time.advance(Duration::from_secs(MINUTE_SECONDS.into()));
         assert!(!is_old(), "60.0 s is not older than 60 s");
         time.advance(Duration::from_millis(1_000));
         assert!(is_old());
@@ -149,7 +148,7 @@ mod tests {
             let first = clock.next();
             ages.tick(&clock, time.now());
             ages.write(second, clock.next());
-            assert_eq!(ages.horizon(Duration::ZERO, time.now()), first);
+            assert_eq!(ages.horizon(0, time.now()), first);
         }
     }
 
@@ -160,7 +159,22 @@ mod tests {
         let seq = clock.next();
         time.advance(Duration::from_secs(100_000));
         ages.tick(&clock, time.now());
-        assert!(seq <= ages.horizon(MINUTE, time.now()));
-        assert!(clock.next() > ages.horizon(Duration::ZERO, time.now()));
+        assert!(seq <= ages.horizon(MINUTE_SECONDS, time.now()));
+        assert!(clock.next() > ages.horizon(0, time.now()));
+    }
+
+    /// The ring would show a younger reading in its place.
+    #[test]
+    fn an_age_beyond_the_ring_counts_as_the_greatest_age() {
+        let (time, clock) = (Clock::manual(), LogicalClock::new(7 << 20));
+        let ages = Ages::new(&clock);
+        time.advance(Duration::from_secs(RING_LEN as u64 * 2));
+        ages.tick(&clock, time.now());
+        let seq = clock.next();
+        time.advance(Duration::from_secs(2));
+        ages.tick(&clock, time.now());
+        for age_seconds in [AGE_SECONDS_MAX, AGE_SECONDS_MAX + 1, RING_LEN as u32, u32::MAX] {
+            assert!(seq > ages.horizon(age_seconds, time.now()), "{age_seconds}");
+        }
     }
 }

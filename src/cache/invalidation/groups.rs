@@ -252,8 +252,60 @@ mod tests {
         void(NAMES);
         assert_eq!(broad.names.len(), NAMES);
         assert_eq!(broad.cover(b"other:", Tags::NONE, between), Cover::Hard, "the second name went");
-        assert!(broad.covers(b"0:", Tags::NONE, between), "the first one came round again");
         assert_eq!(broad.cover(b"none", Tags::NONE, old), Cover::None, "no name, no floor");
         assert_eq!(broad.cover(b"other:", Tags::NONE, clock.next()), Cover::None);
+    }
+    /// Invalidates the prefixes `0:`, `1:`, … of these numbers, one after the other.
+    fn void_prefixes(broad: &Broad, clock: &LogicalClock, numbers: impl IntoIterator<Item = usize>) {
+        for number in numbers {
+            let prefix = format!("{number}:");
+            broad.void([Name::Prefix(prefix.as_bytes())].into_iter(), by(Depth::Hard), clock);
+        }
+    }
+
+    /// If the group that is invalidated all the time was the one to go, its newest invalidation would become the floor, and
+    /// every group that is not known would count as invalidated just now.
+    #[test]
+    fn a_group_that_was_invalidated_again_is_not_the_next_to_be_dropped() {
+        let (broad, clock) = broad();
+        void_prefixes(&broad, &clock, 0..NAMES);
+        let stored = clock.next();
+        void_prefixes(&broad, &clock, [0, NAMES]);
+        assert_eq!(broad.newest_of(Name::Prefix(b"1:")), None, "it was dropped instead");
+        assert!(broad.newest_of(Name::Prefix(b"0:")).is_some_and(|newest| newest > stored));
+        assert_eq!(broad.cover(b"other:key", Tags::NONE, stored), Cover::None, "the floor stays below");
+    }
+
+    #[test]
+    fn a_group_that_was_invalidated_again_is_kept_for_one_more_round_only() {
+        let (broad, clock) = broad();
+        void_prefixes(&broad, &clock, (0..NAMES).chain([0]));
+        void_prefixes(&broad, &clock, NAMES..NAMES * 2 - 1);
+        assert!(broad.newest_of(Name::Prefix(b"0:")).is_some(), "all others of the first round are gone");
+        void_prefixes(&broad, &clock, [NAMES * 2]);
+        assert_eq!((broad.newest_of(Name::Prefix(b"0:")), broad.counts()), (None, (NAMES, NAMES as u64)));
+    }
+
+    #[test]
+    fn every_prefix_and_every_tag_of_an_item_counts() {
+        let tags = crate::store::tags::TagList::new([&b"one"[..], b"two"]).unwrap();
+        for name in [Name::Prefix(b"a:"), Name::Prefix(b"a:b:"), Name::Tag(b"one"), Name::Tag(b"two")] {
+            let (broad, clock) = broad();
+            let old = clock.next();
+            broad.void([name].into_iter(), by(Depth::Hard), &clock);
+            assert_eq!(broad.cover(b"a:b:c", tags.tags(), old), Cover::Hard, "{name:?}");
+        }
+    }
+
+    /// Otherwise a soft invalidation would turn what a hard one had removed into a stale copy.
+    #[test]
+    fn a_dropped_group_that_is_invalidated_again_still_counts_as_invalidated_at_the_floor() {
+        let (broad, clock) = broad();
+        void_prefixes(&broad, &clock, 0..=NAMES);
+        let floor = broad.floor();
+        assert!(floor > clock.start() && broad.newest_of(Name::Prefix(b"0:")).is_none());
+        assert_eq!(broad.cover(b"0:key", Tags::NONE, floor), Cover::Hard);
+        broad.void([Name::Prefix(b"0:")].into_iter(), by(Depth::Soft), &clock);
+        assert_eq!(broad.cover(b"0:key", Tags::NONE, floor), Cover::Hard);
     }
 }

@@ -101,4 +101,33 @@ mod tests {
             (Some(3_000), None)
         );
     }
+
+    #[test]
+    fn every_hold_off_is_found() {
+        let mut holdoffs = Holdoffs::default();
+        for hash in 0..5 {
+            holdoffs.add(hash, 1_000 + hash, 0);
+        }
+        assert!((0..5).all(|hash| holdoffs.until(hash, 0) == Some(1_000 + hash)));
+        assert!(holdoffs.end(3) && holdoffs.until(3, 0).is_none() && holdoffs.until(4, 0).is_some());
+    }
+
+    #[test]
+    fn a_hold_off_that_finds_the_table_full_counts_although_it_is_the_longest() {
+        let mut holdoffs = Holdoffs::default();
+        for hash in 0..=HOLDOFFS_MAX as u64 {
+            holdoffs.add(hash, 1_000 + hash, 0);
+        }
+        assert_eq!(holdoffs.until(999, 0), Some(1_000 + HOLDOFFS_MAX as u64));
+    }
+
+    #[test]
+    fn the_longer_of_a_key_and_the_shard_wins() {
+        let mut holdoffs = Holdoffs::default();
+        holdoffs.add(1, 5_000, 0);
+        holdoffs.add(2, 9_000, 0);
+        holdoffs.add_all(7_000);
+        holdoffs.add_all(6_000);
+        assert_eq!([1, 2, 3].map(|hash| holdoffs.until(hash, 0)), [Some(7_000), Some(9_000), Some(7_000)]);
+    }
 }

@@ -164,4 +164,48 @@ mod tests {
         assert_eq!((voided.cover(seq(9)), voided.cover(seq(11))), (Cover::Hard, Cover::Hard));
         assert_ne!(voided.cover(seq(10 + 2 * 19)), Cover::Hard, "what came lately is a copy still");
     }
+
+    #[test]
+    fn an_invalidation_covers_what_is_as_of_its_own_number() {
+        let (clock, mut voided) = (Clock::manual(), Voided::at(seq(10)));
+        let start = clock.now().seconds();
+        voided.void(seq(20), soft(&clock));
+        clock.advance(Duration::from_secs(4));
+        voided.void(seq(30), soft(&clock));
+        let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.cover(seq(number)));
+        let (first, second) = (Cover::Soft(start), Cover::Soft(start + 4));
+        assert_eq!(covers, [Cover::Hard, first, first, second, second, Cover::None]);
+    }
+
+    #[test]
+    fn the_later_of_two_soft_invalidations_becomes_the_earlier_one_once_that_is_old() {
+        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let start = clock.now().seconds();
+        for number in [10, 20, 30] {
+            voided.void(seq(number), soft(&clock));
+            clock.advance(Duration::from_secs(5));
+        }
+        assert_eq!((voided.cover(seq(10)), voided.cover(seq(20))), (Cover::Hard, Cover::Soft(start + 5)));
+    }
+
+    #[test]
+    fn a_soft_invalidation_counts_from_the_next_whole_second() {
+        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        clock.advance(Duration::from_millis(1));
+        voided.void(seq(10), soft(&clock));
+        assert_eq!(voided.cover(seq(9)), Cover::Soft(clock.now().seconds() + 1));
+    }
+
+    #[test]
+    fn the_harder_and_the_earlier_of_two_covers_counts() {
+        assert_eq!(Cover::Soft(7).and(Cover::Soft(5)), Cover::Soft(5));
+        assert_eq!(
+            (Cover::None.and(Cover::Soft(5)), Cover::Soft(5).and(Cover::None)),
+            (Cover::Soft(5), Cover::Soft(5))
+        );
+        assert_eq!(
+            (Cover::Hard.and(Cover::Soft(5)), Cover::None.and(Cover::Hard)),
+            (Cover::Hard, Cover::Hard)
+        );
+    }
 }

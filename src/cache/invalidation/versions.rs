@@ -182,4 +182,15 @@ mod tests {
         }
         assert_eq!(versions.forgotten, 0);
     }
+
+    /// There is one floor, and room for no version: each is forgotten at once.
+    #[test]
+    fn a_floor_keeps_the_newest_version_and_the_longest_time_until_that_has_passed() {
+        let mut versions = Versions::new(1);
+        let [one, two, three] = [1, 2, 3].map(hash);
+        assert!(versions.admit(one, 9, 100, 160) && versions.admit(two, 3, 100, 130));
+        assert!(!versions.admit(three, 8, 159, 219), "two keys share the floor now");
+        assert!(versions.admit(three, 1, 160, 220), "the floor has passed");
+        assert!(versions.admit(two, 0, 161, 221), "the floor is that of the third key alone");
+    }
 }

@@ -301,7 +301,7 @@ impl Shard {
 impl At<'_> {
     /// Sequence numbers up to this one are too old for a token.
     fn horizon(&self) -> Seq {
-        self.ages.horizon(self.policy.lease_max_age, self.now)
+        self.ages.horizon(whole_seconds(self.policy.lease_max_age), self.now)
     }
 
     fn age(&self) -> Age {

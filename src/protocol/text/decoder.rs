@@ -278,3 +278,34 @@ const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The most bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// While the rest is missing, the last byte that was searched becomes a line end: a decoder that looked at it again
+    /// would take it for the end of the line.
+    #[test]
+    fn a_line_that_arrives_in_pieces_is_searched_only_once() {
+        let line = [&b"get"[..], &b" key".repeat(500), b"\r\n"].concat();
+        for piece_bytes in [1, 2, 7, 100] {
+            let mut decoder = Decoder::new(1 << 20);
+            let (mut pieces, mut searched) = (line.chunks(piece_bytes), 0);
+            let last = pieces.next_back().expect("the line is not empty");
+            for piece in pieces {
+                decoder.space().put_slice(piece);
+                // The verb is looked at each time: it says how long the line may be.
+                if searched > b"get ".len() {
+                    decoder.buffer[searched - 1] = b'\n';
+                    assert_eq!(decoder.decode(), None, "{searched} bytes, in pieces of {piece_bytes}");
+                    decoder.buffer[searched - 1] = line[searched - 1];
+                } else {
+                    assert_eq!(decoder.decode(), None);
+                }
+                searched += piece.len();
+            }
+            decoder.space().put_slice(last);
+            assert!(matches!(decoder.decode(), Some(Ok(Request::Get { .. }))), "in pieces of {piece_bytes}");
+        }
+    }
+}
