@@ -130,7 +130,7 @@ fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
     assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 3_334));
 }
 
-/// How many live values are left when as many others were voided one way or another, and new ones need their room.
+/// How many live values are left when as many others were invalidated one way or another, and new ones need their room.
 fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
     let policy = Policy { stale: 300 * SECOND, ..Policy::default() };
     let config = Config { memory_bytes: 8 << 20, policies: policy.into(), when_full, ..Config::default() };
@@ -321,7 +321,7 @@ fn reads_and_fills_are_counted_by_size_until_a_reset() {
     assert!(fixture.get("k").is_some() && fixture.lease("k").is_none());
     let counts = fixture.cache.counts();
     assert_eq!((counts.sizes[6].fills, counts.sizes[7].fills, counts.sizes[7].hits), (1, 0, 2));
-    // The second lease-get for `j` only heard that somebody loads it.
+    // The second lease-get for `j` only learned that another client loads it.
     assert_eq!((counts.hits(), counts.misses, counts.total_items), (2, 2, 2));
 
     fixture.cache.reset_counts();
@@ -389,7 +389,7 @@ fn leases_are_spaced_where_the_policy_says_so() {
     let key = fixture.cache.key(key).expect("a legal key");
     fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, now);
     fixture.clock.advance(Duration::from_millis(9_999));
-    assert!(fixture.lease("k").is_none(), "also after a void");
+    assert!(fixture.lease("k").is_none(), "also after an invalidation");
     fixture.clock.advance(Duration::from_millis(1));
     assert!(fixture.lease("k").is_some());
 }
@@ -407,7 +407,7 @@ fn a_token_outlives_its_record() {
 
 #[test]
 fn good_fills_are_seldom_refused_for_the_voids_of_others() {
-    // design: below 1 in 1,000 at 10,000 voids/s and 50 ms from lease to fill, that is, with 500 voids between.
+    // design: below 1 in 1,000 at 10,000 invalidations/s and 50 ms from lease to fill, that is, with 500 invalidations between.
     const FILLS: usize = 20_000;
     let mut fixture = Fixture::new(Config::default());
     let mut refused = 0;
@@ -427,7 +427,7 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
 
 #[test]
 fn good_fills_are_not_refused_for_voids_of_other_names() {
-    // At 10,000 voids/s, too, for as long as the names of that time are remembered: far longer than any fill takes.
+    // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than any fill takes.
     let mut fixture = Fixture::new(Config::default());
     let remembered = fixture.cache.config().names_max();
     assert!(remembered > 10 * 500, "ten times what comes between a lease and its fill");
@@ -452,10 +452,10 @@ fn good_fills_are_not_refused_for_voids_of_other_names() {
         assert_eq!(done, Ok(Filled::Visible), "number {n}");
     }
     let done = fill(&mut fixture, "late:1", &mut |fixture| storm(fixture, 2 * remembered));
-    assert_eq!(done, Err(Refused::Voided), "what is no longer remembered counts as voided");
+    assert_eq!(done, Err(Refused::Voided), "a group that is no longer remembered counts as invalidated");
 }
 
-/// What happened: a client's date two years ahead was multiplied by the jitter and by the dice, which is more than 64 bits
+/// A client's date two years ahead was multiplied by the jitter and by the dice, which is more than 64 bits
 /// hold: a build with checks ended, and others cut too little.
 #[test]
 fn jitter_cuts_the_longest_life_too() {

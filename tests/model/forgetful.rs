@@ -1,8 +1,8 @@
-//! What the server forgets for want of room must never let a stale value in: misses that a ring had no place for,
-//! lease records that were overwritten, hold-offs that a full table gave up, names whose voids were dropped.
+//! Tables that forget must never cause a stale value: misses that a log had no place for,
+//! lease records that were overwritten, hold-offs that a full table gave up, groups whose invalidations were dropped.
 //!
 //! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off, and one
-//! rule: once a void has returned, nothing older than what was committed before it is served. What is fresh may well
+//! rule: once an invalidation has returned, nothing older than what was committed before it is served. What is fresh may well
 //! be refused.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use leasehold::clock::Clock;
 
 use crate::support::random::Random;
 
-/// How writers void: each row has a key, a prefix and a tag of its own.
+/// How writers invalidate: each row has a key, a prefix and a tag of its own.
 #[derive(Clone, Copy, PartialEq)]
 enum By {
     Key,
@@ -121,14 +121,14 @@ impl World {
         let tags = if self.by == By::Tag { vec![prefix.as_bytes()] } else { Vec::new() };
         let tags = TagList::new(tags).expect("it is short");
         let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
-        // Whether it was let in shows when it is read.
+        // Whether it was stored shows when it is read.
         match token {
             Some(token) => _ = self.cache.fill(&key, token, Fill::Value(draft), peer, now),
             None => _ = self.cache.store(&key, Mode::Set, draft, peer, now),
         }
     }
 
-    /// Commits and voids, in the name of a reader who is not in the middle of loading that row.
+    /// Commits and invalidates, as a client that is not loading that row.
     fn write(&mut self, reader: usize, row: usize, lag: Duration) {
         let (now, Reader { peer, underway }) = (self.clock.now(), &mut self.readers[reader]);
         if underway.iter().any(|query| query.row == row) {
@@ -184,7 +184,7 @@ fn live(implicit: Implicit, by_lease: bool, by: By) {
         }
     }
     let counts = world.cache.counts();
-    assert!(counts.total_items > STEPS / 200, "next to nothing was let in: {counts:?}");
+    assert!(counts.total_items > STEPS / 200, "almost nothing was stored: {counts:?}");
 }
 
 #[test]

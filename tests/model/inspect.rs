@@ -1,4 +1,4 @@
-//! What is known of a key is what readers would find, and looking changes nothing.
+//! Inspection of a key shows what readers would find, and changes nothing.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ struct Fixture {
     peer: Peer,
 }
 
-/// What a key holds.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Held {
     Live,
@@ -42,7 +42,7 @@ impl Fixture {
         })
     }
 
-    /// What a reader finds who asks for a lease.
+    /// The result of a read that asks for a lease.
     fn found(&mut self, key: &str) -> Held {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {

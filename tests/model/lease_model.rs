@@ -26,7 +26,7 @@ enum Step {
 struct Pair {
     connections: Vec<Connection>,
     model: Model,
-    /// What the server made up, by the point of the model.
+    /// Numbers that the server chose, by the sequence number of the model.
     tokens: HashMap<u64, String>,
     uniques: HashMap<u64, String>,
     last_token: Vec<HashMap<String, String>>,
@@ -90,7 +90,7 @@ impl Pair {
                 self.last_token[peer].clear();
                 self.last_unique[peer].clear();
             }
-            // What it sends would only be read once it has heard.
+            // Its requests are only read after its reply.
             Step::Act(peer, _) if self.model.waits_for(peer).is_some() => {}
             Step::Act(peer, act) => {
                 self.values += 1;
@@ -104,7 +104,7 @@ impl Pair {
         (0..PEERS).try_for_each(|peer| self.listen(peer))
     }
 
-    /// Whoever waits is woken when the model says so, and not before.
+    /// Waiters are woken when the model says so, and not before.
     fn listen(&mut self, peer: usize) -> Result<(), String> {
         let Some(key) = self.model.waits_for(peer) else { return Ok(()) };
         let expected = self.model.wake(peer);
@@ -234,7 +234,7 @@ impl Player {
         self.pair.begin(self.setting);
         let key = format!("h{}:k", self.played);
         let result = history.iter().try_for_each(|step| self.pair.play(*step, &key));
-        // A hold-off that outlived its history would crowd the next ones; only an unfenced set ends it.
+        // A hold-off that outlived its history would disturb the next ones; only an unfenced set ends it.
         self.pair.connections[0] = self.pair.wire.connect();
         self.pair.connections[0].talk(&self.pair.wire, format!("set {key} 0 -1 0\r\n\r\n").as_bytes());
         result
@@ -305,7 +305,7 @@ fn meta() -> Vec<Step> {
     steps
 }
 
-/// Voids of names, and what they meet.
+/// Invalidations of groups, and the states that they meet.
 fn names() -> Vec<Step> {
     let mut steps = vec![Step::Advance(6)];
     for peer in 0..2 {
@@ -347,7 +347,7 @@ fn more_names() -> Vec<Step> {
     [names(), more.to_vec(), vec![Step::Reconnect(0)]].concat()
 }
 
-/// Versions of rows, told by whoever stores and deletes.
+/// Versions of rows, which come with stores and deletions.
 fn versions() -> Vec<Step> {
     let mut steps =
         vec![Step::Advance(11), Step::Advance(61), Step::Act(0, Act::Set), Step::Act(0, Act::Delete)];
@@ -372,7 +372,7 @@ fn core() -> Vec<Step> {
     steps
 }
 
-/// What a step can mean something to.
+/// The targets of a step.
 #[derive(Clone, Copy, PartialEq)]
 enum Reach {
     All,

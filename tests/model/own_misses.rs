@@ -1,4 +1,4 @@
-//! What connections remember of their own misses: a second line behind the records of keys, which may only refuse, and
+//! The misses that connections remember of their own: a second line behind the records of keys, which may only refuse, and
 //! which must cost nothing once it is full.
 
 use std::time::Duration;

@@ -30,7 +30,7 @@ struct Storm {
     pool: Vec<Peer>,
 }
 
-/// What a storm consists of.
+/// The parts of a storm.
 #[derive(Clone, Copy)]
 struct Plan {
     rows: u64,
@@ -295,7 +295,7 @@ impl Storm {
         let next = Cache::after(self.cache.config().clone(), self.cache.former());
         guards.into_iter().for_each(|guard| next.guard(guard, now));
         self.cache = next;
-        // All values are gone with the former process.
+        // All values ended with the former process.
         self.flushed();
         self.pool = (0..POOL).map(|_| self.cache.peer()).collect();
         for worker in &mut self.workers {

@@ -1,4 +1,4 @@
-//! What the server keeps of one key, and the steps that the cells of the table are made of.
+//! The state of one key, and the steps that the cells of the table are made of.
 
 use super::misses::Misses;
 use super::voids::{Cover, Voids};
@@ -15,7 +15,7 @@ pub struct Key {
     /// The newest store that outdates the tokens before it.
     pub superseded: u64,
     pub value: Option<Value>,
-    /// The newest version that was told, and until when it counts.
+    /// The newest known version, and until when it counts.
     pub version: (u64, u64),
     pub void: u64,
 }
@@ -41,7 +41,7 @@ pub struct Value {
     pub text: String,
 }
 
-/// Who acts on which key, when, and under what.
+/// The connection that acts, the key, the time and the policy.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
     pub floor: u64,
@@ -67,13 +67,13 @@ impl Key {
         reply.to_owned()
     }
 
-    /// A store that is a void, too.
+    /// A store that is an invalidation, too.
     pub fn change(&mut self, value: Value, reply: &str) -> String {
         (self.void, self.lease.until_s) = (value.as_of, 0);
         self.put(value, reply)
     }
 
-    /// Heeds what was voided by other names than the key's.
+    /// Applies invalidations of groups and of everything.
     pub fn heed(&mut self, at: At) {
         if at.voids.is_void(at.name, None, self.lease.seq) {
             self.lease.until_s = 0;
@@ -105,7 +105,7 @@ impl Key {
         now_s < self.held_until_s.max(self.lease.until_s).max(self.lease.spaced_until_s)
     }
 
-    /// Whether there is something to wait for: nobody waits for a lease of his own.
+    /// Whether there is something to wait for: no connection waits for its own lease.
     pub fn must_wait(&mut self, peer: usize, now_s: u64) -> bool {
         let is_own = self.lease.holder == peer && now_s < self.lease.until_s;
         self.live(now_s).is_none() && self.is_busy(now_s) && (!is_own || now_s < self.held_until_s)

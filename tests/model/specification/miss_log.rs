@@ -1,4 +1,4 @@
-//! What one connection has missed, and what it has invalidated itself since.
+//! The misses of one connection, and its own invalidations since.
 
 use super::AGE_S;
 

@@ -18,7 +18,7 @@ pub enum Takes {
     None,
 }
 
-/// What became of a set.
+/// The outcome of a set.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
     pub answers: Answers,

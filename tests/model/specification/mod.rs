@@ -20,7 +20,7 @@ use miss_log::MissLog;
 use misses::{Answers, Class};
 use voids::Voids;
 
-/// What a connection does to a key.
+/// An action of a connection on a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Act {
     Add,
@@ -71,14 +71,14 @@ pub enum Act {
 }
 
 impl Setting {
-    /// For how long a soft void keeps a copy.
+    /// How long a soft invalidation keeps a copy.
     fn kept_s(&self) -> u64 {
         if self.stale_s == 0 { voids::SOFT_S } else { self.stale_s }
     }
 }
 
 impl Act {
-    /// The version that it tells.
+    /// The version that comes with it.
     fn version(self) -> Option<u64> {
         match self {
             Act::MetaDeleteVersion(version)
@@ -89,7 +89,7 @@ impl Act {
     }
 }
 
-/// What is invalidated.
+/// The target of an invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Named {
     All,
@@ -104,7 +104,7 @@ pub enum Depth {
     Soft,
 }
 
-/// What a history is played under.
+/// The policy of a history.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub implicit: Implicit,
@@ -157,7 +157,7 @@ impl Model {
         }
     }
 
-    /// The connection is gone, and its leases are free; another takes its place.
+    /// The connection has left, and its leases are released; another takes its place.
     pub fn reconnect(&mut self, peer: usize) {
         (self.miss_logs[peer], self.shared[peer], self.waiting[peer]) = Default::default();
         for key in self.keys.values_mut() {
@@ -188,7 +188,7 @@ impl Model {
         }
     }
 
-    /// What a waiting connection hears now.
+    /// The reply that a waiting connection receives now.
     pub fn wake(&mut self, peer: usize) -> String {
         let Some((name, until_s)) = self.waiting[peer].take() else { return String::new() };
         let now_s = self.now_s;
@@ -355,7 +355,7 @@ pub fn prefix(key: &str) -> &str {
     key.split_inclusive(':').next().expect("keys have a prefix")
 }
 
-/// What a key is tagged with, if it is.
+/// The tag of a value, if it has one.
 pub fn tag(key: &str) -> String {
     format!("tag-of-{}", prefix(key))
 }

@@ -11,7 +11,7 @@ impl Key {
         if !ruling.is_write || ruling.is_refused {
             (self.superseded, self.lease.until_s) = (at.seq, 0);
         }
-        // A token that is none tells nothing.
+        // A token that is none says nothing.
         let tells = !matches!(act, Act::MetaFillVersion(from, _) if self.token(from, at.now_s).is_none());
         if let Some(version) = act.version().filter(|_| tells) {
             if self.is_outdated(version, at.now_s) {
@@ -119,7 +119,7 @@ impl Key {
         if ruling.is_write { self.change(value, "STORED") } else { self.put(value, "STORED") }
     }
 
-    /// What is voided stays as a stale copy, from its first void on.
+    /// An invalidated value stays as a stale copy, from its first invalidation on.
     fn void(&mut self, held_until_s: Option<u64>, at: At) {
         (self.void, self.lease.until_s) = (at.seq, 0);
         if let Some(until_s) = held_until_s {
@@ -130,7 +130,7 @@ impl Key {
         }
     }
 
-    /// A void that leaves a copy, or nothing, whatever the policy says.
+    /// An invalidation that leaves a copy, or nothing, whatever the policy says.
     fn invalidate(&mut self, depth: Depth, at: At) {
         (self.void, self.lease.until_s) = (at.seq, 0);
         if depth == Depth::Hard {
@@ -141,7 +141,7 @@ impl Key {
         }
     }
 
-    /// A void that keeps the value for all to see, until it would have ended or as long as the policy keeps any.
+    /// An invalidation that keeps the value visible, until it would have expired or as long as the policy keeps any.
     fn soften(&mut self, at: At) -> &'static str {
         (self.void, self.lease.until_s) = (at.seq, 0);
         let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) else {

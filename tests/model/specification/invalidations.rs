@@ -1,8 +1,8 @@
-//! Voids of names: tags, prefixes, and everything, which is the name [`ALL`].
+//! Invalidations of groups: tags, prefixes, and everything, which is the group [`ALL`].
 
 use std::collections::HashMap;
 
-/// The voids of every name.
+/// The invalidations of every group.
 #[derive(Default)]
 pub struct Voids {
     names: HashMap<String, Voided>,
@@ -14,13 +14,14 @@ pub struct Voids {
 #[derive(Clone, Copy, Default)]
 struct Voided {
     hard: u64,
-    /// Of soft voids two are known: what was stored between them counts from the last, unless somebody has met it before.
+    /// Of soft invalidations two are known: a value that was stored between them counts from the last, unless it was met
+/// before.
     /// When the copies of the first are over, that is a hard one.
     first: (u64, u64),
     last: (u64, u64),
 }
 
-/// What voids mean for what is as of a point.
+/// The effect of invalidations on a value, by its sequence number.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Cover {
     None,
@@ -49,7 +50,7 @@ impl Voids {
         voided.last = (seq, now_s);
     }
 
-    /// What the voids of a key, its prefix and its tag mean.
+    /// The effect of the invalidations of a key, its prefix and its tag.
     pub fn cover(&self, key: &str, tag: Option<&str>, as_of: u64) -> Cover {
         let covers = names(key, tag).map(|name| match self.names.get(name) {
             Some(voided) if as_of < voided.hard => Cover::Hard,
@@ -66,7 +67,7 @@ impl Voids {
         })
     }
 
-    /// Whether the prefix of a key or a tag was voided since.
+    /// Whether the prefix of a key or a tag was invalidated since.
     pub fn is_void(&self, key: &str, tag: Option<&str>, since: u64) -> bool {
         names(key, tag)
             .skip(1)
@@ -80,5 +81,5 @@ fn names<'a>(key: &'a str, tag: Option<&'a str>) -> impl Iterator<Item = &'a str
 }
 
 pub const ALL: &str = "*";
-/// For how long a soft void keeps copies where the policy keeps none.
+/// How long a soft invalidation keeps copies if the policy keeps none.
 pub const SOFT_S: u64 = 10;
