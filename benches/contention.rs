@@ -41,14 +41,14 @@ fn ask(cache: &Cache, threads: &[Vec<String>], requests: usize) {
         for keys in threads {
             let start = &start;
             scope.spawn(move || {
-                let mut peer = cache.peer();
+                let mut session = cache.session();
                 start.wait();
                 for (nth, name) in keys.iter().cycle().take(requests / threads.len()).enumerate() {
                     let key = cache.key(name.as_bytes()).expect("a legal key");
                     if nth % 10 == 0 {
-                        cache.store(&key, Mode::Set, Draft::new(&[b'v'; 100]), &mut peer, now);
+                        cache.store(&key, Mode::Set, Draft::new(&[b'v'; 100]), &mut session, now);
                     } else {
-                        black_box(cache.get(&key, &mut peer, now, |value| value.bytes.len()));
+                        black_box(cache.get(&key, &mut session, now, |value| value.bytes.len()));
                     }
                 }
             });

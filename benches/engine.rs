@@ -17,7 +17,7 @@ use criterion::measurement::{Measurement, WallTime};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use dashmap::DashMap;
 use leasehold::cache::{
-    Cache, Config, Deletion, Draft, Expiry, Implicit, Mode, Peer, Policy, StoreOutcome as Stored,
+    Cache, Config, Deletion, Draft, Expiry, Implicit, Mode, Policy, Session, StoreOutcome as Stored,
 };
 use leasehold::{Clock, Now};
 
@@ -70,7 +70,7 @@ struct Leasehold {
 
 impl Store for Leasehold {
     const NAME: &str = "leasehold";
-    type Handle = Peer;
+    type Handle = Session;
 
     fn new(memory_bytes: usize) -> Self {
         let policy = Policy { implicit: Implicit::Off, ..Policy::default() };
@@ -78,22 +78,22 @@ impl Store for Leasehold {
         Leasehold { cache: Cache::with_seed(config, [7; 32]), now: Clock::manual().now() }
     }
 
-    fn handle(&self) -> Peer {
-        self.cache.peer()
+    fn handle(&self) -> Session {
+        self.cache.session()
     }
 
-    fn get(&self, key: &[u8], handle: &mut Peer, reply: &mut Vec<u8>) -> bool {
+    fn get(&self, key: &[u8], handle: &mut Session, reply: &mut Vec<u8>) -> bool {
         let key = self.cache.key(key).expect("it is legal");
         self.cache.get(&key, handle, self.now, |value| copy(value.bytes, reply)).is_some()
     }
 
-    fn set(&self, key: &[u8], value: &[u8], handle: &mut Peer) -> bool {
+    fn set(&self, key: &[u8], value: &[u8], handle: &mut Session) -> bool {
         let key = self.cache.key(key).expect("it is legal");
         let stored = self.cache.store(&key, Mode::Set, Draft::new(value), handle, self.now);
         matches!(stored, Stored::Stored { .. })
     }
 
-    fn delete(&self, key: &[u8], handle: &mut Peer) -> bool {
+    fn delete(&self, key: &[u8], handle: &mut Session) -> bool {
         let key = self.cache.key(key).expect("it is legal");
         self.cache.delete(&key, Deletion::default(), handle, self.now).was_live()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
-use leasehold::cache::{Cache, Config, Depth, Draft, Implicit, Mode, Name, Peer, Policy, TagList};
+use leasehold::cache::{Cache, Config, Depth, Draft, Group, Implicit, Mode, Policy, Session, TagList};
 use leasehold::{Clock, Now};
 
 fn main() {
@@ -29,13 +29,13 @@ fn main() {
     criterion.final_summary();
 }
 
-type Group<'c> = BenchmarkGroup<'c, WallTime>;
+type Benches<'c> = BenchmarkGroup<'c, WallTime>;
 
 /// A cache of items that all have [`PREFIX`] and [`TAG`].
 struct Fixture {
     cache: Cache,
     now: Now,
-    peer: Peer,
+    session: Session,
 }
 
 impl Fixture {
@@ -43,7 +43,7 @@ impl Fixture {
         // Without implicit leases every set is stored.
         let policies = Policy { implicit: Implicit::Off, ..Policy::default() }.into();
         let cache = Cache::new(Config { memory_bytes: 1 << 30, policies, ..Config::default() });
-        let fixture = Fixture { peer: cache.peer(), now: Clock::manual().now(), cache };
+        let fixture = Fixture { session: cache.session(), now: Clock::manual().now(), cache };
         (0..items).for_each(|item| fixture.set(item));
         fixture
     }
@@ -52,19 +52,19 @@ impl Fixture {
         let (name, tags) = (name(item), TagList::new([TAG]).expect("it is short"));
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let draft = Draft { tags: tags.tags(), ..Draft::new(&[b'v'; 100]) };
-        self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), self.now);
+        self.cache.store(&key, Mode::Set, draft, &mut self.cache.session(), self.now);
     }
 
     fn is_hit(&mut self, item: usize) -> bool {
         let name = name(item);
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        self.cache.get(&key, &mut self.peer, self.now, |value| black_box(value.bytes.len())).is_some()
+        self.cache.get(&key, &mut self.session, self.now, |value| black_box(value.bytes.len())).is_some()
     }
 }
 
-fn invalidations(group: &mut Group, items: usize) {
+fn invalidations(group: &mut Benches, items: usize) {
     let mut fixture = Fixture::new(items);
-    for (kind, name) in [("tag", Name::Tag(TAG)), ("prefix", Name::Prefix(PREFIX))] {
+    for (kind, name) in [("tag", Group::Tag(TAG)), ("prefix", Group::Prefix(PREFIX))] {
         fixture.set(0);
         assert!(fixture.is_hit(0));
         fixture.cache.invalidate([name], Depth::Hard, fixture.now);
@@ -76,11 +76,11 @@ fn invalidations(group: &mut Group, items: usize) {
 }
 
 /// Hits on an item that is older than the invalidations of this many other groups.
-fn hits(group: &mut Group, names: usize) {
+fn hits(group: &mut Benches, names: usize) {
     let mut fixture = Fixture::new(1);
     for other in 0..names {
         let other = format!("other:{other}");
-        fixture.cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, fixture.now);
+        fixture.cache.invalidate([Group::Tag(other.as_bytes())], Depth::Hard, fixture.now);
     }
     assert!(fixture.is_hit(0));
     group.bench_function(format!("hit, {names} groups invalidated since"), |bencher| {
@@ -89,12 +89,12 @@ fn hits(group: &mut Group, names: usize) {
 }
 
 /// Hits while another thread invalidates other groups at this rate.
-fn hits_in_a_storm(group: &mut Group, per_second: u64) {
-    let Fixture { cache, now, mut peer } = Fixture::new(1);
+fn hits_in_a_storm(group: &mut Benches, per_second: u64) {
+    let Fixture { cache, now, mut session } = Fixture::new(1);
     let is_done = AtomicBool::new(false);
     let name = name(0);
     let key = cache.key(name.as_bytes()).expect("a legal key");
-    let mut is_hit = || cache.get(&key, &mut peer, now, |value| black_box(value.bytes.len())).is_some();
+    let mut is_hit = || cache.get(&key, &mut session, now, |value| black_box(value.bytes.len())).is_some();
     assert!(is_hit());
     thread::scope(|scope| {
         scope.spawn(|| storm(&cache, now, per_second, &is_done));
@@ -112,7 +112,7 @@ fn storm(cache: &Cache, now: Now, per_second: u64, is_done: &AtomicBool) {
         for _ in 0..per_second / 1_000 {
             number += 1;
             let other = format!("other:{}", number % 5_000);
-            cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, now);
+            cache.invalidate([Group::Tag(other.as_bytes())], Depth::Hard, now);
         }
         thread::sleep(Duration::from_millis(1));
     }

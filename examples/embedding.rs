@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Deletion, Draft, Expiry, Fill, Filled, Implicit, Lookup, Mode, Peer, Policy, Refused, StoreOutcome, Token,
+    Deletion, Draft, Expiry, Fill, Filled, Implicit, Lookup, Mode, Policy, Refused, Session, StoreOutcome,
+    Token,
 };
 use leasehold::{Cache, Clock, Config};
 
@@ -15,7 +16,7 @@ use leasehold::{Cache, Clock, Config};
 struct Program<'a> {
     cache: &'a Cache,
     clock: &'a Clock,
-    peer: Peer,
+    session: Session,
 }
 
 /// The next step of a reader.
@@ -80,7 +81,7 @@ fn race() {
     clock.advance(Duration::from_millis(30));
     let filled = reader.fill("product:7", token, seen);
     println!("  the reader fills {seen}: {filled:?}");
-    assert_eq!(filled, Err(Refused::Voided));
+    assert_eq!(filled, Err(Refused::Invalidated));
 
     let Next::Load(token) = reader.lease("product:7") else { panic!("nothing was stored") };
     assert_eq!(reader.fill("product:7", token, database), Ok(Filled::Visible));
@@ -109,12 +110,12 @@ fn plain_race() {
 
 impl<'a> Program<'a> {
     fn new(cache: &'a Cache, clock: &'a Clock) -> Self {
-        Program { cache, clock, peer: cache.peer() }
+        Program { cache, clock, session: cache.session() }
     }
 
     fn get(&mut self, key: &str) -> Option<String> {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.get(&key, &mut self.peer, self.clock.now(), |value| text(value.bytes))
+        self.cache.get(&key, &mut self.session, self.clock.now(), |value| text(value.bytes))
     }
 
     /// Stores a value for a minute.
@@ -122,12 +123,12 @@ impl<'a> Program<'a> {
         let now = self.clock.now();
         let draft = Draft { expiry: Expiry::after(MINUTE, now), ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.store(&key, Mode::Set, draft, &mut self.peer, now)
+        self.cache.store(&key, Mode::Set, draft, &mut self.session, now)
     }
 
     fn lease(&mut self, key: &str) -> Next {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
+        self.cache.lease(&key, &mut self.session, self.clock.now(), |leased| match leased {
             Lookup::Busy { .. } | Lookup::Miss => Next::Wait,
             Lookup::Granted { token, .. } => Next::Load(token),
             Lookup::Hit { value, .. } => Next::Show(text(value.bytes)),
@@ -137,17 +138,17 @@ impl<'a> Program<'a> {
     fn fill(&mut self, key: &str, token: Token, value: &str) -> Result<Filled, Refused> {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
         let fill = Fill::Value(Draft::new(value));
-        self.cache.fill(&key, token, fill, &mut self.peer, self.clock.now())
+        self.cache.fill(&key, token, fill, &mut self.session, self.clock.now())
     }
 
     /// Call this after the commit.
     fn delete(&mut self, key: &str) {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.clock.now());
+        self.cache.delete(&key, Deletion::default(), &mut self.session, self.clock.now());
     }
 
     fn leave(mut self) {
-        self.cache.leave(&mut self.peer, self.clock.now());
+        self.cache.leave(&mut self.session, self.clock.now());
     }
 }
 

@@ -13,7 +13,7 @@
 //! use leasehold::{Cache, Clock, Config};
 //!
 //! let (cache, clock) = (Cache::new(Config::default()), Clock::system());
-//! let (mut reader, mut writer) = (cache.peer(), cache.peer());
+//! let (mut reader, mut writer) = (cache.session(), cache.session());
 //! let key = cache.key(b"price:7").expect("1 to 250 bytes");
 //! let leased = cache.lease(&key, &mut reader, clock.now(), |leased| match leased {
 //!     Lookup::Granted { token, .. } => Some(token),
@@ -22,7 +22,7 @@
 //! let fill = Fill::Value(Draft::new("99"));
 //! cache.delete(&key, Deletion::default(), &mut writer, clock.now()); // The price changes while the reader loads it.
 //! let token = leased.expect("no other client loads it");
-//! assert_eq!(cache.fill(&key, token, fill, &mut reader, clock.now()), Err(Refused::Voided));
+//! assert_eq!(cache.fill(&key, token, fill, &mut reader, clock.now()), Err(Refused::Invalidated));
 //! ```
 //!
 //! The module `bench` is the load generator (`leasehold bench`), and `console` has the terminal programs

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode, Peer,
-    Step, StoreOutcome,
+    Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode,
+    Session, Step, StoreOutcome,
 };
-use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Clock, Now};
@@ -25,7 +25,7 @@ pub struct User {
     pub cache: Cache,
     pub keys: Round,
     now: Now,
-    peer: Peer,
+    session: Session,
 }
 
 /// A connection without a socket that reads key after key.
@@ -35,7 +35,7 @@ pub struct Wire {
     lines: Round,
     now: Now,
     pub output: Output,
-    session: Session,
+    conversation: Conversation,
 }
 
 impl Round {
@@ -53,8 +53,8 @@ impl Round {
 impl User {
     pub fn new(config: Config, keys: usize) -> Self {
         let cache = Cache::with_seed(config, [7; 32]);
-        let peer = cache.peer();
-        User { cache, keys: Round::new(names(keys)), now: Clock::manual().now(), peer }
+        let session = cache.session();
+        User { cache, keys: Round::new(names(keys)), now: Clock::manual().now(), session }
     }
 
     /// A cache with a value under every key.
@@ -80,37 +80,37 @@ impl User {
 
     pub fn get(&mut self) -> Option<usize> {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.get(&key, &mut self.peer, self.now, |value| value.bytes.len())
+        self.cache.get(&key, &mut self.session, self.now, |value| value.bytes.len())
     }
 
     pub fn set(&mut self, value: &[u8]) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        let stored = self.cache.store(&key, Mode::Set, Draft::new(value), &mut self.peer, self.now);
+        let stored = self.cache.store(&key, Mode::Set, Draft::new(value), &mut self.session, self.now);
         matches!(stored, StoreOutcome::Stored { fence: Fence::None, .. })
     }
 
     /// Deletes a key, gets the lease to load it, and fills it.
     pub fn lease_cycle(&mut self, value: &[u8]) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.now).was_live();
-        let token = self.cache.lease(&key, &mut self.peer, self.now, |leased| match leased {
+        self.cache.delete(&key, Deletion::default(), &mut self.session, self.now).was_live();
+        let token = self.cache.lease(&key, &mut self.session, self.now, |leased| match leased {
             Lookup::Granted { token, .. } => Some(token),
             Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
         });
         let token = token.expect("no other client holds it");
         let fill = Fill::Value(Draft::new(value));
-        self.cache.fill(&key, token, fill, &mut self.peer, self.now) == Ok(Filled::Visible)
+        self.cache.fill(&key, token, fill, &mut self.session, self.now) == Ok(Filled::Visible)
     }
 
     pub fn delete(&mut self) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), &mut self.peer, self.now).was_live()
+        self.cache.delete(&key, Deletion::default(), &mut self.session, self.now).was_live()
     }
 
     pub fn incr(&mut self) -> Option<u64> {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
         let counting = Counting::by(Step::Incr(1));
-        self.cache.count(&key, &counting, &mut self.peer, self.now).ok().map(|number| number.number)
+        self.cache.count(&key, &counting, &mut self.session, self.now).ok().map(|number| number.number)
     }
 
     pub fn touch(&mut self) -> bool {
@@ -124,11 +124,12 @@ impl Wire {
     pub fn filled(value: &[u8], keys: usize, [before, after]: [&str; 2]) -> Self {
         let User { cache, now, .. } = User::filled(value, keys);
         let metrics = Arc::new(Metrics::new(1, 1));
-        let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
+        let conversation =
+            Conversation::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
         let line = |key: &Bytes| [before.as_bytes(), key, after.as_bytes(), b"\r\n"].concat().into();
         let lines = names(keys).iter().map(line).collect();
         let lines = Round::new(lines);
-        Wire { cache, decoder: Decoder::new(1 << 20), lines, now, output: Output::default(), session }
+        Wire { cache, decoder: Decoder::new(1 << 20), lines, now, output: Output::default(), conversation }
     }
 
     /// Executes one line, and leaves the reply in the output.
@@ -136,7 +137,7 @@ impl Wire {
         self.decoder.space().put_slice(self.lines.next());
         let mut request = self.decoder.decode().expect("a whole line").expect("a legal one");
         let replies = Replies::text(&mut self.output);
-        execute(&mut request, &self.cache, &mut self.session, replies, self.now) == Flow::Next
+        execute(&mut request, &self.cache, &mut self.conversation, replies, self.now) == Flow::Next
     }
 
     /// Discards the reply.

@@ -32,7 +32,8 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
         .iter()
         .map(|Name(key)| json!({ "key": base64::json(key), "held": keys::state(view, key, now) }))
         .collect();
-    command::invalidate(&targets.checked(), view.cache(), &mut view.session(), now).map_err(Problem::from)?;
+    command::invalidate(&targets.checked(), view.cache(), &mut view.conversation(), now)
+        .map_err(Problem::from)?;
     tracing::info!(
         all = targets.all,
         soft = targets.soft,

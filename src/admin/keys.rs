@@ -4,7 +4,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::answer::Problem;
-use crate::cache::{self, Expiry, Key, Known, KnownLease, KnownVoid, Name, Seq, VoidOf};
+use crate::cache::{
+    self, Expiry, Group, InvalidationOf, InvalidationReport, Key, KeyReport, LeaseReport, Seq,
+};
 use crate::clock::Now;
 use crate::protocol::base64;
 use crate::server::View;
@@ -37,7 +39,7 @@ fn is_encoded(path: &str) -> bool {
     path.split('%').skip(1).all(is_code)
 }
 
-fn word(known: &Known) -> &'static str {
+fn word(known: &KeyReport) -> &'static str {
     match known.value {
         None => NOTHING,
         Some((value, _)) if value.is_stale => "stale",
@@ -45,7 +47,7 @@ fn word(known: &Known) -> &'static str {
     }
 }
 
-fn describe(view: &View, known: &Known, now: Now) -> Value {
+fn describe(view: &View, known: &KeyReport, now: Now) -> Value {
     json!({
         "held": word(known),
         "held_off_ms": known.held_off_until.map(|until| until.saturating_sub(now.millis)),
@@ -71,7 +73,7 @@ fn value_state(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value 
     })
 }
 
-fn outstanding(view: &View, lease: KnownLease, waiting: usize, now: Now) -> Value {
+fn outstanding(view: &View, lease: LeaseReport, waiting: usize, now: Now) -> Value {
     let holder = view.metrics().open.of_peer(lease.holder);
     json!({
         "ends_in_ms": lease.until.saturating_sub(now.millis),
@@ -81,13 +83,13 @@ fn outstanding(view: &View, lease: KnownLease, waiting: usize, now: Now) -> Valu
     })
 }
 
-fn last_void(view: &View, void: KnownVoid, now: Now) -> Value {
+fn last_void(view: &View, void: InvalidationReport, now: Now) -> Value {
     let (of, named) = match void.of {
-        VoidOf::All => ("all", Value::Null),
-        VoidOf::Forgotten => ("forgotten", Value::Null),
-        VoidOf::Key => ("key", Value::Null),
-        VoidOf::Name(Name::Prefix(prefix)) => ("prefix", base64::json(prefix)),
-        VoidOf::Name(Name::Tag(tag)) => ("tag", base64::json(tag)),
+        InvalidationOf::All => ("all", Value::Null),
+        InvalidationOf::Forgotten => ("forgotten", Value::Null),
+        InvalidationOf::Key => ("key", Value::Null),
+        InvalidationOf::Group(Group::Prefix(prefix)) => ("prefix", base64::json(prefix)),
+        InvalidationOf::Group(Group::Tag(tag)) => ("tag", base64::json(tag)),
     };
     json!({
         "name": named,

@@ -46,7 +46,7 @@ pub(super) fn table(view: &View, what: Statistics) -> Vec<(String, String)> {
     let mut output = Output::default();
     let mut request = Request::Stats(what);
     // One call is enough: only lists of connections come in several parts.
-    execute(&mut request, view.cache(), &mut view.session(), Replies::text(&mut output), view.now());
+    execute(&mut request, view.cache(), &mut view.conversation(), Replies::text(&mut output), view.now());
     String::from_utf8_lossy(&output.take())
         .lines()
         .filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '))

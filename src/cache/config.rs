@@ -1,7 +1,7 @@
 //! The limits of a cache.
 
 use super::fence::Table;
-use super::invalidation::groups::Broad;
+use super::invalidation::groups::Groups;
 use super::policies::Policies;
 use super::shard::fixed_table_bytes;
 use crate::mrc::Shadow;
@@ -33,8 +33,8 @@ impl Config {
 
     /// Groups (tags and prefixes) whose invalidations are remembered one by one. Beyond that, a group that is not
     /// remembered counts as invalidated when the last one was forgotten.
-    pub fn names_max(&self) -> usize {
-        self.memory_bytes / MEMORY_BYTES_PER_NAME
+    pub fn groups_max(&self) -> usize {
+        self.memory_bytes / MEMORY_BYTES_PER_GROUP
     }
 
     /// Bytes that the newest versions of rows may take.
@@ -47,7 +47,7 @@ impl Config {
     pub fn fixed_table_bytes(&self) -> usize {
         fixed_table_bytes(self.shards())
             + Table::bytes(self.shards())
-            + Broad::bytes(self.names_max())
+            + Groups::bytes(self.groups_max())
             + self.version_bytes()
             + Shadow::BYTES
     }
@@ -66,10 +66,10 @@ impl Default for Config {
 
 /// 6,553 names at `-m 64`, which take 0.4 MiB.
 #[cfg(not(shuttle))]
-const MEMORY_BYTES_PER_NAME: usize = 10 << 10;
+const MEMORY_BYTES_PER_GROUP: usize = 10 << 10;
 /// The model checker has two names.
 #[cfg(shuttle)]
-const MEMORY_BYTES_PER_NAME: usize = 2 << 20;
+const MEMORY_BYTES_PER_GROUP: usize = 2 << 20;
 /// About 2,000 versions at `-m 64`.
 const VERSIONS_PART: usize = 256;
 /// memcached's `-I 1m`.

@@ -51,12 +51,12 @@ mod tests {
 
     /// Stores more than fits; returns how many values had to go.
     fn fill(cache: &Cache, value_bytes: usize) -> u64 {
-        let (mut peer, now) = (cache.peer(), Clock::manual().now());
+        let (mut session, now) = (cache.session(), Clock::manual().now());
         let before = cache.counts().evictions;
         for n in 0..(16 << 20) / value_bytes {
             let name = n.to_string();
             let key = cache.key(name.as_bytes()).unwrap();
-            cache.store(&key, Mode::Set, Draft::new(&vec![0; value_bytes]), &mut peer, now);
+            cache.store(&key, Mode::Set, Draft::new(&vec![0; value_bytes]), &mut session, now);
         }
         cache.counts().evictions - before
     }

@@ -1,7 +1,7 @@
 //! Inspection of keys and of the whole cache, for operators. It changes nothing: it is no read, is remembered as no miss,
 //! and removes no expired item.
 
-use super::invalidation::groups::Name;
+use super::invalidation::groups::Group;
 use super::listing::{self, Entry};
 use super::read::Value;
 use super::{Cache, ClassCounts, Counts, Curve, Evicted, Key, Now};
@@ -9,25 +9,25 @@ use crate::store::seq::Seq;
 
 /// The state of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Known<'a> {
+pub struct KeyReport<'a> {
     /// Until when it may not be filled, in monotonic milliseconds.
     pub held_off_until: Option<u64>,
     /// The lease that makes others wait.
-    pub lease: Option<KnownLease>,
+    pub lease: Option<LeaseReport>,
     /// The live value or the stale copy, and its `as_of`.
     pub value: Option<(Value<'a>, Seq)>,
     /// The newest invalidation that applies to it, whether it holds a value or not.
-    pub void: Option<KnownVoid<'a>>,
+    pub void: Option<InvalidationReport<'a>>,
     /// Connections that sleep until the lease ends.
     pub waiting: usize,
 }
 
 /// A lease that makes others wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct KnownLease {
+pub struct LeaseReport {
     /// When it was granted, in monotonic milliseconds.
     pub granted_at: u64,
-    /// The number of the [`Peer`](super::Peer) that holds it.
+    /// The number of the [`Session`](super::Session) that holds it.
     pub holder: u64,
     /// The sequence number of its grant.
     pub seq: Seq,
@@ -37,16 +37,16 @@ pub struct KnownLease {
 
 /// An invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct KnownVoid<'a> {
+pub struct InvalidationReport<'a> {
     /// What was invalidated: the key, a group, or everything.
-    pub of: VoidOf<'a>,
+    pub of: InvalidationOf<'a>,
     /// Its sequence number.
     pub seq: Seq,
 }
 
 /// The target of an invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum VoidOf<'a> {
+pub enum InvalidationOf<'a> {
     /// Everything.
     All,
     /// A tag or prefix that is not remembered any more: it may have been one of the key's.
@@ -54,7 +54,7 @@ pub enum VoidOf<'a> {
     /// The key itself, or another one with the same cell.
     Key,
     /// One of its prefixes or tags.
-    Name(Name<'a>),
+    Group(Group<'a>),
 }
 
 impl Cache {
@@ -92,13 +92,13 @@ impl Cache {
     }
 
     /// Groups whose invalidations are remembered, and how many were forgotten since the start.
-    pub fn voided_names(&self) -> (usize, u64) {
-        self.broad.counts()
+    pub fn groups_remembered(&self) -> (usize, u64) {
+        self.groups.counts()
     }
 
     /// The newest invalidation of a group, if it is remembered.
-    pub fn newest_void(&self, name: Name) -> Option<Seq> {
-        self.broad.newest_of(name)
+    pub fn newest_invalidation(&self, name: Group) -> Option<Seq> {
+        self.groups.newest_of(name)
     }
 
     /// The last sequence number that was given out.
@@ -117,9 +117,9 @@ impl Cache {
     }
 
     /// Shows what is known of a key, under the lock of its shard.
-    pub fn inspect<R>(&self, key: &Key, now: Now, show: impl FnOnce(Known) -> R) -> R {
+    pub fn inspect<R>(&self, key: &Key, now: Now, show: impl FnOnce(KeyReport) -> R) -> R {
         let waiting = self.waiters.count(key);
-        self.locked(key, now, |shard, at| show(Known { waiting, ..shard.inspect(key, at) }))
+        self.locked(key, now, |shard, at| show(KeyReport { waiting, ..shard.inspect(key, at) }))
     }
 
     /// Shows the live values of one step of a walk through all shards; returns where the next step begins, if this was

@@ -9,11 +9,11 @@ use super::clock::ages::Ages;
 use super::config::Config;
 use super::evictions::Evictions;
 use super::fence::{Classes, Sessions};
-use super::invalidation::groups::Broad;
+use super::invalidation::groups::Groups;
 use super::lease::token::Mint;
 use super::lease::waiters::Waiters;
 use super::policies::{Decided, Governed, Policies};
-use super::shard::{At, Left, Shard};
+use super::shard::{At, Leftovers, Shard};
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
@@ -33,7 +33,7 @@ impl Cache {
         };
         Cache {
             ages: Ages::new(&clock),
-            broad: Broad::new(config.names_max(), keys.clone()),
+            groups: Groups::new(config.groups_max(), keys.clone()),
             classes: Classes::new(),
             clock,
             evictions: Evictions::default(),
@@ -91,17 +91,17 @@ impl Cache {
             let mut shard = self.shards[self.shard_of(hash)].lock();
             shard.tick(at);
             let result = act(&mut shard, at);
-            (result, shard.take_left())
+            (result, shard.take_leftovers())
         };
         if let Some(left) = left {
-            self.deal_with(left);
+            self.finish(left);
         }
         result
     }
 
     /// Finishes, once a shard is unlocked, what it left to be done: drops, records of evictions, wake-ups.
     #[inline(never)]
-    fn deal_with(&self, Left { evicted, garbage, woken }: Left) {
+    fn finish(&self, Leftovers { evicted, garbage, woken }: Leftovers) {
         drop(garbage);
         if !evicted.is_empty() {
             self.evictions.add(evicted);
@@ -131,7 +131,7 @@ impl Cache {
         let policy = &governed.policy;
         At {
             ages: &self.ages,
-            broad: &self.broad,
+            groups: &self.groups,
             classes: &self.classes,
             clock: &self.clock,
             governed,
@@ -172,9 +172,9 @@ impl Cache {
             let (gave, left) = self.policies.with(|policies| {
                 let mut shard = self.shards[shard].lock();
                 let gave = shard.reclaim(share, &self.at(policies.general_governed(), policies, now));
-                (gave, shard.take_left())
+                (gave, shard.take_leftovers())
             });
-            left.into_iter().for_each(|left| self.deal_with(left));
+            left.into_iter().for_each(|left| self.finish(left));
             gave
         })
     }

@@ -15,11 +15,11 @@ pub(crate) mod invalidation;
 pub(crate) mod lease;
 mod listing;
 mod number;
-mod peer;
 mod policies;
 mod policy;
 mod prefetch;
 mod read;
+mod session;
 mod shard;
 mod snapshot;
 mod write;
@@ -32,8 +32,8 @@ use self::clock::ages::Ages;
 use self::evictions::Evictions;
 use self::fence::{Classes, Sessions};
 use self::internals::{HASH_SEED, MEMORY_FACTOR, random_seed, word};
-use self::invalidation::groups::Broad;
-use self::invalidation::record::Void;
+use self::invalidation::groups::Groups;
+use self::invalidation::record::Invalidation;
 use self::lease::token::Mint;
 use self::lease::waiters::Waiters;
 use self::policies::Decided;
@@ -50,19 +50,19 @@ pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
 pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
-pub use self::inspect::{Known, KnownLease, KnownVoid, VoidOf};
-pub use self::invalidation::groups::{DELIMITER, Name, PREFIXES_MAX};
+pub use self::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
+pub use self::invalidation::groups::{DELIMITER, Group, PREFIXES_MAX};
 pub use self::invalidation::holdoffs::HOLDOFFS_MAX;
 pub use self::invalidation::record::Depth;
 pub use self::lease::token::Token;
 pub use self::listing::Entry;
 pub use self::number::Step;
-pub use self::peer::{HELD_MAX, Peer};
 pub use self::policies::{LoadTime, Policies};
 pub use self::policy::{Implicit, Policy};
 pub use self::prefetch::{Access, Batch};
 pub use self::read::{Lookup, OnMiss, Reading, Refresh, Value};
-pub use self::snapshot::{Former, Guard};
+pub use self::session::{HELD_MAX, Session};
+pub use self::snapshot::{Guard, Lineage};
 pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,
@@ -83,7 +83,7 @@ pub use crate::store::tags::{TagList, Tags};
 /// Values, leases and invalidations.
 pub struct Cache {
     ages: Ages,
-    broad: Broad,
+    groups: Groups,
     budget: Arc<Budget>,
     classes: Classes,
     clock: LogicalClock,
@@ -121,7 +121,7 @@ impl Cache {
     ///
     /// # Panics
     /// If the system has no randomness.
-    pub fn after(config: Config, former: Former) -> Self {
+    pub fn after(config: Config, former: Lineage) -> Self {
         let mut seed = random_seed();
         seed[HASH_SEED].copy_from_slice(&former.hash_seed.to_le_bytes());
         Cache::with_clock(config, seed, LogicalClock::above(former.last))
@@ -137,24 +137,24 @@ impl Cache {
         self.keys.key(bytes)
     }
 
-    /// The state of a new client; see [`Peer`].
-    pub fn peer(&self) -> Peer {
+    /// The state of a new client; see [`Session`].
+    pub fn session(&self) -> Session {
         self.sessions.enter();
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
+        Session::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
     }
 
     /// The state of a client that stores nothing, and does not count where it matters that a client is the only one.
-    pub fn internal_peer(&self) -> Peer {
-        Peer::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
+    pub fn internal_session(&self) -> Session {
+        Session::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
     }
 
     /// A client has left: its leases are released, and their waiters woken.
-    pub fn leave(&self, peer: &mut Peer, now: Now) {
-        for (hash, seq) in peer.take_held() {
+    pub fn leave(&self, session: &mut Session, now: Now) {
+        for (hash, seq) in session.take_held() {
             self.in_shard(hash, now, |shard, _| shard.release(hash, seq));
         }
-        if std::mem::take(&mut peer.is_open) {
-            self.sessions.leave(peer.newest_invalidation);
+        if std::mem::take(&mut session.is_open) {
+            self.sessions.leave(session.newest_invalidation);
         }
     }
 }
@@ -162,17 +162,29 @@ impl Cache {
 /// Reading and writing. The functions that show a value run under the lock of its shard: they must be short.
 impl Cache {
     /// Shows the live value of a key, if it has one.
-    pub fn get<R>(&self, key: &Key, peer: &mut Peer, now: Now, show: impl FnOnce(Value) -> R) -> Option<R> {
+    pub fn get<R>(
+        &self,
+        key: &Key,
+        session: &mut Session,
+        now: Now,
+        show: impl FnOnce(Value) -> R,
+    ) -> Option<R> {
         let reading = Reading::new(OnMiss::Coalesce { may_wait: false });
-        self.read(key, &reading, peer, now, |found| match found {
+        self.read(key, &reading, session, now, |found| match found {
             Lookup::Hit { value, .. } => Some(show(value)),
             Lookup::Busy { .. } | Lookup::Granted { .. } | Lookup::Miss => None,
         })
     }
 
     /// Shows the live value of a key, a lease to load it, or that another client does.
-    pub fn lease<R>(&self, key: &Key, peer: &mut Peer, now: Now, show: impl FnOnce(Lookup<Value>) -> R) -> R {
-        self.read(key, &Reading::new(OnMiss::Lease { since: self.last_seq() }), peer, now, show)
+    pub fn lease<R>(
+        &self,
+        key: &Key,
+        session: &mut Session,
+        now: Now,
+        show: impl FnOnce(Lookup<Value>) -> R,
+    ) -> R {
+        self.read(key, &Reading::new(OnMiss::Lease { since: self.last_seq() }), session, now, show)
     }
 
     /// Shows what a key holds, or what its reader is to do if it holds no live value.
@@ -181,12 +193,12 @@ impl Cache {
         &self,
         key: &Key,
         reading: &Reading,
-        peer: &mut Peer,
+        session: &mut Session,
         now: Now,
         show: impl FnOnce(Lookup<Value>) -> R,
     ) -> R {
         let (result, is_read) = self.locked(key, now, |shard, at| {
-            let found = shard.read(key, reading, peer, at);
+            let found = shard.read(key, reading, session, at);
             let is_read = found.is_read();
             (show(found.map(Value::from)), is_read)
         });
@@ -209,11 +221,18 @@ impl Cache {
 
     /// Stores a value, if `mode` and the fence allow it.
     #[inline]
-    pub fn store(&self, key: &Key, mode: Mode, draft: Draft, peer: &mut Peer, now: Now) -> StoreOutcome {
+    pub fn store(
+        &self,
+        key: &Key,
+        mode: Mode,
+        draft: Draft,
+        session: &mut Session,
+        now: Now,
+    ) -> StoreOutcome {
         let value_bytes = draft.value.len();
         let is_change = |outcome: &StoreOutcome| outcome.is_change();
         self.write(key, Some(value_bytes), now, is_change, |shard, at| {
-            shard.store(key, mode, draft, peer, at)
+            shard.store(key, mode, draft, session, at)
         })
     }
 
@@ -226,7 +245,7 @@ impl Cache {
         key: &Key,
         token: Token,
         fill: Fill<'_>,
-        peer: &mut Peer,
+        session: &mut Session,
         now: Now,
     ) -> Result<Filled, Refused> {
         let value_bytes = match &fill {
@@ -235,10 +254,10 @@ impl Cache {
         };
         let is_change = |filled: &Result<_, _>| *filled == Ok(Filled::Visible);
         let filled = self.write(key, Some(value_bytes), now, is_change, |shard, at| {
-            shard.fill(key, token, fill, peer, at)
+            shard.fill(key, token, fill, session, at)
         });
         if filled.is_ok() {
-            peer.drop_held(key.hash);
+            session.drop_held(key.hash);
         }
         filled
     }
@@ -251,37 +270,37 @@ impl Cache {
         &self,
         key: &Key,
         counting: &Counting,
-        peer: &mut Peer,
+        session: &mut Session,
         now: Now,
     ) -> Result<Number, NotCounted> {
-        self.write(key, None, now, Result::is_ok, |shard, at| shard.count(key, counting, peer, at))
+        self.write(key, None, now, Result::is_ok, |shard, at| shard.count(key, counting, session, at))
     }
 
     /// Invalidates a key: removes its value, and invalidates every outstanding lease on it.
-    pub fn delete(&self, key: &Key, deletion: Deletion, peer: &mut Peer, now: Now) -> DeleteOutcome {
+    pub fn delete(&self, key: &Key, deletion: Deletion, session: &mut Session, now: Now) -> DeleteOutcome {
         let is_change = |outcome: &DeleteOutcome| outcome.is_invalidation();
-        self.write(key, None, now, is_change, |shard, at| shard.delete(key, deletion, peer, at))
+        self.write(key, None, now, is_change, |shard, at| shard.delete(key, deletion, session, at))
     }
 
     /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
-    pub fn invalidate_key(&self, key: &Key, depth: Depth, peer: &mut Peer, now: Now) -> bool {
-        self.write(key, None, now, |_| true, |shard, at| shard.invalidate(key, depth, peer, at))
+    pub fn invalidate_key(&self, key: &Key, depth: Depth, session: &mut Session, now: Now) -> bool {
+        self.write(key, None, now, |_| true, |shard, at| shard.invalidate(key, depth, session, at))
     }
 
     /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost does not depend
     /// on how many items that are; their memory is freed when they are met or swept.
-    pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Name<'a>> + Clone, depth: Depth, now: Now) {
+    pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Group<'a>> + Clone, depth: Depth, now: Now) {
         let kept_seconds = self.policies.with(Policies::longest_kept);
-        self.broad.void(names.clone().into_iter(), Void { depth, kept_seconds, now }, &self.clock);
+        self.groups.void(names.clone().into_iter(), Invalidation { depth, kept_seconds, now }, &self.clock);
         for name in names {
-            if let Name::Prefix(prefix) = name {
+            if let Group::Prefix(prefix) = name {
                 self.waiters.wake_prefix(prefix);
             }
         }
     }
 
     /// Invalidates everything, now or when `due` (monotonic milliseconds). A later call replaces one that is not due yet.
-    pub fn invalidate_all(&self, due: Option<u64>, depth: Depth, peer: &mut Peer, now: Now) {
+    pub fn invalidate_all(&self, due: Option<u64>, depth: Depth, session: &mut Session, now: Now) {
         self.shadow.flush(due);
         let floors: Vec<(Seq, Seq)> = self
             .hashes()
@@ -291,29 +310,29 @@ impl Cache {
             return;
         }
         let newest = floors.iter().map(|(_, own)| *own).max().unwrap_or_default();
-        peer.invalidated(newest, &self.sessions);
-        peer.misses.invalidate_all(|hash| {
+        session.invalidated(newest, &self.sessions);
+        session.misses.invalidate_all(|hash| {
             let (before, own) = floors[self.shard_of(hash)];
-            (self.shards[self.shard_of(hash)].lock().newest_void(hash).max(before), own)
+            (self.shards[self.shard_of(hash)].lock().newest_invalidation(hash).max(before), own)
         });
     }
 
     /// Leaves a waker that is called when the lease of a key has ended; false if it has ended already, so that asking
     /// again may succeed. Undone by [`Cache::stop_waiting`].
-    pub fn wait(&self, key: &Key, peer: &Peer, waker: &Waker, now: Now) -> bool {
+    pub fn wait(&self, key: &Key, session: &Session, waker: &Waker, now: Now) -> bool {
         // The waker comes before the lease is looked at: an invalidation of the key's prefix, which locks no shard, finds
         // one or the other.
-        self.waiters.add(key, peer.id, waker);
+        self.waiters.add(key, session.id, waker);
         let must_wait = self.locked(key, now, |shard, at| shard.await_lease(key, at));
         if !must_wait {
-            self.stop_waiting(key, peer);
+            self.stop_waiting(key, session);
         }
         must_wait
     }
 
     /// Takes back what [`Cache::wait`] left.
-    pub fn stop_waiting(&self, key: &Key, peer: &Peer) {
-        self.waiters.remove(key, peer.id);
+    pub fn stop_waiting(&self, key: &Key, session: &Session) {
+        self.waiters.remove(key, session.id);
     }
 
     /// Prefetches the memory that requests for the next of these keys will touch.

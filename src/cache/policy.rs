@@ -76,7 +76,7 @@ impl Policy {
     }
 
     /// Whether plain reads wait for another reader that loads the value, or get the stale copy.
-    pub(crate) fn tames_herds(&self) -> bool {
+    pub(crate) fn coalesces(&self) -> bool {
         self.serve_stale || !self.herd_wait.is_zero()
     }
 }

@@ -10,7 +10,7 @@ use crate::store::seq::Seq;
 
 /// What links a cache to the one before it: its hash seed and its place on the logical clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Former {
+pub struct Lineage {
     /// The seed that keys were hashed with; as secret as the values.
     pub hash_seed: u64,
     /// The last sequence number of its logical clock.
@@ -81,8 +81,8 @@ impl Guard {
 
 impl Cache {
     /// The link to the next cache; see [`Cache::after`].
-    pub fn former(&self) -> Former {
-        Former { hash_seed: self.keys.seed(), last: self.last_seq() }
+    pub fn lineage(&self) -> Lineage {
+        Lineage { hash_seed: self.keys.seed(), last: self.last_seq() }
     }
 
     /// Shows everything that protects keys from fills.

@@ -191,7 +191,7 @@ pub enum Refused {
     /// The token is of another key, boot or server, is too old, or is none at all.
     Unknown,
     /// The key was invalidated after the lease was granted, or is held off.
-    Voided,
+    Invalidated,
 }
 
 /// A number after counting.

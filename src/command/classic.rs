@@ -1,7 +1,7 @@
 //! The classic commands: `get`, `set`, `delete` and their relatives.
 
+use super::conversation::ImplicitReply;
 use super::observe::{Outcome, ReadOutcome, Reader};
-use super::session::ImplicitReply;
 use super::{Command, draft, legal, value_reply};
 use crate::cache::{
     Counting, DeleteOutcome, Deletion, Depth, Expiry, Key, Lookup, Mode, NotCounted, OnMiss, Reading,
@@ -13,11 +13,11 @@ impl Command<'_> {
     /// Returns until when to wait for the value, if another client loads it and the policy demands waiting.
     pub(super) fn get(&mut self, key: &Key, unique: CasUnique) -> Option<u64> {
         let bytes = key.bytes;
-        let (now, replies, session) = (self.now, &mut self.replies, &mut *self.session);
-        let may_wait = session.may_wait(now);
+        let (now, replies, conversation) = (self.now, &mut self.replies, &mut *self.conversation);
+        let may_wait = conversation.may_wait(now);
         let reading = Reading::new(OnMiss::Coalesce { may_wait });
         let mut patience_ms = 0;
-        let outcome = self.cache.read(key, &reading, &mut session.peer, now, |lookup| match lookup {
+        let outcome = self.cache.read(key, &reading, &mut conversation.session, now, |lookup| match lookup {
             Lookup::Busy { patience, until, .. } => {
                 patience_ms = patience.as_millis() as u32;
                 ReadOutcome::Wait { until }
@@ -31,11 +31,11 @@ impl Command<'_> {
             }
             Lookup::Miss => ReadOutcome::Miss,
         });
-        let waiting = self.session.record_waiting(outcome.waiting(!may_wait));
+        let waiting = self.conversation.record_waiting(outcome.waiting(!may_wait));
         self.report(Outcome::Read { key: bytes, reader: Reader::Get, outcome, waiting });
         let ReadOutcome::Wait { until } = outcome else { return None };
-        self.session.begin_leases(self.cache.last_seq());
-        Some(until.min(self.session.begin_waiting(patience_ms, now)))
+        self.conversation.begin_leases(self.cache.last_seq());
+        Some(until.min(self.conversation.begin_waiting(patience_ms, now)))
     }
 
     pub(super) fn get_and_touch(&mut self, key: &Key, exptime: i64, unique: CasUnique) -> Option<u64> {
@@ -43,11 +43,12 @@ impl Command<'_> {
         let replies = &mut self.replies;
         let expiry = Expiry::from_exptime(exptime, self.now);
         let reading = Reading { expiry: Some(expiry), ..Reading::new(OnMiss::Report) };
-        let value_bytes = self.cache.read(key, &reading, &mut self.session.peer, self.now, |lookup| {
-            let Lookup::Hit { value, .. } = lookup else { return None };
-            replies.send(value_reply(bytes, unique, value));
-            Some(value.bytes.len())
-        });
+        let value_bytes =
+            self.cache.read(key, &reading, &mut self.conversation.session, self.now, |lookup| {
+                let Lookup::Hit { value, .. } = lookup else { return None };
+                replies.send(value_reply(bytes, unique, value));
+                Some(value.bytes.len())
+            });
         self.report_read(bytes, Reader::GetAndTouch, value_bytes);
         None
     }
@@ -70,7 +71,7 @@ impl Command<'_> {
         let key = legal(self.cache, store.key);
         let (draft, before) = (draft(store, self.now), self.before(&key));
         let (expiry, value_bytes) = (draft.expiry, draft.value.len());
-        let outcome = self.cache.store(&key, mode, draft, &mut self.session.peer, self.now);
+        let outcome = self.cache.store(&key, mode, draft, &mut self.conversation.session, self.now);
         self.report(Outcome::Stored { key: store.key, before, expiry, mode, outcome, value_bytes });
         let reply = match outcome {
             StoreOutcome::Exists => Status::Exists,
@@ -88,7 +89,7 @@ impl Command<'_> {
     /// To its client, a refused `set` looks as if the value had been stored and evicted at once, unless
     /// configured otherwise.
     fn refusal(&self, mode: Mode) -> Status {
-        match (mode, self.session.rules.implicit_reply) {
+        match (mode, self.conversation.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Status::Stored,
             (Mode::Set, ImplicitReply::NotStored)
             | (Mode::Add | Mode::Append(_) | Mode::Cas(_) | Mode::Prepend(_) | Mode::Replace, _) => {
@@ -100,7 +101,7 @@ impl Command<'_> {
     pub(super) fn count(&mut self, bytes: &[u8], step: Step, noreply: bool) {
         let key = legal(self.cache, bytes);
         let before = self.before(&key);
-        let result = self.cache.count(&key, &Counting::by(step), &mut self.session.peer, self.now);
+        let result = self.cache.count(&key, &Counting::by(step), &mut self.conversation.session, self.now);
         let verb = match step {
             Step::Decr(_) => "decr",
             Step::Incr(_) => "incr",
@@ -126,7 +127,7 @@ impl Command<'_> {
         let held_seconds = held_seconds.min(HOLD_OFF_SECONDS_MAX);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let deletion = Deletion { held_until, ..Deletion::default() };
-        let outcome = match self.cache.delete(&key, deletion, &mut self.session.peer, self.now) {
+        let outcome = match self.cache.delete(&key, deletion, &mut self.conversation.session, self.now) {
             // Classic commands do not see stale copies.
             DeleteOutcome::Deleted { was_live: false } => DeleteOutcome::NotFound,
             outcome => outcome,
@@ -145,14 +146,14 @@ impl Command<'_> {
     }
 
     pub(super) fn flush_all(&mut self, exptime: i64, noreply: bool) {
-        if !self.session.rules.may_flush {
+        if !self.conversation.rules.may_flush {
             self.report(Outcome::FlushForbidden);
             return self.reply(Status::FlushNotAllowed, noreply);
         }
         let delay_ms =
             if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
         let due = (delay_ms > 0).then(|| self.now.millis + delay_ms);
-        self.cache.invalidate_all(due, Depth::Hard, &mut self.session.peer, self.now);
+        self.cache.invalidate_all(due, Depth::Hard, &mut self.conversation.session, self.now);
         self.report(Outcome::Flushed { delay_ms });
         self.reply(Status::Ok, noreply);
     }
@@ -175,7 +176,7 @@ impl Command<'_> {
             let key = legal(self.cache, bytes);
             let before = self.before(&key);
             let deletion = Deletion { version, ..Deletion::default() };
-            self.cache.delete(&key, deletion, &mut self.session.peer, self.now);
+            self.cache.delete(&key, deletion, &mut self.conversation.session, self.now);
             before
         });
         self.report(Outcome::TooLarge { key: bytes, removed });

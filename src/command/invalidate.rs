@@ -1,8 +1,8 @@
 //! `invalidate`: keys, tags, prefixes, or everything.
 
 use super::observe::Outcome;
-use super::{Command, Session, legal};
-use crate::cache::{Cache, Depth, KEY_BYTES_MAX, Name};
+use super::{Command, Conversation, legal};
+use crate::cache::{Cache, Depth, Group, KEY_BYTES_MAX};
 use crate::clock::Now;
 use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
 
@@ -37,27 +37,27 @@ pub enum NotInvalidated<'a> {
 pub fn invalidate<'a>(
     targets: &Targets<'a>,
     cache: &Cache,
-    session: &mut Session,
+    conversation: &mut Conversation,
     now: Now,
 ) -> Result<(), NotInvalidated<'a>> {
     let is_legal = |name: &&[u8]| (1..=KEY_BYTES_MAX).contains(&name.len());
-    let is_prefix = |name: &&[u8]| is_legal(name) && Name::prefix(name).is_some();
+    let is_prefix = |name: &&[u8]| is_legal(name) && Group::prefix(name).is_some();
     let bad_name = targets.keys.iter().chain(&targets.tags).find(|name| !is_legal(name));
     if let Some(name) = bad_name.or_else(|| targets.prefixes.iter().find(|name| !is_prefix(name))) {
         return Err(NotInvalidated::BadName(name));
     }
-    if targets.is_all && !session.rules.may_flush {
+    if targets.is_all && !conversation.rules.may_flush {
         return Err(NotInvalidated::Forbidden);
     }
     let mut output = Output::default();
-    let watched = session.metrics.watchers.topics();
-    let mut command = Command { cache, session, replies: Replies::text(&mut output), now, watched };
+    let watched = conversation.metrics.watchers.topics();
+    let mut command = Command { cache, conversation, replies: Replies::text(&mut output), now, watched };
     if targets.is_all {
         command.invalidate_all(targets.depth);
     }
     command.invalidate_keys(targets.keys.iter().copied(), targets.depth);
-    command.invalidate_groups(targets.tags.iter().map(|tag| Name::Tag(tag)), targets.depth);
-    command.invalidate_groups(targets.prefixes.iter().map(|prefix| Name::Prefix(prefix)), targets.depth);
+    command.invalidate_groups(targets.tags.iter().map(|tag| Group::Tag(tag)), targets.depth);
+    command.invalidate_groups(targets.prefixes.iter().map(|prefix| Group::Prefix(prefix)), targets.depth);
     Ok(())
 }
 
@@ -66,14 +66,14 @@ impl Command<'_> {
     pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
         let invalidated = match *what {
-            Invalidated::All if !self.session.rules.may_flush => Err(Status::FlushNotAllowed),
+            Invalidated::All if !self.conversation.rules.may_flush => Err(Status::FlushNotAllowed),
             Invalidated::All => Ok(self.invalidate_all(depth)),
             Invalidated::Keys(keys) => Ok(self.invalidate_keys(keys, depth)),
             Invalidated::Prefixes(prefixes) => {
-                let names: Option<Vec<Name>> = prefixes.map(Name::prefix).collect();
+                let names: Option<Vec<Group>> = prefixes.map(Group::prefix).collect();
                 names.map(|names| self.invalidate_groups(names, depth)).ok_or(Status::BadPrefix)
             }
-            Invalidated::Tags(tags) => Ok(self.invalidate_groups(tags.map(Name::Tag), depth)),
+            Invalidated::Tags(tags) => Ok(self.invalidate_groups(tags.map(Group::Tag), depth)),
         };
         match invalidated {
             Ok(targets) => {
@@ -86,7 +86,7 @@ impl Command<'_> {
     }
 
     fn invalidate_all(&mut self, depth: Depth) -> u64 {
-        self.cache.invalidate_all(None, depth, &mut self.session.peer, self.now);
+        self.cache.invalidate_all(None, depth, &mut self.conversation.session, self.now);
         self.report(Outcome::InvalidatedAll { depth });
         1
     }
@@ -96,13 +96,13 @@ impl Command<'_> {
         for bytes in &keys {
             let key = legal(self.cache, bytes);
             let before = self.before(&key);
-            let was_live = self.cache.invalidate_key(&key, depth, &mut self.session.peer, self.now);
+            let was_live = self.cache.invalidate_key(&key, depth, &mut self.conversation.session, self.now);
             self.report(Outcome::InvalidatedKey { key: bytes, before, depth, was_live });
         }
         keys.len() as u64
     }
 
-    fn invalidate_groups<'a>(&mut self, groups: impl IntoIterator<Item = Name<'a>>, depth: Depth) -> u64 {
+    fn invalidate_groups<'a>(&mut self, groups: impl IntoIterator<Item = Group<'a>>, depth: Depth) -> u64 {
         let groups = distinct(groups);
         self.cache.invalidate(groups.iter().copied(), depth, self.now);
         self.report(Outcome::InvalidatedGroups { depth, groups: &groups });

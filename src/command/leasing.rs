@@ -7,8 +7,8 @@ use crate::protocol::{Block, CasUnique, Keys, LeaseSet, Reply, Status, TagWords}
 
 impl Command<'_> {
     pub(super) fn lease_get(&mut self, keys: &mut Keys<'_>, wait_ms: u32) -> Flow {
-        let since = self.session.begin_leases(self.cache.last_seq());
-        let deadline = self.session.begin_waiting(wait_ms, self.now);
+        let since = self.conversation.begin_leases(self.cache.last_seq());
+        let deadline = self.conversation.begin_waiting(wait_ms, self.now);
         self.each(keys, |command, key| command.lease_get_one(key, since, deadline))
     }
 
@@ -16,7 +16,7 @@ impl Command<'_> {
     fn lease_get_one(&mut self, key: &Key, since: Seq, deadline: u64) -> Option<u64> {
         let (bytes, now, replies) = (key.bytes, self.now, &mut self.replies);
         let reading = Reading::new(OnMiss::Lease { since });
-        let outcome = self.cache.read(key, &reading, &mut self.session.peer, now, |lookup| {
+        let outcome = self.cache.read(key, &reading, &mut self.conversation.session, now, |lookup| {
             let outcome = ReadOutcome::within(deadline, &lookup, now);
             let (token, stale) = match lookup {
                 Lookup::Busy { .. } if outcome.must_wait() => return outcome,
@@ -32,7 +32,7 @@ impl Command<'_> {
             replies.send(Reply::Leased { key: bytes, token, flags, value });
             outcome
         });
-        let waiting = self.session.record_waiting(outcome.waiting(now.millis >= deadline));
+        let waiting = self.conversation.record_waiting(outcome.waiting(now.millis >= deadline));
         self.report(Outcome::Read { key: bytes, reader: Reader::LeaseGet, outcome, waiting });
         if let ReadOutcome::Wait { until } = outcome { Some(until) } else { None }
     }
@@ -47,14 +47,14 @@ impl Command<'_> {
         } else {
             Fill::Value(Draft { tags: tags.tags(), ..draft(store, self.now) })
         };
-        let result = self.cache.fill(&key, token, fill, &mut self.session.peer, self.now);
+        let result = self.cache.fill(&key, token, fill, &mut self.conversation.session, self.now);
         let (key, filler) = (store.key, Filler::LeaseSet);
         self.report(Outcome::Filled { key, filler, before, expiry, result, token, value_bytes });
         let reply = match result {
             Ok(Filled::Released | Filled::Visible) => Status::Stored,
             Ok(Filled::Stale) => Status::StaleStored,
             Err(Refused::NoRoom) => Status::NoRoom,
-            Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Voided) => {
+            Err(Refused::Outdated | Refused::Superseded | Refused::Unknown | Refused::Invalidated) => {
                 Status::NotStored
             }
         };

@@ -7,7 +7,7 @@ use crate::protocol::{Dump, DumpForm, Listed, Reply, Status};
 
 impl Command<'_> {
     pub(super) fn dump(&mut self, dump: &mut Dump) -> Flow {
-        if !self.session.rules.may_dump {
+        if !self.conversation.rules.may_dump {
             self.replies.status(match dump.form {
                 DumpForm::Cachedump => Status::CachedumpNotAllowed,
                 DumpForm::Keys => Status::KeyDumpNotAllowed,
@@ -50,7 +50,7 @@ impl Command<'_> {
     /// The connections from this number on, in memcached's format.
     pub(super) fn conns(&mut self, from: &mut u32) -> Flow {
         while !self.replies.is_full() {
-            let some = self.session.metrics.open.some(*from);
+            let some = self.conversation.metrics.open.some(*from);
             let Some((last, _)) = some.last() else {
                 self.replies.status(Status::End);
                 return Flow::Next;

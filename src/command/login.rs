@@ -7,7 +7,7 @@ use crate::protocol::{Request, Status};
 
 /// Answers a request of a locked connection, and unlocks it after a correct password.
 pub(super) fn unlock(request: &Request, command: &mut Command) -> Flow {
-    let Some(locked) = &mut command.session.locked else { return Flow::Next };
+    let Some(locked) = &mut command.conversation.locked else { return Flow::Next };
     let Request::Set(store) = request else {
         let is_long = matches!(request, Request::TooLarge { is_set: true, .. });
         command.replies.status(if is_long { Status::AuthTokenTooLong } else { Status::Unauthenticated });
@@ -18,7 +18,7 @@ pub(super) fn unlock(request: &Request, command: &mut Command) -> Flow {
     match login {
         Login::Malformed => command.replies.status(Status::BadAuthToken),
         Login::Right => {
-            command.session.locked = None;
+            command.conversation.locked = None;
             command.replies.status(Status::Stored);
         }
         Login::Wrong { is_last } => {

@@ -9,13 +9,13 @@
 
 mod access;
 mod classic;
+mod conversation;
 mod invalidate;
 mod leasing;
 mod listing;
 mod login;
 mod meta;
 mod observe;
-mod session;
 mod stats;
 mod watching;
 
@@ -26,9 +26,9 @@ use crate::metrics::{Topic, Topics};
 use crate::protocol::{Block, CasUnique, Keys, Replies, Reply, Request, Shutdown, Status, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
+pub use self::conversation::{Conversation, ImplicitReply, Rules};
 pub use self::invalidate::{NotInvalidated, Targets, invalidate};
 pub use self::observe::publish_evicted;
-pub use self::session::{ImplicitReply, Rules, Session};
 
 /// How the connection continues after a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,19 +67,19 @@ pub enum Flow {
 pub fn execute(
     request: &mut Request<'_>,
     cache: &Cache,
-    session: &mut Session,
+    conversation: &mut Conversation,
     replies: Replies<'_>,
     now: Now,
 ) -> Flow {
-    if session.is_locked() {
+    if conversation.is_locked() {
         let watched = Topics::default();
-        return login::unlock(request, &mut Command { cache, session, replies, now, watched });
+        return login::unlock(request, &mut Command { cache, conversation, replies, now, watched });
     }
-    session.note_pipelining(&replies, now);
-    let watched = session.metrics.watchers.topics();
-    let flow = answer(request, &mut Command { cache, session, replies, now, watched });
+    conversation.note_pipelining(&replies, now);
+    let watched = conversation.metrics.watchers.topics();
+    let flow = answer(request, &mut Command { cache, conversation, replies, now, watched });
     if watched.has(Topic::Evictions) {
-        publish_evicted(cache, &session.metrics, now);
+        publish_evicted(cache, &conversation.metrics, now);
     }
     flow
 }
@@ -116,7 +116,7 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
         Request::Set(store) => command.store(Mode::Set, store),
-        Request::Shutdown { .. } if !command.session.rules.may_shut_down => {
+        Request::Shutdown { .. } if !command.conversation.rules.may_shut_down => {
             command.replies.status(Status::ShutdownNotEnabled);
         }
         Request::Shutdown { how: None } => command.replies.status(Status::BadShutdown),
@@ -139,7 +139,7 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
 /// The environment of a command.
 struct Command<'c> {
     cache: &'c Cache,
-    session: &'c mut Session,
+    conversation: &'c mut Conversation,
     replies: Replies<'c>,
     now: Now,
     /// The topics that were watched when the request came.
@@ -175,7 +175,7 @@ impl Command<'_> {
     }
 
     fn end_keys(&mut self) -> Flow {
-        self.session.end_leases();
+        self.conversation.end_leases();
         self.replies.status(Status::End);
         Flow::Next
     }
@@ -206,7 +206,7 @@ impl Command<'_> {
 
     #[inline(always)]
     fn observer(&self) -> Observer<'_> {
-        Observer { cache: self.cache, session: self.session, now: self.now, watched: self.watched }
+        Observer { cache: self.cache, conversation: self.conversation, now: self.now, watched: self.watched }
     }
 }
 

@@ -13,13 +13,13 @@ impl Command<'_> {
         match what {
             Statistics::Absent => {}
             Statistics::Conns { from } => return self.conns(from),
-            Statistics::Detail | Statistics::DetailSwitch { .. } if !self.session.rules.may_dump => {
+            Statistics::Detail | Statistics::DetailSwitch { .. } if !self.conversation.rules.may_dump => {
                 self.replies.status(Status::DetailNotAllowed);
                 return Flow::Next;
             }
             Statistics::Detail => self.detail(),
             Statistics::DetailSwitch { is_on } => {
-                self.session.metrics.prefixes.switch(*is_on);
+                self.conversation.metrics.prefixes.switch(*is_on);
                 self.replies.status(Status::Ok);
                 return Flow::Next;
             }
@@ -30,7 +30,7 @@ impl Command<'_> {
             Statistics::Policies => self.policies(),
             Statistics::Ratio => self.ratio(),
             Statistics::Reset => {
-                self.session.metrics.reset();
+                self.conversation.metrics.reset();
                 self.cache.reset_counts();
                 self.replies.status(Status::Reset);
                 return Flow::Next;
@@ -52,7 +52,7 @@ impl Command<'_> {
         replies.stat("server", "leasehold");
         replies.stat("leasehold_version", env!("CARGO_PKG_VERSION"));
         replies.stat("pointer_size", &usize::BITS.to_string());
-        let metrics = &self.session.metrics;
+        let metrics = &self.conversation.metrics;
         let usage = (metrics.usage)();
         replies.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
         replies.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
@@ -70,7 +70,7 @@ impl Command<'_> {
     fn gauges(&mut self, counts: &Counts) {
         let replies = &mut self.replies;
         replies.stat("leases_outstanding", &self.cache.leases_outstanding(self.now).to_string());
-        let (names, forgotten) = self.cache.voided_names();
+        let (names, forgotten) = self.cache.groups_remembered();
         replies.stat("voided_names", &names.to_string());
         replies.stat("voided_names_forgotten", &forgotten.to_string());
         replies.stat("versions_forgotten", &counts.versions_forgotten.to_string());
@@ -79,7 +79,7 @@ impl Command<'_> {
     /// The counts of leases and invalidations, from `stats`.
     fn leases(&mut self) {
         let replies = &mut self.replies;
-        self.session.metrics.each_of_leases(|name, value| replies.stat(name, &value.to_string()));
+        self.conversation.metrics.each_of_leases(|name, value| replies.stat(name, &value.to_string()));
         self.gauges(&self.cache.counts());
         self.classes();
     }
@@ -107,7 +107,7 @@ impl Command<'_> {
         for (nth, (prefix, policy)) in (1..).zip(policies.prefixes()) {
             self.replies.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
             self.policy(nth, policy, policies.load_time(Some(prefix)));
-            for (count, value) in TOLD.iter().zip(self.session.metrics.policies.of(prefix)) {
+            for (count, value) in TOLD.iter().zip(self.conversation.metrics.policies.of(prefix)) {
                 self.replies.stat(&format!("{nth}:{}", count.name()), &value.to_string());
             }
         }
@@ -135,7 +135,7 @@ impl Command<'_> {
     /// The uses of keys by their prefixes.
     fn detail(&mut self) {
         let replies = &mut self.replies;
-        self.session.metrics.prefixes.each(|prefix, uses| {
+        self.conversation.metrics.prefixes.each(|prefix, uses| {
             let Uses { gets, hits, sets, deletes } = uses;
             replies.send(Reply::Prefix { prefix, gets, hits, sets, deletes });
         });
@@ -206,17 +206,17 @@ impl Command<'_> {
         let config = self.cache.config();
         let policies = self.cache.policies();
         let policy = policies.general();
-        let (replies, metrics) = (&mut self.replies, &self.session.metrics);
+        let (replies, metrics) = (&mut self.replies, &self.conversation.metrics);
         replies.stat("maxbytes", &self.cache.memory_bytes().0.to_string());
         replies.stat("maxconns", &metrics.connections_max.to_string());
         metrics.settings.iter().for_each(|(name, value)| replies.stat(name, value));
         replies.stat("verbosity", &metrics.verbosity.load(Ordering::Relaxed).to_string());
         replies.stat("detail_enabled", yes(metrics.prefixes.is_on()));
-        replies.stat("flush_enabled", yes(self.session.rules.may_flush));
-        replies.stat("dump_enabled", yes(self.session.rules.may_dump));
+        replies.stat("flush_enabled", yes(self.conversation.rules.may_flush));
+        replies.stat("dump_enabled", yes(self.conversation.rules.may_dump));
         replies.stat("item_size_max", &config.value_bytes_max.to_string());
         replies.stat("evictions", if config.when_full == WhenFull::Evict { "on" } else { "off" });
-        replies.stat("shutdown_command", yes(self.session.rules.may_shut_down));
+        replies.stat("shutdown_command", yes(self.conversation.rules.may_shut_down));
         replies.stat("implicit_leases", &format!("{:?}", policy.implicit).to_lowercase());
         replies.stat("lease_window_ms", &policy.lease_window.as_millis().to_string());
         replies.stat("lease_min_interval_ms", &policy.lease_min_interval.as_millis().to_string());

@@ -6,13 +6,13 @@ use crate::protocol::{Status, Watched};
 
 impl Command<'_> {
     pub(super) fn watch(&mut self, watched: &[Watched]) -> Flow {
-        if !self.session.rules.may_watch {
+        if !self.conversation.rules.may_watch {
             self.replies.status(Status::WatchNotAllowed);
             return Flow::Next;
         }
         let topics =
             watched.iter().filter_map(|watched| topic(*watched)).fold(Topics::default(), Topics::with);
-        match self.session.watch(self.cache, topics) {
+        match self.conversation.watch(self.cache, topics) {
             None => {
                 self.replies.status(Status::TooManyWatchers);
                 Flow::Next

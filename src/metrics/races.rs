@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::encoded::Encoded;
-use crate::cache::{Depth, Name, Seq};
+use crate::cache::{Depth, Group, Seq};
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub enum Voided<'a> {
     /// A key, at this sequence number.
     Key(&'a [u8], Seq),
     /// A tag or prefix, at this sequence number.
-    Name(Name<'a>, Seq),
+    Group(Group<'a>, Seq),
 }
 
 impl fmt::Display for By {
@@ -95,8 +95,8 @@ impl Voided<'_> {
                 return write!(f, "type=void_all {by} depth={depth} delay={delay_seconds}");
             }
             Voided::Key(key, seq) => ("key", key, seq),
-            Voided::Name(Name::Prefix(prefix), seq) => ("prefix", prefix, seq),
-            Voided::Name(Name::Tag(tag), seq) => ("tag", tag, seq),
+            Voided::Group(Group::Prefix(prefix), seq) => ("prefix", prefix, seq),
+            Voided::Group(Group::Tag(tag), seq) => ("tag", tag, seq),
         };
         write!(f, "type=void_{kind} {kind}={} {by} depth={depth} seq={seq}", Encoded(name))
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::service::Service;
 use crate::cache::Cache;
 use crate::clock::Now;
-use crate::command::{Rules, Session};
+use crate::command::{Conversation, Rules};
 use crate::metrics::{Counters, Metrics};
 
 /// A handle on a running server.
@@ -58,7 +58,7 @@ impl View {
     }
 
     /// A session for executing commands that is not a client's.
-    pub fn session(&self) -> Session {
-        Session::internal(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
+    pub fn conversation(&self) -> Conversation {
+        Conversation::internal(&self.0.cache, Arc::clone(&self.0.metrics), self.counters(), self.0.rules)
     }
 }

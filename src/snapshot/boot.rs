@@ -188,7 +188,7 @@ mod tests {
             Options::try_parse_from(["leasehold", "-m", "8", "-e", path.to_str().unwrap()]).unwrap();
         let Boot { cache, clock, file } = Boot::resume(&options).unwrap().start_serving(&options);
         let key = cache.key(b"k").unwrap();
-        cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.peer(), clock.now());
+        cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.session(), clock.now());
         file.unwrap().save(&cache, &clock, None, || ()).unwrap();
         options
     }

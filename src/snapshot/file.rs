@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn set(cache: &Cache, key: &[u8], draft: Draft, now: Now) {
-        cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.peer(), now);
+        cache.store(&cache.key(key).unwrap(), Mode::Set, draft, &mut cache.session(), now);
     }
 
     fn at_leisure(_: Step) -> Result<(), DeadlinePassed> {
@@ -214,15 +214,15 @@ mod tests {
     #[test]
     fn hold_offs_and_versions_survive_a_restart() {
         let (old, clock, path) = saved("guards");
-        let (now, mut peer) = (clock.now(), old.peer());
+        let (now, mut peer) = (clock.now(), old.session());
         let held = |cache: &Cache, key: &[u8], now| {
             let key = cache.key(key).unwrap();
-            cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Lookup::Busy { .. }))
+            cache.lease(&key, &mut cache.session(), now, |leased| matches!(leased, Lookup::Busy { .. }))
         };
         let newer = |cache: &Cache, version, now| {
             let draft = Draft { version: Some(version), ..Draft::new("row") };
             let key = cache.key(b"row").unwrap();
-            cache.store(&key, Mode::Set, draft, &mut cache.peer(), now)
+            cache.store(&key, Mode::Set, draft, &mut cache.session(), now)
         };
         old.delete(&old.key(b"removed").unwrap(), until(now.after(Duration::from_secs(60))), &mut peer, now);
         assert!(matches!(newer(&old, 5, now), StoreOutcome::Stored { .. }));
@@ -248,18 +248,18 @@ mod tests {
         let now = clock.now();
         let missed = [&b"deleted"[..], b"kept"];
         for key in missed {
-            let (mut reader, key) = (old.peer(), old.key(key).unwrap());
+            let (mut reader, key) = (old.session(), old.key(key).unwrap());
             assert!(old.get(&key, &mut reader, now, |_| ()).is_none());
         }
-        old.delete(&old.key(b"deleted").unwrap(), Deletion::default(), &mut old.peer(), now);
+        old.delete(&old.key(b"deleted").unwrap(), Deletion::default(), &mut old.session(), now);
         save(&old, &path, now, at_leisure).unwrap();
 
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
         let store = |key: &[u8], now| {
             let key = cache.key(key).unwrap();
-            cache.store(&key, Mode::Set, Draft::new("old"), &mut cache.peer(), now)
+            cache.store(&key, Mode::Set, Draft::new("old"), &mut cache.session(), now)
         };
-        let mut other = cache.peer();
+        let mut other = cache.session();
         assert_eq!(store(b"deleted", now), StoreOutcome::Refused(Reason::Closed));
         assert!(matches!(store(b"never missed", now), StoreOutcome::Stored { .. }));
         clock.advance(Duration::from_secs(5));
@@ -285,7 +285,7 @@ mod tests {
         bytes[summed..].copy_from_slice(&sum.finish().to_le_bytes());
         fs::write(&path, bytes).unwrap();
         let (cache, loaded) = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap();
-        let (key, mut peer) = (cache.key(b"any").unwrap(), cache.peer());
+        let (key, mut peer) = (cache.key(b"any").unwrap(), cache.session());
         let mut store = |now| cache.store(&key, Mode::Set, Draft::new("v"), &mut peer, now);
         assert_eq!((loaded.items, store(clock.now())), (3, StoreOutcome::Refused(Reason::Closed)));
         clock.advance(Duration::from_secs(2));
@@ -298,12 +298,12 @@ mod tests {
         let now = clock.now();
         for n in 0..HOLDOFFS_MAX as u64 * 256 {
             let key = n.to_le_bytes();
-            old.delete(&old.key(&key).unwrap(), until(now.millis + 5_000), &mut old.peer(), now);
+            old.delete(&old.key(&key).unwrap(), until(now.millis + 5_000), &mut old.session(), now);
         }
         save(&old, &path, now, at_leisure).unwrap();
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
         let key = cache.key(b"any").unwrap();
-        assert!(cache.lease(&key, &mut cache.peer(), now, |leased| matches!(leased, Lookup::Busy { .. })));
+        assert!(cache.lease(&key, &mut cache.session(), now, |leased| matches!(leased, Lookup::Busy { .. })));
     }
 
     /// Value, flags, unique and expiry of a key.
@@ -324,7 +324,7 @@ mod tests {
         set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
         set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
         set(&cache, b"removed", Draft::new("3"), now);
-        cache.delete(&cache.key(b"removed").unwrap(), Deletion::default(), &mut cache.peer(), now);
+        cache.delete(&cache.key(b"removed").unwrap(), Deletion::default(), &mut cache.session(), now);
         let path = scratch(name);
         assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
         (cache, clock, path)
@@ -349,7 +349,7 @@ mod tests {
             &cache.key(b"first").unwrap(),
             Mode::Cas(unique),
             Draft::new("3"),
-            &mut cache.peer(),
+            &mut cache.session(),
             now,
         );
         assert!(
@@ -365,7 +365,7 @@ mod tests {
         old.invalidate_all(
             Some(clock.now().after(Duration::from_secs(100))),
             Depth::Hard,
-            &mut old.peer(),
+            &mut old.session(),
             clock.now(),
         );
         save(&old, &path, clock.now(), at_leisure).unwrap();

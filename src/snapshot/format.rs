@@ -34,7 +34,7 @@ use siphasher::sip::SipHasher13;
 
 use super::error::{LoadError, SaveError};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{Cache, Config, Depth, Draft, Entry, Former, Guard, KEY_BYTES_MAX, Seq, TagList};
+use crate::cache::{Cache, Config, Depth, Draft, Entry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
 use crate::clock::Now;
 
 /// The result of loading a file.
@@ -57,7 +57,7 @@ pub(super) fn write(
     let flush_unix =
         cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
     file.write_all(MAGIC)?;
-    let Former { hash_seed, last } = cache.former();
+    let Lineage { hash_seed, last } = cache.lineage();
     for number in [now.unix, last.number(), flush_unix, hash_seed] {
         file.write_all(&number.to_le_bytes())?;
     }
@@ -154,7 +154,7 @@ pub(super) fn read(
     if max_gap.is_some_and(|max| gap.is_none_or(|gap| gap > max)) {
         return Err(LoadError::TooOld(gap));
     }
-    let cache = Cache::after(config, Former { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
+    let cache = Cache::after(config, Lineage { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
     while read_guard(file, &cache, now)? {}
     if is_previous {
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
@@ -169,7 +169,7 @@ pub(super) fn read(
     watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
         let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
-        cache.invalidate_all(Some(due), Depth::Hard, &mut cache.internal_peer(), now);
+        cache.invalidate_all(Some(due), Depth::Hard, &mut cache.internal_session(), now);
     }
     Ok((cache, Loaded { gap, items }))
 }

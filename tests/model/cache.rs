@@ -6,8 +6,9 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Depth, Draft, Expiry, Fill, Filled, Join, Lookup, Mode, Name,
-    NotCounted, OnMiss, Peer, Policy, Reading, Refused, Step, StoreOutcome, TagList, Tags, Token, WhenFull,
+    Cache, Config, Counting, Deletion, Depth, Draft, Expiry, Fill, Filled, Group, Join, Lookup, Mode,
+    NotCounted, OnMiss, Policy, Reading, Refused, Session, Step, StoreOutcome, TagList, Tags, Token,
+    WhenFull,
 };
 use leasehold::clock::Clock;
 
@@ -17,13 +18,13 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Fixture {
     cache: Cache,
     clock: Clock,
-    peer: Peer,
+    session: Session,
 }
 
 impl Fixture {
     fn new(config: Config) -> Self {
         let cache = Cache::with_seed(config, [3; 32]);
-        Fixture { peer: cache.peer(), cache, clock: Clock::manual() }
+        Fixture { session: cache.session(), cache, clock: Clock::manual() }
     }
 
     fn set(&mut self, key: &str, value: &[u8], ttl: Option<Duration>) -> StoreOutcome {
@@ -31,17 +32,17 @@ impl Fixture {
         let expiry = ttl.map_or(Expiry::NEVER, |ttl| Expiry::after(ttl, now));
         let draft = Draft { expiry, ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.store(&key, Mode::Set, draft, &mut self.peer, now)
+        self.cache.store(&key, Mode::Set, draft, &mut self.session, now)
     }
 
     fn get(&mut self, key: &str) -> Option<Vec<u8>> {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.get(&key, &mut self.peer, self.clock.now(), |value| value.bytes.to_vec())
+        self.cache.get(&key, &mut self.session, self.clock.now(), |value| value.bytes.to_vec())
     }
 
     fn lease(&mut self, key: &str) -> Option<Token> {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
+        self.cache.lease(&key, &mut self.session, self.clock.now(), |leased| match leased {
             Lookup::Granted { token, .. } => Some(token),
             Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
         })
@@ -50,7 +51,7 @@ impl Fixture {
     fn fill(&mut self, key: &str, token: Token) -> Result<Filled, Refused> {
         let draft = Draft::new("filled");
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.fill(&key, token, Fill::Value(draft), &mut self.peer, self.clock.now())
+        self.cache.fill(&key, token, Fill::Value(draft), &mut self.session, self.clock.now())
     }
 
     fn bytes(&self) -> u64 {
@@ -92,7 +93,7 @@ fn what_a_flush_voided_gives_its_memory_back_too() {
         fixture.set(&n.to_string(), b"v", None);
     }
     let now = fixture.clock.now();
-    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.peer, now);
+    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.session, now);
     fixture.set("new", b"v", None);
     while fixture.cache.sweep(now) {}
     assert_eq!(fixture.cache.counts().items, 1);
@@ -107,7 +108,7 @@ fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
         let (name, value) = (format!("{}:{n}", n % 3), vec![1; if n % 1_000 == 0 { 100_000 } else { 10 }]);
         let draft = Draft { tags: if n % 3 == 2 { tags.tags() } else { Tags::NONE }, ..Draft::new(&value) };
         let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
-        fixture.cache.store(&key, Mode::Set, draft, &mut fixture.peer, fixture.clock.now());
+        fixture.cache.store(&key, Mode::Set, draft, &mut fixture.session, fixture.clock.now());
     }
     let listed = |fixture: &Fixture| {
         let (mut from, mut count) = (Some(0), 0);
@@ -117,8 +118,8 @@ fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
         count
     };
     let now = fixture.clock.now();
-    fixture.cache.invalidate([Name::Tag(b"old")], Depth::Hard, now);
-    fixture.cache.invalidate([Name::Prefix(b"1:")], Depth::Soft, now);
+    fixture.cache.invalidate([Group::Tag(b"old")], Depth::Hard, now);
+    fixture.cache.invalidate([Group::Prefix(b"1:")], Depth::Soft, now);
     assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 10_000));
     while fixture.cache.sweep(now) {}
     assert_eq!(fixture.cache.counts().items, 6_667, "of which half are stale copies");
@@ -155,11 +156,11 @@ fn stale_copies_go_before_anything_that_is_live() {
             let name = format!("void:{n}");
             let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
             let now = fixture.clock.now();
-            assert!(fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, now).was_live());
+            assert!(fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, now).was_live());
         }
     };
     let soften = |fixture: &mut Fixture| {
-        fixture.cache.invalidate([Name::Prefix(b"void:")], Depth::Soft, fixture.clock.now());
+        fixture.cache.invalidate([Group::Prefix(b"void:")], Depth::Soft, fixture.clock.now());
     };
     for when_full in [WhenFull::Evict, WhenFull::Refuse] {
         assert_eq!(
@@ -178,7 +179,7 @@ fn names_that_are_voided_all_the_time_do_not_keep_the_sweep_from_its_rest() {
     }
     let (mut rounds, mut steps) = (0, 0);
     for _ in 0..30 {
-        fixture.cache.invalidate([Name::Prefix(b"b:")], Depth::Hard, fixture.clock.now());
+        fixture.cache.invalidate([Group::Prefix(b"b:")], Depth::Hard, fixture.clock.now());
         let before = steps;
         while fixture.cache.sweep(fixture.clock.now()) {
             steps += 1;
@@ -249,12 +250,12 @@ fn a_change_that_finds_no_room_changes_nothing() {
         [Mode::Append(Join::default()), Mode::Prepend(Join::default()), Mode::Replace, Mode::Cas(unique)]
     {
         let draft = Draft::new(&[1; 1_000]);
-        let stored = fixture.cache.store(&key, mode, draft, &mut fixture.peer, now);
+        let stored = fixture.cache.store(&key, mode, draft, &mut fixture.session, now);
         assert_eq!((stored, fixture.get("victim")), (StoreOutcome::NoRoom, Some(vec![b'9'; 15])), "{mode:?}");
         assert_eq!(fixture.cache.peek(&key, now, |value| value.unique), Some(unique));
     }
     let step = Step::Incr(1_000_000_000_000_000_000);
-    let counted = fixture.cache.count(&key, &Counting::by(step), &mut fixture.peer, now);
+    let counted = fixture.cache.count(&key, &Counting::by(step), &mut fixture.session, now);
     assert_eq!((counted, fixture.get("victim")), (Err(NotCounted::NoRoom), Some(vec![b'9'; 15])));
     assert_eq!(fixture.fill("absent", token), Err(Refused::NoRoom));
     // The old value must not pass for the new one.
@@ -365,7 +366,7 @@ impl Wake for Woken {
 #[test]
 fn whoever_waits_is_woken_once_and_may_change_his_mind() {
     let mut fixture = Fixture::new(Config::default());
-    let (waiter, quitter) = (fixture.cache.peer(), fixture.cache.peer());
+    let (waiter, quitter) = (fixture.cache.session(), fixture.cache.session());
     let token = fixture.lease("k").expect("nobody else wants it");
     let now = fixture.clock.now();
     let (woken, unwoken) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
@@ -387,7 +388,7 @@ fn leases_are_spaced_where_the_policy_says_so() {
     assert!(fixture.lease("k").is_some());
     let (key, now) = (b"k", fixture.clock.now());
     let key = fixture.cache.key(key).expect("a legal key");
-    fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, now);
+    fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, now);
     fixture.clock.advance(Duration::from_millis(9_999));
     assert!(fixture.lease("k").is_none(), "also after an invalidation");
     fixture.clock.advance(Duration::from_millis(1));
@@ -417,7 +418,7 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
         for other in 0..500 {
             let other = format!("other:{n}:{other}");
             let key = fixture.cache.key(other.as_bytes()).expect("a legal key");
-            fixture.cache.delete(&key, Deletion::default(), &mut fixture.peer, fixture.clock.now());
+            fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, fixture.clock.now());
         }
         refused += usize::from(fixture.fill(&name, token).is_err());
     }
@@ -429,14 +430,14 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
 fn good_fills_are_not_refused_for_voids_of_other_names() {
     // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than any fill takes.
     let mut fixture = Fixture::new(Config::default());
-    let remembered = fixture.cache.config().names_max();
+    let remembered = fixture.cache.config().groups_max();
     assert!(remembered > 10 * 500, "ten times what comes between a lease and its fill");
     let mut number = 0;
     let mut storm = |fixture: &Fixture, voids: usize| {
         for _ in 0..voids {
             number += 1;
             let other = format!("other:{number}");
-            fixture.cache.invalidate([Name::Tag(other.as_bytes())], Depth::Hard, fixture.clock.now());
+            fixture.cache.invalidate([Group::Tag(other.as_bytes())], Depth::Hard, fixture.clock.now());
         }
     };
     let fill = |fixture: &mut Fixture, name: &str, voids: &mut dyn FnMut(&Fixture)| {
@@ -445,14 +446,14 @@ fn good_fills_are_not_refused_for_voids_of_other_names() {
         voids(fixture);
         let draft = Draft { tags: tags.tags(), ..Draft::new("filled") };
         let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
-        fixture.cache.fill(&key, token, Fill::Value(draft), &mut fixture.peer, fixture.clock.now())
+        fixture.cache.fill(&key, token, Fill::Value(draft), &mut fixture.session, fixture.clock.now())
     };
     for n in 0..2_000 {
         let done = fill(&mut fixture, &format!("key:{n}"), &mut |fixture| storm(fixture, 500));
         assert_eq!(done, Ok(Filled::Visible), "number {n}");
     }
     let done = fill(&mut fixture, "late:1", &mut |fixture| storm(fixture, 2 * remembered));
-    assert_eq!(done, Err(Refused::Voided), "a group that is no longer remembered counts as invalidated");
+    assert_eq!(done, Err(Refused::Invalidated), "a group that is no longer remembered counts as invalidated");
 }
 
 /// A client's date two years ahead was multiplied by the jitter and by the dice, which is more than 64 bits
@@ -483,19 +484,19 @@ fn jitter_cuts_the_longest_life_too() {
 fn loads_are_timed_while_other_readers_wait() {
     let mut fixture = Fixture::new(Config::default());
     let cache = &fixture.cache;
-    let (mut other, now) = (cache.peer(), fixture.clock.now());
+    let (mut other, now) = (cache.session(), fixture.clock.now());
     let key = cache.key(b"k").expect("a legal key");
     let reading = Reading::new(OnMiss::MetaLease { window: Some(Duration::from_secs(30)) });
     let samples = || cache.policies().load_time(None).samples;
     for (polls, expected) in [(3, 1), (0, 2), (0, 3)] {
-        cache.read(&key, &reading, &mut fixture.peer, now, |found| {
+        cache.read(&key, &reading, &mut fixture.session, now, |found| {
             assert!(matches!(found, Lookup::Granted { .. }));
         });
         for _ in 0..polls {
             cache
                 .read(&key, &reading, &mut other, now, |found| assert!(matches!(found, Lookup::Busy { .. })));
         }
-        cache.store(&key, Mode::Set, Draft::new("v"), &mut fixture.peer, now);
+        cache.store(&key, Mode::Set, Draft::new("v"), &mut fixture.session, now);
         assert_eq!(samples(), expected);
         cache.delete(&key, Deletion::default(), &mut other, now);
     }

@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Fill, Implicit, Lookup, Mode, Name, Peer, Policy, TagList, Token,
+    Cache, Config, Deletion, Depth, Draft, Fill, Group, Implicit, Lookup, Mode, Policy, Session, TagList,
+    Token,
 };
 use leasehold::clock::Clock;
 
@@ -41,7 +42,7 @@ struct Row {
 
 /// A connection that one thread uses: it may have queried many rows before it stores the first.
 struct Reader {
-    peer: Peer,
+    session: Session,
     underway: Vec<Query>,
 }
 
@@ -60,15 +61,16 @@ impl World {
             Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() },
             [4; 32],
         );
-        assert!(cache.config().names_max() < ROWS / 4, "names are forgotten");
-        let readers = (0..READERS).map(|_| Reader { peer: cache.peer(), underway: Vec::new() }).collect();
+        assert!(cache.config().groups_max() < ROWS / 4, "names are forgotten");
+        let readers =
+            (0..READERS).map(|_| Reader { session: cache.session(), underway: Vec::new() }).collect();
         World { by, cache, clock: Clock::manual(), implicit, readers, rows: vec![Row::default(); ROWS] }
     }
 
     /// A plain get or a lease-get; on a miss the database is asked, on a hit the rule.
     fn read(&mut self, reader: usize, row: usize, by_lease: bool) {
         let (now, Row { committed, lags_until }) = (self.clock.now(), self.rows[row].clone());
-        let Reader { peer, underway } = &mut self.readers[reader];
+        let Reader { session, underway } = &mut self.readers[reader];
         if underway.iter().any(|query| query.row == row) {
             return;
         }
@@ -79,7 +81,7 @@ impl World {
             assert_eq!(version, committed, "row {row} is stale at {now:?}");
         };
         let token = if by_lease {
-            let leased = self.cache.lease(&key, peer, now, |leased| match leased {
+            let leased = self.cache.lease(&key, session, now, |leased| match leased {
                 Lookup::Busy { .. } | Lookup::Miss => None,
                 Lookup::Granted { token, .. } => Some(token),
                 Lookup::Hit { value, .. } => {
@@ -92,7 +94,7 @@ impl World {
             }
             leased
         } else {
-            if self.cache.get(&key, peer, now, |value| judge(value.bytes)).is_some() {
+            if self.cache.get(&key, session, now, |value| judge(value.bytes)).is_some() {
                 return;
             }
             None
@@ -103,7 +105,7 @@ impl World {
 
     /// Stores what was queried, unless that took longer than anything is remembered for.
     fn store(&mut self, reader: usize, pick: u64) {
-        let (now, Reader { peer, underway }) = (self.clock.now(), &mut self.readers[reader]);
+        let (now, Reader { session, underway }) = (self.clock.now(), &mut self.readers[reader]);
         if underway.is_empty() {
             return;
         }
@@ -123,14 +125,14 @@ impl World {
         let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
         // Whether it was stored shows when it is read.
         match token {
-            Some(token) => _ = self.cache.fill(&key, token, Fill::Value(draft), peer, now),
-            None => _ = self.cache.store(&key, Mode::Set, draft, peer, now),
+            Some(token) => _ = self.cache.fill(&key, token, Fill::Value(draft), session, now),
+            None => _ = self.cache.store(&key, Mode::Set, draft, session, now),
         }
     }
 
     /// Commits and invalidates, as a client that is not loading that row.
     fn write(&mut self, reader: usize, row: usize, lag: Duration) {
-        let (now, Reader { peer, underway }) = (self.clock.now(), &mut self.readers[reader]);
+        let (now, Reader { session, underway }) = (self.clock.now(), &mut self.readers[reader]);
         if underway.iter().any(|query| query.row == row) {
             return;
         }
@@ -147,17 +149,17 @@ impl World {
         match self.by {
             By::Key => {
                 let held_until = (!lag.is_zero()).then_some(until);
-                self.cache.delete(&key, Deletion { held_until, ..Deletion::default() }, peer, now);
+                self.cache.delete(&key, Deletion { held_until, ..Deletion::default() }, session, now);
             }
-            By::Prefix => self.cache.invalidate([Name::Prefix(prefix.as_bytes())], Depth::Hard, now),
-            By::Tag => self.cache.invalidate([Name::Tag(prefix.as_bytes())], Depth::Soft, now),
+            By::Prefix => self.cache.invalidate([Group::Prefix(prefix.as_bytes())], Depth::Hard, now),
+            By::Tag => self.cache.invalidate([Group::Tag(prefix.as_bytes())], Depth::Soft, now),
         }
     }
 
     fn reconnect(&mut self, reader: usize) {
-        let mut gone = Reader { peer: self.cache.peer(), underway: Vec::new() };
+        let mut gone = Reader { session: self.cache.session(), underway: Vec::new() };
         std::mem::swap(&mut gone, &mut self.readers[reader]);
-        self.cache.leave(&mut gone.peer, self.clock.now());
+        self.cache.leave(&mut gone.session, self.clock.now());
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Expiry, Implicit, Known, Lookup, Mode, Name, Peer, Policy,
-    TagList, VoidOf,
+    Cache, Config, Deletion, Depth, Draft, Expiry, Group, Implicit, InvalidationOf, KeyReport, Lookup, Mode,
+    Policy, Session, TagList,
 };
 use leasehold::clock::Clock;
 
@@ -13,7 +13,7 @@ use crate::support::random::Random;
 struct Fixture {
     cache: Cache,
     clock: Clock,
-    peer: Peer,
+    session: Session,
 }
 
 /// The state of a key.
@@ -27,10 +27,10 @@ enum Held {
 impl Fixture {
     fn new(policy: Policy) -> Self {
         let cache = Cache::with_seed(Config { policies: policy.into(), ..Config::default() }, [3; 32]);
-        Fixture { peer: cache.peer(), cache, clock: Clock::manual() }
+        Fixture { session: cache.session(), cache, clock: Clock::manual() }
     }
 
-    fn look<R>(&self, key: &str, show: impl FnOnce(Known) -> R) -> R {
+    fn look<R>(&self, key: &str, show: impl FnOnce(KeyReport) -> R) -> R {
         self.cache.inspect(&self.cache.key(key.as_bytes()).expect("a legal key"), self.clock.now(), show)
     }
 
@@ -45,7 +45,7 @@ impl Fixture {
     /// The result of a read that asks for a lease.
     fn found(&mut self, key: &str) -> Held {
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.lease(&key, &mut self.peer, self.clock.now(), |leased| match leased {
+        self.cache.lease(&key, &mut self.session, self.clock.now(), |leased| match leased {
             Lookup::Busy { stale, .. } | Lookup::Granted { stale, .. } => {
                 stale.map_or(Held::Nothing, |_| Held::Stale)
             }
@@ -60,7 +60,7 @@ impl Fixture {
         let tags = TagList::new([tag.as_bytes()]).expect("a legal tag");
         let draft = Draft { expiry, tags: tags.tags(), ..Draft::new(value) };
         let key = self.cache.key(key.as_bytes()).expect("a legal key");
-        self.cache.store(&key, Mode::Set, draft, &mut self.cache.peer(), now);
+        self.cache.store(&key, Mode::Set, draft, &mut self.cache.session(), now);
     }
 
     fn change_something(&mut self, random: &mut Random) {
@@ -72,11 +72,11 @@ impl Fixture {
                 let value: &[u8] = if random.below(8) == 0 { b"" } else { b"value" };
                 self.set(key, value, random.below(12), "tag");
             }
-            4 => _ = self.cache.delete(&handle, Deletion::default(), &mut self.peer, now),
-            5 => _ = self.cache.invalidate_key(&handle, depth, &mut self.peer, now),
-            6 => self.cache.invalidate([Name::Prefix(b"a:")], depth, now),
-            7 => self.cache.invalidate([Name::Tag(b"tag")], depth, now),
-            _ => self.cache.invalidate_all(None, depth, &mut self.peer, now),
+            4 => _ = self.cache.delete(&handle, Deletion::default(), &mut self.session, now),
+            5 => _ = self.cache.invalidate_key(&handle, depth, &mut self.session, now),
+            6 => self.cache.invalidate([Group::Prefix(b"a:")], depth, now),
+            7 => self.cache.invalidate([Group::Tag(b"tag")], depth, now),
+            _ => self.cache.invalidate_all(None, depth, &mut self.session, now),
         }
     }
 }
@@ -123,12 +123,12 @@ fn looking_is_no_read() {
 fn a_lease_is_known_until_it_is_void() {
     let mut fixture = Fixture::new(Policy::default());
     fixture.found("a:1");
-    let holder = fixture.peer.number();
+    let holder = fixture.session.number();
     fixture.look("a:1", |known| {
         let lease = known.lease.expect("it was granted");
         assert_eq!((lease.holder, lease.until, known.waiting), (holder, 10_000, 0));
     });
-    fixture.cache.invalidate([Name::Prefix(b"a:")], Depth::Hard, fixture.clock.now());
+    fixture.cache.invalidate([Group::Prefix(b"a:")], Depth::Hard, fixture.clock.now());
     fixture.look("a:1", |known| assert_eq!(known.lease, None));
 }
 
@@ -139,13 +139,13 @@ fn the_newest_void_says_what_it_was_of() {
     assert_eq!(of(&fixture), None);
     fixture.set("a:1", b"value", 0, "tag");
     let now = fixture.clock.now();
-    assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::Key)), "a set is one");
-    fixture.cache.invalidate([Name::Tag(b"tag")], Depth::Soft, now);
-    assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::Name(Name::Tag(b"tag")))));
-    fixture.cache.invalidate([Name::Prefix(b"a:")], Depth::Hard, now);
-    assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::Name(Name::Prefix(b"a:")))));
-    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.peer, now);
-    assert_eq!(of(&fixture), Some(format!("{:?}", VoidOf::All)));
+    assert_eq!(of(&fixture), Some(format!("{:?}", InvalidationOf::Key)), "a set is one");
+    fixture.cache.invalidate([Group::Tag(b"tag")], Depth::Soft, now);
+    assert_eq!(of(&fixture), Some(format!("{:?}", InvalidationOf::Group(Group::Tag(b"tag")))));
+    fixture.cache.invalidate([Group::Prefix(b"a:")], Depth::Hard, now);
+    assert_eq!(of(&fixture), Some(format!("{:?}", InvalidationOf::Group(Group::Prefix(b"a:")))));
+    fixture.cache.invalidate_all(None, Depth::Hard, &mut fixture.session, now);
+    assert_eq!(of(&fixture), Some(format!("{:?}", InvalidationOf::All)));
     fixture.clock.advance(Duration::from_secs(30));
     fixture.set("other", b"value", 0, "tag");
     let seq = fixture.look("a:1", |known| known.void.unwrap().seq);

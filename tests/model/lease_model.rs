@@ -83,36 +83,36 @@ impl Pair {
                 self.wire.clock.advance(Duration::from_secs(seconds));
                 self.model.now_s += seconds;
             }
-            Step::Reconnect(peer) => {
-                self.connections[peer].close(&self.wire);
-                self.connections[peer] = self.wire.connect();
-                self.model.reconnect(peer);
-                self.last_token[peer].clear();
-                self.last_unique[peer].clear();
+            Step::Reconnect(session) => {
+                self.connections[session].close(&self.wire);
+                self.connections[session] = self.wire.connect();
+                self.model.reconnect(session);
+                self.last_token[session].clear();
+                self.last_unique[session].clear();
             }
             // Its requests are only read after its reply.
-            Step::Act(peer, _) if self.model.waits_for(peer).is_some() => {}
-            Step::Act(peer, act) => {
+            Step::Act(session, _) if self.model.waits_for(session).is_some() => {}
+            Step::Act(session, act) => {
                 self.values += 1;
                 let text = (10 + self.values % 90).to_string();
-                let line = self.line(peer, act, key, &text);
-                let reply = self.connections[peer].talk(&self.wire, line.as_bytes());
-                let expected = self.model.act(peer, act, key, &text);
-                self.agree(peer, key, &expected, reply)?;
+                let line = self.line(session, act, key, &text);
+                let reply = self.connections[session].talk(&self.wire, line.as_bytes());
+                let expected = self.model.act(session, act, key, &text);
+                self.agree(session, key, &expected, reply)?;
             }
         }
-        (0..PEERS).try_for_each(|peer| self.listen(peer))
+        (0..PEERS).try_for_each(|session| self.listen(session))
     }
 
     /// Waiters are woken when the model says so, and not before.
-    fn listen(&mut self, peer: usize) -> Result<(), String> {
-        let Some(key) = self.model.waits_for(peer) else { return Ok(()) };
-        let expected = self.model.wake(peer);
-        let reply = self.connections[peer].listen(&self.wire);
-        self.agree(peer, &key, &expected, reply)
+    fn listen(&mut self, session: usize) -> Result<(), String> {
+        let Some(key) = self.model.waits_for(session) else { return Ok(()) };
+        let expected = self.model.wake(session);
+        let reply = self.connections[session].listen(&self.wire);
+        self.agree(session, &key, &expected, reply)
     }
 
-    fn line(&self, peer: usize, act: Act, key: &str, text: &str) -> String {
+    fn line(&self, session: usize, act: Act, key: &str, text: &str) -> String {
         let bytes = text.len();
         // What looks like a token takes the same way as one.
         let token = |of: usize| self.last_token[of].get(key).map_or("4611686018427387904", |token| token);
@@ -120,7 +120,7 @@ impl Pair {
             Act::Add => format!("add {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Append => format!("append {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Cas => {
-                let unique = self.last_unique[peer].get(key).map_or("1", |unique| unique);
+                let unique = self.last_unique[session].get(key).map_or("1", |unique| unique);
                 format!("cas {key} 0 0 {bytes} {unique}\r\n{text}\r\n")
             }
             Act::Delete => format!("delete {key}\r\n"),
@@ -157,7 +157,7 @@ impl Pair {
             Act::MetaSetVersion(version) => format!("ms {key} {bytes} V{version}\r\n{text}\r\n"),
             Act::MetaSetTagged => format!("ms {key} {bytes} G{}\r\n{text}\r\n", model::tag(key)),
             Act::MetaSoften => format!("md {key} I\r\n"),
-            Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(peer)),
+            Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(session)),
             Act::Replace => format!("replace {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Set => format!("set {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::SetToEnd => format!("set {key} 0 {} {bytes}\r\n{text}\r\n", model::TTL_S),
@@ -166,7 +166,7 @@ impl Pair {
     }
 
     /// Compares word by word; what the server made up is remembered.
-    fn agree(&mut self, peer: usize, key: &str, expected: &str, reply: Vec<u8>) -> Result<(), String> {
+    fn agree(&mut self, session: usize, key: &str, expected: &str, reply: Vec<u8>) -> Result<(), String> {
         let reply = String::from_utf8(reply).expect("all of this is text");
         let differ = || format!("expected {expected:?}, got {reply:?}");
         let (left, right) = (expected.split(' '), reply.split(' '));
@@ -180,10 +180,10 @@ impl Pair {
             let (want, got) = meta.unwrap_or((want, got));
             let (got, other) = got.split_once("\r\n").map_or((got, None), |(got, rest)| (got, Some(rest)));
             let is_same = if let Some(point) = want.strip_prefix('#') {
-                self.last_unique[peer].insert(key.to_owned(), got.to_owned());
+                self.last_unique[session].insert(key.to_owned(), got.to_owned());
                 is_the_one(&mut self.uniques, point, got)
             } else if let Some(point) = want.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
-                self.last_token[peer].insert(key.to_owned(), got.to_owned());
+                self.last_token[session].insert(key.to_owned(), got.to_owned());
                 is_the_one(&mut self.tokens, point, got)
             } else {
                 want == got
@@ -267,15 +267,15 @@ impl Player {
             return self.check(history);
         }
         for step in steps {
-            let (Step::Act(peer, _) | Step::Reconnect(peer)) = *step else {
+            let (Step::Act(session, _) | Step::Reconnect(session)) = *step else {
                 history.push(*step);
                 self.extend(steps, left - 1, known, history);
                 history.pop();
                 continue;
             };
-            if peer <= known {
+            if session <= known {
                 history.push(*step);
-                self.extend(steps, left - 1, known.max(peer + 1), history);
+                self.extend(steps, left - 1, known.max(session + 1), history);
                 history.pop();
             }
         }
@@ -284,11 +284,12 @@ impl Player {
 
 fn everything() -> Vec<Step> {
     let mut steps: Vec<Step> = [1, 6, 11, 61].map(Step::Advance).to_vec();
-    for peer in 0..PEERS {
-        steps.extend(ACTS.map(|act| Step::Act(peer, act)));
-        steps
-            .extend([Act::LeaseSet(peer), Act::LeaseSet((peer + 1) % PEERS)].map(|act| Step::Act(peer, act)));
-        steps.push(Step::Reconnect(peer));
+    for session in 0..PEERS {
+        steps.extend(ACTS.map(|act| Step::Act(session, act)));
+        steps.extend(
+            [Act::LeaseSet(session), Act::LeaseSet((session + 1) % PEERS)].map(|act| Step::Act(session, act)),
+        );
+        steps.push(Step::Reconnect(session));
     }
     steps
 }
@@ -296,9 +297,9 @@ fn everything() -> Vec<Step> {
 /// Leases and stale copies through meta commands, and the classic steps that meet them.
 fn meta() -> Vec<Step> {
     let mut steps = vec![Step::Advance(11)];
-    for peer in 0..2 {
-        let acts = [Act::MetaFill(peer), Act::MetaGet, Act::MetaLease, Act::MetaSet, Act::MetaSoften];
-        steps.extend(acts.map(|act| Step::Act(peer, act)));
+    for session in 0..2 {
+        let acts = [Act::MetaFill(session), Act::MetaGet, Act::MetaLease, Act::MetaSet, Act::MetaSoften];
+        steps.extend(acts.map(|act| Step::Act(session, act)));
     }
     steps.extend([Act::MetaFillStale(0), Act::Gets, Act::LeaseGet].map(|act| Step::Act(0, act)));
     steps.extend([Act::Delete, Act::SetToEnd].map(|act| Step::Act(1, act)));
@@ -308,9 +309,9 @@ fn meta() -> Vec<Step> {
 /// Invalidations of groups, and the states that they meet.
 fn names() -> Vec<Step> {
     let mut steps = vec![Step::Advance(6)];
-    for peer in 0..2 {
-        let acts = [Act::Gets, Act::LeaseGet, Act::LeaseSetTagged(peer), Act::MetaSetTagged];
-        steps.extend(acts.map(|act| Step::Act(peer, act)));
+    for session in 0..2 {
+        let acts = [Act::Gets, Act::LeaseGet, Act::LeaseSetTagged(session), Act::MetaSetTagged];
+        steps.extend(acts.map(|act| Step::Act(session, act)));
     }
     let voids = [
         Act::Invalidate(Named::Tag, Depth::Hard),
@@ -351,11 +352,12 @@ fn more_names() -> Vec<Step> {
 fn versions() -> Vec<Step> {
     let mut steps =
         vec![Step::Advance(11), Step::Advance(61), Step::Act(0, Act::Set), Step::Act(0, Act::Delete)];
-    for peer in 0..2 {
-        let acts = [Act::Gets, Act::MetaLease, Act::MetaFillVersion(peer, 1), Act::MetaFillVersion(peer, 2)];
-        steps.extend(acts.map(|act| Step::Act(peer, act)));
+    for session in 0..2 {
+        let acts =
+            [Act::Gets, Act::MetaLease, Act::MetaFillVersion(session, 1), Act::MetaFillVersion(session, 2)];
+        steps.extend(acts.map(|act| Step::Act(session, act)));
         let acts = [1, 2].map(|version| [Act::MetaSetVersion(version), Act::MetaDeleteVersion(version)]);
-        steps.extend(acts.concat().into_iter().map(|act| Step::Act(peer, act)));
+        steps.extend(acts.concat().into_iter().map(|act| Step::Act(session, act)));
     }
     steps
 }
@@ -363,9 +365,9 @@ fn versions() -> Vec<Step> {
 /// A dozen steps in which the races lie.
 fn core() -> Vec<Step> {
     let mut steps = vec![Step::Advance(11), Step::Reconnect(1), Step::Act(0, Act::DeleteAndHold(5))];
-    for peer in 0..2 {
+    for session in 0..2 {
         steps.extend(
-            [Act::Gets, Act::Set, Act::LeaseGet, Act::LeaseSet(peer)].map(|act| Step::Act(peer, act)),
+            [Act::Gets, Act::Set, Act::LeaseGet, Act::LeaseSet(session)].map(|act| Step::Act(session, act)),
         );
     }
     steps.push(Step::Act(1, Act::Delete));

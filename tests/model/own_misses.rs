@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Peer, Policy, Reason, StoreOutcome,
+    Cache, Config, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Policy, Reason, Session, StoreOutcome,
 };
 use leasehold::clock::Clock;
 
@@ -23,29 +23,29 @@ impl Fixture {
         fixture
     }
 
-    fn get(&self, name: &str, peer: &mut Peer) -> Option<String> {
+    fn get(&self, name: &str, session: &mut Session) -> Option<String> {
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("values are text");
-        self.cache.get(&key, peer, self.clock.now(), |value| text(value.bytes))
+        self.cache.get(&key, session, self.clock.now(), |value| text(value.bytes))
     }
 
-    fn misses(&self, name: &str, peer: &mut Peer) {
-        assert_eq!(self.get(name, peer), None, "{name}");
+    fn misses(&self, name: &str, session: &mut Session) {
+        assert_eq!(self.get(name, session), None, "{name}");
     }
 
-    fn set(&self, name: &str, value: &str, peer: &mut Peer) -> StoreOutcome {
+    fn set(&self, name: &str, value: &str, session: &mut Session) -> StoreOutcome {
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        self.cache.store(&key, Mode::Set, Draft::new(value), peer, self.clock.now())
+        self.cache.store(&key, Mode::Set, Draft::new(value), session, self.clock.now())
     }
 
-    fn delete(&self, name: &str, peer: &mut Peer) {
+    fn delete(&self, name: &str, session: &mut Session) {
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        self.cache.delete(&key, Deletion::default(), peer, self.clock.now());
+        self.cache.delete(&key, Deletion::default(), session, self.clock.now());
     }
 
     /// A connection that has missed more keys than it remembers, and set none of them.
-    fn worker_with_a_full_log(&self) -> Peer {
-        let mut worker = self.cache.peer();
+    fn worker_with_a_full_log(&self) -> Session {
+        let mut worker = self.cache.session();
         (0..=MISS_LOG_MAX).for_each(|n| self.misses(&format!("absent:{n}"), &mut worker));
         worker
     }
@@ -63,7 +63,7 @@ const LOAD_TIME: Duration = Duration::from_secs(1);
 #[test]
 fn a_full_log_refuses_no_write() {
     let fixture = Fixture::new();
-    let (mut worker, mut other) = (fixture.worker_with_a_full_log(), fixture.cache.peer());
+    let (mut worker, mut other) = (fixture.worker_with_a_full_log(), fixture.cache.session());
     fixture.delete("user:1", &mut other);
     assert!(is_stored(fixture.set("user:1", "Ann", &mut worker)));
     assert_eq!(fixture.get("user:1", &mut other).as_deref(), Some("Ann"));
@@ -75,7 +75,7 @@ fn a_full_log_refuses_no_write() {
 #[test]
 fn writes_of_a_full_log_teach_that_sets_do_not_all_answer_a_miss() {
     let fixture = Fixture::new();
-    let mut reader = fixture.cache.peer();
+    let mut reader = fixture.cache.session();
     for n in 0..1_000 {
         let name = format!("user:{n}");
         fixture.misses(&name, &mut reader);
@@ -85,7 +85,7 @@ fn writes_of_a_full_log_teach_that_sets_do_not_all_answer_a_miss() {
     assert!(is_stored(fixture.set("user:written", "Bob", &mut worker)));
 
     // The reader uses a pool: it misses on one connection, and sets on another.
-    let mut pool = [fixture.cache.peer(), fixture.cache.peer()];
+    let mut pool = [fixture.cache.session(), fixture.cache.session()];
     fixture.misses("user:new", &mut pool[0]);
     fixture.delete("user:new", &mut worker);
     fixture.set("user:new", "new", &mut worker);
@@ -98,7 +98,7 @@ fn writes_of_a_full_log_teach_that_sets_do_not_all_answer_a_miss() {
 #[test]
 fn fills_for_misses_that_were_forgotten_refuse_no_other_fill() {
     let fixture = Fixture::new();
-    let mut workers = [fixture.cache.peer(), fixture.cache.peer()];
+    let mut workers = [fixture.cache.session(), fixture.cache.session()];
     let names: Vec<String> = (0..2 * MISS_LOG_MAX).map(|n| format!("list:{n}")).collect();
     workers.iter_mut().for_each(|worker| names.iter().for_each(|name| fixture.misses(name, worker)));
     for worker in &mut workers {
@@ -111,7 +111,7 @@ fn fills_for_misses_that_were_forgotten_refuse_no_other_fill() {
 #[test]
 fn a_full_log_is_no_sign_of_threads() {
     let fixture = Fixture::new();
-    let mut program = fixture.cache.peer();
+    let mut program = fixture.cache.session();
     let names: Vec<String> = (0..2 * MISS_LOG_MAX).map(|n| format!("list:{n}")).collect();
     for _ in 0..3 {
         names.iter().for_each(|name| fixture.misses(name, &mut program));
@@ -127,7 +127,7 @@ fn a_full_log_is_no_sign_of_threads() {
 #[test]
 fn a_connection_that_pipelines_stays_a_shared_one() {
     let fixture = Fixture::new();
-    let (mut shared, mut writer) = (fixture.cache.peer(), fixture.cache.peer());
+    let (mut shared, mut writer) = (fixture.cache.session(), fixture.cache.session());
     shared.pipelines(fixture.clock.now());
     for _ in 0..3 {
         fixture.clock.advance(Duration::from_secs(3_000));

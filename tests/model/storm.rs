@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Expiry, Fill, Lookup, Mode, Name, OnMiss, Peer, Policy, Reading,
-    TagList, Token,
+    Cache, Config, Deletion, Depth, Draft, Expiry, Fill, Group, Lookup, Mode, OnMiss, Policy, Reading,
+    Session, TagList, Token,
 };
 use leasehold::clock::{Clock, Now};
 
@@ -27,7 +27,7 @@ struct Storm {
     hits: u64,
     stored: u64,
     workers: Vec<Worker>,
-    pool: Vec<Peer>,
+    pool: Vec<Session>,
 }
 
 /// The parts of a storm.
@@ -60,7 +60,7 @@ struct Row {
 #[derive(Default)]
 struct Worker {
     load: Option<Load>,
-    own: Option<Peer>,
+    own: Option<Session>,
 }
 
 struct Load {
@@ -77,7 +77,7 @@ impl Storm {
         let config = Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() };
         let cache = Cache::with_seed(config, [seed as u8; 32]);
         let mut storm = Storm {
-            pool: (0..POOL).map(|_| cache.peer()).collect(),
+            pool: (0..POOL).map(|_| cache.session()).collect(),
             cache,
             clock: Clock::manual(),
             flush: None,
@@ -90,7 +90,7 @@ impl Storm {
             workers: (0..WORKERS).map(|_| Worker::default()).collect(),
         };
         if plan.own_connections {
-            storm.workers.iter_mut().for_each(|worker| worker.own = Some(storm.cache.peer()));
+            storm.workers.iter_mut().for_each(|worker| worker.own = Some(storm.cache.session()));
         }
         storm
     }
@@ -130,9 +130,9 @@ impl Storm {
         for _ in 0..self.plan.scans {
             let name = self.random.below(u64::MAX).to_le_bytes();
             let worker = self.random.below(WORKERS) as usize;
-            self.with(worker, |cache, peer, now| {
+            self.with(worker, |cache, session, now| {
                 let key = cache.key(&name).expect("a legal key");
-                assert!(cache.get(&key, peer, now, |_| ()).is_none());
+                assert!(cache.get(&key, session, now, |_| ()).is_none());
             });
         }
     }
@@ -151,21 +151,21 @@ impl Storm {
     }
 
     /// Any connection of the pool, or the worker's own.
-    fn with<R>(&mut self, worker: usize, act: impl FnOnce(&Cache, &mut Peer, Now) -> R) -> R {
+    fn with<R>(&mut self, worker: usize, act: impl FnOnce(&Cache, &mut Session, Now) -> R) -> R {
         let now = self.clock.now();
         let any = self.random.below(POOL) as usize;
-        let peer = self.workers[worker].own.as_mut().unwrap_or(&mut self.pool[any]);
-        act(&self.cache, peer, now)
+        let session = self.workers[worker].own.as_mut().unwrap_or(&mut self.pool[any]);
+        act(&self.cache, session, now)
     }
 
     fn read(&mut self, worker: usize) {
         let (row, kind, now) = (self.row(), self.random.below(8), self.clock.now());
         let name = name(row);
-        let found = self.with(worker, |cache, peer, now| {
+        let found = self.with(worker, |cache, session, now| {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             let version = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
             match kind {
-                0 => cache.lease(&key, peer, now, |leased| match leased {
+                0 => cache.lease(&key, session, now, |leased| match leased {
                     Lookup::Busy { .. } | Lookup::Miss => None,
                     Lookup::Granted { token, .. } => Some(Err(Some(token))),
                     Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
@@ -173,7 +173,7 @@ impl Storm {
                 1 => {
                     let reading = Reading::new(OnMiss::MetaLease { window: Some(Duration::from_secs(5)) });
                     // The token is lost on the way, as by a client that cuts it.
-                    cache.read(&key, &reading, peer, now, |found| match found {
+                    cache.read(&key, &reading, session, now, |found| match found {
                         Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
                         _ => Some(Err(None)),
                     })
@@ -181,12 +181,12 @@ impl Storm {
                 2 => {
                     let expiry = Expiry::after(Duration::from_secs(3), now);
                     let reading = Reading { expiry: Some(expiry), ..Reading::new(OnMiss::Report) };
-                    cache.read(&key, &reading, peer, now, |found| match found {
+                    cache.read(&key, &reading, session, now, |found| match found {
                         Lookup::Hit { value, .. } => Some(Ok(version(value.bytes))),
                         Lookup::Busy { .. } | Lookup::Granted { .. } | Lookup::Miss => Some(Err(None)),
                     })
                 }
-                _ => Some(cache.get(&key, peer, now, |value| version(value.bytes)).ok_or(None)),
+                _ => Some(cache.get(&key, session, now, |value| version(value.bytes)).ok_or(None)),
             }
         });
         match found {
@@ -225,14 +225,16 @@ impl Storm {
         let value = version.to_le_bytes();
         let lives = Expiry::after(Duration::from_millis(200 + 100 * kind), now);
         let draft = Draft { expiry: lives, tags: tags.tags(), ..Draft::new(&value) };
-        let done = self.with(worker, |cache, peer, now| {
+        let done = self.with(worker, |cache, session, now| {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             match (token, kind) {
                 (_, 0) => None,
-                (Some(token), 1..14) => Some(cache.fill(&key, token, Fill::Value(draft), peer, now).is_ok()),
-                (_, 1) => Some(cache.store(&key, Mode::Add, draft, peer, now).is_stored()),
-                (_, 2) => Some(cache.store(&key, Mode::Replace, draft, peer, now).is_stored()),
-                (_, _) => Some(cache.store(&key, Mode::Set, draft, peer, now).is_stored()),
+                (Some(token), 1..14) => {
+                    Some(cache.fill(&key, token, Fill::Value(draft), session, now).is_ok())
+                }
+                (_, 1) => Some(cache.store(&key, Mode::Add, draft, session, now).is_stored()),
+                (_, 2) => Some(cache.store(&key, Mode::Replace, draft, session, now).is_stored()),
+                (_, _) => Some(cache.store(&key, Mode::Set, draft, session, now).is_stored()),
             }
         });
         match done {
@@ -256,23 +258,23 @@ impl Storm {
         self.rows[row].lags_until = now.millis + lag;
         if kind == 57 && self.flush.is_none() {
             let due = now.millis + 30;
-            self.with(0, |cache, peer, now| cache.invalidate_all(Some(due), Depth::Hard, peer, now));
+            self.with(0, |cache, session, now| cache.invalidate_all(Some(due), Depth::Hard, session, now));
             self.flush = Some((due, row, self.rows[row].committed));
             return;
         }
-        self.with(0, |cache, peer, now| {
+        self.with(0, |cache, session, now| {
             let key = cache.key(name.as_bytes()).expect("a legal key");
             match kind {
-                0 => cache.invalidate_all(None, Depth::Hard, peer, now),
+                0 => cache.invalidate_all(None, Depth::Hard, session, now),
                 1..8 => {
                     let held_until = (lag > 0).then_some(now.millis + lag);
-                    cache.delete(&key, Deletion { held_until, ..Deletion::default() }, peer, now);
+                    cache.delete(&key, Deletion { held_until, ..Deletion::default() }, session, now);
                 }
-                8..24 => cache.invalidate([Name::Tag(group.as_bytes())], Depth::Hard, now),
-                24..40 => cache.invalidate([Name::Prefix(group.as_bytes())], Depth::Soft, now),
-                40..56 => _ = cache.invalidate_key(&key, Depth::Soft, peer, now),
-                56 => cache.invalidate_all(None, Depth::Soft, peer, now),
-                _ => _ = cache.delete(&key, Deletion::default(), peer, now),
+                8..24 => cache.invalidate([Group::Tag(group.as_bytes())], Depth::Hard, now),
+                24..40 => cache.invalidate([Group::Prefix(group.as_bytes())], Depth::Soft, now),
+                40..56 => _ = cache.invalidate_key(&key, Depth::Soft, session, now),
+                56 => cache.invalidate_all(None, Depth::Soft, session, now),
+                _ => _ = cache.delete(&key, Deletion::default(), session, now),
             }
         });
         self.rows[row].invalidated = self.rows[row].committed;
@@ -292,14 +294,14 @@ impl Storm {
     fn hand_over(&mut self) {
         let (now, mut guards) = (self.clock.now(), Vec::new());
         self.cache.guards(now, |guard| guards.push(guard));
-        let next = Cache::after(self.cache.config().clone(), self.cache.former());
+        let next = Cache::after(self.cache.config().clone(), self.cache.lineage());
         guards.into_iter().for_each(|guard| next.guard(guard, now));
         self.cache = next;
         // All values ended with the former process.
         self.flushed();
-        self.pool = (0..POOL).map(|_| self.cache.peer()).collect();
+        self.pool = (0..POOL).map(|_| self.cache.session()).collect();
         for worker in &mut self.workers {
-            worker.own = worker.own.as_ref().map(|_| self.cache.peer());
+            worker.own = worker.own.as_ref().map(|_| self.cache.session());
         }
     }
 }

@@ -15,7 +15,7 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Fill, Filled, Implicit, Join, Mode, Name, Refused, Token};
+use leasehold::cache::{Fill, Filled, Group, Implicit, Join, Mode, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -60,18 +60,18 @@ fn flush(client: &mut Client) {
 }
 
 fn invalidate_prefix(client: &mut Client) {
-    client.write(0..ROWS, |client, _| client.invalidate(Name::Prefix(PREFIX)));
+    client.write(0..ROWS, |client, _| client.invalidate(Group::Prefix(PREFIX)));
 }
 
 fn invalidate_tag(client: &mut Client) {
-    client.write(0..ROWS, |client, _| client.invalidate(Name::Tag(TAG)));
+    client.write(0..ROWS, |client, _| client.invalidate(Group::Tag(TAG)));
 }
 
 /// Two other groups displace the group of the rows from its table, so that the floor has to represent it.
 fn invalidate_tag_and_forget_it(client: &mut Client) {
     invalidate_tag(client);
-    client.invalidate(Name::Tag(b"other"));
-    client.invalidate(Name::Tag(b"another"));
+    client.invalidate(Group::Tag(b"other"));
+    client.invalidate(Group::Tag(b"another"));
 }
 
 /// Every way to invalidate all rows as a group.
@@ -238,7 +238,7 @@ const ENDINGS: [fn(&mut Client, Token); 8] = [
     |holder, _| _ = holder.store(0, Mode::Add, 0),
     |holder, _| _ = holder.store(0, Mode::Set, 0),
     |holder, _| holder.flush(),
-    |holder, _| holder.invalidate(Name::Prefix(PREFIX)),
+    |holder, _| holder.invalidate(Group::Prefix(PREFIX)),
 ];
 
 #[test]

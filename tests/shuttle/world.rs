@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Depth, Draft, Fill, Filled, Implicit, Key, Lookup, Mode, Name, Peer,
-    Policy, Refused, Step, StoreOutcome, TagList, Token,
+    Cache, Config, Counting, Deletion, Depth, Draft, Fill, Filled, Group, Implicit, Key, Lookup, Mode,
+    Policy, Refused, Session, Step, StoreOutcome, TagList, Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -39,7 +39,7 @@ struct Row {
 /// A thread of the application, with its own connection.
 pub struct Client {
     pub now: Now,
-    peer: Peer,
+    session: Session,
     /// The tags of all values it stores.
     tags: TagList,
     world: Arc<World>,
@@ -56,7 +56,7 @@ impl World {
 
     pub fn client(self: &Arc<Self>) -> Client {
         let tags = TagList::new([TAG]).expect("it is short");
-        Client { now: at(Duration::ZERO), peer: self.cache.peer(), tags, world: Arc::clone(self) }
+        Client { now: at(Duration::ZERO), session: self.cache.session(), tags, world: Arc::clone(self) }
     }
 
     /// Starts a thread with its own client.
@@ -98,9 +98,9 @@ impl Client {
 
     /// Begins to wait for a row, and gives up.
     pub fn read_impatiently(&mut self, row: usize) {
-        self.with(row, |cache, key, peer, now| {
-            cache.wait(key, peer, std::task::Waker::noop(), now);
-            cache.stop_waiting(key, peer);
+        self.with(row, |cache, key, session, now| {
+            cache.wait(key, session, std::task::Waker::noop(), now);
+            cache.stop_waiting(key, session);
         });
     }
 
@@ -122,15 +122,15 @@ impl Client {
     pub fn get(&mut self, row: usize) -> Option<u64> {
         let promised = self.promised(row);
         let read = |value: leasehold::cache::Value| version(value.bytes);
-        let found = self.with(row, |cache, key, peer, now| cache.get(key, peer, now, read));
+        let found = self.with(row, |cache, key, session, now| cache.get(key, session, now, read));
         checked(found, promised)
     }
 
     /// Asks for a lease; `None` if it was not granted.
     pub fn lease(&mut self, row: usize) -> Option<Token> {
         let promised = self.promised(row);
-        let (found, token) = self.with(row, |cache, key, peer, now| {
-            cache.lease(key, peer, now, |leased| match leased {
+        let (found, token) = self.with(row, |cache, key, session, now| {
+            cache.lease(key, session, now, |leased| match leased {
                 Lookup::Busy { .. } | Lookup::Miss => (None, None),
                 Lookup::Granted { token, .. } => (None, Some(token)),
                 Lookup::Hit { value, .. } => (Some(version(value.bytes)), None),
@@ -146,67 +146,69 @@ impl Client {
     }
 
     pub fn lease_set(&mut self, row: usize, token: Token, fill: Fill) -> Result<Filled, Refused> {
-        self.with(row, |cache, key, peer, now| cache.fill(key, token, fill, peer, now))
+        self.with(row, |cache, key, session, now| cache.fill(key, token, fill, session, now))
     }
 
     pub fn store(&mut self, row: usize, mode: Mode, version: u64) -> StoreOutcome {
         let (version, tags) = (version.to_string(), self.tags.clone());
         let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
-        self.with(row, |cache, key, peer, now| cache.store(key, mode, draft, peer, now))
+        self.with(row, |cache, key, session, now| cache.store(key, mode, draft, session, now))
     }
 
     /// Stores a value of this size under the key of a row, which need not exist.
     pub fn store_large(&mut self, row: usize, bytes: usize) {
         let draft = Draft::new(&[b'0'; 1 << 20][..bytes]);
-        self.with(row, |cache, key, peer, now| cache.store(key, Mode::Set, draft, peer, now));
+        self.with(row, |cache, key, session, now| cache.store(key, Mode::Set, draft, session, now));
     }
 
     pub fn incr(&mut self, row: usize) {
-        self.with(row, |cache, key, peer, now| cache.count(key, &Counting::by(Step::Incr(1)), peer, now));
+        let counting = Counting::by(Step::Incr(1));
+        let _ = self.with(row, |cache, key, session, now| cache.count(key, &counting, session, now));
     }
 
     pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
-        self.with(row, |cache, key, peer, now| {
+        self.with(row, |cache, key, session, now| {
             let deletion = Deletion { held_until, ..Deletion::default() };
-            cache.delete(key, deletion, peer, now).was_live()
+            cache.delete(key, deletion, session, now).was_live()
         })
     }
 
     pub fn flush(&mut self) {
-        self.world.cache.invalidate_all(None, Depth::Hard, &mut self.peer, self.now);
+        self.world.cache.invalidate_all(None, Depth::Hard, &mut self.session, self.now);
     }
 
-    pub fn invalidate(&mut self, name: Name) {
+    pub fn invalidate(&mut self, name: Group) {
         self.world.cache.invalidate([name], Depth::Hard, self.now);
     }
 
     pub fn leave(&mut self) {
-        self.world.cache.leave(&mut self.peer, self.now);
+        self.world.cache.leave(&mut self.session, self.now);
     }
 
     /// Waits until the lease of the row has ended, as the server's connections do, but without a deadline.
     fn wait(&mut self, row: usize) {
         let mut is_waiting = false;
         block_on(poll_fn(|context| {
-            let waits =
-                |cache: &Cache, key: &Key, peer: &mut Peer, now| cache.wait(key, peer, context.waker(), now);
+            let waits = |cache: &Cache, key: &Key, session: &mut Session, now| {
+                cache.wait(key, session, context.waker(), now)
+            };
             if is_waiting || !self.with(row, waits) {
                 return Poll::Ready(());
             }
             is_waiting = true;
             Poll::Pending
         }));
-        self.with(row, |cache, key, peer, _| cache.stop_waiting(key, peer));
+        self.with(row, |cache, key, session, _| cache.stop_waiting(key, session));
     }
 
     fn promised(&self, row: usize) -> u64 {
         self.world.rows[row].promised.load(Ordering::SeqCst)
     }
 
-    fn with<R>(&mut self, row: usize, act: impl FnOnce(&Cache, &Key, &mut Peer, Now) -> R) -> R {
+    fn with<R>(&mut self, row: usize, act: impl FnOnce(&Cache, &Key, &mut Session, Now) -> R) -> R {
         let name = [PREFIX, &[b'a' + row as u8]].concat();
         let key = self.world.cache.key(&name).expect("it is short");
-        act(&self.world.cache, &key, &mut self.peer, self.now)
+        act(&self.world.cache, &key, &mut self.session, self.now)
     }
 }
 

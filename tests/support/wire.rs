@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BufMut;
 use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
-use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
 use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request};
 
@@ -23,7 +23,7 @@ pub struct Wire {
 /// One connection.
 pub struct Connection {
     decoder: Decoder,
-    session: Session,
+    conversation: Conversation,
     sent: Vec<u8>,
     state: State,
     woken: Arc<Woken>,
@@ -64,7 +64,7 @@ impl Wire {
         Connection {
             decoder: Decoder::new(self.cache.config().value_bytes_max),
             sent: Vec::new(),
-            session: Session::new(&self.cache, Arc::clone(&self.metrics), counters, self.rules),
+            conversation: Conversation::new(&self.cache, Arc::clone(&self.metrics), counters, self.rules),
             state: State::Open,
             woken: Arc::default(),
         }
@@ -97,7 +97,7 @@ impl Connection {
     /// Closes the connection, as if the client had hung up.
     pub fn close(&mut self, wire: &Wire) {
         self.state = State::Closed;
-        self.session.close(&wire.cache, wire.clock.now());
+        self.conversation.close(&wire.cache, wire.clock.now());
     }
 
     fn feed(&mut self, wire: &Wire, mut bytes: &[u8]) {
@@ -115,7 +115,7 @@ impl Connection {
                 State::Closed => return self.state = State::Closed,
                 State::Open => {}
                 State::Watching(number) => {
-                    let lines = self.session.watched_lines(number, Waker::noop()).unwrap_or_default();
+                    let lines = self.conversation.watched_lines(number, Waker::noop()).unwrap_or_default();
                     // The lines of watchers end without the carriage return that transcripts expect.
                     for line in lines.split_inclusive(|byte| *byte == b'\n') {
                         self.sent.extend_from_slice(line.trim_ascii_end());
@@ -128,18 +128,20 @@ impl Connection {
                         return self.state = State::Waiting { line, key, until };
                     }
                     let key = wire.cache.key(&key).expect("it was legal before");
-                    wire.cache.stop_waiting(&key, self.session.peer());
+                    wire.cache.stop_waiting(&key, self.conversation.session());
                     let mut again = Decoder::new(0);
                     let mut space = again.space();
                     space.put_slice(&line);
                     let request = again.decode().expect("a whole line").expect("legal as before");
-                    self.state = answer(request, wire, &mut self.session, &mut self.sent, &self.woken);
+                    self.state = answer(request, wire, &mut self.conversation, &mut self.sent, &self.woken);
                     continue;
                 }
             }
             self.state = match self.decoder.decode() {
                 None => return,
-                Some(Ok(request)) => answer(request, wire, &mut self.session, &mut self.sent, &self.woken),
+                Some(Ok(request)) => {
+                    answer(request, wire, &mut self.conversation, &mut self.sent, &self.woken)
+                }
                 Some(Err(refusal)) => {
                     let mut output = Output::default();
                     Replies::text(&mut output).send(Reply::Refused(refusal));
@@ -154,14 +156,14 @@ impl Connection {
 fn answer(
     mut request: Request,
     wire: &Wire,
-    session: &mut Session,
+    conversation: &mut Conversation,
     sent: &mut Vec<u8>,
     woken: &Arc<Woken>,
 ) -> State {
     let mut output = Output::default();
     loop {
         let now = wire.clock.now();
-        let flow = execute(&mut request, &wire.cache, session, Replies::text(&mut output), now);
+        let flow = execute(&mut request, &wire.cache, conversation, Replies::text(&mut output), now);
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}
@@ -175,7 +177,7 @@ fn answer(
                 let key = key.into_vec();
                 let waker = Waker::from(Arc::clone(woken));
                 let handle = wire.cache.key(&key).expect("it is legal");
-                if wire.cache.wait(&handle, session.peer(), &waker, now) {
+                if wire.cache.wait(&handle, conversation.session(), &waker, now) {
                     return State::Waiting { line: line_of(&request), key, until };
                 }
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 use leasehold::clock::{Clock, Now};
-use leasehold::command::{Rules, Session, execute};
+use leasehold::command::{Conversation, Rules, execute};
 use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, Output, Replies};
 use leasehold::{Cache, Config};
@@ -13,11 +13,11 @@ use leasehold::{Cache, Config};
 fn answer(cache: &Cache, sent: &str, now: Now) -> String {
     let metrics = Arc::new(Metrics::new(1, 1));
     let counters = metrics.of_thread(0);
-    let mut session = Session::new(cache, metrics, counters, Rules::default());
+    let mut conversation = Conversation::new(cache, metrics, counters, Rules::default());
     let mut decoder = Decoder::new(cache.config().value_bytes_max);
     decoder.space().put_slice(sent.as_bytes());
     let (mut output, mut request) = (Output::default(), decoder.decode().expect("whole").expect("legal"));
-    execute(&mut request, cache, &mut session, Replies::text(&mut output), now);
+    execute(&mut request, cache, &mut conversation, Replies::text(&mut output), now);
     String::from_utf8(output.take()).expect("all of it is text")
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::BufMut;
 use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, Now};
-use leasehold::command::{Flow, Rules, Session, execute};
+use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::Metrics;
 use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request};
 
@@ -20,17 +20,17 @@ pub fn check(bytes: &[u8], cuts: &[usize]) {
     assert_eq!(whole.escape_ascii().to_string(), pieces.escape_ascii().to_string(), "cut by {cuts:?}");
 }
 
-struct Conversation {
+struct Exchange {
     cache: Cache,
     decoder: Decoder,
     is_closed: bool,
     now: Now,
     replies: Vec<u8>,
-    session: Session,
+    conversation: Conversation,
 }
 
 fn play(mut bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
-    let mut conversation = Conversation::new();
+    let mut conversation = Exchange::new();
     for cut in cuts.iter().cycle() {
         if bytes.is_empty() || conversation.is_closed {
             break;
@@ -43,19 +43,20 @@ fn play(mut bytes: &[u8], cuts: &[usize]) -> Vec<u8> {
     conversation.replies
 }
 
-impl Conversation {
+impl Exchange {
     fn new() -> Self {
         let config = Config { value_bytes_max: VALUE_BYTES_MAX, ..Config::default() };
         let (cache, metrics) = (Cache::with_seed(config, [7; 32]), Arc::new(Metrics::new(1, 1)));
-        let session = Session::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
+        let conversation =
+            Conversation::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
         let decoder = Decoder::new(VALUE_BYTES_MAX);
-        Conversation {
+        Exchange {
             cache,
             decoder,
             is_closed: false,
             now: Clock::manual().now(),
             replies: Vec::new(),
-            session,
+            conversation,
         }
     }
 
@@ -75,7 +76,7 @@ impl Conversation {
             match decoded {
                 Ok(request) => {
                     let silence = silence(&request);
-                    let (reply, flow) = replied(request, &self.cache, &mut self.session, &mut self.now);
+                    let (reply, flow) = replied(request, &self.cache, &mut self.conversation, &mut self.now);
                     self.is_closed = flow == Ended::Close;
                     let is_right = match silence {
                         _ if self.is_closed => reply.is_empty(),
@@ -114,10 +115,15 @@ enum Ended {
 }
 
 /// The whole reply. A wait for a lease always times out.
-fn replied(mut request: Request, cache: &Cache, session: &mut Session, now: &mut Now) -> (Vec<u8>, Ended) {
+fn replied(
+    mut request: Request,
+    cache: &Cache,
+    conversation: &mut Conversation,
+    now: &mut Now,
+) -> (Vec<u8>, Ended) {
     let (mut output, mut reply) = (Output::default(), Vec::new());
     loop {
-        let flow = execute(&mut request, cache, session, Replies::text(&mut output), *now);
+        let flow = execute(&mut request, cache, conversation, Replies::text(&mut output), *now);
         reply.extend(output.take());
         match flow {
             Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => {

@@ -1,6 +1,6 @@
 //! Voids of many keys at once: the newest void of every tag and of every prefix, in bounded memory.
 //!
-//! A name is known by a hash; names that collide share their voids. When there are too many names, the one that was voided
+//! A name is known by a hash; names that collide share their invalidations. When there are too many names, the one that was voided
 //! longest ago is dropped, and the floor rises to its void: a name that is not here counts as voided then. Nothing is
 //! ever forgotten in the unsafe direction.
 //!
@@ -11,64 +11,69 @@
 
 use std::collections::VecDeque;
 
-use super::record::{Cover, Void, Voided};
+use super::record::{Effect, Invalidation, Invalidations};
 use crate::cache::clock::LogicalClock;
 use crate::store::key::Keys;
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 use crate::sync::{AtomicU64, DashMap, Mutex, Ordering};
 
-/// The voids of names.
-pub(crate) struct Broad {
+/// The invalidations of names.
+pub(crate) struct Groups {
     /// Names that are not known count as voided here.
     floor: AtomicU64,
     forgotten: AtomicU64,
     keys: Keys,
-    names: DashMap<u64, Known>,
-    names_max: usize,
+    names: DashMap<u64, Remembered>,
+    groups_max: usize,
     /// The newest void of any name, and in the lowest bit whether another is under way.
     newest: AtomicU64,
-    /// Known names in the order in which they came, or came round again. One voider at a time holds it.
+    /// Remembered names in the order in which they came, or came round again. One voider at a time holds it.
     order: Mutex<VecDeque<u64>>,
 }
 
 /// A name that is known.
-struct Known {
-    /// Voided again since it came, or came round again.
+struct Remembered {
+    /// Invalidations again since it came, or came round again.
     is_repeated: bool,
-    voided: Voided,
+    voided: Invalidations,
 }
 
 /// What covers many keys.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Name<'a> {
+pub enum Group<'a> {
     /// All keys that begin so. It ends in the [`DELIMITER`].
     Prefix(&'a [u8]),
     /// All items that carry it.
     Tag(&'a [u8]),
 }
 
-impl Broad {
+impl Groups {
     /// What so many names take at most.
     pub(crate) fn bytes(names: usize) -> usize {
         let places = (names * 8 / 7).next_power_of_two();
-        places * (size_of::<(u64, Known)>() + 1) + names * size_of::<u64>()
+        places * (size_of::<(u64, Remembered)>() + 1) + names * size_of::<u64>()
     }
 
-    pub(crate) fn new(names_max: usize, keys: Keys) -> Self {
-        Broad {
+    pub(crate) fn new(groups_max: usize, keys: Keys) -> Self {
+        Groups {
             floor: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
             keys,
             names: DashMap::new(),
-            names_max,
+            groups_max,
             newest: AtomicU64::new(0),
             order: Mutex::new(VecDeque::new()),
         }
     }
 
     /// Voids names, one after the other.
-    pub(crate) fn void<'a>(&self, names: impl Iterator<Item = Name<'a>>, void: Void, clock: &LogicalClock) {
+    pub(crate) fn void<'a>(
+        &self,
+        names: impl Iterator<Item = Group<'a>>,
+        void: Invalidation,
+        clock: &LogicalClock,
+    ) {
         let mut order = self.order.lock();
         self.newest.fetch_or(PENDING, Ordering::SeqCst);
         for name in names {
@@ -78,22 +83,22 @@ impl Broad {
         self.newest.fetch_and(!PENDING, Ordering::SeqCst);
     }
 
-    /// What the voids of a key's prefixes and of these tags mean for what is as of a point.
+    /// What the invalidations of a key's prefixes and of these tags mean for what is as of a point.
     #[inline]
-    pub(crate) fn cover(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
-        if self.is_quiet_since(as_of) { Cover::None } else { self.look_up(key, tags, as_of) }
+    pub(crate) fn effect(&self, key: &[u8], tags: Tags, as_of: Seq) -> Effect {
+        if self.is_unchanged_since(as_of) { Effect::None } else { self.look_up(key, tags, as_of) }
     }
 
     /// Whether no name was voided after a point, nor is about to be.
     #[inline]
-    pub(crate) fn is_quiet_since(&self, as_of: Seq) -> bool {
+    pub(crate) fn is_unchanged_since(&self, as_of: Seq) -> bool {
         let newest = self.newest.load(Ordering::SeqCst);
         newest & PENDING == 0 && newest >> 1 <= as_of.number()
     }
 
     /// Whether one of them was voided after a point.
-    pub(crate) fn covers(&self, key: &[u8], tags: Tags, since: Seq) -> bool {
-        self.cover(key, tags, since) != Cover::None
+    pub(crate) fn has_invalidated(&self, key: &[u8], tags: Tags, since: Seq) -> bool {
+        self.effect(key, tags, since) != Effect::None
     }
 
     /// The newest void of any name.
@@ -102,7 +107,7 @@ impl Broad {
     }
 
     /// The newest void of a name, if it is known; otherwise it counts as voided at the floor.
-    pub(crate) fn newest_of(&self, name: Name) -> Option<Seq> {
+    pub(crate) fn newest_of(&self, name: Group) -> Option<Seq> {
         self.names.get(&self.hash(name)).map(|known| known.voided.newest())
     }
 
@@ -112,29 +117,35 @@ impl Broad {
     }
 
     #[cold]
-    fn look_up(&self, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
-        let covers = names(key, tags).map(|name| self.cover_of(self.hash(name), as_of));
-        covers.fold(Cover::None, Cover::and)
+    fn look_up(&self, key: &[u8], tags: Tags, as_of: Seq) -> Effect {
+        let covers = names(key, tags).map(|name| self.effect_on(self.hash(name), as_of));
+        covers.fold(Effect::None, Effect::and)
     }
 
-    fn cover_of(&self, name: u64, as_of: Seq) -> Cover {
+    fn effect_on(&self, name: u64, as_of: Seq) -> Effect {
         match self.names.get(&name) {
-            Some(known) => known.voided.cover(as_of),
+            Some(known) => known.voided.effect(as_of),
             // Read after the name was looked for: a name is dropped once the floor has risen.
-            None if as_of <= self.floor() => Cover::Hard,
-            None => Cover::None,
+            None if as_of <= self.floor() => Effect::Hard,
+            None => Effect::None,
         }
     }
 
-    fn void_one(&self, name: u64, void: Void, order: &mut VecDeque<u64>, clock: &LogicalClock) -> Seq {
+    fn void_one(
+        &self,
+        name: u64,
+        void: Invalidation,
+        order: &mut VecDeque<u64>,
+        clock: &LogicalClock,
+    ) -> Seq {
         let is_known = self.names.contains_key(&name);
         if !is_known {
-            if order.len() == self.names_max {
+            if order.len() == self.groups_max {
                 self.drop_oldest(order);
             }
             order.push_back(name);
         }
-        let new = || Known { is_repeated: false, voided: Voided::at(self.floor()) };
+        let new = || Remembered { is_repeated: false, voided: Invalidations::at(self.floor()) };
         let mut known = self.names.entry(name).or_insert_with(new);
         known.is_repeated |= is_known;
         // Taken while the name is locked: who has looked before has an older point.
@@ -164,24 +175,24 @@ impl Broad {
         Seq::new(self.floor.load(Ordering::SeqCst)).expect("it was a point")
     }
 
-    fn hash(&self, name: Name) -> u64 {
+    fn hash(&self, name: Group) -> u64 {
         match name {
-            Name::Prefix(prefix) => self.keys.hash(prefix),
-            Name::Tag(tag) => self.keys.hash(tag) ^ TAG,
+            Group::Prefix(prefix) => self.keys.hash(prefix),
+            Group::Tag(tag) => self.keys.hash(tag) ^ TAG,
         }
     }
 }
 
-impl<'a> Name<'a> {
+impl<'a> Group<'a> {
     /// A prefix that covers keys: it ends in the [`DELIMITER`], of which it has at most [`PREFIXES_MAX`].
     pub fn prefix(prefix: &'a [u8]) -> Option<Self> {
-        (prefixes(prefix).last() == Some(prefix)).then_some(Name::Prefix(prefix))
+        (prefixes(prefix).last() == Some(prefix)).then_some(Group::Prefix(prefix))
     }
 }
 
 /// The names by which a key with these tags is voided together with others.
-pub(crate) fn names<'a>(key: &'a [u8], tags: Tags<'a>) -> impl Iterator<Item = Name<'a>> {
-    prefixes(key).map(Name::Prefix).chain(tags.map(Name::Tag))
+pub(crate) fn names<'a>(key: &'a [u8], tags: Tags<'a>) -> impl Iterator<Item = Group<'a>> {
+    prefixes(key).map(Group::Prefix).chain(tags.map(Group::Tag))
 }
 
 /// The parts of a key that end in the delimiter, shortest first.
@@ -205,12 +216,12 @@ mod tests {
 
     const NAMES: usize = 100;
 
-    fn broad() -> (Broad, LogicalClock) {
-        (Broad::new(NAMES, Keys::new(7)), LogicalClock::new(7 << 20))
+    fn groups() -> (Groups, LogicalClock) {
+        (Groups::new(NAMES, Keys::new(7)), LogicalClock::new(7 << 20))
     }
 
-    fn by(depth: Depth) -> Void {
-        Void { depth, kept_seconds: 10, now: Clock::manual().now() }
+    fn by(depth: Depth) -> Invalidation {
+        Invalidation { depth, kept_seconds: 10, now: Clock::manual().now() }
     }
 
     #[test]
@@ -219,47 +230,47 @@ mod tests {
         assert_eq!(of(b"product:123:price"), [&b"product:"[..], b"product:123:"]);
         assert_eq!(of(b"plain"), [&b""[..]; 0]);
         assert_eq!(of(&[b':'; 20]).len(), PREFIXES_MAX);
-        assert_eq!(Name::prefix(b"product:"), Some(Name::Prefix(b"product:")));
-        assert_eq!((Name::prefix(b"product"), Name::prefix(b"")), (None, None));
-        assert_eq!((Name::prefix(&[b':'; 16]).is_some(), Name::prefix(&[b':'; 17])), (true, None));
+        assert_eq!(Group::prefix(b"product:"), Some(Group::Prefix(b"product:")));
+        assert_eq!((Group::prefix(b"product"), Group::prefix(b"")), (None, None));
+        assert_eq!((Group::prefix(&[b':'; 16]).is_some(), Group::prefix(&[b':'; 17])), (true, None));
     }
 
     #[test]
     fn a_void_covers_what_is_older_and_nothing_else() {
-        let (broad, clock) = broad();
+        let (groups, clock) = groups();
         let old = clock.next();
-        broad.void([Name::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
-        assert_eq!(broad.cover(b"a:1", Tags::NONE, old), Cover::Hard);
-        assert_eq!(broad.cover(b"a:1", Tags::NONE, clock.next()), Cover::None);
-        assert_eq!(broad.cover(b"b:a:1", Tags::NONE, old), Cover::None);
+        groups.void([Group::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
+        assert_eq!(groups.effect(b"a:1", Tags::NONE, old), Effect::Hard);
+        assert_eq!(groups.effect(b"a:1", Tags::NONE, clock.next()), Effect::None);
+        assert_eq!(groups.effect(b"b:a:1", Tags::NONE, old), Effect::None);
         let tags = crate::store::tags::TagList::new([&b"a:"[..]]).unwrap();
-        assert_eq!(broad.cover(b"b", tags.tags(), old), Cover::None, "a tag is no prefix");
+        assert_eq!(groups.effect(b"b", tags.tags(), old), Effect::None, "a tag is no prefix");
     }
 
     #[test]
     fn a_name_that_was_dropped_counts_as_voided_when_it_was() {
-        let (broad, clock) = broad();
+        let (groups, clock) = groups();
         let void = |n: usize| {
             let name = format!("{n}:");
-            broad.void([Name::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
+            groups.void([Group::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
         };
         let old = clock.next();
         void(0);
         let between = clock.next();
         (1..NAMES).for_each(void);
         void(0);
-        assert_eq!((broad.names.len(), broad.floor()), (NAMES, Seq::ZERO));
+        assert_eq!((groups.names.len(), groups.floor()), (NAMES, Seq::ZERO));
         void(NAMES);
-        assert_eq!(broad.names.len(), NAMES);
-        assert_eq!(broad.cover(b"other:", Tags::NONE, between), Cover::Hard, "the second name went");
-        assert_eq!(broad.cover(b"none", Tags::NONE, old), Cover::None, "no name, no floor");
-        assert_eq!(broad.cover(b"other:", Tags::NONE, clock.next()), Cover::None);
+        assert_eq!(groups.names.len(), NAMES);
+        assert_eq!(groups.effect(b"other:", Tags::NONE, between), Effect::Hard, "the second name went");
+        assert_eq!(groups.effect(b"none", Tags::NONE, old), Effect::None, "no name, no floor");
+        assert_eq!(groups.effect(b"other:", Tags::NONE, clock.next()), Effect::None);
     }
     /// Invalidates the prefixes `0:`, `1:`, … of these numbers, one after the other.
-    fn void_prefixes(broad: &Broad, clock: &LogicalClock, numbers: impl IntoIterator<Item = usize>) {
+    fn void_prefixes(groups: &Groups, clock: &LogicalClock, numbers: impl IntoIterator<Item = usize>) {
         for number in numbers {
             let prefix = format!("{number}:");
-            broad.void([Name::Prefix(prefix.as_bytes())].into_iter(), by(Depth::Hard), clock);
+            groups.void([Group::Prefix(prefix.as_bytes())].into_iter(), by(Depth::Hard), clock);
         }
     }
 
@@ -267,45 +278,45 @@ mod tests {
     /// every group that is not known would count as invalidated just now.
     #[test]
     fn a_group_that_was_invalidated_again_is_not_the_next_to_be_dropped() {
-        let (broad, clock) = broad();
-        void_prefixes(&broad, &clock, 0..NAMES);
+        let (groups, clock) = groups();
+        void_prefixes(&groups, &clock, 0..NAMES);
         let stored = clock.next();
-        void_prefixes(&broad, &clock, [0, NAMES]);
-        assert_eq!(broad.newest_of(Name::Prefix(b"1:")), None, "it was dropped instead");
-        assert!(broad.newest_of(Name::Prefix(b"0:")).is_some_and(|newest| newest > stored));
-        assert_eq!(broad.cover(b"other:key", Tags::NONE, stored), Cover::None, "the floor stays below");
+        void_prefixes(&groups, &clock, [0, NAMES]);
+        assert_eq!(groups.newest_of(Group::Prefix(b"1:")), None, "it was dropped instead");
+        assert!(groups.newest_of(Group::Prefix(b"0:")).is_some_and(|newest| newest > stored));
+        assert_eq!(groups.effect(b"other:key", Tags::NONE, stored), Effect::None, "the floor stays below");
     }
 
     #[test]
     fn a_group_that_was_invalidated_again_is_kept_for_one_more_round_only() {
-        let (broad, clock) = broad();
-        void_prefixes(&broad, &clock, (0..NAMES).chain([0]));
-        void_prefixes(&broad, &clock, NAMES..NAMES * 2 - 1);
-        assert!(broad.newest_of(Name::Prefix(b"0:")).is_some(), "all others of the first round are gone");
-        void_prefixes(&broad, &clock, [NAMES * 2]);
-        assert_eq!((broad.newest_of(Name::Prefix(b"0:")), broad.counts()), (None, (NAMES, NAMES as u64)));
+        let (groups, clock) = groups();
+        void_prefixes(&groups, &clock, (0..NAMES).chain([0]));
+        void_prefixes(&groups, &clock, NAMES..NAMES * 2 - 1);
+        assert!(groups.newest_of(Group::Prefix(b"0:")).is_some(), "all others of the first round are gone");
+        void_prefixes(&groups, &clock, [NAMES * 2]);
+        assert_eq!((groups.newest_of(Group::Prefix(b"0:")), groups.counts()), (None, (NAMES, NAMES as u64)));
     }
 
     #[test]
     fn every_prefix_and_every_tag_of_an_item_counts() {
         let tags = crate::store::tags::TagList::new([&b"one"[..], b"two"]).unwrap();
-        for name in [Name::Prefix(b"a:"), Name::Prefix(b"a:b:"), Name::Tag(b"one"), Name::Tag(b"two")] {
-            let (broad, clock) = broad();
+        for name in [Group::Prefix(b"a:"), Group::Prefix(b"a:b:"), Group::Tag(b"one"), Group::Tag(b"two")] {
+            let (groups, clock) = groups();
             let old = clock.next();
-            broad.void([name].into_iter(), by(Depth::Hard), &clock);
-            assert_eq!(broad.cover(b"a:b:c", tags.tags(), old), Cover::Hard, "{name:?}");
+            groups.void([name].into_iter(), by(Depth::Hard), &clock);
+            assert_eq!(groups.effect(b"a:b:c", tags.tags(), old), Effect::Hard, "{name:?}");
         }
     }
 
     /// Otherwise a soft invalidation would turn what a hard one had removed into a stale copy.
     #[test]
     fn a_dropped_group_that_is_invalidated_again_still_counts_as_invalidated_at_the_floor() {
-        let (broad, clock) = broad();
-        void_prefixes(&broad, &clock, 0..=NAMES);
-        let floor = broad.floor();
-        assert!(floor > clock.start() && broad.newest_of(Name::Prefix(b"0:")).is_none());
-        assert_eq!(broad.cover(b"0:key", Tags::NONE, floor), Cover::Hard);
-        broad.void([Name::Prefix(b"0:")].into_iter(), by(Depth::Soft), &clock);
-        assert_eq!(broad.cover(b"0:key", Tags::NONE, floor), Cover::Hard);
+        let (groups, clock) = groups();
+        void_prefixes(&groups, &clock, 0..=NAMES);
+        let floor = groups.floor();
+        assert!(floor > clock.start() && groups.newest_of(Group::Prefix(b"0:")).is_none());
+        assert_eq!(groups.effect(b"0:key", Tags::NONE, floor), Effect::Hard);
+        groups.void([Group::Prefix(b"0:")].into_iter(), by(Depth::Soft), &clock);
+        assert_eq!(groups.effect(b"0:key", Tags::NONE, floor), Effect::Hard);
     }
 }

@@ -22,7 +22,7 @@ pub enum Depth {
 
 /// An invalidation of many items.
 #[derive(Clone, Copy)]
-pub(crate) struct Void {
+pub(crate) struct Invalidation {
     pub(crate) depth: Depth,
     /// After so many seconds all copies have expired.
     pub(crate) kept_seconds: u32,
@@ -31,7 +31,7 @@ pub(crate) struct Void {
 
 /// The effect of invalidations on an item, by its `as_of`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Cover {
+pub(crate) enum Effect {
     None,
     /// It is a stale copy since this monotonic second.
     Soft(u32),
@@ -40,7 +40,7 @@ pub(crate) enum Cover {
 
 /// The invalidations of one group.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Voided {
+pub(crate) struct Invalidations {
     hard: Seq,
     /// One of the soft invalidations, whose copies may still exist, and the newest.
     soft: [Seq; 2],
@@ -48,13 +48,13 @@ pub(crate) struct Voided {
     soft_seconds: [u32; 2],
 }
 
-impl Voided {
+impl Invalidations {
     /// Only a hard invalidation with this sequence number is known.
     pub(crate) fn at(hard: Seq) -> Self {
-        Voided { hard, ..Voided::default() }
+        Invalidations { hard, ..Invalidations::default() }
     }
 
-    pub(crate) fn void(&mut self, seq: Seq, Void { depth, kept_seconds, now }: Void) {
+    pub(crate) fn void(&mut self, seq: Seq, Invalidation { depth, kept_seconds, now }: Invalidation) {
         if depth == Depth::Hard {
             self.hard = seq;
             return;
@@ -71,15 +71,15 @@ impl Voided {
     }
 
     #[inline]
-    pub(crate) fn cover(&self, as_of: Seq) -> Cover {
+    pub(crate) fn effect(&self, as_of: Seq) -> Effect {
         if as_of <= self.hard {
-            Cover::Hard
+            Effect::Hard
         } else if as_of <= self.soft[0] {
-            Cover::Soft(self.soft_seconds[0])
+            Effect::Soft(self.soft_seconds[0])
         } else if as_of <= self.soft[1] {
-            Cover::Soft(self.soft_seconds[1])
+            Effect::Soft(self.soft_seconds[1])
         } else {
-            Cover::None
+            Effect::None
         }
     }
 
@@ -93,13 +93,13 @@ impl Voided {
     }
 }
 
-impl Cover {
+impl Effect {
     /// The effect of two invalidations together.
-    pub(crate) fn and(self, other: Cover) -> Cover {
+    pub(crate) fn and(self, other: Effect) -> Effect {
         match (self, other) {
-            (Cover::Hard, _) | (_, Cover::Hard) => Cover::Hard,
-            (Cover::Soft(one), Cover::Soft(other)) => Cover::Soft(one.min(other)),
-            (Cover::None, cover) | (cover, Cover::None) => cover,
+            (Effect::Hard, _) | (_, Effect::Hard) => Effect::Hard,
+            (Effect::Soft(one), Effect::Soft(other)) => Effect::Soft(one.min(other)),
+            (Effect::None, cover) | (cover, Effect::None) => cover,
         }
     }
 }
@@ -111,8 +111,8 @@ mod tests {
 
     const KEPT: u32 = 10;
 
-    fn soft(clock: &Clock) -> Void {
-        Void { depth: Depth::Soft, kept_seconds: KEPT, now: clock.now() }
+    fn soft(clock: &Clock) -> Invalidation {
+        Invalidation { depth: Depth::Soft, kept_seconds: KEPT, now: clock.now() }
     }
 
     fn seq(number: u64) -> Seq {
@@ -121,32 +121,32 @@ mod tests {
 
     #[test]
     fn a_copy_counts_from_the_first_void_that_covers_it() {
-        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
         for point in [10, 20, 30] {
             voided.void(seq(point), soft(&clock));
             clock.advance(Duration::from_secs(4));
         }
-        assert_eq!(voided.cover(seq(9)), Cover::Soft(start));
-        assert_eq!(voided.cover(seq(11)), Cover::Soft(start + 8), "what lay between is not known");
-        assert_eq!(voided.cover(seq(31)), Cover::None);
+        assert_eq!(voided.effect(seq(9)), Effect::Soft(start));
+        assert_eq!(voided.effect(seq(11)), Effect::Soft(start + 8), "what lay between is not known");
+        assert_eq!(voided.effect(seq(31)), Effect::None);
     }
 
     #[test]
     fn a_hard_void_leaves_nothing_and_what_comes_later_begins_anew() {
-        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         voided.void(seq(10), soft(&clock));
-        voided.void(seq(20), Void { depth: Depth::Hard, ..soft(&clock) });
-        assert_eq!((voided.cover(seq(9)), voided.cover(seq(19))), (Cover::Hard, Cover::Hard));
+        voided.void(seq(20), Invalidation { depth: Depth::Hard, ..soft(&clock) });
+        assert_eq!((voided.effect(seq(9)), voided.effect(seq(19))), (Effect::Hard, Effect::Hard));
         clock.advance(Duration::from_secs(4));
         voided.void(seq(30), soft(&clock));
-        assert_eq!(voided.cover(seq(21)), Cover::Soft(clock.now().seconds()));
-        assert_eq!((voided.cover(seq(19)), voided.newest()), (Cover::Hard, seq(30)));
+        assert_eq!(voided.effect(seq(21)), Effect::Soft(clock.now().seconds()));
+        assert_eq!((voided.effect(seq(19)), voided.newest()), (Effect::Hard, seq(30)));
     }
 
     #[test]
     fn repeated_voids_do_not_keep_a_copy_for_ever() {
-        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
         voided.void(seq(10), soft(&clock));
         // As of 11, stored a moment later; invalidated every second since.
@@ -154,58 +154,58 @@ mod tests {
         for point in 1..60 {
             clock.advance(Duration::from_secs(1));
             voided.void(seq(10 + 2 * point), soft(&clock));
-            match voided.cover(seq(11)) {
-                Cover::Hard => break,
-                Cover::Soft(since) => longest = since - start,
-                Cover::None => panic!("it was voided"),
+            match voided.effect(seq(11)) {
+                Effect::Hard => break,
+                Effect::Soft(since) => longest = since - start,
+                Effect::None => panic!("it was voided"),
             }
         }
         assert!(longest <= KEPT, "{longest}");
-        assert_eq!((voided.cover(seq(9)), voided.cover(seq(11))), (Cover::Hard, Cover::Hard));
-        assert_ne!(voided.cover(seq(10 + 2 * 19)), Cover::Hard, "what came lately is a copy still");
+        assert_eq!((voided.effect(seq(9)), voided.effect(seq(11))), (Effect::Hard, Effect::Hard));
+        assert_ne!(voided.effect(seq(10 + 2 * 19)), Effect::Hard, "what came lately is a copy still");
     }
 
     #[test]
     fn an_invalidation_covers_what_is_as_of_its_own_number() {
-        let (clock, mut voided) = (Clock::manual(), Voided::at(seq(10)));
+        let (clock, mut voided) = (Clock::manual(), Invalidations::at(seq(10)));
         let start = clock.now().seconds();
         voided.void(seq(20), soft(&clock));
         clock.advance(Duration::from_secs(4));
         voided.void(seq(30), soft(&clock));
-        let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.cover(seq(number)));
-        let (first, second) = (Cover::Soft(start), Cover::Soft(start + 4));
-        assert_eq!(covers, [Cover::Hard, first, first, second, second, Cover::None]);
+        let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.effect(seq(number)));
+        let (first, second) = (Effect::Soft(start), Effect::Soft(start + 4));
+        assert_eq!(covers, [Effect::Hard, first, first, second, second, Effect::None]);
     }
 
     #[test]
     fn the_later_of_two_soft_invalidations_becomes_the_earlier_one_once_that_is_old() {
-        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
         for number in [10, 20, 30] {
             voided.void(seq(number), soft(&clock));
             clock.advance(Duration::from_secs(5));
         }
-        assert_eq!((voided.cover(seq(10)), voided.cover(seq(20))), (Cover::Hard, Cover::Soft(start + 5)));
+        assert_eq!((voided.effect(seq(10)), voided.effect(seq(20))), (Effect::Hard, Effect::Soft(start + 5)));
     }
 
     #[test]
     fn a_soft_invalidation_counts_from_the_next_whole_second() {
-        let (clock, mut voided) = (Clock::manual(), Voided::default());
+        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         clock.advance(Duration::from_millis(1));
         voided.void(seq(10), soft(&clock));
-        assert_eq!(voided.cover(seq(9)), Cover::Soft(clock.now().seconds() + 1));
+        assert_eq!(voided.effect(seq(9)), Effect::Soft(clock.now().seconds() + 1));
     }
 
     #[test]
     fn the_harder_and_the_earlier_of_two_covers_counts() {
-        assert_eq!(Cover::Soft(7).and(Cover::Soft(5)), Cover::Soft(5));
+        assert_eq!(Effect::Soft(7).and(Effect::Soft(5)), Effect::Soft(5));
         assert_eq!(
-            (Cover::None.and(Cover::Soft(5)), Cover::Soft(5).and(Cover::None)),
-            (Cover::Soft(5), Cover::Soft(5))
+            (Effect::None.and(Effect::Soft(5)), Effect::Soft(5).and(Effect::None)),
+            (Effect::Soft(5), Effect::Soft(5))
         );
         assert_eq!(
-            (Cover::Hard.and(Cover::Soft(5)), Cover::None.and(Cover::Hard)),
-            (Cover::Hard, Cover::Hard)
+            (Effect::Hard.and(Effect::Soft(5)), Effect::None.and(Effect::Hard)),
+            (Effect::Hard, Effect::Hard)
         );
     }
 }

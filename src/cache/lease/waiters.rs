@@ -12,7 +12,7 @@ pub(crate) struct Waiters(DashMap<u64, Vec<Waiter>>);
 
 struct Waiter {
     key: Box<[u8]>,
-    peer: u64,
+    session: u64,
     waker: Waker,
 }
 
@@ -21,16 +21,16 @@ impl Waiters {
         Waiters(DashMap::new())
     }
 
-    /// Adds the waker of a peer for a key.
-    pub(crate) fn add(&self, key: &Key, peer: u64, waker: &Waker) {
-        let waiter = Waiter { key: key.bytes.into(), peer, waker: waker.clone() };
+    /// Adds the waker of a session for a key.
+    pub(crate) fn add(&self, key: &Key, session: u64, waker: &Waker) {
+        let waiter = Waiter { key: key.bytes.into(), session, waker: waker.clone() };
         self.0.entry(key.hash).or_default().push(waiter);
     }
 
-    /// Removes the wakers of a peer for a key.
-    pub(crate) fn remove(&self, key: &Key, peer: u64) {
+    /// Removes the wakers of a session for a key.
+    pub(crate) fn remove(&self, key: &Key, session: u64) {
         if let Some(mut waiters) = self.0.get_mut(&key.hash) {
-            waiters.retain(|waiter| waiter.peer != peer);
+            waiters.retain(|waiter| waiter.session != session);
         }
         self.0.remove_if(&key.hash, |_, waiters| waiters.is_empty());
     }

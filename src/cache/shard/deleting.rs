@@ -1,7 +1,7 @@
 //! Deletions of one key.
 
 use super::{At, Shard, State};
-use crate::cache::peer::Peer;
+use crate::cache::session::Session;
 use crate::cache::write::{DeleteOutcome, Deletion, Leaves};
 use crate::store::key::Key;
 use crate::store::{NoRoom, Slot};
@@ -12,7 +12,7 @@ impl Shard {
         &mut self,
         key: &Key,
         deletion: Deletion,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> DeleteOutcome {
         let Deletion { expected, held_until, leaves, version } = deletion;
@@ -29,7 +29,7 @@ impl Shard {
         if found.is_some_and(|slot| !self.matches(slot, expected)) {
             return DeleteOutcome::Exists;
         }
-        self.void_as_of(key, as_of, peer, at);
+        self.invalidate_as_of(key, as_of, session, at);
         let is_held_off = leaves == Leaves::Nothing && self.hold_off(key, held_until, at);
         match (leaves, state) {
             (_, State::Absent) => {}

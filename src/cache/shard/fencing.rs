@@ -2,8 +2,8 @@
 
 use super::{At, Shard};
 use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Reader, Touch, Verdict};
-use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
+use crate::cache::session::Session;
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Fence, Reason};
 use crate::store::key::{Key, Keys};
@@ -37,7 +37,7 @@ struct Set<'a> {
     as_of: Seq,
     class: u8,
     /// The newest invalidation of its key or of everything.
-    covering: Seq,
+    newest: Seq,
     draft: &'a Draft<'a>,
     is_held_off: bool,
     key: &'a Key<'a>,
@@ -55,21 +55,21 @@ struct Finding {
 
 impl Shard {
     /// Remembers a miss: its client may load the value, and set it.
-    pub(super) fn remember_miss(&mut self, key: &Key, reader: Reader, peer: &mut Peer, at: &At) {
+    pub(super) fn remember_miss(&mut self, key: &Key, reader: Reader, session: &mut Session, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
         let last = at.clock.last();
-        let open_seconds = peer.misses.add(key.hash, last, is_held_off, at.age());
-        let (covering, touch) = (self.covering(key.hash), at.touch());
+        let open_seconds = session.misses.add(key.hash, last, is_held_off, at.age());
+        let (newest, touch) = (self.newest_invalidation_of(key.hash), at.touch());
         let (mut entry, pushed) = self.fence.find_or_make(key.hash, last, touch);
         let record = &mut *entry.record;
         record.age(touch);
         let was_answered = record.unanswered() == 0;
-        if at.is_invalidated(key.bytes, covering, record.marked())
+        if at.is_invalidated(key.bytes, newest, record.marked())
             // Whether one of its tags was is not known, and no load that is running needs to be refused for that.
-            || (was_answered && !at.broad.is_quiet_since(record.marked()))
+            || (was_answered && !at.groups.is_unchanged_since(record.marked()))
         {
             record.invalidate(last);
         }
@@ -88,7 +88,7 @@ impl Shard {
             && reader == Reader::Loads
             && (was_answered || u64::from(seconds) * 1000 <= u64::from(touch.load_time))
         {
-            peer.origin.shares(at.now);
+            session.origin.shares(at.now);
         }
     }
 
@@ -110,30 +110,37 @@ impl Shard {
     }
 
     /// Judges a set, which uses up the misses that it may answer.
-    pub(super) fn judge(&mut self, key: &Key, as_of: Seq, draft: &Draft, peer: &mut Peer, at: &At) -> Ruling {
+    pub(super) fn judge(
+        &mut self,
+        key: &Key,
+        as_of: Seq,
+        draft: &Draft,
+        session: &mut Session,
+        at: &At,
+    ) -> Ruling {
         if at.policy.implicit == Implicit::Off {
             return Ruling { is_write: true, is_confirmed: false, refused: None };
         }
-        let covering = self.covering(key.hash);
+        let newest = self.newest_invalidation_of(key.hash);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let own_miss = peer.misses.take(key.hash, at.age());
+        let own_miss = session.misses.take(key.hash, at.age());
         let is_own_miss_invalidated = own_miss.is_some_and(|miss| {
-            miss.is_invalidated(covering) || at.broad.covers(key.bytes, draft.tags, miss.seq())
+            miss.is_invalidated(newest) || at.groups.has_invalidated(key.bytes, draft.tags, miss.seq())
         });
         let class = at.classes.of(key.bytes, at.prefix());
-        let set = Set { as_of, class, covering, draft, is_held_off, key };
+        let set = Set { as_of, class, newest, draft, is_held_off, key };
         let mut entry = self.fence.find(key.hash, at.touch());
         let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
-        let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), covering, peer);
+        let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), newest, session);
         let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
         // If its own miss of the key may be forgotten, the connection is no evidence, as if it were shared.
-        let is_known = own_miss.is_some() || !peer.misses.has_forgotten(at.age());
+        let is_known = own_miss.is_some() || !session.misses.has_forgotten(at.age());
         if is_sole && is_known && own_miss.is_none() && answers == Answers::Miss {
             // More sets than its own misses explain: threads share the connection.
-            peer.is_shared = true;
+            session.is_shared = true;
         }
-        let is_shared = peer.is_shared || peer.origin.is_shared(at.now);
+        let is_shared = session.is_shared || session.origin.is_shared(at.now);
         let is_exclusive = at.policy.implicit != Implicit::Shared && !is_shared;
         let counts_own_misses = is_known && (is_sole || is_exclusive);
 
@@ -157,7 +164,7 @@ impl Shard {
         if let Some((entry, finding)) = entry.zip(finding) {
             at.classes.count(class, refused.is_some(), key.bytes, at.prefix());
             if is_write && refused.is_none() {
-                let is_quiet = at.broad.is_quiet_since(entry.record.marked());
+                let is_quiet = at.groups.is_unchanged_since(entry.record.marked());
                 entry.record.wrote(as_of, finding.judged, is_quiet);
             }
         }
@@ -167,7 +174,9 @@ impl Shard {
 
     /// Shows every miss that a set may still answer, for a process that comes after this one.
     pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
-        let is_old = |hash, marked| self.covering(hash) > marked || !at.broad.is_quiet_since(marked);
+        let is_old = |hash, marked| {
+            self.newest_invalidation_of(hash) > marked || !at.groups.is_unchanged_since(marked)
+        };
         self.fence.each(
             at.now,
             |Forgotten { closed_until, hash, marked, lapsed, lapsed_old, is_cell, .. }| {
@@ -201,9 +210,8 @@ fn ask(entry: &mut Entry, set: &Set, keys: &Keys, at: &At) -> Finding {
     let (&Set { as_of, class, draft, key, .. }, touch) = (set, at.touch());
     let record = &mut *entry.record;
     record.age(touch);
-    let is_tag_invalidated = || at.broad.covers(&[], draft.tags, record.marked());
-    if at.is_invalidated(key.bytes, set.covering, record.marked()) || is_tag_invalidated() || set.is_held_off
-    {
+    let is_tag_invalidated = || at.groups.has_invalidated(&[], draft.tags, record.marked());
+    if at.is_invalidated(key.bytes, set.newest, record.marked()) || is_tag_invalidated() || set.is_held_off {
         record.invalidate(as_of);
     }
     record.class = class;
@@ -230,21 +238,22 @@ impl At<'_> {
         self.governed.load_time_ms(self.policies)
     }
 
-    fn is_invalidated(&self, key: &[u8], covering: Seq, marked: Seq) -> bool {
-        covering > marked || self.broad.covers(key, Tags::NONE, marked)
+    fn is_invalidated(&self, key: &[u8], newest: Seq, marked: Seq) -> bool {
+        newest > marked || self.groups.has_invalidated(key, Tags::NONE, marked)
     }
 
-    /// Whether the peer is a sequential program on the only connection: nothing shows that threads share it, and no
+    /// Whether the session is a sequential program on the only connection: nothing shows that threads share it, and no
     /// other has invalidated anything since one of these: the first miss that may not be answered, its own miss, or its
     /// own newest invalidation of the key.
-    fn is_sole(&self, since: Seq, own_miss: Option<Seq>, covering: Seq, peer: &Peer) -> bool {
-        if self.policy.implicit == Implicit::Shared || peer.is_shared {
+    fn is_sole(&self, since: Seq, own_miss: Option<Seq>, newest: Seq, session: &Session) -> bool {
+        if self.policy.implicit == Implicit::Shared || session.is_shared {
             return false;
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
-        let is_since = |start: Seq| foreign <= start && self.broad.is_quiet_since(start);
+        let is_since = |start: Seq| foreign <= start && self.groups.is_unchanged_since(start);
         // Groups have no author: none may have been invalidated since a miss.
-        let is_own = || covering > foreign && self.broad.is_quiet_since(own_miss.unwrap_or(since).min(since));
+        let is_own =
+            || newest > foreign && self.groups.is_unchanged_since(own_miss.unwrap_or(since).min(since));
         is_since(since) || own_miss.is_some_and(is_since) || is_own()
     }
 

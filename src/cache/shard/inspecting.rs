@@ -1,9 +1,9 @@
 //! Inspection of a key, without changing it.
 
 use super::{At, Shard};
-use crate::cache::inspect::{Known, KnownLease, KnownVoid, VoidOf};
+use crate::cache::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
 use crate::cache::invalidation::groups::names;
-use crate::cache::invalidation::record::Cover;
+use crate::cache::invalidation::record::Effect;
 use crate::cache::read::Value;
 use crate::clock::Now;
 use crate::store::Slot;
@@ -13,14 +13,14 @@ use crate::store::tags::Tags;
 
 impl Shard {
     /// Everything but the waiters.
-    pub(crate) fn inspect<'s>(&'s self, key: &Key<'s>, at: &At) -> Known<'s> {
+    pub(crate) fn inspect<'s>(&'s self, key: &Key<'s>, at: &At) -> KeyReport<'s> {
         let value = self.engine.find(key).and_then(|slot| self.looked_at(key, slot, at));
         let tags = value.map_or(Tags::NONE, |(value, _)| value.tags);
         let lease = self.leases.read(key.hash).filter(|lease| lease.is_outstanding(at.now.millis));
-        let lease = lease.filter(|lease| !at.broad.covers(key.bytes, Tags::NONE, lease.seq));
-        Known {
+        let lease = lease.filter(|lease| !at.groups.has_invalidated(key.bytes, Tags::NONE, lease.seq));
+        KeyReport {
             held_off_until: self.holdoffs.until(key.hash, at.now.millis),
-            lease: lease.map(|lease| KnownLease {
+            lease: lease.map(|lease| LeaseReport {
                 granted_at: lease.granted_at,
                 holder: lease.holder,
                 seq: lease.seq,
@@ -41,13 +41,13 @@ impl Shard {
     fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
         let (item, second) = (self.engine.item(slot), at.now.seconds());
         let meta = item.meta();
-        let cover = at.cover(&self.floor, key.bytes, item.tags(), meta.as_of);
-        if cover == Cover::Hard || (meta.gone != 0 && meta.gone <= second) {
+        let cover = at.effect(&self.floor, key.bytes, item.tags(), meta.as_of);
+        if cover == Effect::Hard || (meta.gone != 0 && meta.gone <= second) {
             return None;
         }
         let softly_since = match cover {
-            Cover::Soft(since) if meta.expiry == 0 || since.min(second) < meta.expiry => Some(since),
-            Cover::Hard | Cover::None | Cover::Soft(_) => None,
+            Effect::Soft(since) if meta.expiry == 0 || since.min(second) < meta.expiry => Some(since),
+            Effect::Hard | Effect::None | Effect::Soft(_) => None,
         };
         let has_expired = meta.expiry != 0 && meta.expiry <= second;
         let is_late =
@@ -59,14 +59,14 @@ impl Shard {
         Some((Value { is_stale: meta.is_stale || becomes_stale, ..item.into() }, meta.as_of))
     }
 
-    fn newest_known<'k>(&self, key: &Key<'k>, tags: Tags<'k>, at: &At) -> Option<KnownVoid<'k>> {
-        let of_name = |name| match at.broad.newest_of(name) {
-            None => KnownVoid { of: VoidOf::Forgotten, seq: at.broad.floor() },
-            Some(seq) => KnownVoid { of: VoidOf::Name(name), seq },
+    fn newest_known<'k>(&self, key: &Key<'k>, tags: Tags<'k>, at: &At) -> Option<InvalidationReport<'k>> {
+        let of_name = |name| match at.groups.newest_of(name) {
+            None => InvalidationReport { of: InvalidationOf::Forgotten, seq: at.groups.floor() },
+            Some(seq) => InvalidationReport { of: InvalidationOf::Group(name), seq },
         };
         let own = [
-            KnownVoid { of: VoidOf::All, seq: self.floor.newest() },
-            KnownVoid { of: VoidOf::Key, seq: self.newest_void(key.hash) },
+            InvalidationReport { of: InvalidationOf::All, seq: self.floor.newest() },
+            InvalidationReport { of: InvalidationOf::Key, seq: self.newest_invalidation(key.hash) },
         ];
         let all = own.into_iter().chain(names(key.bytes, tags).map(of_name));
         all.filter(|void| void.seq != Seq::ZERO).max_by_key(|void| void.seq)

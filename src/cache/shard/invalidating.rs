@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::{At, Shard, State};
-use crate::cache::invalidation::record::{Cover, Depth, Void, Voided};
+use crate::cache::invalidation::record::{Depth, Effect, Invalidation, Invalidations};
 use crate::cache::lease::records::Lease;
-use crate::cache::peer::Peer;
+use crate::cache::session::Session;
 use crate::store::expiry::{Expiry, seconds_after};
 use crate::store::key::Key;
 use crate::store::seq::Seq;
@@ -22,26 +22,26 @@ impl Shard {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
         let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
         let is_live = !is_stale && (expiry == 0 || expiry > at.now.seconds());
-        match is_live && self.is_quiet_since(as_of, at) {
+        match is_live && self.is_unchanged_since(as_of, at) {
             true => State::Live(slot),
             false => self.settle(key, slot, at),
         }
     }
 
     /// Whether neither everything nor any group was invalidated since.
-    fn is_quiet_since(&self, as_of: Seq, at: &At) -> bool {
-        as_of > self.floor.newest() && at.broad.is_quiet_since(as_of)
+    fn is_unchanged_since(&self, as_of: Seq, at: &At) -> bool {
+        as_of > self.floor.newest() && at.groups.is_unchanged_since(as_of)
     }
 
     /// The state of a key whose item is not plainly live.
     #[inline(never)]
     fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
         let (meta, second) = (self.engine.meta(slot), at.now.seconds());
-        let cover = match self.is_quiet_since(meta.as_of, at) {
-            true => Cover::None,
-            false => self.cover(key.bytes, self.engine.tags(slot), meta.as_of, at),
+        let cover = match self.is_unchanged_since(meta.as_of, at) {
+            true => Effect::None,
+            false => self.effect(key.bytes, self.engine.tags(slot), meta.as_of, at),
         };
-        if cover == Cover::Hard {
+        if cover == Effect::Hard {
             self.engine.met_flushed();
             self.remove(key, slot, at);
             State::Absent
@@ -53,7 +53,7 @@ impl Shard {
             State::Absent
         } else if meta.is_stale {
             State::Stale(slot)
-        } else if let Cover::Soft(since) = cover
+        } else if let Effect::Soft(since) = cover
             && (meta.expiry == 0 || since.min(second) < meta.expiry)
         {
             // `since` is rounded up: an item that has not expired yet had not expired before the invalidation, and must not
@@ -79,9 +79,9 @@ impl Shard {
     }
 
     /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
-    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, peer: &mut Peer, at: &At) -> bool {
+    pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, session: &mut Session, at: &At) -> bool {
         let state = self.state(key, at);
-        self.void(key, peer, at);
+        self.void(key, session, at);
         if depth == Depth::Hard {
             self.hold_off(key, None, at);
         }
@@ -97,8 +97,8 @@ impl Shard {
     }
 
     /// The newest invalidation of a key alone.
-    pub(crate) fn newest_void(&self, hash: u64) -> Seq {
-        self.voids.read(hash)
+    pub(crate) fn newest_invalidation(&self, hash: u64) -> Seq {
+        self.invalidations.read(hash)
     }
 
     /// Shows the live items at this position; returns the position that comes next.
@@ -107,7 +107,7 @@ impl Shard {
         self.engine.list(position, |listed| {
             let (meta, tags) = (listed.item.meta(), listed.item.tags());
             let is_over = meta.is_stale || (meta.expiry != 0 && meta.expiry <= second);
-            if !is_over && self.cover(listed.key, tags, meta.as_of, at) == Cover::None {
+            if !is_over && self.effect(listed.key, tags, meta.as_of, at) == Effect::None {
                 show(listed);
             }
         })
@@ -115,7 +115,7 @@ impl Shard {
 
     /// Frees some expired and invalidated items, a segment's worth at most; true if more are waiting.
     pub(crate) fn sweep(&mut self, at: &At) -> bool {
-        let (newest, second) = (at.broad.newest(), at.now.seconds());
+        let (newest, second) = (at.groups.newest(), at.now.seconds());
         let (known, began) = self.looked_for;
         if newest > known && (known == Seq::ZERO || second >= began + ROUND_SECONDS) {
             self.looked_for = (newest, second);
@@ -130,24 +130,24 @@ impl Shard {
     }
 
     /// Invalidates one key: nothing older may be stored or served under it.
-    pub(super) fn void(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Seq {
+    pub(super) fn void(&mut self, key: &Key, session: &mut Session, at: &At) -> Seq {
         let seq = at.clock.next();
-        self.void_as_of(key, seq, peer, at);
+        self.invalidate_as_of(key, seq, session, at);
         seq
     }
 
-    pub(super) fn void_as_of(&mut self, key: &Key, seq: Seq, peer: &mut Peer, at: &At) {
-        let covering = self.covering(key.hash);
-        peer.misses.invalidate(key.hash, covering, seq, at.age());
-        peer.newest_void = seq;
-        peer.invalidated(seq, at.sessions);
-        self.voids.raise(key.hash, seq);
+    pub(super) fn invalidate_as_of(&mut self, key: &Key, seq: Seq, session: &mut Session, at: &At) {
+        let newest = self.newest_invalidation_of(key.hash);
+        session.misses.invalidate(key.hash, newest, seq, at.age());
+        session.newest_key_invalidation = seq;
+        session.invalidated(seq, at.sessions);
+        self.invalidations.raise(key.hash, seq);
         self.end_lease(key);
     }
 
     /// The newest invalidation of a key or of everything.
-    pub(super) fn covering(&self, hash: u64) -> Seq {
-        self.voids.read(hash).max(self.floor.newest())
+    pub(super) fn newest_invalidation_of(&self, hash: u64) -> Seq {
+        self.invalidations.read(hash).max(self.floor.newest())
     }
 
     pub(super) fn end_lease(&mut self, key: &Key) {
@@ -159,7 +159,8 @@ impl Shard {
     /// The lease of a key, unless an invalidation of one of its prefixes has ended it. Tags come only with the value.
     pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
         let lease = *self.leases.find(key.hash)?;
-        if lease.is_outstanding(at.now.millis) && at.broad.covers(key.bytes, Tags::NONE, lease.seq) {
+        if lease.is_outstanding(at.now.millis) && at.groups.has_invalidated(key.bytes, Tags::NONE, lease.seq)
+        {
             self.end_lease(key);
         }
         self.leases.find(key.hash).copied()
@@ -212,14 +213,14 @@ impl Shard {
         kept.map_or(State::Absent, State::Stale)
     }
 
-    fn cover(&self, key: &[u8], tags: Tags, as_of: Seq, at: &At) -> Cover {
-        at.cover(&self.floor, key, tags, as_of)
+    fn effect(&self, key: &[u8], tags: Tags, as_of: Seq, at: &At) -> Effect {
+        at.effect(&self.floor, key, tags, as_of)
     }
 
     pub(super) fn flush(&mut self, depth: Depth, at: &At) {
         self.flush_at = None;
         let kept_seconds = at.policies.longest_kept();
-        self.floor.void(at.clock.next(), Void { depth, kept_seconds, now: at.now });
+        self.floor.void(at.clock.next(), Invalidation { depth, kept_seconds, now: at.now });
         self.engine.flushed();
         self.woken.extend(self.leases.end_all());
     }
@@ -227,12 +228,12 @@ impl Shard {
     fn with_over<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Over) -> R) -> R {
         let floor = self.floor;
         let otherwise = |as_of: Seq, key: &[u8], tags: Tags| match floor
-            .cover(as_of)
-            .and(at.broad.cover(key, tags, as_of))
+            .effect(as_of)
+            .and(at.groups.effect(key, tags, as_of))
         {
-            Cover::None => None,
-            Cover::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
-            Cover::Hard => Some(0),
+            Effect::None => None,
+            Effect::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
+            Effect::Hard => Some(0),
         };
         act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
     }
@@ -240,8 +241,8 @@ impl Shard {
 
 impl At<'_> {
     /// The effect of invalidations of everything and of groups together.
-    pub(super) fn cover(self, floor: &Voided, key: &[u8], tags: Tags, as_of: Seq) -> Cover {
-        floor.cover(as_of).and(self.broad.cover(key, tags, as_of))
+    pub(super) fn effect(self, floor: &Invalidations, key: &[u8], tags: Tags, as_of: Seq) -> Effect {
+        floor.effect(as_of).and(self.groups.effect(key, tags, as_of))
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::{At, Shard, State};
 use crate::cache::fence::Reader;
-use crate::cache::invalidation::record::Cover;
+use crate::cache::invalidation::record::Effect;
 use crate::cache::lease::records::Lease;
 use crate::cache::lease::token::Token;
-use crate::cache::peer::Peer;
 use crate::cache::read::Lookup;
+use crate::cache::session::Session;
 use crate::cache::write::{Fill, Filled, Refused};
 use crate::store::key::Key;
 use crate::store::seq::Seq;
@@ -20,7 +20,7 @@ impl Shard {
         key: &Key,
         state: State,
         since: Option<Seq>,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Lookup<Slot> {
         let patience = at.policy.herd_wait;
@@ -30,7 +30,7 @@ impl Shard {
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
         if let Some(lease) = self.lease(key, at) {
             if lease.is_outstanding(at.now.millis)
-                && lease.holder == peer.id
+                && lease.holder == session.id
                 && since.is_some_and(|since| lease.seq > since)
             {
                 self.engine.missed();
@@ -39,12 +39,12 @@ impl Shard {
             }
             if let Some(until) = lease.busy_until(at) {
                 // Its own lease, once ended, is nothing that only the caller could end: the rest is spacing.
-                let is_own = lease.holder == peer.id && lease.is_outstanding(at.now.millis);
+                let is_own = lease.holder == session.id && lease.is_outstanding(at.now.millis);
                 return Lookup::Busy { is_own, patience, stale, until };
             }
         }
         self.engine.missed();
-        Lookup::Granted { stale, token: self.grant(key, peer, at) }
+        Lookup::Granted { stale, token: self.grant(key, session, at) }
     }
 
     /// `lease-set`: stores the value if the token is valid.
@@ -53,10 +53,10 @@ impl Shard {
         key: &Key,
         token: Token,
         fill: Fill<'_>,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Result<Filled, Refused> {
-        at.remove_miss(key, peer);
+        at.remove_miss(key, session);
         let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
         let (tags, version) = match &fill {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
@@ -114,13 +114,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn grant(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Token {
+    pub(super) fn grant(&mut self, key: &Key, session: &mut Session, at: &At) -> Token {
         let seq = at.clock.next();
         let until = at.now.after(at.lease_window);
-        let lease = Lease::new(seq, peer.id, at.now.millis, until);
+        let lease = Lease::new(seq, session.id, at.now.millis, until);
         self.woken.extend(self.leases.insert(key.hash, lease));
-        self.remember_miss(key, Reader::Loads, peer, at);
-        peer.hold(key.hash, seq);
+        self.remember_miss(key, Reader::Loads, session, at);
+        session.hold(key.hash, seq);
         at.mint.token(key.bytes, seq)
     }
 
@@ -132,9 +132,10 @@ impl Shard {
 
     /// The state of a key that a genuine token may still fill.
     fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
-        let is_void = self.covering(key.hash) > seq || at.broad.covers(key.bytes, tags, seq);
+        let is_void =
+            self.newest_invalidation_of(key.hash) > seq || at.groups.has_invalidated(key.bytes, tags, seq);
         if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
-            return Err(Refused::Voided);
+            return Err(Refused::Invalidated);
         }
         let state = self.state(key, at);
         let newer_value = match state {
@@ -152,7 +153,8 @@ impl Shard {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
         let meta = self.engine.meta(slot);
         let is_older = meta.as_of >= seq || self.superseded.read(key.hash) >= seq;
-        if is_older || draft.value.is_empty() || at.broad.cover(key.bytes, draft.tags, seq) == Cover::Hard {
+        if is_older || draft.value.is_empty() || at.groups.effect(key.bytes, draft.tags, seq) == Effect::Hard
+        {
             return None;
         }
         self.superseded.raise(key.hash, seq);

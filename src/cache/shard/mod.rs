@@ -25,16 +25,16 @@ use crate::cache::fence::Reader;
 use crate::cache::fence::miss_log::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::invalidation::cells::Cells;
-use crate::cache::invalidation::groups::Broad;
+use crate::cache::invalidation::groups::Groups;
 use crate::cache::invalidation::holdoffs::Holdoffs;
-use crate::cache::invalidation::record::{Depth, Voided};
+use crate::cache::invalidation::record::{Depth, Invalidations};
 use crate::cache::invalidation::versions::Versions;
 use crate::cache::lease::records::Leases;
 use crate::cache::lease::token::Mint;
-use crate::cache::peer::Peer;
 use crate::cache::policies::{Governed, Policies};
 use crate::cache::policy::Policy;
 use crate::cache::prefetch::Access;
+use crate::cache::session::Session;
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Kept};
 use crate::clock::Now;
@@ -49,7 +49,7 @@ use crate::store::{Engine, Item, Meta, NoRoom, Slot};
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     pub(crate) ages: &'a Ages,
-    pub(crate) broad: &'a Broad,
+    pub(crate) groups: &'a Groups,
     pub(crate) classes: &'a Classes,
     pub(crate) clock: &'a LogicalClock,
     /// The policy of the key, if there is one, with what was learned there.
@@ -72,7 +72,7 @@ pub(crate) struct Shard {
     /// When a delayed flush is due, in monotonic milliseconds.
     flush_at: Option<u64>,
     /// The invalidations of everything.
-    floor: Voided,
+    floor: Invalidations,
     holdoffs: Holdoffs,
     leases: Leases,
     /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group then, and
@@ -82,13 +82,13 @@ pub(crate) struct Shard {
     superseded: Cells,
     versions: Versions,
     /// Newest invalidation of each key.
-    voids: Cells,
+    invalidations: Cells,
     /// Hashes of keys whose waiters must ask again.
     woken: Vec<u64>,
 }
 
 /// Work that a shard leaves for after its unlock.
-pub(crate) struct Left {
+pub(crate) struct Leftovers {
     /// Evicted items, if evictions are watched.
     pub(crate) evicted: Vec<Evicted>,
     /// Large values that were removed, to be dropped.
@@ -121,13 +121,13 @@ impl Shard {
             engine,
             fence: Table::new(shards),
             flush_at: None,
-            floor: Voided::default(),
+            floor: Invalidations::default(),
             holdoffs: Holdoffs::default(),
             leases: Leases::new(LEASES / shards),
             looked_for: (Seq::ZERO, 0),
             superseded: Cells::new(SUPERSEDED_CELLS / shards),
             versions: Versions::new(version_bytes),
-            voids: Cells::new(VOID_CELLS / shards),
+            invalidations: Cells::new(INVALIDATION_CELLS / shards),
             woken: Vec::new(),
         }
     }
@@ -136,7 +136,7 @@ impl Shard {
     pub(crate) fn prefetch_places(&self, hash: u64, access: Access) {
         self.engine.prefetch_slot(hash);
         if access == Access::Change {
-            self.voids.prefetch(hash);
+            self.invalidations.prefetch(hash);
             self.superseded.prefetch(hash);
             self.fence.prefetch(hash);
             self.leases.prefetch(hash);
@@ -207,12 +207,12 @@ impl Shard {
     }
 
     /// Work for after the unlock, if there is any.
-    pub(crate) fn take_left(&mut self) -> Option<Left> {
+    pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let Engine { evicted, garbage, .. } = &mut self.engine;
         if evicted.is_empty() && garbage.is_empty() && self.woken.is_empty() {
             return None;
         }
-        Some(Left { evicted: take(evicted), garbage: take(garbage), woken: take(&mut self.woken) })
+        Some(Leftovers { evicted: take(evicted), garbage: take(garbage), woken: take(&mut self.woken) })
     }
 
     /// Changes the number of watchers of evictions.
@@ -235,14 +235,14 @@ impl Shard {
 
     /// A read that found this item: what its reader stores next is no fill.
     #[inline(always)]
-    fn hit(&mut self, key: &Key, slot: Slot, peer: &mut Peer, at: &At) -> Item<'_> {
-        at.remove_miss(key, peer);
+    fn hit(&mut self, key: &Key, slot: Slot, session: &mut Session, at: &At) -> Item<'_> {
+        at.remove_miss(key, session);
         self.engine.hit(slot, at.now.seconds())
     }
 
     /// A read that found no item: its reader may store what it loads.
-    fn miss(&mut self, key: &Key, peer: &mut Peer, at: &At) {
-        self.remember_miss(key, Reader::Loads, peer, at);
+    fn miss(&mut self, key: &Key, session: &mut Session, at: &At) {
+        self.remember_miss(key, Reader::Loads, session, at);
         self.engine.missed();
     }
 
@@ -310,10 +310,10 @@ impl At<'_> {
     }
 
     /// Removes the connection's own miss: its next store answers none before this moment.
-    fn remove_miss(&self, key: &Key, peer: &mut Peer) {
+    fn remove_miss(&self, key: &Key, session: &mut Session) {
         // Most have none, and need not know how old they may be.
-        if !peer.misses.is_empty() {
-            peer.misses.remove(key.hash, self.age());
+        if !session.misses.is_empty() {
+            session.misses.remove(key.hash, self.age());
         }
     }
 
@@ -355,16 +355,18 @@ impl At<'_> {
 
 /// Bytes of the fixed tables of all shards: invalidations, tokens, lease records, hold-offs.
 pub(crate) fn fixed_table_bytes(shards: usize) -> usize {
-    (VOID_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES + shards * Holdoffs::BYTES_MAX
+    (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES
+        + LEASES * Leases::BYTES
+        + shards * Holdoffs::BYTES_MAX
 }
 
 /// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in
 /// 1,049.
 #[cfg(not(shuttle))]
-const VOID_CELLS: usize = 1 << 19;
+const INVALIDATION_CELLS: usize = 1 << 19;
 /// The model checker makes many of them.
 #[cfg(shuttle)]
-const VOID_CELLS: usize = 1 << 12;
-const SUPERSEDED_CELLS: usize = VOID_CELLS / 2;
+const INVALIDATION_CELLS: usize = 1 << 12;
+const SUPERSEDED_CELLS: usize = INVALIDATION_CELLS / 2;
 /// Lease records over all shards.
-const LEASES: usize = VOID_CELLS / 128 * 3;
+const LEASES: usize = INVALIDATION_CELLS / 128 * 3;

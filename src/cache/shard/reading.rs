@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{At, Shard, State};
 use crate::cache::fence::Reader;
-use crate::cache::peer::Peer;
 use crate::cache::read::{Lookup, OnMiss, Reading, Refresh};
+use crate::cache::session::Session;
 use crate::store::key::Key;
 use crate::store::{Item, Slot};
 
@@ -19,25 +19,25 @@ impl Shard {
         &mut self,
         key: &Key,
         reading: &Reading,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Lookup<Item<'_>> {
         match self.state(key, at) {
-            State::Live(slot) if reading.is_plain() => Lookup::hit(self.hit(key, slot, peer, at)),
-            State::Live(slot) => self.read_live(key, slot, reading, peer, at),
+            State::Live(slot) if reading.is_plain() => Lookup::hit(self.hit(key, slot, session, at)),
+            State::Live(slot) => self.read_live(key, slot, reading, session, at),
             state @ (State::Absent | State::Stale(_)) => match reading.on_miss {
-                OnMiss::Coalesce { may_wait } if at.policy.tames_herds() => {
-                    self.coalesce(key, state, may_wait, peer, at)
+                OnMiss::Coalesce { may_wait } if at.policy.coalesces() => {
+                    self.coalesce(key, state, may_wait, session, at)
                 }
                 OnMiss::Coalesce { .. } | OnMiss::Report => {
-                    self.miss(key, peer, at);
+                    self.miss(key, session, at);
                     Lookup::Miss
                 }
-                OnMiss::Lease { since } => {
-                    self.lease_or_wait(key, state, Some(since), peer, at).map(|slot| self.engine.item(slot))
-                }
+                OnMiss::Lease { since } => self
+                    .lease_or_wait(key, state, Some(since), session, at)
+                    .map(|slot| self.engine.item(slot)),
                 OnMiss::MetaLease { window } => {
-                    self.meta_miss(key, state, window, reading.refresh.is_some(), peer, at)
+                    self.meta_miss(key, state, window, reading.refresh.is_some(), session, at)
                 }
             },
         }
@@ -58,10 +58,10 @@ impl Shard {
         key: &Key,
         slot: Slot,
         reading: &Reading,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Lookup<Item<'_>> {
-        at.remove_miss(key, peer);
+        at.remove_miss(key, session);
         let second = at.now.seconds();
         if reading.expiry.is_none() && reading.refresh.is_none() {
             return Lookup::hit(self.engine.item(slot));
@@ -74,7 +74,7 @@ impl Shard {
             return Lookup::Miss;
         };
         let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
-        let refresh = if is_due { self.refresh(key, peer, at) } else { Refresh::Undue };
+        let refresh = if is_due { self.refresh(key, session, at) } else { Refresh::Undue };
         let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
         (item.accessed, item.ends, item.is_fetched) = was;
         Lookup::Hit { refresh, value: item }
@@ -87,7 +87,7 @@ impl Shard {
         state: State,
         window: Option<Duration>,
         wants_refresh: bool,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Lookup<Item<'_>> {
         let wants_lease = match state {
@@ -97,14 +97,14 @@ impl Shard {
             State::Absent => window.is_some() || (wants_refresh && self.is_leased(key, at)),
         };
         if !wants_lease {
-            self.miss(key, peer, at);
+            self.miss(key, session, at);
             return Lookup::Miss;
         }
         let at = &At { lease_window: window.unwrap_or(at.lease_window), ..*at };
-        let found = self.lease_or_wait(key, state, None, peer, at);
+        let found = self.lease_or_wait(key, state, None, session, at);
         if let Lookup::Busy { .. } = found {
             // A loser may load and store all the same, and without a token.
-            self.remember_miss(key, Reader::Waits, peer, at);
+            self.remember_miss(key, Reader::Waits, session, at);
         }
         found.map(|slot| self.engine.item(slot))
     }
@@ -116,35 +116,35 @@ impl Shard {
         key: &Key,
         state: State,
         may_wait: bool,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Lookup<Item<'_>> {
         let lease = self.lease(key, at).filter(|lease| lease.is_outstanding(at.now.millis));
         let patience = at.policy.herd_wait;
         match (lease, state) {
-            (Some(lease), State::Stale(slot)) if lease.holder != peer.id && at.policy.serve_stale => {
-                Lookup::hit(self.hit(key, slot, peer, at))
+            (Some(lease), State::Stale(slot)) if lease.holder != session.id && at.policy.serve_stale => {
+                Lookup::hit(self.hit(key, slot, session, at))
             }
-            (Some(lease), _) if lease.holder != peer.id && may_wait && !patience.is_zero() => {
+            (Some(lease), _) if lease.holder != session.id && may_wait && !patience.is_zero() => {
                 Lookup::Busy { is_own: false, patience, stale: None, until: lease.until }
             }
             (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
                 self.engine.missed();
-                Lookup::Granted { stale: None, token: self.grant(key, peer, at) }
+                Lookup::Granted { stale: None, token: self.grant(key, session, at) }
             }
             (None | Some(_), _) => {
-                self.miss(key, peer, at);
+                self.miss(key, session, at);
                 Lookup::Miss
             }
         }
     }
 
     /// A lease beside a live value, unless another reader is renewing it.
-    fn refresh(&mut self, key: &Key, peer: &mut Peer, at: &At) -> Refresh {
+    fn refresh(&mut self, key: &Key, session: &mut Session, at: &At) -> Refresh {
         if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
             return Refresh::Lost;
         }
-        Refresh::Won(self.grant(key, peer, at))
+        Refresh::Won(self.grant(key, session, at))
     }
 
     fn is_leased(&mut self, key: &Key, at: &At) -> bool {

@@ -3,8 +3,8 @@
 use super::fencing::Ruling;
 use super::{At, Shard, State};
 use crate::cache::number;
-use crate::cache::peer::Peer;
 use crate::cache::policy::Implicit;
+use crate::cache::session::Session;
 use crate::cache::write::{
     Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome,
 };
@@ -20,7 +20,7 @@ impl Shard {
         key: &Key,
         mode: Mode,
         draft: Draft,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
         let mode = match mode {
@@ -38,14 +38,14 @@ impl Shard {
         }
         let as_of = at.clock.next();
         match (mode, self.state(key, at)) {
-            (Mode::Set, state) => self.set(key, state, as_of, draft, peer, at),
+            (Mode::Set, state) => self.set(key, state, as_of, draft, session, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
                 self.engine.used(slot, at.now.seconds());
                 StoreOutcome::NotStored
             }
             (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
-                self.add(key, state, as_of, draft, peer, at)
+                self.add(key, state, as_of, draft, session, at)
             }
             (Mode::Cas(_), State::Absent | State::Stale(_)) => StoreOutcome::NotFound,
             (Mode::Append(_) | Mode::Prepend(_) | Mode::Replace, State::Absent | State::Stale(_)) => {
@@ -53,17 +53,17 @@ impl Shard {
             }
             (Mode::Cas(unique), state @ State::Live(slot)) => {
                 let meta = self.engine.meta(slot);
-                if meta.unique() != unique || at.broad.covers(key.bytes, draft.tags, meta.as_of) {
+                if meta.unique() != unique || at.groups.has_invalidated(key.bytes, draft.tags, meta.as_of) {
                     return StoreOutcome::Exists;
                 }
-                self.change(key, state, as_of, draft, peer, at)
+                self.change(key, state, as_of, draft, session, at)
             }
-            (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, peer, at),
+            (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, session, at),
             (Mode::Append(_), State::Live(slot)) => {
-                self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), peer, at)
+                self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), session, at)
             }
             (Mode::Prepend(_), State::Live(slot)) => {
-                self.join(key, slot, (as_of, draft.unique), |old| [&draft.value, old].concat(), peer, at)
+                self.join(key, slot, (as_of, draft.unique), |old| [&draft.value, old].concat(), session, at)
             }
         }
     }
@@ -73,12 +73,12 @@ impl Shard {
         &mut self,
         key: &Key,
         counting: &Counting,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Result<Number, NotCounted> {
         let as_of = at.clock.next();
         let State::Live(slot) = self.state(key, at) else {
-            return self.begin_counting(key, counting, peer, at);
+            return self.begin_counting(key, counting, session, at);
         };
         let item = self.engine.item(slot);
         if !item.value().is_empty() && !self.matches(slot, counting.expected) {
@@ -88,7 +88,7 @@ impl Shard {
         let expiry = Expiry(item.meta().expiry);
         let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
         let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
-        self.alter(key, slot, meta, text, peer, at).map_err(|NoRoom| NotCounted::NoRoom)?;
+        self.alter(key, slot, meta, text, session, at).map_err(|NoRoom| NotCounted::NoRoom)?;
         Ok(Number { expiry, is_new: false, number, unique: meta.unique() })
     }
 
@@ -96,7 +96,7 @@ impl Shard {
         &mut self,
         key: &Key,
         counting: &Counting,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Result<Number, NotCounted> {
         let (number, expiry) = counting.initial.ok_or(NotCounted::NotFound)?;
@@ -104,7 +104,7 @@ impl Shard {
         let value = Draft::new(text.format(number));
         let expiry = counting.expiry.unwrap_or(expiry);
         let draft = Draft { expiry, unique: counting.unique, ..value };
-        match self.store(key, Mode::Add, draft, peer, at) {
+        match self.store(key, Mode::Add, draft, session, at) {
             StoreOutcome::Stored { kept: Kept { expiry, unique, .. }, .. } => {
                 Ok(Number { expiry, is_new: true, number, unique })
             }
@@ -132,15 +132,15 @@ impl Shard {
         state: State,
         as_of: Seq,
         draft: Draft,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
         if draft.expiry == Expiry::PAST {
             // It stores nothing, and so answers no miss: it is a delete.
-            self.void_as_of(key, as_of, peer, at);
+            self.invalidate_as_of(key, as_of, session, at);
             return stored(self.put_or_drop(key, state, as_of, draft, at), Fence::None);
         }
-        let ruling = self.judge(key, as_of, &draft, peer, at);
+        let ruling = self.judge(key, as_of, &draft, session, at);
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             self.remove_live(key, state, at);
             return StoreOutcome::Refused(reason);
@@ -150,7 +150,7 @@ impl Shard {
             self.woken.push(key.hash);
         }
         if ruling.is_write {
-            self.void_as_of(key, as_of, peer, at);
+            self.invalidate_as_of(key, as_of, session, at);
         }
         stored(self.put_or_drop(key, state, as_of, draft, at), ruling.fence())
     }
@@ -161,10 +161,10 @@ impl Shard {
         state: State,
         as_of: Seq,
         draft: Draft,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
-        let ruling = self.judge(key, as_of, &draft, peer, at);
+        let ruling = self.judge(key, as_of, &draft, session, at);
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             return StoreOutcome::Refused(reason);
         }
@@ -181,19 +181,19 @@ impl Shard {
         slot: Slot,
         as_of: Seq,
         draft: Draft,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
-        if at.broad.covers(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
+        if at.groups.has_invalidated(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
             return StoreOutcome::NotStored;
         }
-        let (state, ruling) = (State::Live(slot), self.judge(key, as_of, &draft, peer, at));
+        let (state, ruling) = (State::Live(slot), self.judge(key, as_of, &draft, session, at));
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             self.remove_live(key, state, at);
             return StoreOutcome::Refused(reason);
         }
         if ruling.is_write {
-            return self.change(key, state, as_of, draft, peer, at);
+            return self.change(key, state, as_of, draft, session, at);
         }
         stored(self.put(key, state, as_of, draft, at), ruling.fence())
     }
@@ -222,12 +222,12 @@ impl Shard {
         state: State,
         as_of: Seq,
         draft: Draft,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
         let put = self.put(key, state, as_of, draft, at);
         if put.is_ok() {
-            self.void_as_of(key, as_of, peer, at);
+            self.invalidate_as_of(key, as_of, session, at);
         }
         stored(put, Fence::None)
     }
@@ -239,7 +239,7 @@ impl Shard {
         slot: Slot,
         (as_of, unique): (Seq, Option<u64>),
         join: impl FnOnce(&[u8]) -> Vec<u8>,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
         let item = self.engine.item(slot);
@@ -249,7 +249,7 @@ impl Shard {
             return StoreOutcome::TooLarge;
         }
         let kept = Kept { expiry: Expiry(meta.expiry), unique: meta.unique(), value_bytes: joined.len() };
-        stored(self.alter(key, slot, meta, joined, peer, at).map(|()| kept), Fence::None)
+        stored(self.alter(key, slot, meta, joined, session, at).map(|()| kept), Fence::None)
     }
 
     /// As [`Shard::change`], for a value that is made from the old one and keeps flags, tags and expiry.
@@ -259,12 +259,12 @@ impl Shard {
         slot: Slot,
         meta: Meta,
         value: Vec<u8>,
-        peer: &mut Peer,
+        session: &mut Session,
         at: &At,
     ) -> Result<(), NoRoom> {
         let tags = self.engine.tags(slot).to_list();
         self.engine.replace(key, slot, meta, tags.tags(), value.into(), at.now.seconds())?;
-        self.void_as_of(key, meta.as_of, peer, at);
+        self.invalidate_as_of(key, meta.as_of, session, at);
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ impl Command<'_> {
         };
         let key = legal(self.cache, &meta.key);
         let (expiry, before) = (draft.expiry, self.before(&key));
-        let outcome = self.cache.store(&key, mode, draft, &mut self.session.peer, self.now);
+        let outcome = self.cache.store(&key, mode, draft, &mut self.conversation.session, self.now);
         let (key, value_bytes) = (&meta.key, sent_bytes);
         self.report(Outcome::Stored { key, before, expiry, mode, outcome, value_bytes });
         let status = match outcome {
@@ -77,7 +77,7 @@ impl Command<'_> {
             Fill::Fresh(draft) | Fill::Value(draft) => draft.expiry,
             Fill::Release => Expiry::PAST,
         };
-        let result = self.cache.fill(&key, token, fill, &mut self.session.peer, self.now);
+        let result = self.cache.fill(&key, token, fill, &mut self.conversation.session, self.now);
         self.report(Outcome::Filled {
             key: &meta.key,
             filler: Filler::MetaSet,
@@ -95,7 +95,7 @@ impl Command<'_> {
             Ok(Filled::Released | Filled::Stale) => (MetaStatus::Done, 0),
             Err(Refused::NoRoom) => return self.replies.status(Status::NoRoom),
             Err(Refused::Outdated) => (MetaStatus::NotStored, 0),
-            Err(Refused::Superseded | Refused::Unknown | Refused::Voided) => {
+            Err(Refused::Superseded | Refused::Unknown | Refused::Invalidated) => {
                 let has_value = self.cache.peek(&key, self.now, |_| ()).is_some();
                 (if has_value { MetaStatus::Exists } else { MetaStatus::NotFound }, 0)
             }
@@ -121,7 +121,7 @@ impl Command<'_> {
         let emptied = if let Leaves::Empty(draft) = &leaves { Some(draft.expiry) } else { None };
         let (expected, version) = (flags.unsigned(b'C'), flags.unsigned(b'V'));
         let deletion = Deletion { expected, held_until: None, leaves, version };
-        let outcome = self.cache.delete(&key, deletion, &mut self.session.peer, now);
+        let outcome = self.cache.delete(&key, deletion, &mut self.conversation.session, now);
         let (key, verb) = (&meta.key, "md");
         self.report(Outcome::Deleted { key, verb, before, depth, emptied, outcome });
         let status = match outcome {
@@ -153,7 +153,7 @@ impl Command<'_> {
         };
         let key = legal(self.cache, &meta.key);
         let before = self.before(&key);
-        let result = self.cache.count(&key, &counting, &mut self.session.peer, now);
+        let result = self.cache.count(&key, &counting, &mut self.conversation.session, now);
         self.report(Outcome::Counted { key: &meta.key, verb: "ma", before, result, step });
         let number = match result {
             Ok(number) => number,

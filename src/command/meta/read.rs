@@ -15,14 +15,14 @@ impl Command<'_> {
     pub(in crate::command) fn meta_read(&mut self, meta: &Meta) -> Flow {
         let (flags, now) = (meta.flags, self.now);
         let deadline = flags.unsigned(b'w').map_or(0, |wait_ms| {
-            self.session.begin_leases(self.cache.last_seq());
-            self.session.begin_waiting(u32::try_from(wait_ms).unwrap_or(u32::MAX), now)
+            self.conversation.begin_leases(self.cache.last_seq());
+            self.conversation.begin_waiting(u32::try_from(wait_ms).unwrap_or(u32::MAX), now)
         });
         let window = lease_window(self.cache, &meta.key, flags, now);
         let reading = reading(flags, window, now);
         let key = legal(self.cache, &meta.key);
         let replies = &mut self.replies;
-        let outcome = self.cache.read(&key, &reading, &mut self.session.peer, now, |lookup| {
+        let outcome = self.cache.read(&key, &reading, &mut self.conversation.session, now, |lookup| {
             let outcome = ReadOutcome::within(deadline, &lookup, now);
             let (value, new_expiry, part) = match lookup {
                 Lookup::Miss => return outcome,
@@ -48,7 +48,7 @@ impl Command<'_> {
             replies.send(Reply::Meta(meta, MetaReply { part, is_stale, ..reply }));
             outcome
         });
-        let waiting = self.session.record_waiting(outcome.waiting(now.millis >= deadline));
+        let waiting = self.conversation.record_waiting(outcome.waiting(now.millis >= deadline));
         let reader = Reader::MetaGet { touches: flags.has(b'T') };
         self.report(Outcome::Read { key: &meta.key, reader, outcome, waiting });
         match outcome {
@@ -58,7 +58,7 @@ impl Command<'_> {
             }
             ReadOutcome::Wait { until } => return Flow::Wait { key: (*meta.key).into(), until },
         }
-        self.session.end_leases();
+        self.conversation.end_leases();
         Flow::Next
     }
 

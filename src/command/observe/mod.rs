@@ -8,10 +8,10 @@ mod publish;
 mod read;
 
 use super::access::Login;
-use super::session::{Session, Waiting};
+use super::conversation::{Conversation, Waiting};
 use crate::cache::{
-    Cache, DeleteOutcome, Depth, Expiry, Fence, Filled, Key, Mode, Name, NotCounted, Number, Reason, Refused,
-    Seq, Step, StoreOutcome, Token,
+    Cache, DeleteOutcome, Depth, Expiry, Fence, Filled, Group, Key, Mode, NotCounted, Number, Reason,
+    Refused, Seq, Step, StoreOutcome, Token,
 };
 use crate::clock::Now;
 use crate::metrics::{Count, Topic, Topics, Use};
@@ -60,7 +60,7 @@ pub(super) enum Outcome<'a> {
     /// `invalidate all`
     InvalidatedAll { depth: Depth },
     /// `invalidate` with tags or prefixes, without duplicates.
-    InvalidatedGroups { depth: Depth, groups: &'a [Name<'a>] },
+    InvalidatedGroups { depth: Depth, groups: &'a [Group<'a>] },
     /// `invalidate` with a key.
     InvalidatedKey { key: &'a [u8], before: Before, depth: Depth, was_live: bool },
     /// An attempt to log in.
@@ -112,7 +112,7 @@ pub(super) struct Before {
 /// Reports the outcomes of one request.
 pub(super) struct Observer<'o> {
     pub(super) cache: &'o Cache,
-    pub(super) session: &'o Session,
+    pub(super) conversation: &'o Conversation,
     pub(super) now: Now,
     /// The topics that were watched when the request came.
     pub(super) watched: Topics,
@@ -123,7 +123,7 @@ impl Observer<'_> {
     #[inline]
     pub(super) fn before(&self, key: &Key) -> Before {
         const LOOKING: [Topic; 3] = [Topic::Deletions, Topic::Fetches, Topic::Mutations];
-        let seq = self.session.peer.newest_void();
+        let seq = self.conversation.session.newest_key_invalidation();
         let value = if LOOKING.iter().any(|topic| self.watched.has(*topic)) {
             self.cache.peek(key, self.now, |value| (value.expiry, value.bytes.len()))
         } else {
@@ -138,7 +138,7 @@ impl Observer<'_> {
     #[inline(always)]
     pub(super) fn report(&self, outcome: Outcome<'_>) {
         self.count(outcome);
-        if !self.watched.is_empty() || self.session.is_sample {
+        if !self.watched.is_empty() || self.conversation.is_sample {
             self.publish(outcome);
         }
     }
@@ -238,7 +238,7 @@ impl Observer<'_> {
     }
 
     fn add(&self, count: Count) {
-        self.session.counters.add(count);
+        self.conversation.counters.add(count);
     }
 
     #[inline(always)]
@@ -251,12 +251,12 @@ impl Observer<'_> {
     /// Counts an event of a key, also under its policy.
     fn add_of(&self, key: &[u8], count: Count) {
         self.add(count);
-        self.cache.show_prefix(key, |prefix| self.session.metrics.policies.add(prefix, count));
+        self.cache.show_prefix(key, |prefix| self.conversation.metrics.policies.add(prefix, count));
     }
 
     /// Separate from the counters, because these counts are rarely enabled.
     fn used(&self, key: &[u8], used: Use) {
-        self.session.metrics.prefixes.count(key, used);
+        self.conversation.metrics.prefixes.count(key, used);
     }
 }
 
@@ -295,7 +295,7 @@ fn deleted(outcome: DeleteOutcome) -> Option<Count> {
 fn filled(result: Result<Filled, Refused>) -> Count {
     match result {
         Ok(Filled::Released) => Count::LeaseReleased,
-        Ok(Filled::Stale) | Err(Refused::Voided) => Count::LeaseRefusedVoided,
+        Ok(Filled::Stale) | Err(Refused::Invalidated) => Count::LeaseRefusedVoided,
         Ok(Filled::Visible) => Count::LeaseFilled,
         Err(Refused::NoRoom) => Count::StoreNoMemory,
         Err(Refused::Outdated) => Count::VersionsRefused,
@@ -304,10 +304,10 @@ fn filled(result: Result<Filled, Refused>) -> Count {
     }
 }
 
-fn invalidated(group: Name) -> Count {
+fn invalidated(group: Group) -> Count {
     match group {
-        Name::Prefix(_) => Count::VoidsPrefix,
-        Name::Tag(_) => Count::VoidsTag,
+        Group::Prefix(_) => Count::VoidsPrefix,
+        Group::Tag(_) => Count::VoidsTag,
     }
 }
 

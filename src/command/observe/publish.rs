@@ -6,11 +6,11 @@
 
 use super::{Before, Filler, Observer, Outcome, ReadOutcome, Reader};
 use crate::cache::{
-    Cache, DeleteOutcome, Depth, Evicted, Expiry, Fence, Filled, Mode, Name, Number, Refresh, Refused, Seq,
+    Cache, DeleteOutcome, Depth, Evicted, Expiry, Fence, Filled, Group, Mode, Number, Refresh, Refused, Seq,
     StoreOutcome, Token,
 };
 use crate::clock::Now;
-use crate::command::session::Waiting;
+use crate::command::conversation::Waiting;
 use crate::metrics::{By, Event, Loading, Metrics, Topic, Voided};
 
 impl Observer<'_> {
@@ -71,7 +71,7 @@ impl Observer<'_> {
         let is_hit = outcome.is_hit();
         let value_bytes =
             if let ReadOutcome::Hit { value_bytes, .. } = outcome { Some(value_bytes) } else { None };
-        if let Some(samples) = self.session.samples().filter(|_| is_hit.is_some()) {
+        if let Some(samples) = self.conversation.samples().filter(|_| is_hit.is_some()) {
             samples.read(key, value_bytes, self.now.seconds());
         }
         let step = |what| self.loading(key, verb, what);
@@ -146,10 +146,10 @@ impl Observer<'_> {
         expiry: Expiry,
         value_bytes: usize,
     ) {
-        if let Some(samples) = self.session.samples().filter(|_| status == STORED) {
+        if let Some(samples) = self.conversation.samples().filter(|_| status == STORED) {
             samples.stored(key, value_bytes, self.now.seconds());
         }
-        let connection = self.session.number;
+        let connection = self.conversation.number;
         let ttl = if expiry == Expiry::NEVER { 0 } else { seconds_left(expiry, self.now) };
         self.send(&Event::Stored { key, connection, status, ttl, value_bytes, verb });
     }
@@ -163,17 +163,17 @@ impl Observer<'_> {
         self.invalidated(verb, depth, Voided::All { delay_seconds: delay_ms.div_ceil(1000) });
     }
 
-    fn invalidated_groups(&self, depth: Depth, groups: &[Name]) {
+    fn invalidated_groups(&self, depth: Depth, groups: &[Group]) {
         for group in groups {
             // If another client has invalidated it again, both events show the later sequence number.
-            let seq = self.cache.newest_void(*group).unwrap_or(Seq::ZERO);
-            self.invalidated(INVALIDATE, depth, Voided::Name(*group, seq));
+            let seq = self.cache.newest_invalidation(*group).unwrap_or(Seq::ZERO);
+            self.invalidated(INVALIDATE, depth, Voided::Group(*group, seq));
         }
     }
 
     /// A command has invalidated its key, if the connection's last invalidation has changed.
     fn invalidated_key(&self, key: &[u8], verb: &'static str, depth: Depth, before: Before) {
-        let seq = self.session.peer.newest_void();
+        let seq = self.conversation.session.newest_key_invalidation();
         if seq != before.seq {
             self.invalidated(verb, depth, Voided::Key(key, seq));
         }
@@ -184,7 +184,7 @@ impl Observer<'_> {
     }
 
     fn fetched<'k>(&self, key: &'k [u8], value_bytes: Option<usize>) -> Event<'k> {
-        Event::Fetched { key, connection: self.session.number, value_bytes }
+        Event::Fetched { key, connection: self.conversation.number, value_bytes }
     }
 
     fn loading<'k>(&self, key: &'k [u8], verb: &'static str, what: Loading) -> Event<'k> {
@@ -192,13 +192,13 @@ impl Observer<'_> {
     }
 
     fn by(&self, verb: &'static str) -> By {
-        By { connection: self.session.number, verb }
+        By { connection: self.conversation.number, verb }
     }
 
     /// Sends an event, if its topic was watched when the request came.
     fn send(&self, event: &Event) {
         if self.watched.has(event.topic()) {
-            self.session.metrics.watchers.tell(event);
+            self.conversation.metrics.watchers.tell(event);
         }
     }
 }
@@ -309,7 +309,7 @@ fn fill_statuses(result: Result<Filled, Refused>) -> (Option<&'static str>, &'st
         Err(Refused::Outdated) => (Some(NOT_STORED), OUTDATED),
         Err(Refused::Superseded) => (Some(NOT_STORED), "superseded"),
         Err(Refused::Unknown) => (Some(NOT_STORED), "unknown"),
-        Err(Refused::Voided) => (Some(NOT_STORED), INVALIDATED),
+        Err(Refused::Invalidated) => (Some(NOT_STORED), INVALIDATED),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cache::{Lookup, Refresh, Token, Value};
 use crate::clock::Now;
-use crate::command::session::Waiting;
+use crate::command::conversation::Waiting;
 use crate::metrics::Count;
 
 /// The outcome of a read.

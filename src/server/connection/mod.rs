@@ -22,7 +22,7 @@ use super::client_limits::ClientAddress;
 use super::service::Service;
 use crate::cache::Access;
 use crate::clock::Now;
-use crate::command::{Flow, Session, execute};
+use crate::command::{Conversation, Flow, execute};
 use crate::metrics::{Connection, Count, State, Verb};
 use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Replies, Reply, Request, Status, Upcoming};
@@ -39,7 +39,7 @@ struct Peer<'s, S> {
     gives_way: &'s AtomicBool,
     output: Output,
     service: &'s Service,
-    session: Session,
+    conversation: Conversation,
     stream: S,
 }
 
@@ -100,12 +100,12 @@ where
         })
         .await
     };
-    peer.session.close(&service.cache, service.now());
+    peer.conversation.close(&service.cache, service.now());
     if let Ok(closed) = ended {
         peer.shut_down_stream().await;
         tracing::debug!(?closed, "connection closed");
         if closed == Closed::Idle {
-            peer.session.counters().add(Count::IdleKicks);
+            peer.conversation.counters().add(Count::IdleKicks);
         }
     }
     ended
@@ -120,20 +120,20 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         gives_way: &'s AtomicBool,
     ) -> Self {
         let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
-        let mut session = Session::new(&service.cache, metrics, counters, service.rules);
-        session.set_number(connection.number);
-        session.set_origin(service.origins.of(ClientAddress::of(&connection.address)));
-        connection.belongs_to(session.peer().number());
+        let mut conversation = Conversation::new(&service.cache, metrics, counters, service.rules);
+        conversation.set_number(connection.number);
+        conversation.set_origin(service.origins.of(ClientAddress::of(&connection.address)));
+        connection.belongs_to(conversation.session().number());
         if let Some(users) = &service.users {
-            session.lock(Arc::clone(users));
+            conversation.lock(Arc::clone(users));
         }
         let (early, output) = (BytesMut::new(), Output::default());
-        Peer { connection, early, gives_way, output, service, session, stream }
+        Peer { connection, early, gives_way, output, service, conversation, stream }
     }
 
     async fn converse(&mut self) -> io::Result<Closed> {
-        let mut decoder = Decoder::new(self.session.value_bytes_max(&self.service.cache));
-        decoder.expect_login(self.session.is_locked());
+        let mut decoder = Decoder::new(self.conversation.value_bytes_max(&self.service.cache));
+        decoder.expect_login(self.conversation.is_locked());
         let (mut pipelines, service) = (false, self.service);
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
@@ -147,7 +147,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     fetched = self.service.cache.prefetch(decoder.upcoming().map(access)).keys().len();
                 }
                 fetched = fetched.saturating_sub(1);
-                let was_locked = self.session.is_locked();
+                let was_locked = self.conversation.is_locked();
                 let closed = match self.step(&mut decoder, now) {
                     Step::Drained => break,
                     Step::Done(closed) => closed,
@@ -161,8 +161,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     return Box::pin(self.close(closed)).await;
                 }
                 if was_locked {
-                    decoder.limit_values(self.session.value_bytes_max(&self.service.cache));
-                    decoder.expect_login(self.session.is_locked());
+                    decoder.limit_values(self.conversation.value_bytes_max(&self.service.cache));
+                    decoder.expect_login(self.conversation.is_locked());
                 }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {
@@ -172,7 +172,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 }
                 in_turn += 1;
                 if in_turn == self.service.requests_per_turn && decoder.is_midway() {
-                    self.session.counters().add(Count::ConnYields);
+                    self.conversation.counters().add(Count::ConnYields);
                     self.give_way().await;
                     (in_turn, now) = (0, self.service.now());
                 }
@@ -195,11 +195,11 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
         tracing::trace!(?refusal, "refused");
         if refusal == Refusal::Binary {
-            self.session.counters().add(Count::BinaryRefused);
+            self.conversation.counters().add(Count::BinaryRefused);
             self.service.binary.call_once(warn_of_binary);
         }
         Replies::text(&mut self.output).send(Reply::Refused(refusal));
-        self.session.refuse();
+        self.conversation.refuse();
         refusal.is_fatal().then_some(Closed::Refused)
     }
 
@@ -233,7 +233,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     /// last reply.
     async fn drain(&mut self) -> io::Result<()> {
         // The leases of a client that disconnects are released at once, however slowly it disconnects.
-        self.session.close(&self.service.cache, self.service.now());
+        self.conversation.close(&self.service.cache, self.service.now());
         self.stream.shutdown().await?;
         let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
         let mut nowhere = tokio::io::sink();
@@ -245,13 +245,13 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     /// If this request is sampled, returns its verb and start time.
     #[inline]
     fn begin_measuring(&mut self, request: &Request) -> Option<(Verb, Duration)> {
-        self.session.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
+        self.conversation.begin_sample(request).map(|verb| (verb, self.service.clock.elapsed()))
     }
 
     #[inline(always)]
     fn end_measuring(&mut self, measured: Option<(Verb, Duration)>) {
         if let Some((verb, began)) = measured {
-            self.session.end_sample(verb, self.service.clock.elapsed() - began);
+            self.conversation.end_sample(verb, self.service.clock.elapsed() - began);
         }
     }
 
@@ -285,7 +285,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     fn begin(&mut self, request: &mut Request<'_>, now: Now) -> Flow {
         self.connection.is(State::Parse);
         let replies = Replies::text(&mut self.output);
-        execute(request, &self.service.cache, &mut self.session, replies, now)
+        execute(request, &self.service.cache, &mut self.conversation, replies, now)
     }
 
     /// Completes a request that must wait.
@@ -352,7 +352,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
     /// Delays the answer to a wrong password, longer after more wrong ones from the same address.
     async fn delay_login_reply(&self, now: Now) {
         let client = ClientAddress::of(&self.connection.address);
-        let delay = self.service.wrong_password(client, self.session.counters(), now);
+        let delay = self.service.wrong_password(client, self.conversation.counters(), now);
         tracing::debug!(address = %self.connection.address, ?delay, "a wrong password");
         time::sleep(delay).await;
     }
@@ -365,16 +365,16 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         }
         self.connection.is(State::Watch);
         let (mut read, mut write) = tokio::io::split(&mut self.stream);
-        let (session, service) = (&self.session, self.service);
+        let (conversation, service) = (&self.conversation, self.service);
         let send = async {
             while !service.shutdown.is_requested() {
-                let waits = |context: &mut Context<'_>| session.watched_lines(number, context.waker());
+                let waits = |context: &mut Context<'_>| conversation.watched_lines(number, context.waker());
                 let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
                 let mut output = Output::default();
                 Replies::text(&mut output).send(Reply::Events(&lines));
                 write.write_all(&output.take()).await?;
                 write.flush().await?;
-                session.counters().add_many(Count::BytesWritten, lines.len() as u64);
+                conversation.counters().add_many(Count::BytesWritten, lines.len() as u64);
             }
             Ok(Closed::Stopping)
         };
@@ -401,7 +401,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             None => Ok(Some(Closed::Idle)),
             Some(Ok(0)) => Ok(Some(Closed::Peer)),
             Some(Ok(bytes)) => {
-                self.session.counters().add_many(Count::BytesRead, bytes as u64);
+                self.conversation.counters().add_many(Count::BytesRead, bytes as u64);
                 Ok(None)
             }
             Some(Err(error)) => Err(error),
@@ -426,7 +426,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(bytes)) => {
-                    self.session.counters().add_many(Count::BytesWritten, bytes as u64);
+                    self.conversation.counters().add_many(Count::BytesWritten, bytes as u64);
                     self.output.sent(bytes);
                 }
                 Some(Err(error)) => return Err(error),

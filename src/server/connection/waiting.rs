@@ -11,7 +11,7 @@ use tokio::time;
 use super::Peer;
 use crate::cache::Key;
 use crate::clock::Now;
-use crate::command::Session;
+use crate::command::Conversation;
 use crate::metrics::State;
 use crate::server::service::Service;
 
@@ -19,19 +19,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Returns when the key's lease has ended, the time is up, the peer has disconnected, or the server
     /// stops.
     pub(super) async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
-        let Peer { early, service, session, stream, .. } = self;
+        let Peer { early, service, conversation, stream, .. } = self;
         self.connection.is(State::Waiting);
         tokio::select! {
-            () = lease_ends(service, session, key, until, now) => {}
-            () = hang_up(stream, early) => session.stop_waiting(),
-            _ = service.shutdown.requested() => session.stop_waiting(),
+            () = lease_ends(service, conversation, key, until, now) => {}
+            () = hang_up(stream, early) => conversation.stop_waiting(),
+            _ = service.shutdown.requested() => conversation.stop_waiting(),
         }
     }
 }
 
 /// Sleeps until the lease of the key has ended, or until the deadline.
-async fn lease_ends(service: &Service, session: &Session, key: &Key<'_>, until: u64, now: Now) {
-    let (cache, peer) = (&service.cache, session.peer());
+async fn lease_ends(service: &Service, conversation: &Conversation, key: &Key<'_>, until: u64, now: Now) {
+    let (cache, peer) = (&service.cache, conversation.session());
     let mut is_waiting = false;
     let ended = poll_fn(|context| {
         // Either woken, or there is no lease to wait for.

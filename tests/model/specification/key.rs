@@ -1,7 +1,7 @@
 //! The state of one key, and the steps that the cells of the table are made of.
 
+use super::invalidations::{Cover, Voids};
 use super::misses::Misses;
-use super::voids::{Cover, Voids};
 use super::{AGE_S, PEERS, Setting, TTL_S};
 
 #[derive(Default)]
@@ -47,7 +47,7 @@ pub struct At<'a> {
     pub floor: u64,
     pub name: &'a str,
     pub now_s: u64,
-    pub peer: usize,
+    pub session: usize,
     pub seq: u64,
     pub setting: Setting,
     /// The tag of the history.
@@ -57,7 +57,7 @@ pub struct At<'a> {
 
 impl Key {
     pub fn hit(&mut self, value: Value, at: At) -> String {
-        self.seen[at.peer] = value.as_of;
+        self.seen[at.session] = value.as_of;
         let reply = format!("VALUE {} 0 {} #{}\r\n{}", at.name, value.text.len(), value.as_of, value.text);
         self.put(value, &reply)
     }
@@ -106,8 +106,8 @@ impl Key {
     }
 
     /// Whether there is something to wait for: no connection waits for its own lease.
-    pub fn must_wait(&mut self, peer: usize, now_s: u64) -> bool {
-        let is_own = self.lease.holder == peer && now_s < self.lease.until_s;
+    pub fn must_wait(&mut self, session: usize, now_s: u64) -> bool {
+        let is_own = self.lease.holder == session && now_s < self.lease.until_s;
         self.live(now_s).is_none() && self.is_busy(now_s) && (!is_own || now_s < self.held_until_s)
     }
 

@@ -5,20 +5,20 @@
 //! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a CAS
 //! unique, `n` being that point.
 
+mod invalidations;
 mod key;
 mod miss_log;
 mod misses;
 mod table;
-mod voids;
 
 use std::collections::HashMap;
 
 use leasehold::cache::Implicit;
 
+use invalidations::Voids;
 use key::{At, Key};
 use miss_log::MissLog;
 use misses::{Answers, Class};
-use voids::Voids;
 
 /// An action of a connection on a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +73,7 @@ pub enum Act {
 impl Setting {
     /// How long a soft invalidation keeps a copy.
     fn kept_s(&self) -> u64 {
-        if self.stale_s == 0 { voids::SOFT_S } else { self.stale_s }
+        if self.stale_s == 0 { invalidations::SOFT_S } else { self.stale_s }
     }
 }
 
@@ -158,28 +158,28 @@ impl Model {
     }
 
     /// The connection has left, and its leases are released; another takes its place.
-    pub fn reconnect(&mut self, peer: usize) {
-        (self.miss_logs[peer], self.shared[peer], self.waiting[peer]) = Default::default();
+    pub fn reconnect(&mut self, session: usize) {
+        (self.miss_logs[session], self.shared[session], self.waiting[session]) = Default::default();
         for key in self.keys.values_mut() {
-            (key.granted[peer], key.seen[peer]) = Default::default();
-            if key.lease.holder == peer {
+            (key.granted[session], key.seen[session]) = Default::default();
+            if key.lease.holder == session {
                 key.lease.until_s = 0;
             }
         }
     }
 
     /// The key that a connection waits for.
-    pub fn waits_for(&self, peer: usize) -> Option<String> {
-        self.waiting[peer].as_ref().map(|(name, _)| name.clone())
+    pub fn waits_for(&self, session: usize) -> Option<String> {
+        self.waiting[session].as_ref().map(|(name, _)| name.clone())
     }
 
     /// The reply to an act with `text` as the value, if it has one; none while the connection waits.
-    pub fn act(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
+    pub fn act(&mut self, session: usize, act: Act, name: &str, text: &str) -> String {
         if act == Act::LeaseWait {
-            self.waiting[peer] = Some((name.to_owned(), self.now_s + WAIT_S));
-            return self.wake(peer);
+            self.waiting[session] = Some((name.to_owned(), self.now_s + WAIT_S));
+            return self.wake(session);
         }
-        let reply = self.answer(peer, act, name, text);
+        let reply = self.answer(session, act, name, text);
         match act {
             Act::Gats | Act::Gets if reply == "END" => "END\r\n".to_owned(),
             Act::Gats | Act::Gets | Act::LeaseGet => format!("{reply}\r\nEND\r\n"),
@@ -189,33 +189,33 @@ impl Model {
     }
 
     /// The reply that a waiting connection receives now.
-    pub fn wake(&mut self, peer: usize) -> String {
-        let Some((name, until_s)) = self.waiting[peer].take() else { return String::new() };
+    pub fn wake(&mut self, session: usize) -> String {
+        let Some((name, until_s)) = self.waiting[session].take() else { return String::new() };
         let now_s = self.now_s;
-        self.with(&name, 0, peer, |key, at| key.heed(at));
-        if now_s < until_s && self.key(&name).must_wait(peer, now_s) {
-            self.waiting[peer] = Some((name, until_s));
+        self.with(&name, 0, session, |key, at| key.heed(at));
+        if now_s < until_s && self.key(&name).must_wait(session, now_s) {
+            self.waiting[session] = Some((name, until_s));
             return String::new();
         }
-        self.act(peer, Act::LeaseGet, &name, "")
+        self.act(session, Act::LeaseGet, &name, "")
     }
 
-    fn answer(&mut self, peer: usize, act: Act, name: &str, text: &str) -> String {
+    fn answer(&mut self, session: usize, act: Act, name: &str, text: &str) -> String {
         let now_s = self.now_s;
         self.seq += 1;
         let (floor, seq) = (self.floor, self.seq);
-        self.with(name, seq, peer, |key, at| key.heed(at));
-        let ruling = self.ruling(peer, act, name, text);
+        self.with(name, seq, session, |key, at| key.heed(at));
+        let ruling = self.ruling(session, act, name, text);
         let (covering, lease) = (self.key(name).void.max(floor), self.key(name).lease);
-        let reply = self.with(name, seq, peer, |key, at| key.act(act, text, ruling, at));
+        let reply = self.with(name, seq, session, |key, at| key.act(act, text, ruling, at));
         let key = self.key(name);
         let (is_void, is_lease_over) = (key.void == seq, now_s < lease.until_s && key.lease.until_s == 0);
         let is_live = key.value.as_ref().is_some_and(|value| !value.is_stale);
-        let log = &mut self.miss_logs[peer];
+        let log = &mut self.miss_logs[session];
         match act {
             _ if is_void => log.invalidate(seq, |other| (other == name).then_some(covering)),
-            Act::Flush => self.void_all(peer, Depth::Hard),
-            Act::Invalidate(Named::All, depth) => self.void_all(peer, depth),
+            Act::Flush => self.void_all(session, Depth::Hard),
+            Act::Invalidate(Named::All, depth) => self.void_all(session, depth),
             Act::Invalidate(Named::Prefix, depth) => {
                 self.voids.void(prefix(name), depth == Depth::Soft, seq, now_s, self.setting.kept_s());
             }
@@ -241,16 +241,18 @@ impl Model {
                 log.remove(name);
             }
             Act::MetaGet | Act::MetaLease if reply.contains('#') => log.remove(name),
-            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => self.miss(peer, name),
-            Act::Gats | Act::Gets => self.miss(peer, name),
-            _ if reply.contains('<') => self.miss(peer, name),
+            Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => {
+                self.miss(session, name)
+            }
+            Act::Gats | Act::Gets => self.miss(session, name),
+            _ if reply.contains('<') => self.miss(session, name),
             _ => {}
         }
         reply
     }
 
     /// A miss is remembered, by the key and by the connection.
-    fn miss(&mut self, peer: usize, name: &str) {
+    fn miss(&mut self, session: usize, name: &str) {
         if self.setting.implicit == Implicit::Off {
             return;
         }
@@ -274,12 +276,12 @@ impl Model {
         if is_held {
             misses.invalidate(seq);
         }
-        let open_s = self.miss_logs[peer].add(name, seq, is_held, now_s);
-        self.shared[peer] |= open_s.is_some_and(|open_s| was_answered || open_s <= LOAD_S);
+        let open_s = self.miss_logs[session].add(name, seq, is_held, now_s);
+        self.shared[session] |= open_s.is_some_and(|open_s| was_answered || open_s <= LOAD_S);
     }
 
     /// How the fence sees a store; only stores that nothing else forbids are asked for.
-    fn ruling(&mut self, peer: usize, act: Act, name: &str, text: &str) -> Ruling {
+    fn ruling(&mut self, session: usize, act: Act, name: &str, text: &str) -> Ruling {
         let (now_s, implicit, floor, seq) = (self.now_s, self.setting.implicit, self.floor, self.seq);
         let key = self.key(name);
         let is_set = matches!(
@@ -296,7 +298,7 @@ impl Model {
         let tag = (act == Act::MetaSetTagged).then(|| tag(name));
         let voids = &self.voids;
         let is_void = |since| voids.is_void(name, tag.as_deref(), since);
-        let own_miss = self.miss_logs[peer].take(name, covering, is_void, now_s);
+        let own_miss = self.miss_logs[session].take(name, covering, is_void, now_s);
         let takes = self.class.takes(self.began_s + now_s);
         let misses = &mut self.keys.get_mut(name).expect("it was there above").misses;
         let judged = misses.is_known.then(|| {
@@ -310,7 +312,7 @@ impl Model {
         if own_miss.is_none() || answers != Answers::Nothing {
             self.class.judged(answers, self.began_s + now_s);
         }
-        let counts_own_misses = implicit != Implicit::Shared && !self.shared[peer];
+        let counts_own_misses = implicit != Implicit::Shared && !self.shared[session];
         let is_write = match counts_own_misses {
             true => own_miss.is_none(),
             false => matches!(answers, Answers::Nothing | Answers::Repeat),
@@ -325,18 +327,18 @@ impl Model {
         Ruling { is_observed, is_refused: is_refused && !is_observed, is_write }
     }
 
-    fn void_all(&mut self, peer: usize, depth: Depth) {
+    fn void_all(&mut self, session: usize, depth: Depth) {
         let (floor, own) = (std::mem::replace(&mut self.floor, self.seq), self.seq);
         let keys = &mut self.keys;
-        self.miss_logs[peer].invalidate(own, |name| Some(keys[name].void.max(floor)));
+        self.miss_logs[session].invalidate(own, |name| Some(keys[name].void.max(floor)));
         keys.values_mut().for_each(|key| key.lease.until_s = 0);
-        self.voids.void(voids::ALL, depth == Depth::Soft, own, self.now_s, self.setting.kept_s());
+        self.voids.void(invalidations::ALL, depth == Depth::Soft, own, self.now_s, self.setting.kept_s());
     }
 
-    fn with<R>(&mut self, name: &str, seq: u64, peer: usize, act: impl FnOnce(&mut Key, At) -> R) -> R {
+    fn with<R>(&mut self, name: &str, seq: u64, session: usize, act: impl FnOnce(&mut Key, At) -> R) -> R {
         let (floor, now_s, setting, voids) =
             (self.floor, self.now_s, self.setting, std::mem::take(&mut self.voids));
-        let at = At { floor, name, now_s, peer, seq, setting, tag: &tag(name), voids: &voids };
+        let at = At { floor, name, now_s, session, seq, setting, tag: &tag(name), voids: &voids };
         let result = act(self.key(name), at);
         self.voids = voids;
         result

@@ -1,7 +1,7 @@
 //! The table of docs/design/state.md, cell by cell.
 
+use super::invalidations::Cover;
 use super::key::{At, Key, Lease, Value};
-use super::voids::Cover;
 use super::{Act, Depth, NEVER, Named, Ruling, VERSION_S, WINDOW_S};
 
 impl Key {
@@ -41,7 +41,7 @@ impl Key {
             }
             (Act::MetaFillStale(from), live) => meta_filled(self.lease_set(from, Some(new), true, at), live),
             (Act::MetaGet | Act::MetaLease, Some(value)) => {
-                self.seen[at.peer] = value.as_of;
+                self.seen[at.session] = value.as_of;
                 return format!("VA {} c#{}\r\n{}", value.text.len(), value.as_of, value.text);
             }
             (Act::MetaGet, None) if !self.value.as_ref().is_some_and(|value| value.is_soft) => "EN",
@@ -66,7 +66,7 @@ impl Key {
                 if is_there { "HD" } else { "NF" }
             }
             (Act::MetaSoften, _) => self.soften(at),
-            (Act::Release, _) => self.lease_set(at.peer, None, true, at),
+            (Act::Release, _) => self.lease_set(at.session, None, true, at),
             (Act::Set, _) => return self.set(new, ruling, at),
             (Act::SetToEnd, _) => return self.set(new.touched(at), ruling, at),
             (Act::Add, Some(_)) | (Act::Append | Act::Replace, None) => "NOT_STORED",
@@ -76,7 +76,7 @@ impl Key {
                 return self.put(new, "STORED");
             }
             (Act::Cas | Act::Incr | Act::Touch, None) => "NOT_FOUND",
-            (Act::Cas, Some(value)) if value.as_of != self.seen[at.peer] => "EXISTS",
+            (Act::Cas, Some(value)) if value.as_of != self.seen[at.session] => "EXISTS",
             (Act::Replace, Some(_)) if ruling.is_refused => {
                 self.value = None;
                 "NOT_STORED"
@@ -155,12 +155,12 @@ impl Key {
 
     /// A token, or 1, and the stale copy, or nothing.
     fn lease_get(&mut self, at: At) -> (String, String) {
-        let At { now_s, peer, seq, setting, .. } = at;
+        let At { now_s, session, seq, setting, .. } = at;
         let mut token = "1".to_owned();
         if !self.is_busy(now_s) {
             let (spaced_until_s, until_s) = (now_s + setting.interval_s, now_s + WINDOW_S);
-            self.lease = Lease { holder: peer, seq, spaced_until_s, until_s };
-            self.granted[peer] = (seq, now_s);
+            self.lease = Lease { holder: session, seq, spaced_until_s, until_s };
+            self.granted[session] = (seq, now_s);
             token = format!("<{seq}>");
         }
         let copy = self.value.as_ref().filter(|_| now_s >= self.held_until_s);

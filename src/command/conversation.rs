@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::access::{AUTH_BYTES_MAX, Locked, Users};
-use crate::cache::{Cache, Origin, Peer, Seq};
+use crate::cache::{Cache, Origin, Seq, Session};
 use crate::clock::Now;
 use crate::metrics::{Counters, Metrics, Samples, Topic, Topics, Verb};
 use crate::protocol::{Replies, Request};
@@ -45,7 +45,7 @@ impl Default for Rules {
 }
 
 /// A connection from the commands' point of view.
-pub struct Session {
+pub struct Conversation {
     pub(super) counters: Arc<Counters>,
     /// Whether a request was malformed since the last reply was sent.
     is_refused: bool,
@@ -56,7 +56,7 @@ pub struct Session {
     pub(super) metrics: Arc<Metrics>,
     /// The number of its descriptor, for events.
     pub(super) number: u32,
-    pub(super) peer: Peer,
+    pub(super) session: Session,
     pub(super) rules: Rules,
     /// When the current `lease-get` began, and until when it may wait.
     lease_get: Option<(Seq, Option<u64>)>,
@@ -79,27 +79,27 @@ pub(super) enum Waiting {
     TimedOut,
 }
 
-impl Session {
-    /// The session of a new connection on the worker thread that owns `counters`.
+impl Conversation {
+    /// The conversation of a new connection on the worker thread that owns `counters`.
     pub fn new(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
-        Session::of(cache.peer(), metrics, counters, rules)
+        Conversation::of(cache.session(), metrics, counters, rules)
     }
 
-    /// A session of the server itself. It does not count as a client, so that a sequential program still
+    /// A conversation of the server itself. It does not count as a client, so that a sequential program still
     /// counts as alone.
     pub fn internal(cache: &Cache, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
-        Session::of(cache.internal_peer(), metrics, counters, rules)
+        Conversation::of(cache.internal_session(), metrics, counters, rules)
     }
 
-    fn of(peer: Peer, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
-        Session {
+    fn of(session: Session, metrics: Arc<Metrics>, counters: Arc<Counters>, rules: Rules) -> Self {
+        Conversation {
             counters,
             is_refused: false,
             is_sample: false,
             locked: None,
             metrics,
             number: 0,
-            peer,
+            session,
             rules,
             lease_get: None,
             waits: false,
@@ -123,13 +123,13 @@ impl Session {
         if replies.is_empty() {
             self.is_refused = false;
         } else if !self.is_refused {
-            self.peer.pipelines(now);
+            self.session.pipelines(now);
         }
     }
 
     /// Sets the origin, which may have other connections.
     pub fn set_origin(&mut self, origin: Arc<Origin>) {
-        self.peer.comes_from(origin);
+        self.session.comes_from(origin);
     }
 
     /// From now on a login is required before all other commands.
@@ -148,8 +148,8 @@ impl Session {
     }
 
     /// The state of this connection in the cache.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The counters of this connection's thread.
@@ -177,10 +177,10 @@ impl Session {
         if self.is_sample { self.metrics.samples.as_ref() } else { None }
     }
 
-    /// Closes the session: releases its leases, and stops watching.
+    /// Closes the conversation: releases its leases, and stops watching.
     pub fn close(&mut self, cache: &Cache, now: Now) {
         self.stop_watching(cache);
-        cache.leave(&mut self.peer, now);
+        cache.leave(&mut self.session, now);
     }
 
     /// The lines for this connection as the watcher of that number

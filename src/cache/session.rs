@@ -10,11 +10,11 @@ use crate::store::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
-/// Made by [`Cache::peer`](super::Cache::peer); hand it back to [`Cache::leave`](super::Cache::leave) when it has left.
-pub struct Peer {
+/// Made by [`Cache::session`](super::Cache::session); hand it back to [`Cache::leave`](super::Cache::leave) when it has left.
+pub struct Session {
     pub(crate) id: u64,
     /// Its newest invalidation of a key.
-    pub(crate) newest_void: Seq,
+    pub(crate) newest_key_invalidation: Seq,
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
     pub(crate) misses: MissLog,
@@ -29,11 +29,11 @@ pub struct Peer {
     held: Vec<(u64, Seq)>,
 }
 
-impl Peer {
+impl Session {
     pub(crate) fn new(id: u64, is_open: bool) -> Self {
-        Peer {
+        Session {
             id,
-            newest_void: Seq::ZERO,
+            newest_key_invalidation: Seq::ZERO,
             newest_invalidation: Seq::ZERO,
             misses: MissLog::new(),
             is_shared: false,
@@ -65,15 +65,15 @@ impl Peer {
         }
     }
 
-    /// Its number, which no other peer of this cache has.
+    /// Its number, which no other session of this cache has.
     pub fn number(&self) -> u64 {
         self.id
     }
 
     /// The sequence number of its newest invalidation of a key, by whatever command; invalidations of groups and of
     /// everything do not count.
-    pub fn newest_void(&self) -> Seq {
-        self.newest_void
+    pub fn newest_key_invalidation(&self) -> Seq {
+        self.newest_key_invalidation
     }
 
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.
