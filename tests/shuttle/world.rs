@@ -162,7 +162,9 @@ impl Client {
     }
 
     pub fn incr(&mut self, row: usize) {
-        self.with(row, |cache, key, peer, now| cache.count(key, &Counting::by(Step::Incr(1)), peer, now));
+        // A missing row is left missing.
+        let _ =
+            self.with(row, |cache, key, peer, now| cache.count(key, &Counting::by(Step::Incr(1)), peer, now));
     }
 
     pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
