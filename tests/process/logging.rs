@@ -4,8 +4,8 @@ use nix::sys::signal::Signal;
 
 use crate::support::served::{Client, Process};
 
-/// A supervisor stopped reading its pipe: every thread of the server that logged something then stood still, and
-/// SIGTERM had no effect. With `-vv` any client could fill the pipe.
+/// A supervisor stopped reading its pipe: every thread of the server that logged something then stood still,
+/// and SIGTERM had no effect. With `-vv` any client could fill the pipe.
 #[test]
 fn an_unread_log_does_not_stop_the_server() {
     let mut process = Process::start("-p -1 -vv");

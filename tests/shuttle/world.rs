@@ -162,6 +162,7 @@ impl Client {
     }
 
     pub fn incr(&mut self, row: usize) {
+        // A missing row is left missing.
         let counting = Counting::by(Step::Incr(1));
         let _ = self.with(row, |cache, key, session, now| cache.count(key, &counting, session, now));
     }
