@@ -147,10 +147,8 @@ impl Shard {
         if own_miss.is_none() || answers != Answers::Nothing {
             at.classes.judged(class, answers, at.now);
         }
-        let is_write = match counts_own_misses {
-            true => own_miss.is_none(),
-            false => matches!(answers, Answers::Nothing | Answers::Repeat),
-        };
+        let answers_none = matches!(answers, Answers::Nothing | Answers::Repeat);
+        let is_write = if counts_own_misses { own_miss.is_none() } else { answers_none };
         let has_misses = !is_sole && finding.is_some_and(|finding| finding.has_misses);
         let refused = match finding.map(|finding| finding.judged.verdict) {
             _ if is_held_off && (!is_write || has_misses) => Some(Reason::HeldOff),
