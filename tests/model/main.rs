@@ -2,6 +2,7 @@
 
 mod cache;
 mod forgetful;
+mod forgotten_misses;
 mod inspect;
 mod lease_model;
 mod own_misses;

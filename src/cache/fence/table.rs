@@ -261,7 +261,8 @@ fn parts(shards: usize) -> (usize, usize) {
 }
 
 const WAYS: usize = 8;
-/// 2 MiB hold 12,032 records: the misses of one second at 12,000 keys/s, those of 100 ms at 120,000.
+/// Over all shards. They hold about 11,500 records, depending on the number of shards; docs/design/figures.md says how
+/// often good fills are refused because that is not enough.
 #[cfg(not(shuttle))]
 const BYTES: usize = 2 << 20;
 /// The model checker makes many of them.

@@ -1,0 +1,99 @@
+//! What it costs that the table of misses forgets: good fills that are refused, against the bounds in
+//! docs/design/figures.md.
+//!
+//! Some keys are missed, and nobody sets them. Meanwhile other keys are deleted, then missed and set at once, so that no
+//! set is stale. A set that is refused is refused only because misses of other keys were forgotten.
+
+use std::time::Duration;
+
+use leasehold::cache::{Cache, Config, Deletion, Draft, Mode, Peer, Policy, Reason, StoreOutcome};
+use leasehold::clock::Clock;
+
+struct World {
+    cache: Cache,
+    clock: Clock,
+    deleted: u64,
+    filled: u64,
+    missed: u64,
+    reader: Peer,
+    writer: Peer,
+}
+
+impl World {
+    /// A server whose keys are known to be set after a miss, and only then.
+    fn new() -> Self {
+        let policy = Policy { load_time_max: Duration::from_millis(LOAD_MS), ..Policy::default() };
+        let cache = Cache::with_seed(Config { policies: policy.into(), ..Config::default() }, [6; 32]);
+        let (clock, [reader, writer]) = (Clock::manual(), [cache.peer(), cache.peer()]);
+        let mut world = World { cache, clock, deleted: 0, filled: 0, missed: 0, reader, writer };
+        // Nothing is known during the first second.
+        world.clock.advance(Duration::from_secs(1));
+        assert_eq!((0..1_000).filter(|_| world.is_refused()).count(), 0);
+        world
+    }
+
+    fn miss(&mut self) {
+        self.missed += 1;
+        let name = format!("absent:{}", self.missed);
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
+        assert_eq!(self.cache.get(&key, &mut self.reader, self.clock.now(), |_| ()), None);
+    }
+
+    fn delete(&mut self) {
+        self.deleted += 1;
+        let name = format!("user:{}", 1_000 + self.deleted);
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
+        self.cache.delete(&key, Deletion::default(), &mut self.writer, self.clock.now());
+    }
+
+    /// Whether a good fill is refused.
+    fn is_refused(&mut self) -> bool {
+        self.filled += 1;
+        let (name, now) = (format!("user:{}", self.filled), self.clock.now());
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
+        assert_eq!(self.cache.get(&key, &mut self.reader, now, |_| ()), None);
+        match self.cache.store(&key, Mode::Set, Draft::new("value"), &mut self.reader, now) {
+            StoreOutcome::Stored { .. } => false,
+            StoreOutcome::Refused(Reason::Closed) => true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many of [`FILLS`] good fills are refused, of keys that were deleted so many milliseconds before, or never.
+    /// Within each load time so many other keys are missed.
+    fn refused(&mut self, misses: u64, deleted_ms: Option<u64>) -> u64 {
+        let mut refused = 0;
+        // The table is as full as it gets after one load time.
+        let (first, per_ms) = (LOAD_MS + deleted_ms.unwrap_or(0), FILLS / ROUNDS / LOAD_MS);
+        for ms in 0..first + ROUNDS * LOAD_MS {
+            self.clock.advance(Duration::from_millis(1));
+            let missed = |ms| ms * misses / LOAD_MS;
+            (missed(ms)..missed(ms + 1)).for_each(|_| self.miss());
+            if deleted_ms.is_some() && ms >= LOAD_MS {
+                (0..per_ms).for_each(|_| self.delete());
+            }
+            if ms >= first {
+                refused += (0..per_ms).filter(|_| self.is_refused()).count() as u64;
+            }
+        }
+        refused
+    }
+}
+
+const FILLS: u64 = 20_000;
+const LOAD_MS: u64 = 100;
+const ROUNDS: u64 = 20;
+
+/// The bounds are those of docs/design/figures.md.
+#[test]
+fn few_good_fills_of_keys_that_were_just_deleted_are_refused() {
+    for (misses, one_in) in [(3_000, 4_000), (6_000, 100), (12_000, 4)] {
+        let refused = World::new().refused(misses, Some(0));
+        assert!(refused * one_in <= FILLS, "{refused} of {FILLS} at {misses} misses");
+    }
+}
+
+#[test]
+fn keys_that_were_not_deleted_can_be_filled_whatever_is_missed() {
+    assert_eq!(World::new().refused(100_000, None), 0);
+}
