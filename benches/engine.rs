@@ -95,7 +95,7 @@ impl Store for Leasehold {
 
     fn delete(&self, key: &[u8], handle: &mut Session) -> bool {
         let key = self.cache.key(key).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), handle, self.now).was_live()
+        self.cache.delete(&key, &Deletion::default(), handle, self.now).was_live()
     }
 }
 

@@ -144,7 +144,7 @@ impl<'a> Program<'a> {
     /// Call this after the commit.
     fn delete(&mut self, key: &str) {
         let key = self.cache.key(key.as_bytes()).expect("a short key");
-        self.cache.delete(&key, Deletion::default(), &mut self.session, self.clock.now());
+        self.cache.delete(&key, &Deletion::default(), &mut self.session, self.clock.now());
     }
 
     fn leave(mut self) {

@@ -20,7 +20,8 @@
 //!     Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
 //! });
 //! let fill = Fill::Value(Draft::new("99"));
-//! cache.delete(&key, Deletion::default(), &mut writer, clock.now()); // The price changes while the reader loads it.
+//! // The price changes while the reader loads it.
+//! cache.delete(&key, &Deletion::default(), &mut writer, clock.now());
 //! let token = leased.expect("no other client loads it");
 //! assert_eq!(cache.fill(&key, token, fill, &mut reader, clock.now()), Err(Refused::Invalidated));
 //! ```

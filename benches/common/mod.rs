@@ -92,7 +92,7 @@ impl User {
     /// Deletes a key, gets the lease to load it, and fills it.
     pub fn lease_cycle(&mut self, value: &[u8]) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), &mut self.session, self.now).was_live();
+        self.cache.delete(&key, &Deletion::default(), &mut self.session, self.now).was_live();
         let token = self.cache.lease(&key, &mut self.session, self.now, |leased| match leased {
             Lookup::Granted { token, .. } => Some(token),
             Lookup::Busy { .. } | Lookup::Hit { .. } | Lookup::Miss => None,
@@ -104,7 +104,7 @@ impl User {
 
     pub fn delete(&mut self) -> bool {
         let key = self.cache.key(self.keys.next()).expect("it is legal");
-        self.cache.delete(&key, Deletion::default(), &mut self.session, self.now).was_live()
+        self.cache.delete(&key, &Deletion::default(), &mut self.session, self.now).was_live()
     }
 
     pub fn incr(&mut self) -> Option<u64> {

@@ -31,8 +31,8 @@ impl Config {
         Layout::new(self.memory_bytes).shards
     }
 
-    /// Groups (tags and prefixes) whose invalidations are remembered one by one. Beyond that, a group that is not
-    /// remembered counts as invalidated when the last one was forgotten.
+    /// Groups (tags and prefixes) whose invalidations are remembered one by one. Beyond that, a group that is
+    /// not remembered counts as invalidated when the last one was forgotten.
     pub fn groups_max(&self) -> usize {
         self.memory_bytes / MEMORY_BYTES_PER_GROUP
     }
@@ -42,8 +42,8 @@ impl Config {
         self.memory_bytes / VERSIONS_PART
     }
 
-    /// Bytes of the fixed tables, beside `memory_bytes`: invalidations of keys and of groups, misses, tokens, lease
-    /// records, hold-offs, versions, and the sample of the miss-ratio curve.
+    /// Bytes of the fixed tables, beside `memory_bytes`: invalidations of keys and of groups, misses, tokens,
+    /// lease records, hold-offs, versions, and the sample of the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
         fixed_table_bytes(self.shards())
             + Table::bytes(self.shards())

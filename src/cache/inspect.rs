@@ -1,5 +1,5 @@
-//! Inspection of keys and of the whole cache, for operators. It changes nothing: it is no read, is remembered as no miss,
-//! and removes no expired item.
+//! Inspection of keys and of the whole cache, for operators. It changes nothing: it is no read, is remembered
+//! as no miss, and removes no expired item.
 
 use super::invalidation::groups::Group;
 use super::listing::{self, Entry};
@@ -38,7 +38,7 @@ pub struct LeaseReport {
 /// An invalidation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidationReport<'a> {
-    /// What was invalidated: the key, a group, or everything.
+    /// The target: the key, a group, or everything.
     pub of: InvalidationOf<'a>,
     /// Its sequence number.
     pub seq: Seq,
@@ -106,7 +106,8 @@ impl Cache {
         self.clock.last()
     }
 
-    /// How many seconds ago a sequence number was given out, within a second; `None` if that was too long ago.
+    /// How many seconds ago a sequence number was given out, within a second; `None` if that was too long
+    /// ago.
     pub fn age_of(&self, seq: Seq, now: Now) -> Option<u32> {
         self.ages.age(seq, &self.clock, now)
     }
@@ -122,8 +123,8 @@ impl Cache {
         self.locked(key, now, |shard, at| show(KeyReport { waiting, ..shard.inspect(key, at) }))
     }
 
-    /// Shows the live values of one step of a walk through all shards; returns where the next step begins, if this was
-    /// not the last. The first one begins at 0. See [`Entry`].
+    /// Shows the live values of one step of a walk through all shards; returns where the next step begins, if
+    /// this was not the last. The first one begins at 0. See [`Entry`].
     pub fn list(&self, from: u64, now: Now, mut show: impl FnMut(Entry)) -> Option<u64> {
         let (shard, position) = listing::position(from);
         let hash = self.hashes().nth(shard)?;

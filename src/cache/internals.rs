@@ -109,13 +109,20 @@ impl Cache {
         woken.into_iter().for_each(|hash| self.waiters.wake(hash));
     }
 
-    /// Shows the miss-ratio curve's sample what a key holds, if that has changed and the key is in the sample.
+    /// Shows the miss-ratio curve's sample what a key holds, if that has changed and the key is in the
+    /// sample.
+    #[inline(always)]
     pub(super) fn follow(&self, key: &Key, has_changed: bool, now: Now) {
         if has_changed && self.shadow.follows(key.hash) {
-            let held =
-                self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
-            self.shadow.changed(key.hash, held, self.budget.limit(), now);
+            self.follow_change(key, now);
         }
+    }
+
+    #[cold]
+    fn follow_change(&self, key: &Key, now: Now) {
+        let held =
+            self.peek(key, now, |value| (item_bytes(key.bytes.len(), value.bytes.len()), value.expiry));
+        self.shadow.changed(key.hash, held, self.budget.limit(), now);
     }
 
     pub(super) fn shard_of(&self, hash: u64) -> usize {
@@ -145,8 +152,8 @@ impl Cache {
         }
     }
 
-    /// Makes room before a store: one step if little is left, and more of them before a large value. Other large values
-    /// leave that room alone until the result is dropped.
+    /// Makes room before a store: one step if little is left, and more of them before a large value. Other
+    /// large values leave that room alone until the result is dropped.
     pub(super) fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
         if !self.budget.admits(value_bytes) {
             return None;
@@ -161,9 +168,9 @@ impl Cache {
         wanted
     }
 
-    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of the next
-    /// that holds more; false if none of them had anything to give. Each step locks one shard and frees one segment at
-    /// most.
+    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of
+    /// the next that holds more; false if none of them had anything to give. Each step locks one shard and
+    /// frees one segment at most.
     pub(super) fn reclaim(&self, hash: u64, now: Now) -> bool {
         let (share, shards) = (self.budget.share(), self.shards.len());
         let others =

@@ -1,9 +1,9 @@
 //! A walk through all live values in small steps, for dumps and snapshots.
 //!
-//! A step shows the slots of one small table under the lock of its shard. Tables only ever split, and the halves keep the
-//! place of the whole; so a value that is stored from the first step to the last is shown exactly once, wherever packing
-//! and eviction move it meanwhile. A value that is stored or removed in between may be shown or not: there is no moment
-//! at which the whole list is true.
+//! A step shows the slots of one small table under the lock of its shard. Tables only ever split, and the
+//! halves keep the place of the whole; so a value that is stored from the first step to the last is shown
+//! exactly once, wherever packing and eviction move it meanwhile. A value that is stored or removed in
+//! between may be shown or not: there is no moment at which the whole list is true.
 
 use super::read::Value;
 use crate::store::Listed;
@@ -39,7 +39,8 @@ pub(super) fn position(from: u64) -> (usize, u32) {
     ((from >> POSITION_BITS) as usize, from as u32)
 }
 
-/// Where the next step begins, if there is one: at this position of a shard, or at the beginning of the next shard.
+/// Where the next step begins, if there is one: at this position of a shard, or at the beginning of the next
+/// shard.
 pub(super) fn next(shard: usize, position: Option<u32>, shards: usize) -> Option<u64> {
     let shard = shard as u64;
     let next = position

@@ -1,9 +1,10 @@
 //! The cache: values, leases and invalidations, without sockets, clocks or threads of its own.
 //!
-//! [`Cache`] is a row of locked shards around one logical clock. Every method takes the time as an argument and returns
-//! at once; a caller that may have to wait gets a deadline and leaves a waker ([`Cache::wait`]).
+//! [`Cache`] is a row of locked shards around one logical clock. Every method takes the time as an argument
+//! and returns at once; a caller that may have to wait gets a deadline and leaves a waker ([`Cache::wait`]).
 //!
-//! There are no background tasks: memory of expired items is freed by [`Cache::sweep`], which somebody has to call.
+//! There are no background tasks: memory of expired items is freed by [`Cache::sweep`], which somebody has to
+//! call.
 
 pub(crate) mod clock;
 mod config;
@@ -116,8 +117,8 @@ impl Cache {
         Cache::with_clock(config, seed, LogicalClock::new(word(&seed, 0)))
     }
 
-    /// An empty cache whose logical clock goes on above that of a former one, so that [`Cache::restore`] can bring back
-    /// the values of that one, and [`Cache::guard`] what protected its keys.
+    /// An empty cache whose logical clock goes on above that of a former one, so that [`Cache::restore`] can
+    /// bring back the values of that one, and [`Cache::guard`] what protected its keys.
     ///
     /// # Panics
     /// If the system has no randomness.
@@ -132,7 +133,8 @@ impl Cache {
         &self.config
     }
 
-    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only; `None` if it is shorter or longer.
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes, any bytes, for this cache only; `None` if it is shorter or
+    /// longer.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Key<'a>> {
         self.keys.key(bytes)
     }
@@ -143,7 +145,8 @@ impl Cache {
         Session::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
     }
 
-    /// The state of a client that stores nothing, and does not count where it matters that a client is the only one.
+    /// The state of a client that stores nothing, and does not count where it matters that a client is the
+    /// only one.
     pub fn internal_session(&self) -> Session {
         Session::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
     }
@@ -188,7 +191,7 @@ impl Cache {
     }
 
     /// Shows what a key holds, or what its reader is to do if it holds no live value.
-    #[inline]
+    #[inline(always)]
     pub fn read<R>(
         &self,
         key: &Key,
@@ -197,11 +200,15 @@ impl Cache {
         now: Now,
         show: impl FnOnce(Lookup<Value>) -> R,
     ) -> R {
-        let (result, is_read) = self.locked(key, now, |shard, at| {
-            let found = shard.read(key, reading, session, at);
-            let is_read = found.is_read();
-            (show(found.map(Value::from)), is_read)
-        });
+        let (result, is_read) =
+            self.locked(key, now, |shard, at| match shard.read_plain(key, reading, session, at) {
+                Ok(item) => (show(Lookup::hit(item.into())), true),
+                Err(state) => {
+                    let found = shard.read(key, state, reading, session, at);
+                    let is_read = found.is_read();
+                    (show(found.map(Value::from)), is_read)
+                }
+            });
         if is_read {
             self.shadow.read(key.hash, now);
         }
@@ -277,18 +284,19 @@ impl Cache {
     }
 
     /// Invalidates a key: removes its value, and invalidates every outstanding lease on it.
-    pub fn delete(&self, key: &Key, deletion: Deletion, session: &mut Session, now: Now) -> DeleteOutcome {
+    pub fn delete(&self, key: &Key, deletion: &Deletion, session: &mut Session, now: Now) -> DeleteOutcome {
         let is_change = |outcome: &DeleteOutcome| outcome.is_invalidation();
         self.write(key, None, now, is_change, |shard, at| shard.delete(key, deletion, session, at))
     }
 
-    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
+    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live
+    /// value.
     pub fn invalidate_key(&self, key: &Key, depth: Depth, session: &mut Session, now: Now) -> bool {
         self.write(key, None, now, |_| true, |shard, at| shard.invalidate(key, depth, session, at))
     }
 
-    /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost does not depend
-    /// on how many items that are; their memory is freed when they are met or swept.
+    /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost
+    /// does not depend on how many items that are; their memory is freed when they are met or swept.
     pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Group<'a>> + Clone, depth: Depth, now: Now) {
         let kept_seconds = self.policies.with(Policies::longest_kept);
         self.groups.void(names.clone().into_iter(), Invalidation { depth, kept_seconds, now }, &self.clock);
@@ -299,7 +307,8 @@ impl Cache {
         }
     }
 
-    /// Invalidates everything, now or when `due` (monotonic milliseconds). A later call replaces one that is not due yet.
+    /// Invalidates everything, now or when `due` (monotonic milliseconds). A later call replaces one that is
+    /// not due yet.
     pub fn invalidate_all(&self, due: Option<u64>, depth: Depth, session: &mut Session, now: Now) {
         self.shadow.flush(due);
         let floors: Vec<(Seq, Seq)> = self
@@ -317,11 +326,11 @@ impl Cache {
         });
     }
 
-    /// Leaves a waker that is called when the lease of a key has ended; false if it has ended already, so that asking
-    /// again may succeed. Undone by [`Cache::stop_waiting`].
+    /// Leaves a waker that is called when the lease of a key has ended; false if it has ended already, so
+    /// that asking again may succeed. Undone by [`Cache::stop_waiting`].
     pub fn wait(&self, key: &Key, session: &Session, waker: &Waker, now: Now) -> bool {
-        // The waker comes before the lease is looked at: an invalidation of the key's prefix, which locks no shard, finds
-        // one or the other.
+        // The waker comes before the lease is looked at: an invalidation of the key's prefix, which locks no
+        // shard, finds one or the other.
         self.waiters.add(key, session.id, waker);
         let must_wait = self.locked(key, now, |shard, at| shard.await_lease(key, at));
         if !must_wait {
@@ -373,8 +382,9 @@ impl Cache {
         self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(show));
     }
 
-    /// Frees memory of items that are expired or invalidated, or above a limit that was lowered: at most one segment under
-    /// each lock; true if there may be more, so that the caller can let others work before it goes on.
+    /// Frees memory of items that are expired or invalidated, or above a limit that was lowered: at most one
+    /// segment under each lock; true if there may be more, so that the caller can let others work before it
+    /// goes on.
     pub fn sweep(&self, now: Now) -> bool {
         self.shadow.sweep(now);
         let mut is_more = false;
@@ -385,10 +395,11 @@ impl Cache {
         is_more | (is_over && self.reclaim(0, now))
     }
 
-    /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores and sweeps.
+    /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores
+    /// and sweeps.
     ///
-    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the beginning:
-    /// segments and shards were made for that, and their number bounds the work of a step.
+    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the
+    /// beginning: segments and shards were made for that, and their number bounds the work of a step.
     pub fn set_memory_bytes(&self, bytes: usize) -> bool {
         let first = self.config.memory_bytes;
         let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);

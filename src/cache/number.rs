@@ -9,8 +9,8 @@ pub enum Step {
     Incr(u64),
 }
 
-/// The number after the step, and its text: as long as before where it is shorter, filled up with spaces. `None` if
-/// the value is no number below 2^64.
+/// The number after the step, and its text: as long as before where it is shorter, filled up with spaces.
+/// `None` if the value is no number below 2^64.
 pub(crate) fn step(value: &[u8], step: Step) -> Option<(u64, Vec<u8>)> {
     let old = parse(value)?;
     let new = match step {

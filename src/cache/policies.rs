@@ -137,7 +137,8 @@ impl Governed {
         }
     }
 
-    /// How long a load takes at most, in milliseconds: what the operator says, else what was learned here or of all keys.
+    /// How long a load takes at most, in milliseconds: what the operator says, else what was learned here or
+    /// of all keys.
     #[inline]
     pub(crate) fn load_time_ms(&self, policies: &Policies) -> u32 {
         if self.load_time_max_ms > 0 {

@@ -1,4 +1,5 @@
-//! Policies: what an operator decides about leases, expiry and the fence, for all keys or for those with a prefix.
+//! Policies: what an operator decides about leases, expiry and the fence, for all keys or for those with a
+//! prefix.
 
 use std::time::Duration;
 
@@ -27,13 +28,15 @@ pub struct Policy {
     pub hold_off: Duration,
     /// The fence for clients that know nothing of leases.
     pub implicit: Implicit,
-    /// How long tokens and misses are remembered; whole seconds, at most [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
+    /// How long tokens and misses are remembered; whole seconds, at most
+    /// [`AGE_SECONDS_MAX`](super::AGE_SECONDS_MAX).
     pub lease_max_age: Duration,
     /// The least time between two grants for one key, also after invalidations; 0 for none.
     pub lease_min_interval: Duration,
     /// For how long a granted lease makes others wait.
     pub lease_window: Duration,
-    /// How long a load takes at most: what comes later is refused if the key was invalidated meanwhile; 0 to learn it.
+    /// How long a load takes at most: what comes later is refused if the key was invalidated meanwhile; 0 to
+    /// learn it.
     pub load_time_max: Duration,
     /// Whether a plain `get` that misses while another connection loads the value is served the stale copy.
     pub serve_stale: bool,
@@ -41,7 +44,8 @@ pub struct Policy {
     pub stale: Duration,
     /// How long a value lives that comes without an expiry; 0 for ever.
     pub ttl: Duration,
-    /// By how many hundredths at most a value's life is cut, at random, so that values of one time do not end together.
+    /// By how many hundredths at most a value's life is cut, at random, so that values of one time do not end
+    /// together.
     pub ttl_jitter: u32,
     /// How long a value lives at most, whatever its client says; 0 for as long as that says.
     pub ttl_max: Duration,

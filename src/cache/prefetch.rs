@@ -1,8 +1,9 @@
 //! Memory prefetched before it is needed.
 //!
-//! A read touches two cold cache lines, one after the other: its slot in the index, and the item. A change touches more:
-//! the cell of the key, its records. Requests that arrived together would wait for all of them in turn; that was half the
-//! time of a get among a hundred thousand keys (docs/performance.md). So the lines of several keys are prefetched at once.
+//! A read touches two cold cache lines, one after the other: its slot in the index, and the item. A change
+//! touches more: the cell of the key, its records. Requests that arrived together would wait for all of them
+//! in turn; that was half the time of a get among a hundred thousand keys (docs/performance.md). So the lines
+//! of several keys are prefetched at once.
 //!
 //! Prefetching has no visible effect: nothing is read, counted or changed.
 

@@ -25,7 +25,8 @@ pub struct Value<'a> {
     pub is_fetched: bool,
     /// Whether it is a stale copy.
     pub is_stale: bool,
-    /// The same bytes, if they have an allocation of their own, as those of large values do: a clone shares them.
+    /// The same bytes, if they have an allocation of their own, as those of large values do: a clone shares
+    /// them.
     pub shared: Option<&'a Bytes>,
     /// When it was stored, in monotonic seconds.
     pub stored: u32,
@@ -51,20 +52,20 @@ pub struct Reading {
 /// The behavior of a read that finds no live value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnMiss {
-    /// As the policy of the key says: a miss; or, if the policy coalesces loads, the first reader gets the lease,
-    /// and others wait for it or get the stale copy.
+    /// As the policy of the key says: a miss; or, if the policy coalesces loads, the first reader gets the
+    /// lease, and others wait for it or get the stale copy.
     Coalesce {
         /// Whether the caller is still willing to wait.
         may_wait: bool,
     },
     /// It gets the lease, unless another reader holds it.
     Lease {
-        /// [`Cache::last_seq`](super::Cache::last_seq) when the command began: a lease that the same command was granted
-        /// after that is handed out again, for a command that names a key twice.
+        /// [`Cache::last_seq`](super::Cache::last_seq) when the command began: a lease that the same command
+        /// was granted after that is handed out again, for a command that names a key twice.
         since: Seq,
     },
-    /// As the meta commands of memcached: a lease if one is asked for, or if there is a stale copy that every meta read
-    /// sees; otherwise a miss.
+    /// As the meta commands of memcached: a lease if one is asked for, or if there is a stale copy that every
+    /// meta read sees; otherwise a miss.
     MetaLease {
         /// How long a lease makes others wait; `None` asks for no lease.
         window: Option<Duration>,
@@ -87,7 +88,8 @@ pub enum Lookup<V> {
         /// When the lease or the hold-off ends at the latest, in monotonic milliseconds.
         until: u64,
     },
-    /// No live value, and the caller holds the lease: it loads the value, then calls [`Cache::fill`](super::Cache::fill).
+    /// No live value, and the caller holds the lease: it loads the value, then calls
+    /// [`Cache::fill`](super::Cache::fill).
     Granted {
         /// The last value, if a stale copy is kept.
         stale: Option<V>,

@@ -10,7 +10,8 @@ use crate::store::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///
-/// Made by [`Cache::session`](super::Cache::session); hand it back to [`Cache::leave`](super::Cache::leave) when it has left.
+/// Made by [`Cache::session`](super::Cache::session); hand it back to [`Cache::leave`](super::Cache::leave)
+/// when it has left.
 pub struct Session {
     pub(crate) id: u64,
     /// Its newest invalidation of a key.
@@ -18,8 +19,8 @@ pub struct Session {
     /// The same, or its last flush.
     pub(crate) newest_invalidation: Seq,
     pub(crate) misses: MissLog,
-    /// Whether threads or tasks share it: it has sent a request before it had the reply to the last one, or more sets
-    /// than its own misses explain.
+    /// Whether threads or tasks share it: it has sent a request before it had the reply to the last one, or
+    /// more sets than its own misses explain.
     pub(crate) is_shared: bool,
     /// Whether it counts as a session, until it has left.
     pub(crate) is_open: bool,
@@ -43,7 +44,8 @@ impl Session {
         }
     }
 
-    /// It comes from the same address as others: if one of them turns out to be shared, all are taken for shared.
+    /// It comes from the same address as others: if one of them turns out to be shared, all are taken for
+    /// shared.
     pub fn comes_from(&mut self, origin: Arc<Origin>) {
         self.origin = origin;
     }
@@ -70,8 +72,8 @@ impl Session {
         self.id
     }
 
-    /// The sequence number of its newest invalidation of a key, by whatever command; invalidations of groups and of
-    /// everything do not count.
+    /// The sequence number of its newest invalidation of a key, by whatever command; invalidations of groups
+    /// and of everything do not count.
     pub fn newest_key_invalidation(&self) -> Seq {
         self.newest_key_invalidation
     }

@@ -1,14 +1,16 @@
-//! State that a snapshot preserves beside the live values: a flush that is not due yet, hold-offs, versions of rows, and
-//! misses that a set may still answer. Keys are known by their hashes alone, so the hash seed goes with them.
+//! State that a snapshot preserves beside the live values: a flush that is not due yet, hold-offs, versions
+//! of rows, and misses that a set may still answer. Keys are known by their hashes alone, so the hash seed
+//! goes with them.
 //!
-//! Leases and tokens are not preserved: a connection ends with its process, and a token is valid in that process only.
+//! Leases and tokens are not preserved: a connection ends with its process, and a token is valid in that
+//! process only.
 
 use super::{Cache, Draft};
 use crate::clock::Now;
 use crate::store::key::Key;
 use crate::store::seq::Seq;
 
-/// What links a cache to the one before it: its hash seed and its place on the logical clock.
+/// The link from a cache to the one before it: its hash seed and its place on the logical clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lineage {
     /// The seed that keys were hashed with; as secret as the values.
@@ -100,7 +102,8 @@ impl Cache {
         }
     }
 
-    /// Brings back a value of a former cache, with the sequence number that it had there; false if there is no room.
+    /// Brings back a value of a former cache, with the sequence number that it had there; false if there is
+    /// no room.
     ///
     /// # Panics
     /// If that number is above those that [`Cache::after`] was made for.

@@ -142,8 +142,8 @@ pub struct Kept {
 /// How the fence for clients without leases saw a store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fence {
-    /// Loads that began before the newest invalidation may be running, but more sets brought this value than there are
-    /// such loads.
+    /// Loads that began before the newest invalidation may be running, but more sets brought this value than
+    /// there are such loads.
     Confirmed,
     /// It answers no miss: it is a write.
     None,
@@ -241,7 +241,8 @@ pub enum DeleteOutcome {
 }
 
 impl<'a> Draft<'a> {
-    /// A value without flags and tags that never expires; for others, `Draft { expiry, ..Draft::new(value) }`.
+    /// A value without flags and tags that never expires; for others, `Draft { expiry, ..Draft::new(value)
+    /// }`.
     pub fn new(value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Draft {
             expiry: Expiry::NEVER,

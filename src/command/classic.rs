@@ -127,7 +127,7 @@ impl Command<'_> {
         let held_seconds = held_seconds.min(HOLD_OFF_SECONDS_MAX);
         let held_until = (held_seconds > 0).then(|| self.now.millis + u64::from(held_seconds) * 1000);
         let deletion = Deletion { held_until, ..Deletion::default() };
-        let outcome = match self.cache.delete(&key, deletion, &mut self.conversation.session, self.now) {
+        let outcome = match self.cache.delete(&key, &deletion, &mut self.conversation.session, self.now) {
             // Classic commands do not see stale copies.
             DeleteOutcome::Deleted { was_live: false } => DeleteOutcome::NotFound,
             outcome => outcome,
@@ -176,7 +176,7 @@ impl Command<'_> {
             let key = legal(self.cache, bytes);
             let before = self.before(&key);
             let deletion = Deletion { version, ..Deletion::default() };
-            self.cache.delete(&key, deletion, &mut self.conversation.session, self.now);
+            self.cache.delete(&key, &deletion, &mut self.conversation.session, self.now);
             before
         });
         self.report(Outcome::TooLarge { key: bytes, removed });

@@ -1,11 +1,12 @@
-//! How well caches of other sizes would do: a miss-ratio curve from a sample of the keys.
+//! The miss ratios of caches of other sizes: a curve from a sample of the keys.
 //!
-//! SHARDS, with a fixed number of samples (Waldspurger et al., FAST 2015): keys are followed if their hash is low, so a
-//! key is always followed or never, and one of so many keys stands for all of them. A read of such a key would have
-//! been a hit in every LRU cache that holds what was used since its last use. Those bytes are counted in a histogram.
+//! SHARDS, with a fixed number of samples (Waldspurger et al., FAST 2015): keys are followed if their hash is
+//! low, so a key is always followed or never, and one of so many keys stands for all of them. A read of such
+//! a key would have been a hit in every LRU cache that holds what was used since its last use. Those bytes
+//! are counted in a histogram.
 //!
-//! Deliberately absent: our own eviction, which does a little better than LRU; and waiting. Who finds the lock taken
-//! goes on, and one sample less is noted.
+//! Deliberately absent: our own eviction, which does a little better than LRU; and waiting. A
+//! thread that finds the lock taken goes on, and the sample misses one read.
 
 mod recency;
 
@@ -21,7 +22,7 @@ pub(crate) struct Shadow {
     sample: Mutex<Sample>,
 }
 
-/// What a miss-ratio curve tells.
+/// A miss-ratio curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Curve {
     /// Part of the reads that would be hits at [`FACTORS`] times the memory.
@@ -49,7 +50,7 @@ struct Sample {
 struct Histogram(Box<[u64]>);
 
 impl Shadow {
-    /// What one takes.
+    /// Bytes of one.
     pub(crate) const BYTES: usize = Recency::BYTES + Histogram::LEN * size_of::<u64>();
 
     pub(crate) fn new() -> Self {
@@ -80,7 +81,7 @@ impl Shadow {
         });
     }
 
-    /// Everything was voided, or will be when `due`.
+    /// Everything was invalidated, or will be when `due`.
     pub(crate) fn flush(&self, due: Option<u64>) {
         let mut sample = self.sample.lock();
         sample.flush_at = due;
@@ -103,8 +104,8 @@ impl Shadow {
     /// The curve of a cache of `limit` bytes in which so many reads were counted.
     pub(crate) fn curve(&self, limit: usize, reads: u64) -> Curve {
         let sample = self.sample.lock();
-        // Hot keys are few, and one more or less of them in the sample moves the whole curve. The difference goes to
-        // where they are, to the smallest caches (the paper's SHARDS_adj).
+        // Hot keys are few, and one more or less of them in the sample moves the whole curve. The difference
+        // goes to where they are, to the smallest caches (the paper's SHARDS_adj).
         let missing = reads as f64 - sample.reads as f64;
         let ratio = |factor: f64| {
             let hits = sample.histogram.within(limit as f64 * factor) + missing;
@@ -312,7 +313,7 @@ mod tests {
             });
             let bytes_of = |key: u64| 60 + (mixed(!key) % 800) as usize;
             let (curve, exact) = curves(trace, bytes_of, 10 * MEGABYTE);
-            // A smaller cache is told by fewer samples: an eighth of this one holds some forty of them.
+            // A smaller cache has fewer samples: an eighth of this one holds some forty of them.
             let errors: Vec<f64> =
                 curve.hit_ratios.iter().zip(exact).map(|(told, exact)| told - exact).collect();
             assert!(errors.iter().all(|error| error.abs() < 0.06), "seed {seed}: {errors:?}");
@@ -345,7 +346,7 @@ mod tests {
         assert!(curve.samples <= KEYS_MAX && curve.rate < 1.0 / 64.0, "{curve:?}");
     }
 
-    /// What a shadow says of one key that it follows, after `act` came between a store and a read.
+    /// The statement of a shadow about one key in its sample, after `act` came between a store and a read.
     #[track_caller]
     fn is_cold_after(expected: bool, act: impl FnOnce(&Shadow, &Clock)) {
         let (shadow, clock) = (Shadow::new(), Clock::manual());

@@ -1,7 +1,7 @@
 //! Some keys in the order of their last use, and how many bytes were used since then.
 //!
-//! Each use takes the next place in a row; a tree of sums over the row (Fenwick, 1994) tells how much lies behind a
-//! place. A full row is closed up.
+//! Each use takes the next place in a row; a tree of sums over the row (Fenwick, 1994) gives how much is
+//! behind a place. A full row is closed up.
 //!
 //! Deliberately absent: which keys stand here, and what their order means. That is the shadow's.
 
@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use crate::store::expiry::Expiry;
 
-/// Keys, told by their hashes, with what they cost and when they end.
+/// Keys, by their hashes, with their cost and expiry.
 pub(crate) struct Recency {
     /// Bytes of all of them.
     bytes: u64,
@@ -27,14 +27,14 @@ pub(crate) struct Recency {
 /// One key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Entry {
-    /// What it costs; 0 only where no key stands.
+    /// The cost of the key; 0 if there is no key here.
     pub(crate) bytes: u32,
     pub(crate) expiry: Expiry,
     pub(crate) hash: u64,
 }
 
 impl Recency {
-    /// What one takes.
+    /// Bytes of one place.
     pub(crate) const BYTES: usize =
         ROW * (size_of::<Entry>() + size_of::<u64>()) + KEYS_MAX * 2 * (size_of::<u16>() + 1);
 

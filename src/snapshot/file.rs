@@ -224,7 +224,7 @@ mod tests {
             let key = cache.key(b"row").unwrap();
             cache.store(&key, Mode::Set, draft, &mut cache.session(), now)
         };
-        old.delete(&old.key(b"removed").unwrap(), until(now.after(Duration::from_secs(60))), &mut peer, now);
+        old.delete(&old.key(b"removed").unwrap(), &until(now.after(Duration::from_secs(60))), &mut peer, now);
         assert!(matches!(newer(&old, 5, now), StoreOutcome::Stored { .. }));
         assert_eq!(newer(&old, 4, now), StoreOutcome::Outdated);
         save(&old, &path, now, at_leisure).unwrap();
@@ -251,7 +251,7 @@ mod tests {
             let (mut reader, key) = (old.session(), old.key(key).unwrap());
             assert!(old.get(&key, &mut reader, now, |_| ()).is_none());
         }
-        old.delete(&old.key(b"deleted").unwrap(), Deletion::default(), &mut old.session(), now);
+        old.delete(&old.key(b"deleted").unwrap(), &Deletion::default(), &mut old.session(), now);
         save(&old, &path, now, at_leisure).unwrap();
 
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
@@ -264,7 +264,7 @@ mod tests {
         assert!(matches!(store(b"never missed", now), StoreOutcome::Stored { .. }));
         clock.advance(Duration::from_secs(5));
         assert_eq!(store(b"deleted", clock.now()), StoreOutcome::Refused(Reason::Late));
-        cache.delete(&cache.key(b"kept").unwrap(), Deletion::default(), &mut other, clock.now());
+        cache.delete(&cache.key(b"kept").unwrap(), &Deletion::default(), &mut other, clock.now());
         assert_eq!(store(b"kept", clock.now()), StoreOutcome::Refused(Reason::Late));
         assert!(
             matches!(store(b"deleted", clock.now()), StoreOutcome::Stored { .. }),
@@ -298,7 +298,7 @@ mod tests {
         let now = clock.now();
         for n in 0..HOLDOFFS_MAX as u64 * 256 {
             let key = n.to_le_bytes();
-            old.delete(&old.key(&key).unwrap(), until(now.millis + 5_000), &mut old.session(), now);
+            old.delete(&old.key(&key).unwrap(), &until(now.millis + 5_000), &mut old.session(), now);
         }
         save(&old, &path, now, at_leisure).unwrap();
         let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         set(&cache, b"soon", Draft { expiry: soon, ..Draft::new("") }, now);
         set(&cache, b"first", Draft { flags: 8, ..Draft::new("2") }, now);
         set(&cache, b"removed", Draft::new("3"), now);
-        cache.delete(&cache.key(b"removed").unwrap(), Deletion::default(), &mut cache.session(), now);
+        cache.delete(&cache.key(b"removed").unwrap(), &Deletion::default(), &mut cache.session(), now);
         let path = scratch(name);
         assert_eq!(save(&cache, &path, now, at_leisure).unwrap(), 3);
         (cache, clock, path)

@@ -1,7 +1,7 @@
 //! The bytes that all shards together may take, and the segments that none of them uses now.
 //!
-//! Whoever takes memory charges it first. Two segments of every shard are charged from the start, so that no shard is
-//! ever without a place to write.
+//! Memory is charged before it is taken. Two segments of every shard are charged from the start, so that no
+//! shard is ever without a place to write.
 
 use memmap2::MmapMut;
 
@@ -10,7 +10,8 @@ use crate::sync::{AtomicUsize, Mutex, Ordering};
 /// One limit, one sum.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Segments that were given back. As many are kept as stores leave below the limit: a fresh one costs page faults.
+    /// Segments that were given back. As many are kept as stores leave below the limit: a fresh one costs
+    /// page faults.
     free: Mutex<Vec<MmapMut>>,
     limit: AtomicUsize,
     /// Bytes of one segment.
@@ -29,7 +30,7 @@ pub(crate) struct Wanted<'a> {
     bytes: usize,
 }
 
-/// What a store does when memory is full.
+/// The behavior of a store when memory is full.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WhenFull {
     /// It evicts the items that are worth least.
@@ -101,8 +102,8 @@ impl Budget {
         }
     }
 
-    /// Tells that a value of so many bytes is about to be stored; `None` if it is a small one, which finds room in what
-    /// is reserved.
+    /// Announces that a value of so many bytes is about to be stored; `None` if it is a small one, which
+    /// finds room in what is reserved.
     pub(crate) fn want(&self, bytes: usize) -> Option<Wanted<'_>> {
         (bytes > self.segment_bytes / 8).then(|| {
             self.wanted.fetch_add(bytes, Ordering::Relaxed);
@@ -116,8 +117,8 @@ impl Budget {
         self.used() + RESERVED_SEGMENTS * self.segment_bytes + wanted > self.limit()
     }
 
-    /// Whether a value of so many bytes may be stored at all: nothing takes more than half of the memory. Else a value
-    /// that cannot find room would throw everything away in looking for it.
+    /// Whether a value of so many bytes may be stored at all: nothing takes more than half of the memory.
+    /// Else a value that cannot find room would throw everything away in looking for it.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         bytes <= self.limit() / 2
     }
@@ -150,8 +151,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 64 of them for each shard: fewer make
-    /// queues of segments a bad likeness of queues of items, more make a step over all of them long.
+    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 64 of them for each shard:
+    /// fewer make queues of segments a bad likeness of queues of items, more make a step over all of them
+    /// long.
     pub(crate) fn new(memory_bytes: usize) -> Self {
         let small = (memory_bytes / 512).clamp(16 << 10, 64 << 10);
         let segment_bytes = power_of_two(small.max(memory_bytes / 4096).min(1 << 20));

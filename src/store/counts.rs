@@ -1,27 +1,28 @@
-//! What the shards hold and have done, added up for whoever asks.
+//! Counts of the shards, and their sum.
 
-/// What a shard, or all of them, hold and have done. All bytes are of memory, bookkeeping included.
+/// Counts of one shard or of all: what they hold, and what they have done. Bytes are of memory, bookkeeping
+/// included.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Bytes of what is held, live or stale: header, key, value, rounded up to 8.
     pub bytes: u64,
     /// Bytes that eviction and packing have moved since the start.
     pub copied_bytes: u64,
-    /// Bytes in segments that nothing live lies in any more.
+    /// Bytes in segments that hold no live item any more.
     pub dead_bytes: u64,
     /// Evicted items by the seconds since they had been read or stored; see [`AGE_SECONDS`].
     pub evicted_ages: [u64; AGE_SECONDS.len() + 1],
     /// Evicted items that nobody ever read.
     pub evicted_unfetched: u64,
-    /// Items that had to go for want of memory.
+    /// Items that were evicted because memory was full.
     pub evictions: u64,
-    /// Items that were thrown away because their time had passed, or because everything was voided.
+    /// Items that were removed because they had expired or were invalidated.
     pub expired: u64,
     /// How many of these nobody ever read.
     pub expired_unfetched: u64,
     /// Commands that met a value whose time had passed.
     pub get_expired: u64,
-    /// Commands that met a value which a void of everything had covered.
+    /// Commands that met a value which an invalidation of everything applied to.
     pub get_flushed: u64,
     /// Bytes of the tables of fingerprints.
     pub ghost_bytes: u64,
@@ -31,13 +32,13 @@ pub struct Counts {
     pub index_bytes: u64,
     /// Items held.
     pub items: u64,
-    /// Bytes of the items that lie apart.
+    /// Bytes of the large items.
     pub large_bytes: u64,
-    /// Items that lie apart.
+    /// Large items.
     pub large_items: u64,
     /// Bytes of live items in the main queues.
     pub main_bytes: u64,
-    /// Reads that found nothing live; who was told that somebody else loads the value is not among them.
+    /// Reads that found no live value, without those that wait while another client loads it.
     pub misses: u64,
     /// Bytes of segments that are not written yet.
     pub open_bytes: u64,
@@ -55,7 +56,7 @@ pub struct Counts {
     pub versions_forgotten: u64,
 }
 
-/// What happened to values of one size class.
+/// Counts of values of one size class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SizeCounts {
     /// Stores under keys that held nothing live: what misses of this size cost. A miss itself has no size.
@@ -83,7 +84,7 @@ impl Counts {
         self.sizes.iter().map(|size| size.hits).sum()
     }
 
-    /// What was done is counted anew; what is held stays.
+    /// Resets the counts of what was done; what is held stays.
     pub(crate) fn begin_again(&mut self) {
         let Counts { bytes, items, stale, .. } = *self;
         *self = Counts { bytes, items, stale, ..Counts::default() };

@@ -8,7 +8,7 @@ use super::packed::Packed;
 use super::segment::Queue;
 use super::slot::{Place, Slot};
 
-/// What is counted of an item that goes.
+/// The counts of a removed item.
 pub(super) struct Departed {
     accessed: u32,
     bytes: usize,

@@ -10,7 +10,7 @@ use crate::clock::Now;
 pub struct Expiry(pub(crate) u32);
 
 impl Expiry {
-    /// It is served until it is voided or evicted.
+    /// It is served until it is invalidated or evicted.
     pub const NEVER: Expiry = Expiry(0);
     /// It is over already: what is stored with it is not kept.
     pub const PAST: Expiry = Expiry(1);
@@ -20,8 +20,9 @@ impl Expiry {
         Expiry(seconds_after(now, ttl))
     }
 
-    /// What memcached's `exptime` means (`doc/protocol.txt`, "Expiration times"): 0 is never, a negative one is past,
-    /// up to 30 days is seconds from now, and more is seconds since 1970. A negative one may have been cut to 32 bits.
+    /// The meaning of memcached's `exptime` (`doc/protocol.txt`, "Expiration times"): 0 is never, a negative
+    /// one is past, up to 30 days is seconds from now, and more is seconds since 1970. A negative one may
+    /// have been cut to 32 bits.
     pub fn from_exptime(exptime: i64, now: Now) -> Self {
         match u64::try_from(exptime) {
             Err(_) => Expiry::PAST,

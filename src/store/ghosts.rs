@@ -1,9 +1,11 @@
-//! Ghosts: fingerprints of what was thrown away lately, so that what comes back at once is known to be wanted.
+//! Ghosts: fingerprints of what was thrown away lately, so that what comes back at once is known to be
+//! wanted.
 //!
-//! A fixed table of sets; the oldest of a full set makes room. Ages are counted in bytes thrown away, as S3-FIFO
-//! counts its ghost queue (Yang et al., SOSP 2023).
+//! A fixed table of sets; the oldest of a full set makes room. Ages are counted in bytes thrown away, as
+//! S3-FIFO counts its ghost queue (Yang et al., SOSP 2023).
 //!
-//! Deliberately absent: certainty. Two keys may share a fingerprint; then one of them is favoured for no reason.
+//! Deliberately absent: certainty. Two keys may share a fingerprint; then one of them is favoured for no
+//! reason.
 
 /// The ghosts of one shard.
 pub(super) struct Ghosts {
@@ -69,7 +71,8 @@ const WAYS: usize = 8;
 const BYTES_PER_GHOST: usize = 256;
 const TIME_BITS: u32 = 12;
 const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
-/// A ghost that was not looked for seems young again after four windows; by then its place has long been taken.
+/// A ghost that was not looked for seems young again after four windows; by then its place has long been
+/// taken.
 const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
 /// Above the bits that the fingerprint is made of.
 const SET_SHIFT: u32 = 32;

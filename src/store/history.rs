@@ -1,6 +1,6 @@
 //! Histories: whatever is done to an engine is done to the oracle, and every promise is looked at.
 //!
-//! What is done next is chosen by a seed in the tests, and by a fuzzer's bytes in `fuzz/`.
+//! The next step is chosen by a seed in the tests, and by a fuzzer's bytes in `fuzz/`.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ pub(super) struct Pair {
     is_group_new: bool,
 }
 
-/// What one step of a history may be, by how often.
+/// The kinds of steps of a history, by how often.
 #[derive(Clone, Copy)]
 pub(super) struct Mix {
     pub(super) keys: u64,
@@ -31,7 +31,7 @@ pub(super) struct Mix {
 
 /// Where a history comes from.
 pub(super) enum Choices<'a> {
-    #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer tells bytes"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer has bytes"))]
     /// A seed, and how many steps are left: xorshift64*, Vigna 2016, so that a failure repeats.
     Seeded(u64, usize),
     /// Bytes, as long as there are any.
@@ -48,7 +48,7 @@ impl Pair {
         Pair { engine, floor: 0, groups, naive, second: 100, seq: 1, is_group_new: false }
     }
 
-    /// What is over now, shown to the engine and the oracle.
+    /// The items that are dead now, shown to the engine and the oracle.
     fn with_over<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Over) -> R) -> R {
         let floor = Seq::new(self.floor).expect("histories are short");
         let otherwise = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
@@ -64,7 +64,8 @@ impl Pair {
         self.with_over(|engine, _, over| engine.sweep(over))
     }
 
-    /// Invalidates a group. Items that it has now are removed after `kept_seconds`, unless they expire before.
+    /// Invalidates a group. Items that it has now are removed after `kept_seconds`, unless they expire
+    /// before.
     pub(super) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
         let seq = Seq::new(self.seq).expect("histories are short");
         self.groups.invalidate(group, seq, self.second, kept_seconds);
@@ -265,7 +266,7 @@ impl Pair {
         let names: Vec<Vec<u8>> = self.naive.0.keys().cloned().collect();
         let missing = names.iter().filter(|name| self.find(name).is_none()).count() as u64;
         let counts = self.engine.counts();
-        assert_eq!(counts.items + missing, names.len() as u64, "what is over is gone");
+        assert_eq!(counts.items + missing, names.len() as u64, "dead items are removed");
         assert!(missing <= counts.evictions, "{missing} are missing, {} were evicted", counts.evictions);
     }
 }

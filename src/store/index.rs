@@ -1,10 +1,11 @@
-//! Where each item lies: small hash tables of places, which split when they are full.
+//! The place of each item: small hash tables of places, which split when they are full.
 //!
-//! A [`Slot`] holds 31 bits of its key's hash, and tables hash by nothing else. So a table that grows or splits reads
-//! no keys, and it never holds more than [`TABLE_SLOTS`]: no insert moves more than that. Which table a hash belongs
-//! to is told by a directory of some of its bits (extendible hashing, Fagin et al., TODS 1979).
+//! A [`Slot`] holds 31 bits of its key's hash, and tables hash by nothing else. So a table that grows or
+//! splits reads no keys, and it never holds more than [`TABLE_SLOTS`]: no insert moves more than that. Which
+//! table a hash belongs to is found by a directory of some of its bits (extendible hashing, Fagin et al.,
+//! TODS 1979).
 //!
-//! Deliberately absent: keys. Whoever asks compares them.
+//! The index holds no keys: its callers compare them.
 
 use super::NoRoom;
 use super::slot::{Slot, TAG_BITS, TAG_MASK};
@@ -47,7 +48,7 @@ impl Index {
         self.part(self.number(tag)).table.find(tag, is_it)
     }
 
-    /// Has the processor fetch what [`Index::find`] looks at first.
+    /// Prefetches the place that [`Index::find`] looks at first.
     pub(super) fn prefetch(&self, hash: u64) {
         let tag = hash & TAG_MASK;
         self.part(self.number(tag)).table.prefetch(tag);
@@ -88,9 +89,9 @@ impl Index {
         self.part_mut(self.number(from.tag())).table.replace(from, to);
     }
 
-    /// The slots from a position of the round on that lie in the table there, and where the next table lies. A position
-    /// is the directory's bits read backwards: so the halves of a table that is split lie where it lay, and of tables
-    /// that were joined the part that was gone through is known.
+    /// The slots from a position of the round on that lie in the table there, and where the next table lies.
+    /// A position is the directory's bits read backwards: so the halves of a table that is split lie where it
+    /// lay, and of tables that were joined the part that was gone through is known.
     pub(super) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
         let Part { depth, table } =
             self.part(self.number(u64::from(backwards(position)) << table::PLACE_BITS));

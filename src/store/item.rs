@@ -11,13 +11,14 @@ use super::tags::Tags;
 pub(crate) struct Item<'a> {
     /// When it was last read or stored before, in monotonic seconds.
     pub(crate) accessed: u32,
-    /// When it ends, or ended before the command that found it changed that; of a stale copy, when it is thrown away.
+    /// When it ends, or ended before the command that found it changed that; of a stale copy, when it is
+    /// thrown away.
     pub(crate) ends: u32,
     /// Whether it had been read before.
     pub(crate) is_fetched: bool,
     /// Read bit by bit: few readers want all of it.
     pub(super) head: Packed<'a>,
-    /// The value where it lies apart.
+    /// The value, if it has an allocation of its own.
     pub(crate) shared: Option<&'a Bytes>,
 }
 
@@ -33,13 +34,13 @@ impl<'a> Item<'a> {
         if let Some(value) = self.shared { value.len() } else { self.head.value_bytes() }
     }
 
-    /// All that is told of it.
+    /// Its description.
     #[inline(always)]
     pub(crate) fn meta(&self) -> Meta {
         self.head.meta()
     }
 
-    /// The names under which it can be voided together with others.
+    /// The tags by which it can be invalidated together with others.
     #[inline(always)]
     pub(crate) fn tags(&self) -> Tags<'a> {
         self.head.tags()
@@ -52,7 +53,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// What an item costs in bytes, its share of the index included.
+/// The memory use of an item in bytes, its share of the index included.
 pub fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
 }

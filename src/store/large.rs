@@ -1,7 +1,7 @@
 //! Large items: each value in memory of its own, so that it is received, kept and sent without a copy.
 //!
-//! They have two queues of their own, as the log has, but are thrown away one by one. Their bytes stay charged until
-//! the last reader lets go of them.
+//! They have two queues of their own, as the log has, but are thrown away one by one. Their bytes stay
+//! charged until the last reader lets go of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Large {
     free: Vec<u32>,
     main: VecDeque<(u32, u64)>,
     small: VecDeque<(u32, u64)>,
-    /// Told apart what stands in a queue from what took its number later.
+    /// Distinguishes an entry in a queue from one that took its number later.
     stamp: u64,
 }
 
@@ -170,7 +170,7 @@ impl Large {
         None
     }
 
-    /// Takes what [`Large::tail`] told out of its queue, but not out of the cache.
+    /// Removes the result of [`Large::tail`] from its queue, but not from the cache.
     pub(super) fn dequeue(&mut self, number: u32) {
         let queue = self.get(number).queue;
         self.queue(queue).pop_front();

@@ -1,9 +1,9 @@
 //! The segments of one shard in their two queues: where new items go, and what becomes free.
 //!
-//! Each queue is written at its back; the segment there is open, the others are sealed. A segment whose last live
-//! item goes is given back at once.
+//! Each queue is written at its back; the segment there is open, the others are sealed. A segment whose last
+//! live item goes is given back at once.
 //!
-//! Deliberately absent: which item deserves to stay; that is told in `reclaim`.
+//! Which item deserves to stay is decided in `reclaim`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -159,8 +159,8 @@ impl Log {
         }
     }
 
-    /// The segment that S3-FIFO looks at next: of the small queue while that has more than its tenth, else of the
-    /// main one.
+    /// The segment that S3-FIFO looks at next: of the small queue while that has more than its tenth, else of
+    /// the main one.
     pub(super) fn tail(&self) -> Option<u16> {
         let small_max = (self.held / SMALL_PART).max(1);
         let from_small = self.small.len() > small_max || self.main.len() <= 1;
@@ -215,7 +215,7 @@ impl Log {
     }
 }
 
-/// The largest item that lies in a segment; what is larger lies apart.
+/// The largest item in a segment; larger ones have allocations of their own.
 pub(super) fn place_bytes_max(segment_bytes: usize) -> usize {
     (segment_bytes / 8).min(PLACE_BYTES_MAX)
 }

@@ -1,8 +1,8 @@
-//! What is stored under a key beside its value.
+//! The description of an item.
 
 use super::seq::Seq;
 
-/// What is stored under a key, beside its bytes.
+/// All that is stored under a key beside its value and tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Meta {
     /// The CAS unique and the freshness stamp in one.
@@ -14,7 +14,7 @@ pub(crate) struct Meta {
     pub(crate) flags: u32,
     /// When it is thrown away for good: its expiry, or later where a stale copy is kept; 0 for never.
     pub(crate) gone: u32,
-    /// Voided already, and kept only as a stale copy.
+    /// Invalidated already, and kept only as a stale copy.
     pub(crate) is_stale: bool,
     /// When it was stored, in monotonic seconds.
     pub(crate) stored: u32,

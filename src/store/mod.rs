@@ -1,22 +1,24 @@
-//! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or voids.
+//! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or
+//! invalidations.
 //!
-//! An index of small tables finds an item; small ones lie in the log, large ones apart. Memory is taken from a budget
-//! that all shards share, and is charged to the byte: segments, tables, ghosts and large items.
+//! An index of small tables finds an item; small ones lie in the log, large ones apart. Memory is taken from
+//! a budget that all shards share, and is charged to the byte: segments, tables, ghosts and large items.
 //!
 //! | file | what |
 //! |---|---|
 //! | `index`, `table` | from a hash to a place |
-//! | `item` | how an item lies in memory |
+//! | `item` | an item as the cache sees it |
 //! | `segment`, `log` | segments, their two queues, what becomes free |
 //! | `large` | items above an eighth of a segment |
-//! | `ghosts` | what was thrown away lately |
+//! | `ghosts` | what was evicted lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | expiry |
 //! | `exit` | how items leave |
 //! | `listing` | all items, step by step |
 //!
-//! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over more than one
-//! segment or table in one operation. `history` plays histories against `naive`, a map, for tests and fuzzers.
+//! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over
+//! more than one segment or table in one operation. `history` plays histories against `naive`, a map, for
+//! tests and fuzzers.
 
 pub(crate) mod budget;
 pub(crate) mod counts;
@@ -76,31 +78,32 @@ pub(crate) use self::listing::Listed;
 pub(crate) use self::meta::Meta;
 pub(crate) use self::slot::Slot;
 
-/// What is over: whatever was to end at `second` or before, and whatever is as of `floor` or before.
+/// Dead items: those that were to end at `second` or before, and those as of `floor` or before.
 #[derive(Clone, Copy)]
 pub(crate) struct Over<'a> {
     pub(crate) floor: Seq,
     pub(crate) second: u32,
-    /// From which second on an item is over for another reason, if there is one.
+    /// From which second on an item is dead for another reason, if there is one.
     pub(crate) otherwise: &'a Otherwise<'a>,
 }
 
-/// Asked with the point that an item is as of, its key and its tags.
+/// Called with the sequence number of an item, its key and its tags.
 type Otherwise<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
 
-/// There is no room for an item. What was stored under its key stays, unless it went to make room.
+/// There is no room for an item. The item that was stored under its key stays, unless it was evicted to make
+/// room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct NoRoom;
 
 /// The items of one shard.
 pub(crate) struct Engine {
     budget: Arc<Budget>,
-    /// How many want to know what is evicted.
+    /// How many watch evictions.
     pub(crate) collectors: usize,
     counts: Counts,
-    /// What was evicted since somebody asked, if anybody wants to know.
+    /// Evictions since they were last taken, if they are watched.
     pub(crate) evicted: Vec<Evicted>,
-    /// Large values that were thrown away, to be dropped when the shard is free again.
+    /// Large values that were removed, to be dropped after the unlock.
     pub(crate) garbage: Vec<Bytes>,
     ghosts: Ghosts,
     index: Index,
@@ -138,12 +141,12 @@ impl Engine {
         self.index.find(key.hash, |slot| self.head(slot).key() == key.bytes)
     }
 
-    /// Has the processor fetch where an item with this hash is told to lie.
+    /// Prefetches the index slot of this hash.
     pub(crate) fn prefetch_slot(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// Has the processor fetch the item with this hash, most likely.
+    /// Prefetches the item with this hash, most likely.
     pub(crate) fn prefetch_item(&self, hash: u64) {
         if let Some(Place::Log(number, offset)) = self.index.find(hash, |_| true).map(Slot::place) {
             self.log.prefetch(number, offset);
@@ -179,8 +182,8 @@ impl Engine {
         self.append(key, meta, tags, value, queue, second).map(|_| ())
     }
 
-    /// Gives an item new bytes, tags and a new description. It keeps its place if they fit there, and its queue; it
-    /// counts as a use.
+    /// Gives an item new bytes, tags and a new description. It keeps its place if they fit there, and its
+    /// queue; it counts as a use.
     ///
     /// # Errors
     /// If there is no room.
@@ -252,7 +255,7 @@ impl Engine {
         self.head_mut(slot).read(second);
     }
 
-    /// A read that found this item, which is told as it was before.
+    /// Counts a read of this item; returns it as it was before.
     #[inline(always)]
     pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
         let (mut head, shared) = match slot.place() {
@@ -282,12 +285,12 @@ impl Engine {
         self.counts.get_flushed += 1;
     }
 
-    /// What was done is counted anew.
+    /// Resets the counts of what was done.
     pub(crate) fn reset_counts(&mut self) {
         self.counts.begin_again();
     }
 
-    /// Everything was voided: the sweep shall look through all there is.
+    /// Everything was invalidated: the sweep looks through all segments.
     pub(crate) fn flushed(&mut self) {
         self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
     }
@@ -300,13 +303,13 @@ impl Engine {
         self.head(slot).tags()
     }
 
-    /// What is stored beside the bytes.
+    /// The description of an item.
     #[inline(always)]
     pub(crate) fn meta(&self, slot: Slot) -> Meta {
         self.head(slot).meta()
     }
 
-    /// What is held and was done.
+    /// Counts of what is held and was done.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
             ghost_bytes: self.ghosts.bytes() as u64,
@@ -377,7 +380,8 @@ impl Engine {
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
     }
 
-    /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than that free.
+    /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than
+    /// that free.
     fn with_index<R>(&mut self, change: impl FnOnce(&mut Index) -> R) -> R {
         let before = self.index.bytes();
         let result = change(&mut self.index);

@@ -6,7 +6,7 @@ use super::seq::Seq;
 use super::tags::{TagList, Tags};
 use super::{Meta, Over};
 
-/// What the real engine should hold, if it did not have to evict.
+/// The items that the real engine should hold if it did not evict.
 #[derive(Default)]
 pub(super) struct Naive(pub(super) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
 
@@ -23,8 +23,8 @@ struct Invalidated {
 impl Groups {
     pub(super) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
         let (known, end) = (self.0.entry(group).or_default(), second + kept_seconds);
-        // This one says the same of what others remove later, and the newest of those that are past says the same as the
-        // older ones: few are left, in order.
+        // This one says the same of what others remove later, and the newest of those that are past says the
+        // same as the older ones: few are left, in order.
         known.retain(|other| other.end < end);
         let past = known.partition_point(|other| other.end <= second);
         known.drain(..past.saturating_sub(1));

@@ -1,4 +1,4 @@
-//! How an item lies in memory: a header, then the key, then the value.
+//! The layout of an item in memory: a header, then the key, then the value.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -13,26 +13,26 @@
 //! | 8 more | a CAS unique that the client chose, only where `chosen` is set, which sets `extra`, too |
 //! | 2 and more | tags, packed, behind the length of them all, only where `tagged` is set |
 //!
-//! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was written;
-//! a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
+//! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was
+//! written; a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
 //!
-//! Deliberately absent: where an item lies. It is told in a slice that begins with the header.
+//! This file does not know where an item is stored: it works on a slice that begins with the header.
 
 use super::meta::Meta;
 use super::seq::Seq;
 use super::tags::Tags;
 
-/// An item in a segment, or the head of one whose value lies apart.
+/// An item in a segment, or the head of one whose value has an allocation of its own.
 ///
-/// What reads several fields is always inlined: most who ask want one of them, and the compiler by itself reads all, which
-/// was a sixth of a hit (docs/performance.md).
+/// Readers of several fields are always inlined: most callers use one of them, and the compiler by itself
+/// reads all, which was a sixth of a hit (docs/performance.md).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packed<'a>(pub(super) &'a [u8]);
 
 /// The same, to be changed.
 pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
 
-/// What an item will look like.
+/// The layout of an item to be written.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     is_chosen: bool,
@@ -176,7 +176,7 @@ impl<'a> Packed<'a> {
         self.header()[STATE] & bit != 0
     }
 
-    /// What every item has: with its length known, nothing in it is looked for beyond its end.
+    /// The header that every item has. With its length known, no read in it checks for its end.
     fn header(self) -> &'a [u8; HEADER_BYTES] {
         self.0.first_chunk().expect("an item begins with a header")
     }
@@ -208,7 +208,7 @@ impl<'a> PackedMut<'a> {
         self.write_value(shape, value);
     }
 
-    /// As [`PackedMut::write`], for a value that lies apart.
+    /// As [`PackedMut::write`], for a value with an allocation of its own.
     pub(super) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
         let shape = self.write_head(0, meta, tags, key.len(), 0);
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
@@ -328,7 +328,7 @@ const EXTRA_BYTES: usize = 8;
 const CHOSEN_BYTES: usize = 8;
 const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
 const TAGS_LEN_BYTES: usize = 2;
-/// What places are multiples of.
+/// The unit of places, in bytes.
 pub(super) const UNIT: usize = 8;
 /// The largest place that its 14 bits can tell.
 pub(super) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
@@ -342,7 +342,7 @@ const STALE: u8 = 1 << 4;
 const DEAD: u8 = 1 << 5;
 const CHOSEN: u8 = 1 << 6;
 const EXTRA: u8 = 1 << 7;
-/// What lies in the log is no longer than its place, which has 17 bits.
+/// An item in the log is no longer than its place, which has 17 bits.
 const VALUE_LEN_MASK: u32 = TAGGED - 1;
 const TAGGED: u32 = 1 << 17;
 const PLACE_SHIFT: u32 = 18;

@@ -1,11 +1,11 @@
 //! Making room: packing, and eviction by size-aware S3-FIFO over segments.
 //!
-//! One step of [`Engine::reclaim`] copies at most one segment and wins at least a quarter of one, or throws large
-//! items away; so stores that do one step each stay ahead of what they take, whatever the limit is. First goes what has
-//! ended, then what packing wins without a loss, and then the tail of a queue.
+//! One step of [`Engine::reclaim`] copies at most one segment and wins at least a quarter of one, or throws
+//! large items away; so stores that do one step each stay ahead of what they take, whatever the limit is.
+//! First goes what has ended, then what packing wins without a loss, and then the tail of a queue.
 //!
-//! S3-FIFO is by Yang et al. (SOSP 2023). Ours asks more uses of larger items, counts an overwrite in place as a use,
-//! and remembers what a client deleted though it had been used.
+//! S3-FIFO is by Yang et al. (SOSP 2023). Ours asks more uses of larger items, counts an overwrite in place
+//! as a use, and remembers what a client deleted though it had been used.
 
 use bytes::Bytes;
 
@@ -20,8 +20,8 @@ use super::tags::Tags;
 use super::{Engine, NoRoom, Over};
 
 impl Engine {
-    /// One step towards more room; false if there is nothing to be had. A shard that holds fewer than `share` segments
-    /// gives none of them.
+    /// One step towards more room; false if there is nothing to be had. A shard that holds fewer than `share`
+    /// segments gives none of them.
     pub(crate) fn reclaim(&mut self, share: usize, over: Over) -> bool {
         if self.sweep_due(over) {
             return true;
@@ -76,7 +76,8 @@ impl Engine {
         }
     }
 
-    /// Throws the tail away without looking who deserves to stay. Stores make room early, so this is for bursts.
+    /// Throws the tail away without looking who deserves to stay. Stores make room early, so this is for
+    /// bursts.
     fn force(&mut self, second: u32) -> Result<(), NoRoom> {
         if !self.garbage.is_empty() {
             // Better dropped under the lock than missed.
@@ -184,7 +185,7 @@ impl Engine {
         self.log.kill(from, offset);
     }
 
-    /// What is looked at next: the older of the tails of log and large items.
+    /// The next candidate for eviction: the older of the tails of the log and of the large items.
     fn victim(&mut self) -> Option<Place> {
         let large = self.large.tail().map(|number| (self.large.get(number).since, Place::Large(number)));
         let log = self.log.tail().map(|number| (self.log.segment(number).since, Place::Log(number, 0)));
@@ -237,7 +238,8 @@ impl Engine {
         self.log.give_back(number, segment);
     }
 
-    /// Uses that an item must have so that no more than three quarters of a segment stay: else nothing would be won.
+    /// Uses that an item must have so that no more than three quarters of a segment stay: else nothing would
+    /// be won.
     fn least_uses(&self, segment: &Segment, mean: usize, over: Over) -> u32 {
         let mut bytes = [0; USES_MAX as usize + 1];
         let mut offset = 0;
@@ -306,8 +308,8 @@ impl Over<'_> {
         self.verdict(item).err()
     }
 
-    /// Whether an item that stays until `end` is a stale copy, also one that nobody has met since: it will be over sooner
-    /// than it says, or is kept though its time has passed.
+    /// Whether an item that stays until `end` is a stale copy, also one that nobody has met since: it will be
+    /// over sooner than it says, or is kept though its time has passed.
     pub(super) fn is_copy(self, item: Packed, end: u32) -> bool {
         let has_expired = item.expiry() != 0 && item.expiry() <= self.second;
         item.is_stale() || end != item.gone() || has_expired
@@ -339,7 +341,8 @@ fn uses_left(item: Packed, queue: Queue) -> u32 {
     }
 }
 
-/// Whether an item at a tail has earned its stay: the larger it is, the more uses it needs. Stale copies have not.
+/// Whether an item at a tail has earned its stay: the larger it is, the more uses it needs. Stale copies have
+/// not.
 fn is_worth(item: Packed, bytes: usize, mean: usize) -> bool {
     let uses = item.uses() as usize;
     uses > 0 && uses * mean >= bytes && !item.is_stale()
@@ -390,8 +393,8 @@ mod tests {
         assert!(pair.engine.counts().evictions > 90_000);
     }
 
-    /// The hits of 200,000 reads of keys, few of which are popular; a key that is missed is stored. The value of one key in ten
-    /// is large.
+    /// The hits of 200,000 reads of keys, few of which are popular; a key that is missed is stored. The value
+    /// of one key in ten is large.
     fn hits(memory_bytes: usize, keys: u64, small_bytes: usize, large_bytes: usize) -> u32 {
         let (mut pair, mut choices) = (Pair::new(memory_bytes, WhenFull::Evict), Choices::Seeded(7, 0));
         let mut hits = 0;
@@ -415,8 +418,8 @@ mod tests {
         hits
     }
 
-    /// An eviction that ignores sizes has 117,695 hits where all items lie in segments, and 113,905 where the large ones lie
-    /// apart.
+    /// An eviction that ignores sizes has 117,695 hits if all items are in segments, and 113,905 if the
+    /// large ones are not.
     #[test]
     fn large_items_make_room_for_small_ones_that_are_read_as_often() {
         let in_segments = hits(1 << 20, 10_000, 60, 1_800);
@@ -441,7 +444,8 @@ mod tests {
         assert_eq!(pair.engine.queue(slot), Queue::Main);
     }
 
-    /// Items in the log and large ones alike, and no matter whether they were evicted or a client removed them after a use.
+    /// Items in the log and large ones alike, and no matter whether they were evicted or a client removed
+    /// them after a use.
     #[test]
     fn an_item_that_comes_back_soon_enters_the_main_queue() {
         for (value_bytes, is_removed) in [(100, false), (100, true), (40_000, false), (40_000, true)] {
@@ -552,7 +556,8 @@ mod tests {
         assert_eq!(pair.engine.counts().evictions, 0);
     }
 
-    /// Three kinds of them: marked as stale, of a group that was invalidated softly, and kept after their expiry.
+    /// Three kinds of them: marked as stale, of a group that was invalidated softly, and kept after their
+    /// expiry.
     #[test]
     fn stale_copies_make_room_where_nothing_may_be_evicted() {
         for kind in 0..3 {

@@ -15,10 +15,11 @@ pub(super) struct Segment {
     /// Bytes that the live items in it would take if they were written anew.
     pub(super) live: usize,
     pub(super) expiries: Expiries,
-    /// Whether everything was voided since it was last looked through.
+    /// Whether everything was invalidated since it was last looked through.
     pub(super) is_flushed: bool,
     pub(super) queue: Queue,
-    /// Bytes of stale copies, roughly: those that became one, and what was found when it was last looked through.
+    /// Bytes of stale copies, roughly: those that became one, and what was found when it was last looked
+    /// through.
     pub(super) stale: usize,
     /// When its first item was written, in monotonic seconds.
     pub(super) since: u32,
@@ -29,9 +30,9 @@ pub(super) struct Segment {
 /// The two logs of S3-FIFO.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Queue {
-    /// What has proven itself.
+    /// Items that were used while they were in the small queue, or are back soon after their eviction.
     Main,
-    /// What is new.
+    /// New items.
     Small,
 }
 
@@ -132,7 +133,8 @@ impl Expiries {
         self.0.iter().filter(|bin| bin.bytes > 0).map(|bin| bin.soonest).min().unwrap_or(0)
     }
 
-    /// Whether so many have ended that it pays to look: all that ended together, or an estimated `enough` bytes.
+    /// Whether so many have ended that it pays to look: all that ended together, or an estimated `enough`
+    /// bytes.
     pub(super) fn is_due(&self, second: u32, enough: usize) -> bool {
         let is_over = |bin: &Bin| bin.bytes > 0 && bin.latest <= second;
         self.0.iter().any(is_over) || self.0.iter().map(|bin| bin.ended(second)).sum::<usize>() >= enough

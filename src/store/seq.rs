@@ -1,7 +1,7 @@
 //! Sequence numbers, the stamps of everything that is stored.
 //!
-//! A [`Seq`] has 48 bits, is never reused and never wraps: at ten million a second the upper half lasts 162 days
-//! times the distance to its end, and a process starts in the lower half, at a random number.
+//! A [`Seq`] has 48 bits, is never reused and never wraps: at ten million a second the upper half lasts 162
+//! days times the distance to its end, and a process starts in the lower half, at a random number.
 
 use std::fmt;
 
@@ -30,7 +30,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Bits of a [`Seq`]: few enough to share a token's 64 with its certificate, and a header's with its neighbors.
+/// Bits of a [`Seq`]: few enough to share a token's 64 with its certificate, and a header's with its
+/// neighbors.
 pub const SEQ_BITS: u32 = 48;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Throwing away what is over before anybody asks for it.
 //!
-//! A step looks through one segment and some large items at most. Segments in which much has ended come first; others
-//! in which anything has get their turn one by one, so that in the end everything is found.
+//! A step looks through one segment and some large items at most. Segments in which much has ended come
+//! first; others in which anything has get their turn one by one, so that in the end everything is found.
 
 use super::exit::Exit;
 use super::slot::Place;
@@ -106,7 +106,7 @@ impl Engine {
     }
 }
 
-/// What becomes of stale copies that are met.
+/// The treatment of stale copies that the sweep meets.
 #[derive(Clone, Copy, PartialEq)]
 enum Copies {
     Go,

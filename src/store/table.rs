@@ -1,5 +1,5 @@
-//! One small hash table of slots, in two pages of its own: open addressing, each slot as near behind its home as it
-//! can be (Knuth, TAOCP 6.4, Algorithms L and R).
+//! One small hash table of slots, in two pages of its own: open addressing, each slot as near behind its home
+//! as it can be (Knuth, TAOCP 6.4, Algorithms L and R).
 //!
 //! Pages of its own, since the allocator's are shared with whatever lives longer: they would not come back.
 //!
@@ -42,7 +42,7 @@ impl Table {
         }
     }
 
-    /// Has the processor fetch what [`Table::find`] looks at first.
+    /// Prefetches the place that [`Table::find`] looks at first.
     pub(super) fn prefetch(&self, tag: u64) {
         prefetch_index(&self.bytes[..], home(tag) * size_of::<u64>());
     }
@@ -134,7 +134,7 @@ mod tests {
     fn what_is_in_it_is_found_and_nothing_else() {
         let mut table = Table::new().expect("two pages");
         let mut held = HashSet::new();
-        // Hashes that crowd at the end of the table and wrap around.
+        // Hashes that pile up at the end of the table and wrap around.
         let slot =
             |n: u64| Slot::new(n * n % 700 + 1_000, Place::Log((n % 5) as u16, (n % 131_072) as usize * 8));
         for n in 0..40_000 {

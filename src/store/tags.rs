@@ -1,6 +1,6 @@
-//! The tags of an item: names under which many items can be voided together.
+//! The tags of an item: names by which many items can be invalidated together.
 //!
-//! They lie packed, each behind a byte that tells its length, in requests and in items alike.
+//! They are packed, each behind a byte with its length, in requests and in items alike.
 
 use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 
@@ -8,7 +8,7 @@ use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tags<'a>(&'a [u8]);
 
-/// Tags of one's own, to lend them as [`Tags`].
+/// Owned tags, borrowed as [`Tags`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TagList(Vec<u8>);
 
@@ -16,7 +16,7 @@ impl<'a> Tags<'a> {
     /// No tags.
     pub const NONE: Tags<'static> = Tags(&[]);
 
-    /// What [`Tags::packed`] gave.
+    /// The result of [`Tags::packed`].
     pub(crate) fn from_packed(packed: &'a [u8]) -> Self {
         Tags(packed)
     }

@@ -94,7 +94,7 @@ fn a_large_item_counts_until_its_last_reader_lets_go() {
     let before = pair.engine.budget.used();
     pair.insert(b"large", &vec![1; 1 << 20], 0, 0);
     let slot = pair.find(b"large").unwrap();
-    let reader = pair.engine.item(slot).shared.expect("it lies apart").clone();
+    let reader = pair.engine.item(slot).shared.expect("it is large").clone();
     let keys = pair.engine.keys.clone();
     pair.engine.remove(&keys.key(b"large").unwrap(), slot, 0);
     pair.engine.garbage.clear();

@@ -131,7 +131,8 @@ fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
     assert_eq!((listed(&fixture), fixture.cache.counts().items), (3_334, 3_334));
 }
 
-/// How many live values are left when as many others were invalidated one way or another, and new ones need their room.
+/// How many live values are left when as many others were invalidated one way or another, and new ones need
+/// their room.
 fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
     let policy = Policy { stale: 300 * SECOND, ..Policy::default() };
     let config = Config { memory_bytes: 8 << 20, policies: policy.into(), when_full, ..Config::default() };
@@ -156,7 +157,7 @@ fn stale_copies_go_before_anything_that_is_live() {
             let name = format!("void:{n}");
             let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
             let now = fixture.clock.now();
-            assert!(fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, now).was_live());
+            assert!(fixture.cache.delete(&key, &Deletion::default(), &mut fixture.session, now).was_live());
         }
     };
     let soften = |fixture: &mut Fixture| {
@@ -224,8 +225,8 @@ fn a_set_at_a_full_cache_works_on_one_segment_whatever_the_memory() {
     }
 }
 
-/// `append`, `prepend`, `replace`, `cas` and `incr` took the old value out before they knew that there was no room for
-/// the new one, and it was lost.
+/// `append`, `prepend`, `replace`, `cas` and `incr` took the old value out before they knew that there was no
+/// room for the new one, and it was lost.
 #[test]
 fn a_change_that_finds_no_room_changes_nothing() {
     let config = Config { memory_bytes: 8 << 20, when_full: WhenFull::Refuse, ..Config::default() };
@@ -388,7 +389,7 @@ fn leases_are_spaced_where_the_policy_says_so() {
     assert!(fixture.lease("k").is_some());
     let (key, now) = (b"k", fixture.clock.now());
     let key = fixture.cache.key(key).expect("a legal key");
-    fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, now);
+    fixture.cache.delete(&key, &Deletion::default(), &mut fixture.session, now);
     fixture.clock.advance(Duration::from_millis(9_999));
     assert!(fixture.lease("k").is_none(), "also after an invalidation");
     fixture.clock.advance(Duration::from_millis(1));
@@ -408,7 +409,8 @@ fn a_token_outlives_its_record() {
 
 #[test]
 fn good_fills_are_seldom_refused_for_the_voids_of_others() {
-    // design: below 1 in 1,000 at 10,000 invalidations/s and 50 ms from lease to fill, that is, with 500 invalidations between.
+    // design: below 1 in 1,000 at 10,000 invalidations/s and 50 ms from lease to fill, that is, with 500
+    // invalidations between.
     const FILLS: usize = 20_000;
     let mut fixture = Fixture::new(Config::default());
     let mut refused = 0;
@@ -418,7 +420,7 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
         for other in 0..500 {
             let other = format!("other:{n}:{other}");
             let key = fixture.cache.key(other.as_bytes()).expect("a legal key");
-            fixture.cache.delete(&key, Deletion::default(), &mut fixture.session, fixture.clock.now());
+            fixture.cache.delete(&key, &Deletion::default(), &mut fixture.session, fixture.clock.now());
         }
         refused += usize::from(fixture.fill(&name, token).is_err());
     }
@@ -428,7 +430,8 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
 
 #[test]
 fn good_fills_are_not_refused_for_voids_of_other_names() {
-    // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than any fill takes.
+    // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than
+    // any fill takes.
     let mut fixture = Fixture::new(Config::default());
     let remembered = fixture.cache.config().groups_max();
     assert!(remembered > 10 * 500, "ten times what comes between a lease and its fill");
@@ -477,9 +480,9 @@ fn jitter_cuts_the_longest_life_too() {
     assert!(lives.iter().any(|life| *life < half) && lives.iter().any(|life| *life > half), "{lives:?}");
 }
 
-/// meta-memcache drops tokens above 32 bits, so it fills with plain sets. Its readers that lose the lease ask again and
-/// again, each time with a miss that no set answers: no load was ever timed, the load time stayed at a second, and in a
-/// storm of deletes one read of a hundred was a hit (45 with memcached).
+/// meta-memcache drops tokens above 32 bits, so it fills with plain sets. Its readers that lose the lease ask
+/// again and again, each time with a miss that no set answers: no load was ever timed, the load time stayed
+/// at a second, and in a storm of deletes one read of a hundred was a hit (45 with memcached).
 #[test]
 fn loads_are_timed_while_other_readers_wait() {
     let mut fixture = Fixture::new(Config::default());
@@ -498,6 +501,6 @@ fn loads_are_timed_while_other_readers_wait() {
         }
         cache.store(&key, Mode::Set, Draft::new("v"), &mut fixture.session, now);
         assert_eq!(samples(), expected);
-        cache.delete(&key, Deletion::default(), &mut other, now);
+        cache.delete(&key, &Deletion::default(), &mut other, now);
     }
 }

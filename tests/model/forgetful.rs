@@ -1,9 +1,9 @@
-//! Tables that forget must never cause a stale value: misses that a log had no place for,
-//! lease records that were overwritten, hold-offs that a full table gave up, groups whose invalidations were dropped.
+//! Tables that forget must never cause a stale value: misses that a log had no place for, lease records that
+//! were overwritten, hold-offs that a full table gave up, groups whose invalidations were dropped.
 //!
-//! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off, and one
-//! rule: once an invalidation has returned, nothing older than what was committed before it is served. What is fresh may well
-//! be refused.
+//! There are more keys than any table holds, a database whose replicas lag for as long as a key is held off,
+//! and one rule: once an invalidation has returned, nothing older than what was committed before it is
+//! served. What is fresh may well be refused.
 
 use std::time::Duration;
 
@@ -110,8 +110,8 @@ impl World {
             return;
         }
         let Query { at, row, token, version } = underway.swap_remove(pick as usize % underway.len());
-        // Of longer loads the connection remembers its newest misses, and the key's record the rest: there is room for one
-        // of each row.
+        // Of longer loads the connection remembers its newest misses, and the key's record the rest: there is
+        // room for one of each row.
         let is_shared = self.implicit == Implicit::Shared && token.is_none();
         if now.millis - at > if is_shared { LOAD_TIME.as_millis() as u64 } else { 59_000 } {
             return;
@@ -149,7 +149,7 @@ impl World {
         match self.by {
             By::Key => {
                 let held_until = (!lag.is_zero()).then_some(until);
-                self.cache.delete(&key, Deletion { held_until, ..Deletion::default() }, session, now);
+                self.cache.delete(&key, &Deletion { held_until, ..Deletion::default() }, session, now);
             }
             By::Prefix => self.cache.invalidate([Group::Prefix(prefix.as_bytes())], Depth::Hard, now),
             By::Tag => self.cache.invalidate([Group::Tag(prefix.as_bytes())], Depth::Soft, now),

@@ -1,12 +1,13 @@
-//! What it costs that the table of misses forgets: good fills that are refused, against the bounds in
+//! The cost of misses that the table forgets: good fills that are refused, against the bounds in
 //! docs/design/figures.md.
 //!
-//! Some keys are missed, and nobody sets them. Meanwhile other keys are deleted, then missed and set at once, so that no
-//! set is stale. A set that is refused is refused only because misses of other keys were forgotten.
+//! Some keys are missed, and nobody sets them. Meanwhile other keys are deleted, then missed and set at once,
+//! so that no set is stale. A set that is refused is refused only because misses of other keys were
+//! forgotten.
 
 use std::time::Duration;
 
-use leasehold::cache::{Cache, Config, Deletion, Draft, Mode, Peer, Policy, Reason, StoreOutcome};
+use leasehold::cache::{Cache, Config, Deletion, Draft, Mode, Policy, Reason, Session, StoreOutcome};
 use leasehold::clock::Clock;
 
 struct World {
@@ -15,8 +16,8 @@ struct World {
     deleted: u64,
     filled: u64,
     missed: u64,
-    reader: Peer,
-    writer: Peer,
+    reader: Session,
+    writer: Session,
 }
 
 impl World {
@@ -24,7 +25,7 @@ impl World {
     fn new() -> Self {
         let policy = Policy { load_time_max: Duration::from_millis(LOAD_MS), ..Policy::default() };
         let cache = Cache::with_seed(Config { policies: policy.into(), ..Config::default() }, [6; 32]);
-        let (clock, [reader, writer]) = (Clock::manual(), [cache.peer(), cache.peer()]);
+        let (clock, [reader, writer]) = (Clock::manual(), [cache.session(), cache.session()]);
         let mut world = World { cache, clock, deleted: 0, filled: 0, missed: 0, reader, writer };
         // Nothing is known during the first second.
         world.clock.advance(Duration::from_secs(1));
@@ -43,7 +44,7 @@ impl World {
         self.deleted += 1;
         let name = format!("user:{}", 1_000 + self.deleted);
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        self.cache.delete(&key, Deletion::default(), &mut self.writer, self.clock.now());
+        self.cache.delete(&key, &Deletion::default(), &mut self.writer, self.clock.now());
     }
 
     /// Whether a good fill is refused.
@@ -59,8 +60,8 @@ impl World {
         }
     }
 
-    /// How many of [`FILLS`] good fills are refused, of keys that were deleted so many milliseconds before, or never.
-    /// Within each load time so many other keys are missed.
+    /// How many of [`FILLS`] good fills are refused, of keys that were deleted so many milliseconds before,
+    /// or never. Within each load time so many other keys are missed.
     fn refused(&mut self, misses: u64, deleted_ms: Option<u64>) -> u64 {
         let mut refused = 0;
         // The table is as full as it gets after one load time.

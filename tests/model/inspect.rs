@@ -72,7 +72,7 @@ impl Fixture {
                 let value: &[u8] = if random.below(8) == 0 { b"" } else { b"value" };
                 self.set(key, value, random.below(12), "tag");
             }
-            4 => _ = self.cache.delete(&handle, Deletion::default(), &mut self.session, now),
+            4 => _ = self.cache.delete(&handle, &Deletion::default(), &mut self.session, now),
             5 => _ = self.cache.invalidate_key(&handle, depth, &mut self.session, now),
             6 => self.cache.invalidate([Group::Prefix(b"a:")], depth, now),
             7 => self.cache.invalidate([Group::Tag(b"tag")], depth, now),

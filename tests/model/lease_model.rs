@@ -1,8 +1,8 @@
 //! Every short history, and long random ones, against the specification in `specification`.
 //!
-//! A history is played on a key of its own with fresh connections, and every reply is compared. Tokens and CAS uniques
-//! are made up by the server: the same one must stand wherever the model says the same, and another wherever it says
-//! another.
+//! A history is played on a key of its own with fresh connections, and every reply is compared. Tokens and
+//! CAS uniques are made up by the server: the same one must stand wherever the model says the same, and
+//! another wherever it says another.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -256,7 +256,8 @@ impl Player {
         best
     }
 
-    /// Every history of `length` of these steps; connections are alike, so they first act in the order of their names.
+    /// Every history of `length` of these steps; connections are alike, so they first act in the order of
+    /// their names.
     fn every(&mut self, steps: &[Step], length: usize) {
         let mut history = Vec::new();
         self.extend(steps, length, 0, &mut history);

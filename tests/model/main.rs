@@ -1,4 +1,5 @@
-//! The cache alone, on a clock that only moves by hand: laws, histories and the specification that judges them.
+//! The cache alone, on a clock that only moves by hand: laws, histories and the specification that judges
+//! them.
 
 mod cache;
 mod forgetful;

@@ -1,5 +1,5 @@
-//! The misses that connections remember of their own: a second line behind the records of keys, which may only refuse, and
-//! which must cost nothing once it is full.
+//! The misses that connections remember of their own: a second line behind the records of keys, which may
+//! only refuse, and which must cost nothing once it is full.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Fixture {
 
     fn delete(&self, name: &str, session: &mut Session) {
         let key = self.cache.key(name.as_bytes()).expect("a legal key");
-        self.cache.delete(&key, Deletion::default(), session, self.clock.now());
+        self.cache.delete(&key, &Deletion::default(), session, self.clock.now());
     }
 
     /// A connection that has missed more keys than it remembers, and set none of them.
@@ -57,9 +57,9 @@ fn is_stored(done: StoreOutcome) -> bool {
 
 const LOAD_TIME: Duration = Duration::from_secs(1);
 
-/// A worker keeps its connection for days, and a few of the keys that it misses are never set: 1,024 within a minute are
-/// enough. Once any of them was forgotten, each key might have been among them, so that what the worker wrote through
-/// after a delete was refused.
+/// A worker keeps its connection for days, and a few of the keys that it misses are never set: 1,024 within a
+/// minute are enough. Once any of them was forgotten, each key might have been among them, so that what the
+/// worker wrote through after a delete was refused.
 #[test]
 fn a_full_log_refuses_no_write() {
     let fixture = Fixture::new();
@@ -69,9 +69,9 @@ fn a_full_log_refuses_no_write() {
     assert_eq!(fixture.get("user:1", &mut other).as_deref(), Some("Ann"));
 }
 
-/// The same worker writes through. Each set might have answered a miss that was forgotten, so that its class of keys went
-/// on trusting every set to answer one. One of them took away the miss of a load that was running, and the old value of
-/// that load was stored.
+/// The same worker writes through. Each set might have answered a miss that was forgotten, so that its class
+/// of keys went on trusting every set to answer one. One of them took away the miss of a load that was
+/// running, and the old value of that load was stored.
 #[test]
 fn writes_of_a_full_log_teach_that_sets_do_not_all_answer_a_miss() {
     let fixture = Fixture::new();
@@ -93,8 +93,8 @@ fn writes_of_a_full_log_teach_that_sets_do_not_all_answer_a_miss() {
     assert_ne!(fixture.get("user:new", &mut reader).as_deref(), Some("old"));
 }
 
-/// Two workers load the same long list of keys. What the first has forgotten is set as a fill, not as a write: a write
-/// would refuse the second one's, and remove the value.
+/// Two workers load the same long list of keys. What the first has forgotten is set as a fill, not as a
+/// write: a write would refuse the second one's, and remove the value.
 #[test]
 fn fills_for_misses_that_were_forgotten_refuse_no_other_fill() {
     let fixture = Fixture::new();
@@ -122,8 +122,8 @@ fn a_full_log_is_no_sign_of_threads() {
     }
 }
 
-/// Tasks send requests on one connection without waiting for replies. An hour later its address was taken for one whose
-/// connections are not shared, so that a miss of one task was held against the set of another.
+/// Tasks send requests on one connection without waiting for replies. An hour later its address was taken for
+/// one whose connections are not shared, so that a miss of one task was held against the set of another.
 #[test]
 fn a_connection_that_pipelines_stays_a_shared_one() {
     let fixture = Fixture::new();

@@ -1,9 +1,10 @@
-//! Plain clients behind pools, with all that invalidates, evicts and forgets at once: after an invalidation has returned,
-//! nothing older than what was committed before it is served, as long as no load takes longer than it may.
+//! Plain clients behind pools, with all that invalidates, evicts and forgets at once: after an invalidation
+//! has returned, nothing older than what was committed before it is served, as long as no load takes longer
+//! than it may.
 //!
-//! Workers take any connection for each request, as from a pool, and some keep to their own. Some take leases, and forget
-//! their tokens. The database's replicas lag while a key is held off. Every few seconds the server is handed over: values
-//! go, misses stay. Time is stepped, and every run is repeatable.
+//! Workers take any connection for each request, as from a pool, and some keep to their own. Some take
+//! leases, and forget their tokens. The database's replicas lag while a key is held off. Every few seconds
+//! the server is handed over: values go, misses stay. Time is stepped, and every run is repeatable.
 
 use std::time::Duration;
 
@@ -268,13 +269,13 @@ impl Storm {
                 0 => cache.invalidate_all(None, Depth::Hard, session, now),
                 1..8 => {
                     let held_until = (lag > 0).then_some(now.millis + lag);
-                    cache.delete(&key, Deletion { held_until, ..Deletion::default() }, session, now);
+                    cache.delete(&key, &Deletion { held_until, ..Deletion::default() }, session, now);
                 }
                 8..24 => cache.invalidate([Group::Tag(group.as_bytes())], Depth::Hard, now),
                 24..40 => cache.invalidate([Group::Prefix(group.as_bytes())], Depth::Soft, now),
                 40..56 => _ = cache.invalidate_key(&key, Depth::Soft, session, now),
                 56 => cache.invalidate_all(None, Depth::Soft, session, now),
-                _ => _ = cache.delete(&key, Deletion::default(), session, now),
+                _ => _ = cache.delete(&key, &Deletion::default(), session, now),
             }
         });
         self.rows[row].invalidated = self.rows[row].committed;
@@ -290,7 +291,8 @@ impl Storm {
         }
     }
 
-    /// The next process knows what was missed, and nothing else. Clients connect again, and go on where they were.
+    /// The next process knows what was missed, and nothing else. Clients connect again, and go on where they
+    /// were.
     fn hand_over(&mut self) {
         let (now, mut guards) = (self.clock.now(), Vec::new());
         self.cache.guards(now, |guard| guards.push(guard));

@@ -170,7 +170,7 @@ impl Client {
     pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
         self.with(row, |cache, key, session, now| {
             let deletion = Deletion { held_until, ..Deletion::default() };
-            cache.delete(key, deletion, session, now).was_live()
+            cache.delete(key, &deletion, session, now).was_live()
         })
     }
 

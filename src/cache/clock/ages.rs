@@ -21,13 +21,18 @@ impl Ages {
         Ages { newest: AtomicU32::new(0), ring: (0..RING_LEN).map(|_| AtomicU64::new(start)).collect() }
     }
 
-    /// Writes down the reading for every second that began since the last call. To be called before anything of
-    /// this moment takes a sequence number; a thread whose `now` is older than another's changes nothing.
+    /// Writes down the reading for every second that began since the last call. To be called before anything
+    /// of this moment takes a sequence number; a thread whose `now` is older than another's changes nothing.
+    #[inline(always)]
     pub(crate) fn tick(&self, clock: &LogicalClock, now: Now) {
         let (second, newest) = (now.seconds(), self.newest.load(Ordering::Acquire));
-        if second <= newest {
-            return;
+        if second > newest {
+            self.turn(clock, second, newest);
         }
+    }
+
+    #[cold]
+    fn turn(&self, clock: &LogicalClock, second: u32, newest: u32) {
         let first = second.saturating_sub(RING_LEN as u32 - 1).max(newest + 1);
         for passed in first..=second {
             self.write(passed, clock.last());
@@ -45,7 +50,8 @@ impl Ages {
         Seq::new(reading).expect("a reading has no other bits")
     }
 
-    /// How many seconds ago a sequence number was taken, or one less; `None` if that was before all that is known.
+    /// How many seconds ago a sequence number was taken, or one less; `None` if that was before all that is
+    /// known.
     pub(crate) fn age(&self, seq: Seq, clock: &LogicalClock, now: Now) -> Option<u32> {
         let is_older = |seconds| self.horizon(seconds, now) >= seq;
         let oldest = AGE_SECONDS_MAX.min(now.seconds());
@@ -60,8 +66,8 @@ impl Ages {
         Some(seconds)
     }
 
-    /// The first reading of a second stands. That of a thread which was held up since would age what others took
-    /// meanwhile before its time.
+    /// The first reading of a second stands. That of a thread which was held up since would age what others
+    /// took meanwhile before its time.
     fn write(&self, second: u32, reading: Seq) {
         let (slot, lap) = (self.slot(second), (second as usize / RING_LEN) as u16);
         let old = slot.load(Ordering::Acquire);

@@ -25,7 +25,8 @@ impl LogicalClock {
 
     /// The next number; no other caller has it or will have it.
     pub fn next(&self) -> Seq {
-        // A thread that takes a later number sees what was done before an earlier one was taken: see `groups`.
+        // A thread that takes a later number sees what was done before an earlier one was taken: see
+        // `groups`.
         let number = self.last.fetch_add(1, Ordering::AcqRel) + 1;
         Seq::new(number).expect("2^47 sequence numbers are used up")
     }

@@ -1,11 +1,12 @@
 //! Which sets of a class of keys answer a miss. A class is the keys of a policy, or those that begin alike.
 //!
-//! A class starts with [`Takes::Repeats`] and moves to [`Takes::Every`] after 1,000 sets that each had a miss. A set that
-//! had none shows that the class is also written without a delete, and moves it back for an hour; one that repeats a
-//! value shows that values are refreshed, and moves it to [`Takes::None`] for an hour.
+//! A class starts with [`Takes::Repeats`] and moves to [`Takes::Every`] after 1,000 sets that each had a
+//! miss. A set that had none shows that the class is also written without a delete, and moves it back for an
+//! hour; one that repeats a value shows that values are refreshed, and moves it to [`Takes::None`] for an
+//! hour.
 //!
-//! Each cell is one number, so that threads need no lock: mode (2 bits), sets that each had a miss (14), and until which
-//! monotonic second the mode stays (32).
+//! Each cell is one number, so that threads need no lock: mode (2 bits), sets that each had a miss (14), and
+//! until which monotonic second the mode stays (32).
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use foldhash::fast::FixedState;
 use memchr::memchr;
 use parking_lot::Mutex;
 
-use super::record::{Answers, Takes};
+use super::judgment::{Answers, Takes};
 use crate::cache::invalidation::groups::DELIMITER;
 use crate::cache::policies::{LoadTime, Policies};
 use crate::clock::Now;
@@ -25,7 +26,7 @@ pub(crate) struct Classes {
     cells: Box<[Cell]>,
     /// Until when nothing is known of any class, in monotonic milliseconds.
     cold_until: u64,
-    /// What the keys of a class begin with: of the one that was seen last.
+    /// The prefix of the keys of a class: of the one that was seen last.
     names: Mutex<Vec<Box<[u8]>>>,
 }
 
@@ -39,7 +40,7 @@ struct Cell {
 /// A class that sets were judged in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClassCounts {
-    /// What its keys begin with; empty for keys without a delimiter.
+    /// The prefix of its keys; empty for keys without a delimiter.
     pub name: Box<[u8]>,
     /// How long a load of its keys takes at most, as far as that is known.
     pub load_time: LoadTime,
@@ -87,7 +88,8 @@ impl Classes {
         let before = state.load(Ordering::Relaxed);
         let after = learned(before, answers, now);
         if after != before {
-            // Another thread may have learned something at the same time; what this one saw will be seen again.
+            // Another thread may have learned something at the same time; what this one saw will be seen
+            // again.
             let _ = state.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
@@ -103,7 +105,7 @@ impl Classes {
         }
     }
 
-    /// What is known of each class in which a set was judged.
+    /// The state of each class in which a set was judged.
     pub(crate) fn counts(&self, policies: &Policies, now: Now) -> Vec<ClassCounts> {
         let names = self.names.lock();
         let classes = names.iter().zip(0_u8..=u8::MAX).map(|(name, class)| ClassCounts {
@@ -128,7 +130,7 @@ impl Classes {
     }
 }
 
-/// What the keys of a class begin with.
+/// The prefix of the keys of a class.
 fn name<'k>(key: &'k [u8], prefix: Option<&'k [u8]>) -> &'k [u8] {
     let first = || &key[..memchr(DELIMITER, key).map_or(0, |end| end + 1)];
     prefix.unwrap_or_else(first)

@@ -1,7 +1,9 @@
-//! Every short history of one key, against the rule and against variants of it that must let a stale value in.
+//! Every short history of one key, against the rule and against variants of it that must let a stale value
+//! in.
 //!
-//! Workers miss, read the database at some later time, and set, or never do; writers commit, and delete some time after
-//! that. A set is stale if a newer version was committed and its delete has arrived. No load takes longer than `w`.
+//! Workers miss, read the database at some later time, and set, or never do; writers commit, and delete some
+//! time after that. A set is stale if a newer version was committed and its delete has arrived. No load takes
+//! longer than `w`.
 
 use std::collections::HashSet;
 
@@ -22,7 +24,7 @@ struct World<const PAIRS: usize> {
     workers: Vec<Worker>,
 }
 
-/// What may still happen.
+/// The steps that may still happen.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 struct Budget {
     commits: u8,
@@ -73,7 +75,7 @@ struct Case {
     flaw: Flaw,
     takes: Takes,
     w: u32,
-    /// What `w` changes to at some time.
+    /// The value that `w` changes to at some time.
     w_later: Option<u32>,
     workers: usize,
 }
@@ -100,7 +102,7 @@ impl<const PAIRS: usize> World<PAIRS> {
         }
     }
 
-    /// What tells two worlds apart: times count from now, and workers are alike.
+    /// The identity of a world: times count from now, and workers are alike.
     fn key(&self) -> impl Eq + std::hash::Hash + use<PAIRS> {
         let since = |time: u32| self.now.wrapping_sub(time);
         let mut workers: Vec<_> = self.workers.clone();

@@ -1,15 +1,15 @@
 //! How long loads take, learned from misses and the sets that follow them.
 //!
-//! A miss of a key that has no unanswered one starts a sample. Its set ends the sample, and the next miss of the key cuts
-//! it off. The Kaplan-Meier estimator over both (E. L. Kaplan and P. Meier, "Nonparametric Estimation from Incomplete
-//! Observations", 1958) knows no bias toward short loads, which are cut off less often. The share of misses that no set
-//! follows is taken out.
+//! A miss of a key that has no unanswered one starts a sample. Its set ends the sample, and the next miss of
+//! the key cuts it off. The Kaplan-Meier estimator over both (E. L. Kaplan and P. Meier, "Nonparametric
+//! Estimation from Incomplete Observations", 1958) knows no bias toward short loads, which are cut off less
+//! often. The share of misses that no set follows is taken out.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-/// What is known of the loads of some keys.
+/// The load times of some keys.
 #[derive(Debug, Default)]
 pub(crate) struct LoadTimes {
     samples: Mutex<Samples>,
@@ -100,7 +100,8 @@ impl Samples {
     }
 }
 
-/// Samples that reached a bucket, the share of them that were not cut off before, and the share of loads that go on after.
+/// Samples that reached a bucket, the share of them that were not cut off before, and the share of loads that
+/// go on after.
 #[derive(Clone, Copy, Default)]
 struct Step {
     watched: f64,
@@ -160,7 +161,8 @@ mod tests {
         assert!(ms >= 400, "{ms}");
     }
 
-    /// Long loads are cut off more often than short ones: half of those that take 100 ms are cut off after 20.
+    /// Long loads are cut off more often than short ones: half of those that take 100 ms are cut off after
+    /// 20.
     #[test]
     fn loads_that_are_cut_off_count_as_long_ones() {
         let sample = |n| match n % 20 {

@@ -1,10 +1,10 @@
 //! The misses of one connection: the implicit leases of a client that sends no tokens.
 //!
-//! A ring, oldest miss first. A store of a key is checked against the connection's own miss of it. Hash chains through
-//! the ring lead to the misses of a key, so neither a hit nor a miss searches the ring.
+//! A ring, oldest miss first. A store of a key is checked against the connection's own miss of it. Hash
+//! chains through the ring lead to the misses of a key, so neither a hit nor a miss searches the ring.
 //!
-//! A full ring forgets its oldest miss, and no store is refused for that: the records of keys, which all connections
-//! share, are what keeps old values out.
+//! A full ring forgets its oldest miss, and no store is refused for that: the records of keys, which all
+//! connections share, are what keeps old values out.
 //!
 //! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
 
@@ -38,15 +38,16 @@ pub(crate) struct Miss {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Status {
-    /// A store on this miss is refused, whatever is known of the key now: another connection invalidated the key before
-    /// this one did, or the key was held off.
+    /// A store on this miss is refused, whatever is known of the key now: another connection invalidated the
+    /// key before this one did, or the key was held off.
     Invalidated,
     Open,
     /// A store answered it, or the connection has had a hit or a fill with a token since.
     Removed,
 }
 
-/// The age up to which misses count. They carry a time of their own: the logical clock stands still while nothing changes.
+/// The age up to which misses count. They carry a time of their own: the logical clock stands still while
+/// nothing changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Age {
     /// For how many seconds a miss counts.
@@ -65,8 +66,8 @@ impl MissLog {
         self.oldest == self.next
     }
 
-    /// Adds a miss at `seq`; that of a key that is held off counts as invalidated. If an older miss of the key is open,
-    /// that one stays: returns how many seconds ago it was.
+    /// Adds a miss at `seq`; that of a key that is held off counts as invalidated. If an older miss of the
+    /// key is open, that one stays: returns how many seconds ago it was.
     pub(crate) fn add(&mut self, hash: u64, seq: Seq, is_held_off: bool, age: Age) -> Option<u32> {
         let status = if is_held_off { Status::Invalidated } else { Status::Open };
         if let Some(old) = self.find(hash, age) {
@@ -79,7 +80,8 @@ impl MissLog {
         None
     }
 
-    /// Removes the miss of a key after a hit or a fill with a token: the connection's next store of it answers no miss.
+    /// Removes the miss of a key after a hit or a fill with a token: the connection's next store of it
+    /// answers no miss.
     pub(crate) fn remove(&mut self, hash: u64, age: Age) {
         if let Some(miss) = self.find(hash, age) {
             miss.status = Status::Removed;
@@ -94,7 +96,8 @@ impl MissLog {
         Some(taken)
     }
 
-    /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been missed.
+    /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been
+    /// missed.
     pub(crate) fn has_forgotten(&self, age: Age) -> bool {
         self.forgotten.is_some_and(|second| age.is_young(second))
     }
@@ -104,8 +107,8 @@ impl MissLog {
         self.each(hash, age, |miss| miss.invalidate(newest, own));
     }
 
-    /// The connection itself invalidates everything: `invalidation_of` a hash returns the key's newest invalidation before,
-    /// and this one.
+    /// The connection itself invalidates everything: `invalidation_of` a hash returns the key's newest
+    /// invalidation before, and this one.
     pub(crate) fn invalidate_all(&mut self, invalidation_of: impl Fn(u64) -> (Seq, Seq)) {
         for position in self.oldest..self.next {
             let index = self.index(position);

@@ -1,10 +1,12 @@
 //! The fence for plain clients: implicit leases.
 //!
-//! A client that knows only `get`, `set` and `delete` reads the database after a miss and stores what it read. A value
-//! that it read before the key's newest invalidation must not be stored. Every miss is remembered, and sets are judged by
-//! counting: see [`record`]. The misses of one connection ([`miss_log`]) are a second line, which only refuses.
+//! A client that knows only `get`, `set` and `delete` reads the database after a miss and stores what it
+//! read. A value that it read before the key's newest invalidation must not be stored. Every miss is
+//! remembered, and sets are judged by counting: see [`record`]. The misses of one connection ([`miss_log`])
+//! are a second line, which only refuses.
 
 pub(crate) mod classes;
+pub(crate) mod judgment;
 pub(crate) mod load_time;
 pub(crate) mod miss_log;
 pub(crate) mod origin;
@@ -13,7 +15,8 @@ pub(crate) mod sessions;
 pub(crate) mod table;
 
 pub(crate) use self::classes::Classes;
+pub(crate) use self::judgment::{Answers, Judged, Reader, Verdict};
 pub(crate) use self::load_time::LoadTimes;
-pub(crate) use self::record::{Answers, Judged, Reader, Touch, Verdict};
+pub(crate) use self::record::Touch;
 pub(crate) use self::sessions::Sessions;
 pub(crate) use self::table::{Entry, Forgotten, Table};

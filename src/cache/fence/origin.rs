@@ -1,8 +1,8 @@
 //! Whether the connections of one address are shared: by a pool, by a proxy, or by threads.
 //!
-//! A connection that one worker has for itself tells which miss a set answers. There the connection's own misses are a
-//! second line behind the records of keys: they may refuse a set, and never let one in. A shared connection tells
-//! nothing, and is recognized by what a lone worker does not do.
+//! A connection that one worker has for itself shows which miss a set answers. There the connection's own
+//! misses are a second line behind the records of keys: they may refuse a set, and never permit one. A shared
+//! connection shows nothing, and is recognized by what a lone worker does not do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

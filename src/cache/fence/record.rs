@@ -1,12 +1,16 @@
-//! The misses of one key, and whether a set may bring a value that is older than the key's newest invalidation.
+//! The misses of one key, and whether a set may bring a value that is older than the key's newest
+//! invalidation.
 //!
-//! If `n` loads that began before an invalidation may still be running, at most `n` of the sets that follow can bring an
-//! old value. So once more sets have brought one value than old loads can have brought, that value is fresh (Hall's
-//! condition). Nothing is known of connections. A load is expected to take no longer than the load time of its key's
-//! policy, `w` below; a set that comes later is refused if the key was invalidated after its miss.
+//! If `n` loads that began before an invalidation may still be running, at most `n` of the sets that follow
+//! can bring an old value. So as soon as more sets have brought one value than old loads can have brought,
+//! that value is fresh (Hall's condition). Nothing is known of connections. A load is expected to take no
+//! longer than the load time of its key's policy, `w` below; a set that comes later is refused if the key was
+//! invalidated after its miss.
 //!
-//! Times are milliseconds that wrap around: a record that was not touched for [`IDLE_SECONDS`] holds no young ones.
+//! Times are milliseconds that wrap around: a record that was not touched for [`IDLE_SECONDS`] holds no young
+//! ones.
 
+use super::judgment::{Answers, Judged, Reader, Takes, Verdict};
 use crate::clock::Now;
 use crate::store::seq::Seq;
 
@@ -14,7 +18,7 @@ use crate::store::seq::Seq;
 #[path = "histories.rs"]
 mod histories;
 
-/// What is remembered of one key: 136 bytes.
+/// All that is remembered of one key: 136 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<const PAIRS: usize = 8> {
     /// The newest invalidation that is accounted for. Older ones do not concern the misses here.
@@ -28,16 +32,18 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     /// All of them, and how many places they take.
     misses: u16,
     used: u8,
-    /// Values that came since the newest invalidation: 48 bits of their hash, then how many more sets brought it than old
-    /// loads can have brought, as 16 bits with a sign. 0 where there is none.
+    /// Values that came since the newest invalidation: 48 bits of their hash, then how many more sets brought
+    /// it than old loads can have brought, as 16 bits with a sign. 0 where there is none.
     values: [u64; VALUES],
-    /// How many of the oldest misses are answered, if every set answers one, or only those that repeat a value.
+    /// How many of the oldest misses are answered, if every set answers one, or only those that repeat a
+    /// value.
     taken: [u16; 2],
     /// How many of the oldest misses are older than the newest invalidation.
     old: u16,
     /// `taken` as of then.
     old_taken: [u16; 2],
-    /// Misses older than the load time that no set answered, and how many of them are older than the newest invalidation.
+    /// Misses older than the load time that no set answered, and how many of them are older than the newest
+    /// invalidation.
     lapsed: u16,
     lapsed_old: u16,
     /// Unanswered misses of readers that are expected to load, rather than to wait for another one's load.
@@ -58,26 +64,6 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     is_sampling: bool,
 }
 
-/// The reader that missed a key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reader {
-    /// It loads the value.
-    Loads,
-    /// Another one holds the lease. It waits, and asks again; but it may also load the value, and set it without a token.
-    Waits,
-}
-
-/// Which sets answer a miss: the mode of a class of keys.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Takes {
-    /// Each one.
-    Every,
-    /// One whose value came before: the others may be writes that set and do not delete.
-    Repeats,
-    /// None: sets may be those of a job that refreshes values.
-    None,
-}
-
 /// The time of a request, and the limits that its key is under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touch {
@@ -86,43 +72,6 @@ pub(crate) struct Touch {
     pub(crate) load_time: u32,
     /// For how long lapsed misses count one by one, in seconds; after that they count as one.
     pub(crate) max_age: u32,
-}
-
-/// What became of a set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Judged {
-    pub(crate) answers: Answers,
-    /// The hash of its value, if it mattered.
-    value: Option<u64>,
-    pub(crate) verdict: Verdict,
-}
-
-/// What a set may answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Answers {
-    /// A miss that is younger than the load time.
-    Miss,
-    /// An older one.
-    Late,
-    /// No miss; and its value was set before.
-    Repeat,
-    /// No miss.
-    Nothing,
-}
-
-/// Whether a set is stored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
-    /// No old load can bring this value.
-    Fresh,
-    /// Enough sets brought this value: it is fresh, although old loads may be running.
-    Confirmed,
-    /// An old load may have brought it.
-    Doubtful,
-    /// It answers a miss that is older than the load time, and the key was invalidated since.
-    Late,
-    /// Misses of the key were forgotten.
-    Closed,
 }
 
 impl<const PAIRS: usize> Record<PAIRS> {
@@ -198,7 +147,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         }
     }
 
-    /// The key was invalidated, and is so as of this sequence number: all misses up to here are older than that.
+    /// The key was invalidated, and is so as of this sequence number: all misses up to here are older than
+    /// that.
     pub(crate) fn invalidate(&mut self, marked: Seq) {
         self.marked = self.marked.max(marked);
         self.old = self.misses();
@@ -208,10 +158,11 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.values = [0; VALUES];
     }
 
-    /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this miss cuts off.
+    /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this
+    /// miss cuts off.
     ///
-    /// A load is timed if no other is running. Readers that wait for it miss the key as often as they ask, so their misses
-    /// count as loads that may bring a value, but not as loads that are running.
+    /// A load is timed if no other is running. Readers that wait for it miss the key as often as they ask, so
+    /// their misses count as loads that may bring a value, but not as loads that are running.
     pub(crate) fn miss(&mut self, reader: Reader, touch: Touch, last: Seq) -> Option<u32> {
         if self.unanswered() == 0 && !self.is_closed {
             self.since = last;
@@ -224,9 +175,11 @@ impl<const PAIRS: usize> Record<PAIRS> {
         cut
     }
 
-    /// Misses were forgotten, and so many loads may still bring a value, some of them one that was invalidated.
+    /// Misses were forgotten, and so many loads may still bring a value, some of them one that was
+    /// invalidated.
     ///
-    /// Until then nothing is stored if the key was invalidated: before they were forgotten, as `is_old` says, or since.
+    /// Until then nothing is stored if the key was invalidated: before they were forgotten, as `is_old` says,
+    /// or since.
     pub(crate) fn forgotten(&mut self, (lapsed, old): (u16, u16), is_old: bool, closed_until: u32, now: Now) {
         (self.lapsed, self.lapsed_old) = (lapsed, old.min(lapsed));
         self.is_closed_old = is_old;
@@ -248,11 +201,13 @@ impl<const PAIRS: usize> Record<PAIRS> {
         confirm: impl FnOnce(&mut Self, Option<u64>, u16) -> Verdict,
     ) -> Judged {
         if self.is_closed && !self.is_closed_old {
-            // It answers one of the misses that are known, or of those that were forgotten, and no load is old.
+            // It answers one of the misses that are known, or of those that were forgotten, and no load is
+            // old.
             return Judged { answers: Answers::Late, value: None, verdict: Verdict::Fresh };
         }
         if self.is_closed {
-            // It may answer a miss that was forgotten: it answers none of those that are known, and confirms nothing.
+            // It may answer a miss that was forgotten: it answers none of those that are known, and confirms
+            // nothing.
             return Judged { answers: Answers::Late, value: None, verdict: Verdict::Closed };
         }
         let misses = self.misses();
@@ -272,9 +227,10 @@ impl<const PAIRS: usize> Record<PAIRS> {
         Judged { answers, value, verdict }
     }
 
-    /// A set was stored that invalidates the key as of this sequence number. If it answered no miss, it is a write for certain,
-    /// and its own value stands. Otherwise only its connection says so, which must not cost other sets anything.
-    /// `is_quiet`: no group was invalidated that is not accounted for, which may be one of the key's tags.
+    /// A set was stored that invalidates the key as of this sequence number. If it answered no miss, it is a
+    /// write for certain, and its own value stands. Otherwise only its connection says so, which must not
+    /// cost other sets anything. `is_quiet`: no group was invalidated that is not accounted for, which may be
+    /// one of the key's tags.
     pub(crate) fn wrote(&mut self, as_of: Seq, judged: Judged, is_quiet: bool) {
         if matches!(judged.answers, Answers::Miss | Answers::Late) && is_quiet {
             self.marked = self.marked.max(as_of);
@@ -300,7 +256,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         std::mem::take(&mut self.is_sampling).then(|| ahead(tick(now), self.sampled).max(0) as u32)
     }
 
-    /// Counts the set. Of a value that is not asked for no old load can bring one before the next invalidation.
+    /// Counts the set. Of a value that is not asked for no old load can bring one before the next
+    /// invalidation.
     fn confirm(&mut self, value: Option<u64>, doubt: u16) -> Verdict {
         let misses = self.misses();
         let is_known = value.is_some_and(|value| self.find(value).is_some());
@@ -350,7 +307,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.old.saturating_sub(old_taken).min(self.misses().saturating_sub(taken))
     }
 
-    /// How many misses are answered if sets answer them in this way, and how many were at the newest invalidation.
+    /// How many misses are answered if sets answer them in this way, and how many were at the newest
+    /// invalidation.
     fn taken(&self, takes: Takes) -> (u16, u16) {
         match takes {
             Takes::Every => (self.taken[EVERY], self.old_taken[EVERY]),
@@ -367,7 +325,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         !is_old
     }
 
-    /// Adds a miss, and returns its time: not before the one before it, as threads read the clock before they get here.
+    /// Adds a miss, and returns its time: not before the one before it, as threads read the clock before they
+    /// get here.
     fn push(&mut self, now: u32) -> u32 {
         let used = self.used();
         let newest = used.checked_sub(1).map(|newest| self.times[newest]);
@@ -388,7 +347,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         now
     }
 
-    /// Joins the two neighbors that are closest in time, both older or both newer than the newest invalidation.
+    /// Joins the two neighbors that are closest in time, both older or both newer than the newest
+    /// invalidation.
     fn join(&mut self) -> usize {
         let border = self.border();
         let gap = |pair: &usize| ahead(self.times[pair + 1], self.times[*pair]);

@@ -1,10 +1,11 @@
 //! Whether a session is the only one, and whether any other has invalidated something.
 //!
-//! A sequential program on the only connection sees memcached exactly: it misses a key, deletes it, sets it, and reads
-//! what it set. Its own invalidation is no reason to refuse, as no other load can be running. So it is for one that opens
-//! a connection, does all that, closes it, and opens another one.
+//! A sequential program on the only connection sees memcached exactly: it misses a key, deletes it, sets it,
+//! and reads what it set. Its own invalidation is no reason to refuse, as no other load can be running. So it
+//! is for one that opens a connection, does all that, closes it, and opens another one.
 
-// Not those of the model checker: what they order, the shard's lock orders, too, and schedules would be far more.
+// Not those of the model checker: what they order, the shard's lock orders, too, and schedules would be far
+// more.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::clock::LogicalClock;

@@ -1,7 +1,8 @@
 //! The records of one shard: a fixed table that forgets what matters least, and remembers that it forgot.
 //!
-//! A record that has to go while loads of its key may be running closes a cell. A record that is made anew copies its
-//! cell, so that only keys of that cell (one key in thousands) are refused, for as long as a load takes.
+//! A record that has to go while loads of its key may be running closes a cell. A record that is made anew
+//! copies its cell, so that only keys of that cell (one key in thousands) are refused, for as long as a load
+//! takes.
 
 use prefetch_index::prefetch_index;
 
@@ -17,8 +18,8 @@ pub(crate) struct Table {
     sets: Box<[Set]>,
 }
 
-/// The records of keys whose hashes agree in some bits. The hashes fill a line of the processor's caches, the only one
-/// that is looked at for most keys.
+/// The records of keys whose hashes agree in some bits. The hashes fill a line of the processor's caches, the
+/// only one that is looked at for most keys.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Set {
@@ -40,8 +41,8 @@ pub(crate) struct Forgotten {
     /// Its unanswered misses, and how many of them are older than its newest invalidation.
     pub(crate) lapsed: u16,
     pub(crate) lapsed_old: u16,
-    /// Of a cell: the least sequence number up to which invalidations of any key in it are accounted for, and whether that
-    /// is not known.
+    /// Of a cell: the least sequence number up to which invalidations of any key in it are accounted for, and
+    /// whether that is not known.
     pub(crate) since: Seq,
     pub(crate) is_old: bool,
     /// Whether it stands for all keys of a cell.
@@ -78,7 +79,7 @@ impl Set {
 }
 
 impl Table {
-    /// What the tables of all shards take together, in bytes.
+    /// Bytes of the tables of all shards together.
     pub(crate) fn bytes(shards: usize) -> usize {
         let (cells, sets) = parts(shards);
         shards * (cells * size_of::<Forgotten>() + sets * size_of::<Set>())
@@ -113,7 +114,8 @@ impl Table {
         Some(self.sets[set].entry(way))
     }
 
-    /// The record of a key, made if there is none, and for how long a load was timed whose record had to go for it.
+    /// The record of a key, made if there is none, and for how long a load was timed whose record had to go
+    /// for it.
     ///
     /// Invalidations of the key up to `last` do not concern a new one.
     #[inline]
@@ -233,7 +235,7 @@ impl Table {
     }
 }
 
-/// What must not be forgotten of a record; `ends` is in wrapping milliseconds.
+/// The part of a record that must not be forgotten; `ends` is in wrapping milliseconds.
 fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
     let left = ends.wrapping_sub(tick(now)) as i32;
     // A load that a set has answered in one mode may still be running in another.
@@ -261,8 +263,8 @@ fn parts(shards: usize) -> (usize, usize) {
 }
 
 const WAYS: usize = 8;
-/// Over all shards. They hold about 11,500 records, depending on the number of shards; docs/design/figures.md says how
-/// often good fills are refused because that is not enough.
+/// Over all shards. They hold about 11,500 records, depending on the number of shards; docs/design/figures.md
+/// says how often good fills are refused because that is not enough.
 #[cfg(not(shuttle))]
 const BYTES: usize = 2 << 20;
 /// The model checker makes many of them.
@@ -278,8 +280,8 @@ mod tests {
     use std::collections::HashMap;
     use std::ops::Range;
 
-    use super::super::record::{Judged, Reader, Takes, Verdict};
     use super::*;
+    use crate::cache::fence::judgment::{Judged, Reader, Takes, Verdict};
 
     /// A table with one cell and two sets, in which all keys of a test compete for one set.
     struct Fixture {
@@ -350,9 +352,10 @@ mod tests {
     const OLD: u64 = 1;
     const NEW: u64 = 2;
 
-    /// Ann misses a key and reads its row. The row changes, the key is deleted, and Bob misses it: the record accounts for
-    /// the delete, and from now on only the record shows that Ann's miss is older. Then the record is forgotten, and so is
-    /// that of another key of its cell, which takes the cell. Ann's late set was stored once: nothing showed the delete.
+    /// Ann misses a key and reads its row. The row changes, the key is deleted, and Bob misses it: the record
+    /// accounts for the delete, and from now on only the record shows that Ann's miss is older. Then the
+    /// record is forgotten, and so is that of another key of its cell, which takes the cell. Ann's late set
+    /// was stored once: nothing showed the delete.
     #[test]
     fn a_cell_stays_closed_to_a_key_whose_old_miss_another_key_hides() {
         let mut fixture = Fixture::new();
@@ -366,10 +369,10 @@ mod tests {
         assert_eq!(fixture.set(1, OLD), Verdict::Closed);
     }
 
-    /// Ann misses a key and reads its row. The row changes and the key is deleted. Bob, who has missed nothing, sets the new
-    /// value, and that takes Ann's miss away if every set answers one; but in this class only sets that repeat a value do,
-    /// so that Ann's load may still be running. Then the record is forgotten. Ann's late set was stored once: the cell said
-    /// that no miss was left.
+    /// Ann misses a key and reads its row. The row changes and the key is deleted. Bob, who has missed
+    /// nothing, sets the new value, and that takes Ann's miss away if every set answers one; but in this
+    /// class only sets that repeat a value do, so that Ann's load may still be running. Then the record is
+    /// forgotten. Ann's late set was stored once: the cell said that no miss was left.
     #[test]
     fn a_cell_is_closed_to_a_key_whose_old_miss_is_answered_in_another_mode_only() {
         let mut fixture = Fixture::new();

@@ -1,4 +1,5 @@
-//! The newest invalidation of every key, in fixed memory: an array of sequence numbers, indexed by bits of the key's hash.
+//! The newest invalidation of every key, in fixed memory: an array of sequence numbers, indexed by bits of
+//! the key's hash.
 //!
 //! Keys with the same cell share their invalidations. So a good fill may be refused, about once in
 //! `len / invalidations in flight` times, and a stale one is never stored.

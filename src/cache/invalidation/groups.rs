@@ -1,13 +1,14 @@
-//! Voids of many keys at once: the newest void of every tag and of every prefix, in bounded memory.
+//! Invalidations of groups: the newest invalidation of every tag and of every prefix, in bounded memory.
 //!
-//! A name is known by a hash; names that collide share their invalidations. When there are too many names, the one that was voided
-//! longest ago is dropped, and the floor rises to its void: a name that is not here counts as voided then. Nothing is
-//! ever forgotten in the unsafe direction.
+//! A group is known by a hash; groups with the same hash share their invalidations. If there are too many
+//! groups, the one that was invalidated longest ago is dropped, and the floor rises to its invalidation: a
+//! group that is not remembered counts as invalidated then. Nothing is ever forgotten in the unsafe
+//! direction.
 //!
-//! Whoever looks loads one number, the newest void and whether another is under way, and goes on without a look-up if
-//! none is and that one is not newer.
+//! A reader loads one number: the newest invalidation, and whether another is under way. It looks nothing up
+//! if none is under way and that one is not newer than the value.
 //!
-//! Deliberately absent: the void of one key and of everything, which the shards keep under their locks.
+//! Invalidations of single keys and of everything are kept by the shards, under their locks.
 
 use std::collections::VecDeque;
 
@@ -18,28 +19,28 @@ use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 use crate::sync::{AtomicU64, DashMap, Mutex, Ordering};
 
-/// The invalidations of names.
+/// The invalidations of groups.
 pub(crate) struct Groups {
-    /// Names that are not known count as voided here.
+    /// Groups that are not remembered count as invalidated here.
     floor: AtomicU64,
     forgotten: AtomicU64,
     keys: Keys,
     names: DashMap<u64, Remembered>,
     groups_max: usize,
-    /// The newest void of any name, and in the lowest bit whether another is under way.
+    /// The newest invalidation of any group, and in the lowest bit whether another is under way.
     newest: AtomicU64,
     /// Remembered names in the order in which they came, or came round again. One voider at a time holds it.
     order: Mutex<VecDeque<u64>>,
 }
 
-/// A name that is known.
+/// A group that is remembered.
 struct Remembered {
     /// Invalidations again since it came, or came round again.
     is_repeated: bool,
     voided: Invalidations,
 }
 
-/// What covers many keys.
+/// Items that are invalidated together.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Group<'a> {
     /// All keys that begin so. It ends in the [`DELIMITER`].
@@ -49,7 +50,7 @@ pub enum Group<'a> {
 }
 
 impl Groups {
-    /// What so many names take at most.
+    /// Bytes of so many groups at most.
     pub(crate) fn bytes(names: usize) -> usize {
         let places = (names * 8 / 7).next_power_of_two();
         places * (size_of::<(u64, Remembered)>() + 1) + names * size_of::<u64>()
@@ -67,7 +68,7 @@ impl Groups {
         }
     }
 
-    /// Voids names, one after the other.
+    /// Invalidates groups, one after the other.
     pub(crate) fn void<'a>(
         &self,
         names: impl Iterator<Item = Group<'a>>,
@@ -83,35 +84,37 @@ impl Groups {
         self.newest.fetch_and(!PENDING, Ordering::SeqCst);
     }
 
-    /// What the invalidations of a key's prefixes and of these tags mean for what is as of a point.
+    /// The effect of the invalidations of a key's prefixes and of these tags on a value, by its sequence
+    /// number.
     #[inline]
     pub(crate) fn effect(&self, key: &[u8], tags: Tags, as_of: Seq) -> Effect {
         if self.is_unchanged_since(as_of) { Effect::None } else { self.look_up(key, tags, as_of) }
     }
 
-    /// Whether no name was voided after a point, nor is about to be.
+    /// Whether no group was invalidated after a sequence number, nor is about to be.
     #[inline]
     pub(crate) fn is_unchanged_since(&self, as_of: Seq) -> bool {
         let newest = self.newest.load(Ordering::SeqCst);
         newest & PENDING == 0 && newest >> 1 <= as_of.number()
     }
 
-    /// Whether one of them was voided after a point.
+    /// Whether one of them was invalidated after a sequence number.
     pub(crate) fn has_invalidated(&self, key: &[u8], tags: Tags, since: Seq) -> bool {
         self.effect(key, tags, since) != Effect::None
     }
 
-    /// The newest void of any name.
+    /// The newest invalidation of any group.
     pub(crate) fn newest(&self) -> Seq {
         Seq::new(self.newest.load(Ordering::SeqCst) >> 1).expect("it was a point")
     }
 
-    /// The newest void of a name, if it is known; otherwise it counts as voided at the floor.
+    /// The newest invalidation of a group, if it is remembered; otherwise the group counts as invalidated at
+    /// the floor.
     pub(crate) fn newest_of(&self, name: Group) -> Option<Seq> {
         self.names.get(&self.hash(name)).map(|known| known.voided.newest())
     }
 
-    /// Names that are known, and how many were dropped.
+    /// Groups that are remembered, and how many were dropped.
     pub(crate) fn counts(&self) -> (usize, u64) {
         (self.names.len(), self.forgotten.load(Ordering::Relaxed))
     }
@@ -154,7 +157,7 @@ impl Groups {
         seq
     }
 
-    /// Drops a name: the first in order that was not voided again since its turn came last.
+    /// Drops a group: the first in order that was not invalidated again since its turn came last.
     fn drop_oldest(&self, order: &mut VecDeque<u64>) {
         while let Some(name) = order.pop_front() {
             let mut known = self.names.get_mut(&name).expect("what stands in the order is known");
@@ -190,7 +193,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The names by which a key with these tags is voided together with others.
+/// The groups by which a key with these tags is invalidated together with others.
 pub(crate) fn names<'a>(key: &'a [u8], tags: Tags<'a>) -> impl Iterator<Item = Group<'a>> {
     prefixes(key).map(Group::Prefix).chain(tags.map(Group::Tag))
 }
@@ -201,11 +204,11 @@ fn prefixes(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 const PENDING: u64 = 1;
-/// Tells a tag from a prefix of the same name.
+/// Distinguishes a tag from a prefix of the same name.
 const TAG: u64 = 0x9e37_79b9_7f4a_7c15;
-/// What ends a prefix.
+/// The end of a prefix.
 pub const DELIMITER: u8 = b':';
-/// Prefixes of a key that can be voided; those beyond, for which it would need more delimiters, cannot.
+/// Prefixes of a key that can be invalidated; those beyond, for which it would need more delimiters, cannot.
 pub const PREFIXES_MAX: usize = 16;
 
 #[cfg(test)]
@@ -274,8 +277,8 @@ mod tests {
         }
     }
 
-    /// If the group that is invalidated all the time was the one to go, its newest invalidation would become the floor, and
-    /// every group that is not known would count as invalidated just now.
+    /// If the group that is invalidated all the time was the one to go, its newest invalidation would become
+    /// the floor, and every group that is not known would count as invalidated just now.
     #[test]
     fn a_group_that_was_invalidated_again_is_not_the_next_to_be_dropped() {
         let (groups, clock) = groups();
@@ -292,7 +295,10 @@ mod tests {
         let (groups, clock) = groups();
         void_prefixes(&groups, &clock, (0..NAMES).chain([0]));
         void_prefixes(&groups, &clock, NAMES..NAMES * 2 - 1);
-        assert!(groups.newest_of(Group::Prefix(b"0:")).is_some(), "all others of the first round are gone");
+        assert!(
+            groups.newest_of(Group::Prefix(b"0:")).is_some(),
+            "all others of the first round are dropped"
+        );
         void_prefixes(&groups, &clock, [NAMES * 2]);
         assert_eq!((groups.newest_of(Group::Prefix(b"0:")), groups.counts()), (None, (NAMES, NAMES as u64)));
     }

@@ -1,7 +1,7 @@
 //! Keys that may not be filled until a time: `delete <key> <seconds>`.
 
-/// The hold-offs of one shard, at most [`HOLDOFFS_MAX`]; beyond that the whole shard is held off until the last one
-/// ends, since forgetting one would let a stale value in.
+/// The hold-offs of one shard, at most [`HOLDOFFS_MAX`]; beyond that the whole shard is held off until the
+/// last one ends, since forgetting one would let a stale value in.
 #[derive(Default)]
 pub(crate) struct Holdoffs {
     /// Hash of the key, and until when, in monotonic milliseconds.
@@ -31,7 +31,8 @@ impl Holdoffs {
         self.all_until = self.all_until.max(until);
     }
 
-    /// Until when every key is held off, and which ones are, by their hashes; those that have ended among them.
+    /// Until when every key is held off, and which ones are, by their hashes; those that have ended among
+    /// them.
     pub(crate) fn told(&self) -> (u64, impl Iterator<Item = (u64, u64)>) {
         (self.all_until, self.keys.iter().copied())
     }

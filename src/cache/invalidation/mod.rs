@@ -1,5 +1,5 @@
-//! Memory of invalidations: of single keys, of groups (tags and prefixes), of rows by their versions, and hold-offs of
-//! keys that must not be filled yet.
+//! Memory of invalidations: of single keys, of groups (tags and prefixes), of rows by their versions, and
+//! hold-offs of keys that must not be filled yet.
 
 pub(crate) mod cells;
 pub(crate) mod groups;

@@ -1,9 +1,10 @@
 //! When many items were invalidated at once: those of a tag or a prefix, or all of a shard.
 //!
-//! A *hard* invalidation leaves nothing. A *soft* one leaves stale copies, for a time that begins with the first
-//! invalidation that applies to them. Of consecutive soft invalidations only two are remembered: items between them count
-//! from the later one. When all copies of the earlier one have expired, it becomes a hard one, and the later one takes its
-//! place; so no copy lives for more than twice its time, however often it is invalidated.
+//! A *hard* invalidation leaves nothing. A *soft* one leaves stale copies, for a time that begins with the
+//! first invalidation that applies to them. Of consecutive soft invalidations only two are remembered: items
+//! between them count from the later one. When all copies of the earlier one have expired, it becomes a hard
+//! one, and the later one takes its place; so no copy lives for more than twice its time, however often it is
+//! invalidated.
 
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
 //! The newest version of a database's row that any client sent, by key: what is older is not stored.
 //!
-//! An invalidation says that a value is old; a version says how old. So a reader of a replica that lags cannot bring an old
-//! row back, even with a fresh lease. Versions are numbers of the client's, never compared across keys.
+//! An invalidation says that a value is old; a version says how old. So a reader of a replica that lags
+//! cannot bring an old row back, even with a fresh lease. Versions are numbers of the client's, never
+//! compared across keys.
 //!
-//! The table is small. A version that has to go before its time leaves a floor in a cell that it shares with few others:
-//! while it is alone there, only its own key is refused what is older, and from then on any key of the cell.
+//! The table is small. A version that has to go before its time leaves a floor in a cell that it shares with
+//! few others: while it is alone there, only its own key is refused what is older, and from then on any key
+//! of the cell.
 
 use std::collections::VecDeque;
 
@@ -53,7 +55,8 @@ impl Versions {
         }
     }
 
-    /// Whether a version may be stored; if so, none below it may, until then. `now` and `until` are monotonic seconds.
+    /// Whether a version may be stored; if so, none below it may, until then. `now` and `until` are monotonic
+    /// seconds.
     pub(crate) fn admit(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
         self.drop_ended(now);
         if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash) {
@@ -78,7 +81,7 @@ impl Versions {
         true
     }
 
-    /// What is remembered: hash of a key, version, and until when.
+    /// All that is remembered: hash of a key, version, and until when.
     pub(crate) fn each(&self) -> impl Iterator<Item = (u64, u64, u32)> {
         self.table.iter().map(|entry| (entry.hash, entry.version, entry.until))
     }
@@ -158,8 +161,8 @@ mod tests {
         assert_eq!(versions.forgotten, 0);
     }
 
-    /// 300 of 300 older rows came in after 3,000 other versions had been sent: what the table had forgotten was as good as
-    /// never sent.
+    /// 300 of 300 older rows came in after 3,000 other versions had been sent: what the table had forgotten
+    /// was as good as never sent.
     #[test]
     fn a_version_that_was_forgotten_still_refuses_what_is_older() {
         let mut versions = Versions::new(256 << 10);

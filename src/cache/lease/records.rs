@@ -1,7 +1,7 @@
 //! Lease records: which keys are being loaded, and by which client. They only coalesce loads.
 //!
-//! Safety never depends on a record, since tokens certify themselves. So the table is small and fixed: if a set is full,
-//! its oldest record is overwritten, and the key of that record can be granted again.
+//! Safety never depends on a record, since tokens certify themselves. So the table is small and fixed: if a
+//! set is full, its oldest record is overwritten, and the key of that record can be granted again.
 
 use prefetch_index::prefetch_index;
 
@@ -16,7 +16,8 @@ pub(crate) struct Lease {
     pub(crate) seq: Seq,
     /// When it was granted, in monotonic milliseconds.
     pub(crate) granted_at: u64,
-    /// Until when it makes others wait, in monotonic milliseconds; 0 once it was filled, invalidated or released.
+    /// Until when it makes others wait, in monotonic milliseconds; 0 once it was filled, invalidated or
+    /// released.
     pub(crate) until: u64,
     /// Whether a connection sleeps until it ends.
     pub(crate) awaited: bool,
@@ -25,8 +26,8 @@ pub(crate) struct Lease {
 /// The records of one shard.
 pub(crate) struct Leases(Box<[Set]>);
 
-/// The records of keys whose hashes agree in some bits. The hashes fill one cache line, which shows for most keys that
-/// there is no record.
+/// The records of keys whose hashes agree in some bits. The hashes fill one cache line, which shows for most
+/// keys that there is no record.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Set {
@@ -59,7 +60,8 @@ impl Leases {
         Leases(vec![EMPTY; (len / WAYS).max(1)].into_boxed_slice())
     }
 
-    /// Writes the grant of a key down; returns the hash whose waiters must ask again, if its record had to go.
+    /// Writes the grant of a key down; returns the hash whose waiters must ask again, if its record had to
+    /// go.
     pub(crate) fn insert(&mut self, hash: u64, lease: Lease) -> Option<u64> {
         let set = self.set(hash);
         let age = |way: &usize| (set.leases[*way].until, set.leases[*way].seq);

@@ -1,7 +1,8 @@
 //! Tokens: leases that certify themselves.
 //!
-//! Bit 62 is set, 48 bits hold the sequence number of the grant, 14 bits certify it for one key and one process. So no
-//! record is needed to accept one, and a CAS unique (below 2^48) can never pass for a token, nor the other way round.
+//! Bit 62 is set, 48 bits hold the sequence number of the grant, 14 bits certify it for one key and one
+//! process. So no record is needed to accept one, and a CAS unique (below 2^48) can never pass for a token,
+//! nor the other way round.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -30,7 +31,8 @@ impl Token {
         number >> 62 == 1
     }
 
-    /// The sequence number of its grant, which proves nothing, and is the CAS unique of a value that is stored with it.
+    /// The sequence number of its grant, which proves nothing, and is the CAS unique of a value that is
+    /// stored with it.
     pub fn seq(self) -> Seq {
         Seq::new(self.0 & ((1 << SEQ_BITS) - 1)).expect("so many bits are a point")
     }

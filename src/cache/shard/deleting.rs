@@ -11,11 +11,11 @@ impl Shard {
     pub(crate) fn delete(
         &mut self,
         key: &Key,
-        deletion: Deletion,
+        deletion: &Deletion,
         session: &mut Session,
         at: &At,
     ) -> DeleteOutcome {
-        let Deletion { expected, held_until, leaves, version } = deletion;
+        let Deletion { expected, held_until, ref leaves, version } = *deletion;
         if !self.admit(key, version, at) {
             return DeleteOutcome::Outdated;
         }
@@ -30,7 +30,7 @@ impl Shard {
             return DeleteOutcome::Exists;
         }
         self.invalidate_as_of(key, as_of, session, at);
-        let is_held_off = leaves == Leaves::Nothing && self.hold_off(key, held_until, at);
+        let is_held_off = matches!(leaves, Leaves::Nothing) && self.hold_off(key, held_until, at);
         match (leaves, state) {
             (_, State::Absent) => {}
             (Leaves::Nothing, State::Live(slot) | State::Stale(slot)) if is_held_off => {
@@ -39,12 +39,12 @@ impl Shard {
             _ if found.is_none() => {}
             (Leaves::Nothing, State::Live(slot) | State::Stale(slot)) => self.make_stale(key, slot, at),
             (Leaves::Empty(draft), state) => {
-                if let Err(NoRoom) = self.put_or_drop(key, state, as_of, draft, at) {
+                if let Err(NoRoom) = self.put_or_drop(key, state, as_of, draft.clone(), at) {
                     return DeleteOutcome::NoRoom;
                 }
             }
             (Leaves::Stale(until), State::Live(slot) | State::Stale(slot)) => {
-                self.soften(key, slot, until, at);
+                self.soften(key, slot, *until, at);
             }
         }
         match found {

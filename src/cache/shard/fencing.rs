@@ -1,4 +1,5 @@
-//! The fence before sets of clients that bring no token: which misses are remembered, and how a set is judged.
+//! The fence before sets of clients that bring no token: which misses are remembered, and how a set is
+//! judged.
 
 use super::{At, Shard};
 use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Reader, Touch, Verdict};
@@ -43,7 +44,7 @@ struct Set<'a> {
     key: &'a Key<'a>,
 }
 
-/// What the record of its key says of a set.
+/// The judgment of the record of a key about a set.
 #[derive(Clone, Copy)]
 struct Finding {
     /// Whether any load of the key may be running.
@@ -68,7 +69,8 @@ impl Shard {
         record.age(touch);
         let was_answered = record.unanswered() == 0;
         if at.is_invalidated(key.bytes, newest, record.marked())
-            // Whether one of its tags was is not known, and no load that is running needs to be refused for that.
+            // Whether one of its tags was is not known, and no load that is running needs to be refused for
+            // that.
             || (was_answered && !at.groups.is_unchanged_since(record.marked()))
         {
             record.invalidate(last);
@@ -187,7 +189,8 @@ impl Shard {
         );
     }
 
-    /// Takes over misses that a former process remembered: their keys are closed for as long as a load may take.
+    /// Takes over misses that a former process remembered: their keys are closed for as long as a load may
+    /// take.
     pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
         match guard {
             Guard::AllMissed { until } => self.fence.close_all(until),
@@ -231,7 +234,8 @@ impl At<'_> {
         Touch { now: self.now, load_time: self.load_time_ms(), max_age }
     }
 
-    /// How long a load of the key takes at most, in milliseconds: what the operator says, or what was learned.
+    /// How long a load of the key takes at most, in milliseconds: what the operator says, or what was
+    /// learned.
     pub(crate) fn load_time_ms(&self) -> u32 {
         self.governed.load_time_ms(self.policies)
     }
@@ -240,9 +244,9 @@ impl At<'_> {
         newest > marked || self.groups.has_invalidated(key, Tags::NONE, marked)
     }
 
-    /// Whether the session is a sequential program on the only connection: nothing shows that threads share it, and no
-    /// other has invalidated anything since one of these: the first miss that may not be answered, its own miss, or its
-    /// own newest invalidation of the key.
+    /// Whether the session is a sequential program on the only connection: nothing shows that threads share
+    /// it, and no other has invalidated anything since one of these: the first miss that may not be answered,
+    /// its own miss, or its own newest invalidation of the key.
     fn is_sole(&self, since: Seq, own_miss: Option<Seq>, newest: Seq, session: &Session) -> bool {
         if self.policy.implicit == Implicit::Shared || session.is_shared {
             return false;

@@ -37,7 +37,7 @@ impl Shard {
         self.holdoffs.count(now.millis)
     }
 
-    /// What `state` would find here, or remove because it is expired or invalidated.
+    /// The item that `state` would find here, or remove because it is expired or invalidated.
     fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
         let (item, second) = (self.engine.item(slot), at.now.seconds());
         let meta = item.meta();

@@ -1,7 +1,9 @@
-//! Invalidations and the items of a shard: the state of a key when they are applied, and what each of them leaves.
+//! Invalidations and the items of a shard: the state of a key when they are applied, and what each of them
+//! leaves.
 //!
-//! Invalidations of a key and of everything happen under the lock of the shard. Those of groups happen at any time: a
-//! store takes its sequence number before it looks for them, so that one that it does not see is newer than the value.
+//! Invalidations of a key and of everything happen under the lock of the shard. Those of groups happen at any
+//! time: a store takes its sequence number before it looks for them, so that one that it does not see is
+//! newer than the value.
 
 use std::time::Duration;
 
@@ -16,8 +18,9 @@ use crate::store::tags::Tags;
 use crate::store::{Listed, Meta, Over, Slot};
 
 impl Shard {
-    /// Removes an item that has expired or was invalidated, and returns the state of the key. Every command begins here.
-    #[inline]
+    /// Removes an item that has expired or was invalidated, and returns the state of the key. Every command
+    /// begins here.
+    #[inline(always)]
     pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
         let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
@@ -56,8 +59,8 @@ impl Shard {
         } else if let Effect::Soft(since) = cover
             && (meta.expiry == 0 || since.min(second) < meta.expiry)
         {
-            // `since` is rounded up: an item that has not expired yet had not expired before the invalidation, and must not
-            // be served.
+            // `since` is rounded up: an item that has not expired yet had not expired before the
+            // invalidation, and must not be served.
             self.engine.met_flushed();
             let end = since.saturating_add(at.policy.kept_seconds());
             self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
@@ -68,7 +71,8 @@ impl Shard {
         }
     }
 
-    /// `flush_all`: invalidates everything, now or when `due`. Returns the newest such invalidation before, and this one.
+    /// `flush_all`: invalidates everything, now or when `due`. Returns the newest such invalidation before,
+    /// and this one.
     pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: &At) -> (Seq, Seq) {
         let before = self.floor.newest();
         self.flush_at = due;
@@ -78,7 +82,8 @@ impl Shard {
         (before, self.floor.newest())
     }
 
-    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live value.
+    /// Invalidates a key, and leaves a stale copy or nothing, whatever the policy says; true if it had a live
+    /// value.
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, session: &mut Session, at: &At) -> bool {
         let state = self.state(key, at);
         self.void(key, session, at);
@@ -156,7 +161,8 @@ impl Shard {
         }
     }
 
-    /// The lease of a key, unless an invalidation of one of its prefixes has ended it. Tags come only with the value.
+    /// The lease of a key, unless an invalidation of one of its prefixes has ended it. Tags come only with
+    /// the value.
     pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
         let lease = *self.leases.find(key.hash)?;
         if lease.is_outstanding(at.now.millis) && at.groups.has_invalidated(key.bytes, Tags::NONE, lease.seq)
@@ -166,7 +172,8 @@ impl Shard {
         self.leases.find(key.hash).copied()
     }
 
-    /// Keeps an invalidated item as a stale copy if the policy wants that, counted from its first invalidation.
+    /// Keeps an invalidated item as a stale copy if the policy wants that, counted from its first
+    /// invalidation.
     pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: &At) {
         let item = self.engine.item(slot);
         let meta = item.meta();
@@ -180,7 +187,8 @@ impl Shard {
         self.engine.set_meta(key, slot, meta, at.now.seconds());
     }
 
-    /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy says.
+    /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy
+    /// says.
     pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
         let meta = self.engine.meta(slot);
         let end = if meta.is_stale { meta.gone } else { meta.expiry };
@@ -246,5 +254,6 @@ impl At<'_> {
     }
 }
 
-/// How often the sweep looks through everything for items of invalidated groups, if groups are invalidated all the time.
+/// How often the sweep looks through everything for items of invalidated groups, if groups are invalidated
+/// all the time.
 const ROUND_SECONDS: u32 = 10;

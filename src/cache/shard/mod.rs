@@ -1,10 +1,11 @@
 //! The life of the keys of one shard: every cell of the table in docs/design/state.md.
 //!
-//! A shard is single-threaded; the cache keeps it under a lock. It holds together what must change together: the items, the
-//! newest invalidation of each key, the lease records, the hold-offs, and the floor below which everything is invalidated.
+//! A shard is single-threaded; the cache keeps it under a lock. It holds together what must change together:
+//! the items, the newest invalidation of each key, the lease records, the hold-offs, and the floor below
+//! which everything is invalidated.
 //!
-//! A shard wakes nobody: a change that ends a lease is recorded in `woken`, and the cache wakes the waiters after the
-//! unlock.
+//! A shard wakes nobody: a change that ends a lease is recorded in `woken`, and the cache wakes the waiters
+//! after the unlock.
 
 mod deleting;
 mod fencing;
@@ -75,8 +76,8 @@ pub(crate) struct Shard {
     floor: Invalidations,
     holdoffs: Holdoffs,
     leases: Leases,
-    /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group then, and
-    /// the monotonic second.
+    /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group
+    /// then, and the monotonic second.
     looked_for: (Seq, u32),
     /// Newest store of each key that outdates the tokens before it without being an invalidation.
     superseded: Cells,
@@ -99,7 +100,7 @@ pub(crate) struct Leftovers {
 
 /// The state of a key, once an expired or invalidated item is removed.
 #[derive(Clone, Copy)]
-enum State {
+pub(crate) enum State {
     Absent,
     Live(Slot),
     Stale(Slot),
@@ -165,7 +166,8 @@ impl Shard {
         Some(self.engine.item(slot))
     }
 
-    /// Restores a value of a former process, with the sequence number that it had there; false if there is no room.
+    /// Restores a value of a former process, with the sequence number that it had there; false if there is no
+    /// room.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
         let state = self.engine.find(key).map_or(State::Absent, State::Live);
         self.put(key, state, as_of, draft, at).is_ok()
@@ -360,8 +362,8 @@ pub(crate) fn fixed_table_bytes(shards: usize) -> usize {
         + shards * Holdoffs::BYTES_MAX
 }
 
-/// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse wrongly: 1 in
-/// 1,049.
+/// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
+/// wrongly: 1 in 1,049.
 #[cfg(not(shuttle))]
 const INVALIDATION_CELLS: usize = 1 << 19;
 /// The model checker makes many of them.

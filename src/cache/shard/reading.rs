@@ -1,7 +1,7 @@
 //! Reads: the live value of a key, or the part of its reader in loading one.
 //!
-//! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the policy keeps
-//! are seen by reads that take leases.
+//! A *soft* stale copy is one that a client asked for (`md I`): every meta read sees it. Those that the
+//! policy keeps are seen by reads that take leases.
 
 use std::time::Duration;
 
@@ -13,33 +13,47 @@ use crate::store::key::Key;
 use crate::store::{Item, Slot};
 
 impl Shard {
-    /// `get`, `gat`, `mg` and `lease-get`.
+    /// The live item of a key, for a read that asks for nothing else; otherwise the state of the key, for
+    /// [`Shard::read`]. It is apart, so that the most frequent case is compiled into its callers.
     #[inline(always)]
-    pub(crate) fn read(
+    pub(crate) fn read_plain(
         &mut self,
         key: &Key,
         reading: &Reading,
         session: &mut Session,
         at: &At,
-    ) -> Lookup<Item<'_>> {
+    ) -> Result<Item<'_>, State> {
         match self.state(key, at) {
-            State::Live(slot) if reading.is_plain() => Lookup::hit(self.hit(key, slot, session, at)),
-            State::Live(slot) => self.read_live(key, slot, reading, session, at),
-            state @ (State::Absent | State::Stale(_)) => match reading.on_miss {
-                OnMiss::Coalesce { may_wait } if at.policy.coalesces() => {
-                    self.coalesce(key, state, may_wait, session, at)
-                }
-                OnMiss::Coalesce { .. } | OnMiss::Report => {
-                    self.miss(key, session, at);
-                    Lookup::Miss
-                }
-                OnMiss::Lease { since } => self
-                    .lease_or_wait(key, state, Some(since), session, at)
-                    .map(|slot| self.engine.item(slot)),
-                OnMiss::MetaLease { window } => {
-                    self.meta_miss(key, state, window, reading.refresh.is_some(), session, at)
-                }
-            },
+            State::Live(slot) if reading.is_plain() => Ok(self.hit(key, slot, session, at)),
+            state => Err(state),
+        }
+    }
+
+    /// `get`, `gat`, `mg` and `lease-get` of a key in this state.
+    #[inline]
+    pub(crate) fn read(
+        &mut self,
+        key: &Key,
+        state: State,
+        reading: &Reading,
+        session: &mut Session,
+        at: &At,
+    ) -> Lookup<Item<'_>> {
+        match (state, reading.on_miss) {
+            (State::Live(slot), _) => self.read_live(key, slot, reading, session, at),
+            (_, OnMiss::Coalesce { may_wait }) if at.policy.coalesces() => {
+                self.coalesce(key, state, may_wait, session, at)
+            }
+            (_, OnMiss::Coalesce { .. } | OnMiss::Report) => {
+                self.miss(key, session, at);
+                Lookup::Miss
+            }
+            (_, OnMiss::Lease { since }) => {
+                self.lease_or_wait(key, state, Some(since), session, at).map(|slot| self.engine.item(slot))
+            }
+            (_, OnMiss::MetaLease { window }) => {
+                self.meta_miss(key, state, window, reading.refresh.is_some(), session, at)
+            }
         }
     }
 

@@ -121,7 +121,7 @@ impl Command<'_> {
         let emptied = if let Leaves::Empty(draft) = &leaves { Some(draft.expiry) } else { None };
         let (expected, version) = (flags.unsigned(b'C'), flags.unsigned(b'V'));
         let deletion = Deletion { expected, held_until: None, leaves, version };
-        let outcome = self.cache.delete(&key, deletion, &mut self.conversation.session, now);
+        let outcome = self.cache.delete(&key, &deletion, &mut self.conversation.session, now);
         let (key, verb) = (&meta.key, "md");
         self.report(Outcome::Deleted { key, verb, before, depth, emptied, outcome });
         let status = match outcome {

@@ -19,7 +19,7 @@ use crate::metrics::{Count, Topic, Topics, Use};
 pub use self::publish::publish_evicted;
 pub(super) use self::read::{ReadOutcome, Reader};
 
-/// What a command did, and the cache's answer.
+/// A command that was executed, and the cache's answer.
 ///
 /// `verb` is the command's name in events.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ pub(super) enum Outcome<'a> {
     /// A value that is too large was skipped.
     TooLarge {
         key: &'a [u8],
-        /// What a `set` has removed; other commands remove nothing.
+        /// The value that a `set` has removed; other commands remove nothing.
         removed: Option<Before>,
     },
     /// `touch`

@@ -154,7 +154,7 @@ impl Observer<'_> {
         self.send(&Event::Stored { key, connection, status, ttl, value_bytes, verb });
     }
 
-    /// What a command other than a read has found.
+    /// The value that a command other than a read has found.
     fn looked_up(&self, key: &[u8], before: Before) {
         self.send(&self.fetched(key, before.value.map(|(_, value_bytes)| value_bytes)));
     }

@@ -1,4 +1,4 @@
-//! What operators and their tools ask for: statistics, dumps and events.
+//! Requests of operators and their tools: statistics, dumps and events.
 
 /// The argument of `stats`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -97,7 +97,7 @@ pub struct Block<'a> {
 pub struct MetaReply<'a> {
     /// The outcome.
     pub status: MetaStatus,
-    /// What flags may ask for.
+    /// The fields that flags may ask for.
     pub fields: MetaFields,
     /// The reader's part in loading the value.
     pub part: Option<Part>,
@@ -122,7 +122,7 @@ pub enum MetaStatus {
     NotStored,
 }
 
-/// What the flags of a meta command may ask for, as far as it is known.
+/// The fields that the flags of a meta command may ask for, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetaFields {
     /// `f`: the client flags.

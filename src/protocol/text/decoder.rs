@@ -283,8 +283,8 @@ const READ_BYTES: usize = 16 * 1024;
 mod tests {
     use super::*;
 
-    /// While the rest is missing, the last byte that was searched becomes a line end: a decoder that looked at it again
-    /// would take it for the end of the line.
+    /// While the rest is missing, the last byte that was searched becomes a line end: a decoder that looked
+    /// at it again would take it for the end of the line.
     #[test]
     fn a_line_that_arrives_in_pieces_is_searched_only_once() {
         let line = [&b"get"[..], &b" key".repeat(500), b"\r\n"].concat();

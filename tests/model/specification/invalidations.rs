@@ -14,9 +14,8 @@ pub struct Voids {
 #[derive(Clone, Copy, Default)]
 struct Voided {
     hard: u64,
-    /// Of soft invalidations two are known: a value that was stored between them counts from the last, unless it was met
-    /// before.
-    /// When the copies of the first are over, that is a hard one.
+    /// Of soft invalidations two are known: a value that was stored between them counts from the last, unless
+    /// it was met before. When the copies of the first are over, that is a hard one.
     first: (u64, u64),
     last: (u64, u64),
 }

@@ -14,8 +14,8 @@ struct Miss {
 }
 
 impl MissLog {
-    /// Adds a miss at `seq`; that of a held-off key counts as invalidated. If an older miss is open, that one stays:
-    /// returns how many seconds ago it was.
+    /// Adds a miss at `seq`; that of a held-off key counts as invalidated. If an older miss is open, that one
+    /// stays: returns how many seconds ago it was.
     pub fn add(&mut self, name: &str, seq: u64, is_held: bool, now_s: u64) -> Option<u64> {
         self.0.retain(|miss| now_s - miss.missed_s <= AGE_S);
         if let Some(old) = self.0.iter_mut().find(|miss| miss.name == name) {
@@ -30,8 +30,8 @@ impl MissLog {
         self.0.retain(|miss| miss.name != name);
     }
 
-    /// Takes the miss of a key for a store: whether there is one, and whether the key was invalidated since, or
-    /// `is_invalidated` since.
+    /// Takes the miss of a key for a store: whether there is one, and whether the key was invalidated since,
+    /// or `is_invalidated` since.
     pub fn take(
         &mut self,
         name: &str,

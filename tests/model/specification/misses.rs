@@ -1,5 +1,6 @@
-//! The misses of one key, one by one, and how a set is judged by them: the rule of `src/cache/fence/record.rs`, without
-//! limits. And the class of all keys of a history: which sets answer a miss.
+//! The misses of one key, one by one, and how a set is judged by them: the rule of
+//! `src/cache/fence/record.rs`, without limits. And the class of all keys of a history: which sets answer a
+//! miss.
 
 use super::{AGE_S, LOAD_S};
 
@@ -121,7 +122,8 @@ impl Misses {
         Judged { answers, has_misses, is_stored }
     }
 
-    /// A set was stored that invalidates the key. If it answered a miss, only its connection takes it for a write.
+    /// A set was stored that invalidates the key. If it answered a miss, only its connection takes it for a
+    /// write.
     pub fn wrote(&mut self, text: &str, answers: Answers, is_quiet: bool, seq: u64) {
         if matches!(answers, Answers::Miss | Answers::Late) && is_quiet {
             self.marked = seq;

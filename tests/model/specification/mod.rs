@@ -1,9 +1,9 @@
-//! The specification as a program: the table of docs/design/state.md in `table`, what it speaks of in `key`, the
-//! rules of the miss log in `miss_log`, and here how connections meet them. Every act has a point of its own on the
-//! model's clock, and nothing is ever forgotten.
+//! The specification as a program: the table of docs/design/state.md in `table`, what it speaks of in `key`,
+//! the rules of the miss log in `miss_log`, and here how connections meet them. Every act has a point of its
+//! own on the model's clock, and nothing is ever forgotten.
 //!
-//! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a CAS
-//! unique, `n` being that point.
+//! Replies are those of the wire, with `<n>` where the server makes up a token and `#n` where it makes up a
+//! CAS unique, `n` being that point.
 
 mod invalidations;
 mod key;

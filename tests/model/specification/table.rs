@@ -141,7 +141,8 @@ impl Key {
         }
     }
 
-    /// An invalidation that keeps the value visible, until it would have expired or as long as the policy keeps any.
+    /// An invalidation that keeps the value visible, until it would have expired or as long as the policy
+    /// keeps any.
     fn soften(&mut self, at: At) -> &'static str {
         (self.void, self.lease.until_s) = (at.seq, 0);
         let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) else {
