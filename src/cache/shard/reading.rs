@@ -30,7 +30,7 @@ impl Shard {
     }
 
     /// `get`, `gat`, `mg` and `lease-get` of a key in this state.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(
         &mut self,
         key: &Key,
