@@ -66,12 +66,14 @@ impl Shard {
         let (mut entry, pushed) = self.fence.find_or_make(key.hash, last, touch);
         let record = &mut *entry.record;
         record.age(touch);
-        let was_answered = record.unanswered() == 0;
+        let (was_answered, is_quiet) = (record.unanswered() == 0, at.broad.is_quiet_since(record.marked()));
         if at.is_invalidated(key.bytes, covering, record.marked())
             // Whether one of its tags was is not known, and no load that is running needs to be refused for that.
-            || (was_answered && !at.broad.is_quiet_since(record.marked()))
+            || (was_answered && !is_quiet)
         {
             record.invalidate(last);
+        } else if is_quiet {
+            record.catch_up(last);
         }
         let cut = record.miss(touch, last);
         if is_held_off {
@@ -182,8 +184,8 @@ impl Shard {
     /// Takes over misses that a former process remembered: their keys are closed for as long as a load may take.
     pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
         match guard {
-            Guard::AllMissed { until } => self.fence.close_all(until),
-            Guard::CellMissed { hash, until } => self.fence.close_cell(hash, until),
+            Guard::AllMissed { until } => self.fence.close_all(until, at.now),
+            Guard::CellMissed { hash, until } => self.fence.close_cell(hash, until, at.now),
             Guard::Missed { hash, until: closed_until, lapsed, lapsed_old } => {
                 let marked = at.clock.last();
                 let known =
