@@ -172,7 +172,11 @@ impl Shard {
         self.fence.each(
             at.now,
             |Forgotten { closed_until, hash, marked, lapsed, lapsed_old, is_cell, .. }| {
-                let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
+                // A load that a set has answered in one mode may still be running in another.
+                let (lapsed, lapsed_old) = match is_old(hash, marked) {
+                    true => (lapsed.max(1), lapsed.max(1)),
+                    false => (lapsed, lapsed_old),
+                };
                 match is_cell {
                     true => show(Guard::CellMissed { hash, until: closed_until }),
                     false => show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old }),
