@@ -4,6 +4,7 @@
 mod cache;
 mod forgetful;
 mod forgotten_misses;
+mod handover;
 mod inspect;
 mod lease_model;
 mod own_misses;

@@ -61,6 +61,8 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     is_closed: bool,
     /// Whether the key was invalidated since the first of the misses that were forgotten.
     is_closed_old: bool,
+    /// Whether it was made of what a cell says: the cell goes on saying that when this record is forgotten.
+    pub(crate) is_recalled: bool,
     is_sampling: bool,
 }
 
@@ -98,6 +100,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
             class: 0,
             is_closed: false,
             is_closed_old: false,
+            is_recalled: false,
             is_sampling: false,
         }
     }
@@ -156,6 +159,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.lapsed_old = self.lapsed;
         self.is_closed_old = true;
         self.values = [0; VALUES];
+    }
+
+    /// Nothing was invalidated since the sequence number up to which invalidations are accounted for, up to
+    /// this one.
+    pub(crate) fn catch_up(&mut self, last: Seq) {
+        self.marked = self.marked.max(last);
     }
 
     /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this
@@ -398,6 +407,11 @@ impl<const PAIRS: usize> Record<PAIRS> {
     pub(crate) fn is_answered(&self, takes: Takes) -> bool {
         let (taken, _) = self.taken(takes);
         self.lapsed == 0 && !self.is_closed && taken >= self.misses()
+    }
+
+    /// Whether nothing is known but what a cell says.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_recalled && self.misses() == 0 && self.lapsed == 0
     }
 
     /// When nothing of this matters any more but lapsed misses, in wrapping milliseconds.

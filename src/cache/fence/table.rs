@@ -12,7 +12,7 @@ use crate::store::seq::Seq;
 
 /// The records of one shard, and what it has forgotten.
 pub(crate) struct Table {
-    cells: Box<[Forgotten]>,
+    cells: Box<[Cell]>,
     /// Whether any cell holds anything.
     has_forgotten: bool,
     sets: Box<[Set]>,
@@ -32,21 +32,70 @@ struct Set {
 /// Misses that were forgotten.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Forgotten {
-    /// Until when keys of this cell store nothing, in monotonic milliseconds.
+    /// Until when loads may be running, in monotonic milliseconds.
     pub(crate) closed_until: u64,
-    /// The key that was forgotten last, by its hash.
+    /// Their key, by its hash.
     pub(crate) hash: u64,
     /// The sequence number up to which its invalidations are accounted for.
     pub(crate) marked: Seq,
     /// Its unanswered misses, and how many of them are older than its newest invalidation.
     pub(crate) lapsed: u16,
     pub(crate) lapsed_old: u16,
-    /// Of a cell: the least sequence number up to which invalidations of any key in it are accounted for, and
-    /// whether that is not known.
-    pub(crate) since: Seq,
-    pub(crate) is_old: bool,
     /// Whether it stands for all keys of a cell.
     pub(crate) is_cell: bool,
+}
+
+/// The misses that were forgotten of the keys whose hashes agree in some bits.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    /// Two, so that each ends even if misses are forgotten all the time: see [`Cell::close`].
+    closures: [Closure; 2],
+    /// The key that was forgotten last, by its hash, and what is known of it: see [`Forgotten`].
+    hash: u64,
+    marked: Seq,
+    lapsed: u16,
+    lapsed_old: u16,
+}
+
+/// For how long a cell refuses sets of keys that were invalidated.
+#[derive(Clone, Copy, Default)]
+struct Closure {
+    /// When the loads of all misses that were forgotten must have ended, in monotonic milliseconds.
+    until: u64,
+    /// The least sequence number up to which invalidations of a forgotten key are accounted for: later ones count. Zero
+    /// if one that is accounted for counts, too; then every set is refused.
+    since: Seq,
+}
+
+impl Cell {
+    /// Closes the cell, in addition to what closes it already.
+    ///
+    /// The later closure takes up what is forgotten while the earlier one lasts, and then becomes the earlier one. So each
+    /// takes up misses for one load time at most, and ends another one later, however long keys go on being forgotten.
+    fn close(&mut self, closure: Closure, now: Now) {
+        let [earlier, later] = &mut self.closures;
+        if closure.until <= now.millis {
+            return;
+        }
+        if later.until <= now.millis {
+            *later = closure;
+        } else if earlier.until <= now.millis {
+            *earlier = std::mem::replace(later, closure);
+        } else {
+            *later = later.and(closure);
+        }
+    }
+
+    /// What closes the cell now.
+    fn closure(&self, now: Now) -> Option<Closure> {
+        self.closures.into_iter().filter(|closure| closure.until > now.millis).reduce(Closure::and)
+    }
+}
+
+impl Closure {
+    fn and(self, other: Closure) -> Closure {
+        Closure { until: self.until.max(other.until), since: self.since.min(other.since) }
+    }
 }
 
 /// A record in its place.
@@ -82,7 +131,7 @@ impl Table {
     /// Bytes of the tables of all shards together.
     pub(crate) fn bytes(shards: usize) -> usize {
         let (cells, sets) = parts(shards);
-        shards * (cells * size_of::<Forgotten>() + sets * size_of::<Set>())
+        shards * (cells * size_of::<Cell>() + sets * size_of::<Set>())
     }
 
     /// The table of one of so many shards.
@@ -91,7 +140,7 @@ impl Table {
         let empty = Set { hashes: [0; WAYS], ends: [0; WAYS], records: [record; WAYS] };
         let (cells, sets) = parts(shards);
         Table {
-            cells: vec![Forgotten::default(); cells].into_boxed_slice(),
+            cells: vec![Cell::default(); cells].into_boxed_slice(),
             has_forgotten: false,
             sets: vec![empty; sets].into_boxed_slice(),
         }
@@ -139,11 +188,13 @@ impl Table {
             }
         }
         for cell in self.cells.iter().filter(|cell| cell.hash != 0) {
-            if cell.lapsed > 0 {
-                show(Forgotten { closed_until: 0, ..*cell });
+            let Cell { hash, marked, lapsed, lapsed_old, .. } = *cell;
+            let forgotten = Forgotten { hash, marked, lapsed, lapsed_old, ..Forgotten::default() };
+            if lapsed > 0 {
+                show(forgotten);
             }
-            if cell.closed_until > now.millis {
-                show(Forgotten { is_cell: true, ..*cell });
+            if let Some(Closure { until: closed_until, .. }) = cell.closure(now) {
+                show(Forgotten { closed_until, is_cell: true, ..forgotten });
             }
         }
     }
@@ -156,19 +207,19 @@ impl Table {
         self.insert(known.hash, record, touch);
     }
 
-    /// Closes the cell of a key, whose invalidations are not known.
-    pub(crate) fn close_cell(&mut self, hash: u64, until: u64) {
+    /// Closes the cell of a key whose invalidations are not known.
+    pub(crate) fn close_cell(&mut self, hash: u64, until: u64, now: Now) {
         let cell = self.cell_of(hash);
         let cell = &mut self.cells[cell];
-        *cell = Forgotten { closed_until: cell.closed_until.max(until), hash, is_old: true, ..*cell };
+        // It stands for the cell if no key does.
+        cell.hash = if cell.hash == 0 { hash } else { cell.hash };
+        cell.close(Closure { until, since: Seq::ZERO }, now);
         self.has_forgotten = true;
     }
 
     /// Closes every cell.
-    pub(crate) fn close_all(&mut self, until: u64) {
-        for cell in &mut self.cells {
-            *cell = Forgotten { closed_until: cell.closed_until.max(until), is_old: true, ..*cell };
-        }
+    pub(crate) fn close_all(&mut self, until: u64, now: Now) {
+        self.cells.iter_mut().for_each(|cell| cell.close(Closure { until, since: Seq::ZERO }, now));
         self.has_forgotten = true;
     }
 
@@ -194,12 +245,10 @@ impl Table {
     fn remember(&mut self, forgotten: Forgotten, now: Now) {
         let cell = self.cell_of(forgotten.hash);
         let cell = &mut self.cells[cell];
-        let is_open = cell.closed_until <= now.millis;
-        let (since, is_old) = if is_open { (forgotten.marked, false) } else { (cell.since, cell.is_old) };
-        let closed_until = cell.closed_until.max(forgotten.closed_until);
-        // That a miss is old is accounted for, and would not be seen again once another key takes the cell.
-        let is_old = is_old || forgotten.lapsed_old > 0;
-        *cell = Forgotten { closed_until, since: since.min(forgotten.marked), is_old, ..forgotten };
+        let Forgotten { closed_until: until, hash, marked, lapsed, lapsed_old, .. } = forgotten;
+        *cell = Cell { hash, marked, lapsed, lapsed_old, ..*cell };
+        let since = if lapsed_old > 0 { Seq::ZERO } else { marked };
+        cell.close(Closure { until, since }, now);
         self.has_forgotten = true;
     }
 
@@ -212,14 +261,16 @@ impl Table {
         let cell = self.cell_of(hash);
         let cell = &mut self.cells[cell];
         let is_same = cell.hash == hash && cell.lapsed > 0;
-        let is_closed = cell.closed_until > touch.now.millis;
-        let mut record = match (is_same, is_closed) {
-            (false, false) => return None,
-            (true, false) => Record::new(cell.marked, touch.now),
-            (_, true) => Record::new(cell.since, touch.now),
-        };
+        let closure = cell.closure(touch.now);
+        if !is_same && closure.is_none() {
+            return None;
+        }
         let lapsed = if is_same { (cell.lapsed, cell.lapsed_old) } else { (0, 0) };
-        record.forgotten(lapsed, cell.is_old || lapsed.1 > 0, cell.closed_until as u32, touch.now);
+        let Closure { until, since } =
+            closure.unwrap_or(Closure { until: touch.now.millis, since: cell.marked });
+        let mut record = Record::new(since, touch.now);
+        record.forgotten(lapsed, since == Seq::ZERO || lapsed.1 > 0, until as u32, touch.now);
+        record.is_recalled = true;
         if is_same {
             (cell.lapsed, cell.lapsed_old) = (0, 0);
         }
@@ -237,6 +288,9 @@ impl Table {
 
 /// The part of a record that must not be forgotten; `ends` is in wrapping milliseconds.
 fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
+    if record.is_blank() {
+        return None;
+    }
     let left = ends.wrapping_sub(tick(now)) as i32;
     // A load that a set has answered in one mode may still be running in another.
     let lapsed = record.unanswered().max(u16::from(left > 0 && record.has_old()));
@@ -258,19 +312,22 @@ fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotte
 /// Cells and sets of each of so many shards.
 fn parts(shards: usize) -> (usize, usize) {
     let cells = (CELLS / shards).max(1);
-    let sets = (BYTES / shards).saturating_sub(cells * size_of::<Forgotten>()) / size_of::<Set>();
+    let sets = (BYTES / shards).saturating_sub(cells * size_of::<Cell>()) / size_of::<Set>();
     (cells, sets.max(2))
 }
 
 const WAYS: usize = 8;
-/// Over all shards. They hold about 11,500 records, depending on the number of shards; docs/design/figures.md
-/// says how often good fills are refused because that is not enough.
+/// Over all shards; 2.1 MiB hold about 11,500 records, depending on the number of shards. See
+/// docs/design/figures.md for how often good fills are refused because that is not enough.
 #[cfg(not(shuttle))]
-const BYTES: usize = 2 << 20;
-/// The model checker makes many of them.
+const BYTES: usize = 17 << 17;
+#[cfg(not(shuttle))]
+const CELLS: usize = 1 << 13;
+/// The model checker makes many tables.
 #[cfg(shuttle)]
 const BYTES: usize = 8 << 10;
-const CELLS: usize = BYTES >> 8;
+#[cfg(shuttle)]
+const CELLS: usize = 1 << 5;
 /// Bits of the hash that choose neither the shard nor the slot of an item.
 const SET_SHIFT: u32 = 24;
 const CELL_SHIFT: u32 = 32;

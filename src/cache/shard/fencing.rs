@@ -68,12 +68,15 @@ impl Shard {
         let record = &mut *entry.record;
         record.age(touch);
         let was_answered = record.unanswered() == 0;
+        let is_unchanged = at.groups.is_unchanged_since(record.marked());
         if at.is_invalidated(key.bytes, newest, record.marked())
             // Whether one of its tags was is not known, and no load that is running needs to be refused for
             // that.
-            || (was_answered && !at.groups.is_unchanged_since(record.marked()))
+            || (was_answered && !is_unchanged)
         {
             record.invalidate(last);
+        } else if is_unchanged {
+            record.catch_up(last);
         }
         let cut = record.miss(reader, touch, last);
         if is_held_off {
@@ -180,7 +183,11 @@ impl Shard {
         self.fence.each(
             at.now,
             |Forgotten { closed_until, hash, marked, lapsed, lapsed_old, is_cell, .. }| {
-                let lapsed_old = if is_old(hash, marked) { lapsed } else { lapsed_old };
+                // A load that a set has answered in one mode may still be running in another.
+                let (lapsed, lapsed_old) = match is_old(hash, marked) {
+                    true => (lapsed.max(1), lapsed.max(1)),
+                    false => (lapsed, lapsed_old),
+                };
                 match is_cell {
                     true => show(Guard::CellMissed { hash, until: closed_until }),
                     false => show(Guard::Missed { hash, until: closed_until, lapsed, lapsed_old }),
@@ -193,8 +200,8 @@ impl Shard {
     /// take.
     pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
         match guard {
-            Guard::AllMissed { until } => self.fence.close_all(until),
-            Guard::CellMissed { hash, until } => self.fence.close_cell(hash, until),
+            Guard::AllMissed { until } => self.fence.close_all(until, at.now),
+            Guard::CellMissed { hash, until } => self.fence.close_cell(hash, until, at.now),
             Guard::Missed { hash, until: closed_until, lapsed, lapsed_old } => {
                 let marked = at.clock.last();
                 let known =
