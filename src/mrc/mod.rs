@@ -374,6 +374,12 @@ mod tests {
             clock.advance(2 * SECOND);
         });
         is_cold_after(false, |shadow, clock| {
+            shadow.flush(Some(clock.now().millis + 2_000));
+            shadow.flush(None);
+            shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
+            clock.advance(2 * SECOND);
+        });
+        is_cold_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis));
             shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
         });

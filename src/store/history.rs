@@ -57,7 +57,12 @@ impl Pair {
     }
 
     pub(super) fn reclaim(&mut self) -> bool {
-        self.with_over(|engine, _, over| engine.reclaim(0, over))
+        self.reclaim_beyond(0)
+    }
+
+    /// Reclaims if the engine holds `share` segments or more.
+    pub(super) fn reclaim_beyond(&mut self, share: usize) -> bool {
+        self.with_over(|engine, _, over| engine.reclaim(share, over))
     }
 
     pub(super) fn sweep(&mut self) -> bool {

@@ -354,18 +354,26 @@ mod tests {
     use super::*;
     use crate::store::meta::Meta;
 
-    /// Stores items of 100 bytes, and makes room as the cache does: one step before each.
-    fn store(pair: &mut Pair, names: impl Iterator<Item = String>) {
-        for name in names {
-            if pair.engine.budget.is_tight(None) {
+    /// Makes room as the cache does: one step before each store, and more of them before that of a large value.
+    fn make_room(pair: &mut Pair, value_bytes: usize) {
+        for _ in 0..1 + value_bytes / (SEGMENT / 8) {
+            if pair.engine.budget.is_tight(pair.engine.budget.want(value_bytes).as_ref()) {
                 pair.reclaim();
+                pair.engine.garbage.clear();
             }
-            pair.insert(name.as_bytes(), &[2; 100], 0, 0);
+        }
+    }
+
+    fn store(pair: &mut Pair, names: impl Iterator<Item = String>, value_bytes: usize) {
+        for name in names {
+            make_room(pair, value_bytes);
+            // A value that begins with a 2 has no tags: all these items are of one size, nearly.
+            pair.insert(name.as_bytes(), &vec![2; value_bytes], 0, 0);
         }
     }
 
     fn fresh(numbers: std::ops::Range<u32>) -> impl Iterator<Item = String> {
-        numbers.map(|number| format!("fresh{number}"))
+        numbers.map(|number| format!("fresh{number:05}"))
     }
 
     fn use_item(pair: &mut Pair, name: &str, times: u32) {
@@ -407,12 +415,7 @@ mod tests {
                 continue;
             }
             let value = vec![7; if number % 10 == 0 { large_bytes } else { small_bytes }];
-            for _ in 0..1 + value.len() / (SEGMENT / 8) {
-                if pair.engine.budget.is_tight(pair.engine.budget.want(value.len()).as_ref()) {
-                    pair.reclaim();
-                    pair.engine.garbage.clear();
-                }
-            }
+            make_room(&mut pair, value.len());
             pair.insert(name.as_bytes(), &value, 0, 0);
         }
         hits
@@ -451,19 +454,19 @@ mod tests {
         for (value_bytes, is_removed) in [(100, false), (100, true), (40_000, false), (40_000, true)] {
             let mut pair = Pair::new(1 << 20, WhenFull::Evict);
             let keys = pair.engine.keys.clone();
-            pair.insert(b"k", &vec![1; value_bytes], 0, 0);
-            let slot = pair.find(b"k").expect("there is room");
+            pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
+            let slot = pair.find(b"wanted").expect("there is room");
             if is_removed {
                 pair.engine.used(slot, pair.second);
-                pair.remove(&keys.key(b"k").expect("it is short"), slot);
+                pair.remove(&keys.key(b"wanted").expect("it is short"), slot);
             } else {
                 pair.second += 1;
-                store(&mut pair, fresh(0..9_000));
+                store(&mut pair, fresh(0..7_500), 100);
                 pair.engine.garbage.clear();
             }
-            assert!(pair.find(b"k").is_none());
-            pair.insert(b"k", &vec![1; value_bytes], 0, 0);
-            assert_eq!(uses_of(&mut pair, "k"), Some((Queue::Main, 0)), "{value_bytes}, {is_removed}");
+            assert!(pair.find(b"wanted").is_none());
+            pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
+            assert_eq!(uses_of(&mut pair, "wanted"), Some((Queue::Main, 0)), "{value_bytes}, {is_removed}");
         }
     }
 
@@ -480,25 +483,28 @@ mod tests {
 
     #[test]
     fn an_item_loses_all_uses_on_its_way_to_the_main_queue_and_one_in_each_round_there() {
-        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-        let mut seen = Vec::new();
-        // As large as all others: one that is larger than the mean needs more uses.
-        pair.insert(b"k", &[2; 108], 0, 0);
-        use_item(&mut pair, "k", 3);
-        // Half of them go to the main queue, so that its tail comes round.
-        for (number, name) in fresh(0..60_000).enumerate() {
-            store(&mut pair, std::iter::once(name.clone()));
-            use_item(&mut pair, &name, number as u32 % 2);
-            let now = uses_of(&mut pair, "k");
-            if seen.last() != Some(&now) {
-                seen.push(now);
-                if now == Some((Queue::Main, 0)) && seen.len() == 2 {
-                    use_item(&mut pair, "k", 2);
+        // In segments, and apart.
+        for value_bytes in [100, 3_000] {
+            let (mut pair, mut seen) = (Pair::new(1 << 20, WhenFull::Evict), Vec::new());
+            // As large as all others: what is larger than the mean needs more uses.
+            store(&mut pair, std::iter::once("k".to_owned()), value_bytes + 8);
+            use_item(&mut pair, "k", 3);
+            // Half of them go to the main queue, so that its tail comes round.
+            for (number, name) in fresh(0..60_000).enumerate() {
+                store(&mut pair, std::iter::once(name.clone()), value_bytes);
+                use_item(&mut pair, &name, number as u32 % 2);
+                let now = uses_of(&mut pair, "k");
+                if seen.last() != Some(&now) {
+                    seen.push(now);
+                    if seen.len() == 2 {
+                        use_item(&mut pair, "k", 2);
+                    }
                 }
             }
+            let main = |uses| Some((Queue::Main, uses));
+            let all = [Some((Queue::Small, 3)), main(0), main(2), main(1), main(0), None];
+            assert_eq!(seen, all, "{value_bytes} bytes");
         }
-        let main = |uses| Some((Queue::Main, uses));
-        assert_eq!(seen, [Some((Queue::Small, 3)), main(0), main(2), main(1), main(0), None]);
     }
 
     #[test]
@@ -512,7 +518,7 @@ mod tests {
         pair.set_meta(&keys.key(b"stale").expect("it is short"), slot, meta);
         use_item(&mut pair, "stale", 7);
         use_item(&mut pair, "live", 7);
-        store(&mut pair, fresh(0..8_000));
+        store(&mut pair, fresh(0..8_000), 100);
         assert!(pair.find(b"stale").is_none() && pair.find(b"live").is_some());
     }
 
@@ -539,7 +545,7 @@ mod tests {
             pair.insert(format!("{number}").as_bytes(), &[1; 100], if number % 2 == 0 { 5 } else { 0 }, 0);
         }
         pair.second += 5;
-        store(&mut pair, fresh(0..3_000));
+        store(&mut pair, fresh(0..3_000), 100);
         assert_eq!((pair.engine.counts().evictions, pair.engine.counts().expired), (0, 2_500));
     }
 
@@ -547,12 +553,12 @@ mod tests {
     fn removed_items_make_room_before_others_are_evicted() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let keys = pair.engine.keys.clone();
-        store(&mut pair, fresh(0..5_000));
+        store(&mut pair, fresh(0..5_000), 100);
         for name in fresh(0..5_000).step_by(2) {
             let slot = pair.find(name.as_bytes()).expect("there is room");
             pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
         }
-        store(&mut pair, fresh(10_000..13_000));
+        store(&mut pair, fresh(10_000..13_000), 100);
         assert_eq!(pair.engine.counts().evictions, 0);
     }
 
@@ -586,9 +592,11 @@ mod tests {
                 pair.look_for_groups();
             }
             pair.second += 1;
-            pair.engine.flushed();
+            if kind == 2 {
+                pair.engine.flushed();
+            }
             while pair.sweep() {}
-            store(&mut pair, fresh(0..2_000));
+            store(&mut pair, fresh(0..2_000), 100);
             let kept = fresh(0..2_000).filter(|name| pair.find(name.as_bytes()).is_some()).count();
             assert!(kept > 1_900, "{kept} of 2,000, kind {kind}");
         }
@@ -614,5 +622,34 @@ mod tests {
                 (is_large_older, is_large_older)
             );
         }
+    }
+
+    /// The popular ones would fill the part of a segment that may stay.
+    #[test]
+    fn an_item_of_an_invalidated_group_takes_no_place_of_a_popular_one() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let pairs = (0..50).map(|number| (format!("key:1{number}"), format!("other{number}")));
+        for (invalidated, live) in pairs.clone() {
+            store(&mut pair, [invalidated.clone(), live.clone()].into_iter(), 100);
+            use_item(&mut pair, &invalidated, 3);
+            use_item(&mut pair, &live, 2);
+        }
+        pair.invalidate(b"key:1", 0);
+        store(&mut pair, fresh(0..7_000), 100);
+        for (invalidated, live) in pairs {
+            assert_eq!(
+                (uses_of(&mut pair, &invalidated), uses_of(&mut pair, &live)),
+                (None, Some((Queue::Main, 0)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_shard_gives_a_segment_only_if_it_holds_its_share() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        fresh(0..1_000).for_each(|name| _ = pair.insert(name.as_bytes(), &[2; 100], 0, 0));
+        let held = pair.engine.log.held();
+        assert!(!pair.reclaim_beyond(held + 1) && pair.reclaim_beyond(held));
+        assert_eq!(pair.engine.log.held(), held - 1);
     }
 }

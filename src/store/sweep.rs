@@ -129,9 +129,11 @@ mod tests {
         for number in 0..100 {
             pair.insert(format!("{number}").as_bytes(), &[1; 100], 300 + number, 0);
         }
-        pair.second += 302;
-        pair.sweep();
-        assert_eq!((pair.engine.counts().items, pair.engine.counts().expired), (97, 3));
+        for (seconds, expired) in [(299, 0), (1, 1), (3, 4)] {
+            pair.second += seconds;
+            pair.sweep();
+            assert_eq!((pair.engine.counts().items, pair.engine.counts().expired), (100 - expired, expired));
+        }
     }
 
     #[test]

@@ -78,6 +78,21 @@ fn an_overwritten_item_that_moves_keeps_its_uses_and_has_one_more() {
 }
 
 #[test]
+fn a_store_is_a_fill_unless_it_replaces_a_live_item() {
+    let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+    let keys = pair.engine.keys.clone();
+    let fills = |pair: &Pair| pair.engine.counts().sizes[SizeCounts::class(100)].fills;
+    pair.insert(b"k", &[1; 100], 0, 0);
+    pair.insert(b"k", &[1; 100], 0, 0);
+    assert_eq!(fills(&pair), 1);
+    let slot = pair.find(b"k").expect("there is room");
+    let meta = Meta { is_stale: true, ..pair.engine.meta(slot) };
+    pair.set_meta(&keys.key(b"k").expect("it is short"), slot, meta);
+    pair.insert(b"k", &[1; 100], 0, 0);
+    assert_eq!(fills(&pair), 2);
+}
+
+#[test]
 fn a_value_above_half_of_the_memory_is_refused_and_nothing_makes_room_for_it() {
     let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     pair.insert(b"small", &[1; 100], 0, 0);
