@@ -354,7 +354,8 @@ mod tests {
     use super::*;
     use crate::store::meta::Meta;
 
-    /// Makes room as the cache does: one step before each store, and more of them before that of a large value.
+    /// Makes room as the cache does: one step before each store, and more of them before that of a large
+    /// value.
     fn make_room(pair: &mut Pair, value_bytes: usize) {
         for _ in 0..1 + value_bytes / (SEGMENT / 8) {
             if pair.engine.budget.is_tight(pair.engine.budget.want(value_bytes).as_ref()) {

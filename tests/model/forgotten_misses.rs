@@ -71,8 +71,8 @@ impl World {
         self.cache.store(&key, Mode::Add, Draft::new("mine"), &mut self.writer, self.clock.now());
     }
 
-    /// How many of [`FILLS`] good fills are refused, of keys that were deleted so many milliseconds before, or never.
-    /// Within each load time so many other keys are missed.
+    /// How many of [`FILLS`] good fills are refused, of keys that were deleted so many milliseconds before,
+    /// or never. Within each load time so many other keys are missed.
     fn refused(&mut self, misses: u64, deleted_ms: Option<u64>) -> u64 {
         let mut refused = 0;
         // The table is as full as it gets after one load time.
@@ -107,8 +107,8 @@ fn few_good_fills_of_keys_that_were_just_deleted_are_refused() {
     }
 }
 
-/// Scanners miss keys all the time, more than any table holds. Once each cell stayed closed to every key that was deleted
-/// since the scan began.
+/// Scanners miss keys all the time, more than any table holds. Once each cell stayed closed to every key that
+/// was deleted since the scan began.
 #[test]
 fn keys_that_were_deleted_before_can_be_filled_whatever_is_missed() {
     for misses in [12_000, 24_000, 100_000] {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use leasehold::cache::{Cache, Config, Deletion, Draft, Mode, Policy};
 use leasehold::clock::Clock;
 
-/// A reader misses a key and reads the old row. A writer sets another value, which takes the reader's miss away if every
-/// set answers one; but in this class only sets that repeat a value do, so that the load may still be running. Then the
-/// writer commits and deletes, and the server is handed over. The reader's late set was stored once: the next process
-/// was told that no miss of the key was left.
+/// A reader misses a key and reads the old row. A writer sets another value, which takes the reader's miss
+/// away if every set answers one; but in this class only sets that repeat a value do, so that the load may
+/// still be running. Then the writer commits and deletes, and the server is handed over. The reader's late
+/// set was stored once: the next process received that no miss of the key was left.
 #[test]
 fn a_load_that_is_answered_in_another_mode_only_is_passed_on() {
     let (policy, clock) =

@@ -62,16 +62,17 @@ struct Cell {
 struct Closure {
     /// When the loads of all misses that were forgotten must have ended, in monotonic milliseconds.
     until: u64,
-    /// The least sequence number up to which invalidations of a forgotten key are accounted for: later ones count. Zero
-    /// if one that is accounted for counts, too; then every set is refused.
+    /// The least sequence number up to which invalidations of a forgotten key are accounted for: later ones
+    /// count. Zero if one that is accounted for counts, too; then every set is refused.
     since: Seq,
 }
 
 impl Cell {
     /// Closes the cell, in addition to what closes it already.
     ///
-    /// The later closure takes up what is forgotten while the earlier one lasts, and then becomes the earlier one. So each
-    /// takes up misses for one load time at most, and ends another one later, however long keys go on being forgotten.
+    /// The later closure takes up what is forgotten while the earlier one lasts, and then becomes the earlier
+    /// one. So each takes up misses for one load time at most, and ends another one later, however long keys
+    /// go on being forgotten.
     fn close(&mut self, closure: Closure, now: Now) {
         let [earlier, later] = &mut self.closures;
         if closure.until <= now.millis {
@@ -86,7 +87,7 @@ impl Cell {
         }
     }
 
-    /// What closes the cell now.
+    /// The closures of the cell that last, together.
     fn closure(&self, now: Now) -> Option<Closure> {
         self.closures.into_iter().filter(|closure| closure.until > now.millis).reduce(Closure::and)
     }
