@@ -90,7 +90,6 @@ impl Shard {
             at.overall().add(ms, false);
         }
         if let Some(seconds) = open_seconds
-            && reader == Reader::Loads
             && (was_answered || u64::from(seconds) * 1000 <= u64::from(touch.load_time))
         {
             session.origin.shares(at.now);

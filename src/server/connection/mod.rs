@@ -102,11 +102,12 @@ where
     };
     peer.conversation.close(&service.cache, service.now());
     if let Ok(closed) = ended {
-        peer.shut_down_stream().await;
-        tracing::debug!(?closed, "connection closed");
+        // Counted first: a client that sees the end may look at the counts at once.
         if closed == Closed::Idle {
             peer.conversation.counters().add(Count::IdleKicks);
         }
+        peer.shut_down_stream().await;
+        tracing::debug!(?closed, "connection closed");
     }
     ended
 }
