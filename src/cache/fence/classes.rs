@@ -1,12 +1,13 @@
-//! Which sets of a class of keys answer a miss. A class is the keys of a policy, or those that begin alike.
+//! The classes of keys, and which of their sets answer a miss. A class is the keys of a policy, or those that
+//! begin alike.
 //!
 //! A class starts with [`Takes::Repeats`] and moves to [`Takes::Every`] after 1,000 sets that each had a
-//! miss. A set that had none shows that the class is also written without a delete, and moves it back for an
-//! hour; one that repeats a value shows that values are refreshed, and moves it to [`Takes::None`] for an
-//! hour.
+//! miss. A set without a miss shows that the class is also written without a delete, and moves it back for an
+//! hour. A set without a miss that repeats a value shows that values are refreshed, and moves the class to
+//! [`Takes::None`] for an hour.
 //!
-//! Each cell is one number, so that threads need no lock: mode (2 bits), sets that each had a miss (14), and
-//! until which monotonic second the mode stays (32).
+//! The state of a class is one number, so that threads need no lock: the mode (2 bits), the number of sets
+//! that each had a miss (14), and the monotonic second in which the mode may change again (32).
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -24,9 +25,9 @@ use crate::clock::Now;
 /// The classes of all keys; names that collide share one.
 pub(crate) struct Classes {
     cells: Box<[Cell]>,
-    /// Until when nothing is known of any class, in monotonic milliseconds.
+    /// The end of the time in which nothing is known of any class, in monotonic milliseconds.
     cold_until: u64,
-    /// The prefix of the keys of a class: of the one that was seen last.
+    /// The beginning of the keys of each class, as of the last one that was recorded.
     names: Mutex<Vec<Box<[u8]>>>,
 }
 
@@ -37,12 +38,12 @@ struct Cell {
     state: AtomicU64,
 }
 
-/// A class that sets were judged in.
+/// A class in which sets were judged.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClassCounts {
-    /// The prefix of its keys; empty for keys without a delimiter.
+    /// The beginning of its keys; empty for keys without a delimiter.
     pub name: Box<[u8]>,
-    /// How long a load of its keys takes at most, as far as that is known.
+    /// The longest time that a load of its keys takes, as far as that is known.
     pub load_time: LoadTime,
     /// Which sets answer a miss: `every`, `repeats` or `none`.
     pub mode: &'static str,
@@ -68,7 +69,7 @@ impl Classes {
         Classes { cells, cold_until: COLD_MS, names: Mutex::new(vec![Box::default(); CLASSES]) }
     }
 
-    /// The class of a key that is under the policy of this prefix, if it is under one.
+    /// The class of a key; `prefix` is that of its policy, if it has one.
     pub(crate) fn of(&self, key: &[u8], prefix: Option<&[u8]>) -> u8 {
         let mut hasher = FixedState::default().build_hasher();
         hasher.write(name(key, prefix));
@@ -88,8 +89,8 @@ impl Classes {
         let before = state.load(Ordering::Relaxed);
         let after = learned(before, answers, now);
         if after != before {
-            // Another thread may have learned something at the same time; what this one saw will be seen
-            // again.
+            // If another thread changes the state at the same time, this set is disregarded: others like it
+            // will follow.
             let _ = state.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
@@ -105,7 +106,7 @@ impl Classes {
         }
     }
 
-    /// The state of each class in which a set was judged.
+    /// The counts of each class in which a set was judged.
     pub(crate) fn counts(&self, policies: &Policies, now: Now) -> Vec<ClassCounts> {
         let names = self.names.lock();
         let classes = names.iter().zip(0_u8..=u8::MAX).map(|(name, class)| ClassCounts {
@@ -130,7 +131,7 @@ impl Classes {
     }
 }
 
-/// The prefix of the keys of a class.
+/// The beginning of the keys of a class.
 fn name<'k>(key: &'k [u8], prefix: Option<&'k [u8]>) -> &'k [u8] {
     let first = || &key[..memchr(DELIMITER, key).map_or(0, |end| end + 1)];
     prefix.unwrap_or_else(first)
@@ -144,7 +145,7 @@ fn mode(state: u64, now: Now) -> Takes {
     }
 }
 
-/// Whether the mode stays as it is, whatever sets do.
+/// Whether the mode may not change yet.
 fn is_bound(state: u64, now: Now) -> bool {
     u64::from(now.seconds()) < state >> UNTIL.start
 }
@@ -164,7 +165,7 @@ fn learned(state: u64, answers: Answers, now: Now) -> u64 {
     }
 }
 
-/// The new state, unless it is the old one with a little more time: most sets must not write.
+/// The new state, or the old one if that has the same mode for almost as long: most sets must not write.
 fn renewed(old: u64, new: u64) -> u64 {
     let is_same =
         old & MODE == new & MODE && (new >> UNTIL.start) - (old >> UNTIL.start).min(new >> UNTIL.start) < 60;
@@ -172,11 +173,11 @@ fn renewed(old: u64, new: u64) -> u64 {
 }
 
 const CLASSES: usize = 256;
-/// As long as a load takes where nothing is known.
+/// The load time as long as nothing is known.
 const COLD_MS: u64 = 1_000;
 const BOUND_SECONDS: u32 = 3_600;
 const CLEAN_SETS: u64 = 1_000;
-/// So often the name of a class is noted.
+/// The name of a class is recorded once for so many sets.
 const NAMED_EVERY: u64 = 1_024;
 const MODE: u64 = 3;
 const TAKES_REPEATS: u64 = 0;

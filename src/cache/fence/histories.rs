@@ -1,7 +1,7 @@
-//! Every short history of one key, against the rule and against variants of it that must let a stale value
-//! in.
+//! Every short history of one key, played against the rule and against variants of it that must store a stale
+//! value.
 //!
-//! Workers miss, read the database at some later time, and set, or never do; writers commit, and delete some
+//! Workers miss, read the database at some later time, and set, or never do. Writers commit, and delete some
 //! time after that. A set is stale if a newer version was committed and its delete has arrived. No load takes
 //! longer than `w`.
 
@@ -24,7 +24,7 @@ struct World<const PAIRS: usize> {
     workers: Vec<Worker>,
 }
 
-/// The steps that may still happen.
+/// The number of events that may still happen.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 struct Budget {
     commits: u8,
@@ -44,7 +44,7 @@ enum Worker {
     Loaded { since: u32, version: u8 },
 }
 
-/// How the rule is broken.
+/// A variant of the rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flaw {
     None,
@@ -102,7 +102,7 @@ impl<const PAIRS: usize> World<PAIRS> {
         }
     }
 
-    /// The identity of a world: times count from now, and workers are alike.
+    /// The difference between two worlds: times count from now, and workers are alike.
     fn key(&self) -> impl Eq + std::hash::Hash + use<PAIRS> {
         let since = |time: u32| self.now.wrapping_sub(time);
         let mut workers: Vec<_> = self.workers.clone();
@@ -128,7 +128,7 @@ impl<const PAIRS: usize> World<PAIRS> {
         Touch { now: at(self.now), load_time: self.w, max_age: 60 }
     }
 
-    fn tells(&mut self, what: String) -> &mut Self {
+    fn with_event(&mut self, what: String) -> &mut Self {
         self.story.push(what);
         self
     }
@@ -165,14 +165,14 @@ impl<const PAIRS: usize> World<PAIRS> {
         (self.deleted..=self.committed).all(|newer| content(newer, case) != content(version, case))
     }
 
-    /// All that may happen next; the story of one that stores a stale value.
+    /// Adds all worlds that may come next; returns the story of one that stores a stale value.
     fn next(&self, case: &Case, worlds: &mut Vec<World<PAIRS>>) -> Option<String> {
         for (number, worker) in self.workers.iter().enumerate() {
             match *worker {
                 Worker::Idle => {}
                 Worker::Loading { since } => {
                     let mut world = self.clone();
-                    world.tells(format!("read{number}={}", self.committed));
+                    world.with_event(format!("read{number}={}", self.committed));
                     world.workers[number] = Worker::Loaded { since, version: self.committed };
                     worlds.push(world);
                 }
@@ -180,7 +180,10 @@ impl<const PAIRS: usize> World<PAIRS> {
                     let mut world = self.clone();
                     world.workers[number] = Worker::Idle;
                     let is_stored = world.set(version, case);
-                    world.tells(format!("set{number}={version}{}", if is_stored { "" } else { "(refused)" }));
+                    world.with_event(format!(
+                        "set{number}={version}{}",
+                        if is_stored { "" } else { "(refused)" }
+                    ));
                     if is_stored && self.is_stale(version, case) {
                         return Some(world.story.join(" "));
                     }
@@ -189,7 +192,7 @@ impl<const PAIRS: usize> World<PAIRS> {
             }
             if *worker != Worker::Idle {
                 let mut world = self.clone();
-                world.tells(format!("never{number}")).workers[number] = Worker::Idle;
+                world.with_event(format!("never{number}")).workers[number] = Worker::Idle;
                 worlds.push(world);
             }
         }
@@ -200,7 +203,7 @@ impl<const PAIRS: usize> World<PAIRS> {
     fn others(&self, case: &Case, worlds: &mut Vec<World<PAIRS>>) {
         let mut goes = |name: String, act: &dyn Fn(&mut World<PAIRS>)| {
             let mut world = self.clone();
-            act(world.tells(name));
+            act(world.with_event(name));
             worlds.push(world);
         };
         let Budget { commits, misses, refreshes, writes, .. } = self.budget;
@@ -246,7 +249,7 @@ impl<const PAIRS: usize> World<PAIRS> {
     fn time_and_forgetting(&self, case: &Case, worlds: &mut Vec<World<PAIRS>>) {
         let mut goes = |name: String, act: &dyn Fn(&mut World<PAIRS>)| {
             let mut world = self.clone();
-            act(world.tells(name));
+            act(world.with_event(name));
             worlds.push(world);
         };
         let Budget { forgets, ticks, .. } = self.budget;
@@ -270,7 +273,7 @@ impl<const PAIRS: usize> World<PAIRS> {
                 let is_old = world.record.has_old();
                 world.record = Record::new(Seq::ZERO, touch.now);
                 if case.flaw != Flaw::ForgottenOpen {
-                    world.record.forgotten((0, 0), is_old, world.now + world.w + 1, touch.now);
+                    world.record.close((0, 0), is_old, world.now + world.w + 1, touch.now);
                 }
                 world.budget.forgets -= 1;
             });

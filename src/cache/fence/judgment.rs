@@ -1,31 +1,31 @@
-//! Questions to a record, and its judgment about a set.
+//! The arguments of a record's judgment, and the judgment itself.
 
 /// The reader that missed a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reader {
     /// It loads the value.
     Loads,
-    /// Another one holds the lease. It waits, and asks again; but it may also load the value, and set it
-    /// without a token.
+    /// It waits and asks again, because another reader holds the lease. But it may also load the value, and
+    /// set it without a token.
     Waits,
 }
 
-/// Which sets answer a miss: the mode of a class of keys.
+/// The mode of a class of keys: which sets answer a miss.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Takes {
-    /// Each one.
+    /// Every set.
     Every,
-    /// One whose value came before: the others may be writes that set and do not delete.
+    /// A set whose value came before. The others may be writes that set and do not delete.
     Repeats,
-    /// None: sets may be those of a job that refreshes values.
+    /// No set. They may be those of a job that refreshes values.
     None,
 }
 
-/// The judgment about a set.
+/// The judgment of a set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged {
     pub(crate) answers: Answers,
-    /// The hash of its value, if it mattered.
+    /// The hash of its value, where it was needed.
     pub(super) value: Option<u64>,
     pub(crate) verdict: Verdict,
 }
@@ -33,11 +33,11 @@ pub(crate) struct Judged {
 /// The miss that a set may answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answers {
-    /// A miss that is younger than the load time.
+    /// A miss younger than the load time.
     Miss,
-    /// An older one.
+    /// An older miss.
     Late,
-    /// No miss; and its value was set before.
+    /// No miss, and its value was set before.
     Repeat,
     /// No miss.
     Nothing,
@@ -48,11 +48,11 @@ pub(crate) enum Answers {
 pub(crate) enum Verdict {
     /// No old load can bring this value.
     Fresh,
-    /// Enough sets brought this value: it is fresh, although old loads may be running.
+    /// Old loads may be running, but more sets have brought this value than there are such loads.
     Confirmed,
-    /// An old load may have brought it.
+    /// An old load may have brought this value.
     Doubtful,
-    /// It answers a miss that is older than the load time, and the key was invalidated since.
+    /// It answers a miss older than the load time, and the key was invalidated since.
     Late,
     /// Misses of the key were forgotten.
     Closed,

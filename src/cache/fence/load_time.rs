@@ -1,15 +1,15 @@
-//! How long loads take, learned from misses and the sets that follow them.
+//! The duration of loads, learned from misses and the sets that follow them.
 //!
-//! A miss of a key that has no unanswered one starts a sample. Its set ends the sample, and the next miss of
-//! the key cuts it off. The Kaplan-Meier estimator over both (E. L. Kaplan and P. Meier, "Nonparametric
-//! Estimation from Incomplete Observations", 1958) knows no bias toward short loads, which are cut off less
+//! A miss of a key without an unanswered one starts a sample. A set of the key ends the sample, and the next
+//! miss cuts it off. The Kaplan-Meier estimator over both (E. L. Kaplan and P. Meier, "Nonparametric
+//! Estimation from Incomplete Observations", 1958) has no bias toward short loads, which are cut off less
 //! often. The share of misses that no set follows is taken out.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-/// The load times of some keys.
+/// The durations of the loads of some keys.
 #[derive(Debug, Default)]
 pub(crate) struct LoadTimes {
     samples: Mutex<Samples>,
@@ -19,18 +19,19 @@ pub(crate) struct LoadTimes {
 
 #[derive(Debug)]
 struct Samples {
-    /// Samples that ended, and that were cut off, by their length.
+    /// Samples that ended, and samples that were cut off, by their length.
     ended: [u32; BUCKETS],
     cut: [u32; BUCKETS],
-    /// All that ended, and those of them since the last estimate.
+    /// Samples that ended: all of them, and those since the last estimate.
     all: u32,
     new: u32,
 }
 
 impl LoadTimes {
-    /// A sample of so many milliseconds: whether a set ended it, or a miss cut it off.
+    /// Adds a sample of this length, which a set ended or a miss cut off.
     pub(crate) fn add(&self, ms: u32, is_ended: bool) {
-        // If another thread adds one at this moment, this one is left out: that depends on no length.
+        // If another thread adds a sample at this moment, this one is left out. That does not depend on its
+        // length.
         let Some(mut samples) = self.samples.try_lock() else { return };
         samples.add(ms, is_ended);
         if samples.new >= ESTIMATE_EVERY {
@@ -39,12 +40,12 @@ impl LoadTimes {
         }
     }
 
-    /// How long a load takes at most, in milliseconds, if enough is known.
+    /// The longest time that a load takes, in milliseconds, if enough is known.
     pub(crate) fn known_ms(&self) -> Option<u32> {
         Some(self.known_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
-    /// Samples that are counted.
+    /// The number of samples.
     pub(crate) fn count(&self) -> u64 {
         let samples = self.samples.lock();
         samples.ended.iter().chain(&samples.cut).map(|count| u64::from(*count)).sum()
@@ -59,7 +60,7 @@ impl Default for Samples {
 
 impl Samples {
     fn add(&mut self, ms: u32, is_ended: bool) {
-        // Both ends of a sample are rounded down to milliseconds.
+        // Both ends of a sample were rounded down to milliseconds.
         let bucket = bucket(ms + 1);
         if !is_ended {
             self.cut[bucket] += 1;
@@ -100,8 +101,8 @@ impl Samples {
     }
 }
 
-/// Samples that reached a bucket, the share of them that were not cut off before, and the share of loads that
-/// go on after.
+/// One bucket of the estimator: the samples that reached it, the share of samples not cut off up to its end,
+/// and the share of loads that last longer.
 #[derive(Clone, Copy, Default)]
 struct Step {
     watched: f64,
@@ -109,7 +110,7 @@ struct Step {
     running: f64,
 }
 
-/// Six to the octave, from a tenth of a millisecond.
+/// The bucket of a length. There are six to the octave, from a tenth of a millisecond.
 fn bucket(ms: u32) -> usize {
     let tenths = (u64::from(ms) * 10).max(1);
     let octave = tenths.ilog2();
@@ -130,12 +131,12 @@ const SHORTEST_MS: f64 = 0.1;
 const SIXTHS: [u64; 5] = [73_562, 82_570, 92_682, 104_032, 116_772];
 const SIXTH_BITS: u32 = 16;
 const ESTIMATE_EVERY: u32 = 64;
-/// When so many ended, all counts are halved.
+/// All counts are halved when more samples than this have ended.
 const SAMPLES_MAX: u32 = 20_000;
-/// So many must have been watched for as long as twice the percentile.
+/// The number of samples that must have been watched for as long as twice the percentile.
 const SAMPLES_MIN: f64 = 2_000.0;
 const LATE_SHARE: f64 = 0.001;
-/// Or so many for 32 times as long.
+/// The number of samples that may instead have been watched for 32 times as long.
 const LONG_WATCHED: f64 = 20.0;
 
 #[cfg(test)]

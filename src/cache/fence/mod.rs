@@ -1,9 +1,9 @@
 //! The fence for plain clients: implicit leases.
 //!
-//! A client that knows only `get`, `set` and `delete` reads the database after a miss and stores what it
-//! read. A value that it read before the key's newest invalidation must not be stored. Every miss is
-//! remembered, and sets are judged by counting: see [`record`]. The misses of one connection ([`miss_log`])
-//! are a second line, which only refuses.
+//! A client that uses only `get`, `set` and `delete` reads the database after a miss and stores the value
+//! that it read. A value that was read before the key's newest invalidation must not be stored. Every miss is
+//! remembered by its key, and sets are judged by counting: see [`record`]. The misses of one connection
+//! ([`miss_log`]) are a second line, which only refuses. `docs/design/fence.md` explains the rule.
 
 pub(crate) mod classes;
 pub(crate) mod judgment;

@@ -1,8 +1,8 @@
-//! Whether the connections of one address are shared: by a pool, by a proxy, or by threads.
+//! The address that connections come from, and whether they are shared: by a pool, by a proxy, or by threads.
 //!
-//! A connection that one worker has for itself shows which miss a set answers. There the connection's own
-//! misses are a second line behind the records of keys: they may refuse a set, and never permit one. A shared
-//! connection shows nothing, and is recognized by what a lone worker does not do.
+//! The misses of a connection that belongs to one worker show which miss a set answers. There they are a
+//! second line behind the records of keys: they may refuse a set, and never permit one. The misses of a
+//! shared connection show nothing. It is recognized by requests that no single worker sends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use crate::clock::Now;
 /// An address that connections come from.
 #[derive(Debug, Default)]
 pub struct Origin {
-    /// Until when its connections are taken for shared ones, in monotonic milliseconds.
+    /// When its connections no longer count as shared, in monotonic milliseconds.
     shared_until: AtomicU64,
 }
 
@@ -20,11 +20,11 @@ impl Origin {
         now.millis < self.shared_until.load(Ordering::Relaxed)
     }
 
-    /// One of its connections did what a lone worker does not do.
+    /// Records a sign that its connections are shared.
     pub(crate) fn shares(&self, now: Now) {
         self.shared_until.store(now.millis + SHARED_MS, Ordering::Relaxed);
     }
 }
 
-/// For how long an address is taken for shared after a sign of it.
+/// How long the connections of an address count as shared after a sign of it.
 const SHARED_MS: u64 = 3_600_000;

@@ -1,14 +1,13 @@
-//! The misses of one key, and whether a set may bring a value that is older than the key's newest
-//! invalidation.
+//! The misses of one key, and the judgment of its sets: may the value be older than the key's newest
+//! invalidation?
 //!
 //! If `n` loads that began before an invalidation may still be running, at most `n` of the sets that follow
-//! can bring an old value. So as soon as more sets have brought one value than old loads can have brought,
-//! that value is fresh (Hall's condition). Nothing is known of connections. A load is expected to take no
-//! longer than the load time of its key's policy, `w` below; a set that comes later is refused if the key was
-//! invalidated after its miss.
+//! can bring an old value. A value is fresh if more sets have brought it than such loads can (Hall's
+//! condition). Connections play no part. A load is expected to take the load time of its key's policy at
+//! most; a later set is refused if the key was invalidated after its miss.
 //!
-//! Times are milliseconds that wrap around: a record that was not touched for [`IDLE_SECONDS`] holds no young
-//! ones.
+//! Times are milliseconds that wrap around. A record that was not touched for [`IDLE_SECONDS`] has no young
+//! misses.
 
 use super::judgment::{Answers, Judged, Reader, Takes, Verdict};
 use crate::clock::Now;
@@ -18,41 +17,41 @@ use crate::store::seq::Seq;
 #[path = "histories.rs"]
 mod histories;
 
-/// All that is remembered of one key: 136 bytes.
+/// The misses of one key, in 136 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<const PAIRS: usize = 8> {
-    /// The newest invalidation that is accounted for. Older ones do not concern the misses here.
+    /// Invalidations up to this sequence number are accounted for.
     marked: Seq,
     /// The last sequence number before the first miss since all were answered.
     since: Seq,
-    /// When the key was missed, oldest first; misses that had to be joined count from the newest of them.
+    /// When the key was missed, oldest first. Joined misses have the time of the newest of them.
     times: [u32; PAIRS],
     /// How many misses each time stands for.
     counts: [u16; PAIRS],
-    /// All of them, and how many places they take.
+    /// The sum of `counts`, and how many times there are.
     misses: u16,
     used: u8,
-    /// Values that came since the newest invalidation: 48 bits of their hash, then how many more sets brought
-    /// it than old loads can have brought, as 16 bits with a sign. 0 where there is none.
+    /// The values of sets since the newest invalidation: 48 bits of the hash, then 16 bits, with a sign, for
+    /// the excess: how many more sets have brought the value than old loads can. 0 for none.
     values: [u64; VALUES],
-    /// How many of the oldest misses are answered, if every set answers one, or only those that repeat a
-    /// value.
+    /// How many of the oldest misses are answered if every set answers one, and if only a set that repeats a
+    /// value does.
     taken: [u16; 2],
     /// How many of the oldest misses are older than the newest invalidation.
     old: u16,
-    /// `taken` as of then.
+    /// `taken` at the newest invalidation.
     old_taken: [u16; 2],
-    /// Misses older than the load time that no set answered, and how many of them are older than the newest
+    /// The number of unanswered misses whose readers load the value, rather than wait for another one's load.
+    loads: u16,
+    /// Unanswered misses older than the load time, and how many of them are older than the newest
     /// invalidation.
     lapsed: u16,
     lapsed_old: u16,
-    /// Unanswered misses of readers that are expected to load, rather than to wait for another one's load.
-    loads: u16,
     /// When the newest of them lapsed, in monotonic seconds.
     lapsed_second: u32,
-    /// Until when nothing is stored because misses of this key were forgotten.
+    /// The end of the time in which sets are refused because misses of this key were forgotten.
     closed_until: u32,
-    /// When the miss came whose load is being timed.
+    /// When the key was missed for the load that is being timed.
     sampled: u32,
     /// The monotonic second of the last touch.
     touched: u32,
@@ -61,8 +60,8 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
     is_closed: bool,
     /// Whether the key was invalidated since the first of the misses that were forgotten.
     is_closed_old: bool,
-    /// Whether it was made of what a cell says: the cell goes on saying that when this record is forgotten.
-    pub(crate) is_recalled: bool,
+    /// Whether it copies a cell. The cell keeps what was copied, also after this record is forgotten.
+    pub(crate) is_copy: bool,
     is_sampling: bool,
 }
 
@@ -70,14 +69,14 @@ pub(crate) struct Record<const PAIRS: usize = 8> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touch {
     pub(crate) now: Now,
-    /// How long a load takes at most, in milliseconds.
+    /// The longest time that a load takes, in milliseconds.
     pub(crate) load_time: u32,
-    /// For how long lapsed misses count one by one, in seconds; after that they count as one.
+    /// For how many seconds lapsed misses count one by one. After that they count as one.
     pub(crate) max_age: u32,
 }
 
 impl<const PAIRS: usize> Record<PAIRS> {
-    /// No misses, of a key whose invalidations up to `marked` are accounted for.
+    /// A record without misses. Invalidations up to `marked` are accounted for.
     pub(crate) fn new(marked: Seq, now: Now) -> Self {
         Record {
             marked,
@@ -100,12 +99,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
             class: 0,
             is_closed: false,
             is_closed_old: false,
-            is_recalled: false,
+            is_copy: false,
             is_sampling: false,
         }
     }
 
-    /// Lets misses lapse that are older than the load time. Comes first, whatever is done.
+    /// Removes the misses that are older than the load time. This comes first, whatever follows.
     pub(crate) fn age(&mut self, touch: Touch) {
         let (now, second) = (tick(touch.now), touch.now.seconds());
         let was_idle = second.saturating_sub(self.touched) > IDLE_SECONDS;
@@ -133,7 +132,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.loads = self.loads.min(self.misses() - self.taken[EVERY]);
     }
 
-    /// So many of the oldest misses, which are alike, are older than the load time.
+    /// Counts the oldest misses, all of the same time, as lapsed unless they are answered.
     fn lapse(&mut self, count: u16, second: u32) {
         let unanswered = count - count.min(self.taken[EVERY]);
         if unanswered > 0 {
@@ -150,8 +149,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         }
     }
 
-    /// The key was invalidated, and is so as of this sequence number: all misses up to here are older than
-    /// that.
+    /// Accounts for an invalidation of the key: all misses up to now are older. `marked` is a sequence number
+    /// after it.
     pub(crate) fn invalidate(&mut self, marked: Seq) {
         self.marked = self.marked.max(marked);
         self.old = self.misses();
@@ -161,17 +160,16 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.values = [0; VALUES];
     }
 
-    /// Nothing was invalidated since the sequence number up to which invalidations are accounted for, up to
-    /// this one.
+    /// Accounts for invalidations up to `last` if there was none since `marked`.
     pub(crate) fn catch_up(&mut self, last: Seq) {
         self.marked = self.marked.max(last);
     }
 
-    /// A miss; `last` is the last sequence number before it. Returns for how long a load was timed that this
-    /// miss cuts off.
+    /// Adds a miss; `last` is the last sequence number before it. If this cuts off the sample of a load,
+    /// returns how long that was timed, in milliseconds.
     ///
-    /// A load is timed if no other is running. Readers that wait for it miss the key as often as they ask, so
-    /// their misses count as loads that may bring a value, but not as loads that are running.
+    /// A load is timed if no other is running. Readers that wait for it miss the key as often as they ask:
+    /// each such miss counts as a load that may bring a value, but not as a load that is running.
     pub(crate) fn miss(&mut self, reader: Reader, touch: Touch, last: Seq) -> Option<u32> {
         if self.unanswered() == 0 && !self.is_closed {
             self.since = last;
@@ -184,12 +182,10 @@ impl<const PAIRS: usize> Record<PAIRS> {
         cut
     }
 
-    /// Misses were forgotten, and so many loads may still bring a value, some of them one that was
-    /// invalidated.
-    ///
-    /// Until then nothing is stored if the key was invalidated: before they were forgotten, as `is_old` says,
-    /// or since.
-    pub(crate) fn forgotten(&mut self, (lapsed, old): (u16, u16), is_old: bool, closed_until: u32, now: Now) {
+    /// Closes the key until `closed_until`, because misses of it were forgotten: sets are refused if the key
+    /// was invalidated before that, as `is_old` says, or since. After that the misses in `lapsed` can still
+    /// be answered; `old` of them are older than an invalidation.
+    pub(crate) fn close(&mut self, (lapsed, old): (u16, u16), is_old: bool, closed_until: u32, now: Now) {
         (self.lapsed, self.lapsed_old) = (lapsed, old.min(lapsed));
         self.is_closed_old = is_old;
         self.lapsed_second = now.seconds();
@@ -198,7 +194,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.is_closed = ahead(closed_until, tick(now)) > 0;
     }
 
-    /// A set whose value has this hash, which is only asked for where it matters.
+    /// Judges a set, and counts it. `value` returns the hash of its value, and is called only where that is
+    /// needed.
     pub(crate) fn set(&mut self, takes: Takes, value: impl FnOnce() -> u64) -> Judged {
         self.judge(takes, value, Record::confirm)
     }
@@ -210,13 +207,11 @@ impl<const PAIRS: usize> Record<PAIRS> {
         confirm: impl FnOnce(&mut Self, Option<u64>, u16) -> Verdict,
     ) -> Judged {
         if self.is_closed && !self.is_closed_old {
-            // It answers one of the misses that are known, or of those that were forgotten, and no load is
-            // old.
+            // No load is old, whichever miss it answers.
             return Judged { answers: Answers::Late, value: None, verdict: Verdict::Fresh };
         }
         if self.is_closed {
-            // It may answer a miss that was forgotten: it answers none of those that are known, and confirms
-            // nothing.
+            // It may answer a forgotten miss. So it answers no known one, and its value is not counted.
             return Judged { answers: Answers::Late, value: None, verdict: Verdict::Closed };
         }
         let misses = self.misses();
@@ -236,10 +231,10 @@ impl<const PAIRS: usize> Record<PAIRS> {
         Judged { answers, value, verdict }
     }
 
-    /// A set was stored that invalidates the key as of this sequence number. If it answered no miss, it is a
-    /// write for certain, and its own value stands. Otherwise only its connection says so, which must not
-    /// cost other sets anything. `is_quiet`: no group was invalidated that is not accounted for, which may be
-    /// one of the key's tags.
+    /// Accounts for a set that was stored as a write, and so invalidates the key as of `as_of`. If it answers
+    /// no miss, it is certainly a write, and its own value is fresh. Otherwise only the connection's misses
+    /// show that it is one, and other sets must not be refused for that. `is_quiet`: all invalidations of
+    /// groups are accounted for, so that none of a tag of this key is missing.
     pub(crate) fn wrote(&mut self, as_of: Seq, judged: Judged, is_quiet: bool) {
         if matches!(judged.answers, Answers::Miss | Answers::Late) && is_quiet {
             self.marked = self.marked.max(as_of);
@@ -249,7 +244,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.values[0] = judged.value.map_or(0, |value| counted(value, 1));
     }
 
-    /// A fill whose token was valid, so that it answers a miss without doubt.
+    /// Counts a fill with a valid token, which certainly answers a miss.
     pub(crate) fn fill(&mut self) {
         let misses = self.misses();
         if self.taken[EVERY] >= misses && self.lapsed > 0 {
@@ -260,18 +255,17 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.finish();
     }
 
-    /// For how long the load was timed that this set ends.
+    /// Ends the sample of the load that a set ends: returns how long it was timed, in milliseconds.
     pub(crate) fn end_sample(&mut self, now: Now) -> Option<u32> {
         std::mem::take(&mut self.is_sampling).then(|| ahead(tick(now), self.sampled).max(0) as u32)
     }
 
-    /// Counts the set. Of a value that is not asked for no old load can bring one before the next
-    /// invalidation.
+    /// Counts a set. If its value was not needed, no old load can bring one before the next invalidation.
     fn confirm(&mut self, value: Option<u64>, doubt: u16) -> Verdict {
         let misses = self.misses();
         let is_known = value.is_some_and(|value| self.find(value).is_some());
         let excess = value.map_or(1, |value| self.count(value, doubt));
-        // The oldest first: what stays is never older than the loads that are running.
+        // The oldest miss first: those that stay are never older than the loads that are running.
         self.taken[EVERY] = misses.min(self.taken[EVERY] + 1);
         self.loads = self.loads.saturating_sub(1);
         if is_known {
@@ -285,7 +279,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         }
     }
 
-    /// Once all misses are answered, no load is running that is older than the newest invalidation.
+    /// Ends the doubt once all misses are answered: then no load is running that began before the newest
+    /// invalidation.
     fn finish(&mut self) {
         let misses = self.misses();
         for (taken, old_taken) in self.taken.iter().zip(&mut self.old_taken) {
@@ -295,12 +290,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
         }
     }
 
-    /// How many more sets brought this value than old loads can have brought, with this one.
+    /// The excess of a value after one set more: how many more sets have brought it than old loads can.
     fn count(&mut self, value: u64, doubt: u16) -> i16 {
         let found = self.find(value);
         let before = found.map_or(i16::MIN, |place| excess(self.values[place]));
         let now = before.saturating_add(1).max(1 - doubt as i16);
-        // A place that is free, or that of the value with the least claim.
+        // A free place, or that of the value with the least excess.
         let least = |place: &usize| match self.values[*place] {
             0 => (false, 0),
             value => (true, excess(value)),
@@ -310,15 +305,15 @@ impl<const PAIRS: usize> Record<PAIRS> {
         now
     }
 
-    /// How many loads at most began before the newest invalidation and still have to bring their value.
+    /// The greatest number of loads that began before the newest invalidation and have not brought their
+    /// value yet.
     fn doubt(&self, takes: Takes) -> u16 {
-        let (taken, old_taken) = self.taken(takes);
+        let (taken, old_taken) = self.answered(takes);
         self.old.saturating_sub(old_taken).min(self.misses().saturating_sub(taken))
     }
 
-    /// How many misses are answered if sets answer them in this way, and how many were at the newest
-    /// invalidation.
-    fn taken(&self, takes: Takes) -> (u16, u16) {
+    /// How many misses are answered in this mode now, and were at the newest invalidation.
+    fn answered(&self, takes: Takes) -> (u16, u16) {
         match takes {
             Takes::Every => (self.taken[EVERY], self.old_taken[EVERY]),
             Takes::Repeats => (self.taken[REPEATS], self.old_taken[REPEATS]),
@@ -326,7 +321,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         }
     }
 
-    /// Takes the oldest lapsed miss away; false if the key was invalidated after it.
+    /// Takes the oldest lapsed miss away; returns false if the key was invalidated after it.
     fn take_lapsed(&mut self) -> bool {
         let is_old = self.lapsed_old > 0;
         self.lapsed -= 1;
@@ -334,14 +329,14 @@ impl<const PAIRS: usize> Record<PAIRS> {
         !is_old
     }
 
-    /// Adds a miss, and returns its time: not before the one before it, as threads read the clock before they
-    /// get here.
+    /// Adds a miss, and returns its time, which is not before that of the miss before: threads read the clock
+    /// before they lock the shard.
     fn push(&mut self, now: u32) -> u32 {
         let used = self.used();
         let newest = used.checked_sub(1).map(|newest| self.times[newest]);
         let now = newest.filter(|newest| ahead(now, *newest) <= 0).unwrap_or(now);
         if self.misses == MISSES_MAX {
-            // So many loads at a time are none: the newest stands for all that follow.
+            // No server has so many loads of one key at a time. The newest miss stands for all that follow.
             self.times[used - 1] = now;
             return now;
         }
@@ -356,8 +351,8 @@ impl<const PAIRS: usize> Record<PAIRS> {
         now
     }
 
-    /// Joins the two neighbors that are closest in time, both older or both newer than the newest
-    /// invalidation.
+    /// Joins the two neighboring times that are closest, both before or both after the newest invalidation.
+    /// Returns the place that is free then.
     fn join(&mut self) -> usize {
         let border = self.border();
         let gap = |pair: &usize| ahead(self.times[pair + 1], self.times[*pair]);
@@ -369,7 +364,7 @@ impl<const PAIRS: usize> Record<PAIRS> {
         PAIRS - 1
     }
 
-    /// The place of the first miss that is not older than the newest invalidation.
+    /// The place of the first time after the newest invalidation.
     fn border(&self) -> usize {
         let mut older = self.old;
         let is_older = |count: &&u16| {
@@ -388,12 +383,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.used.into()
     }
 
-    /// Misses that are younger than the load time.
+    /// The number of misses younger than the load time.
     pub(crate) fn misses(&self) -> u16 {
         self.misses
     }
 
-    /// Those of them, and of the lapsed ones, that no set has answered.
+    /// The number of these and of the lapsed misses that no set has answered, if every set answers one.
     pub(crate) fn unanswered(&self) -> u16 {
         (self.misses() - self.taken[EVERY]).saturating_add(self.lapsed)
     }
@@ -403,18 +398,18 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.old > 0 || self.lapsed_old > 0
     }
 
-    /// Whether all misses are answered, if sets answer them in this way.
+    /// Whether all misses are answered in this mode.
     pub(crate) fn is_answered(&self, takes: Takes) -> bool {
-        let (taken, _) = self.taken(takes);
+        let (taken, _) = self.answered(takes);
         self.lapsed == 0 && !self.is_closed && taken >= self.misses()
     }
 
-    /// Whether nothing is known but what a cell says.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.is_recalled && self.misses() == 0 && self.lapsed == 0
+    /// Whether the record only repeats a cell.
+    pub(crate) fn is_mere_copy(&self) -> bool {
+        self.is_copy && self.misses() == 0 && self.lapsed == 0
     }
 
-    /// When nothing of this matters any more but lapsed misses, in wrapping milliseconds.
+    /// The time from which on only the lapsed misses matter, in wrapping milliseconds.
     pub(crate) fn ends(&self, load_time: u32) -> u32 {
         let newest = self.used().checked_sub(1).map(|newest| self.times[newest].wrapping_add(load_time + 1));
         match newest {
@@ -432,12 +427,12 @@ impl<const PAIRS: usize> Record<PAIRS> {
     }
 }
 
-/// Milliseconds that wrap around.
+/// A time in milliseconds that wrap around.
 pub(crate) fn tick(now: Now) -> u32 {
     now.millis as u32
 }
 
-/// By how many milliseconds one time is ahead of another.
+/// How many milliseconds one time is after another.
 fn ahead(later: u32, earlier: u32) -> i32 {
     later.wrapping_sub(earlier) as i32
 }
@@ -450,13 +445,13 @@ fn counted(value: u64, excess: i16) -> u64 {
     value & !EXCESS | u64::from(excess as u16)
 }
 
-/// Distinct values remembered since an invalidation.
+/// The number of distinct values remembered since an invalidation.
 const VALUES: usize = 4;
-/// Misses within one load time that are counted.
+/// The most misses that are counted within one load time.
 const MISSES_MAX: u16 = 30_000;
-/// Lapsed ones that are counted.
+/// The most lapsed misses that are counted.
 const LAPSED_MAX: u16 = 256;
-/// Longer than any load time.
+/// A time longer than any load takes.
 const IDLE_SECONDS: u32 = 7_200;
 const EVERY: usize = 0;
 const REPEATS: usize = 1;

@@ -1,10 +1,10 @@
-//! Whether a session is the only one, and whether any other has invalidated something.
+//! The number of sessions, and the newest invalidation that none of them has made.
 //!
 //! A sequential program on the only connection sees memcached exactly: it misses a key, deletes it, sets it,
-//! and reads what it set. Its own invalidation is no reason to refuse, as no other load can be running. So it
-//! is for one that opens a connection, does all that, closes it, and opens another one.
+//! and reads the value that it set. Its own invalidation is no reason to refuse, as no other load can be
+//! running. The same holds for a program that closes its connection after that and opens another one.
 
-// Not those of the model checker: what they order, the shard's lock orders, too, and schedules would be far
+// Not the atomics of the model checker: the shard's lock orders the same accesses, and schedules would be far
 // more.
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use crate::store::seq::Seq;
 #[derive(Default)]
 pub(crate) struct Sessions {
     open: AtomicU64,
-    /// The newest invalidation by any other than the sessions that exist.
+    /// The newest invalidation that no open session has made.
     foreign: AtomicU64,
 }
 
@@ -24,23 +24,24 @@ impl Sessions {
         self.open.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A session ends, of which this was the newest invalidation.
+    /// Ends a session whose newest invalidation this was.
     pub(crate) fn leave(&self, newest: Seq) {
         self.foreign_at(newest);
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// An invalidation that was made by no session.
+    /// Records an invalidation that no session has made.
     pub(crate) fn foreign_at(&self, seq: Seq) {
         self.foreign.fetch_max(seq.number(), Ordering::SeqCst);
     }
 
-    /// Anything may have been invalidated by others until now.
+    /// Records that anything may have been invalidated up to now, and by no session.
     pub(crate) fn foreign_until_now(&self, clock: &LogicalClock) {
         self.foreign_at(clock.next());
     }
 
-    /// If there is only one session: the newest invalidation that it has not made.
+    /// The newest invalidation that the only session has not made; `None` if there are several sessions, or
+    /// none.
     pub(crate) fn foreign_if_sole(&self) -> Option<Seq> {
         let is_sole = self.open.load(Ordering::SeqCst) == 1;
         is_sole.then(|| Seq::new(self.foreign.load(Ordering::SeqCst)).expect("it was one"))

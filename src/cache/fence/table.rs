@@ -1,8 +1,8 @@
-//! The records of one shard: a fixed table that forgets what matters least, and remembers that it forgot.
+//! The records of one shard: a table of fixed size. It forgets the record that matters least, and remembers
+//! that it did.
 //!
-//! A record that has to go while loads of its key may be running closes a cell. A record that is made anew
-//! copies its cell, so that only keys of that cell (one key in thousands) are refused, for as long as a load
-//! takes.
+//! A record that is removed while loads of its key may be running closes a cell. A new record copies the cell
+//! of its key. So only keys of that cell, one in thousands, are refused, for as long as a load takes.
 
 use prefetch_index::prefetch_index;
 
@@ -10,35 +10,35 @@ use super::record::{Record, Touch, tick};
 use crate::clock::Now;
 use crate::store::seq::Seq;
 
-/// The records of one shard, and what it has forgotten.
+/// The records of one shard, and the cells that stand for forgotten ones.
 pub(crate) struct Table {
     cells: Box<[Cell]>,
-    /// Whether any cell holds anything.
+    /// Whether any cell was ever used.
     has_forgotten: bool,
     sets: Box<[Set]>,
 }
 
-/// The records of keys whose hashes agree in some bits. The hashes fill a line of the processor's caches, the
-/// only one that is looked at for most keys.
+/// The records of keys whose hashes agree in some bits. The hashes fill one cache line of the processor, the
+/// only one that is read for most keys.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Set {
     hashes: [u64; WAYS],
-    /// From when on nothing of a record matters but lapsed misses, in wrapping milliseconds.
+    /// For each record, the time from which on only its lapsed misses matter, in wrapping milliseconds.
     ends: [u32; WAYS],
     records: [Record; WAYS],
 }
 
-/// Misses that were forgotten.
+/// The misses of a key or cell, as another table or process needs to know them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Forgotten {
-    /// Until when loads may be running, in monotonic milliseconds.
+    /// When the last load must have ended, in monotonic milliseconds.
     pub(crate) closed_until: u64,
-    /// Their key, by its hash.
+    /// The hash of the key, or of one in the cell.
     pub(crate) hash: u64,
-    /// The sequence number up to which its invalidations are accounted for.
+    /// Invalidations up to this sequence number are accounted for.
     pub(crate) marked: Seq,
-    /// Its unanswered misses, and how many of them are older than its newest invalidation.
+    /// The number of unanswered misses, and how many of them are older than the newest invalidation.
     pub(crate) lapsed: u16,
     pub(crate) lapsed_old: u16,
     /// Whether it stands for all keys of a cell.
@@ -48,22 +48,23 @@ pub(crate) struct Forgotten {
 /// The misses that were forgotten of the keys whose hashes agree in some bits.
 #[derive(Clone, Copy, Default)]
 struct Cell {
-    /// Two, so that each ends even if misses are forgotten all the time: see [`Cell::close`].
+    /// The earlier and the later one, so that each ends even if misses are forgotten all the time: see
+    /// [`Cell::close`].
     closures: [Closure; 2],
-    /// The key that was forgotten last, by its hash, and what is known of it: see [`Forgotten`].
+    /// The misses of the key that was forgotten last: see [`Forgotten`].
     hash: u64,
     marked: Seq,
     lapsed: u16,
     lapsed_old: u16,
 }
 
-/// For how long a cell refuses sets of keys that were invalidated.
+/// A time in which a cell refuses sets of keys that were invalidated.
 #[derive(Clone, Copy, Default)]
 struct Closure {
     /// When the loads of all misses that were forgotten must have ended, in monotonic milliseconds.
     until: u64,
-    /// The least sequence number up to which invalidations of a forgotten key are accounted for: later ones
-    /// count. Zero if one that is accounted for counts, too; then every set is refused.
+    /// Invalidations after this sequence number count: the least `marked` of the keys that were forgotten.
+    /// Zero if an earlier one counts, too; then every set is refused.
     since: Seq,
 }
 
@@ -87,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// The closures of the cell that last, together.
+    /// The closures that have not ended, as one.
     fn closure(&self, now: Now) -> Option<Closure> {
         self.closures.into_iter().filter(|closure| closure.until > now.millis).reduce(Closure::and)
     }
@@ -106,7 +107,7 @@ pub(crate) struct Entry<'t> {
 }
 
 impl Entry<'_> {
-    /// To be called after a change: `is_answered` says whether no load of the key may be running.
+    /// Must be called after a change; `is_answered` if no load of the key may be running.
     pub(crate) fn settle(&mut self, is_answered: bool, touch: Touch) {
         *self.ends = if is_answered { tick(touch.now) } else { self.record.ends(touch.load_time) };
     }
@@ -121,7 +122,7 @@ impl Set {
         Entry { ends: &mut self.ends[way], record: &mut self.records[way] }
     }
 
-    /// The way whose record matters least.
+    /// The way of the record that matters least.
     fn least(&self, now: u32) -> usize {
         let rank = |way: &usize| (self.hashes[*way] != 0, self.ends[*way].wrapping_sub(now) as i32);
         (0..WAYS).min_by_key(rank).expect("a set has ways")
@@ -129,13 +130,13 @@ impl Set {
 }
 
 impl Table {
-    /// Bytes of the tables of all shards together.
+    /// The size of the tables of all shards together, in bytes.
     pub(crate) fn bytes(shards: usize) -> usize {
         let (cells, sets) = parts(shards);
         shards * (cells * size_of::<Cell>() + sets * size_of::<Set>())
     }
 
-    /// The table of one of so many shards.
+    /// The table of one shard, of this many.
     pub(crate) fn new(shards: usize) -> Self {
         let record = Record::new(Seq::ZERO, Now { millis: 0, unix: 0 });
         let empty = Set { hashes: [0; WAYS], ends: [0; WAYS], records: [record; WAYS] };
@@ -147,12 +148,12 @@ impl Table {
         }
     }
 
-    /// Has the processor fetch the hashes of a key's set.
+    /// Prefetches the hashes of a key's set.
     pub(crate) fn prefetch(&self, hash: u64) {
         prefetch_index(&self.sets[..], self.set_of(hash));
     }
 
-    /// The record of a key, if there is one or if misses of its cell were forgotten.
+    /// The record of a key, if it has one, or if its cell applies to it.
     #[inline]
     pub(crate) fn find(&mut self, hash: u64, touch: Touch) -> Option<Entry<'_>> {
         let set = self.set_of(hash);
@@ -164,10 +165,10 @@ impl Table {
         Some(self.sets[set].entry(way))
     }
 
-    /// The record of a key, made if there is none, and for how long a load was timed whose record had to go
-    /// for it.
+    /// The record of a key, made if there is none. If that removed another record and so cut off the sample
+    /// of a load, returns how long it was timed, in milliseconds.
     ///
-    /// Invalidations of the key up to `last` do not concern a new one.
+    /// Invalidations up to `last` do not concern a new record.
     #[inline]
     pub(crate) fn find_or_make(&mut self, hash: u64, last: Seq, touch: Touch) -> (Entry<'_>, Option<u32>) {
         let set = self.set_of(hash);
@@ -179,7 +180,7 @@ impl Table {
         (self.sets[set].entry(way), cut)
     }
 
-    /// Shows every key and every cell of which a set may still be refused.
+    /// Passes every key and every cell of which a set may still be refused.
     pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) {
         for set in &self.sets {
             for way in (0..WAYS).filter(|way| set.hashes[*way] != 0) {
@@ -200,11 +201,11 @@ impl Table {
         }
     }
 
-    /// Takes over what another table showed.
+    /// Takes over what another table passed.
     pub(crate) fn restore(&mut self, known: Forgotten, touch: Touch) {
         let mut record = Record::new(known.marked, touch.now);
         let until = known.closed_until.max(touch.now.millis) as u32;
-        record.forgotten((known.lapsed, known.lapsed_old), known.lapsed_old > 0, until, touch.now);
+        record.close((known.lapsed, known.lapsed_old), known.lapsed_old > 0, until, touch.now);
         self.insert(known.hash, record, touch);
     }
 
@@ -212,7 +213,7 @@ impl Table {
     pub(crate) fn close_cell(&mut self, hash: u64, until: u64, now: Now) {
         let cell = self.cell_of(hash);
         let cell = &mut self.cells[cell];
-        // It stands for the cell if no key does.
+        // `each` passes cells that have a hash.
         cell.hash = if cell.hash == 0 { hash } else { cell.hash };
         cell.close(Closure { until, since: Seq::ZERO }, now);
         self.has_forgotten = true;
@@ -224,7 +225,8 @@ impl Table {
         self.has_forgotten = true;
     }
 
-    /// Puts a record in the place of the one that matters least.
+    /// Puts a record in the place of the one that matters least; returns its way, and the sample that this
+    /// cuts off.
     #[inline(never)]
     fn insert(&mut self, hash: u64, record: Record, touch: Touch) -> (usize, Option<u32>) {
         let set = self.set_of(hash);
@@ -253,7 +255,7 @@ impl Table {
         self.has_forgotten = true;
     }
 
-    /// A record of what the cell of a key says of it; `None` if that is nothing.
+    /// A record that copies the cell of a key; `None` if the cell does not apply to it.
     #[inline]
     fn recall(&mut self, hash: u64, touch: Touch) -> Option<Record> {
         if !self.has_forgotten {
@@ -270,8 +272,8 @@ impl Table {
         let Closure { until, since } =
             closure.unwrap_or(Closure { until: touch.now.millis, since: cell.marked });
         let mut record = Record::new(since, touch.now);
-        record.forgotten(lapsed, since == Seq::ZERO || lapsed.1 > 0, until as u32, touch.now);
-        record.is_recalled = true;
+        record.close(lapsed, since == Seq::ZERO || lapsed.1 > 0, until as u32, touch.now);
+        record.is_copy = true;
         if is_same {
             (cell.lapsed, cell.lapsed_old) = (0, 0);
         }
@@ -287,9 +289,9 @@ impl Table {
     }
 }
 
-/// The part of a record that must not be forgotten; `ends` is in wrapping milliseconds.
+/// The misses that a removed record leaves behind, if it leaves any; `ends` is in wrapping milliseconds.
 fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
-    if record.is_blank() {
+    if record.is_mere_copy() {
         return None;
     }
     let left = ends.wrapping_sub(tick(now)) as i32;
@@ -310,7 +312,7 @@ fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotte
     })
 }
 
-/// Cells and sets of each of so many shards.
+/// The number of cells and of sets of each shard, of this many.
 fn parts(shards: usize) -> (usize, usize) {
     let cells = (CELLS / shards).max(1);
     let sets = (BYTES / shards).saturating_sub(cells * size_of::<Cell>()) / size_of::<Set>();
@@ -329,7 +331,7 @@ const CELLS: usize = 1 << 13;
 const BYTES: usize = 8 << 10;
 #[cfg(shuttle)]
 const CELLS: usize = 1 << 5;
-/// Bits of the hash that choose neither the shard nor the slot of an item.
+/// Bits of the hash that select neither the shard nor the slot of an item.
 const SET_SHIFT: u32 = 24;
 const CELL_SHIFT: u32 = 32;
 

@@ -1,5 +1,6 @@
-//! The fence before sets of clients that bring no token: which misses are remembered, and how a set is
-//! judged.
+//! The fence for sets without a token: remembers misses, and judges sets.
+//!
+//! The rules are in `cache/fence/`. Here they meet the key's invalidations, hold-offs, policy and connection.
 
 use super::{At, Shard};
 use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Reader, Touch, Verdict};
@@ -11,18 +12,18 @@ use crate::store::key::{Key, Keys};
 use crate::store::seq::Seq;
 use crate::store::tags::Tags;
 
-/// How the fence sees a set.
+/// The judgment of a set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ruling {
-    /// Whether it answers no miss: it is a write, and invalidates what was read before it.
+    /// Whether it answers no miss: then it is a write, and invalidates values that were read before it.
     pub(super) is_write: bool,
-    /// Whether an old load might have brought its value, had it not come often enough.
+    /// Whether an old load may have brought its value, were it not for other sets that brought the same.
     pub(super) is_confirmed: bool,
     pub(super) refused: Option<Reason>,
 }
 
 impl Ruling {
-    /// How the fence saw a set that was stored.
+    /// The outcome for a set that was stored.
     pub(super) fn fence(self) -> Fence {
         match self {
             Ruling { refused: Some(_), .. } => Fence::Observed,
@@ -55,7 +56,7 @@ struct Finding {
 }
 
 impl Shard {
-    /// Remembers a miss: its client may load the value, and set it.
+    /// Remembers a miss, whose client may load the value and set it.
     pub(super) fn remember_miss(&mut self, key: &Key, reader: Reader, session: &mut Session, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
@@ -70,8 +71,8 @@ impl Shard {
         let was_answered = record.unanswered() == 0;
         let is_unchanged = at.groups.is_unchanged_since(record.marked());
         if at.is_invalidated(key.bytes, newest, record.marked())
-            // Whether one of its tags was is not known, and no load that is running needs to be refused for
-            // that.
+            // Any newer invalidation of a group may be one of its tags. If no load is running, that refuses
+            // none.
             || (was_answered && !is_unchanged)
         {
             record.invalidate(last);
@@ -96,7 +97,7 @@ impl Shard {
         }
     }
 
-    /// A fill whose token was valid: it answers a miss of its key.
+    /// Accounts for a fill with a valid token, which answers a miss of its key.
     pub(super) fn answered(&mut self, key: &Key, at: &At) {
         if at.policy.implicit == Implicit::Off {
             return;
@@ -113,7 +114,7 @@ impl Shard {
         }
     }
 
-    /// Judges a set, which uses up the misses that it may answer.
+    /// Judges a set, and takes away the misses that it may answer.
     pub(super) fn judge(
         &mut self,
         key: &Key,
@@ -138,10 +139,10 @@ impl Shard {
         let since = finding.map_or(as_of, |finding| finding.since);
         let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), newest, session);
         let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
-        // If its own miss of the key may be forgotten, the connection is no evidence, as if it were shared.
+        // If the connection may have forgotten its miss of this key, it is no evidence, as if it were shared.
         let is_known = own_miss.is_some() || !session.misses.has_forgotten(at.age());
         if is_sole && is_known && own_miss.is_none() && answers == Answers::Miss {
-            // More sets than its own misses explain: threads share the connection.
+            // More sets came than its own misses explain: threads share the connection.
             session.is_shared = true;
         }
         let is_shared = session.is_shared || session.origin.is_shared(at.now);
@@ -174,7 +175,7 @@ impl Shard {
         Ruling { is_write, is_confirmed, refused }
     }
 
-    /// Shows every miss that a set may still answer, for a process that comes after this one.
+    /// Passes every miss that a set may still answer, for the next process.
     pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
         let is_old = |hash, marked| {
             self.newest_invalidation_of(hash) > marked || !at.groups.is_unchanged_since(marked)
@@ -195,8 +196,7 @@ impl Shard {
         );
     }
 
-    /// Takes over misses that a former process remembered: their keys are closed for as long as a load may
-    /// take.
+    /// Takes over misses from the process before: their keys are closed for as long as a load may take.
     pub(super) fn restore_misses(&mut self, guard: Guard, at: &At) {
         match guard {
             Guard::AllMissed { until } => self.fence.close_all(until, at.now),
@@ -212,7 +212,7 @@ impl Shard {
     }
 }
 
-/// Asks the record of a key about a set.
+/// Has the record of a key judge a set.
 fn ask(entry: &mut Entry, set: &Set, keys: &Keys, at: &At) -> Finding {
     let (&Set { as_of, class, draft, key, .. }, touch) = (set, at.touch());
     let record = &mut *entry.record;
@@ -240,8 +240,7 @@ impl At<'_> {
         Touch { now: self.now, load_time: self.load_time_ms(), max_age }
     }
 
-    /// How long a load of the key takes at most, in milliseconds: what the operator says, or what was
-    /// learned.
+    /// The longest time that a load of the key takes, in milliseconds: set by the operator, or learned.
     pub(crate) fn load_time_ms(&self) -> u32 {
         self.governed.load_time_ms(self.policies)
     }
@@ -259,7 +258,7 @@ impl At<'_> {
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
         let is_since = |start: Seq| foreign <= start && self.groups.is_unchanged_since(start);
-        // Groups have no author: none may have been invalidated since a miss.
+        // Invalidations of groups belong to no session: there must be none since a miss.
         let is_own =
             || newest > foreign && self.groups.is_unchanged_since(own_miss.unwrap_or(since).min(since));
         is_since(since) || own_miss.is_some_and(is_since) || is_own()
@@ -272,7 +271,7 @@ impl At<'_> {
         }
     }
 
-    /// How long loads take, of whatever key.
+    /// The load times of all keys together.
     fn overall(&self) -> &LoadTimes {
         &self.policies.general_governed().learned
     }
