@@ -5,7 +5,7 @@ use super::invalidation::groups::Group;
 use super::listing::{self, Entry};
 use super::read::Value;
 use super::{Cache, ClassCounts, Counts, Curve, Evicted, Key, Now};
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// The state of a key.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -17,7 +17,7 @@ use super::shard::{At, Leftovers, Shard};
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
-use crate::store::key::{Key, Keys};
+use crate::store::item::key::{Key, Keys};
 use crate::store::{Engine, item_bytes};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 

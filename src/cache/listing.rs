@@ -7,7 +7,7 @@
 
 use super::read::Value;
 use crate::store::Listed;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -42,7 +42,7 @@ use self::shard::Shard;
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::Budget;
-use crate::store::key::Keys;
+use crate::store::item::key::Keys;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 pub use self::clock::ages::AGE_SECONDS_MAX;
@@ -76,10 +76,10 @@ pub use crate::store::check_history;
 pub use crate::store::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use crate::store::evicted::Evicted;
 pub use crate::store::expiry::Expiry;
+pub use crate::store::item::key::Key;
+pub use crate::store::item::seq::{SEQ_BITS, Seq};
+pub use crate::store::item::tags::{TagList, Tags};
 pub use crate::store::item_bytes;
-pub use crate::store::key::Key;
-pub use crate::store::seq::{SEQ_BITS, Seq};
-pub use crate::store::tags::{TagList, Tags};
 
 /// Values, leases and invalidations.
 pub struct Cache {

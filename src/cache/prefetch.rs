@@ -7,7 +7,7 @@
 //!
 //! Prefetching has no visible effect: nothing is read, counted or changed.
 
-use crate::store::key::Key;
+use crate::store::item::key::Key;
 
 /// The kind of access that will follow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::lease::token::Token;
 use crate::store::Item;
 use crate::store::expiry::Expiry;
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

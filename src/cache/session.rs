@@ -6,7 +6,7 @@ use super::fence::Sessions;
 use super::fence::miss_log::MissLog;
 use super::fence::origin::Origin;
 use crate::clock::Now;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
 ///

@@ -7,8 +7,8 @@
 
 use super::{Cache, Draft};
 use crate::clock::Now;
-use crate::store::key::Key;
-use crate::store::seq::Seq;
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
 
 /// The link from a cache to the one before it: its hash seed and its place on the logical clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::number::Step;
 use crate::clock::Now;
 use crate::store::expiry::Expiry;
-use crate::store::tags::Tags;
+use crate::store::item::tags::Tags;
 
 /// A value to be stored.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::meta::Meta;
-use super::packed::{Packed, PackedMut, Shape};
-use super::segment::Queue;
-use super::slot::LARGE_MAX;
-use super::tags::Tags;
+use super::index::slot::LARGE_MAX;
+use super::item::meta::Meta;
+use super::item::packed::{Packed, PackedMut, Shape};
+use super::item::tags::Tags;
+use super::log::segment::Queue;
 
 /// The large items of one shard.
 #[derive(Default)]

@@ -1,52 +1,41 @@
 //! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or
 //! invalidations.
 //!
-//! An index of small tables finds an item; small ones lie in the log, large ones apart. Memory is taken from
-//! a budget that all shards share, and is charged to the byte: segments, tables, ghosts and large items.
+//! An index of small tables finds an item. Small items are stored in the log, large ones have allocations of
+//! their own. Memory is taken from a budget that all shards share, and is charged to the byte: segments,
+//! tables, ghosts and large items.
 //!
 //! | file | what |
 //! |---|---|
-//! | `index`, `table` | from a hash to a place |
-//! | `item` | an item as the cache sees it |
-//! | `segment`, `log` | segments, their two queues, what becomes free |
+//! | `index/` | from a hash to a place |
+//! | `item/` | items and their parts: key, tags, description, layout in memory |
+//! | `log/` | segments, their two queues, free ones |
 //! | `large` | items above an eighth of a segment |
-//! | `ghosts` | what was evicted lately |
+//! | `ghosts` | keys that were evicted lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | expiry |
-//! | `exit` | how items leave |
+//! | `removal` | the ways in which items are removed |
 //! | `listing` | all items, step by step |
+//! | `oracle/` | histories played against a plain map, for tests and fuzzers |
 //!
-//! Deliberately absent: time and randomness, which come as arguments; and a rehash, a copy or a walk over
-//! more than one segment or table in one operation. `history` plays histories against `naive`, a map, for
-//! tests and fuzzers.
+//! Time and randomness come as arguments. No operation rehashes, copies or walks over more than one segment or
+//! table.
 
 pub(crate) mod budget;
 pub(crate) mod counts;
 pub(crate) mod evicted;
-mod exit;
 pub(crate) mod expiry;
 mod ghosts;
-#[cfg(any(test, fuzzing))]
-mod history;
 mod index;
-mod item;
-pub(crate) mod key;
+pub(crate) mod item;
 mod large;
 mod listing;
 mod log;
-mod meta;
 #[cfg(any(test, fuzzing))]
-mod naive;
-mod packed;
+mod oracle;
 mod reclaim;
-mod segment;
-pub(crate) mod seq;
-mod slot;
+mod removal;
 mod sweep;
-mod table;
-pub(crate) mod tags;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,30 +46,30 @@ use self::budget::Budget;
 use self::budget::WhenFull;
 use self::counts::{Counts, SizeCounts};
 use self::evicted::Evicted;
-use self::exit::Exit;
 use self::ghosts::Ghosts;
 use self::index::Index;
-use self::packed::{Packed, PackedMut, Shape};
+use self::item::packed::{Packed, PackedMut, Shape};
+use self::removal::Removal;
 
-use self::key::{Key, Keys};
+use self::index::slot::Place;
+use self::item::key::{Key, Keys};
+use self::item::seq::Seq;
+use self::item::tags::Tags;
 use self::large::{Entry, Large};
+use self::log::segment::Queue;
 use self::log::{Log, place_bytes_max};
-use self::segment::Queue;
-use self::seq::Seq;
-use self::slot::Place;
-use self::tags::Tags;
 
-#[cfg(fuzzing)]
-pub use self::history::check as check_history;
+pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;
 pub use self::item::item_bytes;
+pub(crate) use self::item::meta::Meta;
 pub(crate) use self::listing::Listed;
-pub(crate) use self::meta::Meta;
-pub(crate) use self::slot::Slot;
+#[cfg(fuzzing)]
+pub use self::oracle::check as check_history;
 
 /// Dead items: those that were to end at `second` or before, and those as of `floor` or before.
 #[derive(Clone, Copy)]
-pub(crate) struct Over<'a> {
+pub(crate) struct Dead<'a> {
     pub(crate) floor: Seq,
     pub(crate) second: u32,
     /// From which second on an item is dead for another reason, if there is one.
@@ -210,13 +199,13 @@ impl Engine {
         let slot = match self.when_full {
             // Else what goes to make room might be the old one.
             WhenFull::Evict => {
-                self.exit(slot, Exit::Removed, second);
+                self.discard(slot, Removal::Removed, second);
                 self.append(key, meta, tags, value, queue, second)?
             }
             // Nothing moves meanwhile, and the old one stays where there is no room beside it.
             WhenFull::Refuse => {
                 let new = self.append(key, meta, tags, value, queue, second)?;
-                self.exit(slot, Exit::Removed, second);
+                self.discard(slot, Removal::Removed, second);
                 new
             }
         };
@@ -233,7 +222,7 @@ impl Engine {
             let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), second);
             let slot = self.find(key)?;
             if replaced.is_err() {
-                self.exit(slot, Exit::Removed, second);
+                self.discard(slot, Removal::Removed, second);
                 return None;
             }
             return Some(slot);

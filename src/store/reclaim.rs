@@ -11,33 +11,33 @@ use bytes::Bytes;
 
 use super::budget::WhenFull;
 use super::evicted::Evicted;
-use super::exit::{Departed, Exit};
+use super::index::slot::{Place, Slot};
+use super::item::packed::{Packed, USES_MAX};
+use super::item::tags::Tags;
 use super::large;
-use super::packed::{Packed, USES_MAX};
-use super::segment::{Queue, Segment};
-use super::slot::{Place, Slot};
-use super::tags::Tags;
-use super::{Engine, NoRoom, Over};
+use super::log::segment::{Queue, Segment};
+use super::removal::{Departed, Removal};
+use super::{Dead, Engine, NoRoom};
 
 impl Engine {
     /// One step towards more room; false if there is nothing to be had. A shard that holds fewer than `share`
     /// segments gives none of them.
-    pub(crate) fn reclaim(&mut self, share: usize, over: Over) -> bool {
-        if self.sweep_due(over) {
+    pub(crate) fn reclaim(&mut self, share: usize, dead: Dead) -> bool {
+        if self.sweep_due(dead) {
             return true;
         }
         // They were gone for most readers already: they go before anything live, and where nothing live may.
-        let dropped = self.drop_copies(over);
+        let dropped = self.drop_copies(dead);
         let is_rich = self.log.held() >= share;
-        if (is_rich && self.pack(over.second)) || dropped {
+        if (is_rich && self.pack(dead.second)) || dropped {
             return true;
         }
         match self.victim() {
             _ if self.when_full == WhenFull::Refuse => return false,
             None => return false,
-            Some(Place::Log(number, _)) if is_rich => self.evict_segment(number, over),
+            Some(Place::Log(number, _)) if is_rich => self.evict_segment(number, dead),
             Some(Place::Log(..)) => return false,
-            Some(Place::Large(number)) => self.evict_large(number, over),
+            Some(Place::Large(number)) => self.evict_large(number, dead),
         }
         true
     }
@@ -89,12 +89,14 @@ impl Engine {
         }
         if let Some(number) = self.log.tail() {
             let segment = self.log.take(number);
-            self.walk(number, &segment, |engine, slot, item| engine.gone(slot, item, Exit::Evicted, second));
+            self.walk(number, &segment, |engine, slot, item| {
+                engine.gone(slot, item, Removal::Evicted, second)
+            });
             self.log.give_back(number, segment);
             return Ok(());
         }
         let number = self.large.tail().ok_or(NoRoom)?;
-        self.exit_large(number, Exit::Evicted, second);
+        self.exit_large(number, Removal::Evicted, second);
         Ok(())
     }
 
@@ -192,59 +194,59 @@ impl Engine {
         [log, large].into_iter().flatten().min_by_key(|(since, _)| *since).map(|(_, place)| place)
     }
 
-    fn evict_large(&mut self, number: u32, over: Over) {
+    fn evict_large(&mut self, number: u32, dead: Dead) {
         let mean = self.large.bytes / self.large.len().max(1);
         let entry = self.large.get(number);
         let (head, bytes, queue) = (entry.head(), entry.bytes(), entry.queue);
-        if let Some(why) = over.exit(head) {
-            return self.exit_large(number, why, over.second);
+        if let Some(why) = dead.removal(head) {
+            return self.exit_large(number, why, dead.second);
         }
         if is_worth(head, bytes, mean) {
             let uses = uses_left(head, queue);
             self.large.dequeue(number);
-            return self.large.promote(number, uses, over.second);
+            return self.large.promote(number, uses, dead.second);
         }
         if queue == Queue::Small {
             self.ghosts.put(self.keys.hash(head.key()), bytes);
         }
-        self.exit_large(number, Exit::Evicted, over.second);
+        self.exit_large(number, Removal::Evicted, dead.second);
     }
 
-    pub(super) fn exit_large(&mut self, number: u32, why: Exit, second: u32) {
+    pub(super) fn exit_large(&mut self, number: u32, why: Removal, second: u32) {
         let hash = self.keys.hash(self.large.get(number).head().key());
-        self.exit(Slot::new(hash, Place::Large(number)), why, second);
+        self.discard(Slot::new(hash, Place::Large(number)), why, second);
     }
 
     /// Moves what deserves to stay from the tail to the back of the main queue, and throws the rest away.
-    fn evict_segment(&mut self, number: u16, over: Over) {
+    fn evict_segment(&mut self, number: u16, dead: Dead) {
         let segment = self.log.take(number);
         let mean = (self.counts.bytes as usize - self.large.bytes)
             / (self.counts.items as usize - self.large.len()).max(1);
-        let least = self.least_uses(&segment, mean, over);
+        let least = self.least_uses(&segment, mean, dead);
         let queue = segment.queue;
         self.walk(number, &segment, |engine, slot, item| {
-            if let Some(why) = over.exit(item) {
-                return engine.gone(slot, item, why, over.second);
+            if let Some(why) = dead.removal(item) {
+                return engine.gone(slot, item, why, dead.second);
             }
             let stays = item.uses() >= least && is_worth(item, item.tight(), mean);
-            if stays && engine.survive(slot, item, queue, over.second) {
+            if stays && engine.survive(slot, item, queue, dead.second) {
                 return;
             }
             if queue == Queue::Small {
                 engine.ghosts.put(engine.keys.hash(item.key()), item.tight());
             }
-            engine.gone(slot, item, Exit::Evicted, over.second);
+            engine.gone(slot, item, Removal::Evicted, dead.second);
         });
         self.log.give_back(number, segment);
     }
 
     /// Uses that an item must have so that no more than three quarters of a segment stay: else nothing would
     /// be won.
-    fn least_uses(&self, segment: &Segment, mean: usize, over: Over) -> u32 {
+    fn least_uses(&self, segment: &Segment, mean: usize, dead: Dead) -> u32 {
         let mut bytes = [0; USES_MAX as usize + 1];
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
-            if !item.is_dead() && over.exit(item).is_none() && is_worth(item, item.tight(), mean) {
+            if !item.is_dead() && dead.removal(item).is_none() && is_worth(item, item.tight(), mean) {
                 bytes[item.uses() as usize] += item.tight();
             }
             offset = next;
@@ -293,8 +295,8 @@ impl Engine {
     }
 
     /// An item goes together with its segment.
-    pub(super) fn gone(&mut self, slot: Slot, item: Packed, why: Exit, second: u32) {
-        if why == Exit::Evicted && self.collectors > 0 {
+    pub(super) fn gone(&mut self, slot: Slot, item: Packed, why: Removal, second: u32) {
+        if why == Removal::Evicted && self.collectors > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
         self.count_exit(Departed::new(item, item.tight()), why, second);
@@ -302,9 +304,9 @@ impl Engine {
     }
 }
 
-impl Over<'_> {
+impl Dead<'_> {
     /// Why an item that is over goes.
-    pub(super) fn exit(self, item: Packed) -> Option<Exit> {
+    pub(super) fn removal(self, item: Packed) -> Option<Removal> {
         self.verdict(item).err()
     }
 
@@ -316,17 +318,17 @@ impl Over<'_> {
     }
 
     /// Until when an item stays (0 for ever), or why it goes.
-    pub(super) fn verdict(self, item: Packed) -> Result<u32, Exit> {
+    pub(super) fn verdict(self, item: Packed) -> Result<u32, Removal> {
         let (as_of, gone) = (item.as_of(), item.gone());
         if as_of <= self.floor {
-            return Err(Exit::Removed);
+            return Err(Removal::Removed);
         }
         if gone != 0 && gone <= self.second {
-            return Err(Exit::Expired);
+            return Err(Removal::Expired);
         }
         match (self.otherwise)(as_of, item.key(), item.tags()) {
             None => Ok(gone),
-            Some(end) if end <= self.second => Err(Exit::Removed),
+            Some(end) if end <= self.second => Err(Removal::Removed),
             Some(end) if gone == 0 => Ok(end),
             Some(end) => Ok(gone.min(end)),
         }
@@ -350,9 +352,9 @@ fn is_worth(item: Packed, bytes: usize, mean: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{Choices, Pair, SEGMENT};
     use super::*;
-    use crate::store::meta::Meta;
+    use crate::store::item::meta::Meta;
+    use crate::store::oracle::{Choices, Pair, SEGMENT};
 
     /// Makes room as the cache does: one step before each store, and more of them before that of a large
     /// value.

@@ -3,49 +3,49 @@
 //! A step looks through one segment and some large items at most. Segments in which much has ended come
 //! first; others in which anything has get their turn one by one, so that in the end everything is found.
 
-use super::exit::Exit;
-use super::slot::Place;
-use super::{Engine, Over, Slot};
+use super::index::slot::Place;
+use super::removal::Removal;
+use super::{Dead, Engine, Slot};
 
 impl Engine {
     /// One step; true if there is more that should not wait.
-    pub(crate) fn sweep(&mut self, over: Over) -> bool {
-        let is_more = self.sweep_large(over);
-        if self.sweep_due(over) {
+    pub(crate) fn sweep(&mut self, dead: Dead) -> bool {
+        let is_more = self.sweep_large(dead);
+        if self.sweep_due(dead) {
             return true;
         }
         let is_trickle = |engine: &Self, number| {
             let segment = engine.log.segment(number);
             let soonest = segment.expiries.soonest();
-            (soonest != 0 && soonest <= over.second && segment.swept < over.second) || segment.live == 0
+            (soonest != 0 && soonest <= dead.second && segment.swept < dead.second) || segment.live == 0
         };
         if let Some(number) = self.next_segment(is_trickle) {
-            self.look_through(number, over, Copies::Stay);
+            self.look_through(number, dead, Copies::Stay);
         }
         is_more
     }
 
     /// Looks through a segment in which enough is over that it pays; false if there is none.
-    pub(super) fn sweep_due(&mut self, over: Over) -> bool {
+    pub(super) fn sweep_due(&mut self, dead: Dead) -> bool {
         let is_due = |engine: &Self, number| {
             let segment = engine.log.segment(number);
             let enough = (segment.used / DUE_PART).max(1);
             segment.is_flushed
-                || (segment.swept < over.second && segment.expiries.is_due(over.second, enough))
+                || (segment.swept < dead.second && segment.expiries.is_due(dead.second, enough))
         };
         let found = self.next_segment(is_due);
         if let Some(number) = found {
-            self.look_through(number, over, Copies::Stay);
+            self.look_through(number, dead, Copies::Stay);
         }
         found.is_some()
     }
 
     /// Throws the stale copies of one segment away, if there are so many that it pays.
-    pub(super) fn drop_copies(&mut self, over: Over) -> bool {
+    pub(super) fn drop_copies(&mut self, dead: Dead) -> bool {
         let enough = (self.budget.segment_bytes / DUE_PART).max(1);
         let found = self.next_segment(|engine, number| engine.log.segment(number).stale >= enough);
         if let Some(number) = found {
-            self.look_through(number, over, Copies::Go);
+            self.look_through(number, dead, Copies::Go);
         }
         found.is_some()
     }
@@ -61,26 +61,26 @@ impl Engine {
     }
 
     /// Throws away what is over in a segment, and the segment if nothing is left.
-    fn look_through(&mut self, number: u16, over: Over, copies: Copies) {
+    fn look_through(&mut self, number: u16, dead: Dead, copies: Copies) {
         let mut segment = self.log.lift(number);
-        (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, over.second);
+        (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, dead.second);
         segment.stale = 0;
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
             let (is_dead, tight) = (item.is_dead(), item.tight());
-            let verdict = over.verdict(item).and_then(|end| match over.is_copy(item, end) {
-                true if copies == Copies::Go => Err(Exit::Removed),
+            let verdict = dead.verdict(item).and_then(|end| match dead.is_copy(item, end) {
+                true if copies == Copies::Go => Err(Removal::Removed),
                 is_copy => Ok((end, is_copy)),
             });
             match verdict {
                 _ if is_dead => {}
                 Ok((end, is_copy)) => {
-                    segment.expiries.add(end, tight, over.second);
+                    segment.expiries.add(end, tight, dead.second);
                     segment.stale += if is_copy { tight } else { 0 };
                 }
                 Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
-                    self.gone(slot, item, why, over.second);
+                    self.gone(slot, item, why, dead.second);
                     segment.item_mut(offset).kill();
                     segment.live -= tight;
                 }
@@ -94,11 +94,11 @@ impl Engine {
         }
     }
 
-    fn sweep_large(&mut self, over: Over) -> bool {
+    fn sweep_large(&mut self, dead: Dead) -> bool {
         let (numbers, next) = self.large.some(self.sweep_large, LARGE_STEP);
         for number in numbers {
-            if let Some(why) = over.exit(self.large.get(number).head()) {
-                self.exit_large(number, why, over.second);
+            if let Some(why) = dead.removal(self.large.get(number).head()) {
+                self.exit_large(number, why, dead.second);
             }
         }
         self.sweep_large = next;
@@ -121,7 +121,7 @@ const LARGE_STEP: usize = 128;
 #[cfg(test)]
 mod tests {
     use super::super::budget::WhenFull;
-    use super::super::history::Pair;
+    use crate::store::oracle::Pair;
 
     #[test]
     fn a_few_expired_items_are_removed_although_it_does_not_pay_to_look_for_them() {

@@ -4,7 +4,7 @@
 
 use crate::cache::clock::LogicalClock;
 use crate::clock::Now;
-use crate::store::seq::{SEQ_BITS, Seq};
+use crate::store::item::seq::{SEQ_BITS, Seq};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The last [`AGE_SECONDS_MAX`] readings, one a second.

@@ -2,7 +2,7 @@
 
 pub(crate) mod ages;
 
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The counter itself.

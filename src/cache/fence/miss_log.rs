@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
 
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// The misses of one connection.
 pub(crate) struct MissLog {

@@ -11,7 +11,7 @@
 
 use super::judgment::{Answers, Judged, Reader, Takes, Verdict};
 use crate::clock::Now;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 #[cfg(test)]
 #[path = "histories.rs"]

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::clock::LogicalClock;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// The sessions that exist.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use prefetch_index::prefetch_index;
 
 use super::record::{Record, Touch, tick};
 use crate::clock::Now;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// The records of one shard, and the cells that stand for forgotten ones.
 pub(crate) struct Table {

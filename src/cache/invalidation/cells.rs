@@ -6,7 +6,7 @@
 
 use prefetch_index::prefetch_index;
 
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// An array of sequence numbers, 6 bytes each, that only rise.
 pub(crate) struct Cells(Box<[[u8; 6]]>);

@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 
 use super::record::{Effect, Invalidation, Invalidations};
 use crate::cache::clock::LogicalClock;
-use crate::store::key::Keys;
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
+use crate::store::item::key::Keys;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 use crate::sync::{AtomicU64, DashMap, Mutex, Ordering};
 
 /// The invalidations of groups.
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(groups.effect(b"a:1", Tags::NONE, old), Effect::Hard);
         assert_eq!(groups.effect(b"a:1", Tags::NONE, clock.next()), Effect::None);
         assert_eq!(groups.effect(b"b:a:1", Tags::NONE, old), Effect::None);
-        let tags = crate::store::tags::TagList::new([&b"a:"[..]]).unwrap();
+        let tags = crate::store::item::tags::TagList::new([&b"a:"[..]]).unwrap();
         assert_eq!(groups.effect(b"b", tags.tags(), old), Effect::None, "a tag is no prefix");
     }
 
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_prefix_and_every_tag_of_an_item_counts() {
-        let tags = crate::store::tags::TagList::new([&b"one"[..], b"two"]).unwrap();
+        let tags = crate::store::item::tags::TagList::new([&b"one"[..], b"two"]).unwrap();
         for name in [Group::Prefix(b"a:"), Group::Prefix(b"a:b:"), Group::Tag(b"one"), Group::Tag(b"two")] {
             let (groups, clock) = groups();
             let old = clock.next();

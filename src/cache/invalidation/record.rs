@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::store::expiry::seconds_after;
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// How much an invalidation leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

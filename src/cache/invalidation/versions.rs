@@ -145,7 +145,7 @@ const FLOOR_SHIFT: u32 = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::key::Keys;
+    use crate::store::item::key::Keys;
 
     fn hash(n: u64) -> u64 {
         Keys::new(7).hash(&n.to_le_bytes())

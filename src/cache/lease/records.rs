@@ -5,7 +5,7 @@
 
 use prefetch_index::prefetch_index;
 
-use crate::store::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// One outstanding (or lately ended) lease.
 #[derive(Clone, Copy, Debug)]

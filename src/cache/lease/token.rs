@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::store::seq::{SEQ_BITS, Seq};
+use crate::store::item::seq::{SEQ_BITS, Seq};
 
 /// The proof of a lease, given back with the value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

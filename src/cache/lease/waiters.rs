@@ -4,7 +4,7 @@
 
 use std::task::Waker;
 
-use crate::store::key::Key;
+use crate::store::item::key::Key;
 use crate::sync::DashMap;
 
 /// The waiters of all keys, by the hash of the key.

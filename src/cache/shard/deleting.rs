@@ -3,7 +3,7 @@
 use super::{At, Shard, State};
 use crate::cache::session::Session;
 use crate::cache::write::{DeleteOutcome, Deletion, Leaves};
-use crate::store::key::Key;
+use crate::store::item::key::Key;
 use crate::store::{NoRoom, Slot};
 
 impl Shard {

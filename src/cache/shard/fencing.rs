@@ -8,9 +8,9 @@ use crate::cache::policy::Implicit;
 use crate::cache::session::Session;
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Fence, Reason};
-use crate::store::key::{Key, Keys};
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
+use crate::store::item::key::{Key, Keys};
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 
 /// The judgment of a set.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,9 @@ use crate::cache::invalidation::record::Effect;
 use crate::cache::read::Value;
 use crate::clock::Now;
 use crate::store::Slot;
-use crate::store::key::Key;
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 
 impl Shard {
     /// Everything but the waiters.

@@ -12,10 +12,10 @@ use crate::cache::invalidation::record::{Depth, Effect, Invalidation, Invalidati
 use crate::cache::lease::records::Lease;
 use crate::cache::session::Session;
 use crate::store::expiry::{Expiry, seconds_after};
-use crate::store::key::Key;
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
-use crate::store::{Listed, Meta, Over, Slot};
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
+use crate::store::{Dead, Listed, Meta, Slot};
 
 impl Shard {
     /// Removes an item that has expired or was invalidated, and returns the state of the key. Every command
@@ -126,12 +126,12 @@ impl Shard {
             self.looked_for = (newest, second);
             self.engine.flushed();
         }
-        self.with_over(at, |shard, over| shard.engine.sweep(over))
+        self.with_dead(at, |shard, dead| shard.engine.sweep(dead))
     }
 
     /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
     pub(crate) fn reclaim(&mut self, share: usize, at: &At) -> bool {
-        self.with_over(at, |shard, over| shard.engine.reclaim(share, over))
+        self.with_dead(at, |shard, dead| shard.engine.reclaim(share, dead))
     }
 
     /// Invalidates one key: nothing older may be stored or served under it.
@@ -233,7 +233,7 @@ impl Shard {
         self.woken.extend(self.leases.end_all());
     }
 
-    fn with_over<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Over) -> R) -> R {
+    fn with_dead<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Dead) -> R) -> R {
         let floor = self.floor;
         let otherwise = |as_of: Seq, key: &[u8], tags: Tags| match floor
             .effect(as_of)
@@ -243,7 +243,7 @@ impl Shard {
             Effect::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
             Effect::Hard => Some(0),
         };
-        act(self, Over { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
+        act(self, Dead { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
     }
 }
 

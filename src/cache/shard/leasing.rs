@@ -8,9 +8,9 @@ use crate::cache::lease::token::Token;
 use crate::cache::read::Lookup;
 use crate::cache::session::Session;
 use crate::cache::write::{Fill, Filled, Refused};
-use crate::store::key::Key;
-use crate::store::seq::Seq;
-use crate::store::tags::Tags;
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {

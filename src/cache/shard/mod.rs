@@ -42,8 +42,8 @@ use crate::clock::Now;
 use crate::store::counts::Counts;
 use crate::store::evicted::Evicted;
 use crate::store::expiry::{Expiry, seconds_after, whole_seconds};
-use crate::store::key::Key;
-use crate::store::seq::Seq;
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
 use crate::store::{Engine, Item, Meta, NoRoom, Slot};
 
 /// State that all shards share, and the time of the request.

@@ -9,7 +9,7 @@ use super::{At, Shard, State};
 use crate::cache::fence::Reader;
 use crate::cache::read::{Lookup, OnMiss, Reading, Refresh};
 use crate::cache::session::Session;
-use crate::store::key::Key;
+use crate::store::item::key::Key;
 use crate::store::{Item, Slot};
 
 impl Shard {

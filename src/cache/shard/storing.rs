@@ -9,8 +9,8 @@ use crate::cache::write::{
     Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome,
 };
 use crate::store::expiry::{Expiry, seconds_after};
-use crate::store::key::Key;
-use crate::store::seq::Seq;
+use crate::store::item::key::Key;
+use crate::store::item::seq::Seq;
 use crate::store::{Meta, NoRoom, Slot};
 
 impl Shard {

@@ -7,12 +7,15 @@
 //!
 //! The index holds no keys: its callers compare them.
 
-use super::NoRoom;
-use super::slot::{Slot, TAG_BITS, TAG_MASK};
-use super::table::{self, TABLE_BYTES, TABLE_SLOTS, Table};
+pub(crate) mod slot;
+mod table;
+
+use crate::store::NoRoom;
+use crate::store::index::slot::{Slot, TAG_BITS, TAG_MASK};
+use crate::store::index::table::{TABLE_BYTES, TABLE_SLOTS, Table};
 
 /// The slots of one shard.
-pub(super) struct Index {
+pub(crate) struct Index {
     bits: u32,
     /// For each value of so many bits of a hash, the number of its table.
     directory: Vec<u32>,
@@ -31,7 +34,7 @@ struct Part {
 impl Index {
     /// # Panics
     /// If the system has no memory to give.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let table = Table::new().expect("the system gives the memory to begin with");
         Index {
             bits: 0,
@@ -43,13 +46,13 @@ impl Index {
     }
 
     /// The slot of this hash whose item `is_it`.
-    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(crate) fn find(&self, hash: u64, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let tag = hash & TAG_MASK;
         self.part(self.number(tag)).table.find(tag, is_it)
     }
 
     /// Prefetches the place that [`Index::find`] looks at first.
-    pub(super) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: u64) {
         let tag = hash & TAG_MASK;
         self.part(self.number(tag)).table.prefetch(tag);
     }
@@ -58,7 +61,7 @@ impl Index {
     ///
     /// # Errors
     /// If the system has no memory to give, or a shard has more items than a hash can tell apart.
-    pub(super) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
+    pub(crate) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
         let tag = hash & TAG_MASK;
         while self.part(self.number(tag)).table.is_full() {
             self.split(tag).ok_or(NoRoom)?;
@@ -67,13 +70,13 @@ impl Index {
     }
 
     /// Adds a slot that is not there yet, and for which room was made.
-    pub(super) fn insert(&mut self, slot: Slot) {
+    pub(crate) fn insert(&mut self, slot: Slot) {
         self.slots += 1;
         self.part_mut(self.number(slot.tag())).table.insert(slot);
     }
 
     /// Takes a slot out.
-    pub(super) fn remove(&mut self, slot: Slot) {
+    pub(crate) fn remove(&mut self, slot: Slot) {
         self.slots -= 1;
         let number = self.number(slot.tag());
         self.part_mut(number).table.remove(slot);
@@ -85,14 +88,14 @@ impl Index {
     }
 
     /// The item has moved.
-    pub(super) fn relocate(&mut self, from: Slot, to: Slot) {
+    pub(crate) fn relocate(&mut self, from: Slot, to: Slot) {
         self.part_mut(self.number(from.tag())).table.replace(from, to);
     }
 
     /// The slots from a position of the round on that lie in the table there, and where the next table lies.
     /// A position is the directory's bits read backwards: so the halves of a table that is split lie where it
     /// lay, and of tables that were joined the part that was gone through is known.
-    pub(super) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
+    pub(crate) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
         let Part { depth, table } =
             self.part(self.number(u64::from(backwards(position)) << table::PLACE_BITS));
         let span = 1 << (BITS_MAX - depth);
@@ -102,7 +105,7 @@ impl Index {
     }
 
     /// Bytes that tables and directory take.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
         tables
             + self.tables.capacity() * size_of::<Option<Part>>()
@@ -110,7 +113,7 @@ impl Index {
     }
 
     #[cfg(any(test, fuzzing))]
-    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
         self.tables.iter().flatten().flat_map(|part| part.table.iter())
     }
 

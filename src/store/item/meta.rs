@@ -1,6 +1,6 @@
 //! The description of an item.
 
-use super::seq::Seq;
+use crate::store::item::seq::Seq;
 
 /// All that is stored under a key beside its value and tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

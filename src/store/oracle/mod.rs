@@ -2,19 +2,23 @@
 //!
 //! The next step is chosen by a seed in the tests, and by a fuzzer's bytes in `fuzz/`.
 
+mod naive;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
-use super::naive::{self, Groups, Naive};
-use super::tags::TagList;
 use super::*;
+use crate::store::item::tags::TagList;
+use crate::store::oracle::naive::{Groups, Naive};
 
 /// Engine and oracle side by side, and a clock that only moves by hand.
-pub(super) struct Pair {
-    pub(super) engine: Engine,
+pub(crate) struct Pair {
+    pub(crate) engine: Engine,
     floor: u64,
     groups: Groups,
     naive: Naive,
-    pub(super) second: u32,
+    pub(crate) second: u32,
     seq: u64,
     /// Whether a group was invalidated since the engine was last asked to look at every item.
     is_group_new: bool,
@@ -22,15 +26,15 @@ pub(super) struct Pair {
 
 /// The kinds of steps of a history, by how often.
 #[derive(Clone, Copy)]
-pub(super) struct Mix {
-    pub(super) keys: u64,
-    pub(super) memory_bytes: usize,
-    pub(super) value_bytes: usize,
-    pub(super) when_full: WhenFull,
+pub(crate) struct Mix {
+    pub(crate) keys: u64,
+    pub(crate) memory_bytes: usize,
+    pub(crate) value_bytes: usize,
+    pub(crate) when_full: WhenFull,
 }
 
 /// Where a history comes from.
-pub(super) enum Choices<'a> {
+pub(crate) enum Choices<'a> {
     #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer has bytes"))]
     /// A seed, and how many steps are left: xorshift64*, Vigna 2016, so that a failure repeats.
     Seeded(u64, usize),
@@ -38,10 +42,10 @@ pub(super) enum Choices<'a> {
     Told(&'a [u8]),
 }
 
-pub(super) const SEGMENT: usize = 16 << 10;
+pub(crate) const SEGMENT: usize = 16 << 10;
 
 impl Pair {
-    pub(super) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
+    pub(crate) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
         let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
         let engine = Engine::new(budget, memory_bytes, Keys::new(7), when_full);
         let (groups, naive) = (Groups::default(), Naive::default());
@@ -49,36 +53,36 @@ impl Pair {
     }
 
     /// The items that are dead now, shown to the engine and the oracle.
-    fn with_over<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Over) -> R) -> R {
+    fn with_dead<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Dead) -> R) -> R {
         let floor = Seq::new(self.floor).expect("histories are short");
         let otherwise = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
-        let over = Over { floor, second: self.second, otherwise: &otherwise };
-        act(&mut self.engine, &mut self.naive, over)
+        let dead = Dead { floor, second: self.second, otherwise: &otherwise };
+        act(&mut self.engine, &mut self.naive, dead)
     }
 
-    pub(super) fn reclaim(&mut self) -> bool {
+    pub(crate) fn reclaim(&mut self) -> bool {
         self.reclaim_beyond(0)
     }
 
     /// Reclaims if the engine holds `share` segments or more.
-    pub(super) fn reclaim_beyond(&mut self, share: usize) -> bool {
-        self.with_over(|engine, _, over| engine.reclaim(share, over))
+    pub(crate) fn reclaim_beyond(&mut self, share: usize) -> bool {
+        self.with_dead(|engine, _, dead| engine.reclaim(share, dead))
     }
 
-    pub(super) fn sweep(&mut self) -> bool {
-        self.with_over(|engine, _, over| engine.sweep(over))
+    pub(crate) fn sweep(&mut self) -> bool {
+        self.with_dead(|engine, _, dead| engine.sweep(dead))
     }
 
     /// Invalidates a group. Items that it has now are removed after `kept_seconds`, unless they expire
     /// before.
-    pub(super) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
+    pub(crate) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
         let seq = Seq::new(self.seq).expect("histories are short");
         self.groups.invalidate(group, seq, self.second, kept_seconds);
         self.is_group_new = true;
     }
 
     /// Has the engine look at every item, as the cache does some time after a group was invalidated.
-    pub(super) fn look_for_groups(&mut self) {
+    pub(crate) fn look_for_groups(&mut self) {
         if std::mem::take(&mut self.is_group_new) {
             self.engine.flushed();
         }
@@ -92,7 +96,7 @@ impl Pair {
         Meta { as_of, chosen, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
     }
 
-    pub(super) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
+    pub(crate) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
         let meta = self.meta(ttl, flags);
         let key = self.engine.keys.clone();
         let key = key.key(name).expect("names are short");
@@ -110,9 +114,9 @@ impl Pair {
     fn refused(&mut self, key: &Key) {
         if self.find(key.bytes).is_none() {
             let may_go = self.engine.when_full == WhenFull::Evict;
-            self.with_over(|_, naive, over| {
-                let is_over = |(meta, tags, _)| naive::is_over(key.bytes, &meta, tags, over);
-                let is_copy = |(meta, tags, _)| naive::is_copy(key.bytes, &meta, tags, over);
+            self.with_dead(|_, naive, dead| {
+                let is_over = |(meta, tags, _)| naive::is_over(key.bytes, &meta, tags, dead);
+                let is_copy = |(meta, tags, _)| naive::is_copy(key.bytes, &meta, tags, dead);
                 let stays = naive.get(key.bytes).is_some_and(|item| !is_over(item) && !is_copy(item));
                 assert!(may_go || !stays, "it could have stayed");
             });
@@ -122,7 +126,7 @@ impl Pair {
 
     /// The item, if the engine has it; the oracle must have the same.
     #[track_caller]
-    pub(super) fn find(&mut self, name: &[u8]) -> Option<Slot> {
+    pub(crate) fn find(&mut self, name: &[u8]) -> Option<Slot> {
         let key = self.engine.keys.clone();
         let slot = self.engine.find(&key.key(name).expect("names are short"))?;
         let item = self.engine.item(slot);
@@ -130,12 +134,12 @@ impl Pair {
         Some(slot)
     }
 
-    pub(super) fn remove(&mut self, key: &Key, slot: Slot) {
+    pub(crate) fn remove(&mut self, key: &Key, slot: Slot) {
         self.engine.remove(key, slot, self.second);
         self.naive.remove(key.bytes);
     }
 
-    pub(super) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta) {
+    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta) {
         if self.engine.set_meta(key, slot, meta, self.second).is_some() {
             self.naive.set_meta(key.bytes, meta);
         } else {
@@ -209,7 +213,7 @@ impl Pair {
 
     /// Every promise of the engine that can be looked at from inside.
     #[track_caller]
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
         let (mut items, mut bytes, mut stale) = (0, 0, 0);
         let mut queued: HashMap<u16, Queue> = HashMap::new();
@@ -266,7 +270,7 @@ impl Pair {
             self.sweep();
         }
         self.engine.garbage.clear();
-        self.with_over(|_, naive, over| naive.sweep(over));
+        self.with_dead(|_, naive, dead| naive.sweep(dead));
         self.check();
         let names: Vec<Vec<u8>> = self.naive.0.keys().cloned().collect();
         let missing = names.iter().filter(|name| self.find(name).is_none()).count() as u64;
@@ -299,7 +303,7 @@ impl Choices<'_> {
         }
     }
 
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         let number = match self {
             Choices::Seeded(state, _) => {
                 *state ^= *state >> 12;
@@ -318,7 +322,7 @@ impl Choices<'_> {
     }
 
     /// Small numbers more often.
-    pub(super) fn skewed(&mut self, limit: u64) -> u64 {
+    pub(crate) fn skewed(&mut self, limit: u64) -> u64 {
         let most = self.below(limit) + 1;
         self.below(most)
     }
@@ -326,7 +330,7 @@ impl Choices<'_> {
 
 /// Plays a history as long as there are choices left; what is missing in the engine must have been evicted.
 #[track_caller]
-pub(super) fn play(mix: Mix, mut choices: Choices, check_every: usize) {
+pub(crate) fn play(mix: Mix, mut choices: Choices, check_every: usize) {
     let mut pair = Pair::new(mix.memory_bytes, mix.when_full);
     for step in 0.. {
         if choices.are_over() {

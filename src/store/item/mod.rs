@@ -1,10 +1,16 @@
 //! An item as the cache sees it: its description, its tags and its value.
 
+pub(crate) mod key;
+pub(crate) mod meta;
+pub(crate) mod packed;
+pub(crate) mod seq;
+pub(crate) mod tags;
+
 use bytes::Bytes;
 
-use super::meta::Meta;
-use super::packed::{HEADER_BYTES, Packed, UNIT};
-use super::tags::Tags;
+use crate::store::item::meta::Meta;
+use crate::store::item::packed::{HEADER_BYTES, Packed, UNIT};
+use crate::store::item::tags::Tags;
 
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
@@ -17,20 +23,20 @@ pub(crate) struct Item<'a> {
     /// Whether it had been read before.
     pub(crate) is_fetched: bool,
     /// Read bit by bit: few readers want all of it.
-    pub(super) head: Packed<'a>,
+    pub(crate) head: Packed<'a>,
     /// The value, if it has an allocation of its own.
     pub(crate) shared: Option<&'a Bytes>,
 }
 
 impl<'a> Item<'a> {
     #[inline]
-    pub(super) fn new(head: Packed<'a>, shared: Option<&'a Bytes>) -> Self {
+    pub(crate) fn new(head: Packed<'a>, shared: Option<&'a Bytes>) -> Self {
         let ends = if head.is_stale() { head.gone() } else { head.expiry() };
         Item { accessed: head.accessed(), ends, is_fetched: head.is_fetched(), head, shared }
     }
 
     /// The length of the value.
-    pub(super) fn value_bytes(&self) -> usize {
+    pub(crate) fn value_bytes(&self) -> usize {
         if let Some(value) = self.shared { value.len() } else { self.head.value_bytes() }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::history::{Choices, Mix, Pair, SEGMENT, play};
 use super::*;
+use crate::store::oracle::{Choices, Mix, Pair, SEGMENT, play};
 
 const AMPLE: Mix = Mix { keys: 500, memory_bytes: 64 << 20, value_bytes: 200, when_full: WhenFull::Evict };
 const TIGHT: Mix = Mix { keys: 5_000, memory_bytes: 1 << 20, value_bytes: 200, when_full: WhenFull::Evict };
@@ -213,7 +213,7 @@ fn any_bytes_tell_a_history() {
     for seed in 1..=200 {
         let mut random = Choices::Seeded(seed, 0);
         let bytes: Vec<u8> = (0..2_000).map(|_| random.below(256) as u8).collect();
-        history::check(&bytes);
+        crate::store::oracle::check(&bytes);
     }
 }
 

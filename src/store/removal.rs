@@ -3,10 +3,10 @@
 use super::Engine;
 use super::evicted::Evicted;
 use super::expiry::Expiry;
-use super::key::Key;
-use super::packed::Packed;
-use super::segment::Queue;
-use super::slot::{Place, Slot};
+use super::index::slot::{Place, Slot};
+use super::item::key::Key;
+use super::item::packed::Packed;
+use super::log::segment::Queue;
 
 /// The counts of a removed item.
 pub(super) struct Departed {
@@ -18,7 +18,7 @@ pub(super) struct Departed {
 
 /// Why an item goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Exit {
+pub(super) enum Removal {
     Evicted,
     Expired,
     Removed,
@@ -30,18 +30,18 @@ impl Engine {
         if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
             self.ghosts.put(key.hash, self.bytes_of(slot));
         }
-        self.exit(slot, Exit::Removed, second);
+        self.discard(slot, Removal::Removed, second);
     }
 
     /// Throws away an item whose time has passed.
     pub(crate) fn expired(&mut self, slot: Slot, second: u32) {
-        self.exit(slot, Exit::Expired, second);
+        self.discard(slot, Removal::Expired, second);
     }
 
     /// Takes an item out.
-    pub(super) fn exit(&mut self, slot: Slot, why: Exit, second: u32) {
+    pub(super) fn discard(&mut self, slot: Slot, why: Removal, second: u32) {
         let departed = Departed::new(self.head(slot), self.bytes_of(slot));
-        if why == Exit::Evicted && self.collectors > 0 {
+        if why == Removal::Evicted && self.collectors > 0 {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
@@ -53,22 +53,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_exit(&mut self, item: Departed, why: Exit, second: u32) {
+    pub(super) fn count_exit(&mut self, item: Departed, why: Removal, second: u32) {
         let (counts, unfetched) = (&mut self.counts, u64::from(!item.is_fetched));
         counts.bytes -= item.bytes as u64;
         counts.items -= 1;
         counts.stale -= u64::from(item.is_stale);
         match why {
-            Exit::Evicted => {
+            Removal::Evicted => {
                 counts.evictions += 1;
                 counts.evicted_unfetched += unfetched;
                 counts.evicted(second.saturating_sub(item.accessed));
             }
-            Exit::Expired => {
+            Removal::Expired => {
                 counts.expired += 1;
                 counts.expired_unfetched += unfetched;
             }
-            Exit::Removed => {}
+            Removal::Removed => {}
         }
     }
 }

@@ -10,28 +10,28 @@ use std::io;
 use memmap2::MmapMut;
 use prefetch_index::prefetch_index;
 
-use super::slot::Slot;
+use crate::store::index::slot::Slot;
 
 /// At most [`TABLE_SLOTS`] slots.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Words of 8 bytes: slots with all bits turned, so that 0 is none.
     bytes: MmapMut,
-    pub(super) len: usize,
+    pub(crate) len: usize,
 }
 
 impl Table {
     /// # Errors
     /// If the system has no memory to give.
-    pub(super) fn new() -> io::Result<Table> {
+    pub(crate) fn new() -> io::Result<Table> {
         Ok(Table { bytes: MmapMut::map_anon(TABLE_BYTES)?, len: 0 })
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len == TABLE_SLOTS
     }
 
     /// The slot with this tag whose item `is_it`.
-    pub(super) fn find(&self, tag: u64, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(crate) fn find(&self, tag: u64, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let mut at = home(tag);
         loop {
             let slot = self.read(at)?;
@@ -43,12 +43,12 @@ impl Table {
     }
 
     /// Prefetches the place that [`Table::find`] looks at first.
-    pub(super) fn prefetch(&self, tag: u64) {
+    pub(crate) fn prefetch(&self, tag: u64) {
         prefetch_index(&self.bytes[..], home(tag) * size_of::<u64>());
     }
 
     /// Adds a slot that is not there yet; the table must not be full.
-    pub(super) fn insert(&mut self, slot: Slot) {
+    pub(crate) fn insert(&mut self, slot: Slot) {
         assert!(!self.is_full());
         let mut at = home(slot.tag());
         while self.read(at).is_some() {
@@ -59,7 +59,7 @@ impl Table {
     }
 
     /// Takes out a slot that is there. Those behind it move up where that brings them nearer to their homes.
-    pub(super) fn remove(&mut self, slot: Slot) {
+    pub(crate) fn remove(&mut self, slot: Slot) {
         let mut hole = self.place_of(slot);
         let mut at = hole;
         loop {
@@ -75,12 +75,12 @@ impl Table {
     }
 
     /// Puts one slot with the same tag in the place of another.
-    pub(super) fn replace(&mut self, from: Slot, to: Slot) {
+    pub(crate) fn replace(&mut self, from: Slot, to: Slot) {
         let at = self.place_of(from);
         self.write(at, Some(to));
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Slot> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
         (0..PLACES).filter_map(|at| self.read(at))
     }
 
@@ -116,19 +116,19 @@ fn distance(from: usize, to: usize) -> usize {
 }
 
 /// Bits of a tag that tell its place.
-pub(super) const PLACE_BITS: u32 = 10;
+pub(crate) const PLACE_BITS: u32 = 10;
 const PLACES: usize = 1 << PLACE_BITS;
-pub(super) const TABLE_BYTES: usize = PLACES * size_of::<u64>();
+pub(crate) const TABLE_BYTES: usize = PLACES * size_of::<u64>();
 /// Slots of a table that is full: beyond three quarters of its places a miss looks at more than a line of the
 /// processor's cache.
-pub(super) const TABLE_SLOTS: usize = PLACES / 4 * 3;
+pub(crate) const TABLE_SLOTS: usize = PLACES / 4 * 3;
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::store::slot::Place;
+    use crate::store::index::slot::Place;
 
     #[test]
     fn what_is_in_it_is_found_and_nothing_else() {

@@ -18,23 +18,23 @@
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
-use super::meta::Meta;
-use super::seq::Seq;
-use super::tags::Tags;
+use crate::store::item::meta::Meta;
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::Tags;
 
 /// An item in a segment, or the head of one whose value has an allocation of its own.
 ///
 /// Readers of several fields are always inlined: most callers use one of them, and the compiler by itself
 /// reads all, which was a sixth of a hit (docs/performance.md).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+pub(crate) struct Packed<'a>(pub(crate) &'a [u8]);
 
 /// The same, to be changed.
-pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
+pub(crate) struct PackedMut<'a>(pub(crate) &'a mut [u8]);
 
 /// The layout of an item to be written.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     is_chosen: bool,
     is_extra: bool,
     key_len: usize,
@@ -44,14 +44,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
+    pub(crate) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
         let is_chosen = meta.chosen != 0;
         let is_extra = is_chosen || meta.flags != 0 || meta.gone != meta.expiry;
         Shape { is_chosen, is_extra, key_len, tags_len: tags.packed().len(), value_len }
     }
 
     /// Bytes that it takes.
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         (self.value_at() + self.value_len).next_multiple_of(UNIT)
     }
 
@@ -74,23 +74,23 @@ impl Shape {
 
 impl<'a> Packed<'a> {
     #[inline(always)]
-    pub(super) fn key(self) -> &'a [u8] {
+    pub(crate) fn key(self) -> &'a [u8] {
         let shape = self.shape();
         &self.0[shape.key_at()..shape.value_at()]
     }
 
     #[inline(always)]
-    pub(super) fn value(self) -> &'a [u8] {
+    pub(crate) fn value(self) -> &'a [u8] {
         let shape = self.shape();
         &self.0[shape.value_at()..shape.value_at() + shape.value_len]
     }
 
-    pub(super) fn value_bytes(self) -> usize {
+    pub(crate) fn value_bytes(self) -> usize {
         (self.word(8) & VALUE_LEN_MASK) as usize
     }
 
     #[inline(always)]
-    pub(super) fn tags(self) -> Tags<'a> {
+    pub(crate) fn tags(self) -> Tags<'a> {
         if !self.is_tagged() {
             return Tags::NONE;
         }
@@ -99,7 +99,7 @@ impl<'a> Packed<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn meta(self) -> Meta {
+    pub(crate) fn meta(self) -> Meta {
         let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
         Meta {
             as_of: self.as_of(),
@@ -112,46 +112,46 @@ impl<'a> Packed<'a> {
         }
     }
 
-    pub(super) fn as_of(self) -> Seq {
+    pub(crate) fn as_of(self) -> Seq {
         let [a, b, c, d, e, f, ..] = *self.header();
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
-    pub(super) fn gone(self) -> u32 {
+    pub(crate) fn gone(self) -> u32 {
         if self.has(EXTRA) { self.extra(28) } else { self.word(12) }
     }
 
-    pub(super) fn expiry(self) -> u32 {
+    pub(crate) fn expiry(self) -> u32 {
         self.word(12)
     }
 
-    pub(super) fn accessed(self) -> u32 {
+    pub(crate) fn accessed(self) -> u32 {
         self.word(20)
     }
 
-    pub(super) fn is_fetched(self) -> bool {
+    pub(crate) fn is_fetched(self) -> bool {
         self.has(FETCHED)
     }
 
-    pub(super) fn is_stale(self) -> bool {
+    pub(crate) fn is_stale(self) -> bool {
         self.has(STALE)
     }
 
-    pub(super) fn is_dead(self) -> bool {
+    pub(crate) fn is_dead(self) -> bool {
         self.has(DEAD)
     }
 
-    pub(super) fn uses(self) -> u32 {
+    pub(crate) fn uses(self) -> u32 {
         u32::from(self.header()[STATE] & USES)
     }
 
     /// Bytes from its header to the next item's.
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         (self.word(8) >> PLACE_SHIFT) as usize * UNIT
     }
 
     /// Bytes that it would take if it was written now.
-    pub(super) fn tight(self) -> usize {
+    pub(crate) fn tight(self) -> usize {
         self.shape().place()
     }
 
@@ -197,25 +197,25 @@ impl<'a> Packed<'a> {
 
 impl<'a> PackedMut<'a> {
     /// Nothing is changed any more.
-    pub(super) fn into_view(self) -> Packed<'a> {
+    pub(crate) fn into_view(self) -> Packed<'a> {
         Packed(self.0)
     }
 
     /// Writes an item anew into a place of that many bytes.
-    pub(super) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
+    pub(crate) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
         let shape = self.write_head(place, meta, tags, key.len(), value.len());
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
         self.write_value(shape, value);
     }
 
     /// As [`PackedMut::write`], for a value with an allocation of its own.
-    pub(super) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
+    pub(crate) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
         let shape = self.write_head(0, meta, tags, key.len(), 0);
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
     }
 
     /// New bytes and a new description in the same place, which must have the room. It counts as a use.
-    pub(super) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
+    pub(crate) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
         let (place, uses, old) = (self.view().place(), self.view().uses(), self.shape());
         // The key goes where it belongs before anything is written over it.
         let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
@@ -228,7 +228,7 @@ impl<'a> PackedMut<'a> {
     }
 
     /// A new description; false if there is no room for it here.
-    pub(super) fn set_meta(&mut self, meta: &Meta) -> bool {
+    pub(crate) fn set_meta(&mut self, meta: &Meta) -> bool {
         let Shape { is_chosen, is_extra, .. } = Shape::new(meta, Tags::NONE, 0, 0);
         if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
             return false;
@@ -248,23 +248,23 @@ impl<'a> PackedMut<'a> {
     }
 
     /// Counts a read, at `second`.
-    pub(super) fn read(&mut self, second: u32) {
+    pub(crate) fn read(&mut self, second: u32) {
         self.set_uses(self.view().uses() + 1);
         self.set(FETCHED, true);
         self.set_word(20, second);
     }
 
     /// Uses beyond [`USES_MAX`] are not counted.
-    pub(super) fn set_uses(&mut self, uses: u32) {
+    pub(crate) fn set_uses(&mut self, uses: u32) {
         self.0[STATE] = self.0[STATE] & !USES | uses.min(USES_MAX) as u8;
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.set(DEAD, true);
     }
 
     /// The place shrinks to what the item needs.
-    pub(super) fn tighten(&mut self) {
+    pub(crate) fn tighten(&mut self) {
         let tight = self.view().tight();
         self.set_lengths(tight, self.shape());
     }
@@ -318,21 +318,21 @@ impl<'a> PackedMut<'a> {
         self.view().shape()
     }
 
-    pub(super) fn view(&self) -> Packed<'_> {
+    pub(crate) fn view(&self) -> Packed<'_> {
         Packed(self.0)
     }
 }
 
-pub(super) const HEADER_BYTES: usize = 24;
+pub(crate) const HEADER_BYTES: usize = 24;
 const EXTRA_BYTES: usize = 8;
 const CHOSEN_BYTES: usize = 8;
 const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
 const TAGS_LEN_BYTES: usize = 2;
 /// The unit of places, in bytes.
-pub(super) const UNIT: usize = 8;
+pub(crate) const UNIT: usize = 8;
 /// The largest place that its 14 bits can tell.
-pub(super) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
-pub(super) const USES_MAX: u32 = 7;
+pub(crate) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
+pub(crate) const USES_MAX: u32 = 7;
 
 const KEY_LEN: usize = 6;
 const STATE: usize = 7;
@@ -350,7 +350,7 @@ const PLACE_SHIFT: u32 = 18;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tags::TagList;
+    use crate::store::item::tags::TagList;
 
     fn meta(flags: u32, gone: u32) -> Meta {
         let as_of = Seq::new((1 << 48) - 2).unwrap();

@@ -5,16 +5,18 @@
 //!
 //! Which item deserves to stay is decided in `reclaim`.
 
+pub(crate) mod segment;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::budget::Budget;
-use super::packed::{PLACE_BYTES_MAX, Packed, PackedMut};
-use super::segment::{Queue, Segment};
-use super::slot::SEGMENTS_MAX;
+use crate::store::budget::Budget;
+use crate::store::index::slot::SEGMENTS_MAX;
+use crate::store::item::packed::{PLACE_BYTES_MAX, Packed, PackedMut};
+use crate::store::log::segment::{Queue, Segment};
 
 /// The log of one shard.
-pub(super) struct Log {
+pub(crate) struct Log {
     budget: Arc<Budget>,
     /// Segments held.
     held: usize,
@@ -23,12 +25,12 @@ pub(super) struct Log {
     main: VecDeque<u16>,
     small: VecDeque<u16>,
     /// Neighbours that are being packed, the one that is filled first.
-    pub(super) run: Vec<u16>,
+    pub(crate) run: Vec<u16>,
     segments: Vec<Option<Segment>>,
 }
 
 impl Log {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Log {
             budget,
             held: 0,
@@ -41,7 +43,7 @@ impl Log {
     }
 
     /// Room for an item of that many bytes at the back of a queue; `None` if the budget forbids it.
-    pub(super) fn reserve(&mut self, queue: Queue, bytes: usize, second: u32) -> Option<(u16, usize)> {
+    pub(crate) fn reserve(&mut self, queue: Queue, bytes: usize, second: u32) -> Option<(u16, usize)> {
         let back = self.queue(queue).back().copied();
         let number = match back.filter(|number| self.segment(*number).room() >= bytes) {
             Some(number) => number,
@@ -55,7 +57,7 @@ impl Log {
     }
 
     /// An item is dead: its segment goes if it was the last one in it.
-    pub(super) fn kill(&mut self, number: u16, offset: usize) {
+    pub(crate) fn kill(&mut self, number: u16, offset: usize) {
         let segment = self.segment_mut(number);
         segment.item_mut(offset).kill();
         let (tight, is_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
@@ -72,13 +74,13 @@ impl Log {
     }
 
     /// Takes a segment out of its queue and gives it back, whatever is in it.
-    pub(super) fn close(&mut self, number: u16) {
+    pub(crate) fn close(&mut self, number: u16) {
         let segment = self.take(number);
         self.give_back(number, segment);
     }
 
     /// Takes a segment out of its queue, to be given back by [`Log::give_back`].
-    pub(super) fn take(&mut self, number: u16) -> Segment {
+    pub(crate) fn take(&mut self, number: u16) -> Segment {
         let segment = self.segments[usize::from(number)].take().expect("the segment is held");
         let queue = self.queue_mut(segment.queue);
         match queue.front() {
@@ -89,7 +91,7 @@ impl Log {
         segment
     }
 
-    pub(super) fn give_back(&mut self, number: u16, segment: Segment) {
+    pub(crate) fn give_back(&mut self, number: u16, segment: Segment) {
         self.budget.give_back(segment.into_memory(), self.held);
         self.held -= 1;
         self.numbers.push(number);
@@ -99,60 +101,60 @@ impl Log {
     }
 
     /// Borrows a segment out of its place, while the others are changed.
-    pub(super) fn lift(&mut self, number: u16) -> Segment {
+    pub(crate) fn lift(&mut self, number: u16) -> Segment {
         self.segments[usize::from(number)].take().expect("the segment is held")
     }
 
     /// Puts it back into its place.
-    pub(super) fn lower(&mut self, number: u16, segment: Segment) {
+    pub(crate) fn lower(&mut self, number: u16, segment: Segment) {
         self.segments[usize::from(number)] = Some(segment);
     }
 
-    pub(super) fn segment(&self, number: u16) -> &Segment {
+    pub(crate) fn segment(&self, number: u16) -> &Segment {
         self.segments[usize::from(number)].as_ref().expect("the segment is held")
     }
 
-    pub(super) fn segment_mut(&mut self, number: u16) -> &mut Segment {
+    pub(crate) fn segment_mut(&mut self, number: u16) -> &mut Segment {
         self.segments[usize::from(number)].as_mut().expect("the segment is held")
     }
 
-    pub(super) fn item(&self, number: u16, offset: usize) -> Packed<'_> {
+    pub(crate) fn item(&self, number: u16, offset: usize) -> Packed<'_> {
         self.segment(number).item(offset)
     }
 
     /// Has the processor fetch an item that lies there.
-    pub(super) fn prefetch(&self, number: u16, offset: usize) {
+    pub(crate) fn prefetch(&self, number: u16, offset: usize) {
         self.segment(number).prefetch(offset);
     }
 
-    pub(super) fn item_mut(&mut self, number: u16, offset: usize) -> PackedMut<'_> {
+    pub(crate) fn item_mut(&mut self, number: u16, offset: usize) -> PackedMut<'_> {
         self.segment_mut(number).item_mut(offset)
     }
 
     /// All segments with their numbers.
-    pub(super) fn segments(&self) -> impl Iterator<Item = (u16, &Segment)> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u16, &Segment)> {
         let numbered = self.segments.iter().enumerate();
         numbered.filter_map(|(number, segment)| segment.as_ref().map(|segment| (number as u16, segment)))
     }
 
-    pub(super) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
+    pub(crate) fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment> {
         self.segments.iter_mut().flatten()
     }
 
     /// Numbers from 0 to this one may be in use.
-    pub(super) fn numbers(&self) -> usize {
+    pub(crate) fn numbers(&self) -> usize {
         self.segments.len()
     }
 
-    pub(super) fn is_held(&self, number: u16) -> bool {
+    pub(crate) fn is_held(&self, number: u16) -> bool {
         self.segments.get(usize::from(number)).is_some_and(Option::is_some)
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 
-    pub(super) fn queue(&self, queue: Queue) -> &VecDeque<u16> {
+    pub(crate) fn queue(&self, queue: Queue) -> &VecDeque<u16> {
         match queue {
             Queue::Main => &self.main,
             Queue::Small => &self.small,
@@ -161,7 +163,7 @@ impl Log {
 
     /// The segment that S3-FIFO looks at next: of the small queue while that has more than its tenth, else of
     /// the main one.
-    pub(super) fn tail(&self) -> Option<u16> {
+    pub(crate) fn tail(&self) -> Option<u16> {
         let small_max = (self.held / SMALL_PART).max(1);
         let from_small = self.small.len() > small_max || self.main.len() <= 1;
         let (first, second) = if from_small { (&self.small, &self.main) } else { (&self.main, &self.small) };
@@ -169,7 +171,7 @@ impl Log {
     }
 
     /// The run of sealed neighbours that wins a segment for the fewest bytes moved, if there is one.
-    pub(super) fn cheapest_run(&self) -> Vec<u16> {
+    pub(crate) fn cheapest_run(&self) -> Vec<u16> {
         let mut best: Option<(usize, Vec<u16>)> = None;
         for queue in [&self.small, &self.main] {
             let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
@@ -216,7 +218,7 @@ impl Log {
 }
 
 /// The largest item in a segment; larger ones have allocations of their own.
-pub(super) fn place_bytes_max(segment_bytes: usize) -> usize {
+pub(crate) fn place_bytes_max(segment_bytes: usize) -> usize {
     (segment_bytes / 8).min(PLACE_BYTES_MAX)
 }
 

@@ -5,31 +5,31 @@
 use memmap2::MmapMut;
 use prefetch_index::prefetch_index;
 
-use super::packed::{Packed, PackedMut};
+use crate::store::item::packed::{Packed, PackedMut};
 
 /// A piece of the log.
-pub(super) struct Segment {
+pub(crate) struct Segment {
     bytes: MmapMut,
     /// Bytes written, dead ones included.
-    pub(super) used: usize,
+    pub(crate) used: usize,
     /// Bytes that the live items in it would take if they were written anew.
-    pub(super) live: usize,
-    pub(super) expiries: Expiries,
+    pub(crate) live: usize,
+    pub(crate) expiries: Expiries,
     /// Whether everything was invalidated since it was last looked through.
-    pub(super) is_flushed: bool,
-    pub(super) queue: Queue,
+    pub(crate) is_flushed: bool,
+    pub(crate) queue: Queue,
     /// Bytes of stale copies, roughly: those that became one, and what was found when it was last looked
     /// through.
-    pub(super) stale: usize,
+    pub(crate) stale: usize,
     /// When its first item was written, in monotonic seconds.
-    pub(super) since: u32,
+    pub(crate) since: u32,
     /// When it was last looked through.
-    pub(super) swept: u32,
+    pub(crate) swept: u32,
 }
 
 /// The two logs of S3-FIFO.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Queue {
+pub(crate) enum Queue {
     /// Items that were used while they were in the small queue, or are back soon after their eviction.
     Main,
     /// New items.
@@ -38,7 +38,7 @@ pub(super) enum Queue {
 
 /// How many bytes end when, roughly: a histogram by how far off the end was.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Expiries([Bin; BINS]);
+pub(crate) struct Expiries([Bin; BINS]);
 
 #[derive(Clone, Copy, Default)]
 struct Bin {
@@ -48,7 +48,7 @@ struct Bin {
 }
 
 impl Segment {
-    pub(super) fn new(bytes: MmapMut, queue: Queue, second: u32) -> Self {
+    pub(crate) fn new(bytes: MmapMut, queue: Queue, second: u32) -> Self {
         Segment {
             bytes,
             used: 0,
@@ -63,27 +63,27 @@ impl Segment {
     }
 
     /// Has the processor fetch the item there: its first lines, behind which the processor goes on by itself.
-    pub(super) fn prefetch(&self, offset: usize) {
+    pub(crate) fn prefetch(&self, offset: usize) {
         for line in 0..PREFETCHED_LINES {
             prefetch_index(&self.bytes[..], offset + line * LINE_BYTES);
         }
     }
 
-    pub(super) fn item(&self, offset: usize) -> Packed<'_> {
+    pub(crate) fn item(&self, offset: usize) -> Packed<'_> {
         Packed(&self.bytes[offset..])
     }
 
-    pub(super) fn item_mut(&mut self, offset: usize) -> PackedMut<'_> {
+    pub(crate) fn item_mut(&mut self, offset: usize) -> PackedMut<'_> {
         PackedMut(&mut self.bytes[offset..])
     }
 
     /// Bytes behind the last item.
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.bytes.len() - self.used
     }
 
     /// The item that begins at `offset`, and where the next one does; dead ones, too.
-    pub(super) fn next(&self, offset: usize) -> Option<(Packed<'_>, usize)> {
+    pub(crate) fn next(&self, offset: usize) -> Option<(Packed<'_>, usize)> {
         (offset < self.used).then(|| {
             let item = self.item(offset);
             (item, offset + item.place())
@@ -91,12 +91,12 @@ impl Segment {
     }
 
     /// Moves `len` bytes down to `to`, where a hole is.
-    pub(super) fn move_down(&mut self, from: usize, len: usize, to: usize) {
+    pub(crate) fn move_down(&mut self, from: usize, len: usize, to: usize) {
         self.bytes.copy_within(from..from + len, to);
     }
 
     /// Copies `len` bytes of another segment behind the last item; returns where they lie now.
-    pub(super) fn append(&mut self, other: &Segment, from: usize, len: usize) -> usize {
+    pub(crate) fn append(&mut self, other: &Segment, from: usize, len: usize) -> usize {
         let at = self.used;
         self.bytes[at..at + len].copy_from_slice(&other.bytes[from..from + len]);
         self.used += len;
@@ -104,19 +104,19 @@ impl Segment {
     }
 
     /// Begins anew: nothing in it is live.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         (self.used, self.live, self.stale) = (0, 0, 0);
         (self.expiries, self.is_flushed) = (Expiries::default(), false);
     }
 
-    pub(super) fn into_memory(self) -> MmapMut {
+    pub(crate) fn into_memory(self) -> MmapMut {
         self.bytes
     }
 }
 
 impl Expiries {
     /// Counts bytes that end at `gone`; 0 is never.
-    pub(super) fn add(&mut self, gone: u32, bytes: usize, second: u32) {
+    pub(crate) fn add(&mut self, gone: u32, bytes: usize, second: u32) {
         if gone == 0 {
             return;
         }
@@ -129,13 +129,13 @@ impl Expiries {
     }
 
     /// When the first of them ends; 0 if none does.
-    pub(super) fn soonest(&self) -> u32 {
+    pub(crate) fn soonest(&self) -> u32 {
         self.0.iter().filter(|bin| bin.bytes > 0).map(|bin| bin.soonest).min().unwrap_or(0)
     }
 
     /// Whether so many have ended that it pays to look: all that ended together, or an estimated `enough`
     /// bytes.
-    pub(super) fn is_due(&self, second: u32, enough: usize) -> bool {
+    pub(crate) fn is_due(&self, second: u32, enough: usize) -> bool {
         let is_over = |bin: &Bin| bin.bytes > 0 && bin.latest <= second;
         self.0.iter().any(is_over) || self.0.iter().map(|bin| bin.ended(second)).sum::<usize>() >= enough
     }

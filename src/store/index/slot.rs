@@ -1,14 +1,14 @@
 //! A slot of the index: where an item is, and 31 bits of its key's hash, in one word.
 
-use super::packed::UNIT;
+use crate::store::item::packed::UNIT;
 
 /// Where an item lies, and what its key hashes to; good until the next change of the shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Slot(pub(super) u64);
+pub(crate) struct Slot(pub(crate) u64);
 
 /// A place in a segment, or among the large items.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The number of a large item.
     Large(u32),
     /// Number of the segment and offset in it, in bytes.
@@ -16,7 +16,7 @@ pub(super) enum Place {
 }
 
 impl Slot {
-    pub(super) fn new(hash: u64, place: Place) -> Self {
+    pub(crate) fn new(hash: u64, place: Place) -> Self {
         let place = match place {
             Place::Large(number) => u64::from(LARGE) << OFFSET_BITS | u64::from(number),
             Place::Log(segment, offset) => u64::from(segment) << OFFSET_BITS | (offset / UNIT) as u64,
@@ -24,7 +24,7 @@ impl Slot {
         Slot((hash & TAG_MASK) << PLACE_BITS | place)
     }
 
-    pub(super) fn place(self) -> Place {
+    pub(crate) fn place(self) -> Place {
         let (segment, offset) = ((self.0 >> OFFSET_BITS) as u16, self.0 & OFFSET_MASK);
         if segment == LARGE {
             Place::Large(offset as u32)
@@ -34,7 +34,7 @@ impl Slot {
     }
 
     /// The bits of the hash that it holds.
-    pub(super) fn tag(self) -> u64 {
+    pub(crate) fn tag(self) -> u64 {
         self.0 >> PLACE_BITS
     }
 }
@@ -44,11 +44,11 @@ const OFFSET_BITS: u32 = 17;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 const PLACE_BITS: u32 = OFFSET_BITS + 16;
 /// Bits of a hash that a slot holds.
-pub(super) const TAG_BITS: u32 = 64 - PLACE_BITS;
-pub(super) const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
+pub(crate) const TAG_BITS: u32 = 64 - PLACE_BITS;
+pub(crate) const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 /// The number that no segment has.
 const LARGE: u16 = u16::MAX;
 /// Segments that a shard can number.
-pub(super) const SEGMENTS_MAX: usize = LARGE as usize;
+pub(crate) const SEGMENTS_MAX: usize = LARGE as usize;
 /// Large items that a shard can number.
-pub(super) const LARGE_MAX: usize = (1 << OFFSET_BITS) - 1;
+pub(crate) const LARGE_MAX: usize = (1 << OFFSET_BITS) - 1;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::seq::Seq;
-use super::tags::{TagList, Tags};
-use super::{Meta, Over};
+use crate::store::item::seq::Seq;
+use crate::store::item::tags::{TagList, Tags};
+use crate::store::{Dead, Meta};
 
 /// The items that the real engine should hold if it did not evict.
 #[derive(Default)]
-pub(super) struct Naive(pub(super) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
+pub(crate) struct Naive(pub(crate) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
 
 /// When groups were invalidated: by tag or by the beginning of a key.
 #[derive(Default)]
-pub(super) struct Groups(BTreeMap<&'static [u8], Vec<Invalidated>>);
+pub(crate) struct Groups(BTreeMap<&'static [u8], Vec<Invalidated>>);
 
 /// Items up to a sequence number are removed at a second.
 struct Invalidated {
@@ -21,7 +21,7 @@ struct Invalidated {
 }
 
 impl Groups {
-    pub(super) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
+    pub(crate) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
         let (known, end) = (self.0.entry(group).or_default(), second + kept_seconds);
         // This one says the same of what others remove later, and the newest of those that are past says the
         // same as the older ones: few are left, in order.
@@ -32,7 +32,7 @@ impl Groups {
     }
 
     /// When an item is removed, if one of its groups was invalidated.
-    pub(super) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<u32> {
+    pub(crate) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<u32> {
         let has_group = |group: &[u8]| key.starts_with(group) || tags.into_iter().any(|tag| tag == group);
         let known = self.0.iter().filter(|(group, _)| has_group(group)).flat_map(|(_, known)| known);
         known.filter(|other| as_of <= other.up_to).map(|other| other.end).min()
@@ -40,39 +40,39 @@ impl Groups {
 }
 
 impl Naive {
-    pub(super) fn insert(&mut self, key: &[u8], meta: Meta, tags: TagList, value: &[u8]) {
+    pub(crate) fn insert(&mut self, key: &[u8], meta: Meta, tags: TagList, value: &[u8]) {
         self.0.insert(key.to_vec(), (meta, tags, value.to_vec()));
     }
 
-    pub(super) fn set_meta(&mut self, key: &[u8], meta: Meta) {
+    pub(crate) fn set_meta(&mut self, key: &[u8], meta: Meta) {
         self.0.get_mut(key).expect("the engine holds it, too").0 = meta;
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) {
+    pub(crate) fn remove(&mut self, key: &[u8]) {
         self.0.remove(key);
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<(Meta, Tags<'_>, &[u8])> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<(Meta, Tags<'_>, &[u8])> {
         self.0.get(key).map(|(meta, tags, value)| (*meta, tags.tags(), &value[..]))
     }
 
     /// Throws away all that is over; returns how many items.
-    pub(super) fn sweep(&mut self, over: Over) -> usize {
+    pub(crate) fn sweep(&mut self, dead: Dead) -> usize {
         let before = self.0.len();
-        self.0.retain(|key, (meta, tags, _)| !is_over(key, meta, tags.tags(), over));
+        self.0.retain(|key, (meta, tags, _)| !is_over(key, meta, tags.tags(), dead));
         before - self.0.len()
     }
 }
 
-pub(super) fn is_over(key: &[u8], meta: &Meta, tags: Tags, over: Over) -> bool {
-    let is_past = |end: u32| end <= over.second;
+pub(crate) fn is_over(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
+    let is_past = |end: u32| end <= dead.second;
     let is_invalidated =
-        meta.as_of <= over.floor || (over.otherwise)(meta.as_of, key, tags).is_some_and(is_past);
+        meta.as_of <= dead.floor || (dead.otherwise)(meta.as_of, key, tags).is_some_and(is_past);
     is_invalidated || (meta.gone != 0 && is_past(meta.gone))
 }
 
 /// Whether an item that is not over is kept as a stale copy only.
-pub(super) fn is_copy(key: &[u8], meta: &Meta, tags: Tags, over: Over) -> bool {
-    let has_expired = meta.expiry != 0 && meta.expiry <= over.second;
-    meta.is_stale || has_expired || (over.otherwise)(meta.as_of, key, tags).is_some()
+pub(crate) fn is_copy(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
+    let has_expired = meta.expiry != 0 && meta.expiry <= dead.second;
+    meta.is_stale || has_expired || (dead.otherwise)(meta.as_of, key, tags).is_some()
 }
