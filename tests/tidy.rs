@@ -37,7 +37,7 @@ const SERVER: &[&str] = &[
     "cache", "clock", "command", "handover", "metrics", "options", "pem", "process", "protocol", "snapshot",
 ];
 
-const FILE_LINES_MAX: usize = 500;
+const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
 const COMMENT_WIDTH_MAX: usize = 110;
 
@@ -193,7 +193,8 @@ fn every_file_begins_with_a_doc_comment() {
 fn files_and_functions_are_short() {
     check(|source, report| {
         let lines: Vec<_> = source.lines().collect();
-        if lines.len() > FILE_LINES_MAX {
+        let is_test = source.text.contains("#[test]\n") && !source.text.contains("#[cfg(test)]");
+        if lines.len() > FILE_LINES_MAX && !is_test {
             report(FILE_LINES_MAX, format!("{} lines, at most {FILE_LINES_MAX}", lines.len()));
         }
         for (start, length) in functions(&lines) {

@@ -360,28 +360,8 @@ impl Cache {
     }
 }
 
-/// Policies and memory.
+/// Memory.
 impl Cache {
-    /// The policies as of now.
-    pub fn policies(&self) -> Arc<Policies> {
-        self.policies.now()
-    }
-
-    /// Other policies, from now on. What is stored stays as it is.
-    pub fn set_policies(&self, policies: Policies) {
-        self.policies.decide(policies);
-    }
-
-    /// Whether stores of a key by clients without leases are checked against their misses.
-    pub fn is_fenced(&self, key: &[u8]) -> bool {
-        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
-    }
-
-    /// Shows the prefix of the policy that a key is under, unless that is the general one.
-    pub fn show_prefix(&self, key: &[u8], show: impl FnMut(&[u8])) {
-        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(show));
-    }
-
     /// Frees memory of items that are expired or invalidated, or above a limit that was lowered: at most one
     /// segment under each lock; true if there may be more, so that the caller can let others work before it
     /// goes on.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::Cache;
 use super::fence::LoadTimes;
-use super::policy::Policy;
+use super::policy::{Implicit, Policy};
 
 /// The policies of a cache.
 #[derive(Clone, Debug)]
@@ -178,6 +179,28 @@ impl Decided {
             Some(last) => last,
             None => &self.first,
         })
+    }
+}
+
+impl Cache {
+    /// The policies as of now.
+    pub fn policies(&self) -> Arc<Policies> {
+        self.policies.now()
+    }
+
+    /// Other policies, from now on. What is stored stays as it is.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.decide(policies);
+    }
+
+    /// Whether stores of a key by clients without leases are checked against their misses.
+    pub fn is_fenced(&self, key: &[u8]) -> bool {
+        self.policies.with(|policies| policies.of(key).implicit != Implicit::Off)
+    }
+
+    /// Shows the prefix of the policy that a key is under, unless that is the general one.
+    pub fn show_prefix(&self, key: &[u8], show: impl FnMut(&[u8])) {
+        self.policies.with(|policies| policies.prefix_of(key).into_iter().for_each(show));
     }
 }
 

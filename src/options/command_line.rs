@@ -11,6 +11,7 @@ use super::policies::PolicyOptions;
 use super::safety::SafetyOptions;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
+use super::values::{MEGABYTE, cores, delimiter, factor, octal, size, threads};
 use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
@@ -374,37 +375,6 @@ pub fn read_users(path: &Path) -> io::Result<Users> {
     Users::parse(&text).ok_or_else(|| named("expected lines of user:password"))
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("not octal permissions".to_owned())
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
-        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'm') => (&text[..text.len() - 1], MEGABYTE),
-        _ => (text, 1),
-    };
-    let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
-    number.checked_mul(unit).ok_or("a size that is too large".to_owned())
-}
-
-fn factor(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
-}
-
-fn delimiter(text: &str) -> Result<u8, String> {
-    text.bytes().next().ok_or("one character is needed".to_owned())
-}
-
-fn threads(text: &str) -> Result<usize, String> {
-    let threads: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    (1..=THREADS_MAX).contains(&threads).then_some(threads).ok_or(format!("1 to {THREADS_MAX} threads"))
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
-}
-
 /// The output of `-V` and the first line of `-h`: scripts look for memcached's own words.
 const VERSION: &str = concat!("1.6.45\nleasehold ", env!("CARGO_PKG_VERSION"));
 const HELP: &str = concat!(
@@ -418,10 +388,8 @@ const SUBCOMMANDS: &str =
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;
-const MEGABYTE: usize = 1 << 20;
 const ITEM_SIZE_MIN: usize = 1 << 10;
 const ITEM_SIZE_MAX: usize = 1 << 30;
-const THREADS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod safety;
 mod settings;
 mod suboptions;
 mod tls;
+mod values;
 
 pub use self::admin::AdminOptions;
 pub use self::command_line::{MEMORY_MIN, Options, RefusedReply, read_users};

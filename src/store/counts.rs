@@ -1,5 +1,8 @@
 //! Counts of the shards, and their sum.
 
+use super::Engine;
+use super::log::segment::Queue;
+
 /// Counts of one shard or of all: what they hold, and what they have done. Bytes are of memory, bookkeeping
 /// included.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -93,6 +96,49 @@ impl Counts {
     pub(crate) fn evicted(&mut self, age_seconds: u32) {
         let class = AGE_SECONDS.iter().position(|end| age_seconds < *end).unwrap_or(AGE_SECONDS.len());
         self.evicted_ages[class] += 1;
+    }
+}
+
+impl Engine {
+    /// A read that found nothing.
+    pub(crate) fn missed(&mut self) {
+        self.counts.misses += 1;
+    }
+
+    /// A command met an expired item.
+    pub(crate) fn met_expired(&mut self) {
+        self.counts.get_expired += 1;
+    }
+
+    /// A command met an item that a flush had invalidated.
+    pub(crate) fn met_flushed(&mut self) {
+        self.counts.get_flushed += 1;
+    }
+
+    /// Resets the counts of what was done.
+    pub(crate) fn reset_counts(&mut self) {
+        self.counts.begin_again();
+    }
+
+    /// Counts of what is held and was done.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            ghost_bytes: self.ghosts.bytes() as u64,
+            index_bytes: self.index.bytes() as u64,
+            large_bytes: self.large.bytes as u64,
+            large_items: self.large.len() as u64,
+            segments: self.log.held() as u64,
+            ..self.counts
+        };
+        for (_, segment) in self.log.segments() {
+            counts.dead_bytes += (segment.used - segment.live) as u64;
+            counts.open_bytes += segment.room() as u64;
+            match segment.queue {
+                Queue::Main => counts.main_bytes += segment.live as u64,
+                Queue::Small => counts.small_bytes += segment.live as u64,
+            }
+        }
+        counts
     }
 }
 

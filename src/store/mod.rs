@@ -18,8 +18,8 @@
 //! | `listing` | all items, step by step |
 //! | `oracle/` | histories played against a plain map, for tests and fuzzers |
 //!
-//! Time and randomness come as arguments. No operation rehashes, copies or walks over more than one segment or
-//! table.
+//! Time and randomness come as arguments. No operation rehashes, copies or walks over more than one segment
+//! or table.
 
 pub(crate) mod budget;
 pub(crate) mod counts;
@@ -259,26 +259,6 @@ impl Engine {
         item
     }
 
-    /// A read that found nothing.
-    pub(crate) fn missed(&mut self) {
-        self.counts.misses += 1;
-    }
-
-    /// A command met an item that was over.
-    pub(crate) fn met_expired(&mut self) {
-        self.counts.get_expired += 1;
-    }
-
-    /// A command met an item that a flush had covered.
-    pub(crate) fn met_flushed(&mut self) {
-        self.counts.get_flushed += 1;
-    }
-
-    /// Resets the counts of what was done.
-    pub(crate) fn reset_counts(&mut self) {
-        self.counts.begin_again();
-    }
-
     /// Everything was invalidated: the sweep looks through all segments.
     pub(crate) fn flushed(&mut self) {
         self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
@@ -296,27 +276,6 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn meta(&self, slot: Slot) -> Meta {
         self.head(slot).meta()
-    }
-
-    /// Counts of what is held and was done.
-    pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            ghost_bytes: self.ghosts.bytes() as u64,
-            index_bytes: self.index.bytes() as u64,
-            large_bytes: self.large.bytes as u64,
-            large_items: self.large.len() as u64,
-            segments: self.log.held() as u64,
-            ..self.counts
-        };
-        for (_, segment) in self.log.segments() {
-            counts.dead_bytes += (segment.used - segment.live) as u64;
-            counts.open_bytes += segment.room() as u64;
-            match segment.queue {
-                Queue::Main => counts.main_bytes += segment.live as u64,
-                Queue::Small => counts.small_bytes += segment.live as u64,
-            }
-        }
-        counts
     }
 
     fn append(

@@ -8,13 +8,23 @@
 use nom::character::complete::u32 as unsigned32;
 
 use super::words::full;
-use crate::protocol::message::{Dump, DumpForm, Refusal, Request, Statistics, Watched, words};
+use crate::protocol::message::{Dump, DumpForm, Refusal, Request, Shutdown, Statistics, Watched, words};
 
 /// `watch [<topic>*]`
 pub(super) fn watch(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let topics: Option<Vec<Watched>> = words(args).map(watched).collect();
     let topics = topics.ok_or(Refusal::Unknown)?;
     Ok(Request::Watch { topics: if topics.is_empty() { vec![Watched::Fetches] } else { topics } })
+}
+
+/// An invalid mode is reported only where `shutdown` is allowed.
+pub(super) fn shutdown(args: &[u8]) -> Option<Shutdown> {
+    let mut words = words(args);
+    match (words.next(), words.next()) {
+        (None, _) => Some(Shutdown::AtOnce),
+        (Some(b"graceful"), None) => Some(Shutdown::Graceful),
+        (Some(_), _) => None,
+    }
 }
 
 fn watched(word: &[u8]) -> Option<Watched> {

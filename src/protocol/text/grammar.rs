@@ -18,8 +18,7 @@ use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, wo
 use super::{admin, meta};
 use crate::limits::{KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
 use crate::protocol::message::{
-    CasUnique, Invalidated, Keys, LeaseSet, Meta, Numbers, Refusal, Request, SetMode, Shutdown, Store,
-    TagWords, words,
+    CasUnique, Invalidated, Keys, LeaseSet, Meta, Numbers, Refusal, Request, SetMode, Store, TagWords, words,
 };
 
 /// The result of parsing a line.
@@ -247,7 +246,7 @@ fn alone<'a>(
         b"version" => Ok(Request::Version),
         b"quit" => Ok(Request::Quit),
         b"refresh_certs" => Ok(Request::RefreshCertificates),
-        b"shutdown" => Ok(Request::Shutdown { how: shutdown(args) }),
+        b"shutdown" => Ok(Request::Shutdown { how: admin::shutdown(args) }),
         _ if words(line).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Err(Refusal::Http),
         _ => Err(Refusal::Unknown),
     }
@@ -361,16 +360,6 @@ fn verbosity(args: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
     }
     let (_, level) = number(unsigned32, args).map_err(bad_line)?;
     Ok(Request::Verbosity { level: Some(level), noreply })
-}
-
-/// An invalid mode is reported only where `shutdown` is allowed.
-fn shutdown(args: &[u8]) -> Option<Shutdown> {
-    let mut words = words(args);
-    match (words.next(), words.next()) {
-        (None, _) => Some(Shutdown::AtOnce),
-        (Some(b"graceful"), None) => Some(Shutdown::Graceful),
-        (Some(_), _) => None,
-    }
 }
 
 /// One or more keys, up to the end of the line.

@@ -9,13 +9,13 @@
 //! Times are milliseconds that wrap around. A record that was not touched for [`IDLE_SECONDS`] has no young
 //! misses.
 
-use super::judgment::{Answers, Judged, Reader, Takes, Verdict};
+#[cfg(test)]
+mod histories;
+mod times;
+
+use crate::cache::fence::judgment::{Answers, Judged, Reader, Takes, Verdict};
 use crate::clock::Now;
 use crate::store::item::seq::Seq;
-
-#[cfg(test)]
-#[path = "histories.rs"]
-mod histories;
 
 /// The misses of one key, in 136 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -119,33 +119,6 @@ impl<const PAIRS: usize> Record<PAIRS> {
         if self.lapsed > 1 && second.saturating_sub(self.lapsed_second) > touch.max_age {
             self.lapsed_old = self.lapsed_old.min(1);
             self.lapsed = 1;
-        }
-    }
-
-    fn drop_oldest(&mut self, pairs: usize, second: u32) {
-        for pair in 0..pairs {
-            self.lapse(self.counts[pair], second);
-        }
-        self.times.copy_within(pairs.., 0);
-        self.counts.copy_within(pairs.., 0);
-        self.used -= pairs as u8;
-        self.loads = self.loads.min(self.misses() - self.taken[EVERY]);
-    }
-
-    /// Counts the oldest misses, all of the same time, as lapsed unless they are answered.
-    fn lapse(&mut self, count: u16, second: u32) {
-        let unanswered = count - count.min(self.taken[EVERY]);
-        if unanswered > 0 {
-            self.lapsed = self.lapsed.saturating_add(unanswered).min(LAPSED_MAX);
-            self.lapsed_second = second;
-            if self.old > 0 {
-                self.lapsed_old = self.lapsed_old.saturating_add(unanswered).min(self.lapsed);
-            }
-        }
-        self.misses -= count;
-        self.old = self.old.saturating_sub(count);
-        for taken in self.taken.iter_mut().chain(&mut self.old_taken) {
-            *taken = taken.saturating_sub(count);
         }
     }
 
@@ -327,52 +300,6 @@ impl<const PAIRS: usize> Record<PAIRS> {
         self.lapsed -= 1;
         self.lapsed_old -= u16::from(is_old);
         !is_old
-    }
-
-    /// Adds a miss, and returns its time, which is not before that of the miss before: threads read the clock
-    /// before they lock the shard.
-    fn push(&mut self, now: u32) -> u32 {
-        let used = self.used();
-        let newest = used.checked_sub(1).map(|newest| self.times[newest]);
-        let now = newest.filter(|newest| ahead(now, *newest) <= 0).unwrap_or(now);
-        if self.misses == MISSES_MAX {
-            // No server has so many loads of one key at a time. The newest miss stands for all that follow.
-            self.times[used - 1] = now;
-            return now;
-        }
-        self.misses += 1;
-        if newest == Some(now) && self.old < self.misses - 1 {
-            self.counts[used - 1] += 1;
-            return now;
-        }
-        let place = if used == PAIRS { self.join() } else { used };
-        (self.times[place], self.counts[place]) = (now, 1);
-        self.used = place as u8 + 1;
-        now
-    }
-
-    /// Joins the two neighboring times that are closest, both before or both after the newest invalidation.
-    /// Returns the place that is free then.
-    fn join(&mut self) -> usize {
-        let border = self.border();
-        let gap = |pair: &usize| ahead(self.times[pair + 1], self.times[*pair]);
-        let pair =
-            (0..PAIRS - 1).filter(|pair| pair + 1 != border).min_by_key(gap).expect("more than two pairs");
-        self.counts[pair + 1] += self.counts[pair];
-        self.times[pair..].rotate_left(1);
-        self.counts[pair..].rotate_left(1);
-        PAIRS - 1
-    }
-
-    /// The place of the first time after the newest invalidation.
-    fn border(&self) -> usize {
-        let mut older = self.old;
-        let is_older = |count: &&u16| {
-            let is_older = older > 0;
-            older = older.saturating_sub(**count);
-            is_older
-        };
-        self.counts[..self.used()].iter().take_while(is_older).count()
     }
 
     fn find(&self, value: u64) -> Option<usize> {

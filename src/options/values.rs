@@ -1,0 +1,35 @@
+//! Values of flags: sizes, counts and permissions, and the reasons why one is refused.
+
+pub(super) fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or("not octal permissions".to_owned())
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], MEGABYTE),
+        _ => (text, 1),
+    };
+    let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
+    number.checked_mul(unit).ok_or("a size that is too large".to_owned())
+}
+
+pub(super) fn factor(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
+}
+
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    text.bytes().next().ok_or("one character is needed".to_owned())
+}
+
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    let threads: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    (1..=THREADS_MAX).contains(&threads).then_some(threads).ok_or(format!("1 to {THREADS_MAX} threads"))
+}
+
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX)
+}
+
+pub(super) const MEGABYTE: usize = 1 << 20;
+pub(super) const THREADS_MAX: usize = 256;

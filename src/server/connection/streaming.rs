@@ -1,0 +1,132 @@
+//! Reading, writing and closing the stream of a connection, within the idle limit.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time;
+
+use super::{Closed, Peer};
+use crate::metrics::{Count, State};
+use crate::protocol::Decoder;
+use crate::server::buffers;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+    /// Reads once; `Some` at the end of the stream.
+    pub(super) async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
+        let Peer { connection, early, output, stream, .. } = self;
+        connection.is(State::Read);
+        let read = poll_fn(|context| {
+            buffers::lend(decoder, output);
+            let read = pin!(receive(stream, early, &mut decoder.space())).poll(context);
+            if read.is_pending() {
+                buffers::take_back(decoder, output);
+            }
+            read
+        });
+        match within(self.service.idle, read).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(Ok(0)) => Ok(Some(Closed::Peer)),
+            Some(Ok(bytes)) => {
+                self.conversation.counters().add_many(Count::BytesRead, bytes as u64);
+                Ok(None)
+            }
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// Writes all queued replies; `Some` if the peer reads nothing.
+    pub(super) async fn flush(&mut self) -> io::Result<Option<Closed>> {
+        self.connection.is(State::Write);
+        while !self.output.is_empty() {
+            let Peer { output, stream, .. } = self;
+            let write = poll_fn(|context| {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = output.slices(&mut slices);
+                match &slices[..count] {
+                    // The plain call costs the system less.
+                    [slice] => Pin::new(&mut *stream).poll_write(context, slice),
+                    slices => Pin::new(&mut *stream).poll_write_vectored(context, slices),
+                }
+            });
+            match within(self.service.idle, write).await {
+                None => return Ok(Some(Closed::Idle)),
+                Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Some(Ok(bytes)) => {
+                    self.conversation.counters().add_many(Count::BytesWritten, bytes as u64);
+                    self.output.sent(bytes);
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        // TLS may still buffer bytes.
+        match within(self.service.idle, self.stream.flush()).await {
+            None => Ok(Some(Closed::Idle)),
+            Some(flushed) => flushed.map(|()| None),
+        }
+    }
+
+    /// Closes the stream's sending side if that works at once, so that TLS clients can distinguish an
+    /// end from a truncation.
+    pub(super) async fn shut_down_stream(&mut self) {
+        poll_fn(|context| {
+            let _ = Pin::new(&mut self.stream).poll_shutdown(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Sends all replies, then closes.
+    pub(super) async fn close(&mut self, closed: Closed) -> io::Result<Closed> {
+        self.flush().await?;
+        if matches!(closed, Closed::Peer | Closed::Refused) {
+            self.drain().await?;
+        }
+        Ok(closed)
+    }
+
+    /// Reads and discards the peer's remaining bytes: closing a socket with unread bytes would destroy the
+    /// last reply.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        // The leases of a client that disconnects are released at once, however slowly it disconnects.
+        self.conversation.close(&self.service.cache, self.service.now());
+        self.stream.shutdown().await?;
+        let mut unread = (&mut self.stream).take(DRAIN_BYTES_MAX);
+        let mut nowhere = tokio::io::sink();
+        // The connection is closed in any case.
+        let _ = time::timeout(DRAIN_TIMEOUT, tokio::io::copy(&mut unread, &mut nowhere)).await;
+        Ok(())
+    }
+}
+
+/// Returns the early bytes if there are any, else reads once from the peer.
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    early: &mut BytesMut,
+    space: &mut impl BufMut,
+) -> io::Result<usize> {
+    if early.is_empty() {
+        return stream.read_buf(space).await;
+    }
+    let bytes = early.len().min(space.remaining_mut());
+    space.put(early.split_to(bytes));
+    Ok(bytes)
+}
+
+/// `None` if the limit passed first. Only a limited wait has a timer.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        None => Some(work.await),
+        Some(limit) => Box::pin(time::timeout(limit, work)).await.ok(),
+    }
+}
+
+/// The limits on time and bytes of draining before a close.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+const DRAIN_BYTES_MAX: u64 = 4 << 20;
+/// Slices of one vectored write, enough to fill a socket buffer.
+const WRITE_SLICES: usize = 16;
