@@ -101,8 +101,8 @@ impl Cache {
 
     /// Finishes, once a shard is unlocked, what it left to be done: drops, records of evictions, wake-ups.
     #[inline(never)]
-    fn finish(&self, Leftovers { evicted, garbage, woken }: Leftovers) {
-        drop(garbage);
+    fn finish(&self, Leftovers { evicted, removed_values, woken }: Leftovers) {
+        drop(removed_values);
         if !evicted.is_empty() {
             self.evictions.add(evicted);
         }

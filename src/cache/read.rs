@@ -165,7 +165,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
         Value {
             accessed: item.accessed,
             bytes: item.value(),
-            expiry: Expiry(item.ends),
+            expiry: Expiry(item.end),
             flags: meta.flags,
             is_fetched: item.is_fetched,
             is_stale: meta.is_stale,

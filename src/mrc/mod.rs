@@ -5,8 +5,8 @@
 //! a key would have been a hit in every LRU cache that holds what was used since its last use. Those bytes
 //! are counted in a histogram.
 //!
-//! Deliberately absent: our own eviction, which does a little better than LRU; and waiting. A
-//! thread that finds the lock taken goes on, and the sample misses one read.
+//! Our own eviction is not simulated: it has slightly fewer misses than LRU. No thread waits for the sample:
+//! if another one holds the lock, the read is not counted.
 
 mod recency;
 
@@ -15,9 +15,9 @@ use crate::clock::Now;
 use crate::store::expiry::Expiry;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// The sample, and which keys are in it.
+/// A sample of the keys, as an LRU cache would hold them.
 pub(crate) struct Shadow {
-    /// Hashes up to this one are followed.
+    /// The highest hash of the keys in the sample.
     highest: AtomicU64,
     sample: Mutex<Sample>,
 }
@@ -25,9 +25,9 @@ pub(crate) struct Shadow {
 /// A miss-ratio curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Curve {
-    /// Part of the reads that would be hits at [`FACTORS`] times the memory.
+    /// The share of the reads that would be hits with [`FACTORS`] times the memory.
     pub hit_ratios: [f64; FACTORS.len()],
-    /// The part of all keys that is followed.
+    /// The share of all keys that is followed.
     pub rate: f64,
     /// Keys that are followed and held.
     pub samples: usize,
@@ -38,15 +38,16 @@ struct Sample {
     flush_at: Option<u64>,
     histogram: Histogram,
     recency: Recency,
-    /// Reads, each as many times as there are keys like its own. Those not in the histogram found nothing.
+    /// Reads, each counted once for every key that its key represents. Those not in the histogram were misses
+    /// at every size.
     reads: u64,
-    /// One key of 2^`shift` is followed.
+    /// One key in 2^`shift` is followed.
     shift: u32,
-    /// When what has ended was last looked for, in monotonic seconds.
+    /// When expired keys were last removed, in monotonic seconds.
     swept: u32,
 }
 
-/// Reads by the bytes of cache that would have made them hits, in sixteen steps to each power of two.
+/// Reads by the bytes of cache with which they would have been hits, in sixteen steps for each power of two.
 struct Histogram(Box<[u64]>);
 
 impl Shadow {
@@ -62,14 +63,14 @@ impl Shadow {
         hash <= self.highest.load(Ordering::Relaxed)
     }
 
-    /// Somebody reads a key.
+    /// Counts a read of a key.
     pub(crate) fn read(&self, hash: u64, now: Now) {
         if self.follows(hash) {
             self.with(now, |sample| sample.read(hash, now));
         }
     }
 
-    /// A key holds something of so many bytes now, or nothing, in a cache of `limit` bytes.
+    /// Notes that a key has an item of so many bytes now, or none, in a cache of `limit` bytes.
     pub(crate) fn changed(&self, hash: u64, held: Option<(usize, Expiry)>, limit: usize, now: Now) {
         let Some((bytes, expiry)) = held else {
             return self.with(now, |sample| _ = sample.recency.remove(hash));
@@ -81,7 +82,7 @@ impl Shadow {
         });
     }
 
-    /// Everything was invalidated, or will be when `due`.
+    /// Notes that everything was invalidated, or will be when `due`.
     pub(crate) fn flush(&self, due: Option<u64>) {
         let mut sample = self.sample.lock();
         sample.flush_at = due;
@@ -90,18 +91,18 @@ impl Shadow {
         }
     }
 
-    /// Forgets what has ended, at most once a second.
+    /// Removes expired keys, at most once a second.
     pub(crate) fn sweep(&self, now: Now) {
         self.with(now, |sample| sample.sweep(now));
     }
 
-    /// Counts anew; the keys that are followed are still known.
+    /// Resets the counts; the keys of the sample stay.
     pub(crate) fn reset(&self) {
         let mut sample = self.sample.lock();
         (sample.histogram, sample.reads) = (Histogram::new(), 0);
     }
 
-    /// The curve of a cache of `limit` bytes in which so many reads were counted.
+    /// The curve of a cache of `limit` bytes with so many reads.
     pub(crate) fn curve(&self, limit: usize, reads: u64) -> Curve {
         let sample = self.sample.lock();
         // Hot keys are few, and one more or less of them in the sample moves the whole curve. The difference
@@ -145,7 +146,7 @@ impl Sample {
     fn read(&mut self, hash: u64, now: Now) {
         self.reads += 1 << self.shift;
         let Some((entry, newer)) = self.recency.remove(hash) else { return };
-        if !entry.has_ended(now) {
+        if !entry.has_expired(now) {
             self.histogram.add(self.scaled(newer) + u64::from(entry.bytes), 1 << self.shift);
             self.recency.put(entry);
         }
@@ -161,7 +162,7 @@ impl Sample {
         if entry.hash <= self.highest() {
             self.recency.put(entry);
         }
-        // What lies deeper would be a miss at every size that is asked about.
+        // Keys beyond would be misses at each of the sizes.
         let horizon = (limit as u64).saturating_mul(FACTOR_MAX);
         while self.scaled(self.recency.bytes()) > horizon && self.recency.remove_oldest().is_some() {}
     }
@@ -169,7 +170,7 @@ impl Sample {
     fn sweep(&mut self, now: Now) {
         if self.swept < now.seconds() {
             self.swept = now.seconds();
-            self.recency.retain(|entry| !entry.has_ended(now));
+            self.recency.retain(|entry| !entry.has_expired(now));
         }
     }
 
@@ -177,14 +178,14 @@ impl Sample {
         u64::MAX >> self.shift
     }
 
-    /// Bytes of all keys, from those of the sample.
+    /// The bytes of all keys, by those of the sample.
     fn scaled(&self, bytes: u64) -> u64 {
         bytes.saturating_mul(1 << self.shift)
     }
 }
 
 impl Entry {
-    fn has_ended(self, now: Now) -> bool {
+    fn has_expired(self, now: Now) -> bool {
         self.expiry != Expiry::NEVER && self.expiry.0 <= now.seconds()
     }
 }
@@ -199,11 +200,11 @@ impl Histogram {
     fn add(&mut self, bytes: u64, weight: u64) {
         let bytes = bytes.max(STEPS as u64);
         let power = bytes.ilog2() - STEP_BITS;
-        // The bits behind the highest one are the step.
+        // The bits after the highest one are the step.
         self.0[power as usize * STEPS + (bytes >> power) as usize - STEPS] += weight;
     }
 
-    /// The weight of what lies within so many bytes. Within a step it is spread evenly.
+    /// The weight of the reads within so many bytes. Within a step it is spread evenly.
     fn within(&self, bytes: f64) -> f64 {
         let begin = |step: usize| ((STEPS + step % STEPS) as f64) * (1_u64 << (step / STEPS)) as f64;
         let parts = self.0.iter().enumerate().map(|(step, weight)| {
@@ -214,10 +215,10 @@ impl Histogram {
     }
 }
 
-/// The sizes that are asked about, as parts and multiples of the memory.
+/// The sizes of the curve, as multiples of the memory.
 pub const FACTORS: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 const FACTOR_MAX: u64 = FACTORS[FACTORS.len() - 1] as u64;
-/// One key of 64 is followed in the beginning.
+/// At first, one key in 64 is followed.
 const SHIFT_MIN: u32 = 6;
 const STEP_BITS: u32 = 4;
 const STEPS: usize = 1 << STEP_BITS;
@@ -241,13 +242,13 @@ mod tests {
         word ^ (word >> 31)
     }
 
-    /// An LRU cache, by the book.
+    /// A plain LRU cache.
     struct Lru {
         bytes: usize,
         hits: u64,
         limit: usize,
         order: BTreeMap<u64, u64>,
-        /// When each key was used last, and what it costs.
+        /// The last use of each key, and its bytes.
         used: HashMap<u64, (u64, usize)>,
     }
 
@@ -256,7 +257,7 @@ mod tests {
             Lru { bytes: 0, hits: 0, limit, order: BTreeMap::new(), used: HashMap::new() }
         }
 
-        /// Reads a key, and stores it if it is not there.
+        /// Reads a key, and stores it after a miss.
         fn read(&mut self, time: u64, key: u64, bytes: usize) -> bool {
             let was_there = self.used.insert(key, (time, bytes));
             match was_there {
@@ -266,14 +267,14 @@ mod tests {
             self.order.insert(time, key);
             while self.bytes > self.limit {
                 let (_, oldest) = self.order.pop_first().expect("bytes belong to keys");
-                self.bytes -= self.used.remove(&oldest).expect("it is in both").1;
+                self.bytes -= self.used.remove(&oldest).expect("the key is in both").1;
             }
             self.hits += u64::from(was_there.is_some());
             was_there.is_some()
         }
     }
 
-    /// The curve of a trace of keys, and that of one LRU cache after the other.
+    /// The curve of a trace of keys by the sample, and by LRU caches of all sizes.
     fn curves(
         trace: impl Iterator<Item = u64>,
         bytes_of: impl Fn(u64) -> usize,
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn it_agrees_with_lru_on_a_skewed_trace() {
+    fn a_curve_agrees_with_lru_on_a_skewed_trace() {
         const KEYS: u64 = 200_000;
         const READS: u64 = 500_000;
         let mut weights = Vec::new();
@@ -315,25 +316,25 @@ mod tests {
             let (curve, exact) = curves(trace, bytes_of, 10 * MEGABYTE);
             // A smaller cache has fewer samples: an eighth of this one holds some forty of them.
             let errors: Vec<f64> =
-                curve.hit_ratios.iter().zip(exact).map(|(told, exact)| told - exact).collect();
+                curve.hit_ratios.iter().zip(exact).map(|(estimate, exact)| estimate - exact).collect();
             assert!(errors.iter().all(|error| error.abs() < 0.06), "seed {seed}: {errors:?}");
             assert!(errors[2..].iter().all(|error| error.abs() < 0.03), "seed {seed}: {errors:?}");
         }
     }
 
     #[test]
-    fn a_round_of_keys_hits_always_or_never() {
+    fn a_repeated_scan_of_keys_always_hits_or_never() {
         // 20,000 keys of 500 bytes are just below twice the limit.
         let trace = (0..200_000_u64).map(|n| n % 20_000);
         let (curve, exact) = curves(trace, |_| 500, 5 * MEGABYTE);
-        for (index, (told, exact)) in curve.hit_ratios.iter().zip(exact).enumerate() {
+        for (index, (estimate, exact)) in curve.hit_ratios.iter().zip(exact).enumerate() {
             assert_eq!(exact > 0.5, index >= 4);
-            assert!((told - exact).abs() < 0.05, "{:?}", curve.hit_ratios);
+            assert!((estimate - exact).abs() < 0.05, "{:?}", curve.hit_ratios);
         }
     }
 
     #[test]
-    fn a_stream_of_new_keys_hits_never_and_the_sample_stays_within_its_room() {
+    fn a_stream_of_new_keys_never_hits_and_the_sample_stays_within_its_limit() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         for hash in (0..1_500_000).map(mixed) {
             shadow.read(hash, now);
@@ -346,51 +347,51 @@ mod tests {
         assert!(curve.samples <= KEYS_MAX && curve.rate < 1.0 / 64.0, "{curve:?}");
     }
 
-    /// The statement of a shadow about one key in its sample, after `act` came between a store and a read.
+    /// Checks whether the read of a stored key is a miss at every size after `act`.
     #[track_caller]
-    fn is_cold_after(expected: bool, act: impl FnOnce(&Shadow, &Clock)) {
+    fn check_after(is_miss: bool, act: impl FnOnce(&Shadow, &Clock)) {
         let (shadow, clock) = (Shadow::new(), Clock::manual());
         let expiry = Expiry::after(Duration::from_secs(5), clock.now());
         shadow.changed(7, Some((100, expiry)), MEGABYTE, clock.now());
         act(&shadow, &clock);
         shadow.read(7, clock.now());
-        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [if expected { 0.0 } else { 1.0 }; 7]);
+        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [if is_miss { 0.0 } else { 1.0 }; 7]);
     }
 
     #[test]
-    fn what_is_gone_is_cold() {
+    fn expired_removed_and_flushed_keys_are_misses() {
         const SECOND: Duration = Duration::from_secs(1);
-        is_cold_after(false, |_, clock| clock.advance(4 * SECOND));
-        is_cold_after(true, |_, clock| clock.advance(5 * SECOND));
-        is_cold_after(true, |shadow, clock| shadow.changed(7, None, MEGABYTE, clock.now()));
-        is_cold_after(true, |shadow, _| shadow.flush(None));
-        is_cold_after(true, |shadow, clock| {
+        check_after(false, |_, clock| clock.advance(4 * SECOND));
+        check_after(true, |_, clock| clock.advance(5 * SECOND));
+        check_after(true, |shadow, clock| shadow.changed(7, None, MEGABYTE, clock.now()));
+        check_after(true, |shadow, _| shadow.flush(None));
+        check_after(true, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_000));
             clock.advance(2 * SECOND);
         });
-        is_cold_after(false, |shadow, clock| {
+        check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_000));
             shadow.flush(Some(clock.now().millis + 9_000));
             clock.advance(2 * SECOND);
         });
-        is_cold_after(false, |shadow, clock| {
+        check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_000));
             shadow.flush(None);
             shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
             clock.advance(2 * SECOND);
         });
-        is_cold_after(false, |shadow, clock| {
+        check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis));
             shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
         });
-        is_cold_after(false, |shadow, clock| {
+        check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_001));
             clock.advance(2 * SECOND);
         });
     }
 
     #[test]
-    fn what_has_ended_takes_no_room() {
+    fn expired_keys_take_no_room() {
         let (shadow, clock) = (Shadow::new(), Clock::manual());
         let expiry = Expiry::after(Duration::from_secs(5), clock.now());
         for hash in 0..100 {
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_a_hit_only_where_its_own_bytes_have_room() {
+    fn a_key_is_a_hit_only_at_sizes_that_hold_its_own_bytes() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         assert_eq!(shadow.curve(800, 0).hit_ratios, [0.0; 7], "nothing was read");
         shadow.changed(7, Some((100, Expiry::NEVER)), 800, now);
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_that_is_counted_anew_knows_nothing_of_earlier_reads() {
+    fn a_reset_curve_ignores_earlier_reads() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         (0..9).for_each(|hash| shadow.read(hash, now));
         shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, now);
@@ -439,12 +440,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_no_size_would_hold_are_forgotten() {
+    fn keys_beyond_every_size_are_removed() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         for hash in 0..100 {
             shadow.changed(hash, Some((100, Expiry::NEVER)), 10_000, now);
         }
-        // 80,000 bytes hold twelve keys of 100 bytes, each of which stands for 64.
+        // 80,000 bytes hold twelve keys of 100 bytes, each of which represents 64.
         assert_eq!(shadow.curve(10_000, 0).samples, 12);
     }
 }

@@ -1,9 +1,9 @@
-//! Some keys in the order of their last use, and how many bytes were used since then.
+//! Keys in the order of their last use, with the bytes that were used since then.
 //!
-//! Each use takes the next place in a row; a tree of sums over the row (Fenwick, 1994) gives how much is
-//! behind a place. A full row is closed up.
+//! Each use takes the next place in a row; a tree of sums over the row (Fenwick, 1994) gives the bytes after
+//! a place. The gaps of a full row are closed.
 //!
-//! Deliberately absent: which keys stand here, and what their order means. That is the shadow's.
+//! The choice of the keys and the meaning of their order are those of the shadow.
 
 use hashbrown::HashTable;
 
@@ -13,10 +13,10 @@ use crate::store::expiry::Expiry;
 pub(crate) struct Recency {
     /// Bytes of all of them.
     bytes: u64,
-    /// Nothing stands before this place.
+    /// All places before this one are empty.
     first: usize,
     index: HashTable<u16>,
-    /// The place that the next use takes.
+    /// The place of the next use.
     next: usize,
     /// From the oldest use to the newest.
     row: Box<[Entry]>,
@@ -44,7 +44,7 @@ impl Recency {
             first: 0,
             index: HashTable::with_capacity(KEYS_MAX),
             next: 0,
-            row: vec![NOBODY; ROW].into_boxed_slice(),
+            row: vec![EMPTY; ROW].into_boxed_slice(),
             sums: vec![0; ROW + 1].into_boxed_slice(),
         }
     }
@@ -58,18 +58,18 @@ impl Recency {
         self.append(entry);
     }
 
-    /// Takes a key out; returns it, and the bytes of what was used after it.
+    /// Removes a key; returns it, and the bytes of the keys that were used after it.
     pub(crate) fn remove(&mut self, hash: u64) -> Option<(Entry, u64)> {
         let place = self.index.find_entry(spread(hash), |place| self.row[usize::from(*place)].hash == hash);
         let place = usize::from(place.ok()?.remove().0);
-        let entry = std::mem::replace(&mut self.row[place], NOBODY);
+        let entry = std::mem::replace(&mut self.row[place], EMPTY);
         let newer = self.bytes - self.sum(place + 1);
         self.add(place, u64::from(entry.bytes).wrapping_neg());
         self.bytes -= u64::from(entry.bytes);
         Some((entry, newer))
     }
 
-    /// Takes the key out whose last use is the longest ago.
+    /// Removes the key whose last use is the longest ago.
     pub(crate) fn remove_oldest(&mut self) -> Option<Entry> {
         while self.first < self.next {
             let Entry { bytes, hash, .. } = self.row[self.first];
@@ -81,14 +81,14 @@ impl Recency {
         None
     }
 
-    /// Keeps only some keys, and closes the row up.
+    /// Keeps only some keys, and closes the gaps.
     pub(crate) fn retain(&mut self, stays: impl Fn(Entry) -> bool) {
         let old = self.first..std::mem::take(&mut self.next);
         (self.bytes, self.first) = (0, 0);
         self.index.clear();
         self.sums.fill(0);
         for place in old {
-            let entry = std::mem::replace(&mut self.row[place], NOBODY);
+            let entry = std::mem::replace(&mut self.row[place], EMPTY);
             if entry.bytes > 0 && stays(entry) {
                 self.append(entry);
             }
@@ -118,7 +118,7 @@ impl Recency {
         self.index.insert_unique(spread(entry.hash), place as u16, rehash);
     }
 
-    /// Adds to the bytes at a place, or takes away by wrapping round.
+    /// Adds to the bytes at a place, or subtracts by wrapping around.
     fn add(&mut self, place: usize, bytes: u64) {
         let mut node = place + 1;
         while node <= ROW {
@@ -143,14 +143,14 @@ fn spread(hash: u64) -> u64 {
     hash.rotate_left(32)
 }
 
-const NOBODY: Entry = Entry { bytes: 0, expiry: Expiry::NEVER, hash: 0 };
-/// Keys that it has room for.
+const EMPTY: Entry = Entry { bytes: 0, expiry: Expiry::NEVER, hash: 0 };
+/// The greatest number of keys.
 #[cfg(not(shuttle))]
 pub(crate) const KEYS_MAX: usize = 8192;
-/// The model checker makes many of them.
+/// The model checker builds many of these.
 #[cfg(shuttle)]
 pub(crate) const KEYS_MAX: usize = 8;
-/// So that it is closed up once for as many uses as there are keys, at most.
+/// Twice the keys: the gaps are closed at most once in as many uses as there are keys.
 const ROW: usize = KEYS_MAX * 2;
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_since_is_told_in_bytes() {
+    fn a_removed_key_comes_with_the_bytes_used_after_it() {
         let mut recency = Recency::new();
         for hash in 1..=4 {
             recency.put(entry(hash, 10 * hash as u32));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_closed_up_keeps_its_order() {
+    fn a_row_whose_gaps_are_closed_keeps_its_order() {
         let mut recency = Recency::new();
         for use_ in 0..ROW as u64 * 3 {
             recency.put(entry(use_ % 100, 1));

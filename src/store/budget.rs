@@ -1,4 +1,4 @@
-//! The bytes that all shards together may take, and the segments that none of them uses now.
+//! The memory budget that all shards share, and the free segments.
 //!
 //! Memory is charged before it is taken. Two segments of every shard are charged from the start, so that no
 //! shard is ever without a place to write.
@@ -7,11 +7,11 @@ use memmap2::MmapMut;
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-/// One limit, one sum.
+/// The limit of all shards together, and the bytes that are charged.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Segments that were given back. As many are kept as stores leave below the limit: a fresh one costs
-    /// page faults.
+    /// Segments that were given back. As many are kept as stores leave below the limit: a new one costs page
+    /// faults.
     free: Mutex<Vec<MmapMut>>,
     limit: AtomicUsize,
     /// Bytes of one segment.
@@ -20,11 +20,12 @@ pub(crate) struct Budget {
     segments: AtomicUsize,
     shards: usize,
     used: AtomicUsize,
-    /// Bytes that large values are about to be charged: who makes room for one leaves room for the others.
+    /// Bytes of large values that are about to be stored: a store that makes room for one leaves room for the
+    /// others.
     wanted: AtomicUsize,
 }
 
-/// Bytes that are wanted as long as this lives.
+/// Bytes that are about to be stored. They are released when this is dropped.
 pub(crate) struct Wanted<'a> {
     budget: &'a Budget,
     bytes: usize,
@@ -33,7 +34,7 @@ pub(crate) struct Wanted<'a> {
 /// The behavior of a store when memory is full.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WhenFull {
-    /// It evicts the items that are worth least.
+    /// It evicts the least valuable items.
     #[default]
     Evict,
     /// It is refused.
@@ -59,13 +60,13 @@ impl Budget {
         }
     }
 
-    /// Charges bytes, if they are to be had.
+    /// Charges bytes if the limit allows it.
     pub(crate) fn try_charge(&self, bytes: usize) -> bool {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit());
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    /// Charges what is there already, whether it fits or not.
+    /// Charges bytes that are in use already, also above the limit.
     pub(crate) fn charge(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -80,7 +81,7 @@ impl Budget {
             return None;
         }
         let free = self.free.lock().pop();
-        // The system has no memory to give: as good as a limit.
+        // Without memory from the system, the limit is reached.
         let segment = free.or_else(|| MmapMut::map_anon(self.segment_bytes).ok());
         match segment {
             Some(_) => _ = self.segments.fetch_add(1, Ordering::Relaxed),
@@ -103,7 +104,7 @@ impl Budget {
     }
 
     /// Announces that a value of so many bytes is about to be stored; `None` if it is a small one, which
-    /// finds room in what is reserved.
+    /// finds room in the reserve.
     pub(crate) fn want(&self, bytes: usize) -> Option<Wanted<'_>> {
         (bytes > self.segment_bytes / 8).then(|| {
             self.wanted.fetch_add(bytes, Ordering::Relaxed);
@@ -111,19 +112,19 @@ impl Budget {
         })
     }
 
-    /// Whether a store should make room first, so that others find it, too.
+    /// Whether a store should make room first, so that others find room, too.
     pub(crate) fn is_tight(&self, wanted: Option<&Wanted>) -> bool {
         let wanted = wanted.map_or(0, |_| self.wanted.load(Ordering::Relaxed));
         self.used() + RESERVED_SEGMENTS * self.segment_bytes + wanted > self.limit()
     }
 
-    /// Whether a value of so many bytes may be stored at all: nothing takes more than half of the memory.
-    /// Else a value that cannot find room would throw everything away in looking for it.
+    /// Whether a value of so many bytes may be stored at all: at most half of the memory. Otherwise a value
+    /// that does not fit would evict everything before it is refused.
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         bytes <= self.limit() / 2
     }
 
-    /// Segments that each shard would hold if all held the same.
+    /// The number of segments of each shard if all had the same number.
     pub(crate) fn share(&self) -> usize {
         self.segments.load(Ordering::Relaxed) / self.shards
     }
@@ -132,7 +133,7 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Another limit. What is above it goes step by step, by later stores and sweeps.
+    /// Changes the limit. Later stores and sweeps remove what is above it, step by step.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
     }
@@ -142,7 +143,7 @@ impl Budget {
     }
 }
 
-/// How memory is divided.
+/// The division of the memory into shards and segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) segment_bytes: usize,
@@ -152,8 +153,8 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 64 of them for each shard:
-    /// fewer make queues of segments a bad likeness of queues of items, more make a step over all of them
-    /// long.
+    /// with fewer, the queues of segments differ too much from queues of items; with more, a step over all
+    /// of them takes too long.
     pub(crate) fn new(memory_bytes: usize) -> Self {
         let small = (memory_bytes / 512).clamp(16 << 10, 64 << 10);
         let segment_bytes = power_of_two(small.max(memory_bytes / 4096).min(1 << 20));
@@ -162,17 +163,17 @@ impl Layout {
     }
 }
 
-/// The power of two that is not above `number`.
+/// The greatest power of two that is at most `number`.
 fn power_of_two(number: usize) -> usize {
     1 << number.ilog2()
 }
 
 #[cfg(not(shuttle))]
 const SHARDS_MAX: usize = 1024;
-/// The model checker explores few of them.
+/// The model checker explores few shards.
 #[cfg(shuttle)]
 const SHARDS_MAX: usize = 2;
-/// Segments that a shard may hold whatever the others do.
+/// Segments that each shard may hold, however many the others hold.
 pub(crate) const SEGMENTS_OWN: usize = 2;
 /// Segments below the limit at which stores begin to make room.
 const RESERVED_SEGMENTS: usize = 4;
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_and_the_segments_of_a_shard_stay_few_whatever_the_memory() {
+    fn shards_have_at_most_128_segments_of_at_most_1_mib() {
         for shift in 20..=36 {
             for memory_bytes in [1_usize << shift, (1 << shift) + (1 << shift) / 2] {
                 let Layout { segment_bytes, shards } = Layout::new(memory_bytes);

@@ -3,35 +3,35 @@
 use super::Engine;
 use super::log::segment::Queue;
 
-/// Counts of one shard or of all: what they hold, and what they have done. Bytes are of memory, bookkeeping
+/// Counts of one shard or of all: of the items held, and of events. Bytes are bytes of memory, bookkeeping
 /// included.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Bytes of what is held, live or stale: header, key, value, rounded up to 8.
+    /// Bytes of the items held, live or stale: header, key and value, rounded up to 8.
     pub bytes: u64,
     /// Bytes that eviction and packing have moved since the start.
     pub copied_bytes: u64,
-    /// Bytes in segments that hold no live item any more.
+    /// Bytes in segments that belong to no item any more.
     pub dead_bytes: u64,
-    /// Evicted items by the seconds since they had been read or stored; see [`AGE_SECONDS`].
+    /// Evicted items by the seconds since their last read or store; see [`AGE_SECONDS`].
     pub evicted_ages: [u64; AGE_SECONDS.len() + 1],
-    /// Evicted items that nobody ever read.
+    /// Evicted items that were never read.
     pub evicted_unfetched: u64,
     /// Items that were evicted because memory was full.
     pub evictions: u64,
-    /// Items that were removed because they had expired or were invalidated.
+    /// Items that were removed because they had expired, stale copies at the end of their time included.
     pub expired: u64,
-    /// How many of these nobody ever read.
+    /// Those of them that were never read.
     pub expired_unfetched: u64,
-    /// Commands that met a value whose time had passed.
+    /// Commands that found an expired value.
     pub get_expired: u64,
-    /// Commands that met a value which an invalidation of everything applied to.
+    /// Commands that found a value which a flush or a group had invalidated.
     pub get_flushed: u64,
-    /// Bytes of the tables of fingerprints.
+    /// Bytes of the tables of ghosts.
     pub ghost_bytes: u64,
-    /// Items that came back soon after they had been thrown away.
+    /// Items that were stored again soon after their removal.
     pub ghost_hits: u64,
-    /// Bytes of the tables that find items.
+    /// Bytes of the index.
     pub index_bytes: u64,
     /// Items held.
     pub items: u64,
@@ -43,7 +43,7 @@ pub struct Counts {
     pub main_bytes: u64,
     /// Reads that found no live value, without those that wait while another client loads it.
     pub misses: u64,
-    /// Bytes of segments that are not written yet.
+    /// Bytes of segments that are not written to yet.
     pub open_bytes: u64,
     /// Segments held.
     pub segments: u64,
@@ -51,18 +51,18 @@ pub struct Counts {
     pub sizes: [SizeCounts; SIZES],
     /// Bytes of live items in the small queues.
     pub small_bytes: u64,
-    /// Stale copies among `items`, not counting those whose time has passed unseen.
+    /// Stale copies among `items`, without expired or invalidated ones that no command has found yet.
     pub stale: u64,
     /// Items stored since the start.
     pub total_items: u64,
-    /// Versions of rows that had to be forgotten before their time.
+    /// Versions of rows that were forgotten early for lack of room.
     pub versions_forgotten: u64,
 }
 
 /// Counts of values of one size class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SizeCounts {
-    /// Stores under keys that held nothing live: what misses of this size cost. A miss itself has no size.
+    /// Stores under keys without a live value: the cost of misses by size, as a miss itself has no size.
     pub fills: u64,
     /// Reads that found a value.
     pub hits: u64,
@@ -87,7 +87,7 @@ impl Counts {
         self.sizes.iter().map(|size| size.hits).sum()
     }
 
-    /// Resets the counts of what was done; what is held stays.
+    /// Resets the counts of events; those of the items held stay.
     pub(crate) fn begin_again(&mut self) {
         let Counts { bytes, items, stale, .. } = *self;
         *self = Counts { bytes, items, stale, ..Counts::default() };
@@ -100,27 +100,27 @@ impl Counts {
 }
 
 impl Engine {
-    /// A read that found nothing.
+    /// Counts a miss.
     pub(crate) fn missed(&mut self) {
         self.counts.misses += 1;
     }
 
-    /// A command met an expired item.
+    /// Counts a command that found an expired item.
     pub(crate) fn met_expired(&mut self) {
         self.counts.get_expired += 1;
     }
 
-    /// A command met an item that a flush had invalidated.
-    pub(crate) fn met_flushed(&mut self) {
+    /// Counts a command that found an invalidated item.
+    pub(crate) fn met_invalidated(&mut self) {
         self.counts.get_flushed += 1;
     }
 
-    /// Resets the counts of what was done.
+    /// Resets the counts of events.
     pub(crate) fn reset_counts(&mut self) {
         self.counts.begin_again();
     }
 
-    /// Counts of what is held and was done.
+    /// The counts of the shard.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
             ghost_bytes: self.ghosts.bytes() as u64,
@@ -184,7 +184,7 @@ impl std::ops::Add for Counts {
 
 /// Size classes of values: 1 byte, 2, 4, … 1 GiB.
 pub const SIZES: usize = 31;
-/// Where the classes of `evicted_ages` end, in seconds; the last has no end.
+/// The upper ends of the classes of `evicted_ages`, in seconds; the last class has none.
 pub const AGE_SECONDS: [u32; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! Evicted items, as a watcher of evictions sees them.
+//! Evicted items, as watchers of evictions see them.
 
 use super::expiry::Expiry;
 
-/// A value that was evicted.
+/// An evicted item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Evicted {
     /// When it was last read or stored, in monotonic seconds.
     pub accessed: u32,
-    /// When it would have ended.
+    /// Its expiry.
     pub expiry: Expiry,
-    /// Whether anybody had read it.
+    /// Whether it had been read.
     pub is_fetched: bool,
     /// Its key.
     pub key: Box<[u8]>,
-    /// Its length.
+    /// The length of its value.
     pub value_bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! When an item stops being served.
+//! The expiry of items.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::clock::Now;
 pub struct Expiry(pub(crate) u32);
 
 impl Expiry {
-    /// It is served until it is invalidated or evicted.
+    /// The item is served until it is invalidated or evicted.
     pub const NEVER: Expiry = Expiry(0);
-    /// It is over already: what is stored with it is not kept.
+    /// In the past: an item that is stored with it is not kept.
     pub const PAST: Expiry = Expiry(1);
 
-    /// It ends after `ttl`, at most one second late and never early.
+    /// The expiry after `ttl`, at most one second late and never early.
     pub fn after(ttl: Duration, now: Now) -> Self {
         Expiry(seconds_after(now, ttl))
     }
@@ -35,12 +35,12 @@ impl Expiry {
         }
     }
 
-    /// Milliseconds from `now` until then; 0 if it is past.
+    /// Milliseconds from `now` to the expiry; 0 if it is past.
     pub fn delay_ms(self, now: Now) -> u64 {
         (u64::from(self.0.saturating_sub(2)) * 1000).saturating_sub(now.millis)
     }
 
-    /// The same moment in seconds since 1970; 0 for never.
+    /// The expiry in seconds since 1970; 0 for never.
     pub fn to_unix(self, now: Now) -> u64 {
         match self {
             Expiry::NEVER => 0,
@@ -55,15 +55,15 @@ pub(crate) fn seconds_after(now: Now, span: Duration) -> u32 {
     now.seconds().saturating_add(whole_seconds(span.saturating_add(begun)))
 }
 
-/// A span in seconds, none of which is lost.
+/// A span in seconds, rounded up.
 pub(crate) fn whole_seconds(span: Duration) -> u32 {
     u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-/// 30 days; what is longer is a date.
+/// 30 days; a greater number is a date.
 const RELATIVE_SECONDS_MAX: u64 = 60 * 60 * 24 * 30;
 
-/// Python's pylibmc writes -1 as 4294967295. The price is a month of the year 2106 as a date.
+/// Python's pylibmc writes -1 as 4294967295. So a month of the year 2106 cannot be given as a date.
 const NEGATIVE_IN_32_BITS: Range<u64> = (1 << 32) - RELATIVE_SECONDS_MAX..1 << 32;
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_never_early_and_at_most_a_second_late() {
+    fn an_expiry_is_never_early_and_at_most_a_second_late() {
         let expiry = Expiry::after(Duration::from_secs(5), at(10_001));
         assert!(at(15_000).seconds() < expiry.0, "4.999 s");
         assert!(at(16_000).seconds() >= expiry.0, "5.999 s");

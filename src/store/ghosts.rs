@@ -1,33 +1,32 @@
-//! Ghosts: fingerprints of what was thrown away lately, so that what comes back at once is known to be
-//! wanted.
+//! Ghosts: fingerprints of the keys of items that were removed lately. An item that comes back soon enters
+//! the main queue.
 //!
-//! A fixed table of sets; the oldest of a full set makes room. Ages are counted in bytes thrown away, as
+//! A fixed table of sets; the oldest ghost of a full set is replaced. Ages are counted in removed bytes, as
 //! S3-FIFO counts its ghost queue (Yang et al., SOSP 2023).
 //!
-//! Deliberately absent: certainty. Two keys may share a fingerprint; then one of them is favoured for no
-//! reason.
+//! Two keys may share a fingerprint; then an item may enter the main queue for no reason.
 
 /// The ghosts of one shard.
 pub(super) struct Ghosts {
     /// Fingerprint in the upper bits, time in the lower; 0 is empty.
     sets: Box<[[u32; WAYS]]>,
-    /// Bytes thrown away so far.
-    thrown: u64,
-    /// Bytes after whose throwing a ghost is forgotten.
+    /// Bytes removed so far.
+    removed: u64,
+    /// The age at which a ghost is forgotten, in removed bytes.
     window: u64,
 }
 
 impl Ghosts {
-    /// Ghosts for a shard of so many bytes.
+    /// The ghosts of a shard of so many bytes.
     pub(super) fn new(shard_bytes: usize) -> Self {
         let sets = (shard_bytes / BYTES_PER_GHOST / WAYS).next_power_of_two();
         let window = (shard_bytes as u64 / 10 * 9).max(TICKS_PER_WINDOW);
-        Ghosts { sets: vec![[0; WAYS]; sets].into_boxed_slice(), thrown: 0, window }
+        Ghosts { sets: vec![[0; WAYS]; sets].into_boxed_slice(), removed: 0, window }
     }
 
-    /// Remembers that `bytes` were thrown away under this hash.
+    /// Adds a ghost for an item of so many bytes.
     pub(super) fn put(&mut self, hash: u64, bytes: usize) {
-        self.thrown += bytes as u64;
+        self.removed += bytes as u64;
         let now = self.time();
         let age = |ghost: u32| if ghost == 0 { u32::MAX } else { now.wrapping_sub(ghost) & TIME_MASK };
         let set = self.set(hash);
@@ -37,7 +36,7 @@ impl Ghosts {
         set[place] = fingerprint(hash) | now;
     }
 
-    /// Whether this hash was thrown away lately; it is forgotten then.
+    /// Removes the ghost with this hash; true if there was one.
     pub(super) fn take(&mut self, hash: u64) -> bool {
         let now = self.time();
         let is_it = |ghost: u32| {
@@ -57,7 +56,7 @@ impl Ghosts {
     }
 
     fn time(&self) -> u32 {
-        (self.thrown * TICKS_PER_WINDOW / self.window) as u32 & TIME_MASK
+        (self.removed * TICKS_PER_WINDOW / self.window) as u32 & TIME_MASK
     }
 }
 
@@ -71,7 +70,7 @@ const WAYS: usize = 8;
 const BYTES_PER_GHOST: usize = 256;
 const TIME_BITS: u32 = 12;
 const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
-/// A ghost that was not looked for seems young again after four windows; by then its place has long been
+/// Time wraps around: an old ghost seems young again after four windows, but by then its place has been
 /// taken.
 const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
 /// Above the bits that the fingerprint is made of.
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ghost_is_seen_once_and_for_its_window_only() {
+    fn a_ghost_is_found_once_and_within_its_window_only() {
         let mut ghosts = Ghosts::new(1 << 20);
         ghosts.put(hash(1), 100);
         assert!(!ghosts.take(hash(2)) && ghosts.take(hash(1)) && !ghosts.take(hash(1)));
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_a_full_set_makes_room() {
+    fn the_oldest_ghost_of_a_full_set_is_replaced() {
         let mut ghosts = Ghosts::new(1);
         for n in 1..=WAYS as u64 + 1 {
             ghosts.put(n << TIME_BITS << 1, 100);

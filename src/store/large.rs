@@ -1,7 +1,7 @@
 //! Large items: each value in memory of its own, so that it is received, kept and sent without a copy.
 //!
-//! They have two queues of their own, as the log has, but are thrown away one by one. Their bytes stay
-//! charged until the last reader lets go of them.
+//! They have two queues of their own, as the log has, but are evicted one by one. Their bytes stay charged
+//! until the last reader drops them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Large {
     free: Vec<u32>,
     main: VecDeque<(u32, u64)>,
     small: VecDeque<(u32, u64)>,
-    /// Distinguishes an entry in a queue from one that took its number later.
+    /// Distinguishes the item of a queue entry from one that has the same number later.
     stamp: u64,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub(super) value: Bytes,
 }
 
-/// Memory that is charged as long as anybody holds it.
+/// Memory that is charged until it is dropped.
 struct Charged {
     budget: Arc<Budget>,
     bytes: usize,
@@ -99,7 +99,7 @@ impl Entry {
 }
 
 impl Large {
-    /// Keeps an item; `None` if there are too many to be numbered.
+    /// Adds an item and returns its number; `None` if there are too many items.
     pub(super) fn insert(&mut self, entry: Entry) -> Option<u32> {
         let number = match self.free.pop() {
             Some(number) => number,
@@ -146,19 +146,20 @@ impl Large {
         self.entries.len() - self.free.len()
     }
 
-    /// Numbers of the items among `most` places from the `from`th on, and where to go on; 0 after the last.
+    /// The numbers of the items among `most` places from the `from`th on, and the next place; 0 after the
+    /// last.
     pub(super) fn some(&self, from: usize, most: usize) -> (Vec<u32>, usize) {
         let end = self.entries.len().min(from.saturating_add(most));
         let found = (from..end).filter(|number| self.entries[*number].is_some()).map(|number| number as u32);
         (found.collect(), if end == self.entries.len() { 0 } else { end })
     }
 
-    /// The item that is looked at next when room is wanted.
+    /// The next item to be considered for eviction.
     pub(super) fn tail(&mut self) -> Option<u32> {
         let small_max = self.len() / SMALL_PART;
         for queue in [Queue::Small, Queue::Main, Queue::Small] {
             while let Some((number, stamp)) = self.queue(queue).front().copied() {
-                if !self.stands(number, stamp) {
+                if !self.is_current(number, stamp) {
                     self.queue(queue).pop_front();
                 } else if queue == Queue::Small && self.small.len() <= small_max && !self.main.is_empty() {
                     break;
@@ -182,16 +183,16 @@ impl Large {
         self.get_mut(number).stamp = stamp;
         if self.main.len() + self.small.len() > self.len() * 2 + QUEUE_SLACK {
             let Large { entries, main, small, .. } = self;
-            let stands = |(number, stamp): &(u32, u64)| {
+            let is_current = |(number, stamp): &(u32, u64)| {
                 entries[*number as usize].as_ref().is_some_and(|entry| entry.stamp == *stamp)
             };
-            main.retain(stands);
-            small.retain(stands);
+            main.retain(is_current);
+            small.retain(is_current);
         }
         self.queue(queue).push_back((number, stamp));
     }
 
-    fn stands(&self, number: u32, stamp: u64) -> bool {
+    fn is_current(&self, number: u32, stamp: u64) -> bool {
         let entry = self.entries.get(number as usize).and_then(Option::as_ref);
         entry.is_some_and(|entry| entry.stamp == stamp)
     }
@@ -204,9 +205,9 @@ impl Large {
     }
 }
 
-/// Entry, head and key, two allocations and the counter that shares them.
+/// The entry, its two allocations and the reference count of the value.
 const ENTRY_OVERHEAD_BYTES: usize = size_of::<Option<Entry>>() + 400;
-/// The small queue's part of the items: a tenth.
+/// The small queue's share of the items: a tenth.
 const SMALL_PART: usize = 10;
-/// Forgotten places that a queue may have beside as many as there are items.
+/// Outdated entries of the queues are removed once there are so many more of them than items.
 const QUEUE_SLACK: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::{Engine, Item};
 
-/// An item with its key, and what is known of its use.
+/// An item with its key and its use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed<'a> {
     pub(crate) accessed: u32,
@@ -13,7 +13,7 @@ pub(crate) struct Listed<'a> {
 }
 
 impl Engine {
-    /// Shows the items of the table at this position; returns the position of the next one.
+    /// Shows the items of the table at this position; returns the position of the next table.
     pub(crate) fn list(&self, position: u32, mut show: impl FnMut(Listed)) -> Option<u32> {
         let (slots, next) = self.index.table_at(position);
         for slot in slots {

@@ -9,13 +9,13 @@
 //! |---|---|
 //! | `index/` | from a hash to a place |
 //! | `item/` | items and their parts: key, tags, description, layout in memory |
-//! | `log/` | segments, their two queues, free ones |
+//! | `log/` | segments and their two queues |
 //! | `large` | items above an eighth of a segment |
-//! | `ghosts` | keys that were evicted lately |
+//! | `ghosts` | fingerprints of items that were removed lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
-//! | `sweep` | expiry |
-//! | `removal` | the ways in which items are removed |
-//! | `listing` | all items, step by step |
+//! | `sweep` | removal of expired and invalidated items |
+//! | `removal` | the reasons and the counts of removals |
+//! | `listing` | all items, table by table |
 //! | `oracle/` | histories played against a plain map, for tests and fuzzers |
 //!
 //! Time and randomness come as arguments. No operation rehashes, copies or walks over more than one segment
@@ -67,17 +67,19 @@ pub(crate) use self::listing::Listed;
 #[cfg(fuzzing)]
 pub use self::oracle::check as check_history;
 
-/// Dead items: those that were to end at `second` or before, and those as of `floor` or before.
+/// Dead items, which are removed: those whose time ends at `second` or before, those as of `floor` or before,
+/// and other invalidated ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Dead<'a> {
     pub(crate) floor: Seq,
     pub(crate) second: u32,
-    /// From which second on an item is dead for another reason, if there is one.
-    pub(crate) otherwise: &'a Otherwise<'a>,
+    /// The second until which an invalidated item is kept as a stale copy, 0 if it is not kept; `None` for an
+    /// item that was not invalidated.
+    pub(crate) copy_until: &'a CopyUntil<'a>,
 }
 
 /// Called with the sequence number of an item, its key and its tags.
-type Otherwise<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
+type CopyUntil<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
 
 /// There is no room for an item. The item that was stored under its key stays, unless it was evicted to make
 /// room.
@@ -87,19 +89,19 @@ pub(crate) struct NoRoom;
 /// The items of one shard.
 pub(crate) struct Engine {
     budget: Arc<Budget>,
-    /// How many watch evictions.
-    pub(crate) collectors: usize,
     counts: Counts,
-    /// Evictions since they were last taken, if they are watched.
+    /// Items that were evicted since the list was last taken, if evictions are watched.
     pub(crate) evicted: Vec<Evicted>,
-    /// Large values that were removed, to be dropped after the unlock.
-    pub(crate) garbage: Vec<Bytes>,
+    /// The number of watchers of evictions.
+    pub(crate) eviction_watchers: usize,
     ghosts: Ghosts,
     index: Index,
     pub(crate) keys: Keys,
     large: Large,
     log: Log,
-    /// Where the sweep goes on: a segment's number, a large item's.
+    /// Large values that were removed, to be dropped after the unlock.
+    pub(crate) removed_values: Vec<Bytes>,
+    /// The segment and the large item at which the sweep continues.
     sweep_segment: u16,
     sweep_large: usize,
     when_full: WhenFull,
@@ -110,15 +112,15 @@ impl Engine {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());
         Engine {
-            collectors: 0,
             counts: Counts::default(),
             evicted: Vec::new(),
-            garbage: Vec::new(),
+            eviction_watchers: 0,
             ghosts,
             index,
             keys,
             large: Large::default(),
             log: Log::new(Arc::clone(&budget)),
+            removed_values: Vec::new(),
             sweep_segment: 0,
             sweep_large: 0,
             when_full,
@@ -135,14 +137,14 @@ impl Engine {
         self.index.prefetch(hash);
     }
 
-    /// Prefetches the item with this hash, most likely.
+    /// Prefetches an item with this hash: most likely the right one, as no key is compared.
     pub(crate) fn prefetch_item(&self, hash: u64) {
         if let Some(Place::Log(number, offset)) = self.index.find(hash, |_| true).map(Slot::place) {
             self.log.prefetch(number, offset);
         }
     }
 
-    /// Stores an item, over the one that was found there.
+    /// Stores an item in place of the one that was found under its key.
     ///
     /// # Errors
     /// If there is no room.
@@ -171,8 +173,8 @@ impl Engine {
         self.append(key, meta, tags, value, queue, second).map(|_| ())
     }
 
-    /// Gives an item new bytes, tags and a new description. It keeps its place if they fit there, and its
-    /// queue; it counts as a use.
+    /// Replaces the value, the tags and the description of an item. It keeps its queue, and its place if they
+    /// fit there. This counts as a use.
     ///
     /// # Errors
     /// If there is no room.
@@ -197,12 +199,12 @@ impl Engine {
         }
         let (queue, uses) = (self.queue(slot), self.head(slot).uses());
         let slot = match self.when_full {
-            // Else what goes to make room might be the old one.
+            // Otherwise the old item might be the one that is evicted to make room.
             WhenFull::Evict => {
                 self.discard(slot, Removal::Removed, second);
                 self.append(key, meta, tags, value, queue, second)?
             }
-            // Nothing moves meanwhile, and the old one stays where there is no room beside it.
+            // Nothing moves in between, and the old item stays if there is no room beside it.
             WhenFull::Refuse => {
                 let new = self.append(key, meta, tags, value, queue, second)?;
                 self.discard(slot, Removal::Removed, second);
@@ -213,9 +215,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives an item a new description; returns where it is now, unless there was no room and it had to go.
+    /// Replaces the description of an item; returns its slot, or `None` if there was no room and it was
+    /// removed.
     pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, second: u32) -> Option<Slot> {
-        let (was_stale, gone) = (self.head(slot).is_stale(), self.head(slot).gone());
+        let (was_stale, removed_at) = (self.head(slot).is_stale(), self.head(slot).removed_at());
         if !self.head_mut(slot).set_meta(&meta) {
             let item = self.item(slot);
             let (tags, value) = (item.tags().to_list(), item.value().to_vec());
@@ -229,11 +232,11 @@ impl Engine {
         }
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
         if let Place::Log(number, offset) = slot.place()
-            && (gone != meta.gone || was_stale != meta.is_stale)
+            && (removed_at != meta.removed_at || was_stale != meta.is_stale)
         {
             let segment = self.log.segment_mut(number);
             let bytes = segment.item(offset).tight();
-            segment.expiries.add(meta.gone, bytes, second);
+            segment.expiries.add(meta.removed_at, bytes, second);
             segment.stale += if meta.is_stale && !was_stale { bytes } else { 0 };
         }
         Some(slot)
@@ -252,16 +255,16 @@ impl Engine {
             Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
         };
         let before = Item::new(head.view(), None);
-        let Item { accessed, ends, is_fetched, .. } = before;
+        let Item { accessed, end, is_fetched, .. } = before;
         head.read(second);
-        let item = Item { accessed, ends, is_fetched, head: head.into_view(), shared };
+        let item = Item { accessed, end, is_fetched, head: head.into_view(), shared };
         self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
         item
     }
 
-    /// Everything was invalidated: the sweep looks through all segments.
-    pub(crate) fn flushed(&mut self) {
-        self.log.segments_mut().for_each(|segment| segment.is_flushed = true);
+    /// Marks all segments, so that the sweep looks for invalidated items in each of them.
+    pub(crate) fn mark_all(&mut self) {
+        self.log.segments_mut().for_each(|segment| segment.is_marked = true);
     }
 
     pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
@@ -297,7 +300,7 @@ impl Engine {
             let (number, offset) = self.reserve(queue, shape.place(), second)?;
             let segment = self.log.segment_mut(number);
             segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
-            segment.expiries.add(meta.gone, shape.place(), second);
+            segment.expiries.add(meta.removed_at, shape.place(), second);
             segment.stale += if meta.is_stale { shape.place() } else { 0 };
             Place::Log(number, offset)
         };
@@ -309,7 +312,7 @@ impl Engine {
         Ok(slot)
     }
 
-    /// New bytes in the old place.
+    /// Replaces an item in its place.
     fn rewrite(
         &mut self,
         (number, offset): (u16, usize),
@@ -323,13 +326,13 @@ impl Engine {
         segment.item_mut(offset).rewrite(meta, tags, value);
         let after = segment.item(offset).tight();
         segment.live = segment.live + after - before;
-        segment.expiries.add(meta.gone, after, second);
+        segment.expiries.add(meta.removed_at, after, second);
         self.counts.bytes = self.counts.bytes + after as u64 - before as u64;
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
     }
 
-    /// Changes the index, and charges what it grows by. That is at most a table, and stores keep more than
-    /// that free.
+    /// Changes the index, and charges its growth. That is at most one table, and stores keep more than that
+    /// free.
     fn with_index<R>(&mut self, change: impl FnOnce(&mut Index) -> R) -> R {
         let before = self.index.bytes();
         let result = change(&mut self.index);
@@ -364,7 +367,7 @@ impl Engine {
         }
     }
 
-    /// Bytes that an item counts for.
+    /// The bytes of an item, as they are counted.
     fn bytes_of(&self, slot: Slot) -> usize {
         match slot.place() {
             Place::Large(number) => self.large.get(number).bytes(),

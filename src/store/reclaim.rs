@@ -1,11 +1,12 @@
 //! Making room: packing, and eviction by size-aware S3-FIFO over segments.
 //!
-//! One step of [`Engine::reclaim`] copies at most one segment and wins at least a quarter of one, or throws
-//! large items away; so stores that do one step each stay ahead of what they take, whatever the limit is.
-//! First goes what has ended, then what packing wins without a loss, and then the tail of a queue.
+//! One step of [`Engine::reclaim`] copies at most one segment and frees at least a quarter of one, or evicts
+//! a large item. So stores that do one step each free more than they use, whatever the limit is. A step
+//! removes the expired and invalidated items of a segment; if none is due, it removes stale copies and packs
+//! segments; and if that frees nothing, it evicts from the tail of a queue.
 //!
-//! S3-FIFO is by Yang et al. (SOSP 2023). Ours asks more uses of larger items, counts an overwrite in place
-//! as a use, and remembers what a client deleted though it had been used.
+//! S3-FIFO is by Yang et al. (SOSP 2023). Ours requires more uses of larger items, counts an overwrite in
+//! place as a use, and keeps ghosts of used items that clients removed.
 
 use bytes::Bytes;
 
@@ -16,20 +17,21 @@ use super::item::packed::{Packed, USES_MAX};
 use super::item::tags::Tags;
 use super::large;
 use super::log::segment::{Queue, Segment};
-use super::removal::{Departed, Removal};
+use super::removal::{Removal, RemovedItem};
 use super::{Dead, Engine, NoRoom};
 
 impl Engine {
-    /// One step towards more room; false if there is nothing to be had. A shard that holds fewer than `share`
-    /// segments gives none of them.
+    /// Makes room by one step; false if it freed nothing. A shard with fewer than `share` segments gives none
+    /// of them.
     pub(crate) fn reclaim(&mut self, share: usize, dead: Dead) -> bool {
         if self.sweep_due(dead) {
             return true;
         }
-        // They were gone for most readers already: they go before anything live, and where nothing live may.
-        let dropped = self.drop_copies(dead);
+        // Most readers cannot read them any more: they are removed before live items, and also if live items
+        // may not be evicted.
+        let has_removed = self.remove_copies(dead);
         let is_rich = self.log.held() >= share;
-        if (is_rich && self.pack(dead.second)) || dropped {
+        if (is_rich && self.pack(dead.second)) || has_removed {
             return true;
         }
         match self.victim() {
@@ -42,7 +44,7 @@ impl Engine {
         true
     }
 
-    /// Room in the log, by force if need be.
+    /// A place in the log, by force if necessary.
     pub(super) fn reserve(
         &mut self,
         queue: Queue,
@@ -57,7 +59,7 @@ impl Engine {
         }
     }
 
-    /// Memory for a large value, by force if need be.
+    /// Memory for a large value, by force if necessary.
     pub(super) fn charge_large(
         &mut self,
         mut value: Vec<u8>,
@@ -76,12 +78,12 @@ impl Engine {
         }
     }
 
-    /// Throws the tail away without looking who deserves to stay. Stores make room early, so this is for
-    /// bursts.
+    /// Evicts all items at the tail, also popular ones. Stores make room early, so this happens in bursts
+    /// only.
     fn force(&mut self, second: u32) -> Result<(), NoRoom> {
-        if !self.garbage.is_empty() {
-            // Better dropped under the lock than missed.
-            self.garbage.clear();
+        if !self.removed_values.is_empty() {
+            // Dropping them takes time under the lock, but their memory is needed.
+            self.removed_values.clear();
             return Ok(());
         }
         if self.when_full == WhenFull::Refuse {
@@ -90,17 +92,17 @@ impl Engine {
         if let Some(number) = self.log.tail() {
             let segment = self.log.take(number);
             self.walk(number, &segment, |engine, slot, item| {
-                engine.gone(slot, item, Removal::Evicted, second)
+                engine.discard_with_segment(slot, item, Removal::Evicted, second)
             });
             self.log.give_back(number, segment);
             return Ok(());
         }
         let number = self.large.tail().ok_or(NoRoom)?;
-        self.exit_large(number, Removal::Evicted, second);
+        self.discard_large(number, Removal::Evicted, second);
         Ok(())
     }
 
-    /// Moves the live items of one segment together, and fills it up from its neighbour.
+    /// Closes the gaps in the first segment of a run, and fills it up from the second one.
     fn pack(&mut self, second: u32) -> bool {
         if self.log.run.len() < 2 {
             self.log.run = self.log.cheapest_run();
@@ -109,7 +111,7 @@ impl Engine {
         self.compact(into, second);
         self.pour(from, into, second);
         if self.log.run.first() == Some(&into) && self.log.is_held(from) {
-            // It is full: the neighbour is filled next.
+            // It is full: its neighbor is filled next.
             self.log.run.remove(0);
         }
         true
@@ -122,10 +124,10 @@ impl Engine {
             let (mut offset, mut end) = (0, 0);
             segment.expiries = Default::default();
             while let Some((item, next)) = segment.next(offset) {
-                let (is_dead, tight, gone) = (item.is_dead(), item.tight(), item.gone());
+                let (is_dead, tight, removed_at) = (item.is_dead(), item.tight(), item.removed_at());
                 if !is_dead {
                     self.move_within(number, &mut segment, offset, tight, end);
-                    segment.expiries.add(gone, tight, second);
+                    segment.expiries.add(removed_at, tight, second);
                     end += tight;
                 }
                 offset = next;
@@ -165,7 +167,7 @@ impl Engine {
         self.log.lower(into, target);
     }
 
-    /// Moves one item behind the last one of another segment.
+    /// Moves one item to the end of another segment.
     fn move_over(
         &mut self,
         from: u16,
@@ -180,7 +182,7 @@ impl Engine {
         let at = target.append(source, offset, tight);
         target.item_mut(at).tighten();
         target.live += tight;
-        target.expiries.add(target.item(at).gone(), tight, second);
+        target.expiries.add(target.item(at).removed_at(), tight, second);
         target.stale += if target.item(at).is_stale() { tight } else { 0 };
         self.index.relocate(Slot::new(hash, Place::Log(from, offset)), Slot::new(hash, Place::Log(into, at)));
         self.counts.copied_bytes += tight as u64;
@@ -199,7 +201,7 @@ impl Engine {
         let entry = self.large.get(number);
         let (head, bytes, queue) = (entry.head(), entry.bytes(), entry.queue);
         if let Some(why) = dead.removal(head) {
-            return self.exit_large(number, why, dead.second);
+            return self.discard_large(number, why, dead.second);
         }
         if is_worth(head, bytes, mean) {
             let uses = uses_left(head, queue);
@@ -209,15 +211,16 @@ impl Engine {
         if queue == Queue::Small {
             self.ghosts.put(self.keys.hash(head.key()), bytes);
         }
-        self.exit_large(number, Removal::Evicted, dead.second);
+        self.discard_large(number, Removal::Evicted, dead.second);
     }
 
-    pub(super) fn exit_large(&mut self, number: u32, why: Removal, second: u32) {
+    pub(super) fn discard_large(&mut self, number: u32, why: Removal, second: u32) {
         let hash = self.keys.hash(self.large.get(number).head().key());
         self.discard(Slot::new(hash, Place::Large(number)), why, second);
     }
 
-    /// Moves what deserves to stay from the tail to the back of the main queue, and throws the rest away.
+    /// Moves the items at the tail that have enough uses to the back of the main queue, and evicts the
+    /// others.
     fn evict_segment(&mut self, number: u16, dead: Dead) {
         let segment = self.log.take(number);
         let mean = (self.counts.bytes as usize - self.large.bytes)
@@ -226,7 +229,7 @@ impl Engine {
         let queue = segment.queue;
         self.walk(number, &segment, |engine, slot, item| {
             if let Some(why) = dead.removal(item) {
-                return engine.gone(slot, item, why, dead.second);
+                return engine.discard_with_segment(slot, item, why, dead.second);
             }
             let stays = item.uses() >= least && is_worth(item, item.tight(), mean);
             if stays && engine.survive(slot, item, queue, dead.second) {
@@ -235,13 +238,13 @@ impl Engine {
             if queue == Queue::Small {
                 engine.ghosts.put(engine.keys.hash(item.key()), item.tight());
             }
-            engine.gone(slot, item, Removal::Evicted, dead.second);
+            engine.discard_with_segment(slot, item, Removal::Evicted, dead.second);
         });
         self.log.give_back(number, segment);
     }
 
-    /// Uses that an item must have so that no more than three quarters of a segment stay: else nothing would
-    /// be won.
+    /// The number of uses that items must have to stay, such that at most three quarters of a segment stay:
+    /// otherwise no room would be freed.
     fn least_uses(&self, segment: &Segment, mean: usize, dead: Dead) -> u32 {
         let mut bytes = [0; USES_MAX as usize + 1];
         let mut offset = 0;
@@ -260,7 +263,7 @@ impl Engine {
         least
     }
 
-    /// Moves an item to the back of the main queue, unless there is no room without force.
+    /// Moves an item to the back of the main queue; false if there is no room without force.
     fn survive(&mut self, slot: Slot, item: Packed, queue: Queue, second: u32) -> bool {
         let Some((number, offset)) = self.log.reserve(Queue::Main, item.tight(), second) else {
             return false;
@@ -271,13 +274,13 @@ impl Engine {
         copy.0[..tight].copy_from_slice(&item.0[..tight]);
         copy.tighten();
         copy.set_uses(uses_left(item, queue));
-        segment.expiries.add(item.gone(), tight, second);
+        segment.expiries.add(item.removed_at(), tight, second);
         self.index.relocate(slot, Slot::new(self.keys.hash(item.key()), Place::Log(number, offset)));
         self.counts.copied_bytes += tight as u64;
         true
     }
 
-    /// Shows each live item of a segment that is in nobody's queue.
+    /// Shows each live item of a segment that was taken out of its queue.
     pub(super) fn walk(
         &mut self,
         number: u16,
@@ -294,48 +297,48 @@ impl Engine {
         }
     }
 
-    /// An item goes together with its segment.
-    pub(super) fn gone(&mut self, slot: Slot, item: Packed, why: Removal, second: u32) {
-        if why == Removal::Evicted && self.collectors > 0 {
+    /// Removes an item whose place needs no update, as its segment is given back or rewritten.
+    pub(super) fn discard_with_segment(&mut self, slot: Slot, item: Packed, why: Removal, second: u32) {
+        if why == Removal::Evicted && self.eviction_watchers > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
-        self.count_exit(Departed::new(item, item.tight()), why, second);
+        self.count_removal(RemovedItem::new(item, item.tight()), why, second);
         self.with_index(|index| index.remove(slot));
     }
 }
 
 impl Dead<'_> {
-    /// Why an item that is over goes.
+    /// The reason to remove an item, if there is one.
     pub(super) fn removal(self, item: Packed) -> Option<Removal> {
         self.verdict(item).err()
     }
 
-    /// Whether an item that stays until `end` is a stale copy, also one that nobody has met since: it will be
-    /// over sooner than it says, or is kept though its time has passed.
+    /// Whether an item that is kept until `end` is a stale copy. That includes items that no command has
+    /// found since they became stale: they are invalidated or expired, but not marked as stale yet.
     pub(super) fn is_copy(self, item: Packed, end: u32) -> bool {
         let has_expired = item.expiry() != 0 && item.expiry() <= self.second;
-        item.is_stale() || end != item.gone() || has_expired
+        item.is_stale() || end != item.removed_at() || has_expired
     }
 
-    /// Until when an item stays (0 for ever), or why it goes.
+    /// The second until which an item is kept (0 for ever), or the reason to remove it.
     pub(super) fn verdict(self, item: Packed) -> Result<u32, Removal> {
-        let (as_of, gone) = (item.as_of(), item.gone());
+        let (as_of, removed_at) = (item.as_of(), item.removed_at());
         if as_of <= self.floor {
             return Err(Removal::Removed);
         }
-        if gone != 0 && gone <= self.second {
+        if removed_at != 0 && removed_at <= self.second {
             return Err(Removal::Expired);
         }
-        match (self.otherwise)(as_of, item.key(), item.tags()) {
-            None => Ok(gone),
+        match (self.copy_until)(as_of, item.key(), item.tags()) {
+            None => Ok(removed_at),
             Some(end) if end <= self.second => Err(Removal::Removed),
-            Some(end) if gone == 0 => Ok(end),
-            Some(end) => Ok(gone.min(end)),
+            Some(end) if removed_at == 0 => Ok(end),
+            Some(end) => Ok(removed_at.min(end)),
         }
     }
 }
 
-/// Uses that an item begins with at the back of the main queue: those that brought it there are spent.
+/// The uses that an item keeps at the back of the main queue: those that brought it there do not count again.
 fn uses_left(item: Packed, queue: Queue) -> u32 {
     match queue {
         Queue::Main => item.uses().saturating_sub(1),
@@ -343,8 +346,8 @@ fn uses_left(item: Packed, queue: Queue) -> u32 {
     }
 }
 
-/// Whether an item at a tail has earned its stay: the larger it is, the more uses it needs. Stale copies have
-/// not.
+/// Whether an item at a tail has enough uses to stay: the larger it is, the more it needs. Stale copies never
+/// stay.
 fn is_worth(item: Packed, bytes: usize, mean: usize) -> bool {
     let uses = item.uses() as usize;
     uses > 0 && uses * mean >= bytes && !item.is_stale()
@@ -362,7 +365,7 @@ mod tests {
         for _ in 0..1 + value_bytes / (SEGMENT / 8) {
             if pair.engine.budget.is_tight(pair.engine.budget.want(value_bytes).as_ref()) {
                 pair.reclaim();
-                pair.engine.garbage.clear();
+                pair.engine.removed_values.clear();
             }
         }
     }
@@ -370,7 +373,7 @@ mod tests {
     fn store(pair: &mut Pair, names: impl Iterator<Item = String>, value_bytes: usize) {
         for name in names {
             make_room(pair, value_bytes);
-            // A value that begins with a 2 has no tags: all these items are of one size, nearly.
+            // A value that begins with a 2 has no tags: all these items have nearly the same size.
             pair.insert(name.as_bytes(), &vec![2; value_bytes], 0, 0);
         }
     }
@@ -427,7 +430,7 @@ mod tests {
     /// An eviction that ignores sizes has 117,695 hits if all items are in segments, and 113,905 if the
     /// large ones are not.
     #[test]
-    fn large_items_make_room_for_small_ones_that_are_read_as_often() {
+    fn large_items_are_evicted_before_small_ones_that_are_read_as_often() {
         let in_segments = hits(1 << 20, 10_000, 60, 1_800);
         assert!(in_segments > 140_000, "{in_segments}");
         let apart = hits(8 << 20, 3_000, 3_000, 60_000);
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_soon_is_taken_for_wanted() {
+    fn an_item_that_comes_back_soon_is_a_ghost_hit() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         for n in 0..8_000 {
             pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
@@ -450,8 +453,7 @@ mod tests {
         assert_eq!(pair.engine.queue(slot), Queue::Main);
     }
 
-    /// Items in the log and large ones alike, and no matter whether they were evicted or a client removed
-    /// them after a use.
+    /// Both items in the log and large ones, and both evicted items and used ones that a client removed.
     #[test]
     fn an_item_that_comes_back_soon_enters_the_main_queue() {
         for (value_bytes, is_removed) in [(100, false), (100, true), (40_000, false), (40_000, true)] {
@@ -465,7 +467,7 @@ mod tests {
             } else {
                 pair.second += 1;
                 store(&mut pair, fresh(0..7_500), 100);
-                pair.engine.garbage.clear();
+                pair.engine.removed_values.clear();
             }
             assert!(pair.find(b"wanted").is_none());
             pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
@@ -474,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unused_item_that_a_client_removed_comes_back_as_a_new_one() {
+    fn an_unused_item_that_a_client_removed_is_new_when_it_comes_back() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let keys = pair.engine.keys.clone();
         pair.insert(b"k", &[1; 100], 0, 0);
@@ -485,14 +487,14 @@ mod tests {
     }
 
     #[test]
-    fn an_item_loses_all_uses_on_its_way_to_the_main_queue_and_one_in_each_round_there() {
-        // In segments, and apart.
+    fn an_item_loses_all_uses_when_it_enters_the_main_queue_and_one_in_each_round() {
+        // In segments, and in allocations of their own.
         for value_bytes in [100, 3_000] {
             let (mut pair, mut seen) = (Pair::new(1 << 20, WhenFull::Evict), Vec::new());
-            // As large as all others: what is larger than the mean needs more uses.
+            // As large as the others: an item that is larger than the mean needs more uses.
             store(&mut pair, std::iter::once("k".to_owned()), value_bytes + 8);
             use_item(&mut pair, "k", 3);
-            // Half of them go to the main queue, so that its tail comes round.
+            // Half of them enter the main queue, so that all its items come to the tail.
             for (number, name) in fresh(0..60_000).enumerate() {
                 store(&mut pair, std::iter::once(name.clone()), value_bytes);
                 use_item(&mut pair, &name, number as u32 % 2);
@@ -511,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_copy_does_not_survive_however_often_it_was_used() {
+    fn a_stale_copy_is_removed_however_often_it_was_used() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let keys = pair.engine.keys.clone();
         pair.insert(b"stale", &[1; 100], 0, 0);
@@ -526,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_keeps_at_most_three_quarters_of_a_segment_although_all_items_are_popular() {
+    fn a_step_keeps_at_most_three_quarters_of_a_segment_of_popular_items() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         for name in fresh(0..6_500) {
             pair.insert(name.as_bytes(), &[1; 100], 0, 0);
@@ -568,13 +570,13 @@ mod tests {
     /// Three kinds of them: marked as stale, of a group that was invalidated softly, and kept after their
     /// expiry.
     #[test]
-    fn stale_copies_make_room_where_nothing_may_be_evicted() {
+    fn stale_copies_make_room_if_nothing_may_be_evicted() {
         for kind in 0..3 {
             let mut pair = Pair::new(1 << 20, WhenFull::Refuse);
             let keys = pair.engine.keys.clone();
             let full =
                 (0..).find(|number| !pair.insert(format!("key:1{number}").as_bytes(), &[1; 100], 0, 1));
-            for number in (0..full.expect("memory ends")).step_by(2) {
+            for number in (0..full.expect("memory is limited")).step_by(2) {
                 let name = format!("key:1{number}");
                 let (key, slot) =
                     (keys.key(name.as_bytes()).expect("it is short"), pair.find(name.as_bytes()));
@@ -586,17 +588,17 @@ mod tests {
                     _ => pair.set_meta(
                         &key,
                         slot,
-                        Meta { expiry: pair.second + 1, gone: pair.second + 100, ..meta },
+                        Meta { expiry: pair.second + 1, removed_at: pair.second + 100, ..meta },
                     ),
                 }
             }
             if kind == 1 {
                 pair.invalidate(b"key:1", 100);
-                pair.look_for_groups();
+                pair.mark_for_groups();
             }
             pair.second += 1;
             if kind == 2 {
-                pair.engine.flushed();
+                pair.engine.mark_all();
             }
             while pair.sweep() {}
             store(&mut pair, fresh(0..2_000), 100);
@@ -606,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_of_log_and_large_items_makes_room() {
+    fn the_older_of_the_tails_of_log_and_large_items_is_evicted() {
         for is_large_older in [false, true] {
             let mut pair = Pair::new(1 << 20, WhenFull::Evict);
             let insert = |pair: &mut Pair, is_large: bool| {
@@ -627,9 +629,9 @@ mod tests {
         }
     }
 
-    /// The popular ones would fill the part of a segment that may stay.
+    /// Otherwise they would count in the three quarters of a segment that may stay.
     #[test]
-    fn an_item_of_an_invalidated_group_takes_no_place_of_a_popular_one() {
+    fn invalidated_items_do_not_take_the_place_of_popular_ones() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let pairs = (0..50).map(|number| (format!("key:1{number}"), format!("other{number}")));
         for (invalidated, live) in pairs.clone() {

@@ -1,4 +1,4 @@
-//! How items leave, and what is counted and remembered of them.
+//! The removal of items: the reasons, the counts, and the ghosts of items that clients removed.
 
 use super::Engine;
 use super::evicted::Evicted;
@@ -8,24 +8,25 @@ use super::item::key::Key;
 use super::item::packed::Packed;
 use super::log::segment::Queue;
 
-/// The counts of a removed item.
-pub(super) struct Departed {
+/// The facts of a removed item that are counted.
+pub(super) struct RemovedItem {
     accessed: u32,
     bytes: usize,
     is_fetched: bool,
     is_stale: bool,
 }
 
-/// Why an item goes.
+/// The reason for the removal of an item.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Removal {
     Evicted,
     Expired,
+    /// By a client, by an invalidation, or as a stale copy.
     Removed,
 }
 
 impl Engine {
-    /// Takes an item out that a client wants gone. What had been used is remembered: it will come back.
+    /// Removes an item for a client. An item that was used leaves a ghost: it will come back.
     pub(crate) fn remove(&mut self, key: &Key, slot: Slot, second: u32) {
         if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
             self.ghosts.put(key.hash, self.bytes_of(slot));
@@ -33,27 +34,27 @@ impl Engine {
         self.discard(slot, Removal::Removed, second);
     }
 
-    /// Throws away an item whose time has passed.
+    /// Removes an expired item.
     pub(crate) fn expired(&mut self, slot: Slot, second: u32) {
         self.discard(slot, Removal::Expired, second);
     }
 
-    /// Takes an item out.
+    /// Removes an item for any reason.
     pub(super) fn discard(&mut self, slot: Slot, why: Removal, second: u32) {
-        let departed = Departed::new(self.head(slot), self.bytes_of(slot));
-        if why == Removal::Evicted && self.collectors > 0 {
+        let removed = RemovedItem::new(self.head(slot), self.bytes_of(slot));
+        if why == Removal::Evicted && self.eviction_watchers > 0 {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
-        self.count_exit(departed, why, second);
+        self.count_removal(removed, why, second);
         self.with_index(|index| index.remove(slot));
         match slot.place() {
-            Place::Large(number) => self.garbage.push(self.large.remove(number).value),
+            Place::Large(number) => self.removed_values.push(self.large.remove(number).value),
             Place::Log(number, offset) => self.log.kill(number, offset),
         }
     }
 
-    pub(super) fn count_exit(&mut self, item: Departed, why: Removal, second: u32) {
+    pub(super) fn count_removal(&mut self, item: RemovedItem, why: Removal, second: u32) {
         let (counts, unfetched) = (&mut self.counts, u64::from(!item.is_fetched));
         counts.bytes -= item.bytes as u64;
         counts.items -= 1;
@@ -74,7 +75,7 @@ impl Engine {
 }
 
 impl Evicted {
-    /// `None` for a stale copy, which was gone for most already.
+    /// `None` for a stale copy, which most clients could not read any more.
     pub(super) fn new(item: Packed, value_bytes: usize) -> Option<Evicted> {
         let (accessed, expiry, is_fetched) = (item.accessed(), Expiry(item.meta().expiry), item.is_fetched());
         (!item.is_stale()).then(|| Evicted {
@@ -87,9 +88,9 @@ impl Evicted {
     }
 }
 
-impl Departed {
+impl RemovedItem {
     pub(super) fn new(item: Packed, bytes: usize) -> Self {
-        Departed {
+        RemovedItem {
             accessed: item.accessed(),
             bytes,
             is_fetched: item.is_fetched(),

@@ -1,14 +1,14 @@
-//! Throwing away what is over before anybody asks for it.
+//! The sweep: the removal of expired and invalidated items that no command asks for.
 //!
-//! A step looks through one segment and some large items at most. Segments in which much has ended come
-//! first; others in which anything has get their turn one by one, so that in the end everything is found.
+//! A step looks through at most one segment and some large items. Segments in which much has expired come
+//! first; others in which any item has expired follow one by one, so that in the end every item is found.
 
 use super::index::slot::Place;
 use super::removal::Removal;
 use super::{Dead, Engine, Slot};
 
 impl Engine {
-    /// One step; true if there is more that should not wait.
+    /// One step; true if the next one should follow at once.
     pub(crate) fn sweep(&mut self, dead: Dead) -> bool {
         let is_more = self.sweep_large(dead);
         if self.sweep_due(dead) {
@@ -20,37 +20,36 @@ impl Engine {
             (soonest != 0 && soonest <= dead.second && segment.swept < dead.second) || segment.live == 0
         };
         if let Some(number) = self.next_segment(is_trickle) {
-            self.look_through(number, dead, Copies::Stay);
+            self.look_through(number, dead, Copies::Keep);
         }
         is_more
     }
 
-    /// Looks through a segment in which enough is over that it pays; false if there is none.
+    /// Looks through a segment that is marked or in which enough has expired; false if there is none.
     pub(super) fn sweep_due(&mut self, dead: Dead) -> bool {
         let is_due = |engine: &Self, number| {
             let segment = engine.log.segment(number);
             let enough = (segment.used / DUE_PART).max(1);
-            segment.is_flushed
-                || (segment.swept < dead.second && segment.expiries.is_due(dead.second, enough))
+            segment.is_marked || (segment.swept < dead.second && segment.expiries.is_due(dead.second, enough))
         };
         let found = self.next_segment(is_due);
         if let Some(number) = found {
-            self.look_through(number, dead, Copies::Stay);
+            self.look_through(number, dead, Copies::Keep);
         }
         found.is_some()
     }
 
-    /// Throws the stale copies of one segment away, if there are so many that it pays.
-    pub(super) fn drop_copies(&mut self, dead: Dead) -> bool {
+    /// Removes the stale copies of one segment that has enough of them; false if there is none.
+    pub(super) fn remove_copies(&mut self, dead: Dead) -> bool {
         let enough = (self.budget.segment_bytes / DUE_PART).max(1);
         let found = self.next_segment(|engine, number| engine.log.segment(number).stale >= enough);
         if let Some(number) = found {
-            self.look_through(number, dead, Copies::Go);
+            self.look_through(number, dead, Copies::Remove);
         }
         found.is_some()
     }
 
-    /// The next segment like this, round all of them.
+    /// The next such segment, in a round of all segments.
     fn next_segment(&mut self, is_like: impl Fn(&Self, u16) -> bool) -> Option<u16> {
         let numbers = self.log.numbers();
         let from = usize::from(self.sweep_segment);
@@ -60,16 +59,16 @@ impl Engine {
         Some(found)
     }
 
-    /// Throws away what is over in a segment, and the segment if nothing is left.
+    /// Removes the expired and invalidated items of a segment, and the segment if nothing is left.
     fn look_through(&mut self, number: u16, dead: Dead, copies: Copies) {
         let mut segment = self.log.lift(number);
-        (segment.expiries, segment.is_flushed, segment.swept) = (Default::default(), false, dead.second);
+        (segment.expiries, segment.is_marked, segment.swept) = (Default::default(), false, dead.second);
         segment.stale = 0;
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
             let (is_dead, tight) = (item.is_dead(), item.tight());
             let verdict = dead.verdict(item).and_then(|end| match dead.is_copy(item, end) {
-                true if copies == Copies::Go => Err(Removal::Removed),
+                true if copies == Copies::Remove => Err(Removal::Removed),
                 is_copy => Ok((end, is_copy)),
             });
             match verdict {
@@ -80,7 +79,7 @@ impl Engine {
                 }
                 Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
-                    self.gone(slot, item, why, dead.second);
+                    self.discard_with_segment(slot, item, why, dead.second);
                     segment.item_mut(offset).kill();
                     segment.live -= tight;
                 }
@@ -98,7 +97,7 @@ impl Engine {
         let (numbers, next) = self.large.some(self.sweep_large, LARGE_STEP);
         for number in numbers {
             if let Some(why) = dead.removal(self.large.get(number).head()) {
-                self.exit_large(number, why, dead.second);
+                self.discard_large(number, why, dead.second);
             }
         }
         self.sweep_large = next;
@@ -109,13 +108,13 @@ impl Engine {
 /// The treatment of stale copies that the sweep meets.
 #[derive(Clone, Copy, PartialEq)]
 enum Copies {
-    Go,
-    Stay,
+    Keep,
+    Remove,
 }
 
-/// A segment is looked through when this part of it has ended.
+/// A segment is looked through once this part of it has expired.
 const DUE_PART: usize = 16;
-/// Large items that one step looks at.
+/// Large items that one step examines.
 const LARGE_STEP: usize = 128;
 
 #[cfg(test)]
@@ -124,7 +123,7 @@ mod tests {
     use crate::store::oracle::Pair;
 
     #[test]
-    fn a_few_expired_items_are_removed_although_it_does_not_pay_to_look_for_them() {
+    fn a_few_expired_items_are_removed_when_no_segment_is_due() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         for number in 0..100 {
             pair.insert(format!("{number}").as_bytes(), &[1; 100], 300 + number, 0);

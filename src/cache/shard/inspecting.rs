@@ -42,7 +42,7 @@ impl Shard {
         let (item, second) = (self.engine.item(slot), at.now.seconds());
         let meta = item.meta();
         let cover = at.effect(&self.floor, key.bytes, item.tags(), meta.as_of);
-        if cover == Effect::Hard || (meta.gone != 0 && meta.gone <= second) {
+        if cover == Effect::Hard || (meta.removed_at != 0 && meta.removed_at <= second) {
             return None;
         }
         let softly_since = match cover {

@@ -45,10 +45,10 @@ impl Shard {
             false => self.effect(key.bytes, self.engine.tags(slot), meta.as_of, at),
         };
         if cover == Effect::Hard {
-            self.engine.met_flushed();
+            self.engine.met_invalidated();
             self.remove(key, slot, at);
             State::Absent
-        } else if meta.gone != 0 && meta.gone <= second {
+        } else if meta.removed_at != 0 && meta.removed_at <= second {
             if !meta.is_stale {
                 self.engine.met_expired();
             }
@@ -61,9 +61,9 @@ impl Shard {
         {
             // `since` is rounded up: an item that has not expired yet had not expired before the
             // invalidation, and must not be served.
-            self.engine.met_flushed();
+            self.engine.met_invalidated();
             let end = since.saturating_add(at.policy.kept_seconds());
-            self.keep_soft(key, slot, [end, meta.gone], at).map_or(State::Absent, State::Stale)
+            self.keep_soft(key, slot, [end, meta.removed_at], at).map_or(State::Absent, State::Stale)
         } else if meta.expiry != 0 && meta.expiry <= second {
             self.expire_to_stale(key, slot, meta, at)
         } else {
@@ -124,7 +124,7 @@ impl Shard {
         let (known, began) = self.looked_for;
         if newest > known && (known == Seq::ZERO || second >= began + ROUND_SECONDS) {
             self.looked_for = (newest, second);
-            self.engine.flushed();
+            self.engine.mark_all();
         }
         self.with_dead(at, |shard, dead| shard.engine.sweep(dead))
     }
@@ -181,9 +181,9 @@ impl Shard {
             return self.remove(key, slot, at);
         }
         let kept = seconds_after(at.now, at.policy.stale);
-        let gone = if meta.gone == 0 { kept } else { meta.gone.min(kept) };
+        let removed_at = if meta.removed_at == 0 { kept } else { meta.removed_at.min(kept) };
         // Its time no longer matters, and where both ends are one the item has room for them.
-        let meta = Meta { expiry: gone, gone, is_stale: true, ..meta };
+        let meta = Meta { expiry: removed_at, removed_at, is_stale: true, ..meta };
         self.engine.set_meta(key, slot, meta, at.now.seconds());
     }
 
@@ -191,7 +191,7 @@ impl Shard {
     /// says.
     pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
         let meta = self.engine.meta(slot);
-        let end = if meta.is_stale { meta.gone } else { meta.expiry };
+        let end = if meta.is_stale { meta.removed_at } else { meta.expiry };
         let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
         self.keep_soft(key, slot, [end, until.map_or(0, |until| until.0), policy], at);
     }
@@ -200,12 +200,12 @@ impl Shard {
     fn keep_soft<const N: usize>(&mut self, key: &Key, slot: Slot, ends: [u32; N], at: &At) -> Option<Slot> {
         let (item, second) = (self.engine.item(slot), at.now.seconds());
         let meta = item.meta();
-        let gone = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
-        if item.value().is_empty() || (gone != 0 && gone <= second) {
+        let removed_at = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
+        if item.value().is_empty() || (removed_at != 0 && removed_at <= second) {
             self.remove(key, slot, at);
             return None;
         }
-        let meta = Meta { expiry: 0, gone, is_stale: true, ..meta };
+        let meta = Meta { expiry: 0, removed_at, is_stale: true, ..meta };
         self.engine.set_meta(key, slot, meta, second)
     }
 
@@ -229,13 +229,13 @@ impl Shard {
         self.flush_at = None;
         let kept_seconds = at.policies.longest_kept();
         self.floor.void(at.clock.next(), Invalidation { depth, kept_seconds, now: at.now });
-        self.engine.flushed();
+        self.engine.mark_all();
         self.woken.extend(self.leases.end_all());
     }
 
     fn with_dead<R>(&mut self, at: &At, act: impl FnOnce(&mut Self, Dead) -> R) -> R {
         let floor = self.floor;
-        let otherwise = |as_of: Seq, key: &[u8], tags: Tags| match floor
+        let copy_until = |as_of: Seq, key: &[u8], tags: Tags| match floor
             .effect(as_of)
             .and(at.groups.effect(key, tags, as_of))
         {
@@ -243,7 +243,7 @@ impl Shard {
             Effect::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
             Effect::Hard => Some(0),
         };
-        act(self, Dead { floor: floor.hard(), second: at.now.seconds(), otherwise: &otherwise })
+        act(self, Dead { floor: floor.hard(), second: at.now.seconds(), copy_until: &copy_until })
     }
 }
 

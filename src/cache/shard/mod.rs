@@ -93,7 +93,7 @@ pub(crate) struct Leftovers {
     /// Evicted items, if evictions are watched.
     pub(crate) evicted: Vec<Evicted>,
     /// Large values that were removed, to be dropped.
-    pub(crate) garbage: Vec<Bytes>,
+    pub(crate) removed_values: Vec<Bytes>,
     /// Hashes of keys whose waiters must ask again.
     pub(crate) woken: Vec<u64>,
 }
@@ -210,16 +210,20 @@ impl Shard {
 
     /// Work for after the unlock, if there is any.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
-        let Engine { evicted, garbage, .. } = &mut self.engine;
-        if evicted.is_empty() && garbage.is_empty() && self.woken.is_empty() {
+        let Engine { evicted, removed_values, .. } = &mut self.engine;
+        if evicted.is_empty() && removed_values.is_empty() && self.woken.is_empty() {
             return None;
         }
-        Some(Leftovers { evicted: take(evicted), garbage: take(garbage), woken: take(&mut self.woken) })
+        Some(Leftovers {
+            evicted: take(evicted),
+            removed_values: take(removed_values),
+            woken: take(&mut self.woken),
+        })
     }
 
     /// Changes the number of watchers of evictions.
     pub(crate) fn collect_evicted(&mut self, more: isize) {
-        self.engine.collectors = self.engine.collectors.strict_add_signed(more);
+        self.engine.eviction_watchers = self.engine.eviction_watchers.strict_add_signed(more);
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -271,8 +275,8 @@ impl Shard {
             return Ok(Kept { expiry, unique: unique.unwrap_or(as_of.number()), value_bytes });
         }
         let expiry = at.bounded(expiry, key.hash);
-        let gone = at.gone(expiry);
-        let meta = Meta { as_of, chosen, expiry: expiry.0, flags, gone, is_stale: false, stored };
+        let removed_at = at.removed_at(expiry);
+        let meta = Meta { as_of, chosen, expiry: expiry.0, flags, removed_at, is_stale: false, stored };
         self.engine.insert(key, state.slot(), meta, tags, value, stored)?;
         Ok(Kept { expiry, unique: meta.unique(), value_bytes })
     }
@@ -327,7 +331,7 @@ impl At<'_> {
             span => meta.stored.saturating_add(1).saturating_add(whole_seconds(span)),
         };
         let expiry = Expiry(wanted.min(last));
-        Meta { expiry: expiry.0, gone: self.gone(expiry), ..meta }
+        Meta { expiry: expiry.0, removed_at: self.removed_at(expiry), ..meta }
     }
 
     /// When a value ends that its client wants to end then.
@@ -347,7 +351,7 @@ impl At<'_> {
         Expiry(end - (cut.min(life.saturating_sub(1)) as u32))
     }
 
-    fn gone(&self, expiry: Expiry) -> u32 {
+    fn removed_at(&self, expiry: Expiry) -> u32 {
         match expiry {
             Expiry::NEVER | Expiry::PAST => expiry.0,
             Expiry(second) => second.saturating_add(whole_seconds(self.policy.stale)),

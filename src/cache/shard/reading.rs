@@ -81,7 +81,7 @@ impl Shard {
             return Lookup::hit(self.engine.item(slot));
         }
         let before = self.engine.item(slot);
-        let (meta, was) = (before.meta(), (before.accessed, before.ends, before.is_fetched));
+        let (meta, was) = (before.meta(), (before.accessed, before.end, before.is_fetched));
         let touched = reading.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
             self.engine.missed();
@@ -90,7 +90,7 @@ impl Shard {
         let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
         let refresh = if is_due { self.refresh(key, session, at) } else { Refresh::Undue };
         let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
-        (item.accessed, item.ends, item.is_fetched) = was;
+        (item.accessed, item.end, item.is_fetched) = was;
         Lookup::Hit { refresh, value: item }
     }
 

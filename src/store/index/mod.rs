@@ -19,7 +19,7 @@ pub(crate) struct Index {
     bits: u32,
     /// For each value of so many bits of a hash, the number of its table.
     directory: Vec<u32>,
-    /// Numbers that no table has any more.
+    /// Numbers of tables that were joined with others, to be used again.
     free: Vec<u32>,
     slots: usize,
     tables: Vec<Option<Part>>,
@@ -35,7 +35,7 @@ impl Index {
     /// # Panics
     /// If the system has no memory to give.
     pub(crate) fn new() -> Self {
-        let table = Table::new().expect("the system gives the memory to begin with");
+        let table = Table::new().expect("the system has memory for the first table");
         Index {
             bits: 0,
             directory: vec![0],
@@ -60,7 +60,7 @@ impl Index {
     /// Makes room for one more slot of this hash.
     ///
     /// # Errors
-    /// If the system has no memory to give, or a shard has more items than a hash can tell apart.
+    /// If the system has no memory to give, or if more keys share bits of their hashes than tables can hold.
     pub(crate) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
         let tag = hash & TAG_MASK;
         while self.part(self.number(tag)).table.is_full() {
@@ -69,13 +69,13 @@ impl Index {
         Ok(())
     }
 
-    /// Adds a slot that is not there yet, and for which room was made.
+    /// Adds a new slot, for which room was made.
     pub(crate) fn insert(&mut self, slot: Slot) {
         self.slots += 1;
         self.part_mut(self.number(slot.tag())).table.insert(slot);
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.slots -= 1;
         let number = self.number(slot.tag());
@@ -87,14 +87,14 @@ impl Index {
         }
     }
 
-    /// The item has moved.
+    /// Replaces the slot of an item that has moved.
     pub(crate) fn relocate(&mut self, from: Slot, to: Slot) {
         self.part_mut(self.number(from.tag())).table.replace(from, to);
     }
 
-    /// The slots from a position of the round on that lie in the table there, and where the next table lies.
-    /// A position is the directory's bits read backwards: so the halves of a table that is split lie where it
-    /// lay, and of tables that were joined the part that was gone through is known.
+    /// The slots of the table at a position of a listing, and the position of the next table. A position is
+    /// the directory's bits in reverse: so the halves of a table that is split follow each other in its
+    /// place, and of tables that are joined, only the slots from the position on are returned.
     pub(crate) fn table_at(&self, position: u32) -> (impl Iterator<Item = Slot>, Option<u32>) {
         let Part { depth, table } =
             self.part(self.number(u64::from(backwards(position)) << table::PLACE_BITS));
@@ -129,7 +129,7 @@ impl Index {
         self.tables[number as usize].as_mut().expect("the directory names tables that are there")
     }
 
-    /// Parts the table of a tag in two by one more bit of the hashes in it.
+    /// Splits the table of a tag in two by one more bit of its hashes.
     fn split(&mut self, tag: u64) -> Option<()> {
         let number = self.number(tag);
         let depth = self.part(number).depth;
@@ -156,7 +156,7 @@ impl Index {
         Some(())
     }
 
-    /// Brings the table of a tag together with the one that it was parted from, if they are nearly empty.
+    /// Joins the table of a tag with the one that it was split from, if both are nearly empty.
     fn join(&mut self, tag: u64) {
         let number = self.number(tag);
         let Part { depth, table } = self.part(number);
@@ -169,15 +169,15 @@ impl Index {
         if *other_depth != depth || len + other.len > JOINED_SLOTS_MAX {
             return;
         }
-        let gone = self.tables[buddy as usize].take().expect("it was there");
+        let emptied = self.tables[buddy as usize].take().expect("it was there");
         self.free.push(buddy);
         let kept = self.part_mut(number);
         kept.depth -= 1;
-        gone.table.iter().for_each(|slot| kept.table.insert(slot));
+        emptied.table.iter().for_each(|slot| kept.table.insert(slot));
         self.direct(tag, depth - 1, number);
     }
 
-    /// One empty table of those that are there is kept.
+    /// Keeps one empty table of all.
     fn begin_again(&mut self, number: u32) {
         if self.tables.len() == 1 {
             return;
@@ -188,24 +188,24 @@ impl Index {
         (self.directory, self.free, self.tables) = (vec![0], Vec::new(), vec![Some(part)]);
     }
 
-    /// Hashes that agree with `tag` in so many bits belong to this table from now on.
+    /// Assigns the hashes that agree with `tag` in so many bits to this table.
     fn direct(&mut self, tag: u64, depth: u32, number: u32) {
         let first = (tag >> table::PLACE_BITS) as usize & ((1 << depth) - 1);
         self.directory.iter_mut().skip(first).step_by(1 << depth).for_each(|entry| *entry = number);
     }
 }
 
-/// The directory's bits from the last to the first.
+/// The directory's bits in reverse order.
 fn backwards(bits: u32) -> u32 {
     bits.reverse_bits() >> (u32::BITS - BITS_MAX)
 }
 
-/// The bit by which a table of this depth is parted.
+/// The bit by which a table of this depth is split.
 fn is_high(tag: u64, depth: u32) -> bool {
     tag >> (depth + table::PLACE_BITS) & 1 == 1
 }
 
-/// Two tables become one when no more than this is in both: a quarter of what one holds.
+/// Two tables with at most so many slots together are joined: a quarter of a full one.
 const JOINED_SLOTS_MAX: usize = TABLE_SLOTS / 4;
-/// Bits of a tag that are left for the directory.
+/// Bits of a tag for the directory.
 const BITS_MAX: u32 = TAG_BITS - table::PLACE_BITS;

@@ -1,8 +1,8 @@
-//! A slot of the index: where an item is, and 31 bits of its key's hash, in one word.
+//! A slot of the index: the place of an item and 31 bits of its key's hash, in one word.
 
 use crate::store::item::packed::UNIT;
 
-/// Where an item lies, and what its key hashes to; good until the next change of the shard.
+/// The place of an item and bits of its key's hash; valid until the next change of the shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Slot(pub(crate) u64);
 
@@ -46,7 +46,7 @@ const PLACE_BITS: u32 = OFFSET_BITS + 16;
 /// Bits of a hash that a slot holds.
 pub(crate) const TAG_BITS: u32 = 64 - PLACE_BITS;
 pub(crate) const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
-/// The number that no segment has.
+/// In place of the number of a segment; no segment has it.
 const LARGE: u16 = u16::MAX;
 /// Segments that a shard can number.
 pub(crate) const SEGMENTS_MAX: usize = LARGE as usize;

@@ -1,9 +1,8 @@
-//! One small hash table of slots, in two pages of its own: open addressing, each slot as near behind its home
-//! as it can be (Knuth, TAOCP 6.4, Algorithms L and R).
+//! One small hash table of slots, in two pages of its own: open addressing, each slot at the first free place
+//! from its home on (Knuth, TAOCP 6.4, Algorithms L and R).
 //!
-//! Pages of its own, since the allocator's are shared with whatever lives longer: they would not come back.
-//!
-//! Deliberately absent: growth. A full table is split in two by the index.
+//! It has pages of its own because those of the allocator are shared with longer-lived data and would not be
+//! given back. It never grows: the index splits a full table in two.
 
 use std::io;
 
@@ -14,7 +13,7 @@ use crate::store::index::slot::Slot;
 
 /// At most [`TABLE_SLOTS`] slots.
 pub(crate) struct Table {
-    /// Words of 8 bytes: slots with all bits turned, so that 0 is none.
+    /// Words of 8 bytes: slots with all bits inverted, so that 0 is no slot.
     bytes: MmapMut,
     pub(crate) len: usize,
 }
@@ -47,7 +46,7 @@ impl Table {
         prefetch_index(&self.bytes[..], home(tag) * size_of::<u64>());
     }
 
-    /// Adds a slot that is not there yet; the table must not be full.
+    /// Adds a new slot; the table must not be full.
     pub(crate) fn insert(&mut self, slot: Slot) {
         assert!(!self.is_full());
         let mut at = home(slot.tag());
@@ -58,7 +57,7 @@ impl Table {
         self.len += 1;
     }
 
-    /// Takes out a slot that is there. Those behind it move up where that brings them nearer to their homes.
+    /// Removes a slot. Those after it move up if that brings them nearer to their homes.
     pub(crate) fn remove(&mut self, slot: Slot) {
         let mut hole = self.place_of(slot);
         let mut at = hole;
@@ -74,7 +73,7 @@ impl Table {
         self.len -= 1;
     }
 
-    /// Puts one slot with the same tag in the place of another.
+    /// Replaces a slot by another with the same tag.
     pub(crate) fn replace(&mut self, from: Slot, to: Slot) {
         let at = self.place_of(from);
         self.write(at, Some(to));
@@ -110,17 +109,17 @@ fn home(tag: u64) -> usize {
     tag as usize % PLACES
 }
 
-/// How many places `to` is behind `from`.
+/// The number of places from `from` to `to`.
 fn distance(from: usize, to: usize) -> usize {
     to.wrapping_sub(from) % PLACES
 }
 
-/// Bits of a tag that tell its place.
+/// Bits of a tag that choose its home.
 pub(crate) const PLACE_BITS: u32 = 10;
 const PLACES: usize = 1 << PLACE_BITS;
 pub(crate) const TABLE_BYTES: usize = PLACES * size_of::<u64>();
-/// Slots of a table that is full: beyond three quarters of its places a miss looks at more than a line of the
-/// processor's cache.
+/// Slots of a full table: with more than three quarters of its places taken, a miss reads more than one line
+/// of the processor's cache.
 pub(crate) const TABLE_SLOTS: usize = PLACES / 4 * 3;
 
 #[cfg(test)]
@@ -131,7 +130,7 @@ mod tests {
     use crate::store::index::slot::Place;
 
     #[test]
-    fn what_is_in_it_is_found_and_nothing_else() {
+    fn a_table_finds_the_slots_that_it_holds_and_no_others() {
         let mut table = Table::new().expect("two pages");
         let mut held = HashSet::new();
         // Hashes that pile up at the end of the table and wrap around.

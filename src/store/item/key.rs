@@ -6,7 +6,7 @@ use foldhash::quality::FixedState;
 
 use crate::limits::KEY_BYTES_MAX;
 
-/// A key and its hash, which chooses the shard, the cells and the slot.
+/// A key and its hash, by which its shard, its cells and its slot are found.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     pub(crate) bytes: &'a [u8],
@@ -14,13 +14,13 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
-    /// Its hash, which is that of a cache with the same seed.
+    /// The hash; caches with the same seed have the same hashes.
     pub fn hash(&self) -> u64 {
         self.hash
     }
 }
 
-/// Hashes keys with the boot's own seed, so that nobody outside can choose keys that collide.
+/// Hashes keys with the boot's own seed, so that clients cannot choose keys that collide.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     seed: u64,
@@ -49,7 +49,7 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Of a value with its client flags, for this key only.
+    /// The hash of a value and its client flags, for comparison under this key only.
     pub(crate) fn hash_value(&self, key: u64, flags: u32, value: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write_u64(key);

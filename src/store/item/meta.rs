@@ -5,17 +5,17 @@ use crate::store::item::seq::Seq;
 /// All that is stored under a key beside its value and tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Meta {
-    /// The CAS unique and the freshness stamp in one.
+    /// Its sequence number, which is its CAS unique, too.
     pub(crate) as_of: Seq,
     /// A CAS unique that the client chose, in place of `as_of`; 0 for none.
     pub(crate) chosen: u64,
-    /// When it stops being served, in monotonic seconds; 0 for never.
+    /// When it expires, in monotonic seconds; 0 for never.
     pub(crate) expiry: u32,
     pub(crate) flags: u32,
-    /// When it is thrown away for good: its expiry, or later where a stale copy is kept; 0 for never.
-    pub(crate) gone: u32,
-    /// Invalidated already, and kept only as a stale copy.
+    /// Whether it was invalidated and is kept as a stale copy only.
     pub(crate) is_stale: bool,
+    /// When it is removed: at its expiry, or later if a stale copy is kept; 0 for never. Monotonic seconds.
+    pub(crate) removed_at: u32,
     /// When it was stored, in monotonic seconds.
     pub(crate) stored: u32,
 }

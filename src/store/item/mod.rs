@@ -15,14 +15,14 @@ use crate::store::item::tags::Tags;
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a> {
-    /// When it was last read or stored before, in monotonic seconds.
+    /// When it was last read or stored before this command, in monotonic seconds.
     pub(crate) accessed: u32,
-    /// When it ends, or ended before the command that found it changed that; of a stale copy, when it is
-    /// thrown away.
-    pub(crate) ends: u32,
+    /// When it expires, or is removed if it is stale, as it was before this command. Monotonic seconds; 0 for
+    /// never.
+    pub(crate) end: u32,
     /// Whether it had been read before.
     pub(crate) is_fetched: bool,
-    /// Read bit by bit: few readers want all of it.
+    /// The packed item: most readers need only some of its fields.
     pub(crate) head: Packed<'a>,
     /// The value, if it has an allocation of its own.
     pub(crate) shared: Option<&'a Bytes>,
@@ -31,8 +31,8 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     #[inline]
     pub(crate) fn new(head: Packed<'a>, shared: Option<&'a Bytes>) -> Self {
-        let ends = if head.is_stale() { head.gone() } else { head.expiry() };
-        Item { accessed: head.accessed(), ends, is_fetched: head.is_fetched(), head, shared }
+        let end = if head.is_stale() { head.removed_at() } else { head.expiry() };
+        Item { accessed: head.accessed(), end, is_fetched: head.is_fetched(), head, shared }
     }
 
     /// The length of the value.
@@ -52,7 +52,7 @@ impl<'a> Item<'a> {
         self.head.tags()
     }
 
-    /// The bytes themselves.
+    /// The value.
     #[inline(always)]
     pub(crate) fn value(&self) -> &'a [u8] {
         if let Some(value) = self.shared { value } else { self.head.value() }
@@ -64,5 +64,5 @@ pub fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     (HEADER_BYTES + key_bytes + value_bytes).next_multiple_of(UNIT) + INDEX_SHARE_BYTES
 }
 
-/// A slot and its mark in a table that is between half and seven eighths full.
+/// A slot of 8 bytes, and its share of the free places of its table.
 const INDEX_SHARE_BYTES: usize = 13;

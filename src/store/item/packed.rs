@@ -9,12 +9,12 @@
 //! | 12..16 | expiry |
 //! | 16..20 | when it was stored |
 //! | 20..24 | when it was last read |
-//! | 24..32 | client flags and `gone`, only where `extra` is set: flags are not 0, or `gone` is not the expiry |
-//! | 8 more | a CAS unique that the client chose, only where `chosen` is set, which sets `extra`, too |
-//! | 2 and more | tags, packed, behind the length of them all, only where `tagged` is set |
+//! | 24..32 | client flags and `removed_at`, only if `extra` is set: if they differ from 0 and the expiry |
+//! | 8 more | a CAS unique that the client chose, only if `chosen` is set, which sets `extra`, too |
+//! | 2 and more | tags, packed, after the length of them all, only if `tagged` is set |
 //!
-//! All numbers are little-endian, all times monotonic seconds. An item's place is what it took when it was
-//! written; a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
+//! All numbers are little-endian, all times monotonic seconds. An item's place has the size that it needed
+//! when it was written; a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
@@ -29,7 +29,7 @@ use crate::store::item::tags::Tags;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packed<'a>(pub(crate) &'a [u8]);
 
-/// The same, to be changed.
+/// A packed item that can be changed.
 pub(crate) struct PackedMut<'a>(pub(crate) &'a mut [u8]);
 
 /// The layout of an item to be written.
@@ -38,7 +38,7 @@ pub(crate) struct Shape {
     is_chosen: bool,
     is_extra: bool,
     key_len: usize,
-    /// 0 where there are none.
+    /// 0 if there are none.
     tags_len: usize,
     value_len: usize,
 }
@@ -46,11 +46,11 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
         let is_chosen = meta.chosen != 0;
-        let is_extra = is_chosen || meta.flags != 0 || meta.gone != meta.expiry;
+        let is_extra = is_chosen || meta.flags != 0 || meta.removed_at != meta.expiry;
         Shape { is_chosen, is_extra, key_len, tags_len: tags.packed().len(), value_len }
     }
 
-    /// Bytes that it takes.
+    /// Bytes of the item.
     pub(crate) fn place(self) -> usize {
         (self.value_at() + self.value_len).next_multiple_of(UNIT)
     }
@@ -106,7 +106,7 @@ impl<'a> Packed<'a> {
             chosen: if self.has(CHOSEN) { self.long(CHOSEN_AT) } else { 0 },
             expiry,
             flags: if is_extra { self.extra(24) } else { 0 },
-            gone: if is_extra { self.extra(28) } else { expiry },
+            removed_at: if is_extra { self.extra(28) } else { expiry },
             is_stale: self.has(STALE),
             stored: self.word(16),
         }
@@ -117,7 +117,7 @@ impl<'a> Packed<'a> {
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
-    pub(crate) fn gone(self) -> u32 {
+    pub(crate) fn removed_at(self) -> u32 {
         if self.has(EXTRA) { self.extra(28) } else { self.word(12) }
     }
 
@@ -150,7 +150,7 @@ impl<'a> Packed<'a> {
         (self.word(8) >> PLACE_SHIFT) as usize * UNIT
     }
 
-    /// Bytes that it would take if it was written now.
+    /// Bytes of its place if it was written now.
     pub(crate) fn tight(self) -> usize {
         self.shape().place()
     }
@@ -189,19 +189,19 @@ impl<'a> Packed<'a> {
         u32::from_le_bytes(self.header()[at..at + 4].try_into().expect("four bytes"))
     }
 
-    /// A word behind the header, of those that have [`EXTRA`].
+    /// A word after the header of an item with [`EXTRA`].
     fn extra(self, at: usize) -> u32 {
         u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
     }
 }
 
 impl<'a> PackedMut<'a> {
-    /// Nothing is changed any more.
+    /// The item, to be read only.
     pub(crate) fn into_view(self) -> Packed<'a> {
         Packed(self.0)
     }
 
-    /// Writes an item anew into a place of that many bytes.
+    /// Writes a new item into a place of so many bytes.
     pub(crate) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
         let shape = self.write_head(place, meta, tags, key.len(), value.len());
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
@@ -214,10 +214,11 @@ impl<'a> PackedMut<'a> {
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
     }
 
-    /// New bytes and a new description in the same place, which must have the room. It counts as a use.
+    /// Replaces the value, the tags and the description in the same place, which must have room. This counts
+    /// as a use.
     pub(crate) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
         let (place, uses, old) = (self.view().place(), self.view().uses(), self.shape());
-        // The key goes where it belongs before anything is written over it.
+        // The key is moved before anything is written over it.
         let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
         if key_at != old.key_at() {
             self.0.copy_within(old.key_at()..old.value_at(), key_at);
@@ -227,7 +228,7 @@ impl<'a> PackedMut<'a> {
         self.set_uses(uses + 1);
     }
 
-    /// A new description; false if there is no room for it here.
+    /// Replaces the description; false if there is no room for it.
     pub(crate) fn set_meta(&mut self, meta: &Meta) -> bool {
         let Shape { is_chosen, is_extra, .. } = Shape::new(meta, Tags::NONE, 0, 0);
         if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
@@ -239,7 +240,7 @@ impl<'a> PackedMut<'a> {
         self.set(STALE, meta.is_stale);
         if self.view().has(EXTRA) {
             self.set_word(24, meta.flags);
-            self.set_word(28, meta.gone);
+            self.set_word(28, meta.removed_at);
         }
         if self.view().has(CHOSEN) {
             self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
@@ -254,7 +255,7 @@ impl<'a> PackedMut<'a> {
         self.set_word(20, second);
     }
 
-    /// Uses beyond [`USES_MAX`] are not counted.
+    /// Sets the number of uses, at most [`USES_MAX`].
     pub(crate) fn set_uses(&mut self, uses: u32) {
         self.0[STATE] = self.0[STATE] & !USES | uses.min(USES_MAX) as u8;
     }
@@ -263,13 +264,13 @@ impl<'a> PackedMut<'a> {
         self.set(DEAD, true);
     }
 
-    /// The place shrinks to what the item needs.
+    /// Shrinks the place to the size that the item needs.
     pub(crate) fn tighten(&mut self) {
         let tight = self.view().tight();
         self.set_lengths(tight, self.shape());
     }
 
-    /// All that stands before the key.
+    /// Writes all that comes before the key.
     fn write_head(
         &mut self,
         place: usize,
@@ -284,7 +285,7 @@ impl<'a> PackedMut<'a> {
         self.set_lengths(place, shape);
         self.set_word(20, meta.stored);
         let fits = self.set_meta(meta);
-        assert!(fits, "the shape was made for it");
+        assert!(fits, "the shape has room for this description");
         if shape.tags_len > 0 {
             let at = shape.tags_at();
             self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
@@ -330,7 +331,7 @@ const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
 const TAGS_LEN_BYTES: usize = 2;
 /// The unit of places, in bytes.
 pub(crate) const UNIT: usize = 8;
-/// The largest place that its 14 bits can tell.
+/// The largest place that 14 bits can express.
 pub(crate) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
 pub(crate) const USES_MAX: u32 = 7;
 
@@ -352,9 +353,9 @@ mod tests {
     use super::*;
     use crate::store::item::tags::TagList;
 
-    fn meta(flags: u32, gone: u32) -> Meta {
+    fn meta(flags: u32, removed_at: u32) -> Meta {
         let as_of = Seq::new((1 << 48) - 2).unwrap();
-        Meta { as_of, chosen: 0, expiry: 9, flags, gone, is_stale: false, stored: 5 }
+        Meta { as_of, chosen: 0, expiry: 9, flags, removed_at, is_stale: false, stored: 5 }
     }
 
     #[track_caller]
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_item_is_read_back() {
         let tags = TagList::new([&b"one"[..], b"two"]).unwrap();
         for (tags, more) in [(Tags::NONE, 0), (tags.tags(), 16)] {
             check(meta(0, 9), tags, b"k", b"1234567", 32 + more);

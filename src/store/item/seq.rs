@@ -1,7 +1,7 @@
-//! Sequence numbers, the stamps of everything that is stored.
+//! Sequence numbers, which order items, leases and invalidations.
 //!
-//! A [`Seq`] has 48 bits, is never reused and never wraps: at ten million a second the upper half lasts 162
-//! days times the distance to its end, and a process starts in the lower half, at a random number.
+//! A [`Seq`] has 48 bits, is never reused and never wraps: a process starts in the lower half, at a random
+//! number, and at ten million a second the upper half alone lasts 162 days.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
 //! The tags of an item: names by which many items can be invalidated together.
 //!
-//! They are packed, each behind a byte with its length, in requests and in items alike.
+//! They are packed, each after a byte with its length, in requests and in items alike.
 
 use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
 
-/// The tags that an item has or is to have.
+/// The tags of an item.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tags<'a>(&'a [u8]);
 
@@ -25,7 +25,7 @@ impl<'a> Tags<'a> {
         self.0
     }
 
-    /// A copy that outlives what they were borrowed from.
+    /// An owned copy.
     pub fn to_list(self) -> TagList {
         TagList(self.0.to_vec())
     }
@@ -57,7 +57,7 @@ impl TagList {
         Some(TagList(packed))
     }
 
-    /// To be stored with a value.
+    /// The tags, borrowed.
     pub fn tags(&self) -> Tags<'_> {
         Tags(&self.0)
     }
@@ -68,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_comes_out_in_order() {
+    fn packed_tags_are_read_back_in_order() {
         let list = TagList::new([&b"a"[..], &[b't'; 250], b"c"]).unwrap();
         assert_eq!(list.tags().collect::<Vec<_>>(), [&b"a"[..], &[b't'; 250], b"c"]);
         assert_eq!(list.tags().to_list(), list);
     }
 
     #[test]
-    fn sixteen_tags_of_250_bytes_are_the_most() {
+    fn an_item_has_at_most_sixteen_tags_of_at_most_250_bytes() {
         let packed = |count, len| TagList::new(std::iter::repeat_n(&[b't'; 251][..len], count));
         assert_eq!(packed(16, 250).unwrap().tags().packed().len(), 16 * 251);
         assert_eq!((packed(17, 1), packed(1, 251), packed(1, 0)), (None, None, None));

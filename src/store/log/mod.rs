@@ -1,9 +1,9 @@
-//! The segments of one shard in their two queues: where new items go, and what becomes free.
+//! The segments of one shard, in two queues: where items are written, and when segments become free.
 //!
-//! Each queue is written at its back; the segment there is open, the others are sealed. A segment whose last
-//! live item goes is given back at once.
+//! Items are written to the segment at the back of a queue; it is open, the others are sealed. A sealed
+//! segment is given back once its last live item is removed.
 //!
-//! Which item deserves to stay is decided in `reclaim`.
+//! `reclaim` decides which items stay.
 
 pub(crate) mod segment;
 
@@ -20,11 +20,11 @@ pub(crate) struct Log {
     budget: Arc<Budget>,
     /// Segments held.
     held: usize,
-    /// Numbers that were used before and are free again.
+    /// Numbers of segments that were given back, to be used again.
     numbers: Vec<u16>,
     main: VecDeque<u16>,
     small: VecDeque<u16>,
-    /// Neighbours that are being packed, the one that is filled first.
+    /// Neighbors that are being packed; the first one is being filled.
     pub(crate) run: Vec<u16>,
     segments: Vec<Option<Segment>>,
 }
@@ -56,7 +56,7 @@ impl Log {
         Some((number, offset))
     }
 
-    /// An item is dead: its segment goes if it was the last one in it.
+    /// Marks an item as dead; its segment is given back if no other is live in it.
     pub(crate) fn kill(&mut self, number: u16, offset: usize) {
         let segment = self.segment_mut(number);
         segment.item_mut(offset).kill();
@@ -73,7 +73,7 @@ impl Log {
         }
     }
 
-    /// Takes a segment out of its queue and gives it back, whatever is in it.
+    /// Takes a segment out of its queue and gives it back with all that is in it.
     pub(crate) fn close(&mut self, number: u16) {
         let segment = self.take(number);
         self.give_back(number, segment);
@@ -100,12 +100,12 @@ impl Log {
         }
     }
 
-    /// Borrows a segment out of its place, while the others are changed.
+    /// Takes a segment out of its place for a while, so that it can be read while the others are changed.
     pub(crate) fn lift(&mut self, number: u16) -> Segment {
         self.segments[usize::from(number)].take().expect("the segment is held")
     }
 
-    /// Puts it back into its place.
+    /// Puts a segment back that [`Log::lift`] took out.
     pub(crate) fn lower(&mut self, number: u16, segment: Segment) {
         self.segments[usize::from(number)] = Some(segment);
     }
@@ -122,7 +122,7 @@ impl Log {
         self.segment(number).item(offset)
     }
 
-    /// Has the processor fetch an item that lies there.
+    /// Prefetches the item at this place.
     pub(crate) fn prefetch(&self, number: u16, offset: usize) {
         self.segment(number).prefetch(offset);
     }
@@ -141,7 +141,7 @@ impl Log {
         self.segments.iter_mut().flatten()
     }
 
-    /// Numbers from 0 to this one may be in use.
+    /// The numbers in use are below this one.
     pub(crate) fn numbers(&self) -> usize {
         self.segments.len()
     }
@@ -170,7 +170,7 @@ impl Log {
         first.front().or(second.front()).copied()
     }
 
-    /// The run of sealed neighbours that wins a segment for the fewest bytes moved, if there is one.
+    /// The run of sealed neighbors that frees a segment for the fewest bytes moved, if there is one.
     pub(crate) fn cheapest_run(&self) -> Vec<u16> {
         let mut best: Option<(usize, Vec<u16>)> = None;
         for queue in [&self.small, &self.main] {
@@ -179,7 +179,7 @@ impl Log {
                 let mut live = 0;
                 for (index, number) in sealed[first..].iter().take(RUN_SEGMENTS_MAX).enumerate() {
                     live += self.segment(*number).live;
-                    // A fiftieth is left for what does not fit between two items.
+                    // A fiftieth is left for the gaps after items that do not fit.
                     let fits = live * 50 <= index * self.budget.segment_bytes * 49;
                     if fits && best.as_ref().is_none_or(|(bytes, _)| live < *bytes) {
                         best = Some((live, sealed[first..=first + index].to_vec()));
@@ -222,7 +222,7 @@ pub(crate) fn place_bytes_max(segment_bytes: usize) -> usize {
     (segment_bytes / 8).min(PLACE_BYTES_MAX)
 }
 
-/// The small queue's part of all segments: a tenth.
+/// The small queue's share of all segments: a tenth.
 const SMALL_PART: usize = 10;
-/// Neighbours that are packed together at most.
+/// The greatest number of neighbors that are packed together.
 const RUN_SEGMENTS_MAX: usize = 8;

@@ -1,25 +1,25 @@
-//! One segment of a shard's log: items one behind the other, and when their times pass.
+//! One segment of a shard's log: items one after the other, and a histogram of their expiry times.
 //!
-//! Deliberately absent: keys, hashes and order. The engine knows which segment stands where.
+//! A segment knows no keys, no hashes and no other segments.
 
 use memmap2::MmapMut;
 use prefetch_index::prefetch_index;
 
 use crate::store::item::packed::{Packed, PackedMut};
 
-/// A piece of the log.
+/// A part of the log.
 pub(crate) struct Segment {
     bytes: MmapMut,
     /// Bytes written, dead ones included.
     pub(crate) used: usize,
-    /// Bytes that the live items in it would take if they were written anew.
+    /// Bytes of the live items in it, without the unused ends of their places.
     pub(crate) live: usize,
     pub(crate) expiries: Expiries,
-    /// Whether everything was invalidated since it was last looked through.
-    pub(crate) is_flushed: bool,
+    /// Whether the sweep has to look through it, as something in it may have been invalidated.
+    pub(crate) is_marked: bool,
     pub(crate) queue: Queue,
-    /// Bytes of stale copies, roughly: those that became one, and what was found when it was last looked
-    /// through.
+    /// Bytes of stale copies, roughly: those found by the last look through the segment, and those marked
+    /// since.
     pub(crate) stale: usize,
     /// When its first item was written, in monotonic seconds.
     pub(crate) since: u32,
@@ -27,7 +27,7 @@ pub(crate) struct Segment {
     pub(crate) swept: u32,
 }
 
-/// The two logs of S3-FIFO.
+/// The two queues of S3-FIFO.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Queue {
     /// Items that were used while they were in the small queue, or are back soon after their eviction.
@@ -36,7 +36,7 @@ pub(crate) enum Queue {
     Small,
 }
 
-/// How many bytes end when, roughly: a histogram by how far off the end was.
+/// A rough histogram of the times at which items are removed, by the distance of these times.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Expiries([Bin; BINS]);
 
@@ -54,7 +54,7 @@ impl Segment {
             used: 0,
             live: 0,
             expiries: Expiries::default(),
-            is_flushed: false,
+            is_marked: false,
             queue,
             stale: 0,
             since: second,
@@ -62,7 +62,7 @@ impl Segment {
         }
     }
 
-    /// Has the processor fetch the item there: its first lines, behind which the processor goes on by itself.
+    /// Prefetches the first lines of the item there; the processor itself fetches the next ones.
     pub(crate) fn prefetch(&self, offset: usize) {
         for line in 0..PREFETCHED_LINES {
             prefetch_index(&self.bytes[..], offset + line * LINE_BYTES);
@@ -77,12 +77,12 @@ impl Segment {
         PackedMut(&mut self.bytes[offset..])
     }
 
-    /// Bytes behind the last item.
+    /// Bytes after the last item.
     pub(crate) fn room(&self) -> usize {
         self.bytes.len() - self.used
     }
 
-    /// The item that begins at `offset`, and where the next one does; dead ones, too.
+    /// The item that begins at `offset`, dead or not, and the offset of the next one.
     pub(crate) fn next(&self, offset: usize) -> Option<(Packed<'_>, usize)> {
         (offset < self.used).then(|| {
             let item = self.item(offset);
@@ -90,12 +90,12 @@ impl Segment {
         })
     }
 
-    /// Moves `len` bytes down to `to`, where a hole is.
+    /// Moves `len` bytes down into the gap at `to`.
     pub(crate) fn move_down(&mut self, from: usize, len: usize, to: usize) {
         self.bytes.copy_within(from..from + len, to);
     }
 
-    /// Copies `len` bytes of another segment behind the last item; returns where they lie now.
+    /// Copies `len` bytes of another segment to the end of the items; returns their offset.
     pub(crate) fn append(&mut self, other: &Segment, from: usize, len: usize) -> usize {
         let at = self.used;
         self.bytes[at..at + len].copy_from_slice(&other.bytes[from..from + len]);
@@ -103,10 +103,10 @@ impl Segment {
         at
     }
 
-    /// Begins anew: nothing in it is live.
+    /// Empties the segment, in which no item is live.
     pub(crate) fn clear(&mut self) {
         (self.used, self.live, self.stale) = (0, 0, 0);
-        (self.expiries, self.is_flushed) = (Expiries::default(), false);
+        (self.expiries, self.is_marked) = (Expiries::default(), false);
     }
 
     pub(crate) fn into_memory(self) -> MmapMut {
@@ -115,35 +115,36 @@ impl Segment {
 }
 
 impl Expiries {
-    /// Counts bytes that end at `gone`; 0 is never.
-    pub(crate) fn add(&mut self, gone: u32, bytes: usize, second: u32) {
-        if gone == 0 {
+    /// Adds bytes that are removed at a second; 0 is never.
+    pub(crate) fn add(&mut self, removed_at: u32, bytes: usize, second: u32) {
+        if removed_at == 0 {
             return;
         }
-        let bin = &mut self.0[bin_of(gone.saturating_sub(second))];
+        let bin = &mut self.0[bin_of(removed_at.saturating_sub(second))];
         if bin.bytes == 0 {
-            (bin.soonest, bin.latest) = (gone, gone);
+            (bin.soonest, bin.latest) = (removed_at, removed_at);
         }
-        (bin.soonest, bin.latest) = (bin.soonest.min(gone), bin.latest.max(gone));
+        (bin.soonest, bin.latest) = (bin.soonest.min(removed_at), bin.latest.max(removed_at));
         bin.bytes = bin.bytes.saturating_add(bytes as u32);
     }
 
-    /// When the first of them ends; 0 if none does.
+    /// The earliest of these times; 0 if there is none.
     pub(crate) fn soonest(&self) -> u32 {
         self.0.iter().filter(|bin| bin.bytes > 0).map(|bin| bin.soonest).min().unwrap_or(0)
     }
 
-    /// Whether so many have ended that it pays to look: all that ended together, or an estimated `enough`
+    /// Whether enough bytes have expired to look through the segment: all of a bin, or an estimated `enough`
     /// bytes.
     pub(crate) fn is_due(&self, second: u32, enough: usize) -> bool {
-        let is_over = |bin: &Bin| bin.bytes > 0 && bin.latest <= second;
-        self.0.iter().any(is_over) || self.0.iter().map(|bin| bin.ended(second)).sum::<usize>() >= enough
+        let has_expired = |bin: &Bin| bin.bytes > 0 && bin.latest <= second;
+        self.0.iter().any(has_expired)
+            || self.0.iter().map(|bin| bin.expired(second)).sum::<usize>() >= enough
     }
 }
 
 impl Bin {
-    /// Bytes that have ended, if they end evenly between the soonest and the latest.
-    fn ended(&self, second: u32) -> usize {
+    /// An estimate of the expired bytes, as if expiry times were spread evenly from `soonest` to `latest`.
+    fn expired(&self, second: u32) -> usize {
         if self.bytes == 0 || second < self.soonest {
             return 0;
         }
@@ -152,14 +153,14 @@ impl Bin {
     }
 }
 
-/// Each bin is for times up to four times as far off as the one before: 1 s, 4 s, … 4.5 hours, and beyond.
+/// Each bin is for times up to four times as distant as the one before: 1 s, 4 s, … 4.5 hours, and beyond.
 fn bin_of(seconds: u32) -> usize {
     ((seconds | 1).ilog2() as usize / 2).min(BINS - 1)
 }
 
 const BINS: usize = 8;
 
-/// Of the processor's caches.
+/// A line of the processor's caches.
 const LINE_BYTES: usize = 64;
 const PREFETCHED_LINES: usize = 3;
 
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_together_is_due_at_once() {
+    fn items_that_expire_together_are_due_at_once() {
         let mut expiries = Expiries::default();
         assert_eq!((expiries.soonest(), expiries.is_due(u32::MAX, 1)), (0, false));
         expiries.add(0, 1_000, 10);
@@ -179,10 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_bit_by_bit_is_due_when_it_is_enough() {
+    fn items_that_expire_one_by_one_are_due_once_they_are_enough() {
         let mut expiries = Expiries::default();
-        for gone in 1_001..=1_100 {
-            expiries.add(gone, 100, 500);
+        for removed_at in 1_001..=1_100 {
+            expiries.add(removed_at, 100, 500);
         }
         assert!(!expiries.is_due(1_009, 1_000) && expiries.is_due(1_010, 1_000));
         assert!(expiries.is_due(1_100, 1_000_000));

@@ -1,4 +1,4 @@
-//! Histories: whatever is done to an engine is done to the oracle, and every promise is looked at.
+//! Histories: each step is applied to an engine and to an oracle, and the engine's promises are checked.
 //!
 //! The next step is chosen by a seed in the tests, and by a fuzzer's bytes in `fuzz/`.
 
@@ -12,7 +12,7 @@ use super::*;
 use crate::store::item::tags::TagList;
 use crate::store::oracle::naive::{Groups, Naive};
 
-/// Engine and oracle side by side, and a clock that only moves by hand.
+/// An engine and its oracle, with a manual clock.
 pub(crate) struct Pair {
     pub(crate) engine: Engine,
     floor: u64,
@@ -20,11 +20,11 @@ pub(crate) struct Pair {
     naive: Naive,
     pub(crate) second: u32,
     seq: u64,
-    /// Whether a group was invalidated since the engine was last asked to look at every item.
+    /// Whether a group was invalidated since all segments were last marked for the sweep.
     is_group_new: bool,
 }
 
-/// The kinds of steps of a history, by how often.
+/// The parameters of a history.
 #[derive(Clone, Copy)]
 pub(crate) struct Mix {
     pub(crate) keys: u64,
@@ -33,13 +33,13 @@ pub(crate) struct Mix {
     pub(crate) when_full: WhenFull,
 }
 
-/// Where a history comes from.
+/// The source of a history's steps.
 pub(crate) enum Choices<'a> {
-    #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer has bytes"))]
-    /// A seed, and how many steps are left: xorshift64*, Vigna 2016, so that a failure repeats.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a fuzzer supplies bytes"))]
+    /// A seed and the number of steps left: xorshift64*, Vigna 2016.
     Seeded(u64, usize),
-    /// Bytes, as long as there are any.
-    Told(&'a [u8]),
+    /// Bytes, until they are used up.
+    Bytes(&'a [u8]),
 }
 
 pub(crate) const SEGMENT: usize = 16 << 10;
@@ -52,11 +52,11 @@ impl Pair {
         Pair { engine, floor: 0, groups, naive, second: 100, seq: 1, is_group_new: false }
     }
 
-    /// The items that are dead now, shown to the engine and the oracle.
+    /// Passes the present cutoff to the engine and the oracle.
     fn with_dead<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Dead) -> R) -> R {
         let floor = Seq::new(self.floor).expect("histories are short");
-        let otherwise = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
-        let dead = Dead { floor, second: self.second, otherwise: &otherwise };
+        let copy_until = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
+        let dead = Dead { floor, second: self.second, copy_until: &copy_until };
         act(&mut self.engine, &mut self.naive, dead)
     }
 
@@ -73,18 +73,17 @@ impl Pair {
         self.with_dead(|engine, _, dead| engine.sweep(dead))
     }
 
-    /// Invalidates a group. Items that it has now are removed after `kept_seconds`, unless they expire
-    /// before.
+    /// Invalidates a group. Its present items are removed after `kept_seconds`, or at their expiry.
     pub(crate) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
         let seq = Seq::new(self.seq).expect("histories are short");
         self.groups.invalidate(group, seq, self.second, kept_seconds);
         self.is_group_new = true;
     }
 
-    /// Has the engine look at every item, as the cache does some time after a group was invalidated.
-    pub(crate) fn look_for_groups(&mut self) {
+    /// Marks all segments, as the cache does some time after a group was invalidated.
+    pub(crate) fn mark_for_groups(&mut self) {
         if std::mem::take(&mut self.is_group_new) {
-            self.engine.flushed();
+            self.engine.mark_all();
         }
     }
 
@@ -93,7 +92,7 @@ impl Pair {
         let expiry = if ttl == 0 { 0 } else { self.second + ttl };
         let as_of = Seq::new(self.seq).expect("histories are short");
         let chosen = if self.seq.is_multiple_of(5) { self.seq << 40 } else { 0 };
-        Meta { as_of, chosen, expiry, flags, gone: expiry, is_stale: false, stored: self.second }
+        Meta { as_of, chosen, expiry, flags, removed_at: expiry, is_stale: false, stored: self.second }
     }
 
     pub(crate) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
@@ -110,21 +109,21 @@ impl Pair {
         stored.is_ok()
     }
 
-    /// An item found no room: the one that was there stays, or went to make some.
+    /// An item found no room: the old item under its key stays, unless it was removed to make room.
     fn refused(&mut self, key: &Key) {
         if self.find(key.bytes).is_none() {
             let may_go = self.engine.when_full == WhenFull::Evict;
             self.with_dead(|_, naive, dead| {
-                let is_over = |(meta, tags, _)| naive::is_over(key.bytes, &meta, tags, dead);
+                let is_dead = |(meta, tags, _)| naive::is_dead(key.bytes, &meta, tags, dead);
                 let is_copy = |(meta, tags, _)| naive::is_copy(key.bytes, &meta, tags, dead);
-                let stays = naive.get(key.bytes).is_some_and(|item| !is_over(item) && !is_copy(item));
+                let stays = naive.get(key.bytes).is_some_and(|item| !is_dead(item) && !is_copy(item));
                 assert!(may_go || !stays, "it could have stayed");
             });
             self.naive.remove(key.bytes);
         }
     }
 
-    /// The item, if the engine has it; the oracle must have the same.
+    /// The item, if the engine has it; the oracle must have the same item.
     #[track_caller]
     pub(crate) fn find(&mut self, name: &[u8]) -> Option<Slot> {
         let key = self.engine.keys.clone();
@@ -159,8 +158,8 @@ impl Pair {
                 self.set_meta(&key, slot, meta);
             }
             1 => {
-                let gone = self.second + 1 + choices.below(9) as u32;
-                self.set_meta(&key, slot, Meta { is_stale: true, gone, ..meta });
+                let removed_at = self.second + 1 + choices.below(9) as u32;
+                self.set_meta(&key, slot, Meta { is_stale: true, removed_at, ..meta });
             }
             2 => {
                 let joined = [&value[..], b"tail"].concat();
@@ -183,13 +182,13 @@ impl Pair {
             0 => self.second += 1,
             1 => {
                 if choices.below(10) == 0 {
-                    self.look_for_groups();
+                    self.mark_for_groups();
                 }
                 self.sweep();
             }
             2 if choices.below(200) == 0 => {
                 self.floor = self.seq;
-                self.engine.flushed();
+                self.engine.mark_all();
             }
             3 if choices.below(20) == 0 => {
                 let group = GROUPS[choices.below(GROUPS.len() as u64) as usize];
@@ -208,10 +207,10 @@ impl Pair {
         if self.engine.budget.is_tight(None) {
             self.reclaim();
         }
-        self.engine.garbage.clear();
+        self.engine.removed_values.clear();
     }
 
-    /// Every promise of the engine that can be looked at from inside.
+    /// Checks the invariants of the engine.
     #[track_caller]
     pub(crate) fn check(&self) {
         let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
@@ -219,7 +218,7 @@ impl Pair {
         let mut queued: HashMap<u16, Queue> = HashMap::new();
         for queue in [Queue::Main, Queue::Small] {
             for number in log.queue(queue) {
-                assert_eq!(queued.insert(*number, queue), None, "a segment is in one queue once");
+                assert_eq!(queued.insert(*number, queue), None, "a segment is in one queue, once");
             }
         }
         for (number, segment) in log.segments() {
@@ -232,14 +231,14 @@ impl Pair {
                     live += item.tight();
                     items += 1;
                     stale += u64::from(item.is_stale());
-                    assert!(item.gone() == 0 || segment.expiries.soonest() <= item.gone());
+                    assert!(item.removed_at() == 0 || segment.expiries.soonest() <= item.removed_at());
                 }
                 offset = next;
             }
             assert_eq!((offset, live), (segment.used, segment.live));
             bytes += live;
         }
-        assert!(queued.is_empty(), "what is queued is held");
+        assert!(queued.is_empty(), "a queue holds numbers of segments only");
         let apart: Vec<u32> = large.some(0, usize::MAX).0;
         for number in &apart {
             let head = large.get(*number).head();
@@ -259,47 +258,47 @@ impl Pair {
         assert_eq!(budget.used(), charged, "{} segments, {} large, tables {tables}", log.held(), apart.len());
     }
 
-    /// Lets all end that ends, and compares what is left.
+    /// Waits until all items with an expiry are removed, and compares the others.
     #[track_caller]
     fn finish(mut self) {
         self.second += 1;
-        self.look_for_groups();
+        self.mark_for_groups();
         while self.sweep() {}
         for _ in 0..1_000 {
             self.second += 1;
             self.sweep();
         }
-        self.engine.garbage.clear();
+        self.engine.removed_values.clear();
         self.with_dead(|_, naive, dead| naive.sweep(dead));
         self.check();
         let names: Vec<Vec<u8>> = self.naive.0.keys().cloned().collect();
         let missing = names.iter().filter(|name| self.find(name).is_none()).count() as u64;
         let counts = self.engine.counts();
-        assert_eq!(counts.items + missing, names.len() as u64, "dead items are removed");
+        assert_eq!(counts.items + missing, names.len() as u64, "no expired or invalidated item is left");
         assert!(missing <= counts.evictions, "{missing} are missing, {} were evicted", counts.evictions);
     }
 }
 
-/// Tags that follow from a value, so that nothing else must choose them: one item in four has some.
+/// Tags chosen by the value; one item in four has some.
 fn tags_of(value: &[u8]) -> TagList {
     let count = value.first().map_or(0, |byte| byte.wrapping_mul(61) % 8 / 2 * (byte % 2));
     TagList::new(TAGS.into_iter().take(count.into())).expect("they are short")
 }
 
 const TAGS: [&[u8]; 3] = [b"a", b"a tag ", b"a tag of it"];
-/// Tags, and beginnings of the keys of a history: many keys begin with the first one.
+/// Tags, and beginnings of keys: many keys of a history begin with the first one.
 const GROUPS: [&[u8]; 5] = [TAGS[0], TAGS[1], TAGS[2], b"key:1", b"key:7"];
 
 impl Choices<'_> {
-    /// Whether there is no next step; asked once for each.
-    fn are_over(&mut self) -> bool {
+    /// Whether there is no next step; called once for each step.
+    fn are_used_up(&mut self) -> bool {
         match self {
             Choices::Seeded(_, 0) => true,
             Choices::Seeded(_, steps) => {
                 *steps -= 1;
                 false
             }
-            Choices::Told(bytes) => bytes.is_empty(),
+            Choices::Bytes(bytes) => bytes.is_empty(),
         }
     }
 
@@ -311,7 +310,7 @@ impl Choices<'_> {
                 *state ^= *state >> 27;
                 state.wrapping_mul(0x2545_f491_4f6c_dd1d)
             }
-            Choices::Told(bytes) => {
+            Choices::Bytes(bytes) => {
                 let len = bytes.len().min(if limit > 256 { 2 } else { 1 });
                 let (number, rest) = bytes.split_at(len);
                 *bytes = rest;
@@ -321,19 +320,19 @@ impl Choices<'_> {
         number % limit.max(1)
     }
 
-    /// Small numbers more often.
+    /// A number below `limit`; small numbers are more frequent.
     pub(crate) fn skewed(&mut self, limit: u64) -> u64 {
         let most = self.below(limit) + 1;
         self.below(most)
     }
 }
 
-/// Plays a history as long as there are choices left; what is missing in the engine must have been evicted.
+/// Plays a history until its choices are used up.
 #[track_caller]
 pub(crate) fn play(mix: Mix, mut choices: Choices, check_every: usize) {
     let mut pair = Pair::new(mix.memory_bytes, mix.when_full);
     for step in 0.. {
-        if choices.are_over() {
+        if choices.are_used_up() {
             break;
         }
         let copied = pair.engine.counts.copied_bytes;
@@ -347,7 +346,7 @@ pub(crate) fn play(mix: Mix, mut choices: Choices, check_every: usize) {
     pair.finish();
 }
 
-/// Plays the history that a fuzzer's bytes tell.
+/// Plays a history chosen by a fuzzer's bytes.
 pub fn check(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
     let pick = |shift: u8, of: [usize; 4]| of[usize::from(kind >> shift & 3)];
@@ -357,5 +356,5 @@ pub fn check(bytes: &[u8]) {
         value_bytes: pick(4, [1, 20, 200, 2_000]),
         when_full: if kind >> 6 == 0 { WhenFull::Refuse } else { WhenFull::Evict },
     };
-    play(mix, Choices::Told(bytes), 16);
+    play(mix, Choices::Bytes(bytes), 16);
 }

@@ -1,4 +1,4 @@
-//! The oracle: an engine that is a map, never full and never in a hurry.
+//! The oracle: an engine that is a map and is never full.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::store::{Dead, Meta};
 #[derive(Default)]
 pub(crate) struct Naive(pub(crate) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
 
-/// When groups were invalidated: by tag or by the beginning of a key.
+/// The invalidations of groups: of tags, and of keys by their beginnings.
 #[derive(Default)]
 pub(crate) struct Groups(BTreeMap<&'static [u8], Vec<Invalidated>>);
 
-/// Items up to a sequence number are removed at a second.
+/// One invalidation: items up to a sequence number are removed at a second.
 struct Invalidated {
     end: u32,
     up_to: Seq,
@@ -23,15 +23,15 @@ struct Invalidated {
 impl Groups {
     pub(crate) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
         let (known, end) = (self.0.entry(group).or_default(), second + kept_seconds);
-        // This one says the same of what others remove later, and the newest of those that are past says the
-        // same as the older ones: few are left, in order.
+        // The new invalidation replaces those that remove their items later, and the newest of those that are
+        // past replaces the older ones: few are left, in order.
         known.retain(|other| other.end < end);
         let past = known.partition_point(|other| other.end <= second);
         known.drain(..past.saturating_sub(1));
         known.push(Invalidated { end, up_to });
     }
 
-    /// When an item is removed, if one of its groups was invalidated.
+    /// The second at which an item is removed, if one of its groups was invalidated.
     pub(crate) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<u32> {
         let has_group = |group: &[u8]| key.starts_with(group) || tags.into_iter().any(|tag| tag == group);
         let known = self.0.iter().filter(|(group, _)| has_group(group)).flat_map(|(_, known)| known);
@@ -45,7 +45,7 @@ impl Naive {
     }
 
     pub(crate) fn set_meta(&mut self, key: &[u8], meta: Meta) {
-        self.0.get_mut(key).expect("the engine holds it, too").0 = meta;
+        self.0.get_mut(key).expect("the engine has the item, too").0 = meta;
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) {
@@ -56,23 +56,24 @@ impl Naive {
         self.0.get(key).map(|(meta, tags, value)| (*meta, tags.tags(), &value[..]))
     }
 
-    /// Throws away all that is over; returns how many items.
+    /// Removes all expired and invalidated items; returns their number.
     pub(crate) fn sweep(&mut self, dead: Dead) -> usize {
         let before = self.0.len();
-        self.0.retain(|key, (meta, tags, _)| !is_over(key, meta, tags.tags(), dead));
+        self.0.retain(|key, (meta, tags, _)| !is_dead(key, meta, tags.tags(), dead));
         before - self.0.len()
     }
 }
 
-pub(crate) fn is_over(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
+/// Whether an item has expired or was invalidated.
+pub(crate) fn is_dead(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
     let is_past = |end: u32| end <= dead.second;
     let is_invalidated =
-        meta.as_of <= dead.floor || (dead.otherwise)(meta.as_of, key, tags).is_some_and(is_past);
-    is_invalidated || (meta.gone != 0 && is_past(meta.gone))
+        meta.as_of <= dead.floor || (dead.copy_until)(meta.as_of, key, tags).is_some_and(is_past);
+    is_invalidated || (meta.removed_at != 0 && is_past(meta.removed_at))
 }
 
-/// Whether an item that is not over is kept as a stale copy only.
+/// Whether an item that is not removed yet is kept as a stale copy only.
 pub(crate) fn is_copy(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
     let has_expired = meta.expiry != 0 && meta.expiry <= dead.second;
-    meta.is_stale || has_expired || (dead.otherwise)(meta.as_of, key, tags).is_some()
+    meta.is_stale || has_expired || (dead.copy_until)(meta.as_of, key, tags).is_some()
 }

@@ -1,4 +1,4 @@
-//! The engine against the oracle, its invariants after every step, and the bounds of its work.
+//! The engine compared with the oracle, its invariants after each step, and the limits of its work.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,21 @@ const AMPLE: Mix = Mix { keys: 500, memory_bytes: 64 << 20, value_bytes: 200, wh
 const TIGHT: Mix = Mix { keys: 5_000, memory_bytes: 1 << 20, value_bytes: 200, when_full: WhenFull::Evict };
 
 #[test]
-fn with_room_for_all_it_is_a_map() {
+fn an_engine_with_room_for_all_items_is_a_map() {
     for seed in 1..=4 {
         play(AMPLE, Choices::Seeded(seed, 20_000), 50);
     }
 }
 
 #[test]
-fn without_room_what_it_has_is_right() {
+fn a_full_engine_has_the_right_values() {
     for seed in 1..=4 {
         play(TIGHT, Choices::Seeded(seed, 20_000), 50);
     }
 }
 
 #[test]
-fn every_step_keeps_every_promise() {
+fn every_step_keeps_the_invariants() {
     for seed in 1..=2 {
         play(Mix { keys: 300, memory_bytes: 256 << 10, ..TIGHT }, Choices::Seeded(seed, 5_000), 1);
         play(
@@ -35,13 +35,13 @@ fn every_step_keeps_every_promise() {
 }
 
 #[test]
-fn a_million_steps() {
+fn a_million_steps_keep_the_invariants() {
     play(AMPLE, Choices::Seeded(11, 500_000), 50_000);
     play(TIGHT, Choices::Seeded(12, 500_000), 50_000);
 }
 
 #[test]
-fn where_it_must_not_evict_it_refuses() {
+fn an_engine_that_must_not_evict_refuses_stores() {
     let mix = Mix { when_full: WhenFull::Refuse, ..TIGHT };
     play(mix, Choices::Seeded(5, 20_000), 100);
     let mut pair = Pair::new(1 << 20, WhenFull::Refuse);
@@ -52,7 +52,7 @@ fn where_it_must_not_evict_it_refuses() {
 }
 
 #[test]
-fn what_fits_its_place_does_not_move() {
+fn an_item_that_fits_its_place_does_not_move() {
     let mut pair = Pair::new(1 << 20, WhenFull::Evict);
     pair.insert(b"other", &[1; 100], 0, 0);
     pair.insert(b"k", &[1; 100], 0, 0);
@@ -93,7 +93,7 @@ fn a_store_is_a_fill_unless_it_replaces_a_live_item() {
 }
 
 #[test]
-fn a_value_above_half_of_the_memory_is_refused_and_nothing_makes_room_for_it() {
+fn a_value_above_half_of_the_memory_is_refused_and_evicts_nothing() {
     let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     pair.insert(b"small", &[1; 100], 0, 0);
     pair.insert(b"other", &[1; 100], 0, 0);
@@ -104,7 +104,7 @@ fn a_value_above_half_of_the_memory_is_refused_and_nothing_makes_room_for_it() {
 }
 
 #[test]
-fn a_large_item_counts_until_its_last_reader_lets_go() {
+fn a_large_item_is_charged_until_its_last_reader_drops_it() {
     let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     let before = pair.engine.budget.used();
     pair.insert(b"large", &vec![1; 1 << 20], 0, 0);
@@ -112,22 +112,22 @@ fn a_large_item_counts_until_its_last_reader_lets_go() {
     let reader = pair.engine.item(slot).shared.expect("it is large").clone();
     let keys = pair.engine.keys.clone();
     pair.engine.remove(&keys.key(b"large").unwrap(), slot, 0);
-    pair.engine.garbage.clear();
+    pair.engine.removed_values.clear();
     assert!(pair.engine.budget.used() > before + (1 << 20));
     drop(reader);
-    // A table for the index stays.
+    // The table of the index stays.
     assert!(pair.engine.budget.used() < before + 1_000);
 }
 
 #[test]
-fn an_item_of_an_invalidated_group_is_removed_when_its_time_ends_or_it_expires() {
+fn an_item_of_an_invalidated_group_is_removed_after_its_time_or_at_its_expiry() {
     for (ttl, life_seconds) in [(0, 10), (5, 5), (50, 10)] {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         pair.insert(b"key:10", &[1; 100], ttl, 0);
         pair.insert(b"key:20", &[1; 100], 0, 0);
         pair.invalidate(b"key:1", 10);
         pair.insert(b"key:11", &[1; 100], 0, 0);
-        pair.look_for_groups();
+        pair.mark_for_groups();
         while pair.sweep() {}
         pair.second += life_seconds - 1;
         while pair.sweep() {}
@@ -141,9 +141,9 @@ fn an_item_of_an_invalidated_group_is_removed_when_its_time_ends_or_it_expires()
 }
 
 #[test]
-fn an_item_of_an_invalidated_group_neither_survives_nor_counts_as_evicted() {
+fn an_item_of_an_invalidated_group_is_removed_and_does_not_count_as_evicted() {
     let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-    pair.engine.collectors = 1;
+    pair.engine.eviction_watchers = 1;
     for number in 0..1_000 {
         let name = format!("key:1{number}");
         pair.insert(name.as_bytes(), &vec![1; if number % 500 == 0 { 50_000 } else { 100 }], 0, 0);
@@ -163,20 +163,20 @@ fn an_item_of_an_invalidated_group_neither_survives_nor_counts_as_evicted() {
     assert_eq!(pair.engine.counts().evictions, pair.engine.evicted.len() as u64);
 }
 
-/// The old value waited for the lock to be free, and the new one found no room beside it.
+/// The old value was kept until the lock was released, and the new one found no room beside it.
 #[test]
-fn a_large_item_takes_the_room_of_the_one_that_it_replaces() {
+fn a_large_item_uses_the_room_of_the_one_that_it_replaces() {
     let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     for byte in 0..4 {
         assert!(pair.insert(b"large", &vec![byte; 2 << 20], 0, 0), "number {byte}");
         pair.check();
     }
-    pair.engine.garbage.clear();
+    pair.engine.removed_values.clear();
     pair.check();
 }
 
 #[test]
-fn expired_segments_go_in_single_steps() {
+fn expired_segments_are_removed_one_per_step() {
     let mut pair = Pair::new(4 << 20, WhenFull::Evict);
     for n in 0..10_000 {
         pair.insert(format!("{n}").as_bytes(), &[1; 100], 50, 0);
@@ -186,7 +186,7 @@ fn expired_segments_go_in_single_steps() {
     pair.second += 50;
     while pair.sweep() {
         let now = pair.engine.counts().segments;
-        assert!(now + 1 >= held, "a step looks through one segment");
+        assert!(now + 1 >= held, "one step removed more than one segment");
         held = now;
     }
     let counts = pair.engine.counts();
@@ -209,7 +209,7 @@ fn a_lower_limit_is_reached_step_by_step() {
 }
 
 #[test]
-fn any_bytes_tell_a_history() {
+fn any_bytes_are_a_history() {
     for seed in 1..=200 {
         let mut random = Choices::Seeded(seed, 0);
         let bytes: Vec<u8> = (0..2_000).map(|_| random.below(256) as u8).collect();
@@ -218,7 +218,7 @@ fn any_bytes_tell_a_history() {
 }
 
 #[test]
-fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
+fn a_listing_shows_each_item_that_stays_once_while_tables_split() {
     // Nothing is evicted.
     let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
     let name = |number: u32| format!("stays{number}").into_bytes();
@@ -235,7 +235,7 @@ fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
             pair.insert(&name((steps * 500 + number) % 3_000), &[7; 90], 0, number);
         }
         pair.reclaim();
-        assert!(steps < 200, "it comes to an end");
+        assert!(steps < 200, "the listing does not end");
     }
     assert!(steps > 4, "{steps} steps");
     for number in 0..3_000 {
@@ -244,7 +244,7 @@ fn a_listing_shows_what_stays_exactly_once_whatever_happens_meanwhile() {
 }
 
 #[test]
-fn a_listing_shows_what_stays_exactly_once_although_tables_join() {
+fn a_listing_shows_each_item_that_stays_once_while_tables_join() {
     let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
     for number in 0..200 {
         pair.insert(format!("stays{number}").as_bytes(), &[7; 20], 0, 0);
@@ -252,11 +252,11 @@ fn a_listing_shows_what_stays_exactly_once_although_tables_join() {
     for number in 0..12_000 {
         pair.insert(format!("goes{number}").as_bytes(), &[7; 20], 0, 0);
     }
-    let (mut shown, mut position, mut gone) = (HashMap::new(), Some(0), 0..);
+    let (mut shown, mut position, mut removed) = (HashMap::new(), Some(0), 0..);
     while let Some(at) = position {
         position = pair.engine.list(at, |listed| *shown.entry(listed.key.to_vec()).or_insert(0) += 1);
         let keys = pair.engine.keys.clone();
-        for number in gone.by_ref().take(2_000) {
+        for number in removed.by_ref().take(2_000) {
             let name = format!("goes{number}");
             if let Some(slot) = pair.find(name.as_bytes()) {
                 pair.remove(&keys.key(name.as_bytes()).unwrap(), slot);
