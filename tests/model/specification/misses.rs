@@ -1,6 +1,6 @@
 //! The misses of one key, one by one, and how a set is judged by them: the rule of
-//! `src/cache/fence/record/mod.rs`, without limits. And the class of all keys of a history: which sets answer a
-//! miss.
+//! `src/cache/fence/record/mod.rs`, without limits. And the class of all keys of a history: which sets answer
+//! a miss.
 
 use super::{AGE_S, LOAD_S};
 
