@@ -51,7 +51,7 @@ fn describe(view: &View, known: &KeyReport, now: Now) -> Value {
     json!({
         "held": word(known),
         "held_off_ms": known.held_off_until.map(|until| until.saturating_sub(now.millis)),
-        "last_void": known.void.map(|void| last_void(view, void, now)),
+        "last_invalidation": known.void.map(|void| last_invalidation(view, void, now)),
         "lease": known.lease.map(|lease| outstanding(view, lease, known.waiting, now)),
         "value": known.value.map(|(value, as_of)| value_state(view, value, as_of, now)),
     })
@@ -83,8 +83,8 @@ fn outstanding(view: &View, lease: LeaseReport, waiting: usize, now: Now) -> Val
     })
 }
 
-fn last_void(view: &View, void: InvalidationReport, now: Now) -> Value {
-    let (of, named) = match void.of {
+fn last_invalidation(view: &View, invalidation: InvalidationReport, now: Now) -> Value {
+    let (of, named) = match invalidation.of {
         InvalidationOf::All => ("all", Value::Null),
         InvalidationOf::Forgotten => ("forgotten", Value::Null),
         InvalidationOf::Key => ("key", Value::Null),
@@ -94,8 +94,8 @@ fn last_void(view: &View, void: InvalidationReport, now: Now) -> Value {
     json!({
         "name": named,
         "of": of,
-        "seconds_ago": view.cache().age_of(void.seq, now),
-        "seq": void.seq.number(),
+        "seconds_ago": view.cache().age_of(invalidation.seq, now),
+        "seq": invalidation.seq.number(),
     })
 }
 

@@ -299,7 +299,11 @@ impl Cache {
     /// does not depend on how many items that are; their memory is freed when they are met or swept.
     pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Group<'a>> + Clone, depth: Depth, now: Now) {
         let kept_seconds = self.policies.with(Policies::longest_kept);
-        self.groups.void(names.clone().into_iter(), Invalidation { depth, kept_seconds, now }, &self.clock);
+        self.groups.invalidate(
+            names.clone().into_iter(),
+            Invalidation { depth, kept_seconds, now },
+            &self.clock,
+        );
         for name in names {
             if let Group::Prefix(prefix) = name {
                 self.waiters.wake_prefix(prefix);

@@ -119,7 +119,7 @@ impl Conversation {
 
     /// Records whether this request arrived before the last reply was sent.
     #[inline]
-    pub(super) fn note_pipelining(&mut self, replies: &Replies, now: Now) {
+    pub(super) fn observe_pipelining(&mut self, replies: &Replies, now: Now) {
         if replies.is_empty() {
             self.is_refused = false;
         } else if !self.is_refused {

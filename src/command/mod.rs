@@ -75,7 +75,7 @@ pub fn execute(
         let watched = Topics::default();
         return login::unlock(request, &mut Command { cache, conversation, replies, now, watched });
     }
-    conversation.note_pipelining(&replies, now);
+    conversation.observe_pipelining(&replies, now);
     let watched = conversation.metrics.watchers.topics();
     let flow = answer(request, &mut Command { cache, conversation, replies, now, watched });
     if watched.has(Topic::Evictions) {

@@ -92,7 +92,7 @@ impl Watchers {
     }
 
     /// Adds the event to the queue of each watcher of its topic.
-    pub fn tell(&self, event: &Event) {
+    pub fn publish(&self, event: &Event) {
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
         let wall = (self.wall)();
@@ -187,8 +187,8 @@ mod tests {
         let fetches = Topics::default().with(Topic::Fetches);
         let first = watchers.watch(fetches).unwrap();
         let second = watchers.watch(fetches.with(Topic::Deletions)).unwrap();
-        watchers.tell(&FETCHED);
-        watchers.tell(&DELETED);
+        watchers.publish(&FETCHED);
+        watchers.publish(&DELETED);
         let fetched = "ts=5.030320 gid=3 type=item_get key=k status=not_found clsid=0 cfd=7 size=0\n";
         let deleted = "ts=5.030320 gid=4 type=deleted key=k cmd=md clsid=1 size=2\n";
         assert_eq!(received(&watchers, first), fetched);
@@ -203,10 +203,10 @@ mod tests {
     fn skipped_lines_are_counted_and_reported() {
         let watchers = watchers(75);
         let number = watchers.watch(Topics::default().with(Topic::Deletions)).unwrap();
-        (0..3).for_each(|_| watchers.tell(&DELETED));
+        (0..3).for_each(|_| watchers.publish(&DELETED));
         let line = "type=deleted key=k cmd=md clsid=1 size=2\n";
         assert_eq!(received(&watchers, number), format!("ts=5.030320 gid=2 {line}skipped=2\n"));
-        watchers.tell(&DELETED);
+        watchers.publish(&DELETED);
         assert_eq!(received(&watchers, number), format!("ts=5.030320 gid=5 {line}"));
     }
 

@@ -75,7 +75,7 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
 fn publish(service: &Service, event: &Event) {
     let watchers = &service.metrics.watchers;
     if watchers.topics().has(Topic::Connections) {
-        watchers.tell(event);
+        watchers.publish(event);
     }
 }
 

@@ -87,7 +87,7 @@ fn a_million_items_that_end_together_go_in_bounded_steps() {
 }
 
 #[test]
-fn what_a_flush_voided_gives_its_memory_back_too() {
+fn flushed_items_free_their_memory() {
     let mut fixture = Fixture::new(Config::default());
     for n in 0..10_000 {
         fixture.set(&n.to_string(), b"v", None);
@@ -101,7 +101,7 @@ fn what_a_flush_voided_gives_its_memory_back_too() {
 }
 
 #[test]
-fn what_a_name_voided_gives_its_memory_back_and_is_not_listed() {
+fn items_of_an_invalidated_group_free_their_memory_and_are_not_listed() {
     let mut fixture = Fixture::new(Config::default());
     let tags = TagList::new([&b"old"[..]]).expect("it is short");
     for n in 0..10_000 {
@@ -173,7 +173,7 @@ fn stale_copies_go_before_anything_that_is_live() {
 }
 
 #[test]
-fn names_that_are_voided_all_the_time_do_not_keep_the_sweep_from_its_rest() {
+fn constant_invalidations_of_groups_do_not_keep_the_sweep_busy() {
     let mut fixture = Fixture::new(Config::default());
     for n in 0..10_000 {
         fixture.set(&format!("a:{n}"), b"v", None);
@@ -333,7 +333,7 @@ fn reads_and_fills_are_counted_by_size_until_a_reset() {
 }
 
 #[test]
-fn the_curve_tells_what_more_memory_would_give() {
+fn the_curve_shows_the_effect_of_more_memory() {
     // Rounds over 40,000 values of 500 bytes: they need about 22 MB.
     let mut fixture = Fixture::new(Config { memory_bytes: 8 << 20, ..Config::default() });
     for n in 0..400_000 {
@@ -408,7 +408,7 @@ fn a_token_outlives_its_record() {
 }
 
 #[test]
-fn good_fills_are_seldom_refused_for_the_voids_of_others() {
+fn good_fills_are_seldom_refused_for_invalidations_of_other_keys() {
     // design: below 1 in 1,000 at 10,000 invalidations/s and 50 ms from lease to fill, that is, with 500
     // invalidations between.
     const FILLS: usize = 20_000;
@@ -429,7 +429,7 @@ fn good_fills_are_seldom_refused_for_the_voids_of_others() {
 }
 
 #[test]
-fn good_fills_are_not_refused_for_voids_of_other_names() {
+fn good_fills_are_not_refused_for_invalidations_of_other_groups() {
     // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than
     // any fill takes.
     let mut fixture = Fixture::new(Config::default());

@@ -205,17 +205,17 @@ fn clients_of_leases() {
 }
 
 #[test]
-fn plain_clients_and_voids_of_tags() {
+fn plain_clients_and_invalidations_of_tags() {
     live(Implicit::On, false, By::Tag);
 }
 
 #[test]
-fn clients_on_shared_connections_and_voids_of_prefixes() {
+fn clients_on_shared_connections_and_invalidations_of_prefixes() {
     live(Implicit::Shared, false, By::Prefix);
 }
 
 #[test]
-fn clients_of_leases_and_voids_of_tags() {
+fn clients_of_leases_and_invalidations_of_tags() {
     live(Implicit::On, true, By::Tag);
 }
 

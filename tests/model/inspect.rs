@@ -120,7 +120,7 @@ fn looking_is_no_read() {
 }
 
 #[test]
-fn a_lease_is_known_until_it_is_void() {
+fn a_lease_is_shown_until_it_is_invalidated() {
     let mut fixture = Fixture::new(Policy::default());
     fixture.found("a:1");
     let holder = fixture.session.number();
@@ -133,7 +133,7 @@ fn a_lease_is_known_until_it_is_void() {
 }
 
 #[test]
-fn the_newest_void_says_what_it_was_of() {
+fn the_newest_invalidation_shows_its_target() {
     let mut fixture = Fixture::new(Policy::default());
     let of = |fixture: &Fixture| fixture.look("a:1", |known| known.void.map(|void| format!("{:?}", void.of)));
     assert_eq!(of(&fixture), None);

@@ -110,7 +110,7 @@ mod tests {
     const MINUTE_SECONDS: u32 = 60;
 
     #[test]
-    fn the_age_of_a_point_is_told_as_long_as_it_is_known() {
+    fn the_age_of_a_sequence_number_is_known_for_an_hour() {
         let (time, clock) = (Clock::manual(), LogicalClock::new(7 << 20));
         let ages = Ages::new(&clock);
         ages.tick(&clock, time.now());

@@ -37,7 +37,7 @@ pub(crate) struct Groups {
 struct Remembered {
     /// Invalidations again since it came, or came round again.
     is_repeated: bool,
-    voided: Invalidations,
+    invalidations: Invalidations,
 }
 
 /// Items that are invalidated together.
@@ -69,16 +69,16 @@ impl Groups {
     }
 
     /// Invalidates groups, one after the other.
-    pub(crate) fn void<'a>(
+    pub(crate) fn invalidate<'a>(
         &self,
         names: impl Iterator<Item = Group<'a>>,
-        void: Invalidation,
+        invalidation: Invalidation,
         clock: &LogicalClock,
     ) {
         let mut order = self.order.lock();
         self.newest.fetch_or(PENDING, Ordering::SeqCst);
         for name in names {
-            let seq = self.void_one(self.hash(name), void, &mut order, clock);
+            let seq = self.invalidate_one(self.hash(name), invalidation, &mut order, clock);
             self.newest.store(seq.number() << 1 | PENDING, Ordering::SeqCst);
         }
         self.newest.fetch_and(!PENDING, Ordering::SeqCst);
@@ -111,7 +111,7 @@ impl Groups {
     /// The newest invalidation of a group, if it is remembered; otherwise the group counts as invalidated at
     /// the floor.
     pub(crate) fn newest_of(&self, name: Group) -> Option<Seq> {
-        self.names.get(&self.hash(name)).map(|known| known.voided.newest())
+        self.names.get(&self.hash(name)).map(|known| known.invalidations.newest())
     }
 
     /// Groups that are remembered, and how many were dropped.
@@ -127,17 +127,17 @@ impl Groups {
 
     fn effect_on(&self, name: u64, as_of: Seq) -> Effect {
         match self.names.get(&name) {
-            Some(known) => known.voided.effect(as_of),
+            Some(known) => known.invalidations.effect(as_of),
             // Read after the name was looked for: a name is dropped once the floor has risen.
             None if as_of <= self.floor() => Effect::Hard,
             None => Effect::None,
         }
     }
 
-    fn void_one(
+    fn invalidate_one(
         &self,
         name: u64,
-        void: Invalidation,
+        invalidation: Invalidation,
         order: &mut VecDeque<u64>,
         clock: &LogicalClock,
     ) -> Seq {
@@ -148,12 +148,12 @@ impl Groups {
             }
             order.push_back(name);
         }
-        let new = || Remembered { is_repeated: false, voided: Invalidations::at(self.floor()) };
+        let new = || Remembered { is_repeated: false, invalidations: Invalidations::at(self.floor()) };
         let mut known = self.names.entry(name).or_insert_with(new);
         known.is_repeated |= is_known;
         // Taken while the name is locked: who has looked before has an older point.
         let seq = clock.next();
-        known.voided.void(seq, void);
+        known.invalidations.add(seq, invalidation);
         seq
     }
 
@@ -165,7 +165,7 @@ impl Groups {
                 order.push_back(name);
                 continue;
             }
-            let newest = known.voided.newest();
+            let newest = known.invalidations.newest();
             drop(known);
             self.floor.fetch_max(newest.number(), Ordering::SeqCst);
             self.names.remove(&name);
@@ -239,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_void_covers_what_is_older_and_nothing_else() {
+    fn an_invalidation_applies_to_older_values_only() {
         let (groups, clock) = groups();
         let old = clock.next();
-        groups.void([Group::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
+        groups.invalidate([Group::Prefix(b"a:")].into_iter(), by(Depth::Hard), &clock);
         assert_eq!(groups.effect(b"a:1", Tags::NONE, old), Effect::Hard);
         assert_eq!(groups.effect(b"a:1", Tags::NONE, clock.next()), Effect::None);
         assert_eq!(groups.effect(b"b:a:1", Tags::NONE, old), Effect::None);
@@ -251,11 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_was_dropped_counts_as_voided_when_it_was() {
+    fn a_dropped_group_counts_as_invalidated_when_it_was() {
         let (groups, clock) = groups();
         let void = |n: usize| {
             let name = format!("{n}:");
-            groups.void([Group::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
+            groups.invalidate([Group::Prefix(name.as_bytes())].into_iter(), by(Depth::Soft), &clock);
         };
         let old = clock.next();
         void(0);
@@ -270,10 +270,10 @@ mod tests {
         assert_eq!(groups.effect(b"other:", Tags::NONE, clock.next()), Effect::None);
     }
     /// Invalidates the prefixes `0:`, `1:`, … of these numbers, one after the other.
-    fn void_prefixes(groups: &Groups, clock: &LogicalClock, numbers: impl IntoIterator<Item = usize>) {
+    fn invalidate_prefixes(groups: &Groups, clock: &LogicalClock, numbers: impl IntoIterator<Item = usize>) {
         for number in numbers {
             let prefix = format!("{number}:");
-            groups.void([Group::Prefix(prefix.as_bytes())].into_iter(), by(Depth::Hard), clock);
+            groups.invalidate([Group::Prefix(prefix.as_bytes())].into_iter(), by(Depth::Hard), clock);
         }
     }
 
@@ -282,9 +282,9 @@ mod tests {
     #[test]
     fn a_group_that_was_invalidated_again_is_not_the_next_to_be_dropped() {
         let (groups, clock) = groups();
-        void_prefixes(&groups, &clock, 0..NAMES);
+        invalidate_prefixes(&groups, &clock, 0..NAMES);
         let stored = clock.next();
-        void_prefixes(&groups, &clock, [0, NAMES]);
+        invalidate_prefixes(&groups, &clock, [0, NAMES]);
         assert_eq!(groups.newest_of(Group::Prefix(b"1:")), None, "it was dropped instead");
         assert!(groups.newest_of(Group::Prefix(b"0:")).is_some_and(|newest| newest > stored));
         assert_eq!(groups.effect(b"other:key", Tags::NONE, stored), Effect::None, "the floor stays below");
@@ -293,13 +293,13 @@ mod tests {
     #[test]
     fn a_group_that_was_invalidated_again_is_kept_for_one_more_round_only() {
         let (groups, clock) = groups();
-        void_prefixes(&groups, &clock, (0..NAMES).chain([0]));
-        void_prefixes(&groups, &clock, NAMES..NAMES * 2 - 1);
+        invalidate_prefixes(&groups, &clock, (0..NAMES).chain([0]));
+        invalidate_prefixes(&groups, &clock, NAMES..NAMES * 2 - 1);
         assert!(
             groups.newest_of(Group::Prefix(b"0:")).is_some(),
             "all others of the first round are dropped"
         );
-        void_prefixes(&groups, &clock, [NAMES * 2]);
+        invalidate_prefixes(&groups, &clock, [NAMES * 2]);
         assert_eq!((groups.newest_of(Group::Prefix(b"0:")), groups.counts()), (None, (NAMES, NAMES as u64)));
     }
 
@@ -309,7 +309,7 @@ mod tests {
         for name in [Group::Prefix(b"a:"), Group::Prefix(b"a:b:"), Group::Tag(b"one"), Group::Tag(b"two")] {
             let (groups, clock) = groups();
             let old = clock.next();
-            groups.void([name].into_iter(), by(Depth::Hard), &clock);
+            groups.invalidate([name].into_iter(), by(Depth::Hard), &clock);
             assert_eq!(groups.effect(b"a:b:c", tags.tags(), old), Effect::Hard, "{name:?}");
         }
     }
@@ -318,11 +318,11 @@ mod tests {
     #[test]
     fn a_dropped_group_that_is_invalidated_again_still_counts_as_invalidated_at_the_floor() {
         let (groups, clock) = groups();
-        void_prefixes(&groups, &clock, 0..=NAMES);
+        invalidate_prefixes(&groups, &clock, 0..=NAMES);
         let floor = groups.floor();
         assert!(floor > clock.start() && groups.newest_of(Group::Prefix(b"0:")).is_none());
         assert_eq!(groups.effect(b"0:key", Tags::NONE, floor), Effect::Hard);
-        groups.void([Group::Prefix(b"0:")].into_iter(), by(Depth::Soft), &clock);
+        groups.invalidate([Group::Prefix(b"0:")].into_iter(), by(Depth::Soft), &clock);
         assert_eq!(groups.effect(b"0:key", Tags::NONE, floor), Effect::Hard);
     }
 }

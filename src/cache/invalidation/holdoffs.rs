@@ -33,7 +33,7 @@ impl Holdoffs {
 
     /// Until when every key is held off, and which ones are, by their hashes; those that have ended among
     /// them.
-    pub(crate) fn told(&self) -> (u64, impl Iterator<Item = (u64, u64)>) {
+    pub(crate) fn all(&self) -> (u64, impl Iterator<Item = (u64, u64)>) {
         (self.all_until, self.keys.iter().copied())
     }
 

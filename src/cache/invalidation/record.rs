@@ -55,7 +55,7 @@ impl Invalidations {
         Invalidations { hard, ..Invalidations::default() }
     }
 
-    pub(crate) fn void(&mut self, seq: Seq, Invalidation { depth, kept_seconds, now }: Invalidation) {
+    pub(crate) fn add(&mut self, seq: Seq, Invalidation { depth, kept_seconds, now }: Invalidation) {
         if depth == Depth::Hard {
             self.hard = seq;
             return;
@@ -121,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_counts_from_the_first_void_that_covers_it() {
+    fn a_copy_counts_from_the_first_invalidation_that_applies() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
         for point in [10, 20, 30] {
-            voided.void(seq(point), soft(&clock));
+            voided.add(seq(point), soft(&clock));
             clock.advance(Duration::from_secs(4));
         }
         assert_eq!(voided.effect(seq(9)), Effect::Soft(start));
@@ -134,27 +134,27 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_void_leaves_nothing_and_what_comes_later_begins_anew() {
+    fn a_hard_invalidation_leaves_nothing_and_later_ones_start_again() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
-        voided.void(seq(10), soft(&clock));
-        voided.void(seq(20), Invalidation { depth: Depth::Hard, ..soft(&clock) });
+        voided.add(seq(10), soft(&clock));
+        voided.add(seq(20), Invalidation { depth: Depth::Hard, ..soft(&clock) });
         assert_eq!((voided.effect(seq(9)), voided.effect(seq(19))), (Effect::Hard, Effect::Hard));
         clock.advance(Duration::from_secs(4));
-        voided.void(seq(30), soft(&clock));
+        voided.add(seq(30), soft(&clock));
         assert_eq!(voided.effect(seq(21)), Effect::Soft(clock.now().seconds()));
         assert_eq!((voided.effect(seq(19)), voided.newest()), (Effect::Hard, seq(30)));
     }
 
     #[test]
-    fn repeated_voids_do_not_keep_a_copy_for_ever() {
+    fn repeated_invalidations_do_not_keep_a_copy_for_ever() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
-        voided.void(seq(10), soft(&clock));
+        voided.add(seq(10), soft(&clock));
         // As of 11, stored a moment later; invalidated every second since.
         let mut longest = 0;
         for point in 1..60 {
             clock.advance(Duration::from_secs(1));
-            voided.void(seq(10 + 2 * point), soft(&clock));
+            voided.add(seq(10 + 2 * point), soft(&clock));
             match voided.effect(seq(11)) {
                 Effect::Hard => break,
                 Effect::Soft(since) => longest = since - start,
@@ -170,9 +170,9 @@ mod tests {
     fn an_invalidation_covers_what_is_as_of_its_own_number() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::at(seq(10)));
         let start = clock.now().seconds();
-        voided.void(seq(20), soft(&clock));
+        voided.add(seq(20), soft(&clock));
         clock.advance(Duration::from_secs(4));
-        voided.void(seq(30), soft(&clock));
+        voided.add(seq(30), soft(&clock));
         let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.effect(seq(number)));
         let (first, second) = (Effect::Soft(start), Effect::Soft(start + 4));
         assert_eq!(covers, [Effect::Hard, first, first, second, second, Effect::None]);
@@ -183,7 +183,7 @@ mod tests {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         let start = clock.now().seconds();
         for number in [10, 20, 30] {
-            voided.void(seq(number), soft(&clock));
+            voided.add(seq(number), soft(&clock));
             clock.advance(Duration::from_secs(5));
         }
         assert_eq!((voided.effect(seq(10)), voided.effect(seq(20))), (Effect::Hard, Effect::Soft(start + 5)));
@@ -193,7 +193,7 @@ mod tests {
     fn a_soft_invalidation_counts_from_the_next_whole_second() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         clock.advance(Duration::from_millis(1));
-        voided.void(seq(10), soft(&clock));
+        voided.add(seq(10), soft(&clock));
         assert_eq!(voided.effect(seq(9)), Effect::Soft(clock.now().seconds() + 1));
     }
 

@@ -86,7 +86,7 @@ impl Shard {
     /// value.
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, session: &mut Session, at: &At) -> bool {
         let state = self.state(key, at);
-        self.void(key, session, at);
+        self.invalidate_now(key, session, at);
         if depth == Depth::Hard {
             self.hold_off(key, None, at);
         }
@@ -135,7 +135,7 @@ impl Shard {
     }
 
     /// Invalidates one key: nothing older may be stored or served under it.
-    pub(super) fn void(&mut self, key: &Key, session: &mut Session, at: &At) -> Seq {
+    pub(super) fn invalidate_now(&mut self, key: &Key, session: &mut Session, at: &At) -> Seq {
         let seq = at.clock.next();
         self.invalidate_as_of(key, seq, session, at);
         seq
@@ -228,7 +228,7 @@ impl Shard {
     pub(super) fn flush(&mut self, depth: Depth, at: &At) {
         self.flush_at = None;
         let kept_seconds = at.policies.longest_kept();
-        self.floor.void(at.clock.next(), Invalidation { depth, kept_seconds, now: at.now });
+        self.floor.add(at.clock.next(), Invalidation { depth, kept_seconds, now: at.now });
         self.engine.mark_all();
         self.woken.extend(self.leases.end_all());
     }

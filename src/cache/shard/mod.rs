@@ -174,19 +174,19 @@ impl Shard {
     }
 
     /// Shows everything that protects keys from fills.
-    pub(crate) fn guards(&self, at: &At, tell: &mut impl FnMut(Guard)) {
-        let (until, held_off) = self.holdoffs.told();
+    pub(crate) fn guards(&self, at: &At, show: &mut impl FnMut(Guard)) {
+        let (until, held_off) = self.holdoffs.all();
         if at.now.millis < until {
-            tell(Guard::AllHeldOff { until });
+            show(Guard::AllHeldOff { until });
         }
         held_off
             .filter(|(_, until)| at.now.millis < *until)
-            .for_each(|(hash, until)| tell(Guard::HeldOff { hash, until }));
+            .for_each(|(hash, until)| show(Guard::HeldOff { hash, until }));
         self.versions
             .each()
             .filter(|(.., until)| at.now.seconds() < *until)
-            .for_each(|(hash, version, until)| tell(Guard::Version { hash, until, version }));
-        self.misses(at, tell);
+            .for_each(|(hash, version, until)| show(Guard::Version { hash, until, version }));
+        self.misses(at, show);
     }
 
     /// Protects keys from fills.

@@ -198,7 +198,7 @@ impl Observer<'_> {
     /// Sends an event, if its topic was watched when the request came.
     fn send(&self, event: &Event) {
         if self.watched.has(event.topic()) {
-            self.conversation.metrics.watchers.tell(event);
+            self.conversation.metrics.watchers.publish(event);
         }
     }
 }
@@ -213,7 +213,7 @@ pub fn publish_evicted(cache: &Cache, metrics: &Metrics, now: Now) {
     for Evicted { accessed, expiry, is_fetched, key, value_bytes } in all {
         let ttl = if expiry == Expiry::NEVER { -1 } else { seconds_left(expiry, now) };
         let idle_seconds = now.seconds().saturating_sub(accessed);
-        metrics.watchers.tell(&Event::Evicted { key: &key, idle_seconds, is_fetched, ttl, value_bytes });
+        metrics.watchers.publish(&Event::Evicted { key: &key, idle_seconds, is_fetched, ttl, value_bytes });
     }
 }
 
