@@ -11,7 +11,7 @@ use super::policies::PolicyOptions;
 use super::safety::SafetyOptions;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
-use super::values::{MEGABYTE, cores, delimiter, factor, octal, size, threads};
+use super::values::{MEGABYTE, cores, delimiter, factor, megabytes, octal, size, threads};
 use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
@@ -42,8 +42,8 @@ pub struct Options {
     #[arg(short = 'a', long = "unix-mask", value_name = "MASK", default_value = "700", value_parser = octal)]
     pub socket_mode: u32,
 
-    /// Memory for items, in megabytes
-    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
+    /// Memory for items, in megabytes; the suffixes m and g are allowed
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64, value_parser = megabytes)]
     pub memory: u32,
 
     /// Refuse to store when the memory is full, instead of evicting
@@ -431,6 +431,14 @@ mod tests {
         assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
     }
 
+    /// `-m 64m` was refused as no number, and with `-m 1g` people had a gigabyte in mind.
+    #[test]
+    fn memory_is_in_megabytes_unless_it_says_gigabytes() {
+        for (memory, megabytes) in [("64", 64), ("64m", 64), ("64M", 64), ("1g", 1024), ("2G", 2048)] {
+            assert_eq!(parse(&format!("leasehold -m {memory}")).unwrap().memory, megabytes, "{memory}");
+        }
+    }
+
     #[test]
     fn impossible_values_are_refused() {
         for flags in [
@@ -454,6 +462,9 @@ mod tests {
         }
         for size in ["1024", "1k", "32m", "1048577"] {
             assert!(parse(&format!("leasehold -I {size}")).is_ok());
+        }
+        for memory in ["64k", "x", "", "g", "4194304g", "1.5g"] {
+            is_refused(&format!("leasehold -m {memory}"));
         }
         is_refused("leasehold --lease-max-age 3601");
         is_refused("leasehold --lease-window -1");

@@ -14,6 +14,17 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(unit).ok_or("a size that is too large".to_owned())
 }
 
+/// Megabytes, as memcached has them; the suffix of another unit would be ignored there.
+pub(super) fn megabytes(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'g') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], 1),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    number.ok_or("not a number of megabytes such as 64, 64m or 1g".to_owned())
+}
+
 pub(super) fn factor(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|factor| *factor > 1.0).ok_or("not a factor above 1".to_owned())
 }

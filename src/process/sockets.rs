@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,7 +25,10 @@ pub(crate) fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListe
 }
 
 pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    // Removes only a socket, which an earlier server left behind.
+    // Removes only a socket that an earlier server left behind: one that answers belongs to a live server.
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "a running server uses this socket"));
+    }
     if path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
         std::fs::remove_file(path)?;
     }

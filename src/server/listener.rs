@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use socket2::SockRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::client_limits::ClientAddress;
@@ -226,6 +227,8 @@ async fn accept_tcp(
             Ok(stream) => {
                 // Each reply is written in one piece: waiting for more data would only delay it.
                 let _ = stream.set_nodelay(true);
+                // A client whose machine has vanished does not hold its connection and its leases for ever.
+                let _ = SockRef::from(&stream).set_keepalive(true);
                 hand_out(Accepted::Tcp(stream, security));
             }
             Err(error) => pause(error).await,

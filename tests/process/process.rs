@@ -30,6 +30,28 @@ fn sigterm_and_sigint_stop_the_server_with_clients_connected() {
     }
 }
 
+/// A second server with the same `-s` took the first one's clients away without a word.
+#[test]
+fn a_socket_that_a_server_answers_on_is_not_taken_over() {
+    let socket = scratch("answers");
+    let flags = format!("-s {}", socket.display());
+    let mut first = Process::start(&flags);
+    first.logged("listening on");
+    let mut second = Process::start(&flags);
+    second.logged("a running server uses this socket");
+    assert_ne!(second.exit_code(), 0);
+    let mut client = Client(BufReader::new(UnixStream::connect(&socket).expect("it listens")));
+    client.check("version", &["VERSION 1.6.45"]);
+
+    // What a killed server leaves behind is replaced.
+    first.signal(Signal::SIGKILL);
+    drop(first);
+    let mut third = Process::start(&flags);
+    third.logged("listening on");
+    third.signal(Signal::SIGTERM);
+    assert_eq!(third.exit_code(), 0);
+}
+
 #[test]
 fn shutdown_is_refused_unless_enabled() {
     let mut forbidden = Process::start("-p -1");

@@ -42,6 +42,20 @@ fn a_process_logs_its_admin_address() {
     assert_eq!(process.exit_code(), 0);
 }
 
+/// HAProxy's default check speaks HTTP/1.0 and sends no Host: a healthy server was taken for dead.
+#[test]
+fn health_checks_need_no_host() {
+    let mut process = Process::start("-p -1 --admin 127.0.0.1:0");
+    let address = process.admin();
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(send(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
+        assert_eq!(send(address, &format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).status, 405, "{path}");
+    }
+    assert_eq!(send(address, "GET /metrics HTTP/1.0\r\n\r\n").status, 400);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
 #[test]
 fn an_unprotected_admin_address_is_refused_at_the_start() {
     let token = TokenFile::new("start-token");

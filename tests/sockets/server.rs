@@ -145,6 +145,25 @@ fn an_idle_connection_is_closed() {
 
 /// A client sent `quit` and left its socket open, as some pools do, and its lease made others wait until the
 /// lease timed out.
+/// A machine that lost its power held its connection until the server stopped.
+#[test]
+fn connections_have_keepalive() {
+    let server = start("");
+    let mut client = Client::connect(server.address());
+    client.check("version", &["VERSION 1.6.45"]);
+    let (own, other) = (client.0.get_ref().peer_addr().unwrap(), client.0.get_ref().local_addr().unwrap());
+    // Linux shows the timer of each socket: 02 is that of keepalive, once all that was sent is acknowledged.
+    eventually("the server's socket has the timer", || {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+        let mut lines = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let has_port = |address: &str, port: u16| address.ends_with(&format!(":{port:04X}"));
+        lines.any(|line| {
+            has_port(line[1], own.port()) && has_port(line[2], other.port()) && line[5].starts_with("02:")
+        })
+    });
+    server.stop();
+}
+
 #[test]
 fn quit_releases_the_leases_of_the_connection() {
     let server = start("");
