@@ -76,7 +76,8 @@ impl Access {
     pub(super) fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let forbidden = |why: &str| Err(Problem::new(StatusCode::FORBIDDEN, why));
         let Some(host) = text(headers, header::HOST) else {
-            // HTTP/1.0 has none, and HAProxy's default check speaks it. What these paths reveal, a port scan does, too.
+            // HTTP/1.0 has none, and HAProxy's default check speaks it. What these paths reveal, a port scan
+            // does, too.
             if HEALTH.contains(&path) && !headers.contains_key(header::HOST) {
                 return Ok(());
             }

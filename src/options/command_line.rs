@@ -382,8 +382,7 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which is compatible with it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
-const SUBCOMMANDS: &str =
-    "Subcommands: bench, cli, completions, handover, healthcheck, man, top; each has its own --help";
+const SUBCOMMANDS: &str = "Subcommands: bench, cli, completions, handover, healthcheck, help, man, serve, top; each has its own --help";
 /// The least memory that the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;

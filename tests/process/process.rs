@@ -30,6 +30,32 @@ fn sigterm_and_sigint_stop_the_server_with_clients_connected() {
     }
 }
 
+/// `leasehold help`, `leasehold stats` and a mistyped `tpo` started a server, which then seemed to hang.
+#[test]
+fn a_lone_unknown_word_is_refused_with_a_suggestion() {
+    let run = |words: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_leasehold")).args(words.split(' ')).output();
+        let output = output.expect("it runs");
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (output.status.code(), texts.concat())
+    };
+    for (word, hint) in
+        [("tpo", "`leasehold top`"), ("benhc", "`leasehold bench`"), ("stats", "`leasehold help`")]
+    {
+        let (code, text) = run(word);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(word) && text.contains(hint), "{text}");
+    }
+    let (code, text) = run("help");
+    assert!(code == Some(0) && text.contains("--memory-limit"), "{text}");
+
+    let mut server = Process::start("serve -p -1");
+    Client::connect(server.address()).check("version", &["VERSION 1.6.45"]);
+    // As in memcached.
+    let mut lenient = Process::start("word -p -1");
+    Client::connect(lenient.address()).check("version", &["VERSION 1.6.45"]);
+}
+
 /// A second server with the same `-s` took the first one's clients away without a word.
 #[test]
 fn a_socket_that_a_server_answers_on_is_not_taken_over() {

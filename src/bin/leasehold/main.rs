@@ -18,13 +18,15 @@ use crate::healthcheck::HealthCheck;
 type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Any other first word belongs to the server, which takes memcached's flags.
-const SUBCOMMANDS: [(&str, Program); 7] = [
+const SUBCOMMANDS: [(&str, Program); 9] = [
     ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
     ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
     ("completions", |arguments| read(arguments, EXIT_FAILURE, manual::completions)),
     ("handover", |arguments| read(arguments, EXIT_FAILURE, serve::handover)),
     ("healthcheck", |arguments| read(arguments, EXIT_FAILURE, HealthCheck::main)),
+    ("help", |_| read(vec!["leasehold".into(), "--help".into()], EXIT_FAILURE, serve::main)),
     ("man", |arguments| read(arguments, EXIT_FAILURE, manual::page)),
+    ("serve", |arguments| read(arguments, EXIT_FAILURE, serve::main)),
     ("top", |arguments| read(arguments, console::FAILED, Top::main)),
 ];
 
@@ -32,13 +34,37 @@ fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = env::args_os().collect();
     let wanted = |(name, _): &(&str, Program)| arguments.get(1).is_some_and(|word| word == name);
     match SUBCOMMANDS.into_iter().find(wanted) {
-        None => read(arguments, EXIT_FAILURE, serve::main),
+        None => match lone_word(&arguments) {
+            None => read(arguments, EXIT_FAILURE, serve::main),
+            Some(word) => unknown(&word),
+        },
         Some((name, program)) => {
             let mut arguments = arguments.split_off(1);
             arguments[0] = format!("leasehold {name}").into();
             program(arguments)
         }
     }
+}
+
+/// The only argument, if it is no flag. memcached ignores words among its flags, and so does the server; but
+/// a word alone is a mistyped subcommand.
+fn lone_word(arguments: &[OsString]) -> Option<String> {
+    match arguments {
+        [_, word] => word.to_str().filter(|word| !word.starts_with('-')).map(str::to_owned),
+        _ => None,
+    }
+}
+
+fn unknown(word: &str) -> ExitCode {
+    let likeness = |name: &str| strsim::jaro(word, name);
+    let names = SUBCOMMANDS.into_iter().map(|(name, _)| name);
+    let nearest = names.max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    let hint = match nearest.filter(|name| likeness(name) >= LIKENESS_MIN) {
+        Some(name) => format!("did you mean `leasehold {name}`?"),
+        None => "`leasehold help` lists the flags and the subcommands".to_owned(),
+    };
+    eprintln!("error: unknown subcommand {word:?}: {hint}");
+    EXIT_FAILURE.into()
 }
 
 /// Parses a command line and runs its program; an invalid one exits with `failure`.
@@ -53,3 +79,5 @@ fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) ->
 }
 
 const EXIT_FAILURE: u8 = 1;
+/// Less likely words are not suggested; 1 is equality.
+const LIKENESS_MIN: f64 = 0.7;

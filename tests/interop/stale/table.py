@@ -96,7 +96,11 @@ STORMS = [
     threads("pymemcache `HashClient`", "one per thread", "pymemcache_hash_client"),
     threads("pymemcache `HashClient`, `use_pooling`", "pool", "pymemcache_hash_client_pooling"),
     threads("pymemcache `PooledClient`", "pool", "pymemcache_pooled_client"),
-    threads("pymemcache `Client` behind twemproxy", "proxy", "pymemcache_client", is_proxied=True),
+    # All clients share the server's only connection: they could take turns, as a sequential program does.
+    threads(
+        "pymemcache `Client` behind twemproxy, `implicit-leases = shared`", "proxy", "pymemcache_client",
+        is_proxied=True, options=("--implicit-leases", "shared"),
+    ),
     threads("python-memcached", "one per thread", "python_memcached"),
     # The threads take turns on one connection, as a sequential program does.
     ruby("dalli, `implicit-leases = shared`", "shared", "shared", options=("--implicit-leases", "shared")),
@@ -113,7 +117,7 @@ def counts(storm, server, limits):
         options = storm.options if server == "leasehold" else ()
         address = servers.start(server, *options)
         if storm.is_proxied:
-            address = servers.start_twemproxy(address, servers.start(server))
+            address = servers.start_twemproxy(address, servers.start(server, *options))
         try:
             output = subprocess.run(
                 [*storm.command, address, *limits], timeout=SECONDS_MAX + 60, check=True, text=True,
