@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 
-use crate::support::served::{Client, PATIENCE, eventually, scratch, start};
+use nix::sys::signal::Signal;
+
+use crate::support::served::{Client, PATIENCE, Process, eventually, scratch, start};
 
 #[test]
 fn pipelined_replies_come_in_order() {
@@ -107,29 +109,33 @@ fn settings_have_memcacheds_names() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_served_and_blocks_no_other() {
-    let server = start("");
-    let mut stalled = Client::connect(server.address());
+    // A process of its own: the other tests here need memory, too.
+    let mut server = Process::start("-p -1");
+    let address = server.address();
+    let mut stalled = Client::connect(address);
     let value = "v".repeat(500_000);
     stalled.check(&format!("set big 0 0 500000\r\n{value}"), &["STORED"]);
     // Five gigabytes of replies, if the client read them.
     stalled.send("get big\r\n".repeat(10_000).as_bytes());
 
-    let mut other = Client::connect(server.address());
+    let mut other = Client::connect(address);
     other.check("get nothing", &["END"]);
     for _ in 0..100 {
         other.check("set a 0 0 1\r\n1", &["STORED"]);
     }
-    assert!(resident_bytes() < 256 << 20, "{} bytes", resident_bytes());
+    let resident_bytes = resident_bytes(server.child.id());
+    assert!(resident_bytes < 256 << 20, "{resident_bytes} bytes");
     for _ in 0..20 {
         for expected in ["VALUE big 0 500000", &value, "END"] {
             assert_eq!(stalled.line().trim_end(), expected);
         }
     }
-    server.stop();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
 }
 
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+fn resident_bytes(process: u32) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("Linux has it");
     let pages: usize =
         statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("its second field");
     pages * 4096

@@ -56,10 +56,11 @@ fn lone_word(arguments: &[OsString]) -> Option<String> {
 }
 
 fn unknown(word: &str) -> ExitCode {
-    let likeness = |name: &str| strsim::jaro(word, name);
-    let names = SUBCOMMANDS.into_iter().map(|(name, _)| name);
-    let nearest = names.max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    let hint = match nearest.filter(|name| likeness(name) >= LIKENESS_MIN) {
+    let distance = |name: &&str| strsim::osa_distance(word, name);
+    let nearest = SUBCOMMANDS.into_iter().map(|(name, _)| name).min_by_key(distance);
+    // Fewer than half of the letters are wrong.
+    let nearest = nearest.filter(|name| 2 * distance(name) < word.len());
+    let hint = match nearest {
         Some(name) => format!("did you mean `leasehold {name}`?"),
         None => "`leasehold help` lists the flags and the subcommands".to_owned(),
     };
@@ -79,5 +80,3 @@ fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) ->
 }
 
 const EXIT_FAILURE: u8 = 1;
-/// Less likely words are not suggested; 1 is equality.
-const LIKENESS_MIN: f64 = 0.7;
