@@ -267,15 +267,10 @@ fn words(prose: &str) -> String {
 /// All files with prose that people read.
 fn texts() -> Vec<PathBuf> {
     let mut texts = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["src", "tests", "benches", "examples", "docs", "packaging"].map(root).to_vec();
     let pages = fs::read_dir(root("")).expect("the root is here").map(|entry| entry.expect("listed").path());
     texts.extend(pages.filter(|path| path.is_file()));
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("it is here") {
-            let path = entry.expect("it can be listed").path();
-            if path.is_dir() { folders.push(path) } else { texts.push(path) }
-        }
+    for folder in ["src", "tests", "benches", "examples", "docs", "packaging"] {
+        texts.extend(files_below(root(folder)));
     }
     let endings = ["rs", "md", "js", "py", "rb", "go", "pl", "java", "yml", "service", "socket"];
     let is_text = |path: &PathBuf| {
@@ -444,18 +439,20 @@ fn check(rule: impl Fn(&Source, &mut dyn FnMut(usize, String))) {
 }
 
 fn sources() -> Vec<Source> {
-    let (mut sources, mut folders) = (Vec::new(), vec![root("src")]);
+    let is_code = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "rs");
+    let read = |path| Source { text: fs::read_to_string(&path).expect("sources are text"), path };
+    files_below(root("src")).into_iter().filter(is_code).map(read).collect()
+}
+
+fn files_below(folder: PathBuf) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("src is here") {
+        for entry in fs::read_dir(folder).expect("it is here") {
             let path = entry.expect("it can be listed").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                sources.push(Source { text: fs::read_to_string(&path).expect("sources are text"), path });
-            }
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
-    sources
+    files
 }
 
 fn root(folder: &str) -> PathBuf {

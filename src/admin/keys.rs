@@ -51,7 +51,7 @@ fn describe(view: &View, known: &KeyReport, now: Now) -> Value {
     json!({
         "held": word(known),
         "held_off_ms": known.held_off_until.map(|until| until.saturating_sub(now.millis)),
-        "last_void": known.void.map(|void| last_invalidation(view, void, now)),
+        "last_void": known.invalidation.map(|newest| last_invalidation(view, newest, now)),
         "lease": known.lease.map(|lease| outstanding(view, lease, known.waiting, now)),
         "value": known.value.map(|(value, as_of)| value_state(view, value, as_of, now)),
     })

@@ -17,7 +17,7 @@ pub struct KeyReport<'a> {
     /// The live value or the stale copy, and its `as_of`.
     pub value: Option<(Value<'a>, Seq)>,
     /// The newest invalidation that applies to it, whether it holds a value or not.
-    pub void: Option<InvalidationReport<'a>>,
+    pub invalidation: Option<InvalidationReport<'a>>,
     /// Connections that sleep until the lease ends.
     pub waiting: usize,
 }

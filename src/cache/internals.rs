@@ -38,7 +38,7 @@ impl Cache {
             clock,
             evictions: Evictions::default(),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
-            peers: AtomicU64::new(1),
+            session_ids: AtomicU64::new(1),
             policies: Decided::new(config.policies.clone()),
             rotor: AtomicUsize::new(0),
             sessions: Sessions::default(),
@@ -51,9 +51,8 @@ impl Cache {
         }
     }
 
-    /// Changes a key under the lock of its shard: makes room for a value of so many bytes before, if
-    /// it brings one, and keeps the sample of
-    /// the miss-ratio curve up to date after.
+    /// Changes a key under the lock of its shard. Before, it makes room for a value of so many bytes, if the
+    /// change brings one; after, it brings the sample of the miss-ratio curve up to date.
     #[inline(always)]
     pub(super) fn write<R>(
         &self,

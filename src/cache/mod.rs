@@ -92,7 +92,7 @@ pub struct Cache {
     evictions: Evictions,
     keys: Keys,
     mint: Mint,
-    peers: AtomicU64,
+    session_ids: AtomicU64,
     policies: Decided,
     /// The shard that is asked for room next.
     rotor: AtomicUsize,
@@ -142,13 +142,13 @@ impl Cache {
     /// The state of a new client; see [`Session`].
     pub fn session(&self) -> Session {
         self.sessions.enter();
-        Session::new(self.peers.fetch_add(1, Ordering::Relaxed), true)
+        Session::new(self.session_ids.fetch_add(1, Ordering::Relaxed), true)
     }
 
     /// The state of a client that stores nothing, and does not count where it matters that a client is the
     /// only one.
     pub fn internal_session(&self) -> Session {
-        Session::new(self.peers.fetch_add(1, Ordering::Relaxed), false)
+        Session::new(self.session_ids.fetch_add(1, Ordering::Relaxed), false)
     }
 
     /// A client has left: its leases are released, and their waiters woken.
@@ -326,7 +326,7 @@ impl Cache {
         session.invalidated(newest, &self.sessions);
         session.misses.invalidate_all(|hash| {
             let (before, own) = floors[self.shard_of(hash)];
-            (self.shards[self.shard_of(hash)].lock().newest_invalidation(hash).max(before), own)
+            (self.shards[self.shard_of(hash)].lock().newest_key_invalidation(hash).max(before), own)
         });
     }
 

@@ -109,7 +109,13 @@ impl Cache {
     /// If that number is above those that [`Cache::after`] was made for.
     pub fn restore(&self, key: &Key, draft: Draft, as_of: Seq, now: Now) -> bool {
         assert!(as_of <= self.clock.start(), "what this cache stores is newer than all that it restores");
-        let _room = self.make_room(key.hash, draft.value.len(), now);
-        self.locked(key, now, |shard, at| shard.restore(key, as_of, draft, at))
+        // The sample of the miss-ratio curve begins empty, as that of every new cache.
+        self.write(
+            key,
+            Some(draft.value.len()),
+            now,
+            |_| false,
+            |shard, at| shard.restore(key, as_of, draft, at),
+        )
     }
 }

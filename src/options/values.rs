@@ -5,24 +5,25 @@ pub(super) fn octal(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
-        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'm') => (&text[..text.len() - 1], MEGABYTE),
-        _ => (text, 1),
-    };
+    let (digits, unit) = with_unit(text, [('k', 1 << 10), ('m', MEGABYTE)]);
     let number: usize = digits.parse().map_err(|_| "not a size such as 1048576, 512k or 1m".to_owned())?;
     number.checked_mul(unit).ok_or("a size that is too large".to_owned())
 }
 
-/// Megabytes, as memcached has them; the suffix of another unit would be ignored there.
+/// memcached takes megabytes, and ignores a suffix.
 pub(super) fn megabytes(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.as_bytes().last().map(u8::to_ascii_lowercase) {
-        Some(b'g') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'm') => (&text[..text.len() - 1], 1),
-        _ => (text, 1),
-    };
+    let (digits, unit) = with_unit(text, [('m', 1), ('g', 1 << 10)]);
     let number = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
     number.ok_or("not a number of megabytes such as 64, 64m or 1g".to_owned())
+}
+
+/// Parts a number from its suffix, in either case; without one of these suffixes, the unit is 1.
+fn with_unit<N: From<u8>, const UNITS: usize>(text: &str, units: [(char, N); UNITS]) -> (&str, N) {
+    let parted = units.into_iter().find_map(|(suffix, unit)| {
+        let digits = text.strip_suffix([suffix, suffix.to_ascii_uppercase()])?;
+        Some((digits, unit))
+    });
+    parted.unwrap_or((text, N::from(1)))
 }
 
 pub(super) fn factor(text: &str) -> Result<f64, String> {

@@ -135,7 +135,9 @@ fn a_lease_is_shown_until_it_is_invalidated() {
 #[test]
 fn the_newest_invalidation_shows_its_target() {
     let mut fixture = Fixture::new(Policy::default());
-    let of = |fixture: &Fixture| fixture.look("a:1", |known| known.void.map(|void| format!("{:?}", void.of)));
+    let of = |fixture: &Fixture| {
+        fixture.look("a:1", |known| known.invalidation.map(|void| format!("{:?}", void.of)))
+    };
     assert_eq!(of(&fixture), None);
     fixture.set("a:1", b"value", 0, "tag");
     let now = fixture.clock.now();
@@ -148,6 +150,6 @@ fn the_newest_invalidation_shows_its_target() {
     assert_eq!(of(&fixture), Some(format!("{:?}", InvalidationOf::All)));
     fixture.clock.advance(Duration::from_secs(30));
     fixture.set("other", b"value", 0, "tag");
-    let seq = fixture.look("a:1", |known| known.void.unwrap().seq);
+    let seq = fixture.look("a:1", |known| known.invalidation.unwrap().seq);
     assert!((30..=31).contains(&fixture.cache.age_of(seq, fixture.clock.now()).unwrap()));
 }

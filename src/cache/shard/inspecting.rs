@@ -27,7 +27,7 @@ impl Shard {
                 until: lease.until,
             }),
             value,
-            void: self.newest_known(key, tags, at),
+            invalidation: self.newest_known(key, tags, at),
             waiting: 0,
         }
     }
@@ -66,7 +66,7 @@ impl Shard {
         };
         let own = [
             InvalidationReport { of: InvalidationOf::All, seq: self.floor.newest() },
-            InvalidationReport { of: InvalidationOf::Key, seq: self.newest_invalidation(key.hash) },
+            InvalidationReport { of: InvalidationOf::Key, seq: self.newest_key_invalidation(key.hash) },
         ];
         let all = own.into_iter().chain(names(key.bytes, tags).map(of_name));
         all.filter(|void| void.seq != Seq::ZERO).max_by_key(|void| void.seq)

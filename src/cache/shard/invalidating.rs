@@ -102,7 +102,7 @@ impl Shard {
     }
 
     /// The newest invalidation of a key alone.
-    pub(crate) fn newest_invalidation(&self, hash: u64) -> Seq {
+    pub(crate) fn newest_key_invalidation(&self, hash: u64) -> Seq {
         self.invalidations.read(hash)
     }
 
