@@ -116,7 +116,7 @@ fn a_full_log_is_no_sign_of_threads() {
     for _ in 0..3 {
         names.iter().for_each(|name| fixture.misses(name, &mut program));
         names.iter().for_each(|name| fixture.delete(name, &mut program));
-        names.iter().for_each(|name| _ = fixture.set(name, "value", &mut program));
+        names.iter().rev().for_each(|name| _ = fixture.set(name, "value", &mut program));
         assert!(names.iter().all(|name| fixture.get(name, &mut program).is_some()));
         names.iter().for_each(|name| fixture.delete(name, &mut program));
     }

@@ -34,6 +34,21 @@ pub(crate) struct Miss {
     older: u64,
     /// When the key was missed, in monotonic seconds.
     second: u32,
+    /// Whether the key was missed again before a store or the connection's own invalidation.
+    is_repeated: bool,
+    /// Whether a store has answered an older miss first.
+    is_overtaken: bool,
+}
+
+/// The miss that a store is checked against.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Taken {
+    pub(crate) miss: Miss,
+    /// Whether younger misses are open, of this key or of others: several loads are running.
+    pub(crate) overlaps: bool,
+    /// Whether the store of an older miss came first. One program that loads while it loads stores the inner
+    /// value first.
+    pub(crate) is_overtaken: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,9 +89,11 @@ impl MissLog {
             if is_held_off {
                 old.status = Status::Invalidated;
             }
+            // A program that has deleted the key itself looks again.
+            old.is_repeated |= old.own == Seq::ZERO;
             return Some(age.now.saturating_sub(old.second));
         }
-        self.push(Miss { hash, seq, own: Seq::ZERO, status, older: 0, second: age.now }, age);
+        self.push(Miss { hash, seq, status, second: age.now, ..Miss::REMOVED }, age);
         None
     }
 
@@ -89,11 +106,30 @@ impl MissLog {
     }
 
     /// Removes and returns the miss that a store of this key is checked against.
-    pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Miss> {
-        let miss = self.find(hash, age)?;
-        let taken = *miss;
-        miss.status = Status::Removed;
-        Some(taken)
+    pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Taken> {
+        let position = self.position(hash, age)?;
+        let overtakes = self.overtake(position, age);
+        let index = self.index(position);
+        let miss = self.ring[index];
+        self.ring[index].status = Status::Removed;
+        Some(Taken { miss, overlaps: miss.is_repeated || overtakes, is_overtaken: miss.is_overtaken })
+    }
+
+    /// Marks the open misses younger than that at `position`, up to the first that is marked already. Returns
+    /// whether there are any.
+    fn overtake(&mut self, position: u64, age: Age) -> bool {
+        let mut overtakes = false;
+        for younger in (position + 1..self.next).rev() {
+            let index = self.index(younger);
+            let miss = &mut self.ring[index];
+            if miss.counts(age) {
+                overtakes = true;
+                if std::mem::replace(&mut miss.is_overtaken, true) {
+                    break;
+                }
+            }
+        }
+        overtakes
     }
 
     /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been
@@ -147,8 +183,7 @@ impl MissLog {
     fn grow(&mut self, age: Age) {
         let len = (self.ring.len() * 2).max(MISS_LOG_MIN);
         let kept: Vec<Miss> = (self.oldest..self.next).map(|position| *self.at(position)).collect();
-        let (own, status) = (Seq::ZERO, Status::Removed);
-        self.ring = vec![Miss { hash: 0, seq: Seq::ZERO, own, status, older: 0, second: 0 }; len];
+        self.ring = vec![Miss::REMOVED; len];
         self.chains = vec![0; len];
         (self.oldest, self.next) = (0, 0);
         for miss in kept {
@@ -158,14 +193,19 @@ impl MissLog {
 
     /// The oldest miss of this key that counts.
     fn find(&mut self, hash: u64, age: Age) -> Option<&mut Miss> {
+        let position = self.position(hash, age)?;
+        let index = self.index(position);
+        Some(&mut self.ring[index])
+    }
+
+    fn position(&mut self, hash: u64, age: Age) -> Option<u64> {
         let mut found = None;
         self.each_position(hash, |miss, position| {
             if miss.hash == hash && miss.counts(age) {
                 found = Some(position);
             }
         });
-        let index = self.index(found?);
-        Some(&mut self.ring[index])
+        found
     }
 
     fn each(&mut self, hash: u64, age: Age, change: impl Fn(&mut Miss)) {
@@ -203,6 +243,17 @@ impl MissLog {
 }
 
 impl Miss {
+    const REMOVED: Miss = Miss {
+        hash: 0,
+        seq: Seq::ZERO,
+        own: Seq::ZERO,
+        status: Status::Removed,
+        older: 0,
+        second: 0,
+        is_repeated: false,
+        is_overtaken: false,
+    };
+
     pub(crate) fn seq(&self) -> Seq {
         self.seq
     }
@@ -256,7 +307,7 @@ mod tests {
         let mut log = MissLog::new();
         log.add(1, seq(10), false, NOW);
         log.add(1, seq(20), false, NOW);
-        let miss = log.take(1, NOW).unwrap();
+        let miss = log.take(1, NOW).unwrap().miss;
         assert!(miss.is_invalidated(seq(15)) && !miss.is_invalidated(seq(10)));
         assert_eq!(log.take(1, NOW), None);
     }
@@ -266,11 +317,27 @@ mod tests {
         let mut log = MissLog::new();
         log.add(1, seq(10), false, NOW);
         log.invalidate(1, seq(5), seq(11), NOW);
-        assert!(!log.take(1, NOW).unwrap().is_invalidated(seq(11)));
+        assert!(!log.take(1, NOW).unwrap().miss.is_invalidated(seq(11)));
 
         log.add(1, seq(20), false, NOW);
         log.invalidate(1, seq(21), seq(22), NOW);
-        assert!(log.take(1, NOW).unwrap().is_invalidated(seq(22)), "21 was of another connection");
+        assert!(log.take(1, NOW).unwrap().miss.is_invalidated(seq(22)), "21 was of another connection");
+    }
+
+    /// Whether loads overlap, and whether one was overtaken, for each key that is stored in turn.
+    fn signs(misses: &[u64], stores: &[u64]) -> Vec<(bool, bool)> {
+        let mut log = MissLog::new();
+        misses.iter().for_each(|&hash| _ = log.add(hash, seq(1), false, NOW));
+        let signs = |hash| log.take(hash, NOW).map(|taken| (taken.overlaps, taken.is_overtaken)).unwrap();
+        stores.iter().copied().map(signs).collect()
+    }
+
+    #[test]
+    fn nested_loads_are_those_of_one_program_and_crossing_ones_are_not() {
+        assert_eq!(signs(&[1, 2, 3], &[3, 2, 1]), [(false, false); 3]);
+        assert_eq!(signs(&[1, 2], &[1, 2]), [(true, false), (false, true)]);
+        assert_eq!(signs(&[1, 2, 3], &[2, 1, 3]), [(true, false), (true, false), (false, true)]);
+        assert_eq!(signs(&[1, 1], &[1]), [(true, false)], "two workers may load it");
     }
 
     #[test]
@@ -287,7 +354,7 @@ mod tests {
         let mut log = MissLog::new();
         log.add(1, seq(10), false, NOW);
         log.add(1, seq(11), true, NOW);
-        assert!(log.take(1, NOW).unwrap().is_invalidated(Seq::ZERO));
+        assert!(log.take(1, NOW).unwrap().miss.is_invalidated(Seq::ZERO));
     }
 
     #[test]

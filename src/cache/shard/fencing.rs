@@ -3,6 +3,7 @@
 //! The rules are in `cache/fence/`. Here they meet the key's invalidations, hold-offs, policy and connection.
 
 use super::{At, Shard};
+use crate::cache::fence::miss_log::Taken;
 use crate::cache::fence::{Answers, Entry, Forgotten, Judged, LoadTimes, Reader, Touch, Verdict};
 use crate::cache::policy::Implicit;
 use crate::cache::session::Session;
@@ -128,7 +129,8 @@ impl Shard {
         }
         let newest = self.newest_invalidation_of(key.hash);
         let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
-        let own_miss = session.misses.take(key.hash, at.age());
+        let taken = session.misses.take(key.hash, at.age());
+        let own_miss = taken.map(|taken| taken.miss);
         let is_own_miss_invalidated = own_miss.is_some_and(|miss| {
             miss.is_invalidated(newest) || at.groups.has_invalidated(key.bytes, draft.tags, miss.seq())
         });
@@ -137,14 +139,12 @@ impl Shard {
         let mut entry = self.fence.find(key.hash, at.touch());
         let finding = entry.as_mut().map(|entry| ask(entry, &set, &self.engine.keys, at));
         let since = finding.map_or(as_of, |finding| finding.since);
-        let is_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), newest, session);
+        let may_be_sole = at.is_sole(since, own_miss.map(|miss| miss.seq()), newest, session);
         let answers = finding.map_or(Answers::Nothing, |finding| finding.judged.answers);
         // If the connection may have forgotten its miss of this key, it is no evidence, as if it were shared.
         let is_known = own_miss.is_some() || !session.misses.has_forgotten(at.age());
-        if is_sole && is_known && own_miss.is_none() && answers == Answers::Miss {
-            // More sets came than its own misses explain: threads share the connection.
-            session.is_shared = true;
-        }
+        session.is_shared |= may_be_sole && shows_threads(taken, is_known, answers);
+        let is_sole = may_be_sole && !session.is_shared && !taken.is_some_and(|taken| taken.overlaps);
         let is_shared = session.is_shared || session.origin.is_shared(at.now);
         let is_exclusive = at.policy.implicit != Implicit::Shared && !is_shared;
         let counts_own_misses = is_known && (is_sole || is_exclusive);
@@ -210,6 +210,12 @@ impl Shard {
             Guard::AllHeldOff { .. } | Guard::HeldOff { .. } | Guard::Version { .. } => {}
         }
     }
+}
+
+/// Whether a set shows that threads share a connection that might be a sequential program's: its load crossed
+/// another one, or more sets came than the connection's own misses explain.
+fn shows_threads(taken: Option<Taken>, is_known: bool, answers: Answers) -> bool {
+    taken.map_or(is_known && answers == Answers::Miss, |taken| taken.is_overtaken)
 }
 
 /// Has the record of a key judge a set.
