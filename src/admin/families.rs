@@ -198,6 +198,11 @@ pub(super) const LEASEHOLD: &[Family] = &[
         &[("", "versions_forgotten")],
     ),
     counter(
+        "leasehold_hold_offs_shared_total",
+        "Hold-offs that found no place of their own: one in thousands of the other keys is held off, too.",
+        &[("", "hold_offs_shared")],
+    ),
+    counter(
         "leasehold_voids_total",
         "Invalidations, by kind of target.",
         &[

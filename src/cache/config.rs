@@ -3,7 +3,7 @@
 use super::fence::Table;
 use super::invalidation::groups::Groups;
 use super::policies::Policies;
-use super::shard::fixed_table_bytes;
+use super::shard::FIXED_TABLE_BYTES;
 use crate::mrc::Shadow;
 use crate::store::budget::{Layout, WhenFull};
 
@@ -31,10 +31,21 @@ impl Config {
         Layout::new(self.memory_bytes).shards
     }
 
-    /// Groups (tags and prefixes) whose invalidations are remembered one by one. Beyond that, a group that is
-    /// not remembered counts as invalidated when the last one was forgotten.
+    /// Tags whose invalidations are remembered one by one, and as many prefixes. Beyond that, the one that
+    /// was invalidated longest ago is dropped. If the sweep has not looked for its items since, values of a
+    /// few other groups count as invalidated, too.
     pub fn groups_max(&self) -> usize {
         self.memory_bytes / MEMORY_BYTES_PER_GROUP
+    }
+
+    /// Bytes that hold-offs of single keys may take.
+    pub(crate) fn hold_off_bytes(&self) -> usize {
+        (self.memory_bytes / HOLD_OFFS_PART).min(HOLD_OFF_BYTES_MAX)
+    }
+
+    /// Bytes of the table of tags that values bear.
+    pub(crate) fn tag_bytes(&self) -> usize {
+        (self.memory_bytes / TAGS_PART).min(TAG_BYTES_MAX)
     }
 
     /// Bytes that the newest versions of rows may take.
@@ -45,9 +56,11 @@ impl Config {
     /// Bytes of the fixed tables, beside `memory_bytes`: invalidations of keys and of groups, misses, tokens,
     /// lease records, hold-offs, versions, and the sample of the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
-        fixed_table_bytes(self.shards())
+        FIXED_TABLE_BYTES
+            + self.hold_off_bytes()
             + Table::bytes(self.shards())
             + Groups::bytes(self.groups_max())
+            + self.tag_bytes()
             + self.version_bytes()
             + Shadow::BYTES
     }
@@ -64,12 +77,28 @@ impl Default for Config {
     }
 }
 
-/// 6,553 names at `-m 64`, which take 0.4 MiB.
+/// 3,276 tags and as many prefixes at `-m 64`.
 #[cfg(not(shuttle))]
-const MEMORY_BYTES_PER_GROUP: usize = 10 << 10;
-/// The model checker has two names.
+const MEMORY_BYTES_PER_GROUP: usize = 20 << 10;
+/// The model checker has two of each.
 #[cfg(shuttle)]
 const MEMORY_BYTES_PER_GROUP: usize = 2 << 20;
+/// About 55,000 different tags at `-m 64`.
+#[cfg(not(shuttle))]
+const TAGS_PART: usize = 256;
+/// The model checker has one bucket of them.
+#[cfg(shuttle)]
+const TAGS_PART: usize = usize::MAX;
+/// About 15,000 hold-offs at `-m 64`.
+#[cfg(not(shuttle))]
+const HOLD_OFFS_PART: usize = 128;
+/// The model checker has none.
+#[cfg(shuttle)]
+const HOLD_OFFS_PART: usize = usize::MAX;
+/// Half a million hold-offs.
+const HOLD_OFF_BYTES_MAX: usize = 16 << 20;
+/// 14 million different tags.
+const TAG_BYTES_MAX: usize = 64 << 20;
 /// About 2,000 versions at `-m 64`.
 const VERSIONS_PART: usize = 256;
 /// memcached's `-I 1m`.

@@ -91,7 +91,7 @@ impl Cache {
         self.shards.iter().map(|shard| shard.lock().held_off(now)).sum()
     }
 
-    /// Groups whose invalidations are remembered, and how many were forgotten since the start.
+    /// Groups whose invalidations are remembered, and how many were dropped at the cost of values.
     pub fn groups_remembered(&self) -> (usize, u64) {
         self.groups.counts()
     }

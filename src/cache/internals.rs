@@ -10,6 +10,7 @@ use super::config::Config;
 use super::evictions::Evictions;
 use super::fence::{Classes, Sessions};
 use super::invalidation::groups::Groups;
+use super::invalidation::holdoffs::Place;
 use super::lease::token::Mint;
 use super::lease::waiters::Waiters;
 use super::policies::{Decided, Governed, Policies};
@@ -18,6 +19,7 @@ use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
 use crate::store::item::key::{Key, Keys};
+use crate::store::tags_in_use::TagsInUse;
 use crate::store::{Engine, item_bytes};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
@@ -26,14 +28,18 @@ impl Cache {
         let keys = Keys::new(word(&seed, HASH_SEED.start));
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
-        let shard = |_| {
-            let shard_bytes = config.memory_bytes / shards;
-            let engine = Engine::new(Arc::clone(&budget), shard_bytes, keys.clone(), config.when_full);
-            Mutex::new(Shard::new(engine, shards, config.version_bytes() / shards))
+        let tags_in_use = Arc::new(TagsInUse::new(config.tag_bytes(), keys.clone()));
+        let shard = |index| {
+            let (shard_bytes, in_use) = (config.memory_bytes / shards, Arc::clone(&tags_in_use));
+            let engine =
+                Engine::new(Arc::clone(&budget), shard_bytes, in_use, keys.clone(), config.when_full);
+            let place = Place { index, shards };
+            let (hold_off_bytes, version_bytes) = (config.hold_off_bytes(), config.version_bytes());
+            Mutex::new(Shard::new(engine, place, hold_off_bytes / shards, version_bytes / shards))
         };
         Cache {
             ages: Ages::new(&clock),
-            groups: Groups::new(config.groups_max(), keys.clone()),
+            groups: Groups::new(config.groups_max(), shards, keys.clone(), Arc::clone(&tags_in_use)),
             classes: Classes::new(),
             clock,
             evictions: Evictions::default(),

@@ -53,7 +53,6 @@ pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
 pub use self::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
 pub use self::invalidation::groups::{DELIMITER, Group, PREFIXES_MAX};
-pub use self::invalidation::holdoffs::HOLDOFFS_MAX;
 pub use self::invalidation::record::Depth;
 pub use self::lease::token::Token;
 pub use self::listing::Entry;

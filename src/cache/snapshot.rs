@@ -32,6 +32,13 @@ pub enum Guard {
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
+    /// Keys that share a cell with this one are held off.
+    CellHeldOff {
+        /// Its hash.
+        hash: u64,
+        /// Until then, in monotonic milliseconds.
+        until: u64,
+    },
     /// Keys that share a cell with this one may have been missed, and their sets are refused.
     CellMissed {
         /// Its hash.
@@ -73,7 +80,8 @@ impl Guard {
     pub(super) fn hash(self) -> Option<u64> {
         match self {
             Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => None,
-            Guard::CellMissed { hash, .. }
+            Guard::CellHeldOff { hash, .. }
+            | Guard::CellMissed { hash, .. }
             | Guard::HeldOff { hash, .. }
             | Guard::Missed { hash, .. }
             | Guard::Version { hash, .. } => Some(hash),

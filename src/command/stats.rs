@@ -73,6 +73,7 @@ impl Command<'_> {
         let (names, forgotten) = self.cache.groups_remembered();
         replies.stat("voided_names", &names.to_string());
         replies.stat("voided_names_forgotten", &forgotten.to_string());
+        replies.stat("hold_offs_shared", &counts.hold_offs_shared.to_string());
         replies.stat("versions_forgotten", &counts.versions_forgotten.to_string());
     }
 

@@ -176,7 +176,7 @@ mod tests {
     use siphasher::sip::SipHasher13;
 
     use super::*;
-    use crate::cache::{Deletion, Depth, Draft, Expiry, HOLDOFFS_MAX, Lookup, Mode, Reason, StoreOutcome};
+    use crate::cache::{Deletion, Depth, Draft, Expiry, Lookup, Mode, Reason, StoreOutcome};
     use crate::clock::Clock;
 
     fn until(until: u64) -> Deletion<'static> {
@@ -292,18 +292,32 @@ mod tests {
         assert!(matches!(store(clock.now()), StoreOutcome::Stored { .. }));
     }
 
+    /// The next process has less memory, and fewer shards.
     #[test]
-    fn more_hold_offs_than_the_table_has_hold_off_all_keys() {
+    fn hold_offs_that_found_no_place_are_preserved_and_hold_few_other_keys_off() {
+        const KEYS: u64 = 20_000;
         let (old, clock, path) = saved("all-guards");
         let now = clock.now();
-        for n in 0..HOLDOFFS_MAX as u64 * 256 {
+        let is_held_off = |cache: &Cache, n: u64, now| {
+            let bytes = n.to_le_bytes();
+            let key = cache.key(&bytes).unwrap();
+            cache.inspect(&key, now, |report| report.held_off_until.is_some())
+        };
+        for n in 0..KEYS {
             let key = n.to_le_bytes();
             old.delete(&old.key(&key).unwrap(), &until(now.millis + 5_000), &mut old.session(), now);
         }
+        let shared = old.counts().hold_offs_shared;
+        assert!(shared > 1_000 && shared < KEYS / 2, "{shared}");
         save(&old, &path, now, at_leisure).unwrap();
-        let (cache, _) = load(&path, Config::default(), None, now, at_leisure).unwrap();
-        let key = cache.key(b"any").unwrap();
-        assert!(cache.lease(&key, &mut cache.session(), now, |leased| matches!(leased, Lookup::Busy { .. })));
+        let smaller = Config { memory_bytes: 32 << 20, ..Config::default() };
+        let (cache, _) = load(&path, smaller, None, now, at_leisure).unwrap();
+        assert!((0..KEYS).all(|n| is_held_off(&old, n, now) && is_held_off(&cache, n, now)));
+        let others = |cache: &Cache| (KEYS..2 * KEYS).filter(|n| is_held_off(cache, *n, now)).count();
+        // At most one cell of 65,536 for each that found no place.
+        assert!(others(&old) < 2_500 && others(&cache) < 5_000, "{}, {}", others(&old), others(&cache));
+        clock.advance(Duration::from_secs(7));
+        assert!(!(0..KEYS).any(|n| is_held_off(&old, n, clock.now())));
     }
 
     /// Value, flags, unique and expiry of a key.

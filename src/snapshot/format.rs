@@ -2,27 +2,31 @@
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 16 | `leasehold items6` |
+//! | 16 | `leasehold items8` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last sequence number of the logical clock |
 //! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
 //! | 8 | the seed of the key hashes |
 //! | guards | each begins with its kind (1); the table below |
 //! | 1 | 0, where a guard would begin |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4), key, tags (each after its length), 0, value |
+//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4),
+//! key, tags (each after its length), 0, value |
 //! | 1 | 0, where a key's length would be |
 //! | 8 | checksum of all of the above, by SipHash |
 //!
 //! | kind | guard | content |
 //! |---|---|---|
 //! | 1 | hold-off of a key | hash (8), end (8) |
-//! | 2 | hold-off of all keys | end (8) |
-//! | 3 | version of a row, in the previous format | length of the key (1), key, version (8), end (8) |
+//! | 2 | hold-off of all keys, in former formats | end (8) |
+//! | 3 | version of a row, in `items4` | length of the key (1), key, version (8), end (8) |
 //! | 4 | version of a row | hash of the key (8), version (8), end (8) |
-//! | 5 | misses of a key | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2) |
+//! | 5 | misses of a key | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2)
+//! |
 //! | 6 | keys that share a cell with this one may have been missed | hash (8), end (8) |
+//! | 7 | hold-off of the keys that share a cell with this one | hash (8), end (8) |
 //!
-//! The previous format, `leasehold items4`, contains no misses: any key may have been missed.
+//! Former formats are read, too: `leasehold items6`, and `leasehold items4`, which contains no misses: any
+//! key may have been missed.
 //!
 //! All numbers are little-endian, all times those of the wall clock.
 
@@ -87,12 +91,8 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
     let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
     let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
     match guard {
-        Guard::AllHeldOff { until } => {
-            piece.push(ALL_HELD_OFF);
-            piece.extend(end_ms(*until));
-        }
-        Guard::HeldOff { hash, until } => {
-            piece.push(HELD_OFF);
+        Guard::HeldOff { hash, until } | Guard::CellHeldOff { hash, until } => {
+            piece.push(if matches!(guard, Guard::HeldOff { .. }) { HELD_OFF } else { CELL_HELD_OFF });
             piece.extend(hash.to_le_bytes());
             piece.extend(end_ms(*until));
         }
@@ -114,8 +114,9 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
             piece.extend(hash.to_le_bytes());
             piece.extend(end_ms(*until));
         }
-        // Only loading the previous format creates one, and it ends within a second.
-        Guard::AllMissed { .. } => {}
+        // Only loading a former format creates these. The first becomes one of each cell, and the other ends
+        // within a second.
+        Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => {}
     }
 }
 
@@ -147,7 +148,7 @@ pub(super) fn read(
 ) -> Result<(Cache, Loaded), LoadError> {
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(0))?;
-    let is_previous = array(file)? == *PREVIOUS_MAGIC;
+    let has_no_misses = array(file)? == *MAGIC_WITHOUT_MISSES;
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -156,7 +157,7 @@ pub(super) fn read(
     }
     let cache = Cache::after(config, Lineage { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
     while read_guard(file, &cache, now)? {}
-    if is_previous {
+    if has_no_misses {
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
     }
     let (mut items, mut done) = (0, 0);
@@ -204,6 +205,7 @@ fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Loa
     let guard = match kind {
         0 => return Ok(false),
         ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
+        CELL_HELD_OFF => Guard::CellHeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
         HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
         VERSION | VERSION_OF_KEY => {
             let hash = match kind {
@@ -314,12 +316,13 @@ impl<W: Write> Write for Checksummed<W> {
 
 /// Whether a file begins like a readable snapshot.
 pub(super) fn is_known(magic: &[u8; 16]) -> bool {
-    [MAGIC, PREVIOUS_MAGIC].contains(&magic)
+    [MAGIC, PREVIOUS_MAGIC, MAGIC_WITHOUT_MISSES].contains(&magic)
 }
 
-pub(super) const MAGIC: &[u8; 16] = b"leasehold items6";
-const PREVIOUS_MAGIC: &[u8; 16] = b"leasehold items4";
-/// The assumed limit on loads that began before a snapshot of the previous format was written.
+pub(super) const MAGIC: &[u8; 16] = b"leasehold items8";
+const PREVIOUS_MAGIC: &[u8; 16] = b"leasehold items6";
+const MAGIC_WITHOUT_MISSES: &[u8; 16] = b"leasehold items4";
+/// The assumed limit on loads that began before a snapshot without misses was written.
 const LOAD_TIME: Duration = Duration::from_secs(1);
 /// The first byte of each kind of guard.
 const HELD_OFF: u8 = 1;
@@ -328,6 +331,7 @@ const VERSION_OF_KEY: u8 = 3;
 const VERSION: u8 = 4;
 const MISSED: u8 = 5;
 const CELL_MISSED: u8 = 6;
+const CELL_HELD_OFF: u8 = 7;
 const SUM_BYTES: u64 = 8;
 /// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;

@@ -31,6 +31,8 @@ pub struct Counts {
     pub ghost_bytes: u64,
     /// Items that were stored again soon after their removal.
     pub ghost_hits: u64,
+    /// Hold-offs that found no place of their own, and held off all keys of a cell.
+    pub hold_offs_shared: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
     /// Items held.
@@ -165,6 +167,7 @@ impl std::ops::Add for Counts {
             get_flushed: self.get_flushed + other.get_flushed,
             ghost_bytes: self.ghost_bytes + other.ghost_bytes,
             ghost_hits: self.ghost_hits + other.ghost_hits,
+            hold_offs_shared: self.hold_offs_shared + other.hold_offs_shared,
             index_bytes: self.index_bytes + other.index_bytes,
             items: self.items + other.items,
             large_bytes: self.large_bytes + other.large_bytes,

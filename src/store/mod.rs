@@ -15,6 +15,7 @@
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | removal of expired and invalidated items |
 //! | `removal` | the reasons and the counts of removals |
+//! | `tags_in_use` | the tags that items bear, counted over all shards |
 //! | `listing` | all items, table by table |
 //! | `oracle/` | histories played against a plain map, for tests and fuzzers |
 //!
@@ -36,28 +37,28 @@ mod oracle;
 mod reclaim;
 mod removal;
 mod sweep;
+pub(crate) mod tags_in_use;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::budget::Budget;
-use self::budget::WhenFull;
+use self::budget::{Budget, WhenFull};
 use self::counts::{Counts, SizeCounts};
 use self::evicted::Evicted;
 use self::ghosts::Ghosts;
-use self::index::Index;
+use self::index::{Index, slot::Place};
 use self::item::packed::{Packed, PackedMut, Shape};
 use self::removal::Removal;
 
-use self::index::slot::Place;
 use self::item::key::{Key, Keys};
 use self::item::seq::Seq;
 use self::item::tags::Tags;
 use self::large::{Entry, Large};
 use self::log::segment::Queue;
 use self::log::{Log, place_bytes_max};
+use self::tags_in_use::TagsInUse;
 
 pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;
@@ -98,17 +99,26 @@ pub(crate) struct Engine {
     index: Index,
     pub(crate) keys: Keys,
     large: Large,
+    /// Whether a round of the sweep is under way that looks at every item.
+    pub(crate) is_looking: bool,
     log: Log,
     /// Large values that were removed, to be dropped after the unlock.
     pub(crate) removed_values: Vec<Bytes>,
     /// The segment and the large item at which the sweep continues.
     sweep_segment: u16,
     sweep_large: usize,
+    tags_in_use: Arc<TagsInUse>,
     when_full: WhenFull,
 }
 
 impl Engine {
-    pub(crate) fn new(budget: Arc<Budget>, shard_bytes: usize, keys: Keys, when_full: WhenFull) -> Self {
+    pub(crate) fn new(
+        budget: Arc<Budget>,
+        shard_bytes: usize,
+        tags_in_use: Arc<TagsInUse>,
+        keys: Keys,
+        when_full: WhenFull,
+    ) -> Self {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());
         Engine {
@@ -118,11 +128,13 @@ impl Engine {
             ghosts,
             index,
             keys,
+            is_looking: false,
             large: Large::default(),
             log: Log::new(Arc::clone(&budget)),
             removed_values: Vec::new(),
             sweep_segment: 0,
             sweep_large: 0,
+            tags_in_use,
             when_full,
             budget,
         }
@@ -197,6 +209,9 @@ impl Engine {
         if !self.budget.admits(value.len()) {
             return Err(NoRoom);
         }
+        // The old item goes before the new one comes, and its tags stay in use.
+        let in_use = Arc::clone(&self.tags_in_use);
+        let _held = in_use.hold(tags);
         let (queue, uses) = (self.queue(slot), self.head(slot).uses());
         let slot = match self.when_full {
             // Otherwise the old item might be the one that is evicted to make room.
@@ -262,13 +277,18 @@ impl Engine {
         item
     }
 
-    /// Marks all segments, so that the sweep looks for invalidated items in each of them.
+    /// Has the sweep look for invalidated items everywhere.
     pub(crate) fn mark_all(&mut self) {
+        (self.is_looking, self.sweep_large) = (true, 0);
         self.log.segments_mut().for_each(|segment| segment.is_marked = true);
     }
 
     pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
-        read(&self.log, &self.large, slot)
+        let shared = match slot.place() {
+            Place::Large(number) => Some(&self.large.get(number).value),
+            Place::Log(..) => None,
+        };
+        Item::new(self.head(slot), shared)
     }
 
     pub(crate) fn tags(&self, slot: Slot) -> Tags<'_> {
@@ -306,6 +326,7 @@ impl Engine {
         };
         let slot = Slot::new(key.hash, place);
         self.index.insert(slot);
+        self.tags_in_use.add(tags);
         self.counts.bytes += self.bytes_of(slot) as u64;
         self.counts.items += 1;
         self.counts.stale += u64::from(meta.is_stale);
@@ -321,7 +342,9 @@ impl Engine {
         value: &[u8],
         second: u32,
     ) {
+        self.tags_in_use.add(tags);
         let segment = self.log.segment_mut(number);
+        self.tags_in_use.subtract(segment.item(offset).tags());
         let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
         segment.item_mut(offset).rewrite(meta, tags, value);
         let after = segment.item(offset).tight();
@@ -373,15 +396,5 @@ impl Engine {
             Place::Large(number) => self.large.get(number).bytes(),
             Place::Log(number, offset) => self.log.item(number, offset).tight(),
         }
-    }
-}
-
-fn read<'a>(log: &'a Log, large: &'a Large, slot: Slot) -> Item<'a> {
-    match slot.place() {
-        Place::Large(number) => {
-            let entry = large.get(number);
-            Item::new(entry.head(), Some(&entry.value))
-        }
-        Place::Log(number, offset) => Item::new(log.item(number, offset), None),
     }
 }

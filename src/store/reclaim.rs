@@ -151,6 +151,8 @@ impl Engine {
     /// Moves items from the front of a segment to the back of another, as long as they fit.
     fn pour(&mut self, from: u16, into: u16, second: u32) {
         let mut target = self.log.lift(into);
+        // Or the items that move might escape a sweep that has looked here.
+        target.is_marked |= self.log.segment(from).is_marked;
         let mut offset = 0;
         while self.log.is_held(from)
             && let Some((item, next)) = self.log.segment(from).next(offset)
@@ -302,6 +304,7 @@ impl Engine {
         if why == Removal::Evicted && self.eviction_watchers > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
+        self.tags_in_use.subtract(item.tags());
         self.count_removal(RemovedItem::new(item, item.tight()), why, second);
         self.with_index(|index| index.remove(slot));
     }

@@ -46,6 +46,7 @@ impl Engine {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
+        self.tags_in_use.subtract(self.head(slot).tags());
         self.count_removal(removed, why, second);
         self.with_index(|index| index.remove(slot));
         match slot.place() {

@@ -14,6 +14,7 @@ impl Engine {
         if self.sweep_due(dead) {
             return true;
         }
+        self.is_looking &= is_more;
         let is_trickle = |engine: &Self, number| {
             let segment = engine.log.segment(number);
             let soonest = segment.expiries.soonest();

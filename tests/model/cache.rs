@@ -289,8 +289,8 @@ fn an_unfetched_item_is_evicted_before_one_in_use() {
 #[test]
 fn the_fixed_tables_are_small() {
     let bytes = Config::default().fixed_table_bytes();
-    // 8 MiB, 2.1 of them the misses of keys, and the sample of the miss-ratio curve.
-    assert!(bytes <= (8 << 20) + (410 << 10), "{bytes}");
+    // 2.1 MiB of them are the misses of keys, 2 the groups, and 0.75 the hold-offs.
+    assert!(bytes <= 21 << 19, "{bytes}");
 }
 
 #[test]
@@ -429,13 +429,11 @@ fn good_fills_are_seldom_refused_for_invalidations_of_other_keys() {
 }
 
 #[test]
-fn good_fills_are_not_refused_for_invalidations_of_other_groups() {
-    // At 10,000 invalidations/s, too, for as long as the groups of that time are remembered: far longer than
-    // any fill takes.
+fn good_fills_are_seldom_refused_for_invalidations_of_other_groups() {
+    // At 10,000 invalidations/s, too, and 50 ms from lease to fill: 500 of 65,536 numbers have risen. The
+    // seed is fixed, and 15 are expected.
     let mut fixture = Fixture::new(Config::default());
-    let remembered = fixture.cache.config().groups_max();
-    assert!(remembered > 10 * 500, "ten times what comes between a lease and its fill");
-    let mut number = 0;
+    let (mut number, mut refused) = (0, 0);
     let mut storm = |fixture: &Fixture, voids: usize| {
         for _ in 0..voids {
             number += 1;
@@ -453,10 +451,58 @@ fn good_fills_are_not_refused_for_invalidations_of_other_groups() {
     };
     for n in 0..2_000 {
         let done = fill(&mut fixture, &format!("key:{n}"), &mut |fixture| storm(fixture, 500));
-        assert_eq!(done, Ok(Filled::Visible), "number {n}");
+        refused += usize::from(done == Err(Refused::Invalidated));
     }
-    let done = fill(&mut fixture, "late:1", &mut |fixture| storm(fixture, 2 * remembered));
-    assert_eq!(done, Err(Refused::Invalidated), "a group that is no longer remembered counts as invalidated");
+    assert!(refused <= 25, "{refused} of 2,000");
+}
+
+/// Seven lines of `invalidate`, each of 1,000 tags that no value had, emptied the cache.
+#[test]
+fn a_stream_of_tags_costs_no_value_that_does_not_bear_them() {
+    const VALUES: usize = 10_000;
+    let mut fixture = Fixture::new(Config::default());
+    for n in 0..VALUES {
+        let own = format!("own:{n}");
+        let tags = TagList::new([own.as_bytes()]).expect("it is short");
+        let tags = if n % 2 == 0 { tags.tags() } else { Tags::NONE };
+        let draft = Draft { tags, ..Draft::new("v") };
+        let name = format!("user:{n}");
+        let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+        fixture.cache.store(&key, Mode::Set, draft, &mut fixture.session, fixture.clock.now());
+    }
+    for n in 0..1_000_000 {
+        let other = format!("other:{n}");
+        fixture.cache.invalidate([Group::Tag(other.as_bytes())], Depth::Hard, fixture.clock.now());
+    }
+    let lost: Vec<usize> = (0..VALUES).filter(|n| fixture.get(&format!("user:{n}")).is_none()).collect();
+    assert!(lost.len() <= VALUES / 2 / 1_000 && lost.iter().all(|n| n % 2 == 0), "{lost:?}");
+}
+
+/// The tag of each value is invalidated, and the value stored again, over and over. The sweep keeps up.
+#[test]
+fn tags_of_their_own_cost_other_values_nothing_while_the_sweep_keeps_up() {
+    const VALUES: usize = 10_000;
+    let mut fixture = Fixture::new(Config::default());
+    let store = |fixture: &mut Fixture, n: usize| {
+        let (name, tag) = (format!("user:{n}"), format!("own:{n}"));
+        let tags = TagList::new([tag.as_bytes()]).expect("it is short");
+        let draft = Draft { tags: tags.tags(), ..Draft::new("v") };
+        let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+        fixture.cache.store(&key, Mode::Set, draft, &mut fixture.session, fixture.clock.now());
+    };
+    (0..VALUES).for_each(|n| store(&mut fixture, n));
+    for n in (0..VALUES / 2).cycle().take(50_000) {
+        let tag = format!("own:{n}");
+        fixture.cache.invalidate([Group::Tag(tag.as_bytes())], Depth::Hard, fixture.clock.now());
+        store(&mut fixture, n);
+        // 1,000 a second.
+        fixture.clock.advance(Duration::from_millis(1));
+        if n % 100 == 0 {
+            (0..500).for_each(|_| _ = fixture.cache.sweep(fixture.clock.now()));
+        }
+    }
+    assert_eq!(fixture.cache.groups_remembered().1, 0);
+    assert!((0..VALUES).all(|n| fixture.get(&format!("user:{n}")).is_some()));
 }
 
 /// A client's date two years ahead was multiplied by the jitter and by the dice, which is more than 64 bits

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Fill, Group, Implicit, Lookup, Mode, Policy, Session, TagList,
-    Token,
+    Cache, Config, Deletion, Depth, Draft, Fill, Group, Implicit, Lookup, MISS_LOG_MAX, Mode, Policy,
+    Session, TagList, Token,
 };
 use leasehold::clock::Clock;
 
@@ -42,12 +42,16 @@ struct Row {
 
 /// A connection that one thread uses: it may have queried many rows before it stores the first.
 struct Reader {
+    /// How many keys it has missed.
+    misses: usize,
     session: Session,
     underway: Vec<Query>,
 }
 
 struct Query {
     at: u64,
+    /// Its number among the misses of its reader.
+    miss: usize,
     row: usize,
     token: Option<Token>,
     version: u64,
@@ -62,15 +66,16 @@ impl World {
             [4; 32],
         );
         assert!(cache.config().groups_max() < ROWS / 4, "names are forgotten");
-        let readers =
-            (0..READERS).map(|_| Reader { session: cache.session(), underway: Vec::new() }).collect();
+        let readers = (0..READERS)
+            .map(|_| Reader { misses: 0, session: cache.session(), underway: Vec::new() })
+            .collect();
         World { by, cache, clock: Clock::manual(), implicit, readers, rows: vec![Row::default(); ROWS] }
     }
 
     /// A plain get or a lease-get; on a miss the database is asked, on a hit the rule.
     fn read(&mut self, reader: usize, row: usize, by_lease: bool) {
         let (now, Row { committed, lags_until }) = (self.clock.now(), self.rows[row].clone());
-        let Reader { session, underway } = &mut self.readers[reader];
+        let Reader { misses, session, underway } = &mut self.readers[reader];
         if underway.iter().any(|query| query.row == row) {
             return;
         }
@@ -100,20 +105,21 @@ impl World {
             None
         };
         let version = committed - u64::from(now.millis < lags_until);
-        underway.push(Query { at: now.millis, row, token, version });
+        *misses += 1;
+        underway.push(Query { at: now.millis, miss: *misses, row, token, version });
     }
 
     /// Stores what was queried, unless that took longer than anything is remembered for.
     fn store(&mut self, reader: usize, pick: u64) {
-        let (now, Reader { session, underway }) = (self.clock.now(), &mut self.readers[reader]);
+        let (now, Reader { misses, session, underway }) = (self.clock.now(), &mut self.readers[reader]);
         if underway.is_empty() {
             return;
         }
-        let Query { at, row, token, version } = underway.swap_remove(pick as usize % underway.len());
-        // Of longer loads the connection remembers its newest misses, and the key's record the rest: there is
-        // room for one of each row.
-        let is_shared = self.implicit == Implicit::Shared && token.is_none();
-        if now.millis - at > if is_shared { LOAD_TIME.as_millis() as u64 } else { 59_000 } {
+        let Query { at, miss, row, token, version } = underway.swap_remove(pick as usize % underway.len());
+        // Of longer loads only tokens and the newest misses of a connection of one worker protect.
+        let is_known = self.implicit != Implicit::Shared && *misses - miss < MISS_LOG_MAX;
+        let longest = if token.is_some() || is_known { 59_000 } else { LOAD_TIME.as_millis() as u64 };
+        if now.millis - at > longest {
             return;
         }
         let name = prefix_of(row) + "row";
@@ -132,7 +138,7 @@ impl World {
 
     /// Commits and invalidates, as a client that is not loading that row.
     fn write(&mut self, reader: usize, row: usize, lag: Duration) {
-        let (now, Reader { session, underway }) = (self.clock.now(), &mut self.readers[reader]);
+        let (now, Reader { session, underway, .. }) = (self.clock.now(), &mut self.readers[reader]);
         if underway.iter().any(|query| query.row == row) {
             return;
         }
@@ -157,7 +163,7 @@ impl World {
     }
 
     fn reconnect(&mut self, reader: usize) {
-        let mut gone = Reader { session: self.cache.session(), underway: Vec::new() };
+        let mut gone = Reader { misses: 0, session: self.cache.session(), underway: Vec::new() };
         std::mem::swap(&mut gone, &mut self.readers[reader]);
         self.cache.leave(&mut gone.session, self.clock.now());
     }

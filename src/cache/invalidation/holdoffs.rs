@@ -1,134 +1,266 @@
 //! Keys that may not be filled until a time: `delete <key> <seconds>`.
+//!
+//! The table of a shard grows up to a limit. A hold-off that finds no place in a full table holds off a
+//! *cell* of keys instead: the keys of the shard whose hashes agree in some bits, one in [`CELLS`] of all
+//! keys. Forgetting it would let a stale value in.
 
-/// The hold-offs of one shard, at most [`HOLDOFFS_MAX`]; beyond that the whole shard is held off until the
-/// last one ends, since forgetting one would let a stale value in.
-#[derive(Default)]
+use hashbrown::HashTable;
+
+use crate::clock::Now;
+
+/// The hold-offs of one shard.
 pub(crate) struct Holdoffs {
-    /// Hash of the key, and until when, in monotonic milliseconds.
-    keys: Vec<(u64, u64)>,
-    /// Until when every key is held off.
-    all_until: u64,
+    /// For each cell until when its keys are held off, in monotonic seconds. Empty until one is needed.
+    cells: Box<[u32]>,
+    keys: HashTable<Holdoff>,
+    keys_max: usize,
+    /// No sooner is it worth looking for hold-offs that have ended, in monotonic milliseconds.
+    next_look: u64,
+    place: Place,
+    /// Hold-offs that found no place of their own.
+    pub(crate) shared: u64,
+}
+
+/// Which shard it is, and of how many.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) shards: usize,
+}
+
+/// The hold-off of the key with this hash.
+#[derive(Clone, Copy)]
+struct Holdoff {
+    hash: u64,
+    /// Until when, in monotonic milliseconds.
+    until: u64,
+}
+
+/// A hold-off, as another process needs to know it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Listed {
+    /// The hash of the key, or of one in the cell.
+    pub(crate) hash: u64,
+    /// Whether it holds off all keys of a cell.
+    pub(crate) is_cell: bool,
+    /// Until when, in monotonic milliseconds.
+    pub(crate) until: u64,
 }
 
 impl Holdoffs {
-    pub(crate) const BYTES_MAX: usize = size_of::<(u64, u64)>() * HOLDOFFS_MAX;
+    /// Bytes of the cells of all shards.
+    pub(crate) const CELL_BYTES: usize = CELLS * size_of::<u32>();
 
-    /// Holds a key off until `until`; the longer of two wins.
-    pub(crate) fn add(&mut self, hash: u64, until: u64, now_ms: u64) {
-        self.keys.retain(|(_, until)| now_ms < *until);
-        if let Some((_, old)) = self.keys.iter_mut().find(|(key, _)| *key == hash) {
-            *old = until.max(*old);
-        } else if self.keys.len() < HOLDOFFS_MAX {
-            self.keys.push((hash, until));
-        } else {
-            let last = self.keys.drain(..).map(|(_, until)| until).max().unwrap_or(0);
-            self.add_all(last.max(until));
+    /// The hold-offs of one shard. Those of single keys take so many bytes at most.
+    pub(crate) fn new(bytes_max: usize, place: Place) -> Self {
+        Holdoffs {
+            cells: Box::default(),
+            keys: HashTable::new(),
+            keys_max: (bytes_max / HOLDOFF_BYTES).max(1),
+            next_look: 0,
+            place,
+            shared: 0,
         }
     }
 
-    /// Holds every key off until `until`.
-    pub(crate) fn add_all(&mut self, until: u64) {
-        self.all_until = self.all_until.max(until);
+    /// Holds a key off until `until`, in monotonic milliseconds; the longer of two wins.
+    pub(crate) fn add(&mut self, hash: u64, until: u64, now: Now) {
+        if let Some(known) = self.keys.find_mut(hash, |known| known.hash == hash) {
+            known.until = until.max(known.until);
+            return;
+        }
+        if self.keys.len() == self.keys.capacity().min(self.keys_max) && now.millis >= self.next_look {
+            self.drop_ended(now);
+        }
+        if self.keys.len() < self.keys_max {
+            self.keys.insert_unique(hash, Holdoff { hash, until }, |known| known.hash);
+        } else {
+            self.shared += 1;
+            self.add_cell(hash, until);
+        }
     }
 
-    /// Until when every key is held off, and which ones are, by their hashes; those that have ended among
-    /// them.
-    pub(crate) fn all(&self) -> (u64, impl Iterator<Item = (u64, u64)>) {
-        (self.all_until, self.keys.iter().copied())
+    /// Holds off all keys that share a cell with this one.
+    pub(crate) fn add_cell(&mut self, hash: u64, until: u64) {
+        let cell = self.cell_of(hash);
+        let cells = self.cells();
+        cells[cell] = cells[cell].max(second_after(until));
+    }
+
+    /// Holds every key off.
+    pub(crate) fn add_all(&mut self, until: u64) {
+        self.cells().iter_mut().for_each(|cell| *cell = (*cell).max(second_after(until)));
+    }
+
+    /// All that have not ended.
+    pub(crate) fn all(&self, now: Now) -> impl Iterator<Item = Listed> {
+        let own = self.keys.iter().map(|&Holdoff { hash, until }| Listed { hash, is_cell: false, until });
+        let Place { index, shards } = self.place;
+        let cells = self.cells.iter().enumerate().map(move |(cell, second)| {
+            let hash = ((cell * shards + index) as u64) << CELL_SHIFT;
+            Listed { hash, is_cell: true, until: u64::from(*second) * 1000 }
+        });
+        own.chain(cells).filter(move |listed| now.millis < listed.until)
     }
 
     /// Ends a key's own hold-off; true if it had one.
     pub(crate) fn end(&mut self, hash: u64) -> bool {
-        let before = self.keys.len();
-        self.keys.retain(|(key, _)| *key != hash);
-        self.keys.len() < before
+        self.keys.find_entry(hash, |known| known.hash == hash).map(|known| known.remove()).is_ok()
     }
 
     /// Keys that are held off one by one.
-    pub(crate) fn count(&self, now_ms: u64) -> usize {
-        self.keys.iter().filter(|(_, until)| now_ms < *until).count()
+    pub(crate) fn count(&self, now: Now) -> usize {
+        self.keys.iter().filter(|known| now.millis < known.until).count()
     }
 
-    /// Until when the key is held off, if it is.
-    pub(crate) fn until(&self, hash: u64, now_ms: u64) -> Option<u64> {
-        if self.keys.is_empty() && now_ms >= self.all_until {
+    /// Until when the key is held off, in monotonic milliseconds, if it is.
+    pub(crate) fn until(&self, hash: u64, now: Now) -> Option<u64> {
+        if self.keys.is_empty() && self.cells.is_empty() {
             return None;
         }
-        let own = self.keys.iter().find(|(key, _)| *key == hash).map_or(0, |(_, until)| *until);
-        Some(own.max(self.all_until)).filter(|until| now_ms < *until)
+        let own = self.keys.find(hash, |known| known.hash == hash).map_or(0, |known| known.until);
+        let cell = self.cells.get(self.cell_of(hash)).map_or(0, |second| u64::from(*second) * 1000);
+        Some(own.max(cell)).filter(|until| now.millis < *until)
+    }
+
+    fn drop_ended(&mut self, now: Now) {
+        self.keys.retain(|known| now.millis < known.until);
+        if self.keys.len() == self.keys_max {
+            self.next_look = now.millis + LOOK_EVERY_MS;
+        } else if self.keys.len() > self.keys.capacity() / 2 {
+            // Or each of the next ones would find the table full again.
+            let more = (self.keys_max - self.keys.len()).min(self.keys.len());
+            self.keys.reserve(more, |known| known.hash);
+        }
+    }
+
+    fn cells(&mut self) -> &mut [u32] {
+        if self.cells.is_empty() {
+            self.cells = vec![0; CELLS / self.place.shards].into_boxed_slice();
+        }
+        &mut self.cells
+    }
+
+    /// The low bits choose the shard. So a hash has the same cell whatever the number of shards is.
+    fn cell_of(&self, hash: u64) -> usize {
+        (hash >> CELL_SHIFT) as usize / self.place.shards
     }
 }
 
-/// Hold-offs that a shard remembers one by one.
-pub const HOLDOFFS_MAX: usize = 256;
+fn second_after(millis: u64) -> u32 {
+    u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+/// Cells over all shards.
+pub const CELLS: usize = 1 << (u64::BITS - CELL_SHIFT);
+/// The bits that choose the cell, and the lowest of them the shard.
+const CELL_SHIFT: u32 = 48;
+/// With its share of a table that is half full.
+const HOLDOFF_BYTES: usize = 2 * (size_of::<Holdoff>() + 1);
+/// How often a full table is searched for hold-offs that have ended.
+const LOOK_EVERY_MS: u64 = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_longer_of_two_wins_and_a_set_ends_it() {
-        let mut holdoffs = Holdoffs::default();
-        holdoffs.add(1, 9_000, 0);
-        holdoffs.add(1, 5_000, 0);
-        assert_eq!((holdoffs.until(1, 8_999), holdoffs.until(1, 9_000)), (Some(9_000), None));
-        assert_eq!((holdoffs.count(8_999), holdoffs.count(9_000)), (1, 0));
-        assert_eq!(holdoffs.until(2, 0), None);
-        assert!(holdoffs.end(1) && !holdoffs.end(1));
-        assert_eq!(holdoffs.until(1, 0), None);
+    const PLACE: Place = Place { index: 3, shards: 8 };
+
+    /// Room for so many keys.
+    fn holdoffs(keys: usize) -> Holdoffs {
+        Holdoffs::new(keys * HOLDOFF_BYTES, PLACE)
+    }
+
+    fn at(millis: u64) -> Now {
+        Now { millis, unix: 0 }
+    }
+
+    /// The hash of a key of the shard; each has a cell of its own.
+    fn hash(n: u64) -> u64 {
+        (n * PLACE.shards as u64 + PLACE.index as u64) << CELL_SHIFT | n
     }
 
     #[test]
-    fn a_full_table_holds_the_whole_shard_off_until_the_last_one_ends() {
-        let mut holdoffs = Holdoffs::default();
-        for hash in 0..HOLDOFFS_MAX as u64 {
-            holdoffs.add(hash, 1_000 + hash, 0);
+    fn the_longer_of_two_wins_and_a_set_ends_it() {
+        let mut holdoffs = holdoffs(10);
+        holdoffs.add(hash(1), 9_000, at(0));
+        holdoffs.add(hash(1), 5_000, at(0));
+        let until = |holdoffs: &Holdoffs, millis| holdoffs.until(hash(1), at(millis));
+        assert_eq!((until(&holdoffs, 8_999), until(&holdoffs, 9_000)), (Some(9_000), None));
+        assert_eq!((holdoffs.count(at(8_999)), holdoffs.count(at(9_000))), (1, 0));
+        assert_eq!(holdoffs.until(hash(2), at(0)), None);
+        assert!(holdoffs.end(hash(1)) && !holdoffs.end(hash(1)));
+        assert_eq!(until(&holdoffs, 0), None);
+    }
+
+    /// `delete k0 11` to `delete k9999 11`: no fill of any key was kept for eleven seconds.
+    #[test]
+    fn what_finds_no_place_holds_off_its_cell_and_no_other_key() {
+        let mut holdoffs = holdoffs(10);
+        (0..12).for_each(|n| holdoffs.add(hash(n), 1_500 + n, at(0)));
+        assert_eq!((holdoffs.count(at(0)), holdoffs.shared), (10, 2));
+        for n in 0..10 {
+            assert_eq!(holdoffs.until(hash(n), at(0)), Some(1_500 + n));
         }
-        assert_eq!(holdoffs.until(999, 0), None);
-        holdoffs.add(HOLDOFFS_MAX as u64, 500, 0);
-        let last = 1_000 + HOLDOFFS_MAX as u64 - 1;
-        assert_eq!((holdoffs.until(999, last - 1), holdoffs.until(999, last)), (Some(last), None));
+        for n in [10, 11] {
+            assert_eq!(holdoffs.until(hash(n), at(1_999)), Some(2_000), "ends are rounded up");
+            assert_eq!(holdoffs.until(hash(n), at(2_000)), None);
+            assert!(!holdoffs.end(hash(n)), "others may be held off by it");
+        }
+        assert!((12..CELLS as u64 / 8).all(|n| holdoffs.until(hash(n), at(0)).is_none()));
     }
 
     #[test]
     fn ended_ones_make_room() {
-        let mut holdoffs = Holdoffs::default();
-        for hash in 0..HOLDOFFS_MAX as u64 {
-            holdoffs.add(hash, 1_000, 0);
+        let mut holdoffs = holdoffs(100);
+        for n in 0..10_000 {
+            holdoffs.add(hash(n % 8_000) + n, n * 10 + 500, at(n * 10));
         }
-        holdoffs.add(HOLDOFFS_MAX as u64, 3_000, 2_000);
-        assert_eq!(
-            (holdoffs.until(HOLDOFFS_MAX as u64, 2_000), holdoffs.until(999, 2_000)),
-            (Some(3_000), None)
-        );
+        assert_eq!(holdoffs.shared, 0, "fifty are held off at a time");
+    }
+
+    /// Its memory grows with what is held off at a time, not with what ever was.
+    #[test]
+    fn a_table_is_searched_for_ended_ones_before_it_grows() {
+        let mut holdoffs = holdoffs(10_000);
+        (0..10_000).for_each(|n| holdoffs.add(n, n * 10 + 500, at(n * 10)));
+        assert!(holdoffs.keys.capacity() < 250, "{}", holdoffs.keys.capacity());
     }
 
     #[test]
-    fn every_hold_off_is_found() {
-        let mut holdoffs = Holdoffs::default();
-        for hash in 0..5 {
-            holdoffs.add(hash, 1_000 + hash, 0);
-        }
-        assert!((0..5).all(|hash| holdoffs.until(hash, 0) == Some(1_000 + hash)));
-        assert!(holdoffs.end(3) && holdoffs.until(3, 0).is_none() && holdoffs.until(4, 0).is_some());
+    fn a_full_table_is_searched_for_ended_ones_now_and_then() {
+        let mut holdoffs = holdoffs(10);
+        (0..11).for_each(|n| holdoffs.add(hash(n), 1_000, at(950)));
+        holdoffs.add(hash(11), 5_000, at(1_040));
+        assert_eq!(holdoffs.shared, 2, "all were looked at a moment ago");
+        holdoffs.add(hash(12), 5_000, at(1_050));
+        assert_eq!((holdoffs.shared, holdoffs.count(at(1_050))), (2, 1));
     }
 
     #[test]
-    fn a_hold_off_that_finds_the_table_full_counts_although_it_is_the_longest() {
-        let mut holdoffs = Holdoffs::default();
-        for hash in 0..=HOLDOFFS_MAX as u64 {
-            holdoffs.add(hash, 1_000 + hash, 0);
-        }
-        assert_eq!(holdoffs.until(999, 0), Some(1_000 + HOLDOFFS_MAX as u64));
-    }
-
-    #[test]
-    fn the_longer_of_a_key_and_the_shard_wins() {
-        let mut holdoffs = Holdoffs::default();
-        holdoffs.add(1, 5_000, 0);
-        holdoffs.add(2, 9_000, 0);
+    fn the_longer_of_a_key_and_its_cell_wins() {
+        let mut holdoffs = holdoffs(10);
+        holdoffs.add(hash(1), 5_000, at(0));
+        holdoffs.add(hash(2), 9_000, at(0));
         holdoffs.add_all(7_000);
         holdoffs.add_all(6_000);
-        assert_eq!([1, 2, 3].map(|hash| holdoffs.until(hash, 0)), [Some(7_000), Some(9_000), Some(7_000)]);
+        let untils = [1, 2, 3].map(|n| holdoffs.until(hash(n), at(0)));
+        assert_eq!(untils, [Some(7_000), Some(9_000), Some(7_000)]);
+    }
+
+    #[test]
+    fn a_cache_with_another_number_of_shards_holds_the_same_keys_off() {
+        let mut holdoffs = holdoffs(1);
+        (0..3).for_each(|n| holdoffs.add(hash(n), 1_000, at(0)));
+        let of_four = Place { index: PLACE.index, shards: 4 };
+        let mut others = Holdoffs::new(0, of_four);
+        for Listed { hash, is_cell, until } in holdoffs.all(at(0)) {
+            match is_cell {
+                true => others.add_cell(hash, until),
+                false => others.add(hash, until, at(0)),
+            }
+        }
+        assert!((0..3).all(|n| others.until(hash(n), at(0)) == Some(1_000)));
+        assert_eq!((others.all(at(0)).count(), others.all(at(1_000)).count()), (3, 0));
     }
 }

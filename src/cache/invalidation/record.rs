@@ -84,6 +84,11 @@ impl Invalidations {
         }
     }
 
+    /// Whether a soft invalidation counts, beside the hard one.
+    pub(crate) fn is_soft(&self) -> bool {
+        self.soft[1] > self.hard
+    }
+
     /// The newest hard invalidation.
     pub(crate) fn hard(&self) -> Seq {
         self.hard

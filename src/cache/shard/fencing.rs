@@ -62,7 +62,7 @@ impl Shard {
         if at.policy.implicit == Implicit::Off {
             return;
         }
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let is_held_off = self.holdoffs.until(key.hash, at.now).is_some();
         let last = at.clock.last();
         let open_seconds = session.misses.add(key.hash, last, is_held_off, at.age());
         let (newest, touch) = (self.newest_invalidation_of(key.hash), at.touch());
@@ -70,7 +70,7 @@ impl Shard {
         let record = &mut *entry.record;
         record.age(touch);
         let was_answered = record.unanswered() == 0;
-        let is_unchanged = at.groups.is_unchanged_since(record.marked());
+        let is_unchanged = at.groups.is_quiet_since(record.marked());
         if at.is_invalidated(key.bytes, newest, record.marked())
             // Any newer invalidation of a group may be one of its tags. If no load is running, that refuses
             // none.
@@ -128,11 +128,11 @@ impl Shard {
             return Ruling { is_write: true, is_confirmed: false, refused: None };
         }
         let newest = self.newest_invalidation_of(key.hash);
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let is_held_off = self.holdoffs.until(key.hash, at.now).is_some();
         let taken = session.misses.take(key.hash, at.age());
         let own_miss = taken.map(|taken| taken.miss);
         let is_own_miss_invalidated = own_miss.is_some_and(|miss| {
-            miss.is_invalidated(newest) || at.groups.has_invalidated(key.bytes, draft.tags, miss.seq())
+            miss.is_invalidated(newest) || at.groups.has_overtaken(key.bytes, draft.tags, miss.seq())
         });
         let class = at.classes.of(key.bytes, at.prefix());
         let set = Set { as_of, class, newest, draft, is_held_off, key };
@@ -167,7 +167,7 @@ impl Shard {
         if let Some((entry, finding)) = entry.zip(finding) {
             at.classes.count(class, refused.is_some(), key.bytes, at.prefix());
             if is_write && refused.is_none() {
-                let is_quiet = at.groups.is_unchanged_since(entry.record.marked());
+                let is_quiet = at.groups.is_quiet_since(entry.record.marked());
                 entry.record.wrote(as_of, finding.judged, is_quiet);
             }
         }
@@ -177,9 +177,8 @@ impl Shard {
 
     /// Passes every miss that a set may still answer, for the next process.
     pub(super) fn misses(&self, at: &At, show: &mut impl FnMut(Guard)) {
-        let is_old = |hash, marked| {
-            self.newest_invalidation_of(hash) > marked || !at.groups.is_unchanged_since(marked)
-        };
+        let is_old =
+            |hash, marked| self.newest_invalidation_of(hash) > marked || !at.groups.is_quiet_since(marked);
         self.fence.each(
             at.now,
             |Forgotten { closed_until, hash, marked, lapsed, lapsed_old, is_cell, .. }| {
@@ -207,7 +206,10 @@ impl Shard {
                     Forgotten { closed_until, hash, marked, lapsed, lapsed_old, ..Forgotten::default() };
                 self.fence.restore(known, at.touch());
             }
-            Guard::AllHeldOff { .. } | Guard::HeldOff { .. } | Guard::Version { .. } => {}
+            Guard::AllHeldOff { .. }
+            | Guard::CellHeldOff { .. }
+            | Guard::HeldOff { .. }
+            | Guard::Version { .. } => {}
         }
     }
 }
@@ -223,7 +225,7 @@ fn ask(entry: &mut Entry, set: &Set, keys: &Keys, at: &At) -> Finding {
     let (&Set { as_of, class, draft, key, .. }, touch) = (set, at.touch());
     let record = &mut *entry.record;
     record.age(touch);
-    let is_tag_invalidated = || at.groups.has_invalidated(&[], draft.tags, record.marked());
+    let is_tag_invalidated = || at.groups.has_overtaken(&[], draft.tags, record.marked());
     if at.is_invalidated(key.bytes, set.newest, record.marked()) || is_tag_invalidated() || set.is_held_off {
         record.invalidate(as_of);
     }
@@ -252,7 +254,7 @@ impl At<'_> {
     }
 
     fn is_invalidated(&self, key: &[u8], newest: Seq, marked: Seq) -> bool {
-        newest > marked || self.groups.has_invalidated(key, Tags::NONE, marked)
+        newest > marked || self.groups.has_overtaken(key, Tags::NONE, marked)
     }
 
     /// Whether the session is a sequential program on the only connection: nothing shows that threads share
@@ -263,10 +265,9 @@ impl At<'_> {
             return false;
         }
         let Some(foreign) = self.sessions.foreign_if_sole() else { return false };
-        let is_since = |start: Seq| foreign <= start && self.groups.is_unchanged_since(start);
+        let is_since = |start: Seq| foreign <= start && self.groups.is_quiet_since(start);
         // Invalidations of groups belong to no session: there must be none since a miss.
-        let is_own =
-            || newest > foreign && self.groups.is_unchanged_since(own_miss.unwrap_or(since).min(since));
+        let is_own = || newest > foreign && self.groups.is_quiet_since(own_miss.unwrap_or(since).min(since));
         is_since(since) || own_miss.is_some_and(is_since) || is_own()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{At, Shard};
 use crate::cache::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
-use crate::cache::invalidation::groups::names;
+use crate::cache::invalidation::groups::groups;
 use crate::cache::invalidation::record::Effect;
 use crate::cache::read::Value;
 use crate::clock::Now;
@@ -17,9 +17,9 @@ impl Shard {
         let value = self.engine.find(key).and_then(|slot| self.looked_at(key, slot, at));
         let tags = value.map_or(Tags::NONE, |(value, _)| value.tags);
         let lease = self.leases.read(key.hash).filter(|lease| lease.is_outstanding(at.now.millis));
-        let lease = lease.filter(|lease| !at.groups.has_invalidated(key.bytes, Tags::NONE, lease.seq));
+        let lease = lease.filter(|lease| !at.groups.has_overtaken(key.bytes, Tags::NONE, lease.seq));
         KeyReport {
-            held_off_until: self.holdoffs.until(key.hash, at.now.millis),
+            held_off_until: self.holdoffs.until(key.hash, at.now),
             lease: lease.map(|lease| LeaseReport {
                 granted_at: lease.granted_at,
                 holder: lease.holder,
@@ -34,7 +34,7 @@ impl Shard {
 
     /// Keys that are held off now.
     pub(crate) fn held_off(&self, now: Now) -> usize {
-        self.holdoffs.count(now.millis)
+        self.holdoffs.count(now)
     }
 
     /// The item that `state` would find here, or remove because it is expired or invalidated.
@@ -61,14 +61,14 @@ impl Shard {
 
     fn newest_known<'k>(&self, key: &Key<'k>, tags: Tags<'k>, at: &At) -> Option<InvalidationReport<'k>> {
         let of_name = |name| match at.groups.newest_of(name) {
-            None => InvalidationReport { of: InvalidationOf::Forgotten, seq: at.groups.floor() },
+            None => InvalidationReport { of: InvalidationOf::Forgotten, seq: at.groups.floor_of(name) },
             Some(seq) => InvalidationReport { of: InvalidationOf::Group(name), seq },
         };
         let own = [
             InvalidationReport { of: InvalidationOf::All, seq: self.floor.newest() },
             InvalidationReport { of: InvalidationOf::Key, seq: self.newest_key_invalidation(key.hash) },
         ];
-        let all = own.into_iter().chain(names(key.bytes, tags).map(of_name));
+        let all = own.into_iter().chain(groups(key.bytes, tags).map(of_name));
         all.filter(|void| void.seq != Seq::ZERO).max_by_key(|void| void.seq)
     }
 }

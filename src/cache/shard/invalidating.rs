@@ -122,11 +122,16 @@ impl Shard {
     pub(crate) fn sweep(&mut self, at: &At) -> bool {
         let (newest, second) = (at.groups.newest(), at.now.seconds());
         let (known, began) = self.looked_for;
-        if newest > known && (known == Seq::ZERO || second >= began + ROUND_SECONDS) {
+        let pause = if at.groups.is_crowded() { CROWDED_ROUND_SECONDS } else { ROUND_SECONDS };
+        if newest > known && !self.engine.is_looking && (known == Seq::ZERO || second >= began + pause) {
             self.looked_for = (newest, second);
             self.engine.mark_all();
         }
-        self.with_dead(at, |shard, dead| shard.engine.sweep(dead))
+        let is_more = self.with_dead(at, |shard, dead| shard.engine.sweep(dead));
+        if !self.engine.is_looking {
+            at.groups.swept(self.place.index, self.looked_for.0);
+        }
+        is_more
     }
 
     /// One step towards more room, if this shard holds `share` segments or more; false if it gave nothing.
@@ -165,8 +170,7 @@ impl Shard {
     /// the value.
     pub(super) fn lease(&mut self, key: &Key, at: &At) -> Option<Lease> {
         let lease = *self.leases.find(key.hash)?;
-        if lease.is_outstanding(at.now.millis) && at.groups.has_invalidated(key.bytes, Tags::NONE, lease.seq)
-        {
+        if lease.is_outstanding(at.now.millis) && at.groups.has_overtaken(key.bytes, Tags::NONE, lease.seq) {
             self.end_lease(key);
         }
         self.leases.find(key.hash).copied()
@@ -257,3 +261,5 @@ impl At<'_> {
 /// How often the sweep looks through everything for items of invalidated groups, if groups are invalidated
 /// all the time.
 const ROUND_SECONDS: u32 = 10;
+/// The same if there is hardly room for more groups: those of a finished round can be dropped at no cost.
+const CROWDED_ROUND_SECONDS: u32 = 1;

@@ -24,7 +24,7 @@ impl Shard {
         at: &At,
     ) -> Lookup<Slot> {
         let patience = at.policy.herd_wait;
-        if let Some(until) = self.holdoffs.until(key.hash, at.now.millis) {
+        if let Some(until) = self.holdoffs.until(key.hash, at.now) {
             return Lookup::Busy { is_own: false, patience, stale: None, until };
         }
         let stale = if let State::Stale(slot) = state { Some(slot) } else { None };
@@ -62,6 +62,7 @@ impl Shard {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
             Fill::Release => (Tags::NONE, None),
         };
+        let _held = at.groups.hold(tags);
         if !self.admit(key, version, at) {
             self.end_lease_of(key, seq);
             return Err(Refused::Outdated);
@@ -97,7 +98,7 @@ impl Shard {
         if matches!(self.state(key, at), State::Live(_)) {
             return false;
         }
-        let is_held_off = self.holdoffs.until(key.hash, at.now.millis).is_some();
+        let is_held_off = self.holdoffs.until(key.hash, at.now).is_some();
         let is_busy = self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some());
         if (is_busy || is_held_off)
             && let Some(lease) = self.leases.find(key.hash)
@@ -133,8 +134,8 @@ impl Shard {
     /// The state of a key that a genuine token may still fill.
     fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
         let is_void =
-            self.newest_invalidation_of(key.hash) > seq || at.groups.has_invalidated(key.bytes, tags, seq);
-        if is_void || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+            self.newest_invalidation_of(key.hash) > seq || at.groups.has_overtaken(key.bytes, tags, seq);
+        if is_void || self.holdoffs.until(key.hash, at.now).is_some() {
             return Err(Refused::Invalidated);
         }
         let state = self.state(key, at);
@@ -153,7 +154,9 @@ impl Shard {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
         let meta = self.engine.meta(slot);
         let is_older = meta.as_of >= seq || self.superseded.read(key.hash) >= seq;
-        if is_older || draft.value.is_empty() || at.groups.effect(key.bytes, draft.tags, seq) == Effect::Hard
+        if is_older
+            || draft.value.is_empty()
+            || at.groups.effect_on_load(key.bytes, draft.tags, seq) == Effect::Hard
         {
             return None;
         }

@@ -27,7 +27,7 @@ use crate::cache::fence::miss_log::Age;
 use crate::cache::fence::{Classes, Sessions, Table};
 use crate::cache::invalidation::cells::Cells;
 use crate::cache::invalidation::groups::Groups;
-use crate::cache::invalidation::holdoffs::Holdoffs;
+use crate::cache::invalidation::holdoffs::{Holdoffs, Listed, Place};
 use crate::cache::invalidation::record::{Depth, Invalidations};
 use crate::cache::invalidation::versions::Versions;
 use crate::cache::lease::records::Leases;
@@ -79,6 +79,7 @@ pub(crate) struct Shard {
     /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group
     /// then, and the monotonic second.
     looked_for: (Seq, u32),
+    place: Place,
     /// Newest store of each key that outdates the tokens before it without being an invalidation.
     superseded: Cells,
     versions: Versions,
@@ -116,16 +117,18 @@ impl State {
 }
 
 impl Shard {
-    /// A shard that is one of so many.
-    pub(crate) fn new(engine: Engine, shards: usize, version_bytes: usize) -> Self {
+    /// A shard whose hold-offs and versions take so many bytes at most.
+    pub(crate) fn new(engine: Engine, place: Place, hold_off_bytes: usize, version_bytes: usize) -> Self {
+        let shards = place.shards;
         Shard {
             engine,
             fence: Table::new(shards),
             flush_at: None,
             floor: Invalidations::default(),
-            holdoffs: Holdoffs::default(),
+            holdoffs: Holdoffs::new(hold_off_bytes, place),
             leases: Leases::new(LEASES / shards),
             looked_for: (Seq::ZERO, 0),
+            place,
             superseded: Cells::new(SUPERSEDED_CELLS / shards),
             versions: Versions::new(version_bytes),
             invalidations: Cells::new(INVALIDATION_CELLS / shards),
@@ -167,21 +170,24 @@ impl Shard {
     }
 
     /// Restores a value of a former process, with the sequence number that it had there; false if there is no
-    /// room.
+    /// room, or if a group of it was invalidated meanwhile.
     pub(crate) fn restore(&mut self, key: &Key, as_of: Seq, draft: Draft, at: &At) -> bool {
+        let _held = at.groups.hold(draft.tags);
+        if at.groups.has_overtaken(key.bytes, draft.tags, as_of) {
+            return false;
+        }
         let state = self.engine.find(key).map_or(State::Absent, State::Live);
         self.put(key, state, as_of, draft, at).is_ok()
     }
 
     /// Shows everything that protects keys from fills.
     pub(crate) fn guards(&self, at: &At, show: &mut impl FnMut(Guard)) {
-        let (until, held_off) = self.holdoffs.all();
-        if at.now.millis < until {
-            show(Guard::AllHeldOff { until });
+        for Listed { hash, is_cell, until } in self.holdoffs.all(at.now) {
+            match is_cell {
+                true => show(Guard::CellHeldOff { hash, until }),
+                false => show(Guard::HeldOff { hash, until }),
+            }
         }
-        held_off
-            .filter(|(_, until)| at.now.millis < *until)
-            .for_each(|(hash, until)| show(Guard::HeldOff { hash, until }));
         self.versions
             .each()
             .filter(|(.., until)| at.now.seconds() < *until)
@@ -193,7 +199,8 @@ impl Shard {
     pub(crate) fn guard(&mut self, guard: Guard, at: &At) {
         match guard {
             Guard::AllHeldOff { until } => self.holdoffs.add_all(until),
-            Guard::HeldOff { hash, until } => self.holdoffs.add(hash, until, at.now.millis),
+            Guard::CellHeldOff { hash, until } => self.holdoffs.add_cell(hash, until),
+            Guard::HeldOff { hash, until } => self.holdoffs.add(hash, until, at.now),
             Guard::Version { hash, until, version } => {
                 self.versions.admit(hash, version, at.now.seconds(), until);
             }
@@ -227,11 +234,16 @@ impl Shard {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        Counts { versions_forgotten: self.versions.forgotten, ..self.engine.counts() }
+        Counts {
+            hold_offs_shared: self.holdoffs.shared,
+            versions_forgotten: self.versions.forgotten,
+            ..self.engine.counts()
+        }
     }
 
     pub(crate) fn reset_counts(&mut self) {
         self.engine.reset_counts();
+        self.holdoffs.shared = 0;
         self.versions.forgotten = 0;
     }
 
@@ -258,7 +270,7 @@ impl Shard {
             Some(at.policy.hold_off).filter(|span| !span.is_zero()).map(|span| at.now.after(span));
         let until = until.or(by_policy);
         if let Some(until) = until {
-            self.holdoffs.add(key.hash, until, at.now.millis);
+            self.holdoffs.add(key.hash, until, at.now);
         }
         until.is_some()
     }
@@ -359,12 +371,10 @@ impl At<'_> {
     }
 }
 
-/// Bytes of the fixed tables of all shards: invalidations, tokens, lease records, hold-offs.
-pub(crate) fn fixed_table_bytes(shards: usize) -> usize {
-    (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES
-        + LEASES * Leases::BYTES
-        + shards * Holdoffs::BYTES_MAX
-}
+/// Bytes of the tables of all shards whose sizes do not depend on the configuration: invalidations, tokens,
+/// lease records, cells of hold-offs.
+pub(crate) const FIXED_TABLE_BYTES: usize =
+    (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES + Holdoffs::CELL_BYTES;
 
 /// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
 /// wrongly: 1 in 1,049.

@@ -142,7 +142,7 @@ impl Shard {
             (Some(lease), _) if lease.holder != session.id && may_wait && !patience.is_zero() => {
                 Lookup::Busy { is_own: false, patience, stale: None, until: lease.until }
             }
-            (None, _) if self.holdoffs.until(key.hash, at.now.millis).is_none() => {
+            (None, _) if self.holdoffs.until(key.hash, at.now).is_none() => {
                 self.engine.missed();
                 Lookup::Granted { stale: None, token: self.grant(key, session, at) }
             }
@@ -155,7 +155,7 @@ impl Shard {
 
     /// A lease beside a live value, unless another reader is renewing it.
     fn refresh(&mut self, key: &Key, session: &mut Session, at: &At) -> Refresh {
-        if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now.millis).is_some() {
+        if self.is_leased(key, at) || self.holdoffs.until(key.hash, at.now).is_some() {
             return Refresh::Lost;
         }
         Refresh::Won(self.grant(key, session, at))

@@ -36,6 +36,7 @@ impl Shard {
         if !self.admit(key, draft.version, at) {
             return StoreOutcome::Outdated;
         }
+        let _held = at.groups.hold(draft.tags);
         let as_of = at.clock.next();
         match (mode, self.state(key, at)) {
             (Mode::Set, state) => self.set(key, state, as_of, draft, session, at),
@@ -53,7 +54,7 @@ impl Shard {
             }
             (Mode::Cas(unique), state @ State::Live(slot)) => {
                 let meta = self.engine.meta(slot);
-                if meta.unique() != unique || at.groups.has_invalidated(key.bytes, draft.tags, meta.as_of) {
+                if meta.unique() != unique || at.groups.has_overtaken(key.bytes, draft.tags, meta.as_of) {
                     return StoreOutcome::Exists;
                 }
                 self.change(key, state, as_of, draft, session, at)
@@ -168,7 +169,7 @@ impl Shard {
         if let Some(reason) = self.refused(key, as_of, ruling, at) {
             return StoreOutcome::Refused(reason);
         }
-        if self.holdoffs.until(key.hash, at.now.millis).is_some() {
+        if self.holdoffs.until(key.hash, at.now).is_some() {
             return StoreOutcome::NotStored;
         }
         self.end_lease(key);
@@ -184,7 +185,7 @@ impl Shard {
         session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
-        if at.groups.has_invalidated(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
+        if at.groups.has_overtaken(key.bytes, draft.tags, self.engine.meta(slot).as_of) {
             return StoreOutcome::NotStored;
         }
         let (state, ruling) = (State::Live(slot), self.judge(key, as_of, &draft, session, at));

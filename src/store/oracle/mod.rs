@@ -47,7 +47,8 @@ pub(crate) const SEGMENT: usize = 16 << 10;
 impl Pair {
     pub(crate) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
         let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
-        let engine = Engine::new(budget, memory_bytes, Keys::new(7), when_full);
+        let tags_in_use = Arc::new(TagsInUse::new(memory_bytes, Keys::new(7)));
+        let engine = Engine::new(budget, memory_bytes, tags_in_use, Keys::new(7), when_full);
         let (groups, naive) = (Groups::default(), Naive::default());
         Pair { engine, floor: 0, groups, naive, second: 100, seq: 1, is_group_new: false }
     }
@@ -214,7 +215,7 @@ impl Pair {
     #[track_caller]
     pub(crate) fn check(&self) {
         let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
-        let (mut items, mut bytes, mut stale) = (0, 0, 0);
+        let (mut items, mut bytes, mut stale, mut tags) = (0, 0, 0, 0);
         let mut queued: HashMap<u16, Queue> = HashMap::new();
         for queue in [Queue::Main, Queue::Small] {
             for number in log.queue(queue) {
@@ -230,6 +231,7 @@ impl Pair {
                     assert_eq!(self.engine.find(&keys.key(item.key()).expect("it was one")), Some(slot));
                     live += item.tight();
                     items += 1;
+                    tags += item.tags().count();
                     stale += u64::from(item.is_stale());
                     assert!(item.removed_at() == 0 || segment.expiries.soonest() <= item.removed_at());
                 }
@@ -243,13 +245,14 @@ impl Pair {
         for number in &apart {
             let head = large.get(*number).head();
             stale += u64::from(head.is_stale());
+            tags += head.tags().count();
             let slot = Slot::new(keys.hash(head.key()), Place::Large(*number));
             assert_eq!(self.engine.find(&keys.key(head.key()).expect("it was one")), Some(slot));
         }
         assert_eq!(large.bytes, apart.iter().map(|number| large.get(*number).bytes()).sum::<usize>());
         items += apart.len();
         assert_eq!((items as u64, stale), (counts.items, counts.stale));
-        assert_eq!(index.iter().count(), items);
+        assert_eq!((index.iter().count(), self.engine.tags_in_use.total()), (items, tags));
         assert_eq!((bytes + large.bytes) as u64, counts.bytes);
         let tables = index.bytes() + ghosts.bytes();
         let charged = log.held().max(2) * SEGMENT

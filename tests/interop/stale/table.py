@@ -96,14 +96,9 @@ STORMS = [
     threads("pymemcache `HashClient`", "one per thread", "pymemcache_hash_client"),
     threads("pymemcache `HashClient`, `use_pooling`", "pool", "pymemcache_hash_client_pooling"),
     threads("pymemcache `PooledClient`", "pool", "pymemcache_pooled_client"),
-    # All clients share the server's only connection: they could take turns, as a sequential program does.
-    threads(
-        "pymemcache `Client` behind twemproxy, `implicit-leases = shared`", "proxy", "pymemcache_client",
-        is_proxied=True, options=("--implicit-leases", "shared"),
-    ),
+    threads("pymemcache `Client` behind twemproxy", "proxy", "pymemcache_client", is_proxied=True),
     threads("python-memcached", "one per thread", "python_memcached"),
-    # The threads take turns on one connection, as a sequential program does.
-    ruby("dalli, `implicit-leases = shared`", "shared", "shared", options=("--implicit-leases", "shared")),
+    ruby("dalli", "shared", "shared"),
     ruby("dalli in a connection_pool", "pool", "pool"),
     rust("async-memcached", "one per task", "async-memcached"),
     rust("leasehold's client, `get` and `set`", "shared", "leasehold"),

@@ -1,0 +1,224 @@
+//! The tags that stored items bear, counted. Most tags that are invalidated are borne by no item, and need
+//! not be remembered.
+//!
+//! A table of buckets, one cache line of the processor each. A tag is counted in one of two buckets, the one
+//! with more room, and known there by 20 bits of its hash: so about one of 70,000 unused tags passes for a
+//! used one. A count that finds no place is added to a count of the whole first bucket. Until it is
+//! subtracted again, all tags of that bucket pass for used ones. A tag in use never passes for an unused one.
+
+use super::item::key::Keys;
+use super::item::tags::Tags;
+use crate::sync::Mutex;
+
+/// How many items bear each tag.
+pub(crate) struct TagsInUse {
+    buckets: Box<[Mutex<Bucket>]>,
+    keys: Keys,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// The counts of all tags that found no place, and of which this is the first bucket.
+    rest: u32,
+    places: [Place; PLACES],
+}
+
+/// The buckets of a tag.
+struct Pair<'a> {
+    first: &'a mut Bucket,
+    second: &'a mut Bucket,
+}
+
+/// Bits of the hash of a tag, and above them its count; a free place has the count 0.
+#[derive(Clone, Copy, Default)]
+struct Place(u32);
+
+/// Tags that count as borne by one item more, until this is dropped.
+#[must_use]
+pub(crate) struct Held<'a> {
+    in_use: &'a TagsInUse,
+    tags: Tags<'a>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.in_use.subtract(self.tags);
+    }
+}
+
+impl TagsInUse {
+    /// A table of about so many bytes.
+    pub(crate) fn new(bytes: usize, keys: Keys) -> Self {
+        let buckets = (bytes / size_of::<Mutex<Bucket>>()).max(2);
+        TagsInUse { buckets: (0..buckets).map(|_| Mutex::default()).collect(), keys }
+    }
+
+    /// Counts the tags of one item more.
+    #[inline]
+    pub(crate) fn add(&self, tags: Tags) {
+        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| pair.add(hash)));
+    }
+
+    /// Counts the tags of one item less.
+    #[inline]
+    pub(crate) fn subtract(&self, tags: Tags) {
+        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| pair.subtract(hash)));
+    }
+
+    /// Counts the tags of one item more, until the result is dropped.
+    #[inline]
+    pub(crate) fn hold<'a>(&'a self, tags: Tags<'a>) -> Held<'a> {
+        self.add(tags);
+        Held { in_use: self, tags }
+    }
+
+    /// Whether an item may bear the tag with this hash.
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.with(hash, |pair| pair.first.rest > 0 || pair.place(hash).is_some())
+    }
+
+    /// All counts together.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn total(&self) -> usize {
+        let counts =
+            |bucket: &Bucket| bucket.rest + bucket.places.iter().map(|place| place.count()).sum::<u32>();
+        self.buckets.iter().map(|bucket| counts(&bucket.lock()) as usize).sum()
+    }
+
+    /// Locks the two buckets of a tag.
+    fn with<R>(&self, hash: u64, act: impl FnOnce(&mut Pair) -> R) -> R {
+        let (first, second) = (self.bucket(hash), self.bucket(hash.wrapping_mul(OTHER)));
+        let second = if first == second { (first + 1) % self.buckets.len() } else { second };
+        // In the order of their numbers, so that no two threads wait for each other.
+        let [low, high] = [first.min(second), first.max(second)].map(|number| &self.buckets[number]);
+        let (mut low, mut high) = (low.lock(), high.lock());
+        let (first, second) = if first < second { (&mut *low, &mut *high) } else { (&mut *high, &mut *low) };
+        act(&mut Pair { first, second })
+    }
+
+    fn bucket(&self, hash: u64) -> usize {
+        // The upper half of the product: a number below that of the buckets.
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+    }
+}
+
+impl Pair<'_> {
+    fn add(&mut self, hash: u64) {
+        let is_known = self.place(hash).is_some();
+        match if is_known { self.place(hash) } else { self.free() } {
+            Some(place) if place.count() < COUNT_MAX => *place = Place::new(hash, place.count() + 1),
+            _ => self.first.rest += 1,
+        }
+    }
+
+    fn subtract(&mut self, hash: u64) {
+        match self.place(hash) {
+            Some(place) => *place = Place::new(hash, place.count() - 1),
+            None => self.first.rest -= 1,
+        }
+    }
+
+    fn place(&mut self, hash: u64) -> Option<&mut Place> {
+        self.first.places.iter_mut().chain(&mut self.second.places).find(|place| place.is_of(hash))
+    }
+
+    /// A free place in the bucket that has more of them.
+    fn free(&mut self) -> Option<&mut Place> {
+        let Pair { first, second } = self;
+        let bucket = if first.used() <= second.used() { first } else { second };
+        bucket.places.iter_mut().find(|place| place.count() == 0)
+    }
+}
+
+impl Bucket {
+    fn used(&self) -> usize {
+        self.places.iter().filter(|place| place.count() > 0).count()
+    }
+}
+
+impl Place {
+    fn new(hash: u64, count: u32) -> Self {
+        Place((hash as u32 & HASH_MASK) | count << HASH_BITS)
+    }
+
+    fn count(self) -> u32 {
+        self.0 >> HASH_BITS
+    }
+
+    fn is_of(self, hash: u64) -> bool {
+        self.count() > 0 && self.0 & HASH_MASK == hash as u32 & HASH_MASK
+    }
+}
+
+/// An odd number, which makes another hash of a hash: 2^64 divided by the golden ratio (Knuth, volume 3,
+/// 6.4).
+const OTHER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// With the lock, they fill 64 bytes.
+const PLACES: usize = 14;
+const HASH_BITS: u32 = 20;
+const HASH_MASK: u32 = (1 << HASH_BITS) - 1;
+const COUNT_MAX: u32 = u32::MAX >> HASH_BITS;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::store::item::tags::TagList;
+
+    fn list(names: &[u32]) -> TagList {
+        let names: Vec<String> = names.iter().map(u32::to_string).collect();
+        TagList::new(names.iter().map(String::as_bytes)).unwrap()
+    }
+
+    fn has(in_use: &TagsInUse, name: u32) -> bool {
+        in_use.may_contain(in_use.keys.hash(name.to_string().as_bytes()))
+    }
+
+    #[test]
+    fn a_bucket_fills_a_cache_line() {
+        assert_eq!(size_of::<Mutex<Bucket>>(), 64);
+    }
+
+    #[test]
+    fn a_tag_is_in_use_for_as_long_as_any_item_bears_it() {
+        let in_use = TagsInUse::new(1 << 16, Keys::new(7));
+        in_use.add(list(&[1, 2]).tags());
+        in_use.add(list(&[2]).tags());
+        assert_eq!([1, 2, 3].map(|name| has(&in_use, name)), [true, true, false]);
+        in_use.subtract(list(&[1, 2]).tags());
+        assert_eq!([1, 2].map(|name| has(&in_use, name)), [false, true]);
+        let held = list(&[3]);
+        let held = in_use.hold(held.tags());
+        in_use.subtract(list(&[2]).tags());
+        assert_eq!([2, 3].map(|name| has(&in_use, name)), [false, true]);
+        drop(held);
+        assert!(!has(&in_use, 3));
+    }
+
+    #[test]
+    fn few_unused_tags_pass_for_used_ones() {
+        let in_use = TagsInUse::new(1 << 16, Keys::new(7));
+        (0..10_000).for_each(|name| in_use.add(list(&[name]).tags()));
+        assert!((0..10_000).all(|name| has(&in_use, name)));
+        let passing = (10_000..110_000).filter(|name| has(&in_use, *name)).count();
+        assert!(passing < 10, "{passing} of 100,000");
+    }
+
+    /// More tags than places, and more items of one tag than a place can count.
+    #[test]
+    fn an_overfull_table_forgets_no_tag_and_recovers() {
+        let in_use = TagsInUse::new(64 * 4, Keys::new(7));
+        let mut counts: HashMap<u32, u32> = (0..200).map(|name| (name, 1 + name % 3)).collect();
+        counts.insert(999, COUNT_MAX + 2);
+        for (name, count) in &counts {
+            (0..*count).for_each(|_| in_use.add(list(&[*name]).tags()));
+        }
+        for (name, count) in counts {
+            assert!(has(&in_use, name));
+            (0..count).for_each(|_| in_use.subtract(list(&[name]).tags()));
+        }
+        assert!(!(0..1_000).any(|name| has(&in_use, name)));
+        assert!(in_use.buckets.iter().all(|bucket| bucket.lock().rest == 0));
+    }
+}
