@@ -6,9 +6,12 @@
 //! used one. A count that finds no place is added to a count of the whole first bucket. Until it is
 //! subtracted again, all tags of that bucket pass for used ones. A tag in use never passes for an unused one.
 
+// Not the lock of the model checker: the atomics around it separate the same steps, and schedules would be far
+// more.
+use parking_lot::Mutex;
+
 use super::item::key::Keys;
 use super::item::tags::Tags;
-use crate::sync::Mutex;
 
 /// How many items bear each tag.
 pub(crate) struct TagsInUse {

@@ -456,6 +456,40 @@ fn good_fills_are_seldom_refused_for_invalidations_of_other_groups() {
     assert!(refused <= 25, "{refused} of 2,000");
 }
 
+/// Of 10,000 tokens with the number of a lease, one was genuine by chance, and stored a value.
+#[test]
+fn a_token_cannot_be_found_by_trying() {
+    let mut fixture = Fixture::new(Config::default());
+    let (mut forger, mut forged, mut refused) = (fixture.cache.session(), 0, 0);
+    let try_all = |fixture: &Fixture, name: &str, token: Token, forger: &mut Session| {
+        let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
+        let number = token.number() & ((1 << 48) - 1) | 1 << 62;
+        let guesses = (0..1 << 14).map(|check: u64| Token::from(number | check << 48));
+        let fill = |guess| {
+            fixture.cache.fill(&key, guess, Fill::Value(Draft::new("bad")), forger, fixture.clock.now())
+        };
+        guesses.map(fill).filter(Result::is_ok).count()
+    };
+    for n in 0..100 {
+        let (name, other) = (format!("key:{n}"), format!("other:{n}"));
+        let (token, others) = (fixture.lease(&name).expect("free"), fixture.lease(&other).expect("free"));
+        forged += try_all(&fixture, &name, token, &mut forger);
+        refused += usize::from(fixture.fill(&name, token) == Err(Refused::Invalidated));
+        assert_eq!(fixture.fill(&other, others), Ok(Filled::Visible));
+    }
+    // The seed is fixed, and 0.2 are expected; without the limit, each would be found.
+    assert!(forged <= 1 && refused + forged >= 100, "{forged}, {refused}");
+    let token = fixture.lease("untouched").expect("free");
+    let wrong = Token::from(token.number() ^ 1 << 48);
+    let key = fixture.cache.key(b"untouched").expect("a legal key");
+    for _ in 0..31 {
+        let fill = Fill::Value(Draft::new("bad"));
+        let done = fixture.cache.fill(&key, wrong, fill, &mut forger, fixture.clock.now());
+        assert_eq!(done, Err(Refused::Unknown));
+    }
+    assert_eq!(fixture.fill("untouched", token), Ok(Filled::Visible), "mistakes happen");
+}
+
 /// Seven lines of `invalidate`, each of 1,000 tags that no value had, emptied the cache.
 #[test]
 fn a_stream_of_tags_costs_no_value_that_does_not_bear_them() {

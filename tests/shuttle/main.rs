@@ -67,8 +67,10 @@ fn invalidate_tag(client: &mut Client) {
     client.write(0..ROWS, |client, _| client.invalidate(Group::Tag(TAG)));
 }
 
-/// Two other groups displace the group of the rows from its table, so that the floor has to represent it.
+/// Two other groups displace the group of the rows from its table, so that the floor has to represent it. A
+/// value of theirs is held in use, or they would not be remembered.
 fn invalidate_tag_and_forget_it(client: &mut Client) {
+    client.store_apart(b"apart", &[b"other", b"another"]);
     invalidate_tag(client);
     client.invalidate(Group::Tag(b"other"));
     client.invalidate(Group::Tag(b"another"));
@@ -120,6 +122,19 @@ fn a_group_invalidation_against_fills_and_reads() {
             world.client().get(0);
         });
     }
+}
+
+/// No value bears the tag while it is invalidated, and the loads that bring it may be the first.
+#[test]
+fn a_tag_that_is_not_in_use_against_the_first_fill() {
+    explore_all(|| {
+        let world = World::new(small());
+        let mut reader = world.client();
+        let token = reader.lease(0).expect("no other client wants it");
+        let version = reader.query(0);
+        join([world.spawn(move |client| _ = client.fill(0, token, version)), world.spawn(invalidate_tag)]);
+        assert_eq!(reader.get(0), None, "in either order");
+    });
 }
 
 #[test]

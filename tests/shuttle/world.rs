@@ -70,6 +70,15 @@ impl World {
 }
 
 impl Client {
+    /// Stores a value that is no row's.
+    pub fn store_apart(&mut self, name: &[u8], tags: &[&[u8]]) {
+        let (key, tags) =
+            (self.world.cache.key(name).expect("a legal key"), TagList::new(tags.iter().copied()));
+        let tags = tags.expect("they are short");
+        let draft = Draft { tags: tags.tags(), ..Draft::new("apart") };
+        self.world.cache.store(&key, Mode::Set, draft, &mut self.session, self.now);
+    }
+
     /// Reads as a client with leases does: on a miss, the holder of the lease queries the database and fills.
     pub fn read_by_lease(&mut self, row: usize) {
         if let Some(token) = self.lease(row) {

@@ -57,7 +57,7 @@ impl Shard {
         at: &At,
     ) -> Result<Filled, Refused> {
         at.remove_miss(key, session);
-        let seq = self.genuine(key, token, at).ok_or(Refused::Unknown)?;
+        let seq = self.genuine(key, token, session, at).ok_or(Refused::Unknown)?;
         let (tags, version) = match &fill {
             Fill::Fresh(draft) | Fill::Value(draft) => (draft.tags, draft.version),
             Fill::Release => (Tags::NONE, None),
@@ -126,8 +126,13 @@ impl Shard {
     }
 
     /// The sequence number of a token's grant, if the token is genuine and young enough.
-    fn genuine(&self, key: &Key, token: Token, at: &At) -> Option<Seq> {
-        let seq = at.mint.open(key.bytes, token)?;
+    fn genuine(&mut self, key: &Key, token: Token, session: &mut Session, at: &At) -> Option<Seq> {
+        let Some(seq) = at.mint.open(key.bytes, token) else {
+            if Token::is_like(token.number()) && self.guesses.add(key.hash, at.now.seconds()) {
+                self.invalidate_now(key, session, at);
+            }
+            return None;
+        };
         (seq > at.clock.start() && seq <= at.clock.last() && seq > at.horizon()).then_some(seq)
     }
 

@@ -30,6 +30,7 @@ use crate::cache::invalidation::groups::Groups;
 use crate::cache::invalidation::holdoffs::{Holdoffs, Listed, Place};
 use crate::cache::invalidation::record::{Depth, Invalidations};
 use crate::cache::invalidation::versions::Versions;
+use crate::cache::lease::guesses::Guesses;
 use crate::cache::lease::records::Leases;
 use crate::cache::lease::token::Mint;
 use crate::cache::policies::{Governed, Policies};
@@ -74,6 +75,7 @@ pub(crate) struct Shard {
     flush_at: Option<u64>,
     /// The invalidations of everything.
     floor: Invalidations,
+    guesses: Guesses,
     holdoffs: Holdoffs,
     leases: Leases,
     /// When the sweep last began to look for items of invalidated groups: the newest invalidation of a group
@@ -125,6 +127,7 @@ impl Shard {
             fence: Table::new(shards),
             flush_at: None,
             floor: Invalidations::default(),
+            guesses: Guesses::new(shards),
             holdoffs: Holdoffs::new(hold_off_bytes, place),
             leases: Leases::new(LEASES / shards),
             looked_for: (Seq::ZERO, 0),
@@ -373,8 +376,10 @@ impl At<'_> {
 
 /// Bytes of the tables of all shards whose sizes do not depend on the configuration: invalidations, tokens,
 /// lease records, cells of hold-offs.
-pub(crate) const FIXED_TABLE_BYTES: usize =
-    (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES + Holdoffs::CELL_BYTES;
+pub(crate) const FIXED_TABLE_BYTES: usize = (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES
+    + LEASES * Leases::BYTES
+    + Guesses::BYTES
+    + Holdoffs::CELL_BYTES;
 
 /// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
 /// wrongly: 1 in 1,049.
