@@ -33,8 +33,8 @@ pub(super) struct Entry {
     /// Header and key, as in the log.
     head: Box<[u8]>,
     pub(super) queue: Queue,
-    /// When it entered its queue, in monotonic seconds.
-    pub(super) since: u32,
+    /// How many segments had been opened when it entered its queue.
+    pub(super) since: u64,
     stamp: u64,
     pub(super) value: Bytes,
 }
@@ -68,10 +68,10 @@ pub(super) fn charged(value: Vec<u8>, tags: Tags, budget: &Arc<Budget>) -> Resul
 }
 
 impl Entry {
-    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], value: Bytes, queue: Queue, second: u32) -> Self {
+    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], value: Bytes, queue: Queue, since: u64) -> Self {
         let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
         PackedMut(&mut head).write_large(meta, tags, key);
-        Entry { head, queue, since: second, stamp: 0, value }
+        Entry { head, queue, since, stamp: 0, value }
     }
 
     pub(super) fn head(&self) -> Packed<'_> {
@@ -127,9 +127,9 @@ impl Large {
     }
 
     /// Moves an item to the back of the main queue.
-    pub(super) fn promote(&mut self, number: u32, uses: u32, second: u32) {
+    pub(super) fn promote(&mut self, number: u32, uses: u32, since: u64) {
         let entry = self.get_mut(number);
-        (entry.queue, entry.since) = (Queue::Main, second);
+        (entry.queue, entry.since) = (Queue::Main, since);
         entry.head_mut().set_uses(uses);
         self.enqueue(number, Queue::Main);
     }

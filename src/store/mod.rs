@@ -314,7 +314,7 @@ impl Engine {
         let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
             let value = self.charge_large(value.into_owned(), tags, second)?;
-            let entry = Entry::new(&meta, tags, key.bytes, value, queue, second);
+            let entry = Entry::new(&meta, tags, key.bytes, value, queue, self.log.opened);
             Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
         } else {
             let (number, offset) = self.reserve(queue, shape.place(), second)?;

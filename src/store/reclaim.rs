@@ -208,7 +208,7 @@ impl Engine {
         if is_worth(head, bytes, mean) {
             let uses = uses_left(head, queue);
             self.large.dequeue(number);
-            return self.large.promote(number, uses, dead.second);
+            return self.large.promote(number, uses, self.log.opened);
         }
         if queue == Queue::Small {
             self.ghosts.put(self.keys.hash(head.key()), bytes);
@@ -438,6 +438,13 @@ mod tests {
         assert!(in_segments > 140_000, "{in_segments}");
         let apart = hits(8 << 20, 3_000, 3_000, 60_000);
         assert!(apart > 130_000, "{apart}");
+    }
+
+    /// All of it happens in one second. When ages were whole seconds, only segments made room, and there were 19,183 hits.
+    #[test]
+    fn segments_and_large_items_of_one_second_are_evicted_by_age() {
+        let hits = hits(8 << 20, 3_000, 1_500, 60_000);
+        assert!(hits > 110_000, "{hits}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Log {
     numbers: Vec<u16>,
     main: VecDeque<u16>,
     small: VecDeque<u16>,
+    /// Segments opened so far: the clock by which ages are compared.
+    pub(crate) opened: u64,
     /// Neighbors that are being packed; the first one is being filled.
     pub(crate) run: Vec<u16>,
     segments: Vec<Option<Segment>>,
@@ -37,6 +39,7 @@ impl Log {
             numbers: Vec::new(),
             main: VecDeque::new(),
             small: VecDeque::new(),
+            opened: 0,
             run: Vec::new(),
             segments: Vec::new(),
         }
@@ -96,7 +99,7 @@ impl Log {
         self.held -= 1;
         self.numbers.push(number);
         if self.held == 0 {
-            *self = Log::new(Arc::clone(&self.budget));
+            *self = Log { opened: self.opened, ..Log::new(Arc::clone(&self.budget)) };
         }
     }
 
@@ -200,7 +203,8 @@ impl Log {
             self.segments.push(None);
             (self.segments.len() - 1) as u16
         });
-        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, second));
+        self.opened += 1;
+        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, self.opened, second));
         self.queue_mut(queue).push_back(number);
         Some(number)
     }

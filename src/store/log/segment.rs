@@ -21,8 +21,8 @@ pub(crate) struct Segment {
     /// Bytes of stale copies, roughly: those found by the last look through the segment, and those marked
     /// since.
     pub(crate) stale: usize,
-    /// When its first item was written, in monotonic seconds.
-    pub(crate) since: u32,
+    /// Its number in the order in which segments were opened.
+    pub(crate) since: u64,
     /// When it was last looked through.
     pub(crate) swept: u32,
 }
@@ -48,7 +48,7 @@ struct Bin {
 }
 
 impl Segment {
-    pub(crate) fn new(bytes: MmapMut, queue: Queue, second: u32) -> Self {
+    pub(crate) fn new(bytes: MmapMut, queue: Queue, since: u64, second: u32) -> Self {
         Segment {
             bytes,
             used: 0,
@@ -57,7 +57,7 @@ impl Segment {
             is_marked: false,
             queue,
             stale: 0,
-            since: second,
+            since,
             swept: second,
         }
     }
