@@ -4,9 +4,9 @@
 
 use std::hint::black_box;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use leasehold::protocol::{Block, Decoder, Output, Replies, Reply, Request, Status};
+use leasehold::protocol::{Block, Decoder, Output, Replies, Reply, Request, Space, Status};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -45,7 +45,7 @@ fn with_request(decoder: &mut Decoder, mut bytes: &[u8], show: impl FnOnce(&Requ
     }
 }
 
-fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
+fn put(space: &mut Space, bytes: &[u8]) -> usize {
     let taken = bytes.len().min(space.remaining_mut());
     assert!(taken > 0, "a request is missing its end");
     space.put_slice(&bytes[..taken]);

@@ -54,6 +54,8 @@ pub mod metrics;
 mod mrc;
 #[cfg(feature = "server")]
 pub mod options;
+#[cfg(feature = "protocol")]
+pub mod pages;
 #[cfg(any(feature = "console", feature = "server"))]
 mod pem;
 #[cfg(feature = "server")]

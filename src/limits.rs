@@ -14,5 +14,5 @@ pub const KEYS_PER_GET_MAX: usize = 100_000;
 pub const NAMES_PER_INVALIDATE_MAX: usize = 1_000;
 /// The limit on tags of one value.
 pub const TAGS_MAX: usize = 16;
-/// Values of this length or more are received into their own allocation, and sent from it.
+/// Values of this length or more are received into pages of their own, and sent from there.
 pub const VALUE_APART_BYTES_MIN: usize = 16 * 1024 + 1;

@@ -7,17 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 19] = [
+const LAYERS: [(&str, &[&str], Waits); 20] = [
     ("clock", &[], Waits::Never),
     ("limits", &[], Waits::Never),
-    ("protocol", &["limits"], Waits::Never),
+    ("pages", &["limits"], Waits::Never),
+    ("protocol", &["limits", "pages"], Waits::Never),
     ("pem", &[], Waits::Often),
     ("sync", &[], Waits::Never),
-    ("store", &["clock", "limits", "sync"], Waits::Never),
+    ("store", &["clock", "limits", "pages", "sync"], Waits::Never),
     ("mrc", &["clock", "store", "sync"], Waits::Never),
-    ("cache", &["clock", "limits", "mrc", "store", "sync"], Waits::Never),
+    ("cache", &["clock", "limits", "mrc", "pages", "store", "sync"], Waits::Never),
     ("metrics", &["cache"], Waits::Never),
-    ("command", &["cache", "clock", "metrics", "protocol"], Waits::Never),
+    ("command", &["cache", "clock", "metrics", "pages", "protocol"], Waits::Never),
     ("process", &["metrics", "protocol"], Waits::Often),
     ("options", &["cache", "command", "metrics", "process"], Waits::Never),
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),

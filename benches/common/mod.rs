@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use leasehold::cache::{
     Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode,
     Session, Step, StoreOutcome,

@@ -1,10 +1,10 @@
 //! Writes: requests, and their outcomes.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::number::Step;
 use crate::clock::Now;
+use crate::pages::Payload;
 use crate::store::expiry::Expiry;
 use crate::store::item::tags::Tags;
 
@@ -21,8 +21,8 @@ pub struct Draft<'a> {
     pub unique: Option<u64>,
     /// The version of the row that the value was made from: it is not stored if a newer one is known.
     pub version: Option<u64>,
-    /// The bytes themselves. Small ones are copied; large ones that are owned are kept as they are.
-    pub value: Cow<'a, [u8]>,
+    /// The bytes themselves.
+    pub value: Payload<'a>,
 }
 
 /// When a store succeeds.
@@ -255,7 +255,7 @@ impl<'a> Draft<'a> {
     }
 
     /// A value that expires at a time in seconds since 1970, 0 being never; `None` if that has passed.
-    pub fn until(value: Cow<'a, [u8]>, flags: u32, exptime_unix: u64, now: Now) -> Option<Self> {
+    pub fn until(value: Payload<'a>, flags: u32, exptime_unix: u64, now: Now) -> Option<Self> {
         let expiry = match exptime_unix {
             0 => Expiry::NEVER,
             unix if unix <= now.unix => return None,

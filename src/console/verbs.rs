@@ -210,7 +210,7 @@ mod tests {
     /// Whether the server knows the command.
     fn is_known(line: &str) -> bool {
         let mut decoder = Decoder::new(1 << 20);
-        bytes::BufMut::put(&mut decoder.space(), format!("{line}\r\n").as_bytes());
+        decoder.space().put_slice(format!("{line}\r\n").as_bytes());
         !matches!(decoder.decode(), Some(Err(Refusal::Unknown)))
     }
 

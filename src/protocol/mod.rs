@@ -26,7 +26,7 @@ pub use self::message::{
 };
 pub use self::output::{OUTPUT_BYTES_MAX, Output};
 pub use self::replies::Replies;
-pub use self::text::Decoder;
+pub use self::text::{Decoder, Space};
 pub use crate::limits::{
     KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
     VALUE_APART_BYTES_MIN,

@@ -35,8 +35,6 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use bytes::BufMut;
-
     use super::*;
 
     /// Between two reads of a large value, a pooled buffer used to keep the line of its command, and the

@@ -5,6 +5,7 @@
 
 use memmap2::MmapMut;
 
+use crate::pages;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// The limit of all shards together, and the bytes that are charged.
@@ -80,6 +81,7 @@ impl Budget {
         if held >= SEGMENTS_OWN && !self.try_charge(self.segment_bytes) {
             return None;
         }
+        pages::age();
         let free = self.free.lock().pop();
         // Without memory from the system, the limit is reached.
         let segment = free.or_else(|| MmapMut::map_anon(self.segment_bytes).ok());

@@ -14,6 +14,7 @@ use super::item::meta::Meta;
 use super::item::packed::{Packed, PackedMut, Shape};
 use super::item::tags::Tags;
 use super::log::segment::Queue;
+use crate::pages::Run;
 
 /// The large items of one shard.
 #[derive(Default)]
@@ -30,6 +31,9 @@ pub(super) struct Large {
 
 /// One large item.
 pub(super) struct Entry {
+    /// Bytes charged for it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) charged: usize,
     /// Header and key, as in the log.
     head: Box<[u8]>,
     pub(super) queue: Queue,
@@ -39,39 +43,67 @@ pub(super) struct Entry {
     pub(super) value: Bytes,
 }
 
-/// Memory that is charged until it is dropped.
-struct Charged {
-    budget: Arc<Budget>,
+/// A value that is charged for.
+pub(super) struct Charged {
+    /// The bytes charged, those of the item around it included.
+    #[cfg(any(test, fuzzing))]
     bytes: usize,
-    value: Vec<u8>,
+    value: Bytes,
 }
 
-impl AsRef<[u8]> for Charged {
+/// Memory that is charged until it is dropped.
+struct Memory {
+    budget: Arc<Budget>,
+    bytes: usize,
+    value: Run,
+}
+
+impl AsRef<[u8]> for Memory {
     fn as_ref(&self) -> &[u8] {
         &self.value
     }
 }
 
-impl Drop for Charged {
+impl Drop for Memory {
     fn drop(&mut self) {
         self.budget.discharge(self.bytes);
     }
 }
 
 /// The value as shared bytes, if the budget has room for it.
-pub(super) fn charged(value: Vec<u8>, tags: Tags, budget: &Arc<Budget>) -> Result<Bytes, Vec<u8>> {
-    let bytes = value.capacity() + tags.packed().len() + ENTRY_OVERHEAD_BYTES;
+pub(super) fn charged(value: Run, tags: Tags, budget: &Arc<Budget>) -> Result<Charged, Run> {
+    let bytes = value.memory_bytes() + tags.packed().len() + ENTRY_OVERHEAD_BYTES;
     if !budget.try_charge(bytes) {
         return Err(value);
     }
-    Ok(Bytes::from_owner(Charged { budget: Arc::clone(budget), bytes, value }))
+    let memory = Memory { budget: Arc::clone(budget), bytes, value };
+    Ok(Charged {
+        #[cfg(any(test, fuzzing))]
+        bytes,
+        value: Bytes::from_owner(memory),
+    })
 }
 
 impl Entry {
-    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], value: Bytes, queue: Queue, since: u64) -> Self {
+    pub(super) fn new(
+        meta: &Meta,
+        tags: Tags,
+        key: &[u8],
+        charged: Charged,
+        queue: Queue,
+        since: u64,
+    ) -> Self {
         let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
         PackedMut(&mut head).write_large(meta, tags, key);
-        Entry { head, queue, since, stamp: 0, value }
+        Entry {
+            #[cfg(any(test, fuzzing))]
+            charged: charged.bytes,
+            head,
+            queue,
+            since,
+            stamp: 0,
+            value: charged.value,
+        }
     }
 
     pub(super) fn head(&self) -> Packed<'_> {
@@ -84,12 +116,6 @@ impl Entry {
 
     pub(super) fn head_mut(&mut self) -> PackedMut<'_> {
         PackedMut(&mut self.head)
-    }
-
-    /// Bytes charged for it.
-    #[cfg(any(test, fuzzing))]
-    pub(super) fn charged(&self) -> usize {
-        self.value.len() + self.head().tags().packed().len() + ENTRY_OVERHEAD_BYTES
     }
 
     /// Bytes of key and value.

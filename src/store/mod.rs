@@ -1,8 +1,8 @@
 //! The storage engine of one shard: a log of segments. It stores items and knows nothing of leases or
 //! invalidations.
 //!
-//! An index of small tables finds an item. Small items are stored in the log, large ones have allocations of
-//! their own. Memory is taken from a budget that all shards share, and is charged to the byte: segments,
+//! An index of small tables finds an item. Small items are stored in the log, large ones have pages of their
+//! own. Memory is taken from a budget that all shards share, and is charged to the byte: segments,
 //! tables, ghosts and large items.
 //!
 //! | file | what |
@@ -10,7 +10,7 @@
 //! | `index/` | from a hash to a place |
 //! | `item/` | items and their parts: key, tags, description, layout in memory |
 //! | `log/` | segments and their two queues |
-//! | `large` | items above an eighth of a segment |
+//! | `large` | items that are too large for the log |
 //! | `ghosts` | fingerprints of items that were removed lately |
 //! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
 //! | `sweep` | removal of expired and invalidated items |
@@ -39,7 +39,6 @@ mod removal;
 mod sweep;
 pub(crate) mod tags_in_use;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,6 +58,8 @@ use self::large::{Entry, Large};
 use self::log::segment::Queue;
 use self::log::{Log, place_bytes_max};
 use self::tags_in_use::TagsInUse;
+
+use crate::pages::Payload;
 
 pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;
@@ -166,7 +167,7 @@ impl Engine {
         found: Option<Slot>,
         meta: Meta,
         tags: Tags,
-        value: Cow<'_, [u8]>,
+        value: Payload<'_>,
         second: u32,
     ) -> Result<(), NoRoom> {
         self.counts.total_items += 1;
@@ -196,7 +197,7 @@ impl Engine {
         slot: Slot,
         meta: Meta,
         tags: Tags,
-        value: Cow<'_, [u8]>,
+        value: Payload<'_>,
         second: u32,
     ) -> Result<(), NoRoom> {
         let place = Shape::new(&meta, tags, key.bytes.len(), value.len()).place();
@@ -306,14 +307,14 @@ impl Engine {
         key: &Key,
         meta: Meta,
         tags: Tags,
-        value: Cow<'_, [u8]>,
+        value: Payload<'_>,
         queue: Queue,
         second: u32,
     ) -> Result<Slot, NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
         let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
-            let value = self.charge_large(value.into_owned(), tags, second)?;
+            let value = self.charge_large(value.into_run(), tags, second)?;
             let entry = Entry::new(&meta, tags, key.bytes, value, queue, self.log.opened);
             Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
         } else {

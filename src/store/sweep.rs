@@ -140,7 +140,7 @@ mod tests {
     fn expired_large_items_are_removed_in_steps() {
         let mut pair = Pair::new(16 << 20, WhenFull::Evict);
         for number in 0..300 {
-            assert!(pair.insert(format!("{number}").as_bytes(), &[1; 3_000], 5, 0));
+            assert!(pair.insert(format!("{number}").as_bytes(), &[1; 5_000], 5, 0));
         }
         pair.second += 5;
         let steps = [(); 3].map(|()| (pair.sweep(), pair.engine.counts().items));

@@ -5,6 +5,7 @@ mod bench_stale;
 mod console;
 mod handover;
 mod logging;
+mod memory;
 mod packaging;
 mod process;
 #[path = "../support/mod.rs"]

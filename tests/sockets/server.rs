@@ -123,7 +123,7 @@ fn a_client_that_does_not_read_is_not_served_and_blocks_no_other() {
     for _ in 0..100 {
         other.check("set a 0 0 1\r\n1", &["STORED"]);
     }
-    let resident_bytes = resident_bytes(server.child.id());
+    let resident_bytes = server.resident_bytes();
     assert!(resident_bytes < 256 << 20, "{resident_bytes} bytes");
     for _ in 0..20 {
         for expected in ["VALUE big 0 500000", &value, "END"] {
@@ -132,13 +132,6 @@ fn a_client_that_does_not_read_is_not_served_and_blocks_no_other() {
     }
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), 0);
-}
-
-fn resident_bytes(process: u32) -> usize {
-    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("Linux has it");
-    let pages: usize =
-        statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("its second field");
-    pages * 4096
 }
 
 #[test]

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use bytes::BufMut;
 use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
-use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request};
+use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request, Space};
 
 /// A cache, a manual clock, and the shared state of connections.
 pub struct Wire {
@@ -199,7 +198,7 @@ fn line_of(request: &Request) -> Vec<u8> {
     [&words.join(&b' ')[..], b"\r\n"].concat()
 }
 
-fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
+fn put(space: &mut Space, bytes: &[u8]) -> usize {
     let taken = bytes.len().min(space.remaining_mut());
     space.put_slice(&bytes[..taken]);
     taken

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut;
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Conversation, Rules, execute};
 use leasehold::metrics::Metrics;

@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut;
 use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, Now};
 use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request};
+use leasehold::protocol::{Decoder, LeaseSet, Output, Replies, Reply, Request, Space};
 
 /// Plays the conversation in one piece, and in pieces whose lengths cycle through `cuts`.
 pub fn check(bytes: &[u8], cuts: &[usize]) {
@@ -240,7 +239,7 @@ fn number(digits: &[u8]) -> usize {
     str::from_utf8(digits).expect("digits").parse().expect("a length")
 }
 
-fn put(space: &mut impl BufMut, bytes: &[u8]) -> usize {
+fn put(space: &mut Space, bytes: &[u8]) -> usize {
     let taken = bytes.len().min(space.remaining_mut());
     space.put_slice(&bytes[..taken]);
     taken

@@ -1,8 +1,7 @@
 //! The body of the decoder's fuzz test: bytes decode to the same requests and refusals in pieces of any
 //! length.
 
-use bytes::BufMut;
-use leasehold::protocol::Decoder;
+use leasehold::protocol::{Decoder, Space};
 
 /// Decodes the bytes in one piece, and in pieces of `cut`.
 pub fn check(bytes: &[u8], cut: usize) {
@@ -31,7 +30,7 @@ fn decoded(mut bytes: &[u8], cut: usize) -> Vec<String> {
     }
 }
 
-fn put(space: &mut impl BufMut, piece: &[u8]) -> usize {
+fn put(space: &mut Space, piece: &[u8]) -> usize {
     let taken = piece.len().min(space.remaining_mut());
     space.put_slice(&piece[..taken]);
     taken

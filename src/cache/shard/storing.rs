@@ -8,6 +8,7 @@ use crate::cache::session::Session;
 use crate::cache::write::{
     Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome,
 };
+use crate::pages::{Payload, Run};
 use crate::store::expiry::{Expiry, seconds_after};
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
@@ -61,10 +62,10 @@ impl Shard {
             }
             (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, session, at),
             (Mode::Append(_), State::Live(slot)) => {
-                self.join(key, slot, (as_of, draft.unique), |old| [old, &draft.value].concat(), session, at)
+                self.join(key, slot, (as_of, draft.unique), |old| Run::of(&[old, &draft.value]), session, at)
             }
             (Mode::Prepend(_), State::Live(slot)) => {
-                self.join(key, slot, (as_of, draft.unique), |old| [&draft.value, old].concat(), session, at)
+                self.join(key, slot, (as_of, draft.unique), |old| Run::of(&[&draft.value, old]), session, at)
             }
         }
     }
@@ -89,7 +90,7 @@ impl Shard {
         let expiry = Expiry(item.meta().expiry);
         let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
         let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
-        self.alter(key, slot, meta, text, session, at).map_err(|NoRoom| NotCounted::NoRoom)?;
+        self.alter(key, slot, meta, text.into(), session, at).map_err(|NoRoom| NotCounted::NoRoom)?;
         Ok(Number { expiry, is_new: false, number, unique: meta.unique() })
     }
 
@@ -239,7 +240,7 @@ impl Shard {
         key: &Key,
         slot: Slot,
         (as_of, unique): (Seq, Option<u64>),
-        join: impl FnOnce(&[u8]) -> Vec<u8>,
+        join: impl FnOnce(&[u8]) -> Run,
         session: &mut Session,
         at: &At,
     ) -> StoreOutcome {
@@ -250,7 +251,7 @@ impl Shard {
             return StoreOutcome::TooLarge;
         }
         let kept = Kept { expiry: Expiry(meta.expiry), unique: meta.unique(), value_bytes: joined.len() };
-        stored(self.alter(key, slot, meta, joined, session, at).map(|()| kept), Fence::None)
+        stored(self.alter(key, slot, meta, joined.into(), session, at).map(|()| kept), Fence::None)
     }
 
     /// As [`Shard::change`], for a value that is made from the old one and keeps flags, tags and expiry.
@@ -259,12 +260,12 @@ impl Shard {
         key: &Key,
         slot: Slot,
         meta: Meta,
-        value: Vec<u8>,
+        value: Payload,
         session: &mut Session,
         at: &At,
     ) -> Result<(), NoRoom> {
         let tags = self.engine.tags(slot).to_list();
-        self.engine.replace(key, slot, meta, tags.tags(), value.into(), at.now.seconds())?;
+        self.engine.replace(key, slot, meta, tags.tags(), value, at.now.seconds())?;
         self.invalidate_as_of(key, meta.as_of, session, at);
         Ok(())
     }

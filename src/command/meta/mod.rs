@@ -4,8 +4,6 @@
 
 mod read;
 
-use std::borrow::Cow;
-
 use super::leasing::tagged;
 use super::observe::{Filler, Outcome};
 use super::{Command, legal};
@@ -14,13 +12,14 @@ use crate::cache::{
     NotCounted, Refused, Step, StoreOutcome, Tags, Token,
 };
 use crate::clock::Now;
+use crate::pages::Payload;
 use crate::protocol::{
     CountMode, Flags, Meta, MetaFields, MetaReply, MetaStatus, MetaValue, Reply, SetMode, Status, Ttl,
 };
 
 impl Command<'_> {
     /// `ms`
-    pub(in crate::command) fn meta_set(&mut self, meta: &Meta, mode: SetMode, value: &mut Cow<[u8]>) {
+    pub(in crate::command) fn meta_set(&mut self, meta: &Meta, mode: SetMode, value: &mut Payload) {
         let (flags, sent_bytes) = (meta.flags, value.len());
         let creates = flags.has(b'N') && matches!(mode, SetMode::Append | SetMode::Prepend);
         let ends = flags.signed(if creates { b'N' } else { b'T' }).unwrap_or(0);
@@ -210,6 +209,6 @@ fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
         tags: Tags::NONE,
         unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
         version: flags.unsigned(b'V'),
-        value: Cow::Borrowed(&[]),
+        value: Payload::default(),
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::admin::{Dump, Statistics, Watched};
 use super::keys::{Keys, TagWords};
 use super::meta::{CountMode, Meta, SetMode};
+use crate::pages::Payload;
 
 /// A request, which borrows from the read buffer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,7 +105,7 @@ pub enum Request<'a> {
     /// `mg`
     MetaRead(Meta<'a>),
     /// `ms`, with its mode and its data block
-    MetaSet(Meta<'a>, SetMode, Cow<'a, [u8]>),
+    MetaSet(Meta<'a>, SetMode, Payload<'a>),
     /// `metaget`
     MetaGet {
         /// The keys not answered yet.
@@ -174,8 +175,8 @@ pub struct Store<'a> {
     pub flags: u32,
     /// Seconds from now, or since 1970; see protocol.md.
     pub exptime: i64,
-    /// The data block, in the read buffer or in its own allocation if it is large.
-    pub value: Cow<'a, [u8]>,
+    /// The data block, in the read buffer or in pages of its own if it is large.
+    pub value: Payload<'a>,
     /// Suppresses the reply.
     pub noreply: bool,
 }

@@ -1,11 +1,11 @@
 //! The read buffer: bytes in, one request at a time out.
 //!
 //! A request borrows from the buffer until the next one is decoded. Small data blocks stay where they
-//! were read. A large one is received into its own allocation, so that the cache can keep it without a
+//! were read. A large one is received into pages of its own, so that the cache can keep it without a
 //! copy.
 
-use std::borrow::Cow;
 use std::iter;
+use std::mem::{replace, take};
 
 use bytes::BufMut;
 use bytes::buf::Limit;
@@ -13,6 +13,7 @@ use bytes::buf::Limit;
 use super::fast;
 use super::grammar::{self, Line};
 use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
+use crate::pages::Run;
 use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
 
 /// Splits a connection's bytes into requests.
@@ -48,15 +49,22 @@ enum State {
 
 type ReadLine = for<'a> fn(&'a [u8], &'a mut Numbers) -> Line<'a>;
 
+/// The space for the next bytes of a connection.
+#[derive(Debug)]
+pub enum Space<'a> {
+    /// The read buffer.
+    Buffer(Limit<&'a mut Vec<u8>>),
+    /// The rest of a large value.
+    Value(&'a mut Run),
+}
+
 /// A large data block that is being received.
 #[derive(Debug)]
 struct Receive {
     /// The command line.
     line: Vec<u8>,
-    /// The received part of the value and its line end.
-    value: Vec<u8>,
-    /// The full length of the value and its line end.
-    whole: usize,
+    /// The received part of the value and its line end, with room for all of them.
+    value: Run,
 }
 
 impl Decoder {
@@ -86,18 +94,15 @@ impl Decoder {
     }
 
     /// The space for the next bytes, limited to a useful amount.
-    pub fn space(&mut self) -> Limit<&mut Vec<u8>> {
+    pub fn space(&mut self) -> Space<'_> {
         self.release();
         match &mut self.state {
-            State::Receive(block) => {
-                let missing = block.whole - block.value.len();
-                (&mut block.value).limit(missing)
-            }
+            State::Receive(block) => Space::Value(&mut block.value),
             State::Line | State::Received { .. } | State::Skip(_) => {
-                self.buffer.drain(..std::mem::take(&mut self.done));
+                self.buffer.drain(..take(&mut self.done));
                 self.buffer.reserve(READ_BYTES);
                 let free = self.buffer.capacity() - self.buffer.len();
-                (&mut self.buffer).limit(free)
+                Space::Buffer((&mut self.buffer).limit(free))
             }
         }
     }
@@ -108,7 +113,7 @@ impl Decoder {
         (self.done == self.buffer.len()).then(|| {
             self.done = 0;
             self.buffer.clear();
-            std::mem::take(&mut self.buffer)
+            take(&mut self.buffer)
         })
     }
 
@@ -162,17 +167,17 @@ impl Decoder {
                 let Some(block) = rest.get(start..start + whole) else {
                     self.used = 0;
                     if header.value_bytes >= VALUE_APART_BYTES_MIN {
-                        let mut value = Vec::with_capacity(whole);
-                        value.extend_from_slice(&rest[start..]);
+                        let mut value = Run::new(whole);
+                        value.push(&rest[start..]);
                         self.used = rest.len();
                         let line = without_end(&rest[..start]).to_vec();
-                        self.state = State::Receive(Box::new(Receive { line, value, whole }));
+                        self.state = State::Receive(Box::new(Receive { line, value }));
                     }
                     return None;
                 };
                 self.used = start + whole;
                 match block.strip_suffix(BLOCK_END) {
-                    Some(value) => Some(Ok(header.with(Cow::Borrowed(value)))),
+                    Some(value) => Some(Ok(header.with(value.into()))),
                     None => Some(Err(Refusal::BadChunk)),
                 }
             }
@@ -198,7 +203,7 @@ impl Decoder {
 
     /// Drops the bytes that the last request borrowed.
     fn release(&mut self) {
-        self.done += std::mem::take(&mut self.used);
+        self.done += take(&mut self.used);
         if matches!(self.state, State::Received { .. }) {
             self.state = State::Line;
         }
@@ -217,10 +222,10 @@ impl Decoder {
 
     fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
-        if block.value.len() < block.whole {
+        if !block.value.is_full() {
             return None;
         }
-        let (line, mut value) = (std::mem::take(&mut block.line), std::mem::take(&mut block.value));
+        let (line, mut value) = (take(&mut block.line), replace(&mut block.value, Run::new(0)));
         let is_whole = value.ends_with(BLOCK_END);
         value.truncate(value.len() - BLOCK_END.len());
         self.state = State::Received { line };
@@ -231,7 +236,28 @@ impl Decoder {
         let Line::Before(header) = (self.read_line)(line, &mut self.numbers) else {
             unreachable!("it was one when it was kept")
         };
-        Some(Ok(header.with(Cow::Owned(value))))
+        Some(Ok(header.with(value.into())))
+    }
+}
+
+impl Space<'_> {
+    /// How many bytes it has room for.
+    pub fn remaining_mut(&mut self) -> usize {
+        match self {
+            Space::Buffer(buffer) => buffer.remaining_mut(),
+            Space::Value(value) => value.rest().len(),
+        }
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Panics
+    /// If it has no room for them.
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        match self {
+            Space::Buffer(buffer) => buffer.put_slice(bytes),
+            Space::Value(value) => value.push(bytes),
+        }
     }
 }
 

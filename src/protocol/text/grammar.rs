@@ -5,8 +5,6 @@
 //!
 //! The decoder finds the lines and the data blocks.
 
-use std::borrow::Cow;
-
 use nom::Parser;
 use nom::branch::alt;
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned64};
@@ -17,6 +15,7 @@ use super::meta::may_begin_flags;
 use super::words::{bad_line, blank, blank_noreply, full, is_key, key, number, word};
 use super::{admin, meta};
 use crate::limits::{KEYS_PER_GET_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX};
+use crate::pages::Payload;
 use crate::protocol::message::{
     CasUnique, Invalidated, Keys, LeaseSet, Meta, Numbers, Refusal, Request, SetMode, Store, TagWords, words,
 };
@@ -119,7 +118,7 @@ impl<'a> Header<'a> {
     }
 
     /// The request with its data block.
-    pub(super) fn with(self, value: Cow<'a, [u8]>) -> Request<'a> {
+    pub(super) fn with(self, value: Payload<'a>) -> Request<'a> {
         let (verb, rest, store) = match self.storing {
             Storing::Classic { verb, key, flags, exptime, rest, noreply } => {
                 (verb, rest, Store { key, flags, exptime, value, noreply })

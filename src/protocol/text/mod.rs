@@ -11,5 +11,5 @@ mod grammar;
 mod meta;
 mod words;
 
-pub use self::decoder::Decoder;
+pub use self::decoder::{Decoder, Space};
 pub(super) use self::encoder::encode;

@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
 use super::{Closed, Peer};
 use crate::metrics::{Count, State};
-use crate::protocol::Decoder;
+use crate::protocol::{Decoder, Space};
 use crate::server::buffers;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
@@ -22,7 +22,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         connection.is(State::Read);
         let read = poll_fn(|context| {
             buffers::lend(decoder, output);
-            let read = pin!(receive(stream, early, &mut decoder.space())).poll(context);
+            let read = pin!(receive(stream, early, decoder.space())).poll(context);
             if read.is_pending() {
                 buffers::take_back(decoder, output);
             }
@@ -107,14 +107,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     early: &mut BytesMut,
-    space: &mut impl BufMut,
+    mut space: Space<'_>,
 ) -> io::Result<usize> {
-    if early.is_empty() {
-        return stream.read_buf(space).await;
+    if !early.is_empty() {
+        let bytes = early.len().min(space.remaining_mut());
+        space.put_slice(&early.split_to(bytes));
+        return Ok(bytes);
     }
-    let bytes = early.len().min(space.remaining_mut());
-    space.put(early.split_to(bytes));
-    Ok(bytes)
+    match space {
+        Space::Buffer(mut buffer) => stream.read_buf(&mut buffer).await,
+        Space::Value(value) => {
+            let bytes = stream.read(value.rest()).await?;
+            value.filled(bytes);
+            Ok(bytes)
+        }
+    }
 }
 
 /// `None` if the limit passed first. Only a limited wait has a timer.

@@ -24,7 +24,7 @@ pub(crate) struct Item<'a> {
     pub(crate) is_fetched: bool,
     /// The packed item: most readers need only some of its fields.
     pub(crate) head: Packed<'a>,
-    /// The value, if it has an allocation of its own.
+    /// The value, if it has memory of its own.
     pub(crate) shared: Option<&'a Bytes>,
 }
 

@@ -22,7 +22,7 @@ use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
 
-/// An item in a segment, or the head of one whose value has an allocation of its own.
+/// An item in a segment, or the head of one whose value has memory of its own.
 ///
 /// Readers of several fields are always inlined: most callers use one of them, and the compiler by itself
 /// reads all, which was a sixth of a hit (docs/performance.md).
@@ -208,7 +208,7 @@ impl<'a> PackedMut<'a> {
         self.write_value(shape, value);
     }
 
-    /// As [`PackedMut::write`], for a value with an allocation of its own.
+    /// As [`PackedMut::write`], for a value with memory of its own.
     pub(crate) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
         let shape = self.write_head(0, meta, tags, key.len(), 0);
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);

@@ -52,8 +52,10 @@ impl Log {
             Some(number) => number,
             None => self.open(queue, second)?,
         };
+        let is_bulky = bytes > bulky_bytes(self.budget.segment_bytes);
         let segment = self.segment_mut(number);
         let offset = segment.used;
+        segment.is_bulky |= is_bulky;
         segment.used += bytes;
         segment.live += bytes;
         Some((number, offset))
@@ -179,11 +181,13 @@ impl Log {
         for queue in [&self.small, &self.main] {
             let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
             for first in 0..sealed.len() {
-                let mut live = 0;
+                let (mut live, mut is_bulky) = (0, false);
                 for (index, number) in sealed[first..].iter().take(RUN_SEGMENTS_MAX).enumerate() {
                     live += self.segment(*number).live;
-                    // A fiftieth is left for the gaps after items that do not fit.
-                    let fits = live * 50 <= index * self.budget.segment_bytes * 49;
+                    is_bulky |= self.segment(*number).is_bulky;
+                    // A fiftieth is left for the gaps after items that do not fit, or all that they can be.
+                    let gap = self.budget.segment_bytes / if is_bulky { 4 } else { 50 };
+                    let fits = live <= index * (self.budget.segment_bytes - gap);
                     if fits && best.as_ref().is_none_or(|(bytes, _)| live < *bytes) {
                         best = Some((live, sealed[first..=first + index].to_vec()));
                     }
@@ -221,10 +225,19 @@ impl Log {
     }
 }
 
-/// The largest item in a segment; larger ones have allocations of their own.
+/// The largest item in a segment; larger ones have pages of their own. In those a value of a few pages would
+/// waste much of the last one, so small segments hold items up to a quarter.
 pub(crate) fn place_bytes_max(segment_bytes: usize) -> usize {
-    (segment_bytes / 8).min(PLACE_BYTES_MAX)
+    (segment_bytes / 4).min(PAGED_BYTES_MIN).max(bulky_bytes(segment_bytes)).min(PLACE_BYTES_MAX)
 }
+
+/// Items above this size leave gaps that packing has to expect.
+fn bulky_bytes(segment_bytes: usize) -> usize {
+    segment_bytes / 8
+}
+
+/// Values of so many bytes may have pages of their own in any case.
+const PAGED_BYTES_MIN: usize = 16 << 10;
 
 /// The small queue's share of all segments: a tenth.
 const SMALL_PART: usize = 10;

@@ -255,9 +255,8 @@ impl Pair {
         assert_eq!((index.iter().count(), self.engine.tags_in_use.total()), (items, tags));
         assert_eq!((bytes + large.bytes) as u64, counts.bytes);
         let tables = index.bytes() + ghosts.bytes();
-        let charged = log.held().max(2) * SEGMENT
-            + tables
-            + apart.iter().map(|n| large.get(*n).charged()).sum::<usize>();
+        let charged =
+            log.held().max(2) * SEGMENT + tables + apart.iter().map(|n| large.get(*n).charged).sum::<usize>();
         assert_eq!(budget.used(), charged, "{} segments, {} large, tables {tables}", log.held(), apart.len());
     }
 
