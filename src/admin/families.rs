@@ -255,6 +255,22 @@ pub(super) const LEASEHOLD: &[Family] = &[
         "Connections rejected because their address had too many (--conn-limit-per-client).",
         &[("", "rejected_connections_per_client")],
     ),
+    gauge(
+        "leasehold_receive_bytes",
+        "Memory of large requests that are being received.",
+        &[("", "receive_bytes")],
+    ),
+    gauge("leasehold_receive_limit_bytes", "The limit on it (--receive-limit).", &[("", "receive_limit")]),
+    counter(
+        "leasehold_receive_waits_total",
+        "How often a large request waited for the memory of others.",
+        &[("", "receive_waits")],
+    ),
+    counter(
+        "leasehold_receive_timeouts_total",
+        "Connections closed because a large request took too long while others waited.",
+        &[("", "receive_timeouts")],
+    ),
     counter("leasehold_auth_errors_total", "Wrong passwords and tokens.", &[("", "auth_errors")]),
     counter("leasehold_idle_kicks_total", "Connections closed for being idle.", &[("", "idle_kicks")]),
     counter(

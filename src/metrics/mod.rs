@@ -81,6 +81,7 @@ pub enum Count {
     LeaseWaitFilled,
     LeaseWaitTimeouts,
     LeaseWaits,
+    ReceiveTimeouts,
     SslHandshakeErrors,
     SslNewSessions,
     StaleServed,
@@ -145,6 +146,7 @@ const NAMES: [&str; COUNTS] = [
     "lease_wait_filled",
     "lease_wait_timeouts",
     "lease_waits",
+    "receive_timeouts",
     "ssl_handshake_errors",
     "ssl_new_sessions",
     "stale_served",
@@ -196,6 +198,12 @@ pub struct Metrics {
     pub policies: ByPolicy,
     /// Uses of keys by their prefixes, counted if enabled.
     pub prefixes: Prefixes,
+    /// Memory of large requests that are being received.
+    pub receive_bytes: AtomicU64,
+    /// The limit on it.
+    pub receive_limit: u64,
+    /// How often a large request waited for the memory of others.
+    pub receive_waits: AtomicU64,
     /// Sampled requests, if enabled.
     pub samples: Option<Samples>,
     /// The server's settings, under memcached's names.
@@ -271,6 +279,9 @@ impl Metrics {
             open: Connections::default(),
             policies: ByPolicy::default(),
             prefixes: Prefixes::new(b':', false),
+            receive_bytes: AtomicU64::new(0),
+            receive_limit: 0,
+            receive_waits: AtomicU64::new(0),
             samples: None,
             settings: Vec::new(),
             usage: Usage::default,
@@ -325,6 +336,7 @@ impl Metrics {
             &self.connections_rejected_per_client,
             &self.listen_disabled,
             &self.listen_disabled_us,
+            &self.receive_waits,
         ];
         for count in counts {
             count.store(0, Ordering::Relaxed);
@@ -347,6 +359,9 @@ impl Metrics {
         emit("accepting_conns", self.accepting.load(Ordering::Relaxed).into());
         emit("listen_disabled_num", self.listen_disabled.load(Ordering::Relaxed));
         emit("time_in_listen_disabled_us", self.listen_disabled_us.load(Ordering::Relaxed));
+        emit("receive_bytes", self.receive_bytes.load(Ordering::Relaxed));
+        emit("receive_limit", self.receive_limit);
+        emit("receive_waits", self.receive_waits.load(Ordering::Relaxed));
         emit("threads", self.threads.len() as u64);
         for (index, name) in NAMES.iter().enumerate() {
             emit(name, self.sum(index));

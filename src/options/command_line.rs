@@ -76,7 +76,8 @@ pub struct Options {
     )]
     pub backlog: i32,
 
-    /// Close connections that are idle for this many seconds, as -o idle_timeout does; 0 for never
+    /// Close connections that send no complete request for this many seconds, as -o idle_timeout does; 0 for
+    /// never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub idle_timeout: u32,
 
@@ -262,6 +263,16 @@ impl Options {
         self.extended().maxconns_fast.unwrap_or(true)
     }
 
+    /// Limit on the memory of large requests that are being received.
+    pub fn receive_bytes(&self) -> usize {
+        match self.safety.receive_limit {
+            Some(megabytes) => megabytes as usize * MEGABYTE,
+            None => {
+                (self.memory as usize * MEGABYTE / RECEIVE_PART).max(RECEIVE_BYTES_MIN).max(self.item_size)
+            }
+        }
+    }
+
     /// Size of each watcher's buffer, in bytes.
     pub fn watcher_bytes(&self) -> usize {
         let kilobytes = self.extended().watcher_kilobytes;
@@ -306,51 +317,6 @@ impl Options {
         flags.chain(self.extended().without_effect).chain(operands).collect()
     }
 
-    /// Checks flags against each other, and reads the configuration file.
-    ///
-    /// # Errors
-    /// A message for the user.
-    pub fn checked(mut self) -> Result<Options, String> {
-        self.policies.read()?;
-        let half = self.memory as usize * MEGABYTE / 2;
-        let rules = [
-            (
-                (-1..=65535).contains(&self.tcp_port()),
-                format!("invalid port {} (-p): expected -1 to 65535", self.tcp_port()),
-            ),
-            (
-                self.item_size >= ITEM_SIZE_MIN,
-                format!("-I {} is too small: expected at least {ITEM_SIZE_MIN}", self.item_size),
-            ),
-            (
-                self.item_size <= ITEM_SIZE_MAX,
-                format!("-I {} is too large: expected at most 1024m", self.item_size),
-            ),
-            (
-                self.item_size <= half,
-                format!("-I {} is too large: expected at most half of -m {}", self.item_size, self.memory),
-            ),
-            (
-                self.protocol != "binary",
-                "-B binary: the binary protocol is not supported; set your clients to the text protocol"
-                    .to_owned(),
-            ),
-            (
-                !self.enable_sasl,
-                "-S: SASL belongs to the binary protocol, which is not supported; use -Y for authentication"
-                    .to_owned(),
-            ),
-            (
-                ["ascii", "auto", "binary"].contains(&&*self.protocol),
-                format!("unknown protocol {} (-B): expected ascii or auto", self.protocol),
-            ),
-        ];
-        match rules.into_iter().find(|(is_kept, _)| !is_kept) {
-            Some((_, broken)) => Err(broken),
-            None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),
-        }
-    }
-
     /// Whether `-m` is below the minimum, which then replaces it.
     pub fn is_below_minimum(&self) -> bool {
         self.memory < MEMORY_MIN
@@ -387,8 +353,9 @@ const SUBCOMMANDS: &str = "Subcommands: bench, cli, completions, handover, healt
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;
-const ITEM_SIZE_MIN: usize = 1 << 10;
-const ITEM_SIZE_MAX: usize = 1 << 30;
+/// The default of `--receive-limit`.
+const RECEIVE_PART: usize = 8;
+const RECEIVE_BYTES_MIN: usize = 16 * MEGABYTE;
 
 #[cfg(test)]
 mod tests {
@@ -439,6 +406,24 @@ mod tests {
     }
 
     #[test]
+    fn the_receive_limit_follows_the_memory() {
+        for (flags, megabytes) in [
+            ("-m 64", 16),
+            ("-m 1024", 128),
+            ("-m 64 -I 32m", 32),
+            ("-m 64 --receive-limit 3", 3),
+            ("-m 64 -I 1m --receive-limit 1", 1),
+            ("--receive-limit 1g", 1024),
+        ] {
+            assert_eq!(
+                parse(&format!("leasehold {flags}")).unwrap().receive_bytes(),
+                megabytes << 20,
+                "{flags}"
+            );
+        }
+    }
+
+    #[test]
     fn impossible_values_are_refused() {
         for flags in [
             "-c 0",
@@ -465,6 +450,8 @@ mod tests {
         for memory in ["64k", "x", "", "g", "4194304g", "1.5g"] {
             is_refused(&format!("leasehold -m {memory}"));
         }
+        is_refused("leasehold -I 2m --receive-limit 1");
+        is_refused("leasehold --receive-limit 0");
         is_refused("leasehold --lease-max-age 3601");
         is_refused("leasehold --lease-window -1");
     }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod admin;
+mod checks;
 mod command_line;
 mod policies;
 mod safety;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::values::megabytes;
+
 /// The flags.
 #[derive(Args, Clone, Debug)]
 pub struct SafetyOptions {
@@ -14,6 +16,11 @@ pub struct SafetyOptions {
     /// Connections at once from one address (IPv6: one /64); 0 for as many as -c allows
     #[arg(long, value_name = "NUM", default_value_t = 0)]
     pub conn_limit_per_client: u32,
+
+    /// Memory for large requests that are being received, over all connections, in megabytes; the suffixes m
+    /// and g are allowed [default: an eighth of -m, but at least 16, and no less than -I]
+    #[arg(long, value_name = "MB", value_parser = megabytes)]
+    pub receive_limit: Option<u32>,
 
     /// Refuse to start if a public address has neither TLS (-Z) nor authentication (-Y), instead of warning
     #[arg(long)]

@@ -32,6 +32,7 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("auth_enabled_ascii", path(&options.auth_file, "no")),
         ("maxconns_fast", yes(options.refuses_when_full())),
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),
+        ("receive_limit", options.receive_bytes().to_string()),
         ("memory_file", path(&options.memory_file, "(null)")),
         ("track_sizes", "no".to_owned()),
         ("watcher_logbuf_size", options.watcher_bytes().to_string()),

@@ -12,6 +12,7 @@ mod fence_cost;
 mod heartbeat;
 mod listener;
 mod origins;
+mod receiving;
 mod service;
 mod shutdown;
 mod tls;
@@ -86,6 +87,7 @@ impl Server {
         let mut metrics = Metrics::new(options.threads, options.connections.into());
         metrics.prefixes = Prefixes::new(options.prefix_delimiter(), options.delimiter.is_some());
         metrics.samples = options.admin.address.map(|_| Samples::default());
+        metrics.receive_limit = options.receive_bytes() as u64;
         metrics.settings = options::settings(&options);
         metrics.usage = process::usage;
         metrics.watchers = Watchers::new(options.watcher_bytes(), clock::wall);
@@ -234,6 +236,7 @@ async fn sweep_until_shutdown(service: &Service) {
             // A lowered limit evicts items outside of any command that would report them.
             command::publish_evicted(&service.cache, &service.metrics, service.now());
             heartbeat.answer();
+            service.receiving.close_slow(service.now());
             warn_of_fence_cost(service, &mut fence_cost);
             tokio::time::sleep(SWEEP_EVERY).await;
         }

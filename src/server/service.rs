@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
 use super::heartbeat::Heartbeat;
 use super::origins::Origins;
+use super::receiving::Receiving;
 use super::shutdown::ShutdownRequest;
 use super::tls::Tls;
 use crate::cache::Cache;
@@ -28,10 +29,12 @@ pub(super) struct Service {
     pub(super) clock: Clock,
     /// Notified when a connection has closed.
     pub(super) freed: Notify,
-    /// Connections without traffic for this long are closed.
+    /// Connections without a complete request for this long are closed.
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) origins: Origins,
+    /// Room for large requests.
+    pub(super) receiving: Receiving,
     /// Whether a connection above the limit is refused; otherwise it waits to be accepted.
     pub(super) refuses_when_full: bool,
     /// After this many requests in a row a connection yields to others.
@@ -49,6 +52,7 @@ pub(super) struct Service {
 impl Service {
     /// A service without TLS and without authentication.
     pub(super) fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
+        let metrics = Arc::new(metrics);
         Service {
             binary: Once::new(),
             cache,
@@ -56,7 +60,8 @@ impl Service {
             clock,
             freed: Notify::new(),
             idle: options.idle(),
-            metrics: Arc::new(metrics),
+            receiving: Receiving::new(options.receive_bytes(), Arc::clone(&metrics)),
+            metrics,
             origins: Origins::default(),
             refuses_when_full: options.refuses_when_full(),
             requests_per_turn: options.requests_per_event,

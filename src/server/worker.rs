@@ -82,7 +82,7 @@ fn publish(service: &Service, event: &Event) {
 fn reason(ended: &io::Result<Closed>) -> Reason {
     match ended {
         Err(_) | Ok(Closed::Refused) => Reason::Error,
-        Ok(Closed::Idle) => Reason::Idle,
+        Ok(Closed::Idle | Closed::Slow) => Reason::Idle,
         Ok(Closed::Peer) => Reason::Normal,
         Ok(Closed::Stopping) => Reason::Shutdown,
     }

@@ -278,6 +278,7 @@ fn announce(listeners: &Listeners, options: &Options) {
     tracing::info!(
         memory_mb = config.memory_bytes >> 20,
         fixed_tables_mb = config.fixed_table_bytes() >> 20,
+        receive_limit_mb = options.receive_bytes() >> 20,
         threads = options.threads,
         connections = options.connections,
         implicit_leases = ?config.policies.general().implicit,

@@ -67,6 +67,8 @@ pub enum Status {
     TooManyFromThere,
     /// `WATCHER_TOO_MANY log watcher limit reached`
     TooManyWatchers,
+    /// `SERVER_ERROR large request took too long while others waited`
+    TooSlow,
     /// `TOUCHED`
     Touched,
     /// `CLIENT_ERROR unauthenticated`

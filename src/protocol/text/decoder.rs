@@ -63,8 +63,10 @@ pub enum Space<'a> {
 struct Receive {
     /// The command line.
     line: Vec<u8>,
-    /// The received part of the value and its line end, with room for all of them.
+    /// The received part of the value and its line end; without room until more is to be received.
     value: Run,
+    /// The full length of the value and its line end.
+    whole: usize,
 }
 
 impl Decoder {
@@ -97,13 +99,48 @@ impl Decoder {
     pub fn space(&mut self) -> Space<'_> {
         self.release();
         match &mut self.state {
-            State::Receive(block) => Space::Value(&mut block.value),
+            State::Receive(block) => {
+                // Only allocated now: until then, the request may have waited for room.
+                if block.value.is_empty() && block.value.is_full() {
+                    block.value = Run::new(block.whole);
+                    block.value.push(&self.buffer[take(&mut self.done)..]);
+                    self.buffer.clear();
+                }
+                Space::Value(&mut block.value)
+            }
             State::Line | State::Received { .. } | State::Skip(_) => {
                 self.buffer.drain(..take(&mut self.done));
-                self.buffer.reserve(READ_BYTES);
+                match self.buffer.len() {
+                    // A long line gets its whole room at once, so that it never holds more.
+                    unfinished @ UNFINISHED_BYTES_MAX.. => {
+                        self.buffer.reserve_exact(LONG_LINE_BYTES.saturating_sub(unfinished).max(1));
+                    }
+                    _ => self.buffer.reserve(READ_BYTES),
+                }
                 let free = self.buffer.capacity() - self.buffer.len();
                 Space::Buffer((&mut self.buffer).limit(free))
             }
+        }
+    }
+
+    /// The memory that the unfinished request needs before more of it can be received; 0 if the buffer that
+    /// every connection has suffices.
+    pub fn room_needed(&self) -> usize {
+        match &self.state {
+            State::Receive(block) => block.whole,
+            State::Line if self.buffer.len() - self.done - self.used >= UNFINISHED_BYTES_MAX => {
+                LONG_LINE_BYTES
+            }
+            State::Line | State::Received { .. } | State::Skip(_) => 0,
+        }
+    }
+
+    /// Frees what a long line has taken beyond the ordinary buffer.
+    pub fn shrink(&mut self) {
+        self.release();
+        if self.buffer.capacity() >= LONG_LINE_BYTES {
+            self.buffer.drain(..take(&mut self.done));
+            self.buffer.shrink_to(READ_BYTES);
         }
     }
 
@@ -167,11 +204,10 @@ impl Decoder {
                 let Some(block) = rest.get(start..start + whole) else {
                     self.used = 0;
                     if header.value_bytes >= VALUE_APART_BYTES_MIN {
-                        let mut value = Run::new(whole);
-                        value.push(&rest[start..]);
-                        self.used = rest.len();
                         let line = without_end(&rest[..start]).to_vec();
-                        self.state = State::Receive(Box::new(Receive { line, value }));
+                        self.done += start;
+                        let value = Run::new(0);
+                        self.state = State::Receive(Box::new(Receive { line, value, whole }));
                     }
                     return None;
                 };
@@ -222,7 +258,7 @@ impl Decoder {
 
     fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
-        if !block.value.is_full() {
+        if block.value.len() < block.whole {
             return None;
         }
         let (line, mut value) = (take(&mut block.line), replace(&mut block.value, Run::new(0)));
@@ -304,10 +340,48 @@ const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The most bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
+/// An unfinished request of fewer bytes stays in the ordinary buffer. Only lines with many keys are longer.
+const UNFINISHED_BYTES_MAX: usize = 32 * 1024;
+/// The buffer for a line of more bytes.
+const LONG_LINE_BYTES: usize = KEYS_LINE_BYTES_MAX + READ_BYTES;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing is allocated for a large value or a long line before the connection has room for it.
+    #[test]
+    fn large_requests_ask_for_room_before_they_take_it() {
+        let value = vec![b'v'; VALUE_APART_BYTES_MIN];
+        let set = [b"set k 0 0 16385\r\n", &value[..], b"\r\n"].concat();
+        let keys = b" sixteen-letters".repeat(KEYS_LINE_BYTES_MAX / 16 - 1);
+        for (request, room) in [
+            (set, VALUE_APART_BYTES_MIN + BLOCK_END.len()),
+            ([&b"get"[..], &keys, b"\r\n"].concat(), LONG_LINE_BYTES),
+        ] {
+            let mut decoder = Decoder::new(1 << 20);
+            let (mut rest, mut asked) = (&request[..], 0);
+            while asked == 0 {
+                let taken = decoder.space().remaining_mut().min(rest.len()).min(1_000);
+                decoder.space().put_slice(&rest[..taken]);
+                rest = &rest[taken..];
+                assert_eq!(decoder.decode(), None);
+                asked = decoder.room_needed();
+            }
+            assert_eq!(asked, room);
+            assert!(decoder.buffer.capacity() <= 2 * UNFINISHED_BYTES_MAX, "{}", decoder.buffer.capacity());
+            while !rest.is_empty() {
+                let taken = decoder.space().remaining_mut().min(rest.len());
+                assert!(decoder.buffer.capacity() <= LONG_LINE_BYTES);
+                decoder.space().put_slice(&rest[..taken]);
+                rest = &rest[taken..];
+            }
+            assert!(decoder.decode().is_some_and(|request| request.is_ok()));
+            decoder.shrink();
+            assert_eq!(decoder.room_needed(), 0);
+            assert!(decoder.buffer.capacity() < LONG_LINE_BYTES);
+        }
+    }
 
     /// While the rest is missing, the last byte that was searched becomes a line end: a decoder that looked
     /// at it again would take it for the end of the line.

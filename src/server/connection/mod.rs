@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
 use super::client_limits::ClientAddress;
+use super::receiving::Room;
 use super::service::Service;
 use crate::cache::Access;
 use crate::clock::Now;
@@ -37,7 +38,11 @@ struct Peer<'s, S> {
     early: BytesMut,
     /// Whether it is only yielding to other connections.
     gives_way: &'s AtomicBool,
+    /// When the idle time began: at the last complete request, or when its replies were sent.
+    idle_since: time::Instant,
     output: Output,
+    /// Memory for the request that is being received.
+    room: &'s Room<'s>,
     service: &'s Service,
     conversation: Conversation,
     stream: S,
@@ -52,6 +57,8 @@ pub(super) enum Closed {
     Peer,
     /// The peer sent bytes that cannot be parsed.
     Refused,
+    /// A large request took too long to arrive, or its answer to be read, while others waited for its room.
+    Slow,
     /// The server stops.
     Stopping,
 }
@@ -76,8 +83,8 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let gives_way = AtomicBool::new(false);
-    let mut peer = Peer::new(service, thread, stream, connection, &gives_way);
+    let (gives_way, room) = (AtomicBool::new(false), service.receiving.room());
+    let mut peer = Peer::new(service, thread, stream, connection, &gives_way, &room);
     let ended = {
         let (mut ended, mut requested) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
         let mut is_listening = false;
@@ -96,6 +103,9 @@ where
             if is_stopping && !gives_way.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(Closed::Stopping));
             }
+            if room.is_overdue() {
+                return Poll::Ready(Ok(Closed::Slow));
+            }
             Poll::Pending
         })
         .await
@@ -103,8 +113,10 @@ where
     peer.conversation.close(&service.cache, service.now());
     if let Ok(closed) = ended {
         // Counted first: a client that sees the end may look at the counts at once.
-        if closed == Closed::Idle {
-            peer.conversation.counters().add(Count::IdleKicks);
+        match closed {
+            Closed::Idle => peer.conversation.counters().add(Count::IdleKicks),
+            Closed::Slow => Box::pin(peer.close_slow()).await,
+            Closed::Peer | Closed::Refused | Closed::Stopping => {}
         }
         peer.shut_down_stream().await;
         tracing::debug!(?closed, "connection closed");
@@ -119,6 +131,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         stream: S,
         connection: &'s Connection,
         gives_way: &'s AtomicBool,
+        room: &'s Room<'s>,
     ) -> Self {
         let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
         let mut conversation = Conversation::new(&service.cache, metrics, counters, service.rules);
@@ -128,21 +141,20 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         if let Some(users) = &service.users {
             conversation.lock(Arc::clone(users));
         }
-        let (early, output) = (BytesMut::new(), Output::default());
-        Peer { connection, early, gives_way, output, service, conversation, stream }
+        let (early, idle_since, output) = (BytesMut::new(), time::Instant::now(), Output::default());
+        Peer { connection, early, gives_way, idle_since, output, room, service, conversation, stream }
     }
 
     async fn converse(&mut self) -> io::Result<Closed> {
-        let mut decoder = Decoder::new(self.conversation.value_bytes_max(&self.service.cache));
-        decoder.expect_login(self.conversation.is_locked());
+        let mut decoder = Decoder::new(0);
+        self.limit(&mut decoder);
         let (mut pipelines, service) = (false, self.service);
         loop {
             if let Some(closed) = self.read(&mut decoder).await? {
                 return Ok(closed);
             }
             let mut now = self.service.now();
-            self.connection.commanded(now.seconds());
-            let (mut in_turn, mut fetched) = (0, 0);
+            let (mut in_turn, mut fetched, mut is_answered) = (0, 0, false);
             loop {
                 if pipelines && fetched == 0 {
                     fetched = self.service.cache.prefetch(decoder.upcoming().map(access)).keys().len();
@@ -162,8 +174,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     return Box::pin(self.close(closed)).await;
                 }
                 if was_locked {
-                    decoder.limit_values(self.conversation.value_bytes_max(&self.service.cache));
-                    decoder.expect_login(self.conversation.is_locked());
+                    self.limit(&mut decoder);
                 }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {
@@ -171,7 +182,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     }
                     now = self.service.now();
                 }
-                in_turn += 1;
+                (in_turn, is_answered) = (in_turn + 1, true);
                 if in_turn == self.service.requests_per_turn && decoder.is_midway() {
                     self.conversation.counters().add(Count::ConnYields);
                     self.give_way().await;
@@ -181,6 +192,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             // A client that has sent several requests at once will do so again. For others, previewing is
             // not worth it.
             pipelines = in_turn > 1;
+            if is_answered {
+                self.answered(&mut decoder, now);
+            }
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
             }
@@ -190,6 +204,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                 return Ok(Closed::Stopping);
             }
         }
+    }
+
+    /// Sets what the client may send before and after it has logged in.
+    fn limit(&self, decoder: &mut Decoder) {
+        decoder.limit_values(self.conversation.value_bytes_max(&self.service.cache));
+        decoder.expect_login(self.conversation.is_locked());
     }
 
     /// Replies to a request that cannot be parsed.
@@ -423,6 +443,48 @@ mod tests {
         assert!(stored < 1_000, "{stored} requests of another connection came first");
     }
 
+    /// A client that sent one byte now and then was never idle, and held its connection for ever.
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_complete_no_request_do_not_prolong_the_idle_time() {
+        let service = Service { idle: Some(Duration::from_secs(10)), ..service() };
+        for (request, seconds) in [
+            (&b"version\r\nget"[..], 10),
+            // Large values have the time that they have while others wait for room.
+            (b"version\r\nset a 0 0 1048574\r\n", 13),
+            (b"set a 0 0 9\r\n", 10),
+        ] {
+            let (mut client, end) = duplex(1 << 20);
+            client.write_all(request).await.unwrap();
+            let (unknown, began) = (unknown(), time::Instant::now());
+            let drip = async {
+                while client.write_all(b"k").await.is_ok() && began.elapsed().as_secs() < 100 {
+                    time::advance(Duration::from_secs(1)).await;
+                }
+            };
+            let (closed, ()) = tokio::join!(serve(&service, 0, end, &unknown), drip);
+            assert_eq!(closed.unwrap(), Closed::Idle);
+            let elapsed = began.elapsed().as_secs();
+            assert!((seconds..=seconds + 1).contains(&elapsed), "{request:?}: {elapsed} s");
+        }
+        assert_eq!(service.metrics.total(Count::IdleKicks), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_complete_request_restarts_the_idle_time() {
+        let service = Service { idle: Some(Duration::from_secs(10)), ..service() };
+        let (mut client, end) = duplex(1 << 20);
+        let (unknown, began) = (unknown(), time::Instant::now());
+        let requests = async {
+            for _ in 0..9 {
+                client.write_all(b"version\r\n").await.unwrap();
+                client.read_exact(&mut [0; b"VERSION 1.6.45\r\n".len()]).await.unwrap();
+                time::advance(Duration::from_secs(9)).await;
+            }
+        };
+        let (closed, ()) = tokio::join!(serve(&service, 0, end, &unknown), requests);
+        assert_eq!((closed.unwrap(), began.elapsed().as_secs()), (Closed::Idle, 82));
+    }
+
     /// The answer to a wrong password is delayed, longer each time; clients with the right password are
     /// answered at once meanwhile.
     #[tokio::test(start_paused = true)]
@@ -454,8 +516,83 @@ mod tests {
         assert_eq!(service.metrics.total(Count::AuthDelayMs), 300);
     }
 
+    /// A client that stops in the middle of a large value loses its room to the next one, which is stored;
+    /// small requests are answered all the time.
+    #[tokio::test]
+    async fn a_stalled_large_value_makes_room_for_the_next() {
+        let service = service();
+        let (mut stalled, stalled_end) = duplex(1 << 20);
+        let (mut next, next_end) = duplex(4 << 20);
+        let (mut small, small_end) = duplex(1 << 20);
+        stalled.write_all(b"set a 0 0 1000000\r\nbegin").await.unwrap();
+        let value = [b"set b 0 0 1000000\r\n", &b"v".repeat(1_000_000)[..], b"\r\nquit\r\n"].concat();
+        next.write_all(&value).await.unwrap();
+        next.shutdown().await.unwrap();
+        small.write_all(b"set c 0 0 1\r\nv\r\nquit\r\n").await.unwrap();
+        small.shutdown().await.unwrap();
+        let unknown = unknown();
+        let others = async {
+            while service.metrics.receive_waits.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            serve(&service, 0, small_end, &unknown).await.unwrap();
+            service.receiving.close_slow(service.now());
+            service.clock.advance(Duration::from_secs(3));
+            service.receiving.close_slow(service.now());
+            assert_eq!(service.metrics.total(Count::CmdSet), 1, "the large values have not arrived");
+            let mut reply = String::new();
+            stalled.read_to_string(&mut reply).await.unwrap();
+            assert_eq!(reply, "SERVER_ERROR large request took too long while others waited\r\n");
+            drop(stalled);
+        };
+        let (first, second, ()) = tokio::join!(
+            serve(&service, 0, stalled_end, &unknown),
+            serve(&service, 0, next_end, &unknown),
+            others,
+        );
+        assert_eq!((first.unwrap(), second.unwrap()), (Closed::Slow, Closed::Peer));
+        let mut reply = String::new();
+        next.read_to_string(&mut reply).await.unwrap();
+        assert_eq!(reply, "STORED\r\n");
+        assert_eq!(service.metrics.total(Count::ReceiveTimeouts), 1);
+        assert_eq!(service.metrics.receive_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// A client that sends one large value after another gives way to those that wait.
+    #[tokio::test]
+    async fn large_values_of_two_clients_take_turns() {
+        let service = service();
+        let (mut first, first_end) = duplex(4 << 20);
+        let (mut many, many_end) = duplex(32 << 20);
+        let (mut last, last_end) = duplex(4 << 20);
+        let value = [b"set a 0 0 1000000\r\n", &b"v".repeat(1_000_000)[..], b"\r\n"].concat();
+        first.write_all(&value[..500_000]).await.unwrap();
+        many.write_all(&value.repeat(20)).await.unwrap();
+        last.write_all(&[&value[..], b"stats\r\n"].concat()).await.unwrap();
+        many.shutdown().await.unwrap();
+        last.shutdown().await.unwrap();
+        let unknown = unknown();
+        let finish_first = async {
+            while service.metrics.receive_waits.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            first.write_all(&value[500_000..]).await.unwrap();
+            first.shutdown().await.unwrap();
+        };
+        let (first, many, last_served, ()) = tokio::join!(
+            serve(&service, 0, first_end, &unknown),
+            serve(&service, 0, many_end, &unknown),
+            serve(&service, 0, last_end, &unknown),
+            finish_first,
+        );
+        first.and(many).and(last_served).unwrap();
+        let mut stats = String::new();
+        last.read_to_string(&mut stats).await.unwrap();
+        assert!(stats.contains("STAT cmd_set 3\r\n"), "{stats}");
+    }
+
     fn service() -> Service {
-        let options = Options::try_parse_from(["leasehold", "-t", "1"]).unwrap();
+        let options = Options::try_parse_from(["leasehold", "-t", "1", "--receive-limit", "1"]).unwrap();
         Service::new(Cache::new(options.cache()), Clock::manual(), Metrics::new(1, 1), &options)
     }
 

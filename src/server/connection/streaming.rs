@@ -8,16 +8,28 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::{Closed, Peer};
+use crate::clock::Now;
 use crate::metrics::{Count, State};
-use crate::protocol::{Decoder, Space};
+use crate::protocol::{Decoder, Replies, Space, Status};
 use crate::server::buffers;
+use crate::server::receiving::patience;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Reads once; `Some` at the end of the stream.
     pub(super) async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
+        let needed = decoder.room_needed();
+        if needed > 0 && !self.room.is_asked_for() {
+            self.connection.is(State::Waiting);
+            Box::pin(poll_fn(|context| self.room.poll_take(context, needed))).await;
+            self.restart_idle_time();
+        }
+        let deadline = self.service.idle.map(|idle| match needed {
+            0 => self.idle_since + idle,
+            needed => self.idle_since + idle + patience(needed),
+        });
         let Peer { connection, early, output, stream, .. } = self;
         connection.is(State::Read);
         let read = poll_fn(|context| {
@@ -28,7 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             }
             read
         });
-        match within(self.service.idle, read).await {
+        match by(deadline, read).await {
             None => Ok(Some(Closed::Idle)),
             Some(Ok(0)) => Ok(Some(Closed::Peer)),
             Some(Ok(bytes)) => {
@@ -39,10 +51,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
         }
     }
 
+    /// Ends the idle time, and gives back the room of a request that is answered: what is left in the decoder
+    /// belongs to another one.
+    pub(super) fn answered(&mut self, decoder: &mut Decoder, now: Now) {
+        self.connection.commanded(now.seconds());
+        self.restart_idle_time();
+        if self.room.is_asked_for() {
+            decoder.shrink();
+            self.room.give_back();
+        }
+    }
+
+    /// Counts the idle time from now on.
+    fn restart_idle_time(&mut self) {
+        if self.service.idle.is_some() {
+            self.idle_since = Instant::now();
+        }
+    }
+
     /// Writes all queued replies; `Some` if the peer reads nothing.
     pub(super) async fn flush(&mut self) -> io::Result<Option<Closed>> {
         self.connection.is(State::Write);
         while !self.output.is_empty() {
+            let deadline = self.write_deadline();
             let Peer { output, stream, .. } = self;
             let write = poll_fn(|context| {
                 let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
@@ -53,21 +84,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
                     slices => Pin::new(&mut *stream).poll_write_vectored(context, slices),
                 }
             });
-            match within(self.service.idle, write).await {
+            match by(deadline, write).await {
                 None => return Ok(Some(Closed::Idle)),
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(bytes)) => {
                     self.conversation.counters().add_many(Count::BytesWritten, bytes as u64);
                     self.output.sent(bytes);
+                    self.restart_idle_time();
                 }
                 Some(Err(error)) => return Err(error),
             }
         }
         // TLS may still buffer bytes.
-        match within(self.service.idle, self.stream.flush()).await {
+        match by(self.write_deadline(), self.stream.flush()).await {
             None => Ok(Some(Closed::Idle)),
             Some(flushed) => flushed.map(|()| None),
         }
+    }
+
+    /// A peer that reads slowly is not idle: every write has the whole time.
+    fn write_deadline(&self) -> Option<Instant> {
+        self.service.idle.map(|idle| Instant::now() + idle)
     }
 
     /// Closes the stream's sending side if that works at once, so that TLS clients can distinguish an
@@ -87,6 +124,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             self.drain().await?;
         }
         Ok(closed)
+    }
+
+    /// Ends a connection whose large request took too long. Its room is free before the last reply is sent,
+    /// which it may not read either.
+    pub(super) async fn close_slow(&mut self) {
+        self.room.give_back();
+        self.conversation.counters().add(Count::ReceiveTimeouts);
+        Replies::text(&mut self.output).status(Status::TooSlow);
+        // The connection is closed in any case.
+        let _ = time::timeout(DRAIN_TIMEOUT, self.close(Closed::Refused)).await;
     }
 
     /// Reads and discards the peer's remaining bytes: closing a socket with unread bytes would destroy the
@@ -124,11 +171,11 @@ async fn receive(
     }
 }
 
-/// `None` if the limit passed first. Only a limited wait has a timer.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
+/// `None` if the deadline passed first. Only a limited wait has a timer.
+async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
         None => Some(work.await),
-        Some(limit) => Box::pin(time::timeout(limit, work)).await.ok(),
+        Some(deadline) => Box::pin(time::timeout_at(deadline, work)).await.ok(),
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn line(status: Status) -> &'static [u8] {
         Status::TooManyConnections => b"ERROR Too many open connections\r\n",
         Status::TooManyFromThere => b"ERROR Too many open connections from your address\r\n",
         Status::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
+        Status::TooSlow => b"SERVER_ERROR large request took too long while others waited\r\n",
         Status::Touched => b"TOUCHED\r\n",
         Status::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
         Status::Unknown => b"ERROR\r\n",

@@ -1,0 +1,58 @@
+//! The checks of flags against each other, after each was parsed.
+
+use super::command_line::Options;
+use super::values::MEGABYTE;
+
+impl Options {
+    /// Checks flags against each other, and reads the configuration file.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub fn checked(mut self) -> Result<Options, String> {
+        self.policies.read()?;
+        let half = self.memory as usize * MEGABYTE / 2;
+        let rules = [
+            (
+                (-1..=65535).contains(&self.tcp_port()),
+                format!("invalid port {} (-p): expected -1 to 65535", self.tcp_port()),
+            ),
+            (
+                self.item_size >= ITEM_SIZE_MIN,
+                format!("-I {} is too small: expected at least {ITEM_SIZE_MIN}", self.item_size),
+            ),
+            (
+                self.item_size <= ITEM_SIZE_MAX,
+                format!("-I {} is too large: expected at most 1024m", self.item_size),
+            ),
+            (
+                self.item_size <= half,
+                format!("-I {} is too large: expected at most half of -m {}", self.item_size, self.memory),
+            ),
+            (
+                self.receive_bytes() >= self.item_size,
+                "--receive-limit is too small: expected at least the longest value (-I)".to_owned(),
+            ),
+            (
+                self.protocol != "binary",
+                "-B binary: the binary protocol is not supported; set your clients to the text protocol"
+                    .to_owned(),
+            ),
+            (
+                !self.enable_sasl,
+                "-S: SASL belongs to the binary protocol, which is not supported; use -Y for authentication"
+                    .to_owned(),
+            ),
+            (
+                ["ascii", "auto", "binary"].contains(&&*self.protocol),
+                format!("unknown protocol {} (-B): expected ascii or auto", self.protocol),
+            ),
+        ];
+        match rules.into_iter().find(|(is_kept, _)| !is_kept) {
+            Some((_, broken)) => Err(broken),
+            None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),
+        }
+    }
+}
+
+const ITEM_SIZE_MIN: usize = 1 << 10;
+const ITEM_SIZE_MAX: usize = 1 << 30;
