@@ -1,11 +1,15 @@
 //! The old server's side of a handover: it offers its sockets, and stops once they are taken.
 
+use std::collections::VecDeque;
 use std::fs;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -77,20 +81,44 @@ impl ControlSocket {
     /// If the socket fails.
     pub async fn successor(&self, offer: &Offer<'_>) -> io::Result<Successor> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        // All at once: a process that connects and says nothing delays no other.
+        let mut negotiations = VecDeque::new();
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    pause(error).await;
-                    continue;
-                }
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                negotiated = first(&mut negotiations) => match negotiated {
+                    Ok(successor) => return Ok(successor),
+                    Err(error) => {
+                        tracing::warn!("a handover was given up, serving on: {error}");
+                        continue;
+                    }
+                },
             };
-            match negotiate(stream, offer).await {
-                Ok(successor) => return Ok(successor),
-                Err(error) => tracing::warn!("a handover was given up, serving on: {error}"),
+            match accepted {
+                Ok((stream, _)) => {
+                    if negotiations.len() == NEGOTIATIONS_MAX {
+                        negotiations.pop_front();
+                    }
+                    negotiations.push_back(Box::pin(negotiate(stream, offer)));
+                }
+                Err(error) => pause(error).await,
             }
         }
     }
+}
+
+/// The result of the first future that is ready, which is removed; never ready while there are none.
+async fn first<T>(futures: &mut VecDeque<Pin<Box<impl Future<Output = T>>>>) -> T {
+    poll_fn(|context| {
+        for index in 0..futures.len() {
+            if let Poll::Ready(done) = futures[index].as_mut().poll(context) {
+                futures.remove(index);
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Removes the socket when the process ends.
@@ -116,6 +144,9 @@ impl Completion {
         }
     }
 }
+
+/// The limit on processes that ask at the same time; a further one replaces the first.
+const NEGOTIATIONS_MAX: usize = 16;
 
 async fn negotiate(stream: UnixStream, offer: &Offer<'_>) -> io::Result<Successor> {
     let uid = stream.peer_cred()?.uid();

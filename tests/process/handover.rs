@@ -83,6 +83,24 @@ fn the_next_server_gets_the_sockets_and_items_but_no_leases() {
     std::fs::remove_file(socket).unwrap();
 }
 
+/// A process that connected and said nothing made every handover wait for ten seconds, and another ten for
+/// each further one.
+#[test]
+fn silent_connections_do_not_delay_a_handover() {
+    let snapshot = SnapshotFile::new("over-silent");
+    let mut former = Process::start(&snapshot.flags());
+    former.address();
+    let silent: Vec<_> = (0..20).map(|_| snapshot.talk("")).collect();
+    let half: Vec<_> = (0..2).map(|_| snapshot.talk("leasehold handover 1\n")).collect();
+    let mut next = snapshot.successor("");
+    next.logged("has handed over");
+    let log = former.rest_of_log();
+    assert!(log.contains("takes over") && !log.contains("given up"), "{log}");
+    drop((silent, half));
+    next.signal(Signal::SIGTERM);
+    assert_eq!((former.exit_code(), next.exit_code()), (0, 0));
+}
+
 /// The admin address was in use until the former server ended, so the next one could not start.
 #[test]
 fn the_admin_socket_is_handed_over_and_never_serves_memcached() {
