@@ -94,14 +94,18 @@ impl Access {
             return forbidden("pages of another origin are not allowed");
         }
         match &*token {
-            Some(token) if !is_open(path) && !bearer(headers).is_some_and(|given| token.is(given)) => {
-                Err(Problem::new(
-                    StatusCode::UNAUTHORIZED,
-                    "missing or wrong token: send Authorization: Bearer <token>",
-                ))
-            }
+            Some(_) if !is_open(path) && !self.has_token(headers) => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "missing or wrong token: send Authorization: Bearer <token>",
+            )),
             None | Some(_) => Ok(()),
         }
+    }
+
+    /// Whether a request has the token, if there is one.
+    pub(super) fn has_token(&self, headers: &HeaderMap) -> bool {
+        let token = self.token.load();
+        token.as_ref().is_some_and(|token| bearer(headers).is_some_and(|given| token.is(given)))
     }
 
     fn is_own_name(&self, name: &str) -> bool {

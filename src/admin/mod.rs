@@ -6,6 +6,7 @@
 
 mod access;
 mod answer;
+mod connections;
 mod families;
 mod invalidate;
 mod keys;
@@ -13,13 +14,13 @@ mod name;
 mod prometheus;
 mod stats;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -34,11 +35,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::access::Access;
 use self::answer::{Problem, document, json_document};
+use self::connections::{Client, Connections};
 use crate::metrics::Count;
 use crate::options::AdminOptions;
 use crate::process::{Inherited, logging};
@@ -115,31 +116,10 @@ pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> 
                 sleep(ACCEPT_AGAIN_AFTER).await;
             }
             Ok((stream, peer)) => {
-                connections.add(converse(stream, router.clone().layer(Extension(peer.ip()))));
+                let client = Client::new(peer.ip());
+                connections.add(client.clone(), converse(stream, router.clone().layer(Extension(client))));
             }
         }
-    }
-}
-
-/// The open connections. When all places are taken, a new connection replaces the oldest one, so that idle
-/// or slow clients cannot block a health check.
-#[derive(Default)]
-struct Connections {
-    /// From the oldest to the newest.
-    places: VecDeque<AbortHandle>,
-    tasks: JoinSet<()>,
-}
-
-impl Connections {
-    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
-        while self.tasks.try_join_next().is_some() {}
-        self.places.retain(|place| !place.is_finished());
-        if self.places.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = self.places.pop_front()
-        {
-            oldest.abort();
-        }
-        self.places.push_back(self.tasks.spawn(connection));
     }
 }
 
@@ -183,7 +163,7 @@ fn router(shared: Arc<Shared>) -> Router {
 /// Checks access and passes the request on; answers requests that time out.
 async fn admit(
     State(shared): SharedState,
-    Extension(peer): Extension<IpAddr>,
+    Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -193,10 +173,13 @@ async fn admit(
             // A request without a token is not a guess: browsers send one before they know that a token is
             // required.
             if request.headers().contains_key(header::AUTHORIZATION) {
-                sleep(shared.view.wrong_password(peer)).await;
+                sleep(shared.view.wrong_password(client.address)).await;
             }
         }
         return problem.into_response();
+    }
+    if shared.access.has_token(request.headers()) {
+        client.has_token.store(true, Ordering::Relaxed);
     }
     let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request timed out").into_response();
     timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(late)
@@ -252,8 +235,6 @@ const PLAIN_OK: &str = "ok\n";
 /// A thousand names of each kind fit, unless all of them are long.
 const BODY_BYTES_MAX: usize = 1 << 20;
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Enough for operators and their tools.
-const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// The time limit for receiving and answering a request.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
