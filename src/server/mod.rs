@@ -155,6 +155,14 @@ impl Server {
         self.service.cache.set_policies(policies);
     }
 
+    /// Reads the certificates again, if TLS is enabled; otherwise `None`. Open connections keep theirs.
+    ///
+    /// # Errors
+    /// If a file is unusable; then the old certificates stay.
+    pub fn reload_certificates(&self) -> Option<io::Result<()>> {
+        self.service.tls.as_ref().map(|_| self.service.refresh_certificates())
+    }
+
     /// Answers the requests that were read, and returns when the server is down.
     pub fn stop(mut self) {
         self.join();

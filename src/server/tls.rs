@@ -1,4 +1,4 @@
-//! TLS by rustls: the handshake, and certificates from PEM files, which `refresh_certs` reloads.
+//! TLS by rustls: the handshake, and certificates from PEM files, which `refresh_certs` and SIGHUP reload.
 //!
 //! Open connections keep the certificates of their handshake.
 //!

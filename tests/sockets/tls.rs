@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::served::Process;
 use clap::Parser;
 use leasehold::options::Options;
 use leasehold::server::Server;
+use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -214,6 +216,33 @@ fn certificates_are_reloaded_without_closing_connections() {
     assert!(refused.starts_with("SERVER_ERROR ") && refused.contains("server.pem"), "{refused}");
     answers(&mut connect(server.address(), &authority.client(false)), "version\r\n", "VERSION 1.6.45");
     server.stop();
+}
+
+/// A renewal needed a client that sends `refresh_certs`: the signal reloaded all other files.
+#[test]
+fn sighup_reloads_the_certificates() {
+    let authority = Authority::new("hangup");
+    let files = format!("{},ssl_key={}", authority.path("server.pem"), authority.path("server.key"));
+    let mut process = Process::start(&format!("-p -1 -t 1 -Z -o ssl_chain_cert={files}"));
+    let address = process.address();
+    let shown = || {
+        let mut client = connect(address, &authority.client(false));
+        answers(&mut client, "version\r\n", "VERSION 1.6.45");
+        client.get_ref().conn.peer_certificates().expect("it was shown")[0].clone()
+    };
+    assert_eq!(shown(), authority.certificate("server.pem"));
+    authority.certify("server");
+    process.signal(Signal::SIGHUP);
+    process.logged("SIGHUP: reloaded certificates");
+    let renewed = authority.certificate("server.pem");
+    assert_eq!(shown(), renewed);
+    authority.write("server.pem", "nothing");
+    process.signal(Signal::SIGHUP);
+    let line = process.logged("keeping the previous certificates");
+    assert!(line.contains("WARN") && line.contains("server.pem"), "{line}");
+    assert_eq!(shown(), renewed);
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]

@@ -127,7 +127,8 @@ SIGUSR1
 The same, and save the items to the file of \fB\-e\fR.
 .TP
 SIGHUP
-Reload the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token (\fB\-\-admin\-token\-file\fR).
+Reload the certificates (\fB\-Z\fR), the users (\fB\-Y\fR), the policies (\fB\-\-config\fR) and the token
+(\fB\-\-admin\-token\-file\fR). What cannot be read stays as it was, and the log warns.
 .SH ENVIRONMENT
 .TP
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC

@@ -353,7 +353,7 @@ struct Files<'s> {
 }
 
 impl Files<'_> {
-    /// Reloads users, policies and the admin token.
+    /// Reloads certificates, users, policies and the admin token.
     fn reload(&mut self, server: &Server) {
         let users = self.auth_file.as_deref().map(|path| {
             server.set_users(read_users(path)?);
@@ -365,14 +365,16 @@ impl Files<'_> {
             Ok(())
         });
         let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);
-        let all = [("policies", policies), ("token", token), ("users", users)];
+        let certificates = server.reload_certificates();
+        let all =
+            [("certificates", certificates), ("policies", policies), ("token", token), ("users", users)];
         if all.iter().all(|(_, read)| read.is_none()) {
             tracing::info!("SIGHUP: no file to reload");
         }
         for (what, read) in all {
             match read {
                 None => {}
-                Some(Err(error)) => tracing::error!("SIGHUP: {error}; keeping the previous {what}"),
+                Some(Err(error)) => tracing::warn!("SIGHUP: {error}; keeping the previous {what}"),
                 Some(Ok(())) => tracing::info!("SIGHUP: reloaded {what}"),
             }
         }
