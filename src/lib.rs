@@ -64,6 +64,8 @@ pub mod process;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "protocol")]
+mod shown;
 #[cfg(feature = "server")]
 pub mod snapshot;
 

@@ -7,18 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 20] = [
+const LAYERS: [(&str, &[&str], Waits); 21] = [
     ("clock", &[], Waits::Never),
     ("limits", &[], Waits::Never),
     ("pages", &["limits"], Waits::Never),
-    ("protocol", &["limits", "pages"], Waits::Never),
+    ("shown", &[], Waits::Never),
+    ("protocol", &["limits", "pages", "shown"], Waits::Never),
     ("pem", &[], Waits::Often),
     ("sync", &[], Waits::Never),
     ("store", &["clock", "limits", "pages", "sync"], Waits::Never),
     ("mrc", &["clock", "store", "sync"], Waits::Never),
     ("cache", &["clock", "limits", "mrc", "pages", "store", "sync"], Waits::Never),
-    ("metrics", &["cache"], Waits::Never),
-    ("command", &["cache", "clock", "metrics", "pages", "protocol"], Waits::Never),
+    ("metrics", &["cache", "shown"], Waits::Never),
+    ("command", &["cache", "clock", "metrics", "pages", "protocol", "shown"], Waits::Never),
     ("process", &["metrics", "protocol"], Waits::Often),
     ("options", &["cache", "command", "metrics", "process"], Waits::Never),
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),
@@ -29,13 +30,14 @@ const LAYERS: [(&str, &[&str], Waits); 20] = [
     ("server", SERVER, Waits::Often),
     (
         "admin",
-        &["cache", "clock", "command", "metrics", "options", "process", "protocol", "server"],
+        &["cache", "clock", "command", "metrics", "options", "process", "protocol", "server", "shown"],
         Waits::Often,
     ),
 ];
 
 const SERVER: &[&str] = &[
-    "cache", "clock", "command", "handover", "metrics", "options", "pem", "process", "protocol", "snapshot",
+    "cache", "clock", "command", "handover", "metrics", "options", "pem", "process", "protocol", "shown",
+    "snapshot",
 ];
 
 const FILE_LINES_MAX: usize = 400;

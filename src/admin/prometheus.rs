@@ -14,6 +14,7 @@ use crate::cache::ClassCounts;
 use crate::metrics::{BUCKETS, Samples, TOLD, Verb, bucket_end};
 use crate::protocol::Statistics;
 use crate::server::View;
+use crate::shown::word;
 
 /// All metrics of a server.
 pub(super) fn metrics(view: &View) -> String {
@@ -91,7 +92,7 @@ impl Page {
     /// The fence's counts and parameters, by class of keys.
     fn classes(&mut self, view: &View) {
         let classes = view.cache().classes(view.now());
-        let named = |class: &ClassCounts| label("class", &class.name.escape_ascii().to_string());
+        let named = |class: &ClassCounts| label("class", &word(&class.name));
         self.begin(
             "leasehold_class_sets_total",
             "counter",

@@ -9,6 +9,7 @@ use crate::command::execute;
 use crate::metrics::{BUCKETS, Met, REQUESTS_PER_SAMPLE, Samples, Standouts, Verb, bucket_end};
 use crate::protocol::{Output, Replies, Request, Statistics, base64};
 use crate::server::View;
+use crate::shown::word;
 
 /// All values that change over time.
 pub(super) fn stats(view: &View) -> Value {
@@ -75,7 +76,7 @@ fn classes(view: &View) -> Vec<Value> {
             "load_time_ms": class.load_time.max_ms,
             "load_times": class.load_time.samples,
             "mode": class.mode,
-            "name": class.name.escape_ascii().to_string(),
+            "name": word(&class.name),
             "refused": class.refused,
             "sets": class.sets,
         })

@@ -123,6 +123,11 @@ impl Cache {
         self.locked(key, now, |shard, at| show(KeyReport { waiting, ..shard.inspect(key, at) }))
     }
 
+    /// Shows the live value of a key, without counting as a read; `None` if there is none.
+    pub fn entry<R>(&self, key: &Key, now: Now, show: impl FnOnce(Entry) -> R) -> Option<R> {
+        self.locked(key, now, |shard, at| shard.entry(key, at).map(|listed| show(listed.into())))
+    }
+
     /// Shows the live values of one step of a walk through all shards; returns where the next step begins, if
     /// this was not the last. The first one begins at 0. See [`Entry`].
     pub fn list(&self, from: u64, now: Now, mut show: impl FnMut(Entry)) -> Option<u64> {

@@ -7,6 +7,7 @@ use super::{Command, Flow, MEMCACHED_VERSION};
 use crate::cache::{AGE_SECONDS, Counts, FACTORS, LoadTime, Policy, WhenFull};
 use crate::metrics::{TOLD, Uses};
 use crate::protocol::{Reply, Statistics, Status};
+use crate::shown::word;
 
 impl Command<'_> {
     pub(super) fn stats(&mut self, what: &mut Statistics) -> Flow {
@@ -88,9 +89,9 @@ impl Command<'_> {
     /// The classes of keys in which plain sets were judged: their state, and the number of refused sets.
     fn classes(&mut self) {
         for (nth, class) in self.cache.classes(self.now).into_iter().enumerate() {
-            let name = class.name.escape_ascii().to_string();
+            let name = word(&class.name);
             let figures = [
-                ("name", if name.is_empty() { "-".to_owned() } else { name }),
+                ("name", if name.is_empty() { "-".to_owned() } else { name.into_owned() }),
                 ("mode", class.mode.to_owned()),
                 ("load_time_ms", class.load_time.max_ms.to_string()),
                 ("load_times", class.load_time.samples.to_string()),
@@ -106,7 +107,7 @@ impl Command<'_> {
         let policies = self.cache.policies();
         self.policy(0, policies.general(), policies.load_time(None));
         for (nth, (prefix, policy)) in (1..).zip(policies.prefixes()) {
-            self.replies.stat(&format!("{nth}:prefix"), &String::from_utf8_lossy(prefix));
+            self.replies.stat(&format!("{nth}:prefix"), &word(prefix));
             self.policy(nth, policy, policies.load_time(Some(prefix)));
             for (count, value) in TOLD.iter().zip(self.conversation.metrics.policies.of(prefix)) {
                 self.replies.stat(&format!("{nth}:{}", count.name()), &value.to_string());

@@ -8,9 +8,9 @@
 use std::fmt;
 
 use super::connections::{Address, Connection};
-use super::encoded::Encoded;
 use super::races::{By, Loading, Voided};
 use crate::cache::Depth;
+use crate::shown::Encoded;
 
 /// A topic that a client can watch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

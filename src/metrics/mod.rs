@@ -6,7 +6,6 @@
 //! The operating system is asked through [`Metrics::usage`], a function that the server passes in.
 
 mod connections;
-mod encoded;
 mod events;
 mod latencies;
 mod policies;

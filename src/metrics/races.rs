@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use super::encoded::Encoded;
 use crate::cache::{Depth, Group, Seq};
+use crate::shown::Encoded;
 
 /// The origin of an event.
 #[derive(Clone, Copy, Debug)]

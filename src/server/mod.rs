@@ -42,6 +42,7 @@ use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::options::{self, Options};
 use crate::process::{self, Inherited, systemd};
 use crate::protocol::Shutdown;
+use crate::shown::word;
 use crate::snapshot::{Boot, SnapshotFile};
 
 pub use self::listener::Listeners;
@@ -263,7 +264,7 @@ fn warn_of_fence_cost(service: &Service, fence_cost: &mut FenceCost) {
     }
     for (class, percent) in fence_cost.check(service.cache.classes(now), now) {
         tracing::warn!(
-            class = %class.name.escape_ascii(),
+            class = %word(&class.name),
             refused_percent = percent,
             mode = class.mode,
             load_time_ms = class.load_time.max_ms,

@@ -1,6 +1,6 @@
 //! All items of a shard, a table of the index at a time.
 
-use super::{Engine, Item};
+use super::{Engine, Item, Slot};
 
 /// An item with its key and its use.
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +16,19 @@ impl Engine {
     /// Shows the items of the table at this position; returns the position of the next table.
     pub(crate) fn list(&self, position: u32, mut show: impl FnMut(Listed)) -> Option<u32> {
         let (slots, next) = self.index.table_at(position);
-        for slot in slots {
-            let head = self.head(slot);
-            show(Listed {
-                accessed: head.accessed(),
-                bytes: self.bytes_of(slot),
-                is_fetched: head.is_fetched(),
-                item: self.item(slot),
-                key: head.key(),
-            });
-        }
+        slots.for_each(|slot| show(self.listed(slot)));
         next
+    }
+
+    /// An item with its key and its use.
+    pub(crate) fn listed(&self, slot: Slot) -> Listed<'_> {
+        let head = self.head(slot);
+        Listed {
+            accessed: head.accessed(),
+            bytes: self.bytes_of(slot),
+            is_fetched: head.is_fetched(),
+            item: self.item(slot),
+            key: head.key(),
+        }
     }
 }

@@ -4,6 +4,7 @@ mod command;
 mod conversation;
 mod decoding;
 mod fuzz;
+mod listings;
 #[path = "../support/mod.rs"]
 mod support;
 mod transcripts;

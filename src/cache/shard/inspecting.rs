@@ -1,15 +1,15 @@
 //! Inspection of a key, without changing it.
 
-use super::{At, Shard};
+use super::{At, Shard, State};
 use crate::cache::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
 use crate::cache::invalidation::groups::groups;
 use crate::cache::invalidation::record::Effect;
 use crate::cache::read::Value;
 use crate::clock::Now;
-use crate::store::Slot;
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
+use crate::store::{Listed, Slot};
 
 impl Shard {
     /// Everything but the waiters.
@@ -29,6 +29,14 @@ impl Shard {
             value,
             invalidation: self.newest_known(key, tags, at),
             waiting: 0,
+        }
+    }
+
+    /// The live item of a key, as a dump lists it.
+    pub(crate) fn entry(&mut self, key: &Key, at: &At) -> Option<Listed<'_>> {
+        match self.state(key, at) {
+            State::Live(slot) => Some(self.engine.listed(slot)),
+            State::Absent | State::Stale(_) => None,
         }
     }
 

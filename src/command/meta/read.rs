@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{bare_reply, ttl};
-use crate::cache::{Cache, Expiry, Lookup, OnMiss, Reading, Refresh, Tags, Value, item_bytes};
+use crate::cache::{Cache, Expiry, Lookup, OnMiss, Reading, Refresh, Tags, Value};
 use crate::clock::Now;
 use crate::command::leasing::LOST_TOKEN;
 use crate::command::observe::{Outcome, ReadOutcome, Reader};
@@ -65,16 +65,16 @@ impl Command<'_> {
     /// `me`
     pub(in crate::command) fn meta_debug(&mut self, meta: &Meta) {
         let (now, replies, name) = (self.now, &mut self.replies, &*meta.key);
-        let value_bytes = self.cache.peek(&legal(self.cache, name), now, |value| {
+        let value_bytes = self.cache.entry(&legal(self.cache, name), now, |entry| {
             let inspected = Inspected {
-                bytes: item_bytes(name.len(), value.bytes.len()) as u64,
-                is_fetched: value.is_fetched,
-                ttl: ttl(value.expiry, now),
-                unique: value.unique,
-                unused_seconds: now.seconds().saturating_sub(value.accessed),
+                bytes: entry.bytes as u64,
+                is_fetched: entry.is_fetched,
+                ttl: ttl(entry.value.expiry, now),
+                unique: entry.value.unique,
+                unused_seconds: now.seconds().saturating_sub(entry.accessed),
             };
             replies.send(Reply::Inspected(meta, inspected));
-            value.bytes.len()
+            entry.value.bytes.len()
         });
         self.report_read(name, Reader::Inspect, value_bytes);
         if value_bytes.is_none() {

@@ -1,28 +1,32 @@
 //! The lines of a dump, in each of memcached's formats.
 
+use std::borrow::Cow;
+
 use super::{LINE_END, fact};
 use crate::protocol::base64;
 use crate::protocol::message::{DumpForm, Listed};
 use crate::protocol::output::Output;
+use crate::shown::{Encoded, word};
 
 /// One line of a dump.
 pub(super) fn listed(output: &mut Output, form: DumpForm, listed: &Listed) {
     match form {
         DumpForm::Cachedump => {
             output.push(b"ITEM ");
-            output.push(listed.key);
+            output.push(word(listed.key).as_bytes());
             fact(output, b" [", listed.value_bytes);
             fact(output, b" b; ", listed.exptime_unix);
             output.push(b" s]\r\n");
         }
-        DumpForm::Keys if listed.key.iter().any(|byte| *byte == b' ' || byte.is_ascii_control()) => {
-            output.push(b"mg ");
-            base64::encode(listed.key, |digits| output.push(digits));
-            output.push(b" b\r\n");
-        }
         DumpForm::Keys => {
             output.push(b"mg ");
-            output.push(listed.key);
+            match word(listed.key) {
+                Cow::Borrowed(word) => output.push(word.as_bytes()),
+                Cow::Owned(_) => {
+                    base64::encode(listed.key, |digits| output.push(digits));
+                    output.push(b" b");
+                }
+            }
             output.push(LINE_END);
         }
         DumpForm::Meta => meta_listed(output, listed),
@@ -32,12 +36,7 @@ pub(super) fn listed(output: &mut Output, form: DumpForm, listed: &Listed) {
 /// memcached ends these lines with a space and a bare line feed.
 fn meta_listed(output: &mut Output, listed: &Listed) {
     output.push(b"key=");
-    for byte in listed.key {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => output.push(&[*byte]),
-            _ => output.push(&[b'%', hex(byte >> 4), hex(byte & 15)]),
-        }
-    }
+    output.push(Encoded(listed.key).to_string().as_bytes());
     match listed.exptime_unix {
         0 => output.push(b" exp=-1"),
         exptime => fact(output, b" exp=", exptime),
@@ -48,10 +47,6 @@ fn meta_listed(output: &mut Output, listed: &Listed) {
     fact(output, b" cls=1 size=", listed.bytes);
     fact(output, b" flags=", listed.flags.into());
     output.push(b" \n");
-}
-
-fn hex(half: u8) -> u8 {
-    b"0123456789ABCDEF"[usize::from(half)]
 }
 
 #[cfg(test)]
@@ -80,6 +75,7 @@ mod tests {
         check(DumpForm::Keys, b"a", "mg a\r\n");
         check(DumpForm::Keys, b"a b\x00c", "mg YSBiAGM= b\r\n");
         check(DumpForm::Cachedump, b"a", "ITEM a [3 b; 9 s]\r\n");
+        check(DumpForm::Cachedump, b"a\r\nb", "ITEM a%0D%0Ab [3 b; 9 s]\r\n");
         let rest = "exp=9 la=8 cas=5 fetch=yes cls=1 size=64 flags=7 \n";
         check(DumpForm::Meta, b"a:%\xff", &format!("key=a%3A%25%FF {rest}"));
     }

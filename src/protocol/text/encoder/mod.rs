@@ -7,6 +7,7 @@ mod status;
 
 use crate::protocol::message::{Block, Reply};
 use crate::protocol::output::Output;
+use crate::shown::word;
 
 /// Writes one reply.
 ///
@@ -70,7 +71,7 @@ fn metadata(output: &mut Output, key: &[u8], age_seconds: u32, exptime_unix: u64
 /// `PREFIX <prefix> get <n> hit <n> set <n> del <n>`
 fn uses(output: &mut Output, prefix: &[u8], uses: [u64; 4]) {
     output.push(b"PREFIX ");
-    output.push(prefix);
+    output.push(word(prefix).as_bytes());
     for (name, count) in [b" get ", b" hit ", b" set ", b" del "].into_iter().zip(uses) {
         fact(output, name, count);
     }
