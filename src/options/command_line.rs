@@ -23,7 +23,7 @@ use crate::process::secret;
 /// protected, too, on any connection: a set that may carry a value read before a delete is refused.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::manual_non_exhaustive, reason = "clap needs a field for the flag -V")]
-#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, after_help = SUBCOMMANDS, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
+#[command(name = "leasehold", display_name = "memcached", version = VERSION, help_template = HELP, args_override_self = true, infer_long_args = true, disable_version_flag = true)]
 pub struct Options {
     /// TCP port; 0 for none, -1 for one that the system chooses [default: that of -U if it is not 0, else
     /// 11211]
@@ -348,7 +348,6 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which is compatible with it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
-const SUBCOMMANDS: &str = "Subcommands: bench, cli, completions, handover, healthcheck, help, man, serve, top; each has its own --help";
 /// The least memory that the engine needs, in megabytes.
 pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;

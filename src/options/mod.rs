@@ -4,6 +4,7 @@ mod addresses;
 mod admin;
 mod checks;
 mod command_line;
+mod environment;
 mod policies;
 mod safety;
 mod settings;
@@ -13,6 +14,7 @@ mod values;
 
 pub use self::admin::AdminOptions;
 pub use self::command_line::{MEMORY_MIN, Options, RefusedReply, read_users};
+pub use self::environment::{parse, unknown_variables};
 pub use self::policies::{ImplicitLeases, PolicyOptions};
 pub use self::safety::SafetyOptions;
 pub(crate) use self::settings::settings;

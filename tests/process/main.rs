@@ -3,6 +3,7 @@
 mod bench;
 mod bench_stale;
 mod console;
+mod environment;
 mod handover;
 mod logging;
 mod memory;

@@ -107,6 +107,26 @@ fn the_health_check_succeeds_only_if_a_server_answers() {
 }
 
 #[test]
+fn the_health_check_finds_the_server_that_the_environment_configures() {
+    let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let port = free.port().to_string();
+    let environment = [("LEASEHOLD_LISTEN", "127.0.0.2"), ("LEASEHOLD_PORT", &*port)];
+    let mut process = served::Process::start_with("", &environment);
+    process.logged(&format!("listening on {free}"));
+    let check = |environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        command.arg("healthcheck").envs(environment.iter().copied()).output().expect("the binary starts")
+    };
+    let healthy = check(&environment);
+    assert!(healthy.status.success(), "{healthy:?}");
+    process.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+    let dead = check(&environment);
+    let why = String::from_utf8_lossy(&dead.stderr);
+    assert!(dead.status.code() == Some(1) && why.contains(&format!("{free}: ")), "{why}");
+}
+
+#[test]
 fn the_package_contains_every_linked_document() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
@@ -154,8 +174,8 @@ fn packaged_flags_are_valid() {
     };
     let flags = value("leasehold.default", "LEASEHOLD_FLAGS=");
     let unit = value("leasehold.service", "ExecStart=").replace("$LEASEHOLD_FLAGS", &flags);
-    let image = value("Dockerfile", "CMD ").replace(['[', ']', '"', ','], " ");
-    for line in [unit, format!("leasehold {image}")] {
+    let image = format!("leasehold -l {}", value("Dockerfile", "ENV LEASEHOLD_LISTEN="));
+    for line in [unit, image] {
         let options = Options::try_parse_from(line.split_whitespace()).expect("known flags");
         options.checked().expect("flags that fit each other");
     }

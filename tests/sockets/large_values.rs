@@ -97,7 +97,7 @@ fn offer(client: &mut Client, mut bytes: &[u8]) {
     stream.set_nonblocking(false).expect("it is a socket");
 }
 
-/// What the server has sent so far.
+/// The bytes that the server has sent so far.
 fn received(client: &mut Client) -> String {
     let mut bytes = [0; 100];
     client.0.get_mut().set_nonblocking(true).expect("it is a socket");

@@ -1,5 +1,6 @@
 //! The binary: runs the program named by the first word of its command line.
 
+mod announcement;
 mod healthcheck;
 mod manual;
 mod serve;
@@ -8,11 +9,13 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use leasehold::bench;
 use leasehold::console::{self, Cli, Top};
+use leasehold::options::{self, Options};
 
 use crate::healthcheck::HealthCheck;
+use crate::serve::Handover;
 
 /// A program and its command line; the first word is the name that usage lines show.
 type Program = fn(Vec<OsString>) -> ExitCode;
@@ -22,11 +25,11 @@ const SUBCOMMANDS: [(&str, Program); 9] = [
     ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
     ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
     ("completions", |arguments| read(arguments, EXIT_FAILURE, manual::completions)),
-    ("handover", |arguments| read(arguments, EXIT_FAILURE, serve::handover)),
+    ("handover", |arguments| configured(&Handover::command(), arguments, serve::handover)),
     ("healthcheck", |arguments| read(arguments, EXIT_FAILURE, HealthCheck::main)),
-    ("help", |_| read(vec!["leasehold".into(), "--help".into()], EXIT_FAILURE, serve::main)),
+    ("help", |_| server(vec!["leasehold".into(), "--help".into()])),
     ("man", |arguments| read(arguments, EXIT_FAILURE, manual::page)),
-    ("serve", |arguments| read(arguments, EXIT_FAILURE, serve::main)),
+    ("serve", server),
     ("top", |arguments| read(arguments, console::FAILED, Top::main)),
 ];
 
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
     let wanted = |(name, _): &(&str, Program)| arguments.get(1).is_some_and(|word| word == name);
     match SUBCOMMANDS.into_iter().find(wanted) {
         None => match lone_word(&arguments) {
-            None => read(arguments, EXIT_FAILURE, serve::main),
+            None => server(arguments),
             Some(word) => unknown(&word),
         },
         Some((name, program)) => {
@@ -68,9 +71,31 @@ fn unknown(word: &str) -> ExitCode {
     EXIT_FAILURE.into()
 }
 
+fn server(arguments: Vec<OsString>) -> ExitCode {
+    let names = SUBCOMMANDS.map(|(name, _)| name).join(", ");
+    let help = format!(
+        "Flags also come from the environment: LEASEHOLD_MEMORY_LIMIT=1g is --memory-limit 1g\n\n\
+        Subcommands: {names}; each has its own --help"
+    );
+    configured(&Options::command().after_help(help), arguments, serve::main)
+}
+
+/// As [`read`], for a server, whose flags also come from the environment.
+fn configured<P: FromArgMatches>(
+    command: &Command,
+    arguments: Vec<OsString>,
+    run: impl FnOnce(P) -> ExitCode,
+) -> ExitCode {
+    start(options::parse(command, arguments), EXIT_FAILURE, run)
+}
+
 /// Parses a command line and runs its program; an invalid one exits with `failure`.
 fn read<P: Parser>(arguments: Vec<OsString>, failure: u8, run: impl FnOnce(P) -> ExitCode) -> ExitCode {
-    match P::try_parse_from(arguments) {
+    start(P::try_parse_from(arguments), failure, run)
+}
+
+fn start<P>(parsed: Result<P, clap::Error>, failure: u8, run: impl FnOnce(P) -> ExitCode) -> ExitCode {
+    match parsed {
         Ok(options) => run(options),
         Err(error) => {
             let _ = error.print();

@@ -131,6 +131,11 @@ Reload the certificates (\fB\-Z\fR), the users (\fB\-Y\fR), the policies (\fB\-\
 (\fB\-\-admin\-token\-file\fR). What cannot be read stays as it was, and the log warns.
 .SH ENVIRONMENT
 .TP
+LEASEHOLD_LISTEN, LEASEHOLD_MEMORY_LIMIT, ...
+Every flag, by LEASEHOLD_ and its long name; \fB\-D\fR is LEASEHOLD_DELIMITER. A flag on the command line takes precedence,
+and both take precedence over the file of \fB\-\-config\fR. Lists are comma-separated, flags without a value are set by true,
+LEASEHOLD_VERBOSE is a number, and empty variables count as unset.
+.TP
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC
 As systemd sets them: sockets to serve, and where to report start, stop and health.
 .TP

@@ -15,7 +15,7 @@ use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::handover::{self, Predecessor, Successor};
-use leasehold::options::{MEMORY_MIN, Options, PolicyOptions, read_users};
+use leasehold::options::{Options, PolicyOptions, read_users};
 use leasehold::process::signals::Signals;
 use leasehold::process::{self, Inherited, PidFile, logging, systemd};
 use leasehold::protocol::Shutdown;
@@ -24,6 +24,7 @@ use leasehold::snapshot::{self, Boot};
 use tokio::sync::oneshot;
 
 use crate::EXIT_FAILURE;
+use crate::announcement::announce;
 
 /// The command line of `leasehold handover`.
 // The description is an attribute, because the server's would override a comment.
@@ -254,55 +255,6 @@ fn go_into_background(options: &mut Options) -> io::Result<()> {
 /// As in memcached, the server also runs if it cannot write its pid file or port file.
 fn or_warn<T>(written: io::Result<T>) -> Option<T> {
     written.inspect_err(|error| tracing::warn!("{error}; continuing without it")).ok()
-}
-
-fn announce(listeners: &Listeners, options: &Options) {
-    if options.udp_port != 0 {
-        tracing::warn!(
-            port = options.udp_port,
-            "UDP is not served: spoofed requests made memcached's UDP port an amplifier of attacks"
-        );
-    }
-    let without_effect = options.without_effect();
-    if !without_effect.is_empty() {
-        tracing::warn!("ignoring options that have no effect here: {}", without_effect.join(", "));
-    }
-    if options.is_below_minimum() {
-        tracing::warn!("-m {} is below the minimum: using {MEMORY_MIN}", options.memory);
-    }
-    if options.allows_old_tls() {
-        tracing::warn!("ssl_min_version: the oldest supported version is TLS 1.2");
-    }
-    log_addresses(listeners, options);
-    let config = options.cache();
-    tracing::info!(
-        memory_mb = config.memory_bytes >> 20,
-        fixed_tables_mb = config.fixed_table_bytes() >> 20,
-        receive_limit_mb = options.receive_bytes() >> 20,
-        threads = options.threads,
-        connections = options.connections,
-        implicit_leases = ?config.policies.general().implicit,
-        "leasehold {}",
-        env!("CARGO_PKG_VERSION")
-    );
-}
-
-fn log_addresses(listeners: &Listeners, options: &Options) {
-    let (addresses, paths) = (listeners.addresses(), listeners.paths());
-    if addresses.is_empty() && paths.is_empty() {
-        tracing::warn!("listening on nothing");
-    }
-    for path in paths {
-        tracing::info!("listening on {}", path.display());
-    }
-    let why = match (listeners.are_passed, options.listen.is_empty()) {
-        (true, _) => " (inherited socket, as no flag names an address)",
-        (false, true) => " (loopback only; use -l for other addresses)",
-        (false, false) => "",
-    };
-    for address in addresses {
-        tracing::info!("listening on {address}{why}");
-    }
 }
 
 /// The way a server ends.
