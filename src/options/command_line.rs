@@ -15,7 +15,7 @@ use super::values::{MEGABYTE, cores, delimiter, factor, megabytes, octal, size, 
 use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
-use crate::process::secret;
+use crate::process::{logging, secret};
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -170,6 +170,11 @@ pub struct Options {
     /// Log connections (-v), and what is refused (-vv)
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
+
+    /// Form of the log: text, or json with an object in each line; RUST_LOG chooses lines instead of -v, as
+    /// in RUST_LOG=leasehold=debug
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub log_format: logging::Format,
 
     /// No effect, like the next four: CAS is always on
     #[arg(short = 'C', long)]

@@ -4,52 +4,99 @@
 //! [`WAITING_LINES_MAX`] lines wait for that thread; further ones are dropped and counted. Messages that
 //! clients can cause have a rate limit ([`Limit`]).
 //!
+//! The `-v` flags choose among leasehold's own lines; `RUST_LOG` takes their place, and reaches libraries,
+//! too.
+//!
 //! A program that embeds the server and has a log of its own does not call [`init`]; then [`set`] has no
 //! effect.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write, stderr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use super::log_queue::Queue;
+
+pub use super::log_queue::WAITING_LINES_MAX;
+
+/// `--log-format`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// A line of text for each event
+    #[default]
+    Text,
+    /// A JSON object in each line
+    Json,
+}
+
 /// Starts logging at the level of this many `-v` flags, which is also the highest level that [`set`] allows.
 /// Lines are written at once until [`begin_waiting`] is called.
-pub fn init(verbosity: u32) {
-    let (filter, handle) = reload::Layer::new(level(verbosity));
-    let lines = fmt::layer().with_writer(|| Lines).with_target(false).with_ansi(stderr().is_terminal());
-    let lines = if is_journal() { lines.without_time().boxed() } else { lines.boxed() };
-    tracing_subscriber::registry().with(filter).with(lines).init();
+pub fn init(verbosity: u32, format: Format) {
+    let requested = env::var(RUST_LOG).ok().filter(|text| !text.is_empty());
+    let parsed = requested.as_deref().map(str::parse::<Targets>);
+    let (filter, is_own) = match &parsed {
+        Some(Ok(targets)) => (targets.clone(), false),
+        None | Some(Err(_)) => (own_lines(verbosity), true),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
+    tracing_subscriber::registry().with(filter).with(layer(format)).init();
     ALLOWED.store(verbosity, Ordering::Relaxed);
-    HANDLE.set(handle).expect("init is called once");
+    // With `RUST_LOG`, the command `verbosity` must not undo what the operator asked for.
+    if is_own {
+        HANDLE.set(handle).expect("init is called once");
+    }
+    if let Some(Err(error)) = parsed {
+        tracing::warn!("{RUST_LOG} is ignored: {error}; expected levels such as leasehold=debug,mio=trace");
+    }
 }
+
+/// Prints events in that form.
+fn layer(format: Format) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    let lines = fmt::layer().with_target(false);
+    match (format, is_journal()) {
+        (Format::Json, is_journal) => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let lines = lines.with_writer(Lines { report: json_report });
+            if is_journal { lines.without_time().boxed() } else { lines.boxed() }
+        }
+        (Format::Text, is_journal) => {
+            let lines = lines.with_ansi(stderr().is_terminal()).with_writer(Lines { report: text_report });
+            if is_journal { lines.without_time().boxed() } else { lines.boxed() }
+        }
+    }
+}
+
+type Filtered = tracing_subscriber::layer::Layered<reload::Layer<Targets, Registry>, Registry>;
 
 /// Starts the thread that writes the lines. Call this only once the process is in the background: going there
 /// ends all threads but one.
 pub fn begin_waiting() {
-    let builder = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES_MAX).thread_name("log");
-    let (lines, guard): (NonBlocking, WorkerGuard) = builder.finish(stderr());
-    *WRITER.lock() = Some(guard);
-    WAITING
-        .set(Waiting { lines, done: AtomicUsize::new(0), reports_dropped: AtomicUsize::new(0) })
-        .ok()
-        .expect("called once");
+    let writer = thread::Builder::new().name("log".to_owned());
+    match writer.spawn(|| QUEUE.write(stderr())) {
+        Ok(_) => IS_WAITING.store(true, Ordering::Release),
+        Err(error) => tracing::warn!("the log is written without a thread of its own: {error}"),
+    }
 }
 
-/// Writes the waiting lines, for at most a second. Call this last: later lines are not written.
+/// Writes the waiting lines, for at most a second. Call this last.
 pub fn end() {
-    drop(WRITER.lock().take());
+    QUEUE.finish(END_TIME);
 }
 
 /// Changes the log level, for the command `verbosity <level>`; at most to that of [`init`]. Returns the new
@@ -57,7 +104,7 @@ pub fn end() {
 pub fn set(verbosity: u32) -> u32 {
     let verbosity = verbosity.min(ALLOWED.load(Ordering::Relaxed));
     if let Some(handle) = HANDLE.get() {
-        handle.reload(level(verbosity)).expect("the subscriber lives as long as the process");
+        handle.reload(own_lines(verbosity)).expect("the subscriber lives as long as the process");
     }
     verbosity
 }
@@ -99,47 +146,43 @@ impl Default for Limit {
     }
 }
 
-/// The lines that wait to be written.
-struct Waiting {
-    lines: NonBlocking,
-    /// The number of dropped lines at the last report, and the number of reports dropped since then.
-    done: AtomicUsize,
-    reports_dropped: AtomicUsize,
-}
-
-impl Waiting {
-    /// Reports lines that were dropped since the last report. While the queue is full, the report is dropped,
-    /// too.
-    fn report_dropped(&self) {
-        let counter = self.lines.error_counter();
-        let (dropped, done) = (counter.dropped_lines(), self.done.load(Ordering::Relaxed));
-        if dropped == done {
-            return;
-        }
-        let count = (dropped - done).saturating_sub(self.reports_dropped.load(Ordering::Relaxed));
-        let _ = self.lines.clone().write(format!("WARN {count} log lines were dropped\n").as_bytes());
-        if counter.dropped_lines() == dropped {
-            self.done.store(dropped, Ordering::Relaxed);
-            self.reports_dropped.store(0, Ordering::Relaxed);
-        } else {
-            self.reports_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Writes lines to the standard error, or to the queue of its thread.
-struct Lines;
+#[derive(Clone, Copy)]
+struct Lines {
+    /// The line that reports this many dropped lines.
+    report: fn(u64) -> Vec<u8>,
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Some(waiting) = WAITING.get() else { return stderr().write(line) };
-        waiting.report_dropped();
-        waiting.lines.clone().write(line)
+        if !IS_WAITING.load(Ordering::Acquire) {
+            return stderr().write(line);
+        }
+        QUEUE.push(line, self.report);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl<'l> MakeWriter<'l> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'l self) -> Lines {
+        *self
+    }
+}
+
+fn text_report(dropped: u64) -> Vec<u8> {
+    format!("WARN {dropped} log lines were dropped\n").into_bytes()
+}
+
+fn json_report(dropped: u64) -> Vec<u8> {
+    let report =
+        serde_json::json!({ "dropped": dropped, "level": "WARN", "message": "log lines were dropped" });
+    format!("{report}\n").into_bytes()
 }
 
 /// Whether the log goes to systemd's journal, which also receives a daemon's log and adds the time itself.
@@ -152,20 +195,23 @@ pub fn is_journal() -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(|journal| own().is_ok_and(|own| own == journal))
 }
 
-fn level(verbosity: u32) -> LevelFilter {
-    match verbosity {
+/// This program's lines at the level of that many `-v` flags, and only problems of libraries.
+fn own_lines(verbosity: u32) -> Targets {
+    let level = match verbosity {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    }
+    };
+    Targets::new().with_target("leasehold", level).with_default(LevelFilter::WARN)
 }
 
-static HANDLE: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
-static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
-static WAITING: OnceLock<Waiting> = OnceLock::new();
 static ALLOWED: AtomicU32 = AtomicU32::new(0);
-/// The largest number of lines that wait to be written.
-pub const WAITING_LINES_MAX: usize = 4_096;
+static HANDLE: OnceLock<Handle<Targets, Registry>> = OnceLock::new();
+static IS_WAITING: AtomicBool = AtomicBool::new(false);
+static QUEUE: Queue = Queue::new();
+const RUST_LOG: &str = "RUST_LOG";
+/// The time for the last lines.
+const END_TIME: Duration = Duration::from_secs(1);
 /// The largest number of times that a limited message is logged within [`MESSAGES_TIME`].
 pub const MESSAGES_MAX: u32 = 10;
 /// See [`MESSAGES_MAX`].

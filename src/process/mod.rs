@@ -4,6 +4,7 @@ mod daemon;
 mod files;
 mod inherited;
 mod limits;
+mod log_queue;
 pub mod logging;
 pub mod secret;
 pub mod signals;

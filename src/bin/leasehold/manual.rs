@@ -139,6 +139,9 @@ LEASEHOLD_VERBOSE is a number, and empty variables count as unset.
 LISTEN_FDS, NOTIFY_SOCKET, WATCHDOG_USEC
 As systemd sets them: sockets to serve, and where to report start, stop and health.
 .TP
+RUST_LOG
+Lines of the log by their origin, instead of \fB\-v\fR, as in leasehold=debug,mio=trace.
+.TP
 MEMCACHED_PORT_FILENAME
 A file to write the ports to.
 .SH "EXIT STATUS"

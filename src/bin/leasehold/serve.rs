@@ -61,7 +61,7 @@ fn serve(options: Options, mode: Mode) -> ExitCode {
         println!("{} is valid", path.display());
         return ExitCode::SUCCESS;
     }
-    logging::init(options.verbose.into());
+    logging::init(options.verbose.into(), options.log_format);
     let code = match run(options, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
