@@ -1,16 +1,21 @@
 //! `POST /invalidate`: the command `invalidate` for many names of all kinds at once.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::answer::Problem;
 use super::keys;
 use super::name::Name;
 use crate::cache::Depth;
 use crate::command::{self, NotInvalidated};
+use crate::process::logging::Limit;
 use crate::protocol::{NAMES_PER_INVALIDATE_MAX, base64};
 use crate::server::View;
+use crate::shown::word;
 
 /// The body of a request.
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +29,12 @@ struct Targets {
 }
 
 /// Invalidates the names, and reports the result.
-pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
+pub(super) fn invalidate(
+    view: &View,
+    client: IpAddr,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Value, Problem> {
     let targets = Targets::read(headers, body)?;
     let now = view.now();
     let states: Vec<Value> = targets
@@ -34,14 +44,7 @@ pub(super) fn invalidate(view: &View, headers: &HeaderMap, body: &[u8]) -> Resul
         .collect();
     command::invalidate(&targets.checked(), view.cache(), &mut view.conversation(), now)
         .map_err(Problem::from)?;
-    tracing::info!(
-        all = targets.all,
-        soft = targets.soft,
-        keys = targets.keys.len(),
-        prefixes = targets.prefixes.len(),
-        tags = targets.tags.len(),
-        "invalidated over HTTP"
-    );
+    targets.log(client);
     Ok(json!({
         "all": targets.all,
         "keys": states,
@@ -77,6 +80,22 @@ impl Targets {
         Ok(targets)
     }
 
+    fn log(&self, client: IpAddr) {
+        let Some(suppressed) = LIMIT.admit(Instant::now()) else { return };
+        let first = [&self.tags, &self.prefixes, &self.keys].into_iter().flatten().next();
+        tracing::info!(
+            %client,
+            all = self.all,
+            soft = self.soft,
+            keys = self.keys.len(),
+            prefixes = self.prefixes.len(),
+            tags = self.tags.len(),
+            first = first.map(|Name(name)| word(name)).as_deref(),
+            suppressed,
+            "invalidated over HTTP"
+        );
+    }
+
     fn checked(&self) -> command::Targets<'_> {
         command::Targets {
             depth: if self.soft { Depth::Soft } else { Depth::Hard },
@@ -87,6 +106,8 @@ impl Targets {
         }
     }
 }
+
+static LIMIT: Limit = Limit::new();
 
 fn bytes(names: &[Name]) -> Vec<&[u8]> {
     names.iter().map(|Name(bytes)| &bytes[..]).collect()

@@ -187,6 +187,7 @@ async fn admit(
 
 async fn invalidate(
     State(shared): SharedState,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -194,7 +195,7 @@ async fn invalidate(
         status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body has more than 1 MiB"),
         status => Problem::new(status, format!("cannot read the body: {why}")),
     })?;
-    invalidate::invalidate(&shared.view, &headers, &body).map(|done| json_document(&done))
+    invalidate::invalidate(&shared.view, client.address, &headers, &body).map(|done| json_document(&done))
 }
 
 /// Uses the raw path, because a key may be any bytes.

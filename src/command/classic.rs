@@ -2,7 +2,7 @@
 
 use super::conversation::ImplicitReply;
 use super::observe::{Outcome, ReadOutcome, Reader};
-use super::{Command, draft, legal, value_reply};
+use super::{Command, Flow, Invalidation, InvalidationKind, draft, legal, value_reply};
 use crate::cache::{
     Counting, DeleteOutcome, Deletion, Depth, Expiry, Key, Lookup, Mode, NotCounted, OnMiss, Reading,
     Refresh, Step, StoreOutcome,
@@ -145,10 +145,11 @@ impl Command<'_> {
         self.reply(if was_live { Status::Touched } else { Status::NotFound }, noreply);
     }
 
-    pub(super) fn flush_all(&mut self, exptime: i64, noreply: bool) {
+    pub(super) fn flush_all(&mut self, exptime: i64, noreply: bool) -> Flow {
         if !self.conversation.rules.may_flush {
             self.report(Outcome::FlushForbidden);
-            return self.reply(Status::FlushNotAllowed, noreply);
+            self.reply(Status::FlushNotAllowed, noreply);
+            return Flow::Next;
         }
         let delay_ms =
             if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
@@ -156,6 +157,8 @@ impl Command<'_> {
         self.cache.invalidate_all(due, Depth::Hard, &mut self.conversation.session, self.now);
         self.report(Outcome::Flushed { delay_ms });
         self.reply(Status::Ok, noreply);
+        let (kind, first) = (InvalidationKind::Flush, Box::default());
+        Flow::Invalidated(Box::new(Invalidation { depth: Depth::Hard, first, kind, names: 1 }))
     }
 
     pub(super) fn cache_memlimit(&mut self, megabytes: u64, noreply: bool) {

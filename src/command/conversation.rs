@@ -60,6 +60,8 @@ pub struct Conversation {
     pub(super) rules: Rules,
     /// When the current `lease-get` began, and until when it may wait.
     lease_get: Option<(Seq, Option<u64>)>,
+    /// The name under which it has logged in.
+    pub(super) user: Option<Box<[u8]>>,
     /// Whether the connection waits for the current key.
     waits: bool,
     /// Its number as a watcher, and its topics.
@@ -102,6 +104,7 @@ impl Conversation {
             session,
             rules,
             lease_get: None,
+            user: None,
             waits: false,
             watching: None,
         }
@@ -140,6 +143,11 @@ impl Conversation {
     /// Whether a login is required and has not succeeded yet.
     pub fn is_locked(&self) -> bool {
         self.locked.is_some()
+    }
+
+    /// The name under which it has logged in, if that was required.
+    pub fn user(&self) -> Option<&[u8]> {
+        self.user.as_deref()
     }
 
     /// The longest value that is accepted in the current state.

@@ -1,7 +1,7 @@
 //! `invalidate`: keys, tags, prefixes, or everything.
 
 use super::observe::Outcome;
-use super::{Command, Conversation, legal};
+use super::{Command, Conversation, Flow, legal};
 use crate::cache::{Cache, Depth, Group, KEY_BYTES_MAX};
 use crate::clock::Now;
 use crate::protocol::{Invalidated, Output, Replies, Reply, Status};
@@ -19,6 +19,32 @@ pub struct Targets<'a> {
     pub prefixes: Vec<&'a [u8]>,
     /// Tags.
     pub tags: Vec<&'a [u8]>,
+}
+
+/// An invalidation of many values at once, as the log shows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Invalidation {
+    /// Whether stale copies stay.
+    pub depth: Depth,
+    /// The first of the names; empty for everything.
+    pub first: Box<[u8]>,
+    /// The kind of its target.
+    pub kind: InvalidationKind,
+    /// The number of different names; 1 for everything.
+    pub names: u64,
+}
+
+/// The target of an invalidation of many values.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InvalidationKind {
+    /// `invalidate all`
+    All,
+    /// `flush_all`
+    Flush,
+    /// Key prefixes.
+    Prefix,
+    /// Tags.
+    Tag,
 }
 
 /// The reason why nothing was invalidated.
@@ -63,7 +89,7 @@ pub fn invalidate<'a>(
 
 impl Command<'_> {
     /// Invalidates nothing if a name is illegal.
-    pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) {
+    pub(super) fn invalidate(&mut self, what: &Invalidated, is_soft: bool, noreply: bool) -> Flow {
         let depth = if is_soft { Depth::Soft } else { Depth::Hard };
         let invalidated = match *what {
             Invalidated::All if !self.conversation.rules.may_flush => Err(Status::FlushNotAllowed),
@@ -76,12 +102,25 @@ impl Command<'_> {
             Invalidated::Tags(tags) => Ok(self.invalidate_groups(tags.map(Group::Tag), depth)),
         };
         match invalidated {
-            Ok(targets) => {
+            Ok(names) => {
                 if !noreply {
-                    self.replies.send(Reply::Invalidated(targets));
+                    self.replies.send(Reply::Invalidated(names));
+                }
+                let many = |kind, first: Option<&[u8]>| {
+                    let first = first.unwrap_or_default().into();
+                    Flow::Invalidated(Box::new(Invalidation { depth, first, kind, names }))
+                };
+                match *what {
+                    Invalidated::All => many(InvalidationKind::All, None),
+                    Invalidated::Keys(_) => Flow::Next,
+                    Invalidated::Prefixes(mut prefixes) => many(InvalidationKind::Prefix, prefixes.next()),
+                    Invalidated::Tags(mut tags) => many(InvalidationKind::Tag, tags.next()),
                 }
             }
-            Err(status) => self.reply(status, noreply),
+            Err(status) => {
+                self.reply(status, noreply);
+                Flow::Next
+            }
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) fn unlock(request: &Request, command: &mut Command) -> Flow {
         Login::Malformed => command.replies.status(Status::BadAuthToken),
         Login::Right => {
             command.conversation.locked = None;
+            command.conversation.user = store.value.split(|byte| *byte == b' ').next().map(Box::from);
             command.replies.status(Status::Stored);
         }
         Login::Wrong { is_last } => {

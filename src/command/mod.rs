@@ -27,7 +27,7 @@ use crate::protocol::{Block, CasUnique, Keys, Replies, Reply, Request, Shutdown,
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
 pub use self::conversation::{Conversation, ImplicitReply, Rules};
-pub use self::invalidate::{NotInvalidated, Targets, invalidate};
+pub use self::invalidate::{Invalidation, InvalidationKind, NotInvalidated, Targets, invalidate};
 pub use self::observe::publish_evicted;
 
 /// How the connection continues after a request.
@@ -40,6 +40,8 @@ pub enum Flow {
         /// Whether the connection has used up its tries.
         is_last: bool,
     },
+    /// Many values were invalidated at once, and the reply is written: log it, then continue.
+    Invalidated(Box<Invalidation>),
     /// Continue with the next request.
     Next,
     /// Send the reply so far, then call again with the same request.
@@ -94,14 +96,16 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::Decr { key, delta, noreply } => command.count(key, Step::Decr(*delta), *noreply),
         Request::Delete { key, held_seconds, noreply } => command.delete(key, *held_seconds, *noreply),
         Request::Dump(dump) => return command.dump(dump),
-        Request::FlushAll { exptime, noreply } => command.flush_all(*exptime, *noreply),
+        Request::FlushAll { exptime, noreply } => return command.flush_all(*exptime, *noreply),
         Request::Get { keys, unique } => return command.each(keys, |command, key| command.get(key, *unique)),
         Request::GetAndTouch { exptime, keys, unique } => {
             return command.each(keys, |command, key| command.get_and_touch(key, *exptime, *unique));
         }
         Request::Ignored => command.replies.status(Status::Ok),
         Request::Incr { key, delta, noreply } => command.count(key, Step::Incr(*delta), *noreply),
-        Request::Invalidate { what, is_soft, noreply } => command.invalidate(what, *is_soft, *noreply),
+        Request::Invalidate { what, is_soft, noreply } => {
+            return command.invalidate(what, *is_soft, *noreply);
+        }
         Request::LeaseGet { keys, wait_ms } => return command.lease_get(keys, *wait_ms),
         Request::LeaseSet(fill) => command.lease_set(fill),
         Request::MetaCount(meta, mode) => command.meta_count(meta, *mode),

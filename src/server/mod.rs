@@ -10,6 +10,7 @@ mod client_limits;
 mod connection;
 mod fence_cost;
 mod heartbeat;
+mod invalidations;
 mod listener;
 mod origins;
 mod receiving;

@@ -168,6 +168,7 @@ fn answer(
             Flow::Pause => {}
             Flow::Close | Flow::LoginFailed { is_last: true } | Flow::Shutdown(_) => return State::Closed,
             Flow::LoginFailed { is_last: false }
+            | Flow::Invalidated(_)
             | Flow::Next
             | Flow::RefreshCertificates
             | Flow::Verbosity(_) => return State::Open,

@@ -131,6 +131,7 @@ fn replied(
             // Lines for watchers are not read, because they are not replies.
             Flow::LoginFailed { is_last: false }
             | Flow::Next
+            | Flow::Invalidated(_)
             | Flow::RefreshCertificates
             | Flow::Verbosity(_)
             | Flow::Watch(_) => {

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
 use super::client_limits::ClientAddress;
+use super::invalidations;
 use super::receiving::Room;
 use super::service::Service;
 use crate::cache::Access;
@@ -287,6 +288,10 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         loop {
             match flow {
                 Flow::Close => return Ok(Some(Closed::Peer)),
+                Flow::Invalidated(invalidation) => {
+                    invalidations::log(&self.connection.address, self.conversation.user(), &invalidation);
+                    return Ok(None);
+                }
                 Flow::Next => return Ok(None),
                 Flow::LoginFailed { is_last } => {
                     self.delay_login_reply(now).await;
@@ -300,19 +305,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
                     self.give_way().await;
                 }
                 Flow::RefreshCertificates => {
-                    let refreshed = self.service.refresh_certificates();
-                    if let Some(suppressed) = REFRESHES.admit(time::Instant::now()) {
-                        tracing::info!(
-                            ?refreshed,
-                            suppressed,
-                            "a client requested a reload of the certificates"
-                        );
-                    }
-                    let mut replies = Replies::text(&mut self.output);
-                    match refreshed {
-                        Ok(()) => replies.status(Status::Ok),
-                        Err(error) => replies.send(Reply::Failed(&error.to_string())),
-                    }
+                    self.refresh_certificates();
                     return Ok(None);
                 }
                 Flow::Shutdown(how) => {
@@ -335,6 +328,18 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             }
             now = self.service.now();
             flow = self.begin(request, now);
+        }
+    }
+
+    fn refresh_certificates(&mut self) {
+        let refreshed = self.service.refresh_certificates();
+        if let Some(suppressed) = REFRESHES.admit(time::Instant::now()) {
+            tracing::info!(?refreshed, suppressed, "a client requested a reload of the certificates");
+        }
+        let mut replies = Replies::text(&mut self.output);
+        match refreshed {
+            Ok(()) => replies.status(Status::Ok),
+            Err(error) => replies.send(Reply::Failed(&error.to_string())),
         }
     }
 
