@@ -7,7 +7,7 @@ use super::answer::Problem;
 use crate::cache::{
     self, Expiry, Group, InvalidationOf, InvalidationReport, Key, KeyReport, LeaseReport, Seq,
 };
-use crate::clock::Now;
+use crate::clock::{Now, Tick};
 use crate::protocol::base64;
 use crate::server::View;
 
@@ -58,8 +58,8 @@ fn describe(view: &View, known: &KeyReport, now: Now) -> Value {
 }
 
 fn value_state(view: &View, value: cache::Value, as_of: Seq, now: Now) -> Value {
-    let ago = |second: u32| now.seconds().saturating_sub(second);
-    let ttl = (value.expiry != Expiry::NEVER).then(|| value.expiry.delay_ms(now) / 1000);
+    let ago = |tick: Tick| tick.age_seconds(now);
+    let ttl = (value.expiry != Expiry::NEVER).then(|| value.expiry.seconds_left(now));
     json!({
         "age_seconds": ago(value.stored),
         "as_of": as_of.number(),

@@ -82,7 +82,13 @@ mod tests {
     #[test]
     fn so_many_are_kept_and_the_others_counted() {
         let (cache, expiry) = (cache(), Expiry::NEVER);
-        let one = Evicted { accessed: 2, expiry, is_fetched: false, key: b"k"[..].into(), value_bytes: 1 };
+        let one = Evicted {
+            accessed: Clock::manual().now().tick(),
+            expiry,
+            is_fetched: false,
+            key: b"k"[..].into(),
+            value_bytes: 1,
+        };
         cache.evictions.add(vec![one.clone(); EVICTED_MAX]);
         assert_eq!(cache.take_evicted().1, 0);
         cache.evictions.add(vec![one; EVICTED_MAX + 1]);

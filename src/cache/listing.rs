@@ -6,6 +6,7 @@
 //! between may be shown or not: there is no moment at which the whole list is true.
 
 use super::read::Value;
+use crate::clock::Tick;
 use crate::store::Listed;
 use crate::store::item::seq::Seq;
 
@@ -14,8 +15,8 @@ use crate::store::item::seq::Seq;
 pub struct Entry<'a> {
     /// The sequence number that the value is as of.
     pub as_of: Seq,
-    /// When it was last read, or stored, in monotonic seconds.
-    pub accessed: u32,
+    /// When it was last read, or stored.
+    pub accessed: Tick,
     /// Its memory use in bytes, its key and header included.
     pub bytes: usize,
     /// Whether it has been read.

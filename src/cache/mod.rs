@@ -297,12 +297,8 @@ impl Cache {
     /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost
     /// does not depend on how many items that are; their memory is freed when they are met or swept.
     pub fn invalidate<'a>(&self, names: impl IntoIterator<Item = Group<'a>> + Clone, depth: Depth, now: Now) {
-        let kept_seconds = self.policies.with(Policies::longest_kept);
-        self.groups.invalidate(
-            names.clone().into_iter(),
-            Invalidation { depth, kept_seconds, now },
-            &self.clock,
-        );
+        let kept = self.policies.with(Policies::longest_kept);
+        self.groups.invalidate(names.clone().into_iter(), Invalidation { depth, kept, now }, &self.clock);
         for name in names {
             if let Group::Prefix(prefix) = name {
                 self.waiters.wake_prefix(prefix);

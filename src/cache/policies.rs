@@ -16,7 +16,7 @@ pub struct Policies {
     /// Of keys that no prefix fits. What is learned there is learned from all keys.
     default: Governed,
     /// The longest time for which a soft invalidation keeps stale copies, in seconds.
-    longest_kept: u32,
+    longest_kept: Duration,
     /// The longest first.
     prefixes: Vec<(Box<[u8]>, Governed)>,
 }
@@ -56,7 +56,7 @@ impl Policies {
         let mut prefixes: Vec<_> = prefixes.into_iter().collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         let all = prefixes.iter().map(|(_, policy)| policy).chain([&default]);
-        let longest_kept = all.map(Policy::kept_seconds).max().unwrap_or_default();
+        let longest_kept = all.map(Policy::kept).max().unwrap_or_default();
         let prefixes = prefixes.into_iter();
         let prefixes = prefixes.map(|(prefix, policy)| (prefix.clone(), Governed::new(policy, Some(prefix))));
         Policies { prefixes: prefixes.collect(), default: Governed::new(default, None), longest_kept }
@@ -95,7 +95,7 @@ impl Policies {
         LoadTime { max_ms: governed.load_time_ms(self), samples: governed.learned.count() }
     }
 
-    pub(crate) fn longest_kept(&self) -> u32 {
+    pub(crate) fn longest_kept(&self) -> Duration {
         self.longest_kept
     }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use crate::store::expiry::whole_seconds;
-
 /// Whether a plain `get` that misses and the `set` after it are fenced like a lease and its fill.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Implicit {
@@ -75,8 +73,8 @@ impl Default for Policy {
 
 impl Policy {
     /// How long a softly invalidated value is kept as a stale copy, in seconds.
-    pub(crate) fn kept_seconds(&self) -> u32 {
-        if self.stale.is_zero() { SOFT_SECONDS } else { whole_seconds(self.stale) }
+    pub(crate) fn kept(&self) -> Duration {
+        if self.stale.is_zero() { SOFT_KEPT } else { self.stale }
     }
 
     /// Whether plain reads wait for another reader that loads the value, or get the stale copy.
@@ -86,4 +84,4 @@ impl Policy {
 }
 
 /// How long a soft invalidation keeps stale copies if the policy keeps none of its own.
-const SOFT_SECONDS: u32 = 10;
+const SOFT_KEPT: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lease::token::Token;
+use crate::clock::Tick;
 use crate::store::Item;
 use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
@@ -13,8 +14,8 @@ use crate::store::item::tags::Tags;
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Value<'a> {
-    /// When it was last read or stored before this read, in monotonic seconds.
-    pub accessed: u32,
+    /// When it was last read or stored before this read.
+    pub accessed: Tick,
     /// The bytes themselves.
     pub bytes: &'a [u8],
     /// When it expires; of a stale copy, when it is removed.
@@ -28,8 +29,8 @@ pub struct Value<'a> {
     /// The same bytes, if they have an allocation of their own, as those of large values do: a clone shares
     /// them.
     pub shared: Option<&'a Bytes>,
-    /// When it was stored, in monotonic seconds.
-    pub stored: u32,
+    /// When it was stored.
+    pub stored: Tick,
     /// The tags by which it can be invalidated together with others.
     pub tags: Tags<'a>,
     /// The CAS unique.
@@ -165,7 +166,7 @@ impl<'a> From<Item<'a>> for Value<'a> {
         Value {
             accessed: item.accessed,
             bytes: item.value(),
-            expiry: Expiry(item.end),
+            expiry: item.end,
             flags: meta.flags,
             is_fetched: item.is_fetched,
             is_stale: meta.is_stale,

@@ -1,9 +1,6 @@
 //! Writes: requests, and their outcomes.
 
-use std::time::Duration;
-
 use super::number::Step;
-use crate::clock::Now;
 use crate::pages::Payload;
 use crate::store::expiry::Expiry;
 use crate::store::item::tags::Tags;
@@ -254,14 +251,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A value that expires at a time in seconds since 1970, 0 being never; `None` if that has passed.
-    pub fn until(value: Payload<'a>, flags: u32, exptime_unix: u64, now: Now) -> Option<Self> {
-        let expiry = match exptime_unix {
-            0 => Expiry::NEVER,
-            unix if unix <= now.unix => return None,
-            unix => Expiry::after(Duration::from_secs(unix - now.unix), now),
-        };
-        Some(Draft { expiry, flags, tags: Tags::NONE, unique: None, version: None, value })
+    /// A value with an expiry.
+    pub fn until(value: Payload<'a>, flags: u32, expiry: Expiry) -> Self {
+        Draft { expiry, flags, tags: Tags::NONE, unique: None, version: None, value }
     }
 }
 

@@ -58,7 +58,7 @@ impl Command<'_> {
         let (bytes, now, replies) = (key.bytes, self.now, &mut self.replies);
         let value_bytes = self.cache.peek(key, now, |value| {
             // A thread with a later clock reading may have stored it in between.
-            let age_seconds = now.seconds().saturating_sub(value.stored);
+            let age_seconds = value.stored.age_seconds(now);
             let exptime_unix = value.expiry.to_unix(now);
             replies.send(Reply::Metadata { key: bytes, age_seconds, exptime_unix });
             value.bytes.len()

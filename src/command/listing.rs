@@ -72,7 +72,7 @@ impl Command<'_> {
 }
 
 fn listed<'a>(entry: Entry<'a>, now: Now) -> Listed<'a> {
-    let idle = u64::from(now.seconds().saturating_sub(entry.accessed));
+    let idle = u64::from(entry.accessed.age_seconds(now));
     Listed {
         accessed_unix: now.unix.saturating_sub(idle),
         bytes: entry.bytes as u64,

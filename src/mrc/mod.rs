@@ -186,7 +186,7 @@ impl Sample {
 
 impl Entry {
     fn has_expired(self, now: Now) -> bool {
-        self.expiry != Expiry::NEVER && self.expiry.0 <= now.seconds()
+        self.expiry.is_past(now.tick())
     }
 }
 

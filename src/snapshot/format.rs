@@ -9,8 +9,8 @@
 //! | 8 | the seed of the key hashes |
 //! | guards | each begins with its kind (1); the table below |
 //! | 1 | 0, where a guard would begin |
-//! | items | length of the key (1), flags (4), exptime (8), `as_of` (8), unique (8), length of the value (4),
-//! key, tags (each after its length), 0, value |
+//! | items | length of the key (1), flags (4), expiry in sixteenths of a second since 1970 (8), 0 for never;
+//! `as_of` (8), unique (8), length of the value (4), key, tags (each after its length), 0, value |
 //! | 1 | 0, where a key's length would be |
 //! | 8 | checksum of all of the above, by SipHash |
 //!
@@ -38,8 +38,8 @@ use siphasher::sip::SipHasher13;
 
 use super::error::{LoadError, SaveError};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{Cache, Config, Depth, Draft, Entry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
-use crate::clock::Now;
+use crate::cache::{Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
+use crate::clock::{Now, TICKS_PER_SECOND};
 
 /// The result of loading a file.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
     let value = entry.value;
     piece.push(u8::try_from(entry.key.len()).expect("a key has at most 250 bytes"));
     piece.extend(value.flags.to_le_bytes());
-    piece.extend(value.expiry.to_unix(now).to_le_bytes());
+    piece.extend(value.expiry.to_unix_ticks(now).to_le_bytes());
     piece.extend(entry.as_of.number().to_le_bytes());
     piece.extend(value.unique.to_le_bytes());
     piece.extend(u32::try_from(value.bytes.len()).expect("a value has at most 1 GiB").to_le_bytes());
@@ -148,7 +148,9 @@ pub(super) fn read(
 ) -> Result<(Cache, Loaded), LoadError> {
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(0))?;
-    let has_no_misses = array(file)? == *MAGIC_WITHOUT_MISSES;
+    let magic = array(file)?;
+    // Former formats have seconds.
+    let ticks = if magic == *MAGIC { 1 } else { TICKS_PER_SECOND };
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -157,11 +159,11 @@ pub(super) fn read(
     }
     let cache = Cache::after(config, Lineage { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
     while read_guard(file, &cache, now)? {}
-    if has_no_misses {
+    if magic == *MAGIC_WITHOUT_MISSES {
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
     }
     let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(file, &cache, now, &mut items)? {
+    while let Some(read) = read_item(file, ticks, &cache, now, &mut items)? {
         done += read;
         if done % WATCH_EVERY < read {
             watch(megabytes("loading items", done, bytes))?;
@@ -237,9 +239,11 @@ fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Res
     Ok(key)
 }
 
-/// Restores one item, and returns its bytes without tags; `None` after the last one.
+/// Restores one item, and returns its bytes without tags; `None` after the last one. The file counts its
+/// expiry in so many ticks.
 fn read_item(
     file: &mut impl Read,
+    ticks: u64,
     cache: &Cache,
     now: Now,
     items: &mut u64,
@@ -249,7 +253,7 @@ fn read_item(
         return Ok(None);
     }
     let flags = u32::from_le_bytes(array(file)?);
-    let [exptime, as_of, unique] = [number(file)?, number(file)?, number(file)?];
+    let [expiry, as_of, unique] = [number(file)?, number(file)?, number(file)?];
     let value_bytes = u32::from_le_bytes(array(file)?) as usize;
     let mut key = [0; KEY_BYTES_MAX];
     let key = key.get_mut(..key_bytes.into()).ok_or(LoadError::Damaged)?;
@@ -260,12 +264,10 @@ fn read_item(
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
     let (key, as_of) = cache.key(key).zip(as_of).ok_or(LoadError::Damaged)?;
     let chosen = Some(unique).filter(|unique| *unique != as_of.number());
-    let draft = Draft::until(value.into(), flags, exptime, now).map(|draft| Draft {
-        tags: tags.tags(),
-        unique: chosen,
-        ..draft
-    });
-    *items += u64::from(draft.is_some_and(|draft| cache.restore(&key, draft, as_of, now)));
+    let expiry = Expiry::from_unix_ticks(expiry.saturating_mul(ticks), now);
+    let draft = Draft::until(value.into(), flags, expiry);
+    let draft = Draft { tags: tags.tags(), unique: chosen, ..draft };
+    *items += u64::from(expiry != Expiry::PAST && cache.restore(&key, draft, as_of, now));
     Ok(Some(ITEM_BYTES + u64::from(key_bytes) + value_bytes as u64))
 }
 

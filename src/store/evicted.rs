@@ -1,12 +1,13 @@
 //! Evicted items, as watchers of evictions see them.
 
 use super::expiry::Expiry;
+use crate::clock::Tick;
 
 /// An evicted item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Evicted {
-    /// When it was last read or stored, in monotonic seconds.
-    pub accessed: u32,
+    /// When it was last read or stored.
+    pub accessed: Tick,
     /// Its expiry.
     pub expiry: Expiry,
     /// Whether it had been read.

@@ -1,11 +1,12 @@
 //! All items of a shard, a table of the index at a time.
 
 use super::{Engine, Item, Slot};
+use crate::clock::Tick;
 
 /// An item with its key and its use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed<'a> {
-    pub(crate) accessed: u32,
+    pub(crate) accessed: Tick,
     pub(crate) bytes: usize,
     pub(crate) is_fetched: bool,
     pub(crate) item: Item<'a>,

@@ -46,6 +46,7 @@ use bytes::Bytes;
 use self::budget::{Budget, WhenFull};
 use self::counts::{Counts, SizeCounts};
 use self::evicted::Evicted;
+use self::expiry::Expiry;
 use self::ghosts::Ghosts;
 use self::index::{Index, slot::Place};
 use self::item::packed::{Packed, PackedMut, Shape};
@@ -61,6 +62,8 @@ use self::tags_in_use::TagsInUse;
 
 use crate::pages::Payload;
 
+use crate::clock::Tick;
+
 pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;
 pub use self::item::item_bytes;
@@ -69,19 +72,19 @@ pub(crate) use self::listing::Listed;
 #[cfg(fuzzing)]
 pub use self::oracle::check as check_history;
 
-/// Dead items, which are removed: those whose time ends at `second` or before, those as of `floor` or before,
+/// Dead items, which are removed: those whose time ends at `tick` or before, those as of `floor` or before,
 /// and other invalidated ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Dead<'a> {
     pub(crate) floor: Seq,
-    pub(crate) second: u32,
-    /// The second until which an invalidated item is kept as a stale copy, 0 if it is not kept; `None` for an
-    /// item that was not invalidated.
+    pub(crate) tick: Tick,
+    /// Until when an invalidated item is kept as a stale copy, [`Expiry::PAST`] if it is not kept; `None` for
+    /// an item that was not invalidated.
     pub(crate) copy_until: &'a CopyUntil<'a>,
 }
 
 /// Called with the sequence number of an item, its key and its tags.
-type CopyUntil<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<u32> + 'a;
+type CopyUntil<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<Expiry> + 'a;
 
 /// There is no room for an item. The item that was stored under its key stays, unless it was evicted to make
 /// room.
@@ -168,14 +171,14 @@ impl Engine {
         meta: Meta,
         tags: Tags,
         value: Payload<'_>,
-        second: u32,
+        tick: Tick,
     ) -> Result<(), NoRoom> {
         self.counts.total_items += 1;
         if found.is_none_or(|slot| self.head(slot).is_stale()) {
             self.counts.sizes[SizeCounts::class(value.len())].fills += 1;
         }
         if let Some(slot) = found {
-            return self.replace(key, slot, meta, tags, value, second);
+            return self.replace(key, slot, meta, tags, value, tick);
         }
         let queue = if self.ghosts.take(key.hash) {
             self.counts.ghost_hits += 1;
@@ -183,7 +186,7 @@ impl Engine {
         } else {
             Queue::Small
         };
-        self.append(key, meta, tags, value, queue, second).map(|_| ())
+        self.append(key, meta, tags, value, queue, tick).map(|_| ())
     }
 
     /// Replaces the value, the tags and the description of an item. It keeps its queue, and its place if they
@@ -198,13 +201,13 @@ impl Engine {
         meta: Meta,
         tags: Tags,
         value: Payload<'_>,
-        second: u32,
+        tick: Tick,
     ) -> Result<(), NoRoom> {
         let place = Shape::new(&meta, tags, key.bytes.len(), value.len()).place();
         if let Place::Log(number, offset) = slot.place()
             && place <= self.log.item(number, offset).place()
         {
-            self.rewrite((number, offset), &meta, tags, &value, second);
+            self.rewrite((number, offset), &meta, tags, &value, tick);
             return Ok(());
         }
         if !self.budget.admits(value.len()) {
@@ -217,13 +220,13 @@ impl Engine {
         let slot = match self.when_full {
             // Otherwise the old item might be the one that is evicted to make room.
             WhenFull::Evict => {
-                self.discard(slot, Removal::Removed, second);
-                self.append(key, meta, tags, value, queue, second)?
+                self.discard(slot, Removal::Removed, tick);
+                self.append(key, meta, tags, value, queue, tick)?
             }
             // Nothing moves in between, and the old item stays if there is no room beside it.
             WhenFull::Refuse => {
-                let new = self.append(key, meta, tags, value, queue, second)?;
-                self.discard(slot, Removal::Removed, second);
+                let new = self.append(key, meta, tags, value, queue, tick)?;
+                self.discard(slot, Removal::Removed, tick);
                 new
             }
         };
@@ -233,15 +236,15 @@ impl Engine {
 
     /// Replaces the description of an item; returns its slot, or `None` if there was no room and it was
     /// removed.
-    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, second: u32) -> Option<Slot> {
+    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, tick: Tick) -> Option<Slot> {
         let (was_stale, removed_at) = (self.head(slot).is_stale(), self.head(slot).removed_at());
         if !self.head_mut(slot).set_meta(&meta) {
             let item = self.item(slot);
             let (tags, value) = (item.tags().to_list(), item.value().to_vec());
-            let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), second);
+            let replaced = self.replace(key, slot, meta, tags.tags(), value.into(), tick);
             let slot = self.find(key)?;
             if replaced.is_err() {
-                self.discard(slot, Removal::Removed, second);
+                self.discard(slot, Removal::Removed, tick);
                 return None;
             }
             return Some(slot);
@@ -252,27 +255,27 @@ impl Engine {
         {
             let segment = self.log.segment_mut(number);
             let bytes = segment.item(offset).tight();
-            segment.expiries.add(meta.removed_at, bytes, second);
+            segment.expiries.add(meta.removed_at, bytes, tick);
             segment.stale += if meta.is_stale && !was_stale { bytes } else { 0 };
         }
         Some(slot)
     }
 
     /// Counts a use.
-    pub(crate) fn used(&mut self, slot: Slot, second: u32) {
-        self.head_mut(slot).read(second);
+    pub(crate) fn used(&mut self, slot: Slot, tick: Tick) {
+        self.head_mut(slot).read(tick);
     }
 
     /// Counts a read of this item; returns it as it was before.
     #[inline(always)]
-    pub(crate) fn hit(&mut self, slot: Slot, second: u32) -> Item<'_> {
+    pub(crate) fn hit(&mut self, slot: Slot, tick: Tick) -> Item<'_> {
         let (mut head, shared) = match slot.place() {
             Place::Large(number) => self.large.get_mut(number).parts_mut(),
             Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
         };
         let before = Item::new(head.view(), None);
         let Item { accessed, end, is_fetched, .. } = before;
-        head.read(second);
+        head.read(tick);
         let item = Item { accessed, end, is_fetched, head: head.into_view(), shared };
         self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
         item
@@ -309,19 +312,19 @@ impl Engine {
         tags: Tags,
         value: Payload<'_>,
         queue: Queue,
-        second: u32,
+        tick: Tick,
     ) -> Result<Slot, NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
         let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
-            let value = self.charge_large(value.into_run(), tags, second)?;
+            let value = self.charge_large(value.into_run(), tags, tick)?;
             let entry = Entry::new(&meta, tags, key.bytes, value, queue, self.log.opened);
             Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
         } else {
-            let (number, offset) = self.reserve(queue, shape.place(), second)?;
+            let (number, offset) = self.reserve(queue, shape.place(), tick)?;
             let segment = self.log.segment_mut(number);
             segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
-            segment.expiries.add(meta.removed_at, shape.place(), second);
+            segment.expiries.add(meta.removed_at, shape.place(), tick);
             segment.stale += if meta.is_stale { shape.place() } else { 0 };
             Place::Log(number, offset)
         };
@@ -335,14 +338,7 @@ impl Engine {
     }
 
     /// Replaces an item in its place.
-    fn rewrite(
-        &mut self,
-        (number, offset): (u16, usize),
-        meta: &Meta,
-        tags: Tags,
-        value: &[u8],
-        second: u32,
-    ) {
+    fn rewrite(&mut self, (number, offset): (u16, usize), meta: &Meta, tags: Tags, value: &[u8], tick: Tick) {
         self.tags_in_use.add(tags);
         let segment = self.log.segment_mut(number);
         self.tags_in_use.subtract(segment.item(offset).tags());
@@ -350,7 +346,7 @@ impl Engine {
         segment.item_mut(offset).rewrite(meta, tags, value);
         let after = segment.item(offset).tight();
         segment.live = segment.live + after - before;
-        segment.expiries.add(meta.removed_at, after, second);
+        segment.expiries.add(meta.removed_at, after, tick);
         self.counts.bytes = self.counts.bytes + after as u64 - before as u64;
         self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
     }

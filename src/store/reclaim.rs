@@ -10,6 +10,7 @@
 
 use super::budget::WhenFull;
 use super::evicted::Evicted;
+use super::expiry::Expiry;
 use super::index::slot::{Place, Slot};
 use super::item::packed::{Packed, USES_MAX};
 use super::item::tags::Tags;
@@ -17,6 +18,7 @@ use super::large::{self, Charged};
 use super::log::segment::{Queue, Segment};
 use super::removal::{Removal, RemovedItem};
 use super::{Dead, Engine, NoRoom};
+use crate::clock::Tick;
 use crate::pages::Run;
 
 impl Engine {
@@ -30,7 +32,7 @@ impl Engine {
         // may not be evicted.
         let has_removed = self.remove_copies(dead);
         let is_rich = self.log.held() >= share;
-        if (is_rich && self.pack(dead.second)) || has_removed {
+        if (is_rich && self.pack(dead.tick)) || has_removed {
             return true;
         }
         match self.victim() {
@@ -44,27 +46,17 @@ impl Engine {
     }
 
     /// A place in the log, by force if necessary.
-    pub(super) fn reserve(
-        &mut self,
-        queue: Queue,
-        bytes: usize,
-        second: u32,
-    ) -> Result<(u16, usize), NoRoom> {
+    pub(super) fn reserve(&mut self, queue: Queue, bytes: usize, tick: Tick) -> Result<(u16, usize), NoRoom> {
         loop {
-            if let Some(found) = self.log.reserve(queue, bytes, second) {
+            if let Some(found) = self.log.reserve(queue, bytes, tick) {
                 return Ok(found);
             }
-            self.force(second)?;
+            self.force(tick)?;
         }
     }
 
     /// Memory for a large value, by force if necessary.
-    pub(super) fn charge_large(
-        &mut self,
-        mut value: Run,
-        tags: Tags,
-        second: u32,
-    ) -> Result<Charged, NoRoom> {
+    pub(super) fn charge_large(&mut self, mut value: Run, tags: Tags, tick: Tick) -> Result<Charged, NoRoom> {
         if !self.budget.admits(value.len()) {
             return Err(NoRoom);
         }
@@ -73,13 +65,13 @@ impl Engine {
                 Ok(charged) => return Ok(charged),
                 Err(refused) => value = refused,
             }
-            self.force(second)?;
+            self.force(tick)?;
         }
     }
 
     /// Evicts all items at the tail, also popular ones. Stores make room early, so this happens in bursts
     /// only.
-    fn force(&mut self, second: u32) -> Result<(), NoRoom> {
+    fn force(&mut self, tick: Tick) -> Result<(), NoRoom> {
         if !self.removed_values.is_empty() {
             // Dropping them takes time under the lock, but their memory is needed.
             self.removed_values.clear();
@@ -91,24 +83,24 @@ impl Engine {
         if let Some(number) = self.log.tail() {
             let segment = self.log.take(number);
             self.walk(number, &segment, |engine, slot, item| {
-                engine.discard_with_segment(slot, item, Removal::Evicted, second)
+                engine.discard_with_segment(slot, item, Removal::Evicted, tick)
             });
             self.log.give_back(number, segment);
             return Ok(());
         }
         let number = self.large.tail().ok_or(NoRoom)?;
-        self.discard_large(number, Removal::Evicted, second);
+        self.discard_large(number, Removal::Evicted, tick);
         Ok(())
     }
 
     /// Closes the gaps in the first segment of a run, and fills it up from the second one.
-    fn pack(&mut self, second: u32) -> bool {
+    fn pack(&mut self, tick: Tick) -> bool {
         if self.log.run.len() < 2 {
             self.log.run = self.log.cheapest_run();
         }
         let [into, from, ..] = self.log.run[..] else { return false };
-        self.compact(into, second);
-        self.pour(from, into, second);
+        self.compact(into, tick);
+        self.pour(from, into, tick);
         if self.log.run.first() == Some(&into) && self.log.is_held(from) {
             // It is full: its neighbor is filled next.
             self.log.run.remove(0);
@@ -117,7 +109,7 @@ impl Engine {
     }
 
     /// Closes the gaps in a segment.
-    fn compact(&mut self, number: u16, second: u32) {
+    fn compact(&mut self, number: u16, tick: Tick) {
         let mut segment = self.log.lift(number);
         if segment.live < segment.used {
             let (mut offset, mut end) = (0, 0);
@@ -126,7 +118,7 @@ impl Engine {
                 let (is_dead, tight, removed_at) = (item.is_dead(), item.tight(), item.removed_at());
                 if !is_dead {
                     self.move_within(number, &mut segment, offset, tight, end);
-                    segment.expiries.add(removed_at, tight, second);
+                    segment.expiries.add(removed_at, tight, tick);
                     end += tight;
                 }
                 offset = next;
@@ -148,7 +140,7 @@ impl Engine {
     }
 
     /// Moves items from the front of a segment to the back of another, as long as they fit.
-    fn pour(&mut self, from: u16, into: u16, second: u32) {
+    fn pour(&mut self, from: u16, into: u16, tick: Tick) {
         let mut target = self.log.lift(into);
         // Or the items that move might escape a sweep that has looked here.
         target.is_marked |= self.log.segment(from).is_marked;
@@ -161,7 +153,7 @@ impl Engine {
                 if target.room() < tight {
                     break;
                 }
-                self.move_over(from, offset, tight, into, &mut target, second);
+                self.move_over(from, offset, tight, into, &mut target, tick);
             }
             offset = next;
         }
@@ -176,14 +168,14 @@ impl Engine {
         tight: usize,
         into: u16,
         target: &mut Segment,
-        second: u32,
+        tick: Tick,
     ) {
         let source = self.log.segment(from);
         let hash = self.keys.hash(source.item(offset).key());
         let at = target.append(source, offset, tight);
         target.item_mut(at).tighten();
         target.live += tight;
-        target.expiries.add(target.item(at).removed_at(), tight, second);
+        target.expiries.add(target.item(at).removed_at(), tight, tick);
         target.stale += if target.item(at).is_stale() { tight } else { 0 };
         self.index.relocate(Slot::new(hash, Place::Log(from, offset)), Slot::new(hash, Place::Log(into, at)));
         self.counts.copied_bytes += tight as u64;
@@ -202,7 +194,7 @@ impl Engine {
         let entry = self.large.get(number);
         let (head, bytes, queue) = (entry.head(), entry.bytes(), entry.queue);
         if let Some(why) = dead.removal(head) {
-            return self.discard_large(number, why, dead.second);
+            return self.discard_large(number, why, dead.tick);
         }
         if is_worth(head, bytes, mean) {
             let uses = uses_left(head, queue);
@@ -212,12 +204,12 @@ impl Engine {
         if queue == Queue::Small {
             self.ghosts.put(self.keys.hash(head.key()), bytes);
         }
-        self.discard_large(number, Removal::Evicted, dead.second);
+        self.discard_large(number, Removal::Evicted, dead.tick);
     }
 
-    pub(super) fn discard_large(&mut self, number: u32, why: Removal, second: u32) {
+    pub(super) fn discard_large(&mut self, number: u32, why: Removal, tick: Tick) {
         let hash = self.keys.hash(self.large.get(number).head().key());
-        self.discard(Slot::new(hash, Place::Large(number)), why, second);
+        self.discard(Slot::new(hash, Place::Large(number)), why, tick);
     }
 
     /// Moves the items at the tail that have enough uses to the back of the main queue, and evicts the
@@ -230,16 +222,16 @@ impl Engine {
         let queue = segment.queue;
         self.walk(number, &segment, |engine, slot, item| {
             if let Some(why) = dead.removal(item) {
-                return engine.discard_with_segment(slot, item, why, dead.second);
+                return engine.discard_with_segment(slot, item, why, dead.tick);
             }
             let stays = item.uses() >= least && is_worth(item, item.tight(), mean);
-            if stays && engine.survive(slot, item, queue, dead.second) {
+            if stays && engine.survive(slot, item, queue, dead.tick) {
                 return;
             }
             if queue == Queue::Small {
                 engine.ghosts.put(engine.keys.hash(item.key()), item.tight());
             }
-            engine.discard_with_segment(slot, item, Removal::Evicted, dead.second);
+            engine.discard_with_segment(slot, item, Removal::Evicted, dead.tick);
         });
         self.log.give_back(number, segment);
     }
@@ -265,8 +257,8 @@ impl Engine {
     }
 
     /// Moves an item to the back of the main queue; false if there is no room without force.
-    fn survive(&mut self, slot: Slot, item: Packed, queue: Queue, second: u32) -> bool {
-        let Some((number, offset)) = self.log.reserve(Queue::Main, item.tight(), second) else {
+    fn survive(&mut self, slot: Slot, item: Packed, queue: Queue, tick: Tick) -> bool {
+        let Some((number, offset)) = self.log.reserve(Queue::Main, item.tight(), tick) else {
             return false;
         };
         let tight = item.tight();
@@ -275,7 +267,7 @@ impl Engine {
         copy.0[..tight].copy_from_slice(&item.0[..tight]);
         copy.tighten();
         copy.set_uses(uses_left(item, queue));
-        segment.expiries.add(item.removed_at(), tight, second);
+        segment.expiries.add(item.removed_at(), tight, tick);
         self.index.relocate(slot, Slot::new(self.keys.hash(item.key()), Place::Log(number, offset)));
         self.counts.copied_bytes += tight as u64;
         true
@@ -299,12 +291,12 @@ impl Engine {
     }
 
     /// Removes an item whose place needs no update, as its segment is given back or rewritten.
-    pub(super) fn discard_with_segment(&mut self, slot: Slot, item: Packed, why: Removal, second: u32) {
+    pub(super) fn discard_with_segment(&mut self, slot: Slot, item: Packed, why: Removal, tick: Tick) {
         if why == Removal::Evicted && self.eviction_watchers > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
         self.tags_in_use.subtract(item.tags());
-        self.count_removal(RemovedItem::new(item, item.tight()), why, second);
+        self.count_removal(RemovedItem::new(item, item.tight()), why, tick);
         self.with_index(|index| index.remove(slot));
     }
 }
@@ -317,25 +309,23 @@ impl Dead<'_> {
 
     /// Whether an item that is kept until `end` is a stale copy. That includes items that no command has
     /// found since they became stale: they are invalidated or expired, but not marked as stale yet.
-    pub(super) fn is_copy(self, item: Packed, end: u32) -> bool {
-        let has_expired = item.expiry() != 0 && item.expiry() <= self.second;
-        item.is_stale() || end != item.removed_at() || has_expired
+    pub(super) fn is_copy(self, item: Packed, end: Expiry) -> bool {
+        item.is_stale() || end != item.removed_at() || item.expiry().is_past(self.tick)
     }
 
-    /// The second until which an item is kept (0 for ever), or the reason to remove it.
-    pub(super) fn verdict(self, item: Packed) -> Result<u32, Removal> {
+    /// Until when an item is kept, or the reason to remove it.
+    pub(super) fn verdict(self, item: Packed) -> Result<Expiry, Removal> {
         let (as_of, removed_at) = (item.as_of(), item.removed_at());
         if as_of <= self.floor {
             return Err(Removal::Removed);
         }
-        if removed_at != 0 && removed_at <= self.second {
+        if removed_at.is_past(self.tick) {
             return Err(Removal::Expired);
         }
         match (self.copy_until)(as_of, item.key(), item.tags()) {
             None => Ok(removed_at),
-            Some(end) if end <= self.second => Err(Removal::Removed),
-            Some(end) if removed_at == 0 => Ok(end),
-            Some(end) => Ok(removed_at.min(end)),
+            Some(end) if end.is_past(self.tick) => Err(Removal::Removed),
+            Some(end) => Ok(removed_at.first(end)),
         }
     }
 }
@@ -386,7 +376,7 @@ mod tests {
 
     fn use_item(pair: &mut Pair, name: &str, times: u32) {
         let slot = pair.find(name.as_bytes()).expect("it is there");
-        (0..times).for_each(|_| pair.engine.used(slot, pair.second));
+        (0..times).for_each(|_| pair.engine.used(slot, pair.tick()));
     }
 
     fn uses_of(pair: &mut Pair, name: &str) -> Option<(Queue, u32)> {
@@ -400,7 +390,7 @@ mod tests {
         pair.insert(b"used", &[1; 100], 0, 0);
         for n in 0..100_000 {
             let slot = pair.find(b"used").unwrap_or_else(|| panic!("it was evicted after {n}"));
-            pair.engine.used(slot, pair.second);
+            pair.engine.used(slot, pair.tick());
             pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
             if pair.engine.budget.is_tight(None) {
                 pair.reclaim();
@@ -418,7 +408,7 @@ mod tests {
             let number = choices.skewed(keys);
             let name = format!("{number}");
             if let Some(slot) = pair.find(name.as_bytes()) {
-                pair.engine.used(slot, pair.second);
+                pair.engine.used(slot, pair.tick());
                 hits += 1;
                 continue;
             }
@@ -472,7 +462,7 @@ mod tests {
             pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
             let slot = pair.find(b"wanted").expect("there is room");
             if is_removed {
-                pair.engine.used(slot, pair.second);
+                pair.engine.used(slot, pair.tick());
                 pair.remove(&keys.key(b"wanted").expect("it is short"), slot);
             } else {
                 pair.second += 1;
@@ -598,7 +588,7 @@ mod tests {
                     _ => pair.set_meta(
                         &key,
                         slot,
-                        Meta { expiry: pair.second + 1, removed_at: pair.second + 100, ..meta },
+                        Meta { expiry: pair.expiry(1), removed_at: pair.expiry(100), ..meta },
                     ),
                 }
             }

@@ -2,15 +2,15 @@
 
 use super::Engine;
 use super::evicted::Evicted;
-use super::expiry::Expiry;
 use super::index::slot::{Place, Slot};
 use super::item::key::Key;
 use super::item::packed::Packed;
 use super::log::segment::Queue;
+use crate::clock::{TICKS_PER_SECOND, Tick};
 
 /// The facts of a removed item that are counted.
 pub(super) struct RemovedItem {
-    accessed: u32,
+    accessed: Tick,
     bytes: usize,
     is_fetched: bool,
     is_stale: bool,
@@ -27,27 +27,27 @@ pub(super) enum Removal {
 
 impl Engine {
     /// Removes an item for a client. An item that was used leaves a ghost: it will come back.
-    pub(crate) fn remove(&mut self, key: &Key, slot: Slot, second: u32) {
+    pub(crate) fn remove(&mut self, key: &Key, slot: Slot, tick: Tick) {
         if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
             self.ghosts.put(key.hash, self.bytes_of(slot));
         }
-        self.discard(slot, Removal::Removed, second);
+        self.discard(slot, Removal::Removed, tick);
     }
 
     /// Removes an expired item.
-    pub(crate) fn expired(&mut self, slot: Slot, second: u32) {
-        self.discard(slot, Removal::Expired, second);
+    pub(crate) fn expired(&mut self, slot: Slot, tick: Tick) {
+        self.discard(slot, Removal::Expired, tick);
     }
 
     /// Removes an item for any reason.
-    pub(super) fn discard(&mut self, slot: Slot, why: Removal, second: u32) {
+    pub(super) fn discard(&mut self, slot: Slot, why: Removal, tick: Tick) {
         let removed = RemovedItem::new(self.head(slot), self.bytes_of(slot));
         if why == Removal::Evicted && self.eviction_watchers > 0 {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
         self.tags_in_use.subtract(self.head(slot).tags());
-        self.count_removal(removed, why, second);
+        self.count_removal(removed, why, tick);
         self.with_index(|index| index.remove(slot));
         match slot.place() {
             Place::Large(number) => self.removed_values.push(self.large.remove(number).value),
@@ -55,7 +55,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_removal(&mut self, item: RemovedItem, why: Removal, second: u32) {
+    pub(super) fn count_removal(&mut self, item: RemovedItem, why: Removal, tick: Tick) {
         let (counts, unfetched) = (&mut self.counts, u64::from(!item.is_fetched));
         counts.bytes -= item.bytes as u64;
         counts.items -= 1;
@@ -64,7 +64,7 @@ impl Engine {
             Removal::Evicted => {
                 counts.evictions += 1;
                 counts.evicted_unfetched += unfetched;
-                counts.evicted(second.saturating_sub(item.accessed));
+                counts.evicted(tick.since(item.accessed) / TICKS_PER_SECOND as u32);
             }
             Removal::Expired => {
                 counts.expired += 1;
@@ -78,7 +78,7 @@ impl Engine {
 impl Evicted {
     /// `None` for a stale copy, which most clients could not read any more.
     pub(super) fn new(item: Packed, value_bytes: usize) -> Option<Evicted> {
-        let (accessed, expiry, is_fetched) = (item.accessed(), Expiry(item.meta().expiry), item.is_fetched());
+        let (accessed, expiry, is_fetched) = (item.accessed(), item.meta().expiry, item.is_fetched());
         (!item.is_stale()).then(|| Evicted {
             accessed,
             expiry,

@@ -4,8 +4,10 @@
 //! first; others in which any item has expired follow one by one, so that in the end every item is found.
 
 use super::index::slot::Place;
+use super::log::segment::Segment;
 use super::removal::Removal;
 use super::{Dead, Engine, Slot};
+use crate::clock::TICKS_PER_SECOND;
 
 impl Engine {
     /// One step; true if the next one should follow at once.
@@ -17,8 +19,7 @@ impl Engine {
         self.is_looking &= is_more;
         let is_trickle = |engine: &Self, number| {
             let segment = engine.log.segment(number);
-            let soonest = segment.expiries.soonest();
-            (soonest != 0 && soonest <= dead.second && segment.swept < dead.second) || segment.live == 0
+            (segment.expiries.soonest().is_past(dead.tick) && is_rested(segment, dead)) || segment.live == 0
         };
         if let Some(number) = self.next_segment(is_trickle) {
             self.look_through(number, dead, Copies::Keep);
@@ -31,7 +32,7 @@ impl Engine {
         let is_due = |engine: &Self, number| {
             let segment = engine.log.segment(number);
             let enough = (segment.used / DUE_PART).max(1);
-            segment.is_marked || (segment.swept < dead.second && segment.expiries.is_due(dead.second, enough))
+            segment.is_marked || (is_rested(segment, dead) && segment.expiries.is_due(dead.tick, enough))
         };
         let found = self.next_segment(is_due);
         if let Some(number) = found {
@@ -63,7 +64,7 @@ impl Engine {
     /// Removes the expired and invalidated items of a segment, and the segment if nothing is left.
     fn look_through(&mut self, number: u16, dead: Dead, copies: Copies) {
         let mut segment = self.log.lift(number);
-        (segment.expiries, segment.is_marked, segment.swept) = (Default::default(), false, dead.second);
+        (segment.expiries, segment.is_marked, segment.swept) = (Default::default(), false, dead.tick);
         segment.stale = 0;
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
@@ -75,12 +76,12 @@ impl Engine {
             match verdict {
                 _ if is_dead => {}
                 Ok((end, is_copy)) => {
-                    segment.expiries.add(end, tight, dead.second);
+                    segment.expiries.add(end, tight, dead.tick);
                     segment.stale += if is_copy { tight } else { 0 };
                 }
                 Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
-                    self.discard_with_segment(slot, item, why, dead.second);
+                    self.discard_with_segment(slot, item, why, dead.tick);
                     segment.item_mut(offset).kill();
                     segment.live -= tight;
                 }
@@ -98,12 +99,17 @@ impl Engine {
         let (numbers, next) = self.large.some(self.sweep_large, LARGE_STEP);
         for number in numbers {
             if let Some(why) = dead.removal(self.large.get(number).head()) {
-                self.discard_large(number, why, dead.second);
+                self.discard_large(number, why, dead.tick);
             }
         }
         self.sweep_large = next;
         next != 0
     }
+}
+
+/// Whether a segment was not looked through within the last second.
+fn is_rested(segment: &Segment, dead: Dead) -> bool {
+    u64::from(dead.tick.since(segment.swept)) >= TICKS_PER_SECOND
 }
 
 /// The treatment of stale copies that the sweep meets.

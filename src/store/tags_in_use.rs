@@ -6,8 +6,8 @@
 //! used one. A count that finds no place is added to a count of the whole first bucket. Until it is
 //! subtracted again, all tags of that bucket pass for used ones. A tag in use never passes for an unused one.
 
-// Not the lock of the model checker: the atomics around it separate the same steps, and schedules would be far
-// more.
+// Not the lock of the model checker: the atomics around it separate the same steps, and schedules would be
+// far more.
 use parking_lot::Mutex;
 
 use super::item::key::Keys;

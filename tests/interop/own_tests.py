@@ -140,15 +140,11 @@ SUITES = {
 }
 
 
-LATE = "a value never expires early, and up to one second late"
 DUMP = "a dump begins with OK, as in memcached 1.6.45"
 RETURNED = "`md` with `I` and `C` does not accept the token of a stale copy"
 # Tests that pass with Debian's memcached, and the reason why each fails with leasehold.
 KNOWN = {
-    "Client flush should work removes all data after a specified number of seconds": LATE,
     "Client items should work gets slab stats": "there are no slabs",
-    "Client set and get works with expiration expires": LATE,
-    "Memcached TOUCH changes lifetime": LATE,
     "async_tests::async_memcache_fetch_computes_once": RETURNED,
     "empty_key_dump_finishes_and_leaves_the_connection_usable": DUMP,
     "memcache_invalidate_then_fetch_recomputes": RETURNED,

@@ -198,7 +198,13 @@ impl SnapshotFile {
 
     /// Connects as a successor would, sends `hello`, and returns the connection.
     pub fn talk(&self, hello: &str) -> BufReader<UnixStream> {
-        let mut stream = UnixStream::connect(self.socket()).expect("a server listens there");
+        // A server logs its address before it listens there.
+        let mut stream = None;
+        eventually("a server listens there", || {
+            stream = UnixStream::connect(self.socket()).ok();
+            stream.is_some()
+        });
+        let mut stream = stream.expect("it is connected");
         stream.write_all(hello.as_bytes()).expect("it reads");
         BufReader::new(stream)
     }

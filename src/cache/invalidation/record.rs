@@ -8,8 +8,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Now;
-use crate::store::expiry::seconds_after;
+use crate::clock::{Now, Tick};
 use crate::store::item::seq::Seq;
 
 /// How much an invalidation leaves.
@@ -25,8 +24,8 @@ pub enum Depth {
 #[derive(Clone, Copy)]
 pub(crate) struct Invalidation {
     pub(crate) depth: Depth,
-    /// After so many seconds all copies have expired.
-    pub(crate) kept_seconds: u32,
+    /// After that time all copies have expired.
+    pub(crate) kept: Duration,
     pub(crate) now: Now,
 }
 
@@ -34,8 +33,8 @@ pub(crate) struct Invalidation {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Effect {
     None,
-    /// It is a stale copy since this monotonic second.
-    Soft(u32),
+    /// It is a stale copy since then.
+    Soft(Tick),
     Hard,
 }
 
@@ -45,8 +44,8 @@ pub(crate) struct Invalidations {
     hard: Seq,
     /// One of the soft invalidations, whose copies may still exist, and the newest.
     soft: [Seq; 2],
-    /// When these were, in monotonic seconds.
-    soft_seconds: [u32; 2],
+    /// When these were.
+    soft_ticks: [Tick; 2],
 }
 
 impl Invalidations {
@@ -55,20 +54,20 @@ impl Invalidations {
         Invalidations { hard, ..Invalidations::default() }
     }
 
-    pub(crate) fn add(&mut self, seq: Seq, Invalidation { depth, kept_seconds, now }: Invalidation) {
+    pub(crate) fn add(&mut self, seq: Seq, Invalidation { depth, kept, now }: Invalidation) {
         if depth == Depth::Hard {
             self.hard = seq;
             return;
         }
-        let second = seconds_after(now, Duration::ZERO);
-        if second >= self.soft_seconds[0].saturating_add(kept_seconds) {
+        let tick = Tick::not_before(now.millis);
+        if tick >= self.soft_ticks[0].after(kept) {
             self.hard = self.hard.max(self.soft[0]);
-            (self.soft[0], self.soft_seconds[0]) = (self.soft[1], self.soft_seconds[1]);
+            (self.soft[0], self.soft_ticks[0]) = (self.soft[1], self.soft_ticks[1]);
         }
         if self.soft[0] <= self.hard {
-            (self.soft[0], self.soft_seconds[0]) = (seq, second);
+            (self.soft[0], self.soft_ticks[0]) = (seq, tick);
         }
-        (self.soft[1], self.soft_seconds[1]) = (seq, second);
+        (self.soft[1], self.soft_ticks[1]) = (seq, tick);
     }
 
     #[inline]
@@ -76,9 +75,9 @@ impl Invalidations {
         if as_of <= self.hard {
             Effect::Hard
         } else if as_of <= self.soft[0] {
-            Effect::Soft(self.soft_seconds[0])
+            Effect::Soft(self.soft_ticks[0])
         } else if as_of <= self.soft[1] {
-            Effect::Soft(self.soft_seconds[1])
+            Effect::Soft(self.soft_ticks[1])
         } else {
             Effect::None
         }
@@ -113,12 +112,20 @@ impl Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, TICKS_PER_SECOND};
 
-    const KEPT: u32 = 10;
+    const KEPT: Duration = Duration::from_secs(10);
 
     fn soft(clock: &Clock) -> Invalidation {
-        Invalidation { depth: Depth::Soft, kept_seconds: KEPT, now: clock.now() }
+        Invalidation { depth: Depth::Soft, kept: KEPT, now: clock.now() }
+    }
+
+    fn later(tick: Tick, seconds: u64) -> Tick {
+        tick.after(Duration::from_secs(seconds))
+    }
+
+    fn soft_at(number: u32) -> Effect {
+        Effect::Soft(Tick::from_number(number))
     }
 
     fn seq(number: u64) -> Seq {
@@ -128,13 +135,13 @@ mod tests {
     #[test]
     fn a_copy_counts_from_the_first_invalidation_that_applies() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
-        let start = clock.now().seconds();
+        let start = clock.now().tick();
         for point in [10, 20, 30] {
             voided.add(seq(point), soft(&clock));
             clock.advance(Duration::from_secs(4));
         }
         assert_eq!(voided.effect(seq(9)), Effect::Soft(start));
-        assert_eq!(voided.effect(seq(11)), Effect::Soft(start + 8), "what lay between is not known");
+        assert_eq!(voided.effect(seq(11)), Effect::Soft(later(start, 8)), "what lay between is not known");
         assert_eq!(voided.effect(seq(31)), Effect::None);
     }
 
@@ -146,27 +153,29 @@ mod tests {
         assert_eq!((voided.effect(seq(9)), voided.effect(seq(19))), (Effect::Hard, Effect::Hard));
         clock.advance(Duration::from_secs(4));
         voided.add(seq(30), soft(&clock));
-        assert_eq!(voided.effect(seq(21)), Effect::Soft(clock.now().seconds()));
+        assert_eq!(voided.effect(seq(21)), Effect::Soft(clock.now().tick()));
         assert_eq!((voided.effect(seq(19)), voided.newest()), (Effect::Hard, seq(30)));
     }
 
     #[test]
     fn repeated_invalidations_do_not_keep_a_copy_for_ever() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
-        let start = clock.now().seconds();
+        let start = clock.now().tick();
         voided.add(seq(10), soft(&clock));
         // As of 11, stored a moment later; invalidated every second since.
-        let mut longest = 0;
+        let mut longest = Duration::ZERO;
         for point in 1..60 {
             clock.advance(Duration::from_secs(1));
             voided.add(seq(10 + 2 * point), soft(&clock));
             match voided.effect(seq(11)) {
                 Effect::Hard => break,
-                Effect::Soft(since) => longest = since - start,
+                Effect::Soft(since) => {
+                    longest = Duration::from_secs(u64::from(since.since(start)) / TICKS_PER_SECOND)
+                }
                 Effect::None => panic!("it was voided"),
             }
         }
-        assert!(longest <= KEPT, "{longest}");
+        assert!(longest <= KEPT, "{longest:?}");
         assert_eq!((voided.effect(seq(9)), voided.effect(seq(11))), (Effect::Hard, Effect::Hard));
         assert_ne!(voided.effect(seq(10 + 2 * 19)), Effect::Hard, "what came lately is a copy still");
     }
@@ -174,43 +183,43 @@ mod tests {
     #[test]
     fn an_invalidation_covers_what_is_as_of_its_own_number() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::at(seq(10)));
-        let start = clock.now().seconds();
+        let start = clock.now().tick();
         voided.add(seq(20), soft(&clock));
         clock.advance(Duration::from_secs(4));
         voided.add(seq(30), soft(&clock));
         let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.effect(seq(number)));
-        let (first, second) = (Effect::Soft(start), Effect::Soft(start + 4));
+        let (first, second) = (Effect::Soft(start), Effect::Soft(later(start, 4)));
         assert_eq!(covers, [Effect::Hard, first, first, second, second, Effect::None]);
     }
 
     #[test]
     fn the_later_of_two_soft_invalidations_becomes_the_earlier_one_once_that_is_old() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
-        let start = clock.now().seconds();
+        let start = clock.now().tick();
         for number in [10, 20, 30] {
             voided.add(seq(number), soft(&clock));
             clock.advance(Duration::from_secs(5));
         }
-        assert_eq!((voided.effect(seq(10)), voided.effect(seq(20))), (Effect::Hard, Effect::Soft(start + 5)));
+        assert_eq!(
+            (voided.effect(seq(10)), voided.effect(seq(20))),
+            (Effect::Hard, Effect::Soft(later(start, 5)))
+        );
     }
 
     #[test]
-    fn a_soft_invalidation_counts_from_the_next_whole_second() {
+    fn a_soft_invalidation_counts_from_the_next_tick() {
         let (clock, mut voided) = (Clock::manual(), Invalidations::default());
         clock.advance(Duration::from_millis(1));
         voided.add(seq(10), soft(&clock));
-        assert_eq!(voided.effect(seq(9)), Effect::Soft(clock.now().seconds() + 1));
+        assert_eq!(voided.effect(seq(9)), Effect::Soft(Tick::not_before(1)));
     }
 
     #[test]
     fn the_harder_and_the_earlier_of_two_covers_counts() {
-        assert_eq!(Effect::Soft(7).and(Effect::Soft(5)), Effect::Soft(5));
+        assert_eq!(soft_at(7).and(soft_at(5)), soft_at(5));
+        assert_eq!((Effect::None.and(soft_at(5)), soft_at(5).and(Effect::None)), (soft_at(5), soft_at(5)));
         assert_eq!(
-            (Effect::None.and(Effect::Soft(5)), Effect::Soft(5).and(Effect::None)),
-            (Effect::Soft(5), Effect::Soft(5))
-        );
-        assert_eq!(
-            (Effect::Hard.and(Effect::Soft(5)), Effect::None.and(Effect::Hard)),
+            (Effect::Hard.and(soft_at(5)), Effect::None.and(Effect::Hard)),
             (Effect::Hard, Effect::Hard)
         );
     }

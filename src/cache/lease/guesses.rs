@@ -36,8 +36,8 @@ impl Guesses {
 const CELLS: usize = 1 << 14;
 /// Above the bits that choose the shard's other cells.
 const CELL_SHIFT: u32 = 8;
-/// Wrong tokens for the keys of a cell that end the leases of the key of the last one. With 14 bits, one lease
-/// in 512 can be guessed.
+/// Wrong tokens for the keys of a cell that end the leases of the key of the last one. With 14 bits, one
+/// lease in 512 can be guessed.
 const GUESSES_MAX: u8 = 32;
 /// Clients that had leases of a former process bring wrong tokens in good faith: they are forgotten after so
 /// many seconds.

@@ -3,6 +3,7 @@
 use super::{At, Shard, State};
 use crate::cache::session::Session;
 use crate::cache::write::{DeleteOutcome, Deletion, Leaves};
+use crate::store::expiry::Expiry;
 use crate::store::item::key::Key;
 use crate::store::{NoRoom, Slot};
 
@@ -59,6 +60,6 @@ impl Shard {
 
     /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
     pub(super) fn is_soft(&self, slot: Slot) -> bool {
-        self.engine.meta(slot).expiry == 0
+        self.engine.meta(slot).expiry == Expiry::NEVER
     }
 }

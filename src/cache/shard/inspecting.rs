@@ -47,19 +47,18 @@ impl Shard {
 
     /// The item that `state` would find here, or remove because it is expired or invalidated.
     fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
-        let (item, second) = (self.engine.item(slot), at.now.seconds());
+        let (item, tick) = (self.engine.item(slot), at.now.tick());
         let meta = item.meta();
         let cover = at.effect(&self.floor, key.bytes, item.tags(), meta.as_of);
-        if cover == Effect::Hard || (meta.removed_at != 0 && meta.removed_at <= second) {
+        if cover == Effect::Hard || meta.removed_at.is_past(tick) {
             return None;
         }
         let softly_since = match cover {
-            Effect::Soft(since) if meta.expiry == 0 || since.min(second) < meta.expiry => Some(since),
+            Effect::Soft(since) if !meta.expiry.is_past(since.min(tick)) => Some(since),
             Effect::Hard | Effect::None | Effect::Soft(_) => None,
         };
-        let has_expired = meta.expiry != 0 && meta.expiry <= second;
-        let is_late =
-            softly_since.is_some_and(|since| since.saturating_add(at.policy.kept_seconds()) <= second);
+        let has_expired = meta.expiry.is_past(tick);
+        let is_late = softly_since.is_some_and(|since| since.after(at.policy.kept()) <= tick);
         let becomes_stale = softly_since.is_some() || has_expired;
         if !meta.is_stale && (is_late || (becomes_stale && item.value().is_empty())) {
             return None;

@@ -11,7 +11,7 @@ use super::{At, Shard, State};
 use crate::cache::invalidation::record::{Depth, Effect, Invalidation, Invalidations};
 use crate::cache::lease::records::Lease;
 use crate::cache::session::Session;
-use crate::store::expiry::{Expiry, seconds_after};
+use crate::store::expiry::Expiry;
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
@@ -24,7 +24,7 @@ impl Shard {
     pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
         let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
-        let is_live = !is_stale && (expiry == 0 || expiry > at.now.seconds());
+        let is_live = !is_stale && !expiry.is_past(at.now.tick());
         match is_live && self.is_unchanged_since(as_of, at) {
             true => State::Live(slot),
             false => self.settle(key, slot, at),
@@ -39,7 +39,7 @@ impl Shard {
     /// The state of a key whose item is not plainly live.
     #[inline(never)]
     fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
-        let (meta, second) = (self.engine.meta(slot), at.now.seconds());
+        let (meta, tick) = (self.engine.meta(slot), at.now.tick());
         let cover = match self.is_unchanged_since(meta.as_of, at) {
             true => Effect::None,
             false => self.effect(key.bytes, self.engine.tags(slot), meta.as_of, at),
@@ -48,23 +48,23 @@ impl Shard {
             self.engine.met_invalidated();
             self.remove(key, slot, at);
             State::Absent
-        } else if meta.removed_at != 0 && meta.removed_at <= second {
+        } else if meta.removed_at.is_past(tick) {
             if !meta.is_stale {
                 self.engine.met_expired();
             }
-            self.engine.expired(slot, second);
+            self.engine.expired(slot, tick);
             State::Absent
         } else if meta.is_stale {
             State::Stale(slot)
         } else if let Effect::Soft(since) = cover
-            && (meta.expiry == 0 || since.min(second) < meta.expiry)
+            && !meta.expiry.is_past(since.min(tick))
         {
             // `since` is rounded up: an item that has not expired yet had not expired before the
             // invalidation, and must not be served.
             self.engine.met_invalidated();
-            let end = since.saturating_add(at.policy.kept_seconds());
+            let end = Expiry::at(since.after(at.policy.kept()));
             self.keep_soft(key, slot, [end, meta.removed_at], at).map_or(State::Absent, State::Stale)
-        } else if meta.expiry != 0 && meta.expiry <= second {
+        } else if meta.expiry.is_past(tick) {
             self.expire_to_stale(key, slot, meta, at)
         } else {
             State::Live(slot)
@@ -92,8 +92,7 @@ impl Shard {
         }
         match (depth, state) {
             (Depth::Soft, State::Live(slot)) => {
-                let kept = Duration::from_secs(at.policy.kept_seconds().into());
-                self.soften(key, slot, Some(Expiry::after(kept, at.now)), at);
+                self.soften(key, slot, Some(Expiry::after(at.policy.kept(), at.now)), at);
             }
             (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
             (Depth::Soft, State::Absent | State::Stale(_)) | (Depth::Hard, State::Absent) => {}
@@ -108,10 +107,10 @@ impl Shard {
 
     /// Shows the live items at this position; returns the position that comes next.
     pub(crate) fn list(&self, position: u32, at: &At, mut show: impl FnMut(Listed)) -> Option<u32> {
-        let second = at.now.seconds();
+        let tick = at.now.tick();
         self.engine.list(position, |listed| {
             let (meta, tags) = (listed.item.meta(), listed.item.tags());
-            let is_over = meta.is_stale || (meta.expiry != 0 && meta.expiry <= second);
+            let is_over = meta.is_stale || meta.expiry.is_past(tick);
             if !is_over && self.effect(listed.key, tags, meta.as_of, at) == Effect::None {
                 show(listed);
             }
@@ -184,11 +183,10 @@ impl Shard {
         if at.policy.stale.is_zero() || item.value().is_empty() {
             return self.remove(key, slot, at);
         }
-        let kept = seconds_after(at.now, at.policy.stale);
-        let removed_at = if meta.removed_at == 0 { kept } else { meta.removed_at.min(kept) };
+        let removed_at = meta.removed_at.first(Expiry::after(at.policy.stale, at.now));
         // Its time no longer matters, and where both ends are one the item has room for them.
         let meta = Meta { expiry: removed_at, removed_at, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, at.now.seconds());
+        self.engine.set_meta(key, slot, meta, at.now.tick());
     }
 
     /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy
@@ -196,32 +194,41 @@ impl Shard {
     pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
         let meta = self.engine.meta(slot);
         let end = if meta.is_stale { meta.removed_at } else { meta.expiry };
-        let policy = if at.policy.stale.is_zero() { 0 } else { seconds_after(at.now, at.policy.stale) };
-        self.keep_soft(key, slot, [end, until.map_or(0, |until| until.0), policy], at);
+        let policy = match at.policy.stale {
+            Duration::ZERO => Expiry::NEVER,
+            stale => Expiry::after(stale, at.now),
+        };
+        self.keep_soft(key, slot, [end, until.unwrap_or(Expiry::NEVER), policy], at);
     }
 
-    /// A soft stale copy ends with the first of these seconds that is not 0.
-    fn keep_soft<const N: usize>(&mut self, key: &Key, slot: Slot, ends: [u32; N], at: &At) -> Option<Slot> {
-        let (item, second) = (self.engine.item(slot), at.now.seconds());
+    /// A soft stale copy ends with the first of these.
+    fn keep_soft<const N: usize>(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        ends: [Expiry; N],
+        at: &At,
+    ) -> Option<Slot> {
+        let (item, tick) = (self.engine.item(slot), at.now.tick());
         let meta = item.meta();
-        let removed_at = ends.into_iter().filter(|end| *end != 0).min().unwrap_or(0);
-        if item.value().is_empty() || (removed_at != 0 && removed_at <= second) {
+        let removed_at = ends.into_iter().fold(Expiry::NEVER, Expiry::first);
+        if item.value().is_empty() || removed_at.is_past(tick) {
             self.remove(key, slot, at);
             return None;
         }
-        let meta = Meta { expiry: 0, removed_at, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, second)
+        let meta = Meta { expiry: Expiry::NEVER, removed_at, is_stale: true, ..meta };
+        self.engine.set_meta(key, slot, meta, tick)
     }
 
     /// The time of a live item has passed, and the policy keeps stale copies.
     fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: &At) -> State {
-        let second = at.now.seconds();
+        let tick = at.now.tick();
         self.engine.met_expired();
         if self.engine.item(slot).value().is_empty() {
-            self.engine.expired(slot, second);
+            self.engine.expired(slot, tick);
             return State::Absent;
         }
-        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, second);
+        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, tick);
         kept.map_or(State::Absent, State::Stale)
     }
 
@@ -231,8 +238,8 @@ impl Shard {
 
     pub(super) fn flush(&mut self, depth: Depth, at: &At) {
         self.flush_at = None;
-        let kept_seconds = at.policies.longest_kept();
-        self.floor.add(at.clock.next(), Invalidation { depth, kept_seconds, now: at.now });
+        let kept = at.policies.longest_kept();
+        self.floor.add(at.clock.next(), Invalidation { depth, kept, now: at.now });
         self.engine.mark_all();
         self.woken.extend(self.leases.end_all());
     }
@@ -244,10 +251,10 @@ impl Shard {
             .and(at.groups.effect(key, tags, as_of))
         {
             Effect::None => None,
-            Effect::Soft(since) => Some(since.saturating_add(at.policies.of(key).kept_seconds())),
-            Effect::Hard => Some(0),
+            Effect::Soft(since) => Some(Expiry::at(since.after(at.policies.of(key).kept()))),
+            Effect::Hard => Some(Expiry::PAST),
         };
-        act(self, Dead { floor: floor.hard(), second: at.now.seconds(), copy_until: &copy_until })
+        act(self, Dead { floor: floor.hard(), tick: at.now.tick(), copy_until: &copy_until })
     }
 }
 

@@ -42,7 +42,7 @@ use crate::cache::write::{Draft, Kept};
 use crate::clock::Now;
 use crate::store::counts::Counts;
 use crate::store::evicted::Evicted;
-use crate::store::expiry::{Expiry, seconds_after, whole_seconds};
+use crate::store::expiry::{Expiry, whole_seconds};
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
 use crate::store::{Engine, Item, Meta, NoRoom, Slot};
@@ -166,9 +166,9 @@ impl Shard {
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: &At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
-        let (meta, second) = (self.engine.meta(slot), at.now.seconds());
-        let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), second)?;
-        self.engine.used(slot, second);
+        let (meta, tick) = (self.engine.meta(slot), at.now.tick());
+        let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), tick)?;
+        self.engine.used(slot, tick);
         Some(self.engine.item(slot))
     }
 
@@ -258,7 +258,7 @@ impl Shard {
     #[inline(always)]
     fn hit(&mut self, key: &Key, slot: Slot, session: &mut Session, at: &At) -> Item<'_> {
         at.remove_miss(key, session);
-        self.engine.hit(slot, at.now.seconds())
+        self.engine.hit(slot, at.now.tick())
     }
 
     /// A read that found no item: its reader may store what it loads.
@@ -282,7 +282,7 @@ impl Shard {
     fn put(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, at: &At) -> Result<Kept, NoRoom> {
         let Draft { expiry, flags, tags, unique, value, .. } = draft;
         let value_bytes = value.len();
-        let (chosen, stored) = (unique.unwrap_or(0), at.now.seconds());
+        let (chosen, stored) = (unique.unwrap_or(0), at.now.tick());
         if expiry == Expiry::PAST {
             if let Some(slot) = state.slot() {
                 self.remove(key, slot, at);
@@ -291,7 +291,7 @@ impl Shard {
         }
         let expiry = at.bounded(expiry, key.hash);
         let removed_at = at.removed_at(expiry);
-        let meta = Meta { as_of, chosen, expiry: expiry.0, flags, removed_at, is_stale: false, stored };
+        let meta = Meta { as_of, chosen, expiry, flags, removed_at, is_stale: false, stored };
         self.engine.insert(key, state.slot(), meta, tags, value, stored)?;
         Ok(Kept { expiry, unique: meta.unique(), value_bytes })
     }
@@ -315,7 +315,7 @@ impl Shard {
     }
 
     fn remove(&mut self, key: &Key, slot: Slot, at: &At) {
-        self.engine.remove(key, slot, at.now.seconds());
+        self.engine.remove(key, slot, at.now.tick());
     }
 }
 
@@ -340,13 +340,13 @@ impl At<'_> {
 
     /// The same item with another expiry. What it may live at most counts from when it was stored.
     fn until(&self, key: &Key, expiry: Expiry, meta: Meta) -> Meta {
-        let Expiry(wanted) = self.bounded(expiry, key.hash);
         let last = match self.policy.ttl_max {
-            Duration::ZERO => u32::MAX,
-            span => meta.stored.saturating_add(1).saturating_add(whole_seconds(span)),
+            Duration::ZERO => Expiry::NEVER,
+            // It was stored up to a tick later than this.
+            span => Expiry::at(meta.stored.plus(1).after(span)),
         };
-        let expiry = Expiry(wanted.min(last));
-        Meta { expiry: expiry.0, removed_at: self.removed_at(expiry), ..meta }
+        let expiry = self.bounded(expiry, key.hash).first(last);
+        Meta { expiry, removed_at: self.removed_at(expiry), ..meta }
     }
 
     /// When a value ends that its client wants to end then.
@@ -355,22 +355,20 @@ impl At<'_> {
         if expiry == Expiry::PAST || (ttl.is_zero() && ttl_max.is_zero() && ttl_jitter == 0) {
             return expiry;
         }
-        let after = |span: Duration| if span.is_zero() { 0 } else { seconds_after(self.now, span) };
-        let wanted = if expiry == Expiry::NEVER { after(ttl) } else { expiry.0 };
-        let end = [wanted, after(ttl_max)].into_iter().filter(|end| *end != 0).min().unwrap_or(0);
-        let life = u64::from(end.saturating_sub(self.now.seconds()));
+        let after =
+            |span: Duration| if span.is_zero() { Expiry::NEVER } else { Expiry::after(span, self.now) };
+        let wanted = if expiry == Expiry::NEVER { after(ttl) } else { expiry };
+        let end = wanted.first(after(ttl_max)).tick();
+        let life = u64::from(end.since(self.now.tick()));
         // Sequence numbers differ from store to store, and hashes from key to key.
         let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // Both factors have 32 bits.
         let cut = (life * u64::from(ttl_jitter.min(100)) / 100 * dice) >> 32;
-        Expiry(end - (cut.min(life.saturating_sub(1)) as u32))
+        Expiry::at(end.before(cut.min(life.saturating_sub(1)) as u32))
     }
 
-    fn removed_at(&self, expiry: Expiry) -> u32 {
-        match expiry {
-            Expiry::NEVER | Expiry::PAST => expiry.0,
-            Expiry(second) => second.saturating_add(whole_seconds(self.policy.stale)),
-        }
+    fn removed_at(&self, expiry: Expiry) -> Expiry {
+        expiry.plus(self.policy.stale)
     }
 }
 

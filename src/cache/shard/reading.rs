@@ -9,6 +9,7 @@ use super::{At, Shard, State};
 use crate::cache::fence::Reader;
 use crate::cache::read::{Lookup, OnMiss, Reading, Refresh};
 use crate::cache::session::Session;
+use crate::store::expiry::Expiry;
 use crate::store::item::key::Key;
 use crate::store::{Item, Slot};
 
@@ -76,20 +77,22 @@ impl Shard {
         at: &At,
     ) -> Lookup<Item<'_>> {
         at.remove_miss(key, session);
-        let second = at.now.seconds();
+        let tick = at.now.tick();
         if reading.expiry.is_none() && reading.refresh.is_none() {
             return Lookup::hit(self.engine.item(slot));
         }
         let before = self.engine.item(slot);
         let (meta, was) = (before.meta(), (before.accessed, before.end, before.is_fetched));
         let touched = reading.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
-        let Some(slot) = self.engine.set_meta(key, slot, touched, second) else {
+        let Some(slot) = self.engine.set_meta(key, slot, touched, tick) else {
             self.engine.missed();
             return Lookup::Miss;
         };
-        let is_due = reading.refresh.is_some_and(|before| touched.expiry != 0 && touched.expiry < before.0);
+        let is_due = reading
+            .refresh
+            .is_some_and(|before| touched.expiry != Expiry::NEVER && touched.expiry.tick() < before.tick());
         let refresh = if is_due { self.refresh(key, session, at) } else { Refresh::Undue };
-        let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, second) };
+        let mut item = if reading.is_peek { self.engine.item(slot) } else { self.engine.hit(slot, tick) };
         (item.accessed, item.end, item.is_fetched) = was;
         Lookup::Hit { refresh, value: item }
     }

@@ -43,7 +43,7 @@ impl Shard {
             (Mode::Set, state) => self.set(key, state, as_of, draft, session, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
-                self.engine.used(slot, at.now.seconds());
+                self.engine.used(slot, at.now.tick());
                 StoreOutcome::NotStored
             }
             (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
@@ -87,7 +87,7 @@ impl Shard {
             return Err(NotCounted::Exists);
         }
         let (number, text) = number::step(item.value(), counting.step).ok_or(NotCounted::NotANumber)?;
-        let expiry = Expiry(item.meta().expiry);
+        let expiry = item.meta().expiry;
         let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
         let meta = counting.expiry.map_or(meta, |expiry| at.until(key, expiry, meta));
         self.alter(key, slot, meta, text.into(), session, at).map_err(|NoRoom| NotCounted::NoRoom)?;
@@ -250,7 +250,7 @@ impl Shard {
         if joined.len() > at.value_bytes_max {
             return StoreOutcome::TooLarge;
         }
-        let kept = Kept { expiry: Expiry(meta.expiry), unique: meta.unique(), value_bytes: joined.len() };
+        let kept = Kept { expiry: meta.expiry, unique: meta.unique(), value_bytes: joined.len() };
         stored(self.alter(key, slot, meta, joined.into(), session, at).map(|()| kept), Fence::None)
     }
 
@@ -265,7 +265,7 @@ impl Shard {
         at: &At,
     ) -> Result<(), NoRoom> {
         let tags = self.engine.tags(slot).to_list();
-        self.engine.replace(key, slot, meta, tags.tags(), value, at.now.seconds())?;
+        self.engine.replace(key, slot, meta, tags.tags(), value, at.now.tick())?;
         self.invalidate_as_of(key, meta.as_of, session, at);
         Ok(())
     }

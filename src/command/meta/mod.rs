@@ -197,7 +197,7 @@ fn bare_reply<'v>(status: MetaStatus, fields: MetaFields) -> MetaReply<'v> {
 fn ttl(expiry: Expiry, now: Now) -> Ttl {
     match expiry {
         Expiry::NEVER => Ttl::Never,
-        expiry => Ttl::Seconds(expiry.delay_ms(now) / 1000),
+        expiry => Ttl::Seconds(expiry.seconds_left(now)),
     }
 }
 

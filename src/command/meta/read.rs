@@ -71,7 +71,7 @@ impl Command<'_> {
                 is_fetched: entry.is_fetched,
                 ttl: ttl(entry.value.expiry, now),
                 unique: entry.value.unique,
-                unused_seconds: now.seconds().saturating_sub(entry.accessed),
+                unused_seconds: entry.accessed.age_seconds(now),
             };
             replies.send(Reply::Inspected(meta, inspected));
             entry.value.bytes.len()
@@ -104,14 +104,14 @@ fn reading(flags: Flags, window: Option<Duration>, now: Now) -> Reading {
 /// The stand-in for a missing value: the stale copy, if there is one, with a token as its unique.
 fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> Value<'_> {
     let none = Value {
-        accessed: now.seconds(),
+        accessed: now.tick(),
         bytes: &[],
         expiry: Expiry::after(Duration::from_millis(window_ms), now),
         flags: 0,
         is_fetched: false,
         is_stale: false,
         shared: None,
-        stored: now.seconds(),
+        stored: now.tick(),
         tags: Tags::NONE,
         unique: 0,
     };
@@ -134,7 +134,7 @@ fn shown<'v>(meta: &Meta, value: Value<'v>, new_expiry: Option<Expiry>, now: Now
         new_ttl: new_left,
         ttl: left,
         unique: Some(value.unique),
-        unused_seconds: Some(now.seconds().saturating_sub(value.accessed)),
+        unused_seconds: Some(value.accessed.age_seconds(now)),
         value_bytes: Some(value.bytes.len()),
     };
     let value = if is_shown { MetaValue::Bytes(block(value)) } else { MetaValue::Hidden };

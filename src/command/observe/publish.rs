@@ -212,7 +212,7 @@ pub fn publish_evicted(cache: &Cache, metrics: &Metrics, now: Now) {
     metrics.watchers.lost(lost);
     for Evicted { accessed, expiry, is_fetched, key, value_bytes } in all {
         let ttl = if expiry == Expiry::NEVER { -1 } else { seconds_left(expiry, now) };
-        let idle_seconds = now.seconds().saturating_sub(accessed);
+        let idle_seconds = accessed.age_seconds(now);
         metrics.watchers.publish(&Event::Evicted { key: &key, idle_seconds, is_fetched, ttl, value_bytes });
     }
 }

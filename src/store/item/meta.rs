@@ -1,5 +1,7 @@
 //! The description of an item.
 
+use crate::clock::Tick;
+use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
 
 /// All that is stored under a key beside its value and tags.
@@ -9,15 +11,15 @@ pub(crate) struct Meta {
     pub(crate) as_of: Seq,
     /// A CAS unique that the client chose, in place of `as_of`; 0 for none.
     pub(crate) chosen: u64,
-    /// When it expires, in monotonic seconds; 0 for never.
-    pub(crate) expiry: u32,
+    /// When it is no longer served.
+    pub(crate) expiry: Expiry,
     pub(crate) flags: u32,
     /// Whether it was invalidated and is kept as a stale copy only.
     pub(crate) is_stale: bool,
-    /// When it is removed: at its expiry, or later if a stale copy is kept; 0 for never. Monotonic seconds.
-    pub(crate) removed_at: u32,
-    /// When it was stored, in monotonic seconds.
-    pub(crate) stored: u32,
+    /// When it is removed: at its expiry, or later if a stale copy is kept.
+    pub(crate) removed_at: Expiry,
+    /// When it was stored.
+    pub(crate) stored: Tick,
 }
 
 impl Meta {

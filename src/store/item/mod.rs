@@ -8,6 +8,8 @@ pub(crate) mod tags;
 
 use bytes::Bytes;
 
+use crate::clock::Tick;
+use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::packed::{HEADER_BYTES, Packed, UNIT};
 use crate::store::item::tags::Tags;
@@ -15,11 +17,10 @@ use crate::store::item::tags::Tags;
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'a> {
-    /// When it was last read or stored before this command, in monotonic seconds.
-    pub(crate) accessed: u32,
-    /// When it expires, or is removed if it is stale, as it was before this command. Monotonic seconds; 0 for
-    /// never.
-    pub(crate) end: u32,
+    /// When it was last read or stored before this command.
+    pub(crate) accessed: Tick,
+    /// When it expires, or is removed if it is stale, as it was before this command.
+    pub(crate) end: Expiry,
     /// Whether it had been read before.
     pub(crate) is_fetched: bool,
     /// The packed item: most readers need only some of its fields.

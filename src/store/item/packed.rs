@@ -13,11 +13,14 @@
 //! | 8 more | a CAS unique that the client chose, only if `chosen` is set, which sets `extra`, too |
 //! | 2 and more | tags, packed, after the length of them all, only if `tagged` is set |
 //!
-//! All numbers are little-endian, all times monotonic seconds. An item's place has the size that it needed
-//! when it was written; a value that shrinks in place leaves the rest unused. Items begin at multiples of 8.
+//! All numbers are little-endian, all times ticks of a sixteenth of a second. An item's place has the size
+//! that it needed when it was written; a value that shrinks in place leaves the rest unused. Items begin at
+//! multiples of 8.
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
+use crate::clock::Tick;
+use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
@@ -72,6 +75,10 @@ impl Shape {
     }
 }
 
+fn expiry(word: u32) -> Expiry {
+    Expiry::at(Tick::from_number(word))
+}
+
 impl<'a> Packed<'a> {
     #[inline(always)]
     pub(crate) fn key(self) -> &'a [u8] {
@@ -100,15 +107,15 @@ impl<'a> Packed<'a> {
 
     #[inline(always)]
     pub(crate) fn meta(self) -> Meta {
-        let (expiry, is_extra) = (self.word(12), self.has(EXTRA));
+        let (expiry, is_extra) = (self.expiry(), self.has(EXTRA));
         Meta {
             as_of: self.as_of(),
             chosen: if self.has(CHOSEN) { self.long(CHOSEN_AT) } else { 0 },
             expiry,
             flags: if is_extra { self.extra(24) } else { 0 },
-            removed_at: if is_extra { self.extra(28) } else { expiry },
+            removed_at: self.removed_at(),
             is_stale: self.has(STALE),
-            stored: self.word(16),
+            stored: Tick::from_number(self.word(16)),
         }
     }
 
@@ -117,16 +124,18 @@ impl<'a> Packed<'a> {
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
-    pub(crate) fn removed_at(self) -> u32 {
-        if self.has(EXTRA) { self.extra(28) } else { self.word(12) }
+    #[inline(always)]
+    pub(crate) fn removed_at(self) -> Expiry {
+        expiry(if self.has(EXTRA) { self.extra(28) } else { self.word(12) })
     }
 
-    pub(crate) fn expiry(self) -> u32 {
-        self.word(12)
+    #[inline(always)]
+    pub(crate) fn expiry(self) -> Expiry {
+        expiry(self.word(12))
     }
 
-    pub(crate) fn accessed(self) -> u32 {
-        self.word(20)
+    pub(crate) fn accessed(self) -> Tick {
+        Tick::from_number(self.word(20))
     }
 
     pub(crate) fn is_fetched(self) -> bool {
@@ -235,12 +244,12 @@ impl<'a> PackedMut<'a> {
             return false;
         }
         self.set_as_of(meta.as_of);
-        self.set_word(12, meta.expiry);
-        self.set_word(16, meta.stored);
+        self.set_word(12, meta.expiry.tick().number());
+        self.set_word(16, meta.stored.number());
         self.set(STALE, meta.is_stale);
         if self.view().has(EXTRA) {
             self.set_word(24, meta.flags);
-            self.set_word(28, meta.removed_at);
+            self.set_word(28, meta.removed_at.tick().number());
         }
         if self.view().has(CHOSEN) {
             self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
@@ -248,11 +257,11 @@ impl<'a> PackedMut<'a> {
         true
     }
 
-    /// Counts a read, at `second`.
-    pub(crate) fn read(&mut self, second: u32) {
+    /// Counts a read.
+    pub(crate) fn read(&mut self, tick: Tick) {
         self.set_uses(self.view().uses() + 1);
         self.set(FETCHED, true);
-        self.set_word(20, second);
+        self.set_word(20, tick.number());
     }
 
     /// Sets the number of uses, at most [`USES_MAX`].
@@ -283,7 +292,7 @@ impl<'a> PackedMut<'a> {
         self.0[KEY_LEN] = u8::try_from(key_len).expect("a key has at most 250 bytes");
         self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
         self.set_lengths(place, shape);
-        self.set_word(20, meta.stored);
+        self.set_word(20, meta.stored.number());
         let fits = self.set_meta(meta);
         assert!(fits, "the shape has room for this description");
         if shape.tags_len > 0 {
@@ -354,8 +363,9 @@ mod tests {
     use crate::store::item::tags::TagList;
 
     fn meta(flags: u32, removed_at: u32) -> Meta {
+        let (expiry, removed_at, stored) = (expiry(9), expiry(removed_at), Tick::from_number(5));
         let as_of = Seq::new((1 << 48) - 2).unwrap();
-        Meta { as_of, chosen: 0, expiry: 9, flags, removed_at, is_stale: false, stored: 5 }
+        Meta { as_of, chosen: 0, expiry, flags, removed_at, is_stale: false, stored }
     }
 
     #[track_caller]
@@ -387,7 +397,7 @@ mod tests {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
         item.write(64, &meta(0, 9), Tags::NONE, b"key", b"0123456789012345678901234567890123456");
-        item.read(11);
+        item.read(Tick::from_number(11));
         item.rewrite(&meta(3, 9), Tags::NONE, b"short");
         let view = item.view();
         assert_eq!(
@@ -407,8 +417,8 @@ mod tests {
         assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
         assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
         for _ in 0..9 {
-            item.read(12);
+            item.read(Tick::from_number(12));
         }
-        assert_eq!((item.view().uses(), item.view().accessed()), (USES_MAX, 12));
+        assert_eq!((item.view().uses(), item.view().accessed()), (USES_MAX, Tick::from_number(12)));
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod segment;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::clock::Tick;
 use crate::store::budget::Budget;
 use crate::store::index::slot::SEGMENTS_MAX;
 use crate::store::item::packed::{PLACE_BYTES_MAX, Packed, PackedMut};
@@ -46,11 +47,11 @@ impl Log {
     }
 
     /// Room for an item of that many bytes at the back of a queue; `None` if the budget forbids it.
-    pub(crate) fn reserve(&mut self, queue: Queue, bytes: usize, second: u32) -> Option<(u16, usize)> {
+    pub(crate) fn reserve(&mut self, queue: Queue, bytes: usize, tick: Tick) -> Option<(u16, usize)> {
         let back = self.queue(queue).back().copied();
         let number = match back.filter(|number| self.segment(*number).room() >= bytes) {
             Some(number) => number,
-            None => self.open(queue, second)?,
+            None => self.open(queue, tick)?,
         };
         let is_bulky = bytes > bulky_bytes(self.budget.segment_bytes);
         let segment = self.segment_mut(number);
@@ -197,7 +198,7 @@ impl Log {
         best.map(|(_, run)| run).unwrap_or_default()
     }
 
-    fn open(&mut self, queue: Queue, second: u32) -> Option<u16> {
+    fn open(&mut self, queue: Queue, tick: Tick) -> Option<u16> {
         if self.numbers.is_empty() && self.segments.len() == SEGMENTS_MAX {
             return None;
         }
@@ -208,7 +209,7 @@ impl Log {
             (self.segments.len() - 1) as u16
         });
         self.opened += 1;
-        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, self.opened, second));
+        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, self.opened, tick));
         self.queue_mut(queue).push_back(number);
         Some(number)
     }

@@ -5,6 +5,8 @@
 use memmap2::MmapMut;
 use prefetch_index::prefetch_index;
 
+use crate::clock::Tick;
+use crate::store::expiry::Expiry;
 use crate::store::item::packed::{Packed, PackedMut};
 
 /// A part of the log.
@@ -26,7 +28,7 @@ pub(crate) struct Segment {
     /// Its number in the order in which segments were opened.
     pub(crate) since: u64,
     /// When it was last looked through.
-    pub(crate) swept: u32,
+    pub(crate) swept: Tick,
 }
 
 /// The two queues of S3-FIFO.
@@ -45,12 +47,12 @@ pub(crate) struct Expiries([Bin; BINS]);
 #[derive(Clone, Copy, Default)]
 struct Bin {
     bytes: u32,
-    soonest: u32,
-    latest: u32,
+    soonest: Tick,
+    latest: Tick,
 }
 
 impl Segment {
-    pub(crate) fn new(bytes: MmapMut, queue: Queue, since: u64, second: u32) -> Self {
+    pub(crate) fn new(bytes: MmapMut, queue: Queue, since: u64, tick: Tick) -> Self {
         Segment {
             bytes,
             used: 0,
@@ -61,7 +63,7 @@ impl Segment {
             queue,
             stale: 0,
             since,
-            swept: second,
+            swept: tick,
         }
     }
 
@@ -119,50 +121,52 @@ impl Segment {
 }
 
 impl Expiries {
-    /// Adds bytes that are removed at a second; 0 is never.
-    pub(crate) fn add(&mut self, removed_at: u32, bytes: usize, second: u32) {
-        if removed_at == 0 {
+    /// Adds bytes that are removed then.
+    pub(crate) fn add(&mut self, removed_at: Expiry, bytes: usize, tick: Tick) {
+        if removed_at == Expiry::NEVER {
             return;
         }
-        let bin = &mut self.0[bin_of(removed_at.saturating_sub(second))];
+        let end = removed_at.tick();
+        let bin = &mut self.0[bin_of(end.since(tick))];
         if bin.bytes == 0 {
-            (bin.soonest, bin.latest) = (removed_at, removed_at);
+            (bin.soonest, bin.latest) = (end, end);
         }
-        (bin.soonest, bin.latest) = (bin.soonest.min(removed_at), bin.latest.max(removed_at));
+        (bin.soonest, bin.latest) = (bin.soonest.min(end), bin.latest.max(end));
         bin.bytes = bin.bytes.saturating_add(bytes as u32);
     }
 
-    /// The earliest of these times; 0 if there is none.
-    pub(crate) fn soonest(&self) -> u32 {
-        self.0.iter().filter(|bin| bin.bytes > 0).map(|bin| bin.soonest).min().unwrap_or(0)
+    /// The earliest of these times.
+    pub(crate) fn soonest(&self) -> Expiry {
+        let soonest = self.0.iter().filter(|bin| bin.bytes > 0).map(|bin| bin.soonest).min();
+        soonest.map_or(Expiry::NEVER, Expiry::at)
     }
 
     /// Whether enough bytes have expired to look through the segment: all of a bin, or an estimated `enough`
     /// bytes.
-    pub(crate) fn is_due(&self, second: u32, enough: usize) -> bool {
-        let has_expired = |bin: &Bin| bin.bytes > 0 && bin.latest <= second;
-        self.0.iter().any(has_expired)
-            || self.0.iter().map(|bin| bin.expired(second)).sum::<usize>() >= enough
+    pub(crate) fn is_due(&self, tick: Tick, enough: usize) -> bool {
+        let has_expired = |bin: &Bin| bin.bytes > 0 && bin.latest <= tick;
+        self.0.iter().any(has_expired) || self.0.iter().map(|bin| bin.expired(tick)).sum::<usize>() >= enough
     }
 }
 
 impl Bin {
     /// An estimate of the expired bytes, as if expiry times were spread evenly from `soonest` to `latest`.
-    fn expired(&self, second: u32) -> usize {
-        if self.bytes == 0 || second < self.soonest {
+    fn expired(&self, tick: Tick) -> usize {
+        if self.bytes == 0 || tick < self.soonest {
             return 0;
         }
-        let (passed, span) = (second - self.soonest + 1, self.latest - self.soonest + 1);
+        let (passed, span) = (tick.since(self.soonest) + 1, self.latest.since(self.soonest) + 1);
         (u64::from(self.bytes) * u64::from(passed.min(span)) / u64::from(span)) as usize
     }
 }
 
-/// Each bin is for times up to four times as distant as the one before: 1 s, 4 s, … 4.5 hours, and beyond.
-fn bin_of(seconds: u32) -> usize {
-    ((seconds | 1).ilog2() as usize / 2).min(BINS - 1)
+/// Each bin is for times up to four times as distant as the one before: a quarter of a second, 1 s, 4 s, …
+/// 4.5 hours, and beyond.
+fn bin_of(ticks: u32) -> usize {
+    ((ticks | 1).ilog2() as usize / 2).min(BINS - 1)
 }
 
-const BINS: usize = 8;
+const BINS: usize = 9;
 
 /// A line of the processor's caches.
 const LINE_BYTES: usize = 64;
@@ -172,24 +176,32 @@ const PREFETCHED_LINES: usize = 3;
 mod tests {
     use super::*;
 
+    fn tick(number: u32) -> Tick {
+        Tick::from_number(number)
+    }
+
+    fn expiry(number: u32) -> Expiry {
+        Expiry::at(tick(number))
+    }
+
     #[test]
     fn items_that_expire_together_are_due_at_once() {
         let mut expiries = Expiries::default();
-        assert_eq!((expiries.soonest(), expiries.is_due(u32::MAX, 1)), (0, false));
-        expiries.add(0, 1_000, 10);
-        expiries.add(70, 8, 10);
-        expiries.add(5_000, 8, 10);
-        assert_eq!(expiries.soonest(), 70);
-        assert!(!expiries.is_due(69, 4_096) && expiries.is_due(70, 4_096));
+        assert_eq!((expiries.soonest(), expiries.is_due(tick(u32::MAX), 1)), (Expiry::NEVER, false));
+        expiries.add(Expiry::NEVER, 1_000, tick(10));
+        expiries.add(expiry(70), 8, tick(10));
+        expiries.add(expiry(5_000), 8, tick(10));
+        assert_eq!(expiries.soonest(), expiry(70));
+        assert!(!expiries.is_due(tick(69), 4_096) && expiries.is_due(tick(70), 4_096));
     }
 
     #[test]
     fn items_that_expire_one_by_one_are_due_once_they_are_enough() {
         let mut expiries = Expiries::default();
         for removed_at in 1_001..=1_100 {
-            expiries.add(removed_at, 100, 500);
+            expiries.add(expiry(removed_at), 100, tick(500));
         }
-        assert!(!expiries.is_due(1_009, 1_000) && expiries.is_due(1_010, 1_000));
-        assert!(expiries.is_due(1_100, 1_000_000));
+        assert!(!expiries.is_due(tick(1_009), 1_000) && expiries.is_due(tick(1_010), 1_000));
+        assert!(expiries.is_due(tick(1_100), 1_000_000));
     }
 }

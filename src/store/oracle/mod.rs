@@ -7,8 +7,10 @@ mod naive;
 mod tests;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::*;
+use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::store::item::tags::TagList;
 use crate::store::oracle::naive::{Groups, Naive};
 
@@ -57,7 +59,7 @@ impl Pair {
     fn with_dead<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Naive, Dead) -> R) -> R {
         let floor = Seq::new(self.floor).expect("histories are short");
         let copy_until = |as_of: Seq, key: &[u8], tags: Tags| self.groups.end(as_of, key, tags);
-        let dead = Dead { floor, second: self.second, copy_until: &copy_until };
+        let dead = Dead { floor, tick: self.tick(), copy_until: &copy_until };
         act(&mut self.engine, &mut self.naive, dead)
     }
 
@@ -77,7 +79,7 @@ impl Pair {
     /// Invalidates a group. Its present items are removed after `kept_seconds`, or at their expiry.
     pub(crate) fn invalidate(&mut self, group: &'static [u8], kept_seconds: u32) {
         let seq = Seq::new(self.seq).expect("histories are short");
-        self.groups.invalidate(group, seq, self.second, kept_seconds);
+        self.groups.invalidate(group, seq, self.tick(), Duration::from_secs(kept_seconds.into()));
         self.is_group_new = true;
     }
 
@@ -88,12 +90,21 @@ impl Pair {
         }
     }
 
+    pub(crate) fn tick(&self) -> Tick {
+        Tick::from_number(self.second * TICKS_PER_SECOND as u32)
+    }
+
+    /// The expiry in so many seconds.
+    pub(crate) fn expiry(&self, seconds: u32) -> Expiry {
+        Expiry::at(self.tick()).plus(Duration::from_secs(seconds.into()))
+    }
+
     fn meta(&mut self, ttl: u32, flags: u32) -> Meta {
         self.seq += 1;
-        let expiry = if ttl == 0 { 0 } else { self.second + ttl };
+        let expiry = if ttl == 0 { Expiry::NEVER } else { self.expiry(ttl) };
         let as_of = Seq::new(self.seq).expect("histories are short");
         let chosen = if self.seq.is_multiple_of(5) { self.seq << 40 } else { 0 };
-        Meta { as_of, chosen, expiry, flags, removed_at: expiry, is_stale: false, stored: self.second }
+        Meta { as_of, chosen, expiry, flags, removed_at: expiry, is_stale: false, stored: self.tick() }
     }
 
     pub(crate) fn insert(&mut self, name: &[u8], value: &[u8], ttl: u32, flags: u32) -> bool {
@@ -102,7 +113,7 @@ impl Pair {
         let key = key.key(name).expect("names are short");
         let tags = tags_of(value);
         let stored =
-            self.engine.insert(&key, self.engine.find(&key), meta, tags.tags(), value.into(), self.second);
+            self.engine.insert(&key, self.engine.find(&key), meta, tags.tags(), value.into(), self.tick());
         match stored {
             Ok(()) => self.naive.insert(name, meta, tags, value),
             Err(NoRoom) => self.refused(&key),
@@ -135,12 +146,12 @@ impl Pair {
     }
 
     pub(crate) fn remove(&mut self, key: &Key, slot: Slot) {
-        self.engine.remove(key, slot, self.second);
+        self.engine.remove(key, slot, self.tick());
         self.naive.remove(key.bytes);
     }
 
     pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta) {
-        if self.engine.set_meta(key, slot, meta, self.second).is_some() {
+        if self.engine.set_meta(key, slot, meta, self.tick()).is_some() {
             self.naive.set_meta(key.bytes, meta);
         } else {
             self.naive.remove(key.bytes);
@@ -159,20 +170,20 @@ impl Pair {
                 self.set_meta(&key, slot, meta);
             }
             1 => {
-                let removed_at = self.second + 1 + choices.below(9) as u32;
+                let removed_at = self.expiry(1 + choices.below(9) as u32);
                 self.set_meta(&key, slot, Meta { is_stale: true, removed_at, ..meta });
             }
             2 => {
                 let joined = [&value[..], b"tail"].concat();
                 let meta = self.meta(0, 3);
                 let tags = tags_of(&[joined.len() as u8]);
-                match self.engine.replace(&key, slot, meta, tags.tags(), joined[..].into(), self.second) {
+                match self.engine.replace(&key, slot, meta, tags.tags(), joined[..].into(), self.tick()) {
                     Ok(()) => self.naive.insert(name, meta, tags, &joined),
                     Err(NoRoom) => self.refused(&key),
                 }
             }
             3 => self.remove(&key, slot),
-            _ => self.engine.used(slot, self.second),
+            _ => self.engine.used(slot, self.tick()),
         }
     }
 
@@ -233,7 +244,8 @@ impl Pair {
                     items += 1;
                     tags += item.tags().count();
                     stale += u64::from(item.is_stale());
-                    assert!(item.removed_at() == 0 || segment.expiries.soonest() <= item.removed_at());
+                    let soonest = segment.expiries.soonest();
+                    assert_eq!(soonest.first(item.removed_at()), soonest);
                 }
                 offset = next;
             }

@@ -1,7 +1,10 @@
 //! The oracle: an engine that is a map and is never full.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::clock::Tick;
+use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::{TagList, Tags};
 use crate::store::{Dead, Meta};
@@ -14,28 +17,28 @@ pub(crate) struct Naive(pub(crate) BTreeMap<Vec<u8>, (Meta, TagList, Vec<u8>)>);
 #[derive(Default)]
 pub(crate) struct Groups(BTreeMap<&'static [u8], Vec<Invalidated>>);
 
-/// One invalidation: items up to a sequence number are removed at a second.
+/// One invalidation: items up to a sequence number are removed then.
 struct Invalidated {
-    end: u32,
+    end: Tick,
     up_to: Seq,
 }
 
 impl Groups {
-    pub(crate) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, second: u32, kept_seconds: u32) {
-        let (known, end) = (self.0.entry(group).or_default(), second + kept_seconds);
+    pub(crate) fn invalidate(&mut self, group: &'static [u8], up_to: Seq, tick: Tick, kept: Duration) {
+        let (known, end) = (self.0.entry(group).or_default(), tick.after(kept));
         // The new invalidation replaces those that remove their items later, and the newest of those that are
         // past replaces the older ones: few are left, in order.
         known.retain(|other| other.end < end);
-        let past = known.partition_point(|other| other.end <= second);
+        let past = known.partition_point(|other| other.end <= tick);
         known.drain(..past.saturating_sub(1));
         known.push(Invalidated { end, up_to });
     }
 
-    /// The second at which an item is removed, if one of its groups was invalidated.
-    pub(crate) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<u32> {
+    /// When an item is removed, if one of its groups was invalidated.
+    pub(crate) fn end(&self, as_of: Seq, key: &[u8], tags: Tags) -> Option<Expiry> {
         let has_group = |group: &[u8]| key.starts_with(group) || tags.into_iter().any(|tag| tag == group);
         let known = self.0.iter().filter(|(group, _)| has_group(group)).flat_map(|(_, known)| known);
-        known.filter(|other| as_of <= other.up_to).map(|other| other.end).min()
+        known.filter(|other| as_of <= other.up_to).map(|other| other.end).min().map(Expiry::at)
     }
 }
 
@@ -66,14 +69,13 @@ impl Naive {
 
 /// Whether an item has expired or was invalidated.
 pub(crate) fn is_dead(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
-    let is_past = |end: u32| end <= dead.second;
+    let is_past = |end: Expiry| end.is_past(dead.tick);
     let is_invalidated =
         meta.as_of <= dead.floor || (dead.copy_until)(meta.as_of, key, tags).is_some_and(is_past);
-    is_invalidated || (meta.removed_at != 0 && is_past(meta.removed_at))
+    is_invalidated || is_past(meta.removed_at)
 }
 
 /// Whether an item that is not removed yet is kept as a stale copy only.
 pub(crate) fn is_copy(key: &[u8], meta: &Meta, tags: Tags, dead: Dead) -> bool {
-    let has_expired = meta.expiry != 0 && meta.expiry <= dead.second;
-    meta.is_stale || has_expired || (dead.copy_until)(meta.as_of, key, tags).is_some()
+    meta.is_stale || meta.expiry.is_past(dead.tick) || (dead.copy_until)(meta.as_of, key, tags).is_some()
 }

@@ -111,7 +111,7 @@ fn a_large_item_is_charged_until_its_last_reader_drops_it() {
     let slot = pair.find(b"large").unwrap();
     let reader = pair.engine.item(slot).shared.expect("it is large").clone();
     let keys = pair.engine.keys.clone();
-    pair.engine.remove(&keys.key(b"large").unwrap(), slot, 0);
+    pair.engine.remove(&keys.key(b"large").unwrap(), slot, pair.tick());
     pair.engine.removed_values.clear();
     assert!(pair.engine.budget.used() > before + (1 << 20));
     drop(reader);
@@ -148,7 +148,7 @@ fn an_item_of_an_invalidated_group_is_removed_and_does_not_count_as_evicted() {
         let name = format!("key:1{number}");
         pair.insert(name.as_bytes(), &vec![1; if number % 500 == 0 { 50_000 } else { 100 }], 0, 0);
         let slot = pair.find(name.as_bytes()).expect("there is room");
-        pair.engine.used(slot, pair.second);
+        pair.engine.used(slot, pair.tick());
     }
     pair.invalidate(b"key:1", 0);
     pair.second += 1;

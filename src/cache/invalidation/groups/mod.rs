@@ -283,7 +283,7 @@ mod tests {
     }
 
     fn by(depth: Depth) -> Invalidation {
-        Invalidation { depth, kept_seconds: 10, now: Clock::manual().now() }
+        Invalidation { depth, kept: std::time::Duration::from_secs(10), now: Clock::manual().now() }
     }
 
     #[test]
