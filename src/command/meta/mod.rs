@@ -87,10 +87,9 @@ impl Command<'_> {
             value_bytes: sent_bytes,
         });
         let (status, unique) = match result {
-            Ok(Filled::Visible) => (
-                MetaStatus::Done,
-                meta.flags.unsigned(b'E').filter(|unique| *unique != 0).unwrap_or(token.seq().number()),
-            ),
+            Ok(Filled::Visible) => {
+                (MetaStatus::Done, unique(meta.flags, b'E').unwrap_or(token.seq().number()))
+            }
             Ok(Filled::Released | Filled::Stale) => (MetaStatus::Done, 0),
             Err(Refused::NoRoom) => return self.replies.status(Status::NoRoom),
             Err(Refused::Outdated) => (MetaStatus::NotStored, 0),
@@ -144,11 +143,11 @@ impl Command<'_> {
         };
         let initial = flags.unsigned(b'J').unwrap_or(0);
         let counting = Counting {
-            expected: flags.unsigned(b'C').filter(|unique| *unique != 0),
+            expected: unique(flags, b'C'),
             expiry: flags.signed(b'T').map(expiry_of),
             initial: flags.signed(b'N').map(|ends| (initial, expiry_of(ends))),
             step,
-            unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
+            unique: unique(flags, b'E'),
         };
         let key = legal(self.cache, &meta.key);
         let before = self.before(&key);
@@ -193,6 +192,12 @@ fn bare_reply<'v>(status: MetaStatus, fields: MetaFields) -> MetaReply<'v> {
     MetaReply { status, fields, part: None, is_stale: false, value: MetaValue::Hidden }
 }
 
+/// The unique that a flag names; 0 stands for none.
+#[inline]
+fn unique(flags: Flags, letter: u8) -> Option<u64> {
+    flags.unsigned(letter).filter(|unique| *unique != 0)
+}
+
 /// Whole seconds.
 fn ttl(expiry: Expiry, now: Now) -> Ttl {
     match expiry {
@@ -207,7 +212,7 @@ fn bare_draft<'a>(flags: Flags, ends: i64, now: Now) -> Draft<'a> {
         expiry: Expiry::from_exptime(ends, now),
         flags: flags.unsigned(b'F').map_or(0, |mark| mark as u32),
         tags: Tags::NONE,
-        unique: flags.unsigned(b'E').filter(|unique| *unique != 0),
+        unique: unique(flags, b'E'),
         version: flags.unsigned(b'V'),
         value: Payload::default(),
     }
