@@ -37,6 +37,8 @@ pub enum Fault {
     Io(io::Error),
     /// The server sent nothing for this long.
     Silent { seconds: u64 },
+    /// The server requires TLS.
+    Tls,
     /// The server sent something that does not answer the request.
     Unexpected(String),
     /// The server refused to store this many of the preloaded values.
@@ -94,7 +96,7 @@ impl<S: Read + Write> Connection<S> {
             let carried = self.rest.len();
             inbox[..carried].copy_from_slice(&self.rest);
             let read = match self.stream.read(&mut inbox[carried..]) {
-                Ok(0) => return Err(Fault::Closed),
+                Ok(0) => return Err(Fault::Closed.of(&self.rest)),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -102,7 +104,7 @@ impl<S: Read + Write> Connection<S> {
             };
             tally.bytes_read += read as u64;
             let input = &inbox[..carried + read];
-            let used = self.take(input, source, tally)?;
+            let used = self.take(input, source, tally).map_err(|fault| fault.of(input))?;
             self.rest.clear();
             self.rest.extend_from_slice(&input[used..]);
             if self.is_answered() {
@@ -234,12 +236,30 @@ fn unsolicited(bytes: &[u8]) -> Fault {
     Fault::Unexpected(format!("{} after all replies", shown.escape_ascii()))
 }
 
+impl Fault {
+    /// The fault of a server that has sent these bytes.
+    pub(super) fn of(self, received: &[u8]) -> Fault {
+        if is_tls(received) { Fault::Tls } else { self }
+    }
+}
+
+/// Whether this is how a TLS server answers plain text.
+pub fn is_tls(received: &[u8]) -> bool {
+    received.starts_with(&[0x15, 3])
+}
+
 impl Display for Fault {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Fault::Closed => write!(to, "the server closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
             Fault::Silent { seconds } => write!(to, "the server sent nothing for {seconds} s"),
+            Fault::Tls => {
+                write!(
+                    to,
+                    "the server requires TLS, which bench does not speak: add an address with notls: there"
+                )
+            }
             Fault::Unexpected(what) => write!(to, "unexpected reply: {what}"),
             Fault::Unstored { refused, keys } => {
                 write!(

@@ -14,9 +14,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, ClientConfig};
 
 use super::reply::{Entry, Garbled};
 use super::request::Request;
@@ -60,8 +60,10 @@ pub(super) enum Trouble {
     Output(io::Error),
     /// An option of the command line is unusable.
     Setup(io::Error),
-    /// No connection could be opened.
-    Unreachable(io::Error),
+    /// It speaks TLS, and the client does not.
+    Tls,
+    /// No connection could be opened to this server.
+    Unreachable(String, io::Error),
 }
 
 impl Link {
@@ -78,8 +80,13 @@ impl Link {
         self.input.clear();
         self.stream = None;
         let opened = timeout(CONNECT_WITHIN, self.open()).await;
-        opened.unwrap_or_else(|_| Err(Trouble::Unreachable(io::ErrorKind::TimedOut.into())))?;
+        opened.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))?;
         Ok(if was_open { Ready::Again } else { Ready::Yes })
+    }
+
+    /// The server cannot be reached for this reason.
+    pub(super) fn unreachable(&self, error: io::Error) -> Trouble {
+        Trouble::Unreachable(self.target.server.to_string(), error)
     }
 
     /// Sends a request, and passes the answer on line by line. If this fails or is dropped, the connection
@@ -97,6 +104,9 @@ impl Link {
         };
         sent.map_err(|_| Trouble::Closed)?;
         loop {
+            if self.input.starts_with(TLS_ALERT) {
+                return Err(Trouble::Tls);
+            }
             while let Some(entry) = Entry::read(&mut self.input)? {
                 let is_last = if ends == Ends::Silent { entry.line == b"MN" } else { entry.is_last(ends) };
                 if !(is_last && ends == Ends::Silent) {
@@ -129,13 +139,14 @@ impl Link {
 
     async fn open(&mut self) -> Result<(), Trouble> {
         let Target { login, server, tls } = &self.target;
-        let stream = server.connect().await.map_err(Trouble::Unreachable)?;
+        let stream = server.connect().await.map_err(|error| self.unreachable(error))?;
         self.stream = Some(match tls {
             None => stream,
             Some(connector) => {
                 let name = ServerName::try_from(server.host().to_owned());
-                let name = name.map_err(|error| Trouble::Unreachable(io::Error::other(error)))?;
-                Box::new(connector.connect(name, stream).await.map_err(Trouble::Unreachable)?)
+                let name = name.map_err(|error| self.unreachable(io::Error::other(error)))?;
+                let secured = connector.connect(name, stream).await;
+                Box::new(secured.map_err(|error| self.unreachable(handshake(error)))?)
             }
         });
         let Some(request) = login.as_ref().map(log_in) else { return Ok(()) };
@@ -163,7 +174,8 @@ impl fmt::Display for Trouble {
             Trouble::Login(answer) => write!(f, "authentication failed: {answer}"),
             Trouble::Output(error) => write!(f, "cannot write the answer: {error}"),
             Trouble::Setup(error) => error.fmt(f),
-            Trouble::Unreachable(error) => write!(f, "cannot connect: {error}"),
+            Trouble::Tls => f.write_str("this server requires TLS: add --ca FILE with its authority"),
+            Trouble::Unreachable(server, error) => write!(f, "cannot connect to {server}: {error}"),
         }
     }
 }
@@ -187,10 +199,23 @@ pub(super) fn tls(authorities: &Path, own: Option<(&Path, &Path)>) -> io::Result
     Ok(Arc::new(config).into())
 }
 
+/// The error of a handshake, with a hint if the answer was no TLS.
+fn handshake(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let is_plain = matches!(cause, Some(rustls::Error::InvalidMessage(_)))
+        || matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset);
+    match is_plain {
+        true => io::Error::new(error.kind(), format!("{error}; if it does not use TLS, leave out --ca")),
+        false => error,
+    }
+}
+
 fn log_in(login: &Login) -> Request {
     let words = format!("{} {}", login.user, login.password);
     let line = format!("set login 0 0 {}", words.len());
     Request { line: line.into(), value: super::request::Value::Given(words.into()) }
 }
 
+/// How a TLS server answers plain text.
+const TLS_ALERT: &[u8] = &[0x15, 3];
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

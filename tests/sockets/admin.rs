@@ -312,6 +312,10 @@ fn the_page_loads_and_runs_only_its_own_code() {
     };
     assert_ne!(nonce(&first), nonce(&second));
     assert!(first.body.contains(&format!("<script nonce=\"{}\">", nonce(&first))));
+    // One click on the wrong name is a cold cache, so the page asks first.
+    for question in ["keys with a prefix", "keys with a tag", "This invalidates everything"] {
+        assert!(first.body.contains(question), "{question}");
+    }
     for foreign in ["http://", "https://", "src=", "@import", "url("] {
         let namespaces = first.body.replace("http://www.w3.org/2000/svg", "");
         assert!(!namespaces.contains(foreign), "the page refers to another host: {foreign}");

@@ -150,6 +150,23 @@ fn the_command_line_tools_verify_the_server() {
     let identified = ask_at(&strict, "ca.pem", &own);
     assert_eq!((&identified.stdout[..], identified.status.code()), (&b"MN\n"[..], Some(0)), "{identified:?}");
     assert_eq!(ask_at(&strict, "ca.pem", "").status.code(), Some(2));
+    let fails = |line: &str, expected: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        let failed = command.args(line.split(' ')).output().expect("the binary starts");
+        let why = String::from_utf8_lossy(&failed.stderr);
+        assert!(!failed.status.success() && why.contains(expected), "{line}: {why}");
+    };
+    let address = server.address();
+    fails(&format!("cli {address} mn"), "this server requires TLS: add --ca");
+    fails(&format!("top {address} --once"), "this server requires TLS: add --ca");
+    fails(&format!("bench {address} -n 1 -t 1 -c 1"), &format!("{address}: the server requires TLS"));
+    fails(&format!("bench stale {address}"), &format!("{address}: the server requires TLS"));
+    let plain = authority.start("-l notls:127.0.0.1");
+    let address = format!("localhost:{}", plain.address().port());
+    let hint = format!("cannot connect to {address}: ");
+    fails(&format!("cli {address} --ca {} mn", authority.path("ca.pem")), &hint);
+    fails(&format!("cli {address} --ca {} mn", authority.path("ca.pem")), "leave out --ca");
+    plain.stop();
     strict.stop();
     let trusted = ask("ca.pem");
     assert_eq!((&trusted.stdout[..], trusted.status.code()), (&b"MN\n"[..], Some(0)), "{trusted:?}");

@@ -7,7 +7,7 @@ use std::ops::Range;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::bench::connection::Fault;
+use crate::bench::connection::{Fault, is_tls};
 use crate::bench::replies::{Reply, parse};
 use crate::bench::server::Dialect;
 
@@ -235,6 +235,9 @@ impl Link {
         let start = self.taken;
         loop {
             let rest = &self.inbox[start..];
+            if is_tls(rest) {
+                return Err(Fault::Tls);
+            }
             if let Some(end) = memchr::memchr(b'\n', rest) {
                 let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
                 let line = start..start + line.len();

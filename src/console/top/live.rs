@@ -44,7 +44,7 @@ async fn follow(mut link: Link, every: Duration, sender: UnboundedSender<Result<
     loop {
         ticks.tick().await;
         let taken = timeout(SILENCE_MAX, Sample::take(&mut link, &clock)).await;
-        let taken = taken.unwrap_or_else(|_| Err(Trouble::Unreachable(io::ErrorKind::TimedOut.into())));
+        let taken = taken.unwrap_or_else(|_| Err(link.unreachable(io::ErrorKind::TimedOut.into())));
         if sender.send(taken).is_err() {
             return;
         }

@@ -115,14 +115,15 @@ impl Screen {
         for (panel, place) in places {
             let readings: Vec<_> = view.panel(panel).collect();
             if !readings.is_empty() {
-                frame.render_widget(table(panel.title(), &readings), place);
+                frame.render_widget(table(panel.title(), &readings, place.width), place);
             }
         }
         let commands = self.past.iter().map(|(throughput, _)| Some(*throughput)).collect();
         frame.render_widget(past(" commands per second ", commands, None), rate);
-        let title = view
-            .hit_ratio
-            .map_or(" hit ratio ".to_owned(), |ratio| format!(" hit ratio {:.1} % ", ratio * 100.0));
+        let title = match view.hit_ratio.map(|ratio| format!(" hit ratio {:.1} % ", ratio * 100.0)) {
+            Some(title) if title.len() + BORDERS <= ratio.width.into() => title,
+            Some(_) | None => " hit ratio ".to_owned(),
+        };
         frame.render_widget(
             past(&title, self.past.iter().map(|(_, ratio)| *ratio).collect(), Some(1000)),
             ratio,
@@ -134,16 +135,25 @@ impl Screen {
             let block = Block::bordered().title(" policies ");
             return frame.render_widget(Paragraph::new(NO_POLICIES).block(block), area);
         };
-        let names = || first.readings.iter().map(|reading| reading.figure.name);
+        // Columns that do not fit whole are left out, as a part of a number is another number.
+        let (mut left, mut count) = (usize::from(area.width).saturating_sub(BORDERS + PREFIX_WIDTH), 0);
+        let width = |name: &str| name.len().max(NUMBER_WIDTH);
+        for reading in &first.readings {
+            match left.checked_sub(1 + width(reading.figure.name)) {
+                Some(rest) => (left, count) = (rest, count + 1),
+                None => break,
+            }
+        }
+        let names = || first.readings.iter().take(count).map(|reading| reading.figure.name);
         let right = |text: String| Line::from(text).right_aligned();
         let head = [Line::from("prefix")].into_iter().chain(names().map(|name| right(name.to_owned())));
         let head = Row::new(head).dim();
         let row = |policy: &Policy| {
-            let rates = policy.readings.iter().map(|reading| right(rate(reading)));
+            let rates = policy.readings.iter().take(count).map(|reading| right(rate(reading)));
             Row::new([Line::from(policy.prefix.clone())].into_iter().chain(rates))
         };
-        let width = |name: &str| Constraint::Length(name.len().max(RATE_WIDTH) as u16);
-        let widths = [Constraint::Fill(1)].into_iter().chain(names().map(width));
+        let widths = names().map(|name| Constraint::Length(width(name) as u16));
+        let widths = [Constraint::Fill(1)].into_iter().chain(widths);
         let rows = view.policies.iter().skip(self.scrolled).map(row);
         let block = Block::bordered().title(" policies, per second ");
         frame.render_widget(Table::new(rows, widths).header(head).block(block), area);
@@ -184,23 +194,29 @@ pub(super) fn text(server: &str, view: &View) -> String {
     text
 }
 
-fn table<'a>(title: &'a str, readings: &[&Reading]) -> Table<'a> {
+/// A table with as many columns as fit: names may be cut, numbers may not.
+fn table<'a>(title: &'a str, readings: &[&Reading], width: u16) -> Table<'a> {
+    let numbers = match usize::from(width).saturating_sub(BORDERS) {
+        NARROWEST_WITH_TOTAL.. => 2,
+        NARROWEST_WITH_RATE.. => 1,
+        _ => 0,
+    };
     let rows = readings.iter().map(|reading| {
-        let numbers = [rate(reading), total(reading)].map(|number| Line::from(number).right_aligned());
-        let [rate, total] = numbers;
-        let row = Row::new([Line::from(reading.figure.name), rate, total]);
+        // What is only there now has no rate.
+        let one = if reading.per_second.is_some() { rate(reading) } else { total(reading) };
+        let columns = if numbers == 2 { vec![rate(reading), total(reading)] } else { vec![one] };
+        let columns = columns.into_iter().take(numbers).map(|number| Line::from(number).right_aligned());
+        let row = Row::new([Line::from(reading.figure.name)].into_iter().chain(columns));
         if reading.figure.name == STALE_NOT_SERVED && reading.total > 0 {
             row.style(Style::new().green().bold())
         } else {
             row
         }
     });
-    let head = Row::new([
-        Line::from(""),
-        Line::from("per second").right_aligned(),
-        Line::from("total").right_aligned(),
-    ]);
-    let widths = [Constraint::Length(16), Constraint::Fill(1), Constraint::Fill(1)];
+    let heads = ["per s", "total"].map(|head| Line::from(head).right_aligned());
+    let head = Row::new([Line::from("")].into_iter().chain(heads.into_iter().take(numbers)));
+    let number = Constraint::Length(NUMBER_WIDTH as u16);
+    let widths = [Constraint::Fill(1)].into_iter().chain(std::iter::repeat_n(number, numbers));
     Table::new(rows, widths).header(head.dim()).block(Block::bordered().title(format!(" {title} ")))
 }
 
@@ -231,11 +247,11 @@ fn total(reading: &Reading) -> String {
 
 /// A number with three or four digits.
 fn count(number: f64) -> String {
-    scaled(number, 1000.0, &["", " k", " M", " G", " T"])
+    scaled(number, 1000.0, &["", " k", " M", " G", " T", " P"])
 }
 
 fn bytes(number: f64) -> String {
-    scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+    scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
 }
 
 fn scaled(number: f64, step: f64, units: &[&str]) -> String {
@@ -265,7 +281,13 @@ fn span(seconds: u64) -> String {
 const STALE_NOT_SERVED: &str = "stale not served";
 const KEYS: &str = "q quit  p pause  tab policies  up, down scroll";
 const NO_POLICIES: &str = "this server has no policies for prefixes";
-const RATE_WIDTH: usize = 9;
+/// The longest number, such as 10239 KiB.
+const NUMBER_WIDTH: usize = 9;
+/// The least room for a name and its numbers.
+const NARROWEST_WITH_TOTAL: usize = NARROWEST_WITH_RATE + 1 + NUMBER_WIDTH;
+const NARROWEST_WITH_RATE: usize = 8 + 1 + NUMBER_WIDTH;
+const PREFIX_WIDTH: usize = 8;
+const BORDERS: usize = 2;
 /// Wider than most terminals.
 const PAST_MAX: usize = 512;
 
@@ -344,6 +366,33 @@ mod tests {
         for (width, height) in [(40, 10), (10, 3), (1, 1)] {
             drawn(&screen, width, height);
         }
+    }
+
+    /// At 70 columns, 1001 KiB was shown as 001 KiB.
+    #[test]
+    fn no_number_is_cut_on_a_terminal_of_any_width() {
+        let sample = |at, bytes: &str| {
+            let stats =
+                [("pid", "1"), ("bytes_read", bytes), ("get_hits", bytes), ("1:prefix", "page:user:name:")];
+            let policies = [("1:lease_granted", bytes), ("1:lease_hot_miss", bytes), ("1:voids_key", bytes)];
+            Sample::of(Duration::from_secs(at), &[&stats[..], &policies].concat())
+        };
+        let mut screen = Screen::new("here:1".to_owned());
+        screen.show(View::new(Some(&sample(0, "0")), &sample(1, "10485239")));
+        for page in [Page::Overview, Page::Policies] {
+            screen.page = page;
+            for width in 1..200 {
+                let text = drawn(&screen, width, 24);
+                // The first line names the server.
+                for line in text.lines().skip(1).filter(|line| !line.contains("hit ratio")) {
+                    let line = line.replace("10239 KiB", "").replace("10 M", "");
+                    assert!(!line.contains(|c: char| c.is_ascii_digit()), "{width}: {line}");
+                }
+            }
+        }
+        check(&drawn(&screen, 70, 24), &["page:us", "granted", "10 M"]);
+        screen.page = Page::Overview;
+        check(&drawn(&screen, 70, 24), &["10239 KiB", "10 M", "total"]);
     }
 
     #[test]
