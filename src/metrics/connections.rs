@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 /// All connections and listening sockets of a server.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<BTreeMap<u32, Arc<Connection>>>);
+pub struct Connections(Mutex<BTreeMap<u32, Arc<ConnectionStats>>>);
 
 /// An end of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,7 +27,7 @@ pub enum Address {
 
 /// A connection or a listening socket, with its current state.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ConnectionStats {
     /// The address of the peer; for a listening socket, its own address.
     pub address: Address,
     /// The listener that accepted the connection; `None` for a listening socket.
@@ -64,12 +64,12 @@ const NAMES: [&str; State::Write as usize + 1] =
 
 impl Connections {
     /// Adds a connection, until [`Connections::close`].
-    pub fn open(&self, connection: Arc<Connection>) {
+    pub fn open(&self, connection: Arc<ConnectionStats>) {
         self.0.lock().insert(connection.number, connection);
     }
 
     /// Removes a connection, unless the system has already reused its number for another one.
-    pub fn close(&self, connection: &Arc<Connection>) {
+    pub fn close(&self, connection: &Arc<ConnectionStats>) {
         let mut connections = self.0.lock();
         if connections.get(&connection.number).is_some_and(|open| Arc::ptr_eq(open, connection)) {
             connections.remove(&connection.number);
@@ -77,7 +77,7 @@ impl Connections {
     }
 
     /// The connection whose session has this number in the cache.
-    pub fn of_peer(&self, peer: u64) -> Option<Arc<Connection>> {
+    pub fn of_peer(&self, peer: u64) -> Option<Arc<ConnectionStats>> {
         let connections = self.0.lock();
         connections.values().find(|connection| connection.peer.get() == Some(&peer)).cloned()
     }
@@ -88,19 +88,19 @@ impl Connections {
     }
 
     /// The next few connections, starting at a number.
-    pub fn some(&self, from: u32) -> Vec<(u32, Arc<Connection>)> {
+    pub fn some(&self, from: u32) -> Vec<(u32, Arc<ConnectionStats>)> {
         let connections = self.0.lock();
         let found = connections.range(from..).take(SOME);
         found.map(|(number, connection)| (*number, Arc::clone(connection))).collect()
     }
 }
 
-impl Connection {
+impl ConnectionStats {
     /// A connection from `address` accepted at `listen_address`; without that, a socket that listens at
     /// `address`.
     pub fn new(number: u32, address: Address, listen_address: Option<Address>, second: u32) -> Self {
         let state = if listen_address.is_some() { State::Read } else { State::Listening };
-        Connection {
+        ConnectionStats {
             address,
             listen_address,
             number,
@@ -159,11 +159,11 @@ mod tests {
         let address = Address::Tcp("127.0.0.1:9".parse().unwrap());
         for number in (0..100).rev() {
             let listen_address = (number > 0).then(|| Address::Unix("/run/cache".into()));
-            connections.open(Arc::new(Connection::new(number, address.clone(), listen_address, 5)));
+            connections.open(Arc::new(ConnectionStats::new(number, address.clone(), listen_address, 5)));
         }
         let (seventh, eighth) = (connections.some(7)[0].1.clone(), connections.some(8)[0].1.clone());
         connections.close(&seventh);
-        connections.close(&Arc::new(Connection::new(8, address.clone(), None, 5)));
+        connections.close(&Arc::new(ConnectionStats::new(8, address.clone(), None, 5)));
         assert!(Arc::ptr_eq(&connections.some(7)[0].1, &eighth), "a newer connection has that number");
         let (first, rest) = (connections.some(0), connections.some(64));
         assert_eq!((first.len(), first[7].0, rest[0].0), (SOME, 8, 64));

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::connections::{Address, Connection};
+use super::connections::{Address, ConnectionStats};
 use super::races::{By, Loading, Voided};
 use crate::cache::Depth;
 use crate::shown::Encoded;
@@ -40,7 +40,7 @@ pub struct Topics(pub(super) u8);
 #[expect(missing_docs, reason = "the fields are named as in the line")]
 pub enum Event<'a> {
     /// A connection was closed.
-    Closed { connection: &'a Connection, reason: Reason },
+    Closed { connection: &'a ConnectionStats, reason: Reason },
     /// A command deleted a value.
     Deleted { key: &'a [u8], verb: &'static str, value_bytes: usize },
     /// An item was evicted; a `ttl` of -1 stands for one that never expires.
@@ -52,7 +52,7 @@ pub enum Event<'a> {
     /// One step of loading a key.
     Loading { key: &'a [u8], by: By, what: Loading },
     /// A connection was opened.
-    Opened { connection: &'a Connection },
+    Opened { connection: &'a ConnectionStats },
     /// A command tried to store a value; a `ttl` of 0 stands for one that never expires.
     Stored {
         key: &'a [u8],
@@ -165,7 +165,7 @@ impl Reason {
 }
 
 /// Formats the address of a client.
-struct Peer<'a>(&'a Connection);
+struct Peer<'a>(&'a ConnectionStats);
 
 impl fmt::Display for Peer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,13 +188,13 @@ mod tests {
     #[test]
     fn lines_have_memcacheds_format() {
         let tcp = Address::Tcp("[::1]:9".parse().unwrap());
-        let connection = &Connection::new(7, tcp, None, 0);
+        let connection = &ConnectionStats::new(7, tcp, None, 0);
         check(Event::Opened { connection }, "type=conn_new rip=::1 rport=9 transport=tcp cfd=7");
         check(
             Event::Closed { connection, reason: Reason::Idle },
             "type=conn_close rip=::1 rport=9 transport=tcp reason=idle_timeout cfd=7",
         );
-        let connection = &Connection::new(8, Address::Unix("".into()), None, 0);
+        let connection = &ConnectionStats::new(8, Address::Unix("".into()), None, 0);
         check(Event::Opened { connection }, "type=conn_new rip=unix rport=0 transport=local cfd=8");
         check(Event::HandshakeFailed { connection: 8, why: "no\nway" }, "type=conntlserr fd=8 msg=no\\nway");
         check(

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::cache::Counts;
 
-pub use self::connections::{Address, Connection, Connections, State};
+pub use self::connections::{Address, ConnectionStats, Connections, State};
 pub use self::events::{Event, Reason, Topic, Topics};
 pub use self::latencies::{BUCKETS, Latencies, Latency, Verb, bucket_end};
 pub use self::policies::{ByPolicy, TOLD};

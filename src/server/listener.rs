@@ -15,7 +15,7 @@ use super::client_limits::ClientAddress;
 use super::service::Service;
 use super::tls::Tls;
 use crate::clock::Now;
-use crate::metrics::{Address, Connection};
+use crate::metrics::{Address, ConnectionStats};
 use crate::options::{Options, Security};
 use crate::process::Inherited;
 use crate::process::sockets::{bind_tcp, bind_unix, pause};
@@ -115,8 +115,8 @@ impl Listeners {
     }
 
     /// The entries of all listeners in `stats conns`.
-    pub(super) fn connections(&self, now: Now) -> Vec<Connection> {
-        let listening = |fd: RawFd, address| Connection::new(number(fd), address, None, now.seconds());
+    pub(super) fn connections(&self, now: Now) -> Vec<ConnectionStats> {
+        let listening = |fd: RawFd, address| ConnectionStats::new(number(fd), address, None, now.seconds());
         let tcp = self.tcp.iter().filter_map(|(listener, _)| {
             let address = listener.local_addr().ok()?;
             Some(listening(listener.as_raw_fd(), Address::Tcp(address)))
@@ -153,7 +153,7 @@ impl Accepted {
     }
 
     /// Its entry in `stats conns`.
-    pub(super) fn connection(&self, now: Now) -> io::Result<Connection> {
+    pub(super) fn connection(&self, now: Now) -> io::Result<ConnectionStats> {
         let (fd, peer, own) = match self {
             Accepted::Tcp(stream, _) => {
                 let (peer, own) = (stream.peer_addr()?, stream.local_addr()?);
@@ -163,7 +163,7 @@ impl Accepted {
                 (stream.as_raw_fd(), path(&stream.peer_addr()?), path(&stream.local_addr()?))
             }
         };
-        Ok(Connection::new(number(fd), peer, Some(own), now.seconds()))
+        Ok(ConnectionStats::new(number(fd), peer, Some(own), now.seconds()))
     }
 }
 

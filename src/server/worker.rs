@@ -11,7 +11,7 @@ use super::connection::{self, Closed};
 use super::listener::{Accepted, ConnectionPermit};
 use super::service::Service;
 use super::tls::Tls;
-use crate::metrics::{Connection, Count, Event, Reason, Topic};
+use crate::metrics::{ConnectionStats, Count, Event, Reason, Topic};
 use crate::options::{Security, Verify};
 
 /// Serves connections until the server stops; each of them is a task.
@@ -95,7 +95,7 @@ async fn secured(
     stream: TcpStream,
     tls: &Tls,
     verify: Verify,
-    connection: &Connection,
+    connection: &ConnectionStats,
 ) -> io::Result<Closed> {
     let counters = service.metrics.of_thread(index);
     let shaken = tokio::select! {

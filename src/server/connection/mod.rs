@@ -25,7 +25,7 @@ use super::service::Service;
 use crate::cache::Access;
 use crate::clock::Now;
 use crate::command::{Conversation, Flow, execute};
-use crate::metrics::{Connection, Count, State, Verb};
+use crate::metrics::{ConnectionStats, Count, State, Verb};
 use crate::process::logging;
 use crate::protocol::{Decoder, Output, Refusal, Replies, Reply, Request, Status, Upcoming};
 
@@ -33,8 +33,8 @@ use crate::protocol::{Decoder, Output, Refusal, Replies, Reply, Request, Status,
 ///
 /// Each future that a connection awaits takes up space in its task from the start. Rare waits are boxed, so
 /// that ten thousand idle connections do not pay for them.
-struct Peer<'s, S> {
-    connection: &'s Connection,
+struct Connection<'s, S> {
+    stats: &'s ConnectionStats,
     /// Bytes that arrived while a request waited for a lease.
     early: BytesMut,
     /// Whether it is only yielding to other connections.
@@ -79,15 +79,15 @@ pub(super) async fn serve<S>(
     service: &Service,
     thread: usize,
     stream: S,
-    connection: &Connection,
+    stats: &ConnectionStats,
 ) -> io::Result<Closed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (gives_way, room) = (AtomicBool::new(false), service.receiving.room());
-    let mut peer = Peer::new(service, thread, stream, connection, &gives_way, &room);
+    let mut connection = Connection::new(service, thread, stream, stats, &gives_way, &room);
     let ended = {
-        let (mut ended, mut requested) = (pin!(peer.converse()), pin!(service.shutdown.requested()));
+        let (mut ended, mut requested) = (pin!(connection.converse()), pin!(service.shutdown.requested()));
         let mut is_listening = false;
         poll_fn(|context| {
             // Requests that were read are answered first.
@@ -111,39 +111,39 @@ where
         })
         .await
     };
-    peer.conversation.close(&service.cache, service.now());
+    connection.conversation.close(&service.cache, service.now());
     if let Ok(closed) = ended {
         // Counted first: a client that sees the end may look at the counts at once.
         match closed {
-            Closed::Idle => peer.conversation.counters().add(Count::IdleKicks),
-            Closed::Slow => Box::pin(peer.close_slow()).await,
+            Closed::Idle => connection.conversation.counters().add(Count::IdleKicks),
+            Closed::Slow => Box::pin(connection.close_slow()).await,
             Closed::Peer | Closed::Refused | Closed::Stopping => {}
         }
-        peer.shut_down_stream().await;
+        connection.shut_down_stream().await;
         tracing::debug!(?closed, "connection closed");
     }
     ended
 }
 
-impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
+impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
     fn new(
         service: &'s Service,
         thread: usize,
         stream: S,
-        connection: &'s Connection,
+        stats: &'s ConnectionStats,
         gives_way: &'s AtomicBool,
         room: &'s Room<'s>,
     ) -> Self {
         let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_thread(thread));
         let mut conversation = Conversation::new(&service.cache, metrics, counters, service.rules);
-        conversation.set_number(connection.number);
-        conversation.set_origin(service.origins.of(ClientAddress::of(&connection.address)));
-        connection.belongs_to(conversation.session().number());
+        conversation.set_number(stats.number);
+        conversation.set_origin(service.origins.of(ClientAddress::of(&stats.address)));
+        stats.belongs_to(conversation.session().number());
         if let Some(users) = &service.users {
             conversation.lock(Arc::clone(users));
         }
         let (early, idle_since, output) = (BytesMut::new(), time::Instant::now(), Output::default());
-        Peer { connection, early, gives_way, idle_since, output, room, service, conversation, stream }
+        Connection { stats, early, gives_way, idle_since, output, room, service, conversation, stream }
     }
 
     async fn converse(&mut self) -> io::Result<Closed> {
@@ -273,7 +273,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
 
     #[inline]
     fn begin(&mut self, request: &mut Request<'_>, now: Now) -> Flow {
-        self.connection.is(State::Parse);
+        self.stats.is(State::Parse);
         let replies = Replies::text(&mut self.output);
         execute(request, &self.service.cache, &mut self.conversation, replies, now)
     }
@@ -289,7 +289,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
             match flow {
                 Flow::Close => return Ok(Some(Closed::Peer)),
                 Flow::Invalidated(invalidation) => {
-                    invalidations::log(&self.connection.address, self.conversation.user(), &invalidation);
+                    invalidations::log(&self.stats.address, self.conversation.user(), &invalidation);
                     return Ok(None);
                 }
                 Flow::Next => return Ok(None),
@@ -345,9 +345,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
 
     /// Delays the answer to a wrong password, longer after more wrong ones from the same address.
     async fn delay_login_reply(&self, now: Now) {
-        let client = ClientAddress::of(&self.connection.address);
+        let client = ClientAddress::of(&self.stats.address);
         let delay = self.service.wrong_password(client, self.conversation.counters(), now);
-        tracing::debug!(address = %self.connection.address, ?delay, "a wrong password");
+        tracing::debug!(address = %self.stats.address, ?delay, "a wrong password");
         time::sleep(delay).await;
     }
 
@@ -357,7 +357,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Peer<'s, S> {
         if let Some(closed) = self.flush().await? {
             return Ok(closed);
         }
-        self.connection.is(State::Watch);
+        self.stats.is(State::Watch);
         let (mut read, mut write) = tokio::io::split(&mut self.stream);
         let (conversation, service) = (&self.conversation, self.service);
         let send = async {
@@ -601,7 +601,7 @@ mod tests {
         Service::new(Cache::new(options.cache()), Clock::manual(), Metrics::new(1, 1), &options)
     }
 
-    fn unknown() -> Connection {
-        Connection::new(0, Address::Unix("".into()), None, 0)
+    fn unknown() -> ConnectionStats {
+        ConnectionStats::new(0, Address::Unix("".into()), None, 0)
     }
 }

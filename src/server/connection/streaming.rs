@@ -10,19 +10,19 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{self, Instant};
 
-use super::{Closed, Peer};
+use super::{Closed, Connection};
 use crate::clock::Now;
 use crate::metrics::{Count, State};
 use crate::protocol::{Decoder, Replies, Space, Status};
 use crate::server::buffers;
 use crate::server::receiving::patience;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Reads once; `Some` at the end of the stream.
     pub(super) async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
         let needed = decoder.room_needed();
         if needed > 0 && !self.room.is_asked_for() {
-            self.connection.is(State::Waiting);
+            self.stats.is(State::Waiting);
             Box::pin(poll_fn(|context| self.room.poll_take(context, needed))).await;
             self.restart_idle_time();
         }
@@ -30,8 +30,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
             0 => self.idle_since + idle,
             needed => self.idle_since + idle + patience(needed),
         });
-        let Peer { connection, early, output, stream, .. } = self;
-        connection.is(State::Read);
+        let Connection { stats, early, output, stream, .. } = self;
+        stats.is(State::Read);
         let read = poll_fn(|context| {
             buffers::lend(decoder, output);
             let read = pin!(receive(stream, early, decoder.space())).poll(context);
@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     /// Ends the idle time, and gives back the room of a request that is answered: what is left in the decoder
     /// belongs to another one.
     pub(super) fn answered(&mut self, decoder: &mut Decoder, now: Now) {
-        self.connection.commanded(now.seconds());
+        self.stats.commanded(now.seconds());
         self.restart_idle_time();
         if self.room.is_asked_for() {
             decoder.shrink();
@@ -71,10 +71,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
 
     /// Writes all queued replies; `Some` if the peer reads nothing.
     pub(super) async fn flush(&mut self) -> io::Result<Option<Closed>> {
-        self.connection.is(State::Write);
+        self.stats.is(State::Write);
         while !self.output.is_empty() {
             let deadline = self.write_deadline();
-            let Peer { output, stream, .. } = self;
+            let Connection { output, stream, .. } = self;
             let write = poll_fn(|context| {
                 let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
                 let count = output.slices(&mut slices);

@@ -8,19 +8,19 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time;
 
-use super::Peer;
+use super::Connection;
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::Conversation;
 use crate::metrics::State;
 use crate::server::service::Service;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Returns when the key's lease has ended, the time is up, the peer has disconnected, or the server
     /// stops.
     pub(super) async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
-        let Peer { early, service, conversation, stream, .. } = self;
-        self.connection.is(State::Waiting);
+        let Connection { early, service, conversation, stream, .. } = self;
+        self.stats.is(State::Waiting);
         tokio::select! {
             () = lease_ends(service, conversation, key, until, now) => {}
             () = hang_up(stream, early) => conversation.stop_waiting(),
