@@ -89,7 +89,8 @@ fn the_next_server_gets_the_sockets_and_items_but_no_leases() {
 fn silent_connections_do_not_delay_a_handover() {
     let snapshot = SnapshotFile::new("over-silent");
     let mut former = Process::start(&snapshot.flags());
-    former.address();
+    // Once it answers, it also listens for a successor.
+    Client::connect(former.address()).check("version", &["VERSION 1.6.45"]);
     let silent: Vec<_> = (0..20).map(|_| snapshot.talk("")).collect();
     let half: Vec<_> = (0..2).map(|_| snapshot.talk("leasehold handover 1\n")).collect();
     let mut next = snapshot.successor("");
