@@ -35,6 +35,8 @@ pub enum Fault {
     Closed,
     /// A system call failed.
     Io(io::Error),
+    /// The server reset a connection on which it had sent nothing.
+    Reset,
     /// The server sent nothing for this long.
     Silent { seconds: u64 },
     /// The server requires TLS.
@@ -100,11 +102,14 @@ impl<S: Read + Write> Connection<S> {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Fault::Io(error)),
+                Err(error) => return Err(Fault::of_read(error, tally.bytes_read > 0)),
             };
             tally.bytes_read += read as u64;
             let input = &inbox[..carried + read];
             let used = self.take(input, source, tally).map_err(|fault| fault.of(input))?;
+            if used == 0 && is_tls(input) {
+                return Err(Fault::Tls);
+            }
             self.rest.clear();
             self.rest.extend_from_slice(&input[used..]);
             if self.is_answered() {
@@ -237,6 +242,14 @@ fn unsolicited(bytes: &[u8]) -> Fault {
 }
 
 impl Fault {
+    /// The fault of a failed read, after the server has sent something or nothing.
+    pub(super) fn of_read(error: io::Error, has_sent: bool) -> Fault {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset if !has_sent => Fault::Reset,
+            _ => Fault::Io(error),
+        }
+    }
+
     /// The fault of a server that has sent these bytes.
     pub(super) fn of(self, received: &[u8]) -> Fault {
         if is_tls(received) { Fault::Tls } else { self }
@@ -253,6 +266,10 @@ impl Display for Fault {
         match self {
             Fault::Closed => write!(to, "the server closed a connection"),
             Fault::Io(error) => write!(to, "{error}"),
+            Fault::Reset => {
+                write!(to, "the server closed a connection without an answer: if it requires TLS, ")?;
+                write!(to, "add an address with notls: there")
+            }
             Fault::Silent { seconds } => write!(to, "the server sent nothing for {seconds} s"),
             Fault::Tls => {
                 write!(

@@ -58,6 +58,8 @@ pub(super) enum Trouble {
     Login(String),
     /// The answer cannot be printed.
     Output(io::Error),
+    /// The server reset the connection instead of an answer, without TLS.
+    Reset,
     /// An option of the command line is unusable.
     Setup(io::Error),
     /// It speaks TLS, and the client does not.
@@ -82,6 +84,10 @@ impl Link {
         let opened = timeout(CONNECT_WITHIN, self.open()).await;
         opened.unwrap_or_else(|_| Err(self.unreachable(io::ErrorKind::TimedOut.into())))?;
         Ok(if was_open { Ready::Again } else { Ready::Yes })
+    }
+
+    fn is_plain(&self) -> bool {
+        self.target.tls.is_none()
     }
 
     /// The server cannot be reached for this reason.
@@ -119,6 +125,9 @@ impl Link {
             }
             match stream.read_buf(&mut self.input).await {
                 Ok(0) | Err(_) if matches!(ends, Ends::Closing | Ends::Never) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset && self.is_plain() => {
+                    return Err(Trouble::Reset);
+                }
                 Ok(0) | Err(_) => return Err(Trouble::Closed),
                 Ok(_) => {}
             }
@@ -173,6 +182,9 @@ impl fmt::Display for Trouble {
             Trouble::Garbled => f.write_str("this server does not speak memcached's text protocol"),
             Trouble::Login(answer) => write!(f, "authentication failed: {answer}"),
             Trouble::Output(error) => write!(f, "cannot write the answer: {error}"),
+            Trouble::Reset => f.write_str(
+                "the server closed the connection before it answered: if it requires TLS, add --ca FILE",
+            ),
             Trouble::Setup(error) => error.fmt(f),
             Trouble::Tls => f.write_str("this server requires TLS: add --ca FILE with its authority"),
             Trouble::Unreachable(server, error) => write!(f, "cannot connect to {server}: {error}"),

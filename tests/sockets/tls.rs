@@ -157,10 +157,12 @@ fn the_command_line_tools_verify_the_server() {
         assert!(!failed.status.success() && why.contains(expected), "{line}: {why}");
     };
     let address = server.address();
-    fails(&format!("cli {address} mn"), "this server requires TLS: add --ca");
-    fails(&format!("top {address} --once"), "this server requires TLS: add --ca");
-    fails(&format!("bench {address} -n 1 -t 1 -c 1"), &format!("{address}: the server requires TLS"));
-    fails(&format!("bench stale {address}"), &format!("{address}: the server requires TLS"));
+    // The system may drop the alert that says so with the connection.
+    fails(&format!("cli {address} mn"), "requires TLS");
+    fails(&format!("cli {address} mn"), "add --ca");
+    fails(&format!("top {address} --once"), "requires TLS");
+    fails(&format!("bench {address} -n 1 -t 1 -c 1"), "requires TLS");
+    fails(&format!("bench stale {address}"), "requires TLS");
     let plain = authority.start("-l notls:127.0.0.1");
     let address = format!("localhost:{}", plain.address().port());
     let hint = format!("cannot connect to {address}: ");

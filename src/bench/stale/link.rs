@@ -266,9 +266,10 @@ impl Link {
 
     async fn more(&mut self) -> Result<(), Fault> {
         self.inbox.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.inbox).await? {
-            0 => Err(Fault::Closed),
-            _ => Ok(()),
+        match self.stream.read_buf(&mut self.inbox).await {
+            Ok(0) => Err(Fault::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fault::of_read(error, !self.inbox.is_empty())),
         }
     }
 }
