@@ -18,7 +18,7 @@ use memmap2::MmapMut;
 use crate::limits::VALUE_APART_BYTES_MIN;
 
 /// Bytes of a value to be stored.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Payload<'a> {
     /// They are copied.
     Borrowed(&'a [u8]),
@@ -176,6 +176,13 @@ impl Deref for Payload<'_> {
             Payload::Borrowed(bytes) => bytes,
             Payload::Owned(run) => run,
         }
+    }
+}
+
+/// As bytes: where they are makes no difference.
+impl fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(f)
     }
 }
 
