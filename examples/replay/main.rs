@@ -9,6 +9,8 @@
 //! statistics. `benches/` measures speed.
 
 mod bench;
+#[path = "../common/built.rs"]
+mod built;
 mod memory;
 mod misses;
 mod random;

@@ -4,12 +4,13 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use clap::ValueEnum;
 
+use crate::built;
 use crate::replayer::pause;
 use crate::wire::{Connection, Dialect};
 
@@ -42,7 +43,7 @@ impl Program {
     pub fn leasehold(path: Option<PathBuf>) -> io::Result<Self> {
         let path = match path {
             Some(path) => path,
-            None => built()?,
+            None => built::leasehold()?,
         };
         Ok(Program { kind: Kind::Leasehold, path })
     }
@@ -164,26 +165,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The `leasehold` of the same profile: this program is in `target/<profile>/examples`. Cargo builds examples
-/// without it.
-fn built() -> io::Result<PathBuf> {
-    let this = env::current_exe()?;
-    let folder = this.ancestors().nth(2).expect("a program in a folder of examples");
-    let profile = match folder.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(profile) => profile,
-    };
-    if let Some(cargo) = env::var_os("CARGO") {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--bin", "leasehold", "--profile", profile]);
-        if !build.arg("--manifest-path").arg(manifest).status()?.success() {
-            return Err(io::Error::other("leasehold does not build"));
-        }
-    }
-    Ok(folder.join("leasehold"))
 }
 
 /// A port that is free now. Each server of this program gets another one, and none is in the range from which
