@@ -107,7 +107,7 @@ impl Row {
     fn measure(self, bench: &Bench) -> io::Result<()> {
         match self {
             Row::PerItem => memory::per_item(bench),
-            Row::Resident => memory::resident(bench),
+            Row::Resident => memory::resident(bench).and_then(|()| memory::steps(bench)),
             Row::Misses => misses::recorded(bench),
             Row::SameMisses => misses::same_misses(bench),
             Row::Expiry => memory::expiry(bench),

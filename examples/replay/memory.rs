@@ -51,6 +51,35 @@ pub fn resident(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
+/// Memory of a server whose values all have one size, and then all another.
+pub fn steps(bench: &Bench) -> io::Result<()> {
+    let samples = bench.on_each(|program| {
+        let server = program.start(STEPS_MB)?;
+        let mut replayer = Replayer::new(server.connect()?, &bench.values);
+        let mut stored = 0;
+        let mut step = |(sets, value_bytes): (u32, u32)| {
+            let first = stored;
+            stored += bench.scaled(sets);
+            let set = |key| Request { value_bytes, ..item(key, Expiry::Never) };
+            replayer.play((first..stored).map(set))?;
+            Ok(server.resident_bytes()? as f64 / MIB)
+        };
+        STEPS.into_iter().map(&mut step).collect::<io::Result<Vec<f64>>>()
+    })?;
+    for (index, (sets, value_bytes)) in STEPS.into_iter().enumerate() {
+        let figure = |(kind, sample): &(Kind, Vec<f64>)| (*kind, Figure::Is(sample[index]));
+        let what =
+            format!("MiB resident at -m {STEPS_MB} after {} more of {value_bytes} bytes", bench.scaled(sets));
+        table::print(
+            &what,
+            1,
+            Target::AtMost(f64::from(STEPS_MB) + 26.0),
+            &samples.iter().map(figure).collect(),
+        );
+    }
+    Ok(())
+}
+
 /// The time until a server is empty when all its items expire in the same second, without requests for them.
 pub fn expiry(bench: &Bench) -> io::Result<()> {
     let samples = bench.on_each(|program| bench.rounds(|| MassExpiry::watch(bench, program)))?;
@@ -162,6 +191,10 @@ const EXPIRING_ITEMS: u32 = 1_000_000;
 const KEY_BYTES: u8 = 20;
 const VALUE_BYTES: u32 = 100;
 const SMALL_MB: u32 = 64;
+/// Sets, and the length of their values.
+const STEPS: [(u32, u32); 5] =
+    [(14_763, 20_000), (1_270_000, 200), (3_500, 100_000), (300_000, 1_000), (1_000, 600_000)];
+const STEPS_MB: u32 = 256;
 const LARGE_MB: u32 = 1_024;
 const MIB: f64 = 1_048_576.0;
 const POLL_MS: u64 = 10;
