@@ -127,7 +127,7 @@ fn a_group_invalidation_against_fills_and_reads() {
 /// No value bears the tag while it is invalidated, and the loads that bring it may be the first.
 #[test]
 fn a_tag_that_is_not_in_use_against_the_first_fill() {
-    explore_all(|| {
+    explore(|| {
         let world = World::new(small());
         let mut reader = world.client();
         let token = reader.lease(0).expect("no other client wants it");
