@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::answer::Problem;
 use crate::cache::{
-    self, Expiry, Group, InvalidationOf, InvalidationReport, Key, KeyReport, LeaseReport, Seq,
+    self, Expiry, Group, InvalidationOf, InvalidationReport, Key, KeyReport, LeaseReport, Seq, Tick,
 };
-use crate::clock::{Now, Tick};
+use crate::clock::Now;
 use crate::protocol::base64;
 use crate::server::View;
 

@@ -6,9 +6,9 @@
 //! between may be shown or not: there is no moment at which the whole list is true.
 
 use super::read::Value;
-use crate::clock::Tick;
 use crate::store::Listed;
 use crate::store::item::seq::Seq;
+use crate::store::tick::Tick;
 
 /// A live value with its key, and what is known of its use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -79,6 +79,7 @@ pub use crate::store::item::key::Key;
 pub use crate::store::item::seq::{SEQ_BITS, Seq};
 pub use crate::store::item::tags::{TagList, Tags};
 pub use crate::store::item_bytes;
+pub use crate::store::tick::Tick;
 
 /// Values, leases and invalidations.
 pub struct Cache {

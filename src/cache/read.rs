@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lease::token::Token;
-use crate::clock::Tick;
 use crate::store::Item;
 use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
+use crate::store::tick::Tick;
 
 /// A value as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -39,7 +39,7 @@ use siphasher::sip::SipHasher13;
 use super::error::{LoadError, SaveError};
 use super::progress::{DeadlinePassed, Step};
 use crate::cache::{Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
-use crate::clock::{Now, TICKS_PER_SECOND};
+use crate::clock::Now;
 
 /// The result of loading a file.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ pub(super) fn read(
     file.seek(SeekFrom::Start(0))?;
     let magic = array(file)?;
     // Former formats have seconds.
-    let ticks = if magic == *MAGIC { 1 } else { TICKS_PER_SECOND };
+    let to_expiry = if magic == *MAGIC { Expiry::from_unix_ticks } else { Expiry::from_unix };
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -163,7 +163,7 @@ pub(super) fn read(
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
     }
     let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(file, ticks, &cache, now, &mut items)? {
+    while let Some(read) = read_item(file, to_expiry, &cache, now, &mut items)? {
         done += read;
         if done % WATCH_EVERY < read {
             watch(megabytes("loading items", done, bytes))?;
@@ -239,11 +239,11 @@ fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Res
     Ok(key)
 }
 
-/// Restores one item, and returns its bytes without tags; `None` after the last one. The file counts its
-/// expiry in so many ticks.
+/// Restores one item, and returns its bytes without tags; `None` after the last one. `to_expiry` reads the
+/// number of its expiry.
 fn read_item(
     file: &mut impl Read,
-    ticks: u64,
+    to_expiry: fn(u64, Now) -> Expiry,
     cache: &Cache,
     now: Now,
     items: &mut u64,
@@ -264,7 +264,7 @@ fn read_item(
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
     let (key, as_of) = cache.key(key).zip(as_of).ok_or(LoadError::Damaged)?;
     let chosen = Some(unique).filter(|unique| *unique != as_of.number());
-    let expiry = Expiry::from_unix_ticks(expiry.saturating_mul(ticks), now);
+    let expiry = to_expiry(expiry, now);
     let draft = Draft::until(value.into(), flags, expiry);
     let draft = Draft { tags: tags.tags(), unique: chosen, ..draft };
     *items += u64::from(expiry != Expiry::PAST && cache.restore(&key, draft, as_of, now));

@@ -1,7 +1,7 @@
 //! Evicted items, as watchers of evictions see them.
 
 use super::expiry::Expiry;
-use crate::clock::Tick;
+use crate::store::tick::Tick;
 
 /// An evicted item.
 #[derive(Clone, Debug, Eq, PartialEq)]

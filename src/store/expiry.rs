@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::clock::{Now, TICKS_PER_SECOND, Tick};
+use crate::clock::Now;
+use crate::store::tick::{TICKS_PER_SECOND, Tick};
 
 /// A tick from which on an item is no longer served, or is removed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -35,8 +36,13 @@ impl Expiry {
                 Expiry::after(Duration::from_secs(seconds), now)
             }
             Ok(unix) if NEGATIVE_IN_32_BITS.contains(&unix) => Expiry::PAST,
-            Ok(unix) => Expiry::from_unix_ticks(unix.saturating_mul(TICKS_PER_SECOND), now),
+            Ok(unix) => Expiry::from_unix(unix, now),
         }
+    }
+
+    /// The expiry at a time in seconds since 1970; 0 is never.
+    pub(crate) fn from_unix(seconds: u64, now: Now) -> Self {
+        Expiry::from_unix_ticks(seconds.saturating_mul(TICKS_PER_SECOND), now)
     }
 
     /// The expiry at a time in ticks since 1970; 0 is never.

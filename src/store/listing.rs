@@ -1,7 +1,7 @@
 //! All items of a shard, a table of the index at a time.
 
 use super::{Engine, Item, Slot};
-use crate::clock::Tick;
+use crate::store::tick::Tick;
 
 /// An item with its key and its use.
 #[derive(Clone, Copy, Debug)]

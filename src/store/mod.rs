@@ -16,6 +16,7 @@
 //! | `sweep` | removal of expired and invalidated items |
 //! | `removal` | the reasons and the counts of removals |
 //! | `tags_in_use` | the tags that items bear, counted over all shards |
+//! | `expiry`, `tick` | when items end, and the unit of their times |
 //! | `listing` | all items, table by table |
 //! | `oracle/` | histories played against a plain map, for tests and fuzzers |
 //!
@@ -38,6 +39,7 @@ mod reclaim;
 mod removal;
 mod sweep;
 pub(crate) mod tags_in_use;
+pub(crate) mod tick;
 
 use std::sync::Arc;
 
@@ -62,7 +64,7 @@ use self::tags_in_use::TagsInUse;
 
 use crate::pages::Payload;
 
-use crate::clock::Tick;
+use crate::store::tick::Tick;
 
 pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;

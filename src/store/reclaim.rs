@@ -18,8 +18,8 @@ use super::large::{self, Charged};
 use super::log::segment::{Queue, Segment};
 use super::removal::{Removal, RemovedItem};
 use super::{Dead, Engine, NoRoom};
-use crate::clock::Tick;
 use crate::pages::Run;
+use crate::store::tick::Tick;
 
 impl Engine {
     /// Makes room by one step; false if it freed nothing. A shard with fewer than `share` segments gives none

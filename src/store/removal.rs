@@ -6,7 +6,7 @@ use super::index::slot::{Place, Slot};
 use super::item::key::Key;
 use super::item::packed::Packed;
 use super::log::segment::Queue;
-use crate::clock::{TICKS_PER_SECOND, Tick};
+use crate::store::tick::{TICKS_PER_SECOND, Tick};
 
 /// The facts of a removed item that are counted.
 pub(super) struct RemovedItem {

@@ -7,7 +7,7 @@ use super::index::slot::Place;
 use super::log::segment::Segment;
 use super::removal::Removal;
 use super::{Dead, Engine, Slot};
-use crate::clock::TICKS_PER_SECOND;
+use crate::store::tick::TICKS_PER_SECOND;
 
 impl Engine {
     /// One step; true if the next one should follow at once.

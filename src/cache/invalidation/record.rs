@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-use crate::clock::{Now, Tick};
+use crate::clock::Now;
 use crate::store::item::seq::Seq;
+use crate::store::tick::Tick;
 
 /// How much an invalidation leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,7 +113,8 @@ impl Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, TICKS_PER_SECOND};
+    use crate::clock::Clock;
+    use crate::store::tick::TICKS_PER_SECOND;
 
     const KEPT: Duration = Duration::from_secs(10);
 

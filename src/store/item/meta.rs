@@ -1,8 +1,8 @@
 //! The description of an item.
 
-use crate::clock::Tick;
 use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
+use crate::store::tick::Tick;
 
 /// All that is stored under a key beside its value and tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

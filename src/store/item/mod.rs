@@ -8,11 +8,11 @@ pub(crate) mod tags;
 
 use bytes::Bytes;
 
-use crate::clock::Tick;
 use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::packed::{HEADER_BYTES, Packed, UNIT};
 use crate::store::item::tags::Tags;
+use crate::store::tick::Tick;
 
 /// An item as it is read.
 #[derive(Clone, Copy, Debug)]

@@ -19,11 +19,11 @@
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
-use crate::clock::Tick;
 use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
+use crate::store::tick::Tick;
 
 /// An item in a segment, or the head of one whose value has memory of its own.
 ///

@@ -10,11 +10,11 @@ pub(crate) mod segment;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::clock::Tick;
 use crate::store::budget::Budget;
 use crate::store::index::slot::SEGMENTS_MAX;
 use crate::store::item::packed::{PLACE_BYTES_MAX, Packed, PackedMut};
 use crate::store::log::segment::{Queue, Segment};
+use crate::store::tick::Tick;
 
 /// The log of one shard.
 pub(crate) struct Log {

@@ -5,9 +5,9 @@
 use memmap2::MmapMut;
 use prefetch_index::prefetch_index;
 
-use crate::clock::Tick;
 use crate::store::expiry::Expiry;
 use crate::store::item::packed::{Packed, PackedMut};
+use crate::store::tick::Tick;
 
 /// A part of the log.
 pub(crate) struct Segment {

@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::clock::{TICKS_PER_SECOND, Tick};
 use crate::store::item::tags::TagList;
 use crate::store::oracle::naive::{Groups, Naive};
+use crate::store::tick::{TICKS_PER_SECOND, Tick};
 
 /// An engine and its oracle, with a manual clock.
 pub(crate) struct Pair {

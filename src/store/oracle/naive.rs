@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::clock::Tick;
 use crate::store::expiry::Expiry;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::{TagList, Tags};
+use crate::store::tick::Tick;
 use crate::store::{Dead, Meta};
 
 /// The items that the real engine should hold if it did not evict.
