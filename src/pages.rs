@@ -23,7 +23,7 @@ pub enum Payload<'a> {
     /// They are copied.
     Borrowed(&'a [u8]),
     /// They are kept as they are if they are many.
-    Owned(Run),
+    Owned(Box<Run>),
 }
 
 /// Owned bytes, with room for a number of them that is known from the start.
@@ -158,8 +158,8 @@ impl Payload<'_> {
     /// The bytes in pages of their own, if the system has them.
     pub(crate) fn into_run(self) -> Run {
         match self {
-            Payload::Owned(run @ Run { memory: Memory::Pages(_), .. }) => run,
-            Payload::Owned(Run { memory: Memory::Heap(_), .. }) | Payload::Borrowed(_) => {
+            Payload::Owned(run) if matches!(run.memory, Memory::Pages(_)) => *run,
+            Payload::Owned(_) | Payload::Borrowed(_) => {
                 let mut run = Run::in_pages(self.len());
                 run.push(&self);
                 run
@@ -208,13 +208,13 @@ impl<'a> From<&'a [u8]> for Payload<'a> {
 
 impl From<Run> for Payload<'_> {
     fn from(run: Run) -> Self {
-        Payload::Owned(run)
+        Payload::Owned(Box::new(run))
     }
 }
 
 impl From<Vec<u8>> for Payload<'_> {
     fn from(bytes: Vec<u8>) -> Self {
-        Payload::Owned(bytes.into())
+        Run::from(bytes).into()
     }
 }
 
