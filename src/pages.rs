@@ -108,7 +108,7 @@ impl Run {
     }
 
     /// The memory that it takes, in bytes.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         match &self.memory {
             Memory::Heap(bytes) => bytes.capacity(),
             Memory::Pages(pages) => pages.bytes().len(),
@@ -156,7 +156,7 @@ impl From<Vec<u8>> for Run {
 
 impl Payload<'_> {
     /// The bytes in pages of their own, if the system has them.
-    pub(crate) fn into_run(self) -> Run {
+    pub fn into_run(self) -> Run {
         match self {
             Payload::Owned(run) if matches!(run.memory, Memory::Pages(_)) => *run,
             Payload::Owned(_) | Payload::Borrowed(_) => {
@@ -288,7 +288,7 @@ impl Dropped {
 
 /// Gives one of the kept mappings back if none was used for long. Called for each segment that is opened:
 /// only small values are stored now.
-pub(crate) fn age() {
+pub fn age() {
     let outdated = lock(&DROPPED).age();
     MAPPINGS.fetch_sub(usize::from(outdated.is_some()), Ordering::Relaxed);
     drop(outdated);
