@@ -225,7 +225,8 @@ impl Pages {
         if used.is_some() {
             return used.map(|mapping| Pages(Some(mapping)));
         }
-        let is_one_more = |count: usize| (count < MAPPINGS_MAX).then_some(count + 1);
+        let most = MAPPINGS_MAX.load(Ordering::Relaxed);
+        let is_one_more = |count: usize| (count < most).then_some(count + 1);
         MAPPINGS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_one_more).ok()?;
         let mapping = MmapMut::map_anon(bytes);
         if mapping.is_err() {
@@ -286,6 +287,12 @@ impl Dropped {
     }
 }
 
+/// Allows half of the mappings that the system allows a process, by default those of Linux. The cache needs
+/// others for its segments.
+pub fn allow_mappings(of_process: usize) {
+    MAPPINGS_MAX.store(of_process / 2, Ordering::Relaxed);
+}
+
 /// Gives one of the kept mappings back if none was used for long. Called for each segment that is opened:
 /// only small values are stored now.
 pub fn age() {
@@ -303,8 +310,9 @@ static DROPPED: Mutex<Dropped> = Mutex::new(Dropped { bytes: 0, idle: 0, mapping
 /// Mappings in use or in [`DROPPED`].
 static MAPPINGS: AtomicUsize = AtomicUsize::new(0);
 
-/// Linux allows a process 65,530 mappings by default, and the cache needs some for its segments.
-const MAPPINGS_MAX: usize = 32 * 1024;
+/// Beyond that, runs are the allocator's: see [`allow_mappings`].
+static MAPPINGS_MAX: AtomicUsize = AtomicUsize::new(65_530 / 2);
+
 const PAGE_BYTES: usize = 4096;
 /// The limits on mappings that are kept for the next runs.
 const DROPPED_BYTES_MAX: usize = 8 << 20;

@@ -24,6 +24,11 @@ pub fn allow_descriptors(connections: u32) -> io::Result<()> {
     })
 }
 
+/// How many mappings of memory the system allows a process; `None` if it does not say so.
+pub fn mappings() -> Option<usize> {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+}
+
 /// Allows core files, up to the system's hard limit.
 ///
 /// # Errors

@@ -14,4 +14,4 @@ pub mod systemd;
 pub use self::daemon::{become_user, daemonize};
 pub use self::files::{PidFile, write_ports};
 pub use self::inherited::Inherited;
-pub use self::limits::{allow_cores, allow_descriptors, allow_locked_memory, lock_memory, usage};
+pub use self::limits::{allow_cores, allow_descriptors, allow_locked_memory, lock_memory, mappings, usage};

@@ -16,6 +16,7 @@ use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
 use leasehold::handover::{self, Predecessor, Successor};
 use leasehold::options::{Options, PolicyOptions, read_users};
+use leasehold::pages;
 use leasehold::process::signals::Signals;
 use leasehold::process::{self, Inherited, PidFile, logging, systemd};
 use leasehold::protocol::Shutdown;
@@ -99,6 +100,7 @@ impl From<io::Error> for Failure {
 /// process has the rights, and reports failures before it leaves the terminal. A predecessor is stopped last.
 fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     process::allow_descriptors(options.connections)?;
+    process::mappings().into_iter().for_each(pages::allow_mappings);
     if options.enable_coredumps {
         process::allow_cores()?;
     }
