@@ -151,8 +151,7 @@ impl Command<'_> {
             self.reply(Status::FlushNotAllowed, noreply);
             return Flow::Next;
         }
-        let delay_ms =
-            if exptime > 0 { Expiry::from_exptime(exptime, self.now).delay_ms(self.now) } else { 0 };
+        let delay_ms = Expiry::exptime_delay_ms(exptime, self.now);
         let due = (delay_ms > 0).then(|| self.now.millis + delay_ms);
         self.cache.invalidate_all(due, Depth::Hard, &mut self.conversation.session, self.now);
         self.report(Outcome::Flushed { delay_ms });

@@ -40,6 +40,17 @@ impl Expiry {
         }
     }
 
+    /// Milliseconds from `now` to the time that an `exptime` stands for, exactly; 0 if it is past, or never.
+    pub fn exptime_delay_ms(exptime: i64, now: Now) -> u64 {
+        match u64::try_from(exptime) {
+            Ok(seconds @ 0..=RELATIVE_SECONDS_MAX) => seconds * 1000,
+            Ok(unix) if !NEGATIVE_IN_32_BITS.contains(&unix) => {
+                unix.saturating_sub(now.unix).saturating_mul(1000).saturating_sub(now.millis % 1000)
+            }
+            Ok(_) | Err(_) => 0,
+        }
+    }
+
     /// The expiry at a time in seconds since 1970; 0 is never.
     pub(crate) fn from_unix(seconds: u64, now: Now) -> Self {
         Expiry::from_unix_ticks(seconds.saturating_mul(TICKS_PER_SECOND), now)
@@ -191,6 +202,14 @@ mod tests {
         }
         let now = at(10_500);
         assert_eq!(Expiry::from_exptime(now.unix as i64, now), Expiry::PAST);
+    }
+
+    #[test]
+    fn a_delay_is_exact() {
+        let (now, delay) = (at(10_250), |exptime| Expiry::exptime_delay_ms(exptime, at(10_250)));
+        assert_eq!([-1, 0, 5].map(delay), [0, 0, 5_000]);
+        assert_eq!([now.unix - 1, now.unix, now.unix + 2].map(|unix| delay(unix as i64)), [0, 0, 1_750]);
+        assert_eq!(delay((1 << 32) - 1), 0, "-1 in 32 bits");
     }
 
     /// `exptime` of a dump was a second late, and each restart added another.
