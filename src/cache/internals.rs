@@ -153,6 +153,7 @@ impl Cache {
             policies,
             policy,
             sessions: &self.sessions,
+            tick: now.tick(),
             value_bytes_max: self.config.value_bytes_max,
         }
     }

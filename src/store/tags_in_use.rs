@@ -59,13 +59,17 @@ impl TagsInUse {
     /// Counts the tags of one item more.
     #[inline]
     pub(crate) fn add(&self, tags: Tags) {
-        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| pair.add(hash)));
+        if !tags.packed().is_empty() {
+            self.each(tags, |pair, hash| pair.add(hash));
+        }
     }
 
     /// Counts the tags of one item less.
     #[inline]
     pub(crate) fn subtract(&self, tags: Tags) {
-        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| pair.subtract(hash)));
+        if !tags.packed().is_empty() {
+            self.each(tags, |pair, hash| pair.subtract(hash));
+        }
     }
 
     /// Counts the tags of one item more, until the result is dropped.
@@ -86,6 +90,11 @@ impl TagsInUse {
         let counts =
             |bucket: &Bucket| bucket.rest + bucket.places.iter().map(|place| place.count()).sum::<u32>();
         self.buckets.iter().map(|bucket| counts(&bucket.lock()) as usize).sum()
+    }
+
+    #[inline(never)]
+    fn each(&self, tags: Tags, act: fn(&mut Pair, u64)) {
+        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| act(pair, hash)));
     }
 
     /// Locks the two buckets of a tag.

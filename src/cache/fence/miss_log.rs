@@ -106,7 +106,12 @@ impl MissLog {
     }
 
     /// Removes and returns the miss that a store of this key is checked against.
+    #[inline]
     pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Taken> {
+        // Most connections have none, and need no search.
+        if self.is_empty() {
+            return None;
+        }
         let position = self.position(hash, age)?;
         let overtakes = self.overtake(position, age);
         let index = self.index(position);

@@ -47,7 +47,7 @@ impl Shard {
 
     /// The item that `state` would find here, or remove because it is expired or invalidated.
     fn looked_at(&self, key: &Key, slot: Slot, at: &At) -> Option<(Value<'_>, Seq)> {
-        let (item, tick) = (self.engine.item(slot), at.now.tick());
+        let (item, tick) = (self.engine.item(slot), at.tick);
         let meta = item.meta();
         let cover = at.effect(&self.floor, key.bytes, item.tags(), meta.as_of);
         if cover == Effect::Hard || meta.removed_at.is_past(tick) {

@@ -24,7 +24,7 @@ impl Shard {
     pub(super) fn state(&mut self, key: &Key, at: &At) -> State {
         let Some(slot) = self.engine.find(key) else { return State::Absent };
         let Meta { as_of, expiry, is_stale, .. } = self.engine.meta(slot);
-        let is_live = !is_stale && !expiry.is_past(at.now.tick());
+        let is_live = !is_stale && !expiry.is_past(at.tick);
         match is_live && self.is_unchanged_since(as_of, at) {
             true => State::Live(slot),
             false => self.settle(key, slot, at),
@@ -39,7 +39,7 @@ impl Shard {
     /// The state of a key whose item is not plainly live.
     #[inline(never)]
     fn settle(&mut self, key: &Key, slot: Slot, at: &At) -> State {
-        let (meta, tick) = (self.engine.meta(slot), at.now.tick());
+        let (meta, tick) = (self.engine.meta(slot), at.tick);
         let cover = match self.is_unchanged_since(meta.as_of, at) {
             true => Effect::None,
             false => self.effect(key.bytes, self.engine.tags(slot), meta.as_of, at),
@@ -107,7 +107,7 @@ impl Shard {
 
     /// Shows the live items at this position; returns the position that comes next.
     pub(crate) fn list(&self, position: u32, at: &At, mut show: impl FnMut(Listed)) -> Option<u32> {
-        let tick = at.now.tick();
+        let tick = at.tick;
         self.engine.list(position, |listed| {
             let (meta, tags) = (listed.item.meta(), listed.item.tags());
             let is_over = meta.is_stale || meta.expiry.is_past(tick);
@@ -186,7 +186,7 @@ impl Shard {
         let removed_at = meta.removed_at.first(Expiry::after(at.policy.stale, at.now));
         // Its time no longer matters, and where both ends are one the item has room for them.
         let meta = Meta { expiry: removed_at, removed_at, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, at.now.tick());
+        self.engine.set_meta(key, slot, meta, at.tick);
     }
 
     /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy
@@ -209,7 +209,7 @@ impl Shard {
         ends: [Expiry; N],
         at: &At,
     ) -> Option<Slot> {
-        let (item, tick) = (self.engine.item(slot), at.now.tick());
+        let (item, tick) = (self.engine.item(slot), at.tick);
         let meta = item.meta();
         let removed_at = ends.into_iter().fold(Expiry::NEVER, Expiry::first);
         if item.value().is_empty() || removed_at.is_past(tick) {
@@ -222,7 +222,7 @@ impl Shard {
 
     /// The time of a live item has passed, and the policy keeps stale copies.
     fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: &At) -> State {
-        let tick = at.now.tick();
+        let tick = at.tick;
         self.engine.met_expired();
         if self.engine.item(slot).value().is_empty() {
             self.engine.expired(slot, tick);
@@ -254,7 +254,7 @@ impl Shard {
             Effect::Soft(since) => Some(Expiry::at(since.after(at.policies.of(key).kept()))),
             Effect::Hard => Some(Expiry::PAST),
         };
-        act(self, Dead { floor: floor.hard(), tick: at.now.tick(), copy_until: &copy_until })
+        act(self, Dead { floor: floor.hard(), tick: at.tick, copy_until: &copy_until })
     }
 }
 

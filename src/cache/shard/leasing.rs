@@ -167,7 +167,7 @@ impl Shard {
         }
         self.superseded.raise(key.hash, seq);
         let meta = Meta { as_of: seq, chosen: 0, flags: draft.flags, ..meta };
-        self.engine.replace(key, slot, meta, draft.tags, draft.value, at.now.tick()).ok()?;
+        self.engine.replace(key, slot, meta, draft.tags, draft.value, at.tick).ok()?;
         Some(Filled::Stale)
     }
 

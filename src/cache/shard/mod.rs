@@ -45,6 +45,7 @@ use crate::store::evicted::Evicted;
 use crate::store::expiry::{Expiry, whole_seconds};
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
+use crate::store::tick::Tick;
 use crate::store::{Engine, Item, Meta, NoRoom, Slot};
 
 /// State that all shards share, and the time of the request.
@@ -64,6 +65,8 @@ pub(crate) struct At<'a> {
     /// That of the key, if there is one.
     pub(crate) policy: &'a Policy,
     pub(crate) sessions: &'a Sessions,
+    /// The tick of `now`.
+    pub(crate) tick: Tick,
     pub(crate) value_bytes_max: usize,
 }
 
@@ -166,7 +169,7 @@ impl Shard {
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: &At) -> Option<Item<'_>> {
         let State::Live(slot) = self.state(key, at) else { return None };
-        let (meta, tick) = (self.engine.meta(slot), at.now.tick());
+        let (meta, tick) = (self.engine.meta(slot), at.tick);
         let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), tick)?;
         self.engine.used(slot, tick);
         Some(self.engine.item(slot))
@@ -258,7 +261,7 @@ impl Shard {
     #[inline(always)]
     fn hit(&mut self, key: &Key, slot: Slot, session: &mut Session, at: &At) -> Item<'_> {
         at.remove_miss(key, session);
-        self.engine.hit(slot, at.now.tick())
+        self.engine.hit(slot, at.tick)
     }
 
     /// A read that found no item: its reader may store what it loads.
@@ -282,7 +285,7 @@ impl Shard {
     fn put(&mut self, key: &Key, state: State, as_of: Seq, draft: Draft, at: &At) -> Result<Kept, NoRoom> {
         let Draft { expiry, flags, tags, unique, value, .. } = draft;
         let value_bytes = value.len();
-        let (chosen, stored) = (unique.unwrap_or(0), at.now.tick());
+        let (chosen, stored) = (unique.unwrap_or(0), at.tick);
         if expiry == Expiry::PAST {
             if let Some(slot) = state.slot() {
                 self.remove(key, slot, at);
@@ -315,7 +318,7 @@ impl Shard {
     }
 
     fn remove(&mut self, key: &Key, slot: Slot, at: &At) {
-        self.engine.remove(key, slot, at.now.tick());
+        self.engine.remove(key, slot, at.tick);
     }
 }
 
@@ -359,7 +362,7 @@ impl At<'_> {
             |span: Duration| if span.is_zero() { Expiry::NEVER } else { Expiry::after(span, self.now) };
         let wanted = if expiry == Expiry::NEVER { after(ttl) } else { expiry };
         let end = wanted.first(after(ttl_max)).tick();
-        let life = u64::from(end.since(self.now.tick()));
+        let life = u64::from(end.since(self.tick));
         // Sequence numbers differ from store to store, and hashes from key to key.
         let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // Both factors have 32 bits.

@@ -77,7 +77,7 @@ impl Shard {
         at: &At,
     ) -> Lookup<Item<'_>> {
         at.remove_miss(key, session);
-        let tick = at.now.tick();
+        let tick = at.tick;
         if reading.expiry.is_none() && reading.refresh.is_none() {
             return Lookup::hit(self.engine.item(slot));
         }

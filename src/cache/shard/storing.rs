@@ -43,7 +43,7 @@ impl Shard {
             (Mode::Set, state) => self.set(key, state, as_of, draft, session, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
-                self.engine.used(slot, at.now.tick());
+                self.engine.used(slot, at.tick);
                 StoreOutcome::NotStored
             }
             (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
@@ -265,7 +265,7 @@ impl Shard {
         at: &At,
     ) -> Result<(), NoRoom> {
         let tags = self.engine.tags(slot).to_list();
-        self.engine.replace(key, slot, meta, tags.tags(), value, at.now.tick())?;
+        self.engine.replace(key, slot, meta, tags.tags(), value, at.tick)?;
         self.invalidate_as_of(key, meta.as_of, session, at);
         Ok(())
     }
