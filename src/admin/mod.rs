@@ -26,7 +26,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -140,13 +140,13 @@ async fn converse(stream: TcpStream, router: Router) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/", get(page))
+        .route("/", get(page).options(async || PLAIN_OK))
         .route("/config", get(async |State(shared): SharedState| json_document(&stats::config(&shared.view))))
-        .route("/healthz", get(async || PLAIN_OK))
+        .route("/healthz", get(async || PLAIN_OK).options(async || PLAIN_OK))
         .route("/invalidate", post(invalidate))
         .route("/keys/{*key}", get(key))
         .route("/metrics", get(metrics))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(ready).options(ready))
         .route(
             "/stats.json",
             get(async |State(shared): SharedState| json_document(&stats::stats(&shared.view))),
@@ -167,7 +167,12 @@ async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(problem) = shared.access.check(request.uri().path(), request.headers()) {
+    // HAProxy's check without further configuration is `OPTIONS /`, and asks what a health check asks.
+    let path = match (request.method(), request.uri().path()) {
+        (&Method::OPTIONS, "/") => "/healthz",
+        (_, path) => path,
+    };
+    if let Err(problem) = shared.access.check(path, request.headers()) {
         if problem.status == StatusCode::UNAUTHORIZED {
             shared.view.counters().add(Count::AuthErrors);
             // A request without a token is not a guess: browsers send one before they know that a token is

@@ -83,22 +83,22 @@ const MEMORY_BYTES_PER_GROUP: usize = 20 << 10;
 /// The model checker has two of each.
 #[cfg(shuttle)]
 const MEMORY_BYTES_PER_GROUP: usize = 2 << 20;
-/// About 55,000 different tags at `-m 64`.
+/// About 230,000 different tags at `-m 64`, one for each 290 bytes.
 #[cfg(not(shuttle))]
-const TAGS_PART: usize = 256;
+const TAGS_PART: usize = 64;
 /// The model checker has one bucket of them.
 #[cfg(shuttle)]
 const TAGS_PART: usize = usize::MAX;
-/// About 15,000 hold-offs at `-m 64`.
+/// About 61,000 hold-offs at `-m 64`.
 #[cfg(not(shuttle))]
-const HOLD_OFFS_PART: usize = 128;
+const HOLD_OFFS_PART: usize = 32;
 /// The model checker has none.
 #[cfg(shuttle)]
 const HOLD_OFFS_PART: usize = usize::MAX;
-/// Half a million hold-offs.
-const HOLD_OFF_BYTES_MAX: usize = 16 << 20;
-/// 14 million different tags.
-const TAG_BYTES_MAX: usize = 64 << 20;
+/// A quarter of a million hold-offs.
+const HOLD_OFF_BYTES_MAX: usize = 8 << 20;
+/// 117 million different tags.
+const TAG_BYTES_MAX: usize = 512 << 20;
 /// About 2,000 versions at `-m 64`.
 const VERSIONS_PART: usize = 256;
 /// memcached's `-I 1m`.

@@ -2,8 +2,10 @@
 //!
 //! A connection whose request does not fit into the ordinary buffer asks for all the memory of this request
 //! before it reads on, and waits in a queue if that would exceed the limit. So a connection that has room
-//! never waits for more: there is no deadlock. While others wait, a request has a limited time to arrive
-//! ([`patience`]); then its connection is closed, and the next in the queue receives.
+//! never waits for more: there is no deadlock. While others wait, a request must make progress, and has a
+//! limited time to arrive ([`patience`]); otherwise its connection is closed, and the next in the queue
+//! receives. A quarter of the room is for requests of at most 64 KiB, so that none of them waits for large
+//! ones.
 //!
 //! Ordinary requests need no room, and never wait.
 
@@ -20,23 +22,33 @@ use crate::metrics::Metrics;
 
 /// The room of all connections.
 pub(super) struct Receiving {
-    limit: usize,
     metrics: Arc<Metrics>,
     requests: Mutex<Requests>,
 }
 
-#[derive(Default)]
 struct Requests {
     /// The requests that have room, by number.
     admitted: BTreeMap<u64, Admitted>,
     last: u64,
-    /// The others, in order.
+    /// Short requests, and long ones.
+    lanes: [Lane; 2],
+}
+
+/// Requests of like length.
+struct Lane {
+    limit: usize,
+    /// Those that have no room yet, in order.
     queue: VecDeque<Waiting>,
     taken: usize,
 }
 
 struct Admitted {
     bytes: usize,
+    /// When its progress was last judged, in monotonic milliseconds, and what had arrived then; only counted
+    /// while others wait.
+    judged: Option<(u64, usize)>,
+    lane: usize,
+    received: usize,
     /// When it must have arrived, in monotonic milliseconds; only counted while others wait.
     deadline: Option<u64>,
     is_overdue: bool,
@@ -58,7 +70,9 @@ pub(super) struct Room<'r> {
 
 impl Receiving {
     pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Receiving {
-        Receiving { limit, metrics, requests: Mutex::default() }
+        let lane = |limit| Lane { limit, queue: VecDeque::new(), taken: 0 };
+        let lanes = [lane(limit / SHORT_PART), lane(limit - limit / SHORT_PART)];
+        Receiving { metrics, requests: Mutex::new(Requests { admitted: BTreeMap::new(), last: 0, lanes }) }
     }
 
     /// The room of a new connection, which has no request yet.
@@ -69,31 +83,30 @@ impl Receiving {
     /// If requests wait for room, those that take too long to arrive lose theirs.
     pub(super) fn close_slow(&self, now: Now) {
         let mut requests = self.requests.lock();
-        let is_short = !requests.queue.is_empty();
-        for request in requests.admitted.values_mut() {
-            if !is_short {
-                request.deadline = None;
-                continue;
-            }
-            let deadline = *request.deadline.get_or_insert(now.after(patience(request.bytes)));
-            if now.millis >= deadline && !request.is_overdue {
+        let Requests { admitted, lanes, .. } = &mut *requests;
+        for request in admitted.values_mut() {
+            if lanes[request.lane].queue.is_empty() {
+                (request.deadline, request.judged) = (None, None);
+            } else if request.is_slow(now) && !request.is_overdue {
                 request.is_overdue = true;
                 request.waker.wake_by_ref();
             }
         }
     }
 
-    /// Admits requests from the head of the queue while there is room.
+    /// Admits requests from the heads of the queues while there is room.
     fn admit(&self, requests: &mut Requests) {
-        while let Some(next) =
-            requests.queue.pop_front_if(|next| requests.taken.saturating_add(next.bytes) <= self.limit)
-        {
-            let Waiting { bytes, number, waker } = next;
-            requests.taken += bytes;
-            waker.wake_by_ref();
-            requests.admitted.insert(number, Admitted { bytes, deadline: None, is_overdue: false, waker });
+        for (number_of_lane, lane) in requests.lanes.iter_mut().enumerate() {
+            let Lane { limit, queue, taken } = lane;
+            while let Some(next) = queue.pop_front_if(|next| taken.saturating_add(next.bytes) <= *limit) {
+                let Waiting { bytes, number, waker } = next;
+                *taken += bytes;
+                waker.wake_by_ref();
+                requests.admitted.insert(number, Admitted::new(bytes, number_of_lane, waker));
+            }
         }
-        self.metrics.receive_bytes.store(requests.taken as u64, Ordering::Relaxed);
+        let taken: usize = requests.lanes.iter().map(|lane| lane.taken).sum();
+        self.metrics.receive_bytes.store(taken as u64, Ordering::Relaxed);
     }
 }
 
@@ -110,9 +123,9 @@ impl Room<'_> {
         if !self.is_asked_for() {
             requests.last += 1;
             self.number.store(requests.last, Ordering::Relaxed);
-            let (bytes, waker) = (bytes.min(self.receiving.limit), context.waker().clone());
-            let number = requests.last;
-            requests.queue.push_back(Waiting { bytes, number, waker });
+            let (number, waker) = (requests.last, context.waker().clone());
+            let lane = &mut requests.lanes[usize::from(bytes > SHORT_BYTES_MAX)];
+            lane.queue.push_back(Waiting { bytes: bytes.min(lane.limit), number, waker });
             self.receiving.admit(&mut requests);
             if !requests.admitted.contains_key(&self.number()) {
                 self.receiving.metrics.receive_waits.fetch_add(1, Ordering::Relaxed);
@@ -130,6 +143,15 @@ impl Room<'_> {
         self.is_asked_for() && is_overdue(self.number())
     }
 
+    /// Records that so many bytes of the request have arrived.
+    pub(super) fn progress(&self, bytes: usize) {
+        if self.is_asked_for()
+            && let Some(request) = self.receiving.requests.lock().admitted.get_mut(&self.number())
+        {
+            request.received += bytes;
+        }
+    }
+
     /// Returns the room.
     pub(super) fn give_back(&self) {
         let number = self.number.swap(0, Ordering::Relaxed);
@@ -138,14 +160,37 @@ impl Room<'_> {
         }
         let mut requests = self.receiving.requests.lock();
         match requests.admitted.remove(&number) {
-            Some(request) => requests.taken -= request.bytes,
-            None => requests.queue.retain(|waiting| waiting.number != number),
+            Some(request) => requests.lanes[request.lane].taken -= request.bytes,
+            None => requests.lanes.iter_mut().for_each(|lane| lane.forget(number)),
         }
         self.receiving.admit(&mut requests);
     }
 
     fn number(&self) -> u64 {
         self.number.load(Ordering::Relaxed)
+    }
+}
+
+impl Lane {
+    fn forget(&mut self, number: u64) {
+        self.queue.retain(|waiting| waiting.number != number);
+    }
+}
+
+impl Admitted {
+    fn new(bytes: usize, lane: usize, waker: Waker) -> Self {
+        Admitted { bytes, judged: None, lane, received: 0, deadline: None, is_overdue: false, waker }
+    }
+
+    /// Whether it makes too little progress, or takes too long altogether.
+    fn is_slow(&mut self, now: Now) -> bool {
+        let deadline = *self.deadline.get_or_insert(now.after(patience(self.bytes)));
+        let (since, received) = *self.judged.get_or_insert((now.millis, self.received));
+        if now.millis < since + JUDGED_EVERY_MS {
+            return now.millis >= deadline;
+        }
+        self.judged = Some((now.millis, self.received));
+        self.received - received < PROGRESS_BYTES_MIN.min(self.bytes / 8) || now.millis >= deadline
     }
 }
 
@@ -160,6 +205,13 @@ pub(super) fn patience(bytes: usize) -> Duration {
     PATIENCE + Duration::from_millis((bytes as u64 * 1000) >> 20)
 }
 
+/// Longer requests share three quarters of the room, the others a quarter.
+const SHORT_BYTES_MAX: usize = 64 << 10;
+const SHORT_PART: usize = 4;
+/// How often the progress of a request is judged while others wait, and the least that must have arrived
+/// since, unless that is more than an eighth of the request.
+const JUDGED_EVERY_MS: u64 = 500;
+const PROGRESS_BYTES_MIN: usize = 64 << 10;
 /// The time that every large request may take to arrive while others wait for its room.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -190,7 +242,12 @@ mod tests {
             Asking { bell: Arc::default(), room: receiving.room() }
         }
 
-        fn has(&self, bytes: usize) -> bool {
+        /// Whether it has room for so many MiB.
+        fn has(&self, mebibytes: usize) -> bool {
+            self.has_bytes(mebibytes << 20)
+        }
+
+        fn has_bytes(&self, bytes: usize) -> bool {
             let waker = Waker::from(Arc::clone(&self.bell));
             self.room.poll_take(&Context::from_waker(&waker), bytes).is_ready()
         }
@@ -202,7 +259,8 @@ mod tests {
 
     fn receiving() -> (Receiving, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new(1, 1));
-        (Receiving::new(LIMIT, Arc::clone(&metrics)), metrics)
+        // Three quarters of it are for long requests.
+        (Receiving::new((LIMIT << 20) * 4 / 3, Arc::clone(&metrics)), metrics)
     }
 
     fn at(millis: u64) -> Now {
@@ -215,7 +273,7 @@ mod tests {
         let [one, two, three, four] = [(); 4].map(|()| Asking::of(&receiving));
         assert!(one.has(60) && !two.has(50) && !three.has(10), "a smaller one does not overtake");
         assert!(one.has(60), "asking again takes nothing more");
-        assert_eq!(metrics.receive_bytes.load(Ordering::Relaxed), 60);
+        assert_eq!(metrics.receive_bytes.load(Ordering::Relaxed), 60 << 20);
         one.room.give_back();
         assert!(two.is_woken() && three.is_woken() && two.has(50) && three.has(10));
         assert!(!four.has(99));
@@ -235,7 +293,7 @@ mod tests {
         assert!(one.has(1) && !two.has(LIMIT * 9) && !three.has(1));
         one.room.give_back();
         assert!(two.has(LIMIT * 9) && !three.has(1));
-        assert_eq!(metrics.receive_bytes.load(Ordering::Relaxed), LIMIT as u64);
+        assert_eq!(metrics.receive_bytes.load(Ordering::Relaxed), (LIMIT as u64) << 20);
         two.room.give_back();
         assert!(three.has(1));
     }
@@ -251,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_requests_lose_their_room_only_while_others_wait() {
+    fn stalled_requests_lose_their_room_only_while_others_wait() {
         let (receiving, _) = receiving();
         let [slow, other] = [(); 2].map(|()| Asking::of(&receiving));
         assert!(slow.has(LIMIT) && slow.is_woken());
@@ -259,12 +317,40 @@ mod tests {
         assert!(!slow.room.is_overdue(), "nobody waits");
         assert!(!other.has(1));
         receiving.close_slow(at(10_000));
-        receiving.close_slow(at(11_999));
+        receiving.close_slow(at(10_499));
         assert!(!slow.room.is_overdue() && !slow.is_woken());
-        receiving.close_slow(at(12_000));
+        receiving.close_slow(at(10_500));
         assert!(slow.room.is_overdue() && slow.is_woken() && !other.room.is_overdue());
         slow.room.give_back();
         assert!(!slow.room.is_overdue() && other.has(1));
+    }
+
+    /// One byte now and then is no progress; 128 KiB a second are, until the whole time is over.
+    #[test]
+    fn requests_that_make_progress_have_their_whole_time() {
+        for (bytes, end) in [(1, 500), (PROGRESS_BYTES_MIN, 102_000)] {
+            let (receiving, _) = receiving();
+            let [slow, other] = [(); 2].map(|()| Asking::of(&receiving));
+            assert!(slow.has(LIMIT) && !other.has(1));
+            let ended = (0..200_000).step_by(250).find(|millis| {
+                slow.room.progress(bytes / 2 + 1);
+                receiving.close_slow(at(*millis));
+                slow.room.is_overdue()
+            });
+            assert_eq!(ended, Some(end));
+        }
+    }
+
+    /// Twenty clients that stopped in the middle of a megabyte held up a value of 20 kB for three seconds,
+    /// and a thousand for three minutes.
+    #[test]
+    fn short_requests_do_not_wait_for_long_ones() {
+        let (receiving, _) = receiving();
+        let [long, waiting, short] = [(); 3].map(|()| Asking::of(&receiving));
+        assert!(long.has(LIMIT) && !waiting.has(1) && short.has_bytes(SHORT_BYTES_MAX));
+        receiving.close_slow(at(0));
+        receiving.close_slow(at(600));
+        assert!(long.room.is_overdue() && !short.room.is_overdue(), "no short request waits");
     }
 
     #[test]

@@ -292,10 +292,27 @@ mod tests {
         assert!(matches!(store(clock.now()), StoreOutcome::Stored { .. }));
     }
 
+    /// Each restart added a second to what was held off, and to a flush that was not due yet.
+    #[test]
+    fn any_number_of_restarts_prolongs_nothing() {
+        let (mut cache, clock, path) = saved("again");
+        let start = clock.now();
+        let (held_until, due) = (start.millis + 5_017, start.millis + 3_301);
+        cache.delete(&cache.key(b"h").unwrap(), &until(held_until), &mut cache.session(), start);
+        cache.invalidate_all(Some(due), Depth::Hard, &mut cache.session(), start);
+        for _ in 0..20 {
+            clock.advance(Duration::from_millis(37));
+            save(&cache, &path, clock.now(), at_leisure).unwrap();
+            cache = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap().0;
+        }
+        let held = cache.inspect(&cache.key(b"h").unwrap(), clock.now(), |report| report.held_off_until);
+        assert_eq!((held, cache.flush_due()), (Some(held_until), Some(due)));
+    }
+
     /// The next process has less memory, and fewer shards.
     #[test]
     fn hold_offs_that_found_no_place_are_preserved_and_hold_few_other_keys_off() {
-        const KEYS: u64 = 20_000;
+        const KEYS: u64 = 70_000;
         let (old, clock, path) = saved("all-guards");
         let now = clock.now();
         let is_held_off = |cache: &Cache, n: u64, now| {
@@ -313,9 +330,9 @@ mod tests {
         let smaller = Config { memory_bytes: 32 << 20, ..Config::default() };
         let (cache, _) = load(&path, smaller, None, now, at_leisure).unwrap();
         assert!((0..KEYS).all(|n| is_held_off(&old, n, now) && is_held_off(&cache, n, now)));
-        let others = |cache: &Cache| (KEYS..2 * KEYS).filter(|n| is_held_off(cache, *n, now)).count();
+        let others = |cache: &Cache| (KEYS..KEYS + 20_000).filter(|n| is_held_off(cache, *n, now)).count();
         // At most one cell of 65,536 for each that found no place.
-        assert!(others(&old) < 2_500 && others(&cache) < 5_000, "{}, {}", others(&old), others(&cache));
+        assert!(others(&old) < 2_500 && others(&cache) < 9_000, "{}, {}", others(&old), others(&cache));
         clock.advance(Duration::from_secs(7));
         assert!(!(0..KEYS).any(|n| is_held_off(&old, n, clock.now())));
     }

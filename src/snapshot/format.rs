@@ -5,7 +5,7 @@
 //! | 16 | `leasehold items8` |
 //! | 8 | when it was written, in seconds since 1970 |
 //! | 8 | the last sequence number of the logical clock |
-//! | 8 | when a delayed flush is due, in seconds since 1970; 0 for none |
+//! | 8 | when a delayed flush is due, in milliseconds since 1970; 0 for none |
 //! | 8 | the seed of the key hashes |
 //! | guards | each begins with its kind (1); the table below |
 //! | 1 | 0, where a guard would begin |
@@ -28,7 +28,8 @@
 //! Former formats are read, too: `leasehold items6`, and `leasehold items4`, which contains no misses: any
 //! key may have been missed.
 //!
-//! All numbers are little-endian, all times those of the wall clock.
+//! All numbers are little-endian, all times those of the wall clock. Ends are in milliseconds since 1970,
+//! those of versions in seconds. Former formats have seconds everywhere.
 
 use std::hash::Hasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -58,8 +59,7 @@ pub(super) fn write(
     mut watch: impl FnMut(Step) -> Result<(), DeadlinePassed>,
 ) -> Result<u64, SaveError> {
     let mut file = Checksummed::new(out);
-    let flush_unix =
-        cache.flush_due().map_or(0, |due| now.unix + due.saturating_sub(now.millis).div_ceil(1000));
+    let flush_unix = cache.flush_due().map_or(0, |due| unix_ms(due, now));
     file.write_all(MAGIC)?;
     let Lineage { hash_seed, last } = cache.lineage();
     for number in [now.unix, last.number(), flush_unix, hash_seed] {
@@ -86,10 +86,20 @@ pub(super) fn write(
     Ok(items)
 }
 
-/// Ends are rounded up, so that no stale value is stored during the last fraction of a second.
+/// A monotonic time in milliseconds since 1970: both clocks begin their seconds together.
+fn unix_ms(millis: u64, now: Now) -> u64 {
+    (now.unix * 1000 + millis).saturating_sub(now.millis / 1000 * 1000)
+}
+
+/// The monotonic time of such a number, or now if that has passed.
+fn from_unix_ms(unix: u64, now: Now) -> u64 {
+    (unix + now.millis / 1000 * 1000).saturating_sub(now.unix * 1000).max(now.millis)
+}
+
+/// Versions end at a whole second, rounded up, so that no old one is stored in its last fraction.
 fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
     let end = |seconds: u64| (now.unix + seconds + 1).to_le_bytes();
-    let end_ms = |until: u64| end(until.saturating_sub(now.millis).div_ceil(1000));
+    let end_ms = |until: u64| unix_ms(until, now).to_le_bytes();
     match guard {
         Guard::HeldOff { hash, until } | Guard::CellHeldOff { hash, until } => {
             piece.push(if matches!(guard, Guard::HeldOff { .. }) { HELD_OFF } else { CELL_HELD_OFF });
@@ -149,8 +159,7 @@ pub(super) fn read(
     verify(file, bytes, &mut watch)?;
     file.seek(SeekFrom::Start(0))?;
     let magic = array(file)?;
-    // Former formats have seconds.
-    let to_expiry = if magic == *MAGIC { Expiry::from_unix_ticks } else { Expiry::from_unix };
+    let units = if magic == *MAGIC { Units::Fine } else { Units::Seconds };
     let [saved_unix, last, flush_unix, hash_seed] =
         [number(file)?, number(file)?, number(file)?, number(file)?];
     let gap = now.unix.checked_sub(saved_unix).map(Duration::from_secs);
@@ -158,12 +167,12 @@ pub(super) fn read(
         return Err(LoadError::TooOld(gap));
     }
     let cache = Cache::after(config, Lineage { hash_seed, last: Seq::new(last).ok_or(LoadError::Damaged)? });
-    while read_guard(file, &cache, now)? {}
+    while read_guard(file, units, &cache, now)? {}
     if magic == *MAGIC_WITHOUT_MISSES {
         cache.guard(Guard::AllMissed { until: now.after(LOAD_TIME) }, now);
     }
     let (mut items, mut done) = (0, 0);
-    while let Some(read) = read_item(file, to_expiry, &cache, now, &mut items)? {
+    while let Some(read) = read_item(file, units, &cache, now, &mut items)? {
         done += read;
         if done % WATCH_EVERY < read {
             watch(megabytes("loading items", done, bytes))?;
@@ -171,10 +180,36 @@ pub(super) fn read(
     }
     watch(megabytes("loading items", bytes, bytes))?;
     if flush_unix > 0 {
-        let due = now.after(Duration::from_secs(flush_unix.saturating_sub(now.unix)));
+        let due = units.time(flush_unix, now);
         cache.invalidate_all(Some(due), Depth::Hard, &mut cache.internal_session(), now);
     }
     Ok((cache, Loaded { gap, items }))
+}
+
+/// The units of times in a file.
+#[derive(Clone, Copy)]
+enum Units {
+    /// Milliseconds, and sixteenths of a second for items.
+    Fine,
+    /// Seconds, in former formats.
+    Seconds,
+}
+
+impl Units {
+    /// The monotonic time of a number, in milliseconds.
+    fn time(self, unix: u64, now: Now) -> u64 {
+        match self {
+            Units::Fine => from_unix_ms(unix, now),
+            Units::Seconds => from_unix_ms(unix.saturating_mul(1000), now),
+        }
+    }
+
+    fn expiry(self, unix: u64, now: Now) -> Expiry {
+        match self {
+            Units::Fine => Expiry::from_unix_ticks(unix, now),
+            Units::Seconds => Expiry::from_unix(unix, now),
+        }
+    }
 }
 
 /// Reads the whole file once, and verifies its checksum.
@@ -200,15 +235,15 @@ fn megabytes(doing: &'static str, done: u64, total: u64) -> Step {
 }
 
 /// Restores one guard; returns `false` after the last one.
-fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, LoadError> {
+fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Result<bool, LoadError> {
     let [kind] = array(file)?;
     let left = |end: u64| Duration::from_secs(end.saturating_sub(now.unix));
     let mut bytes = [0; KEY_BYTES_MAX];
     let guard = match kind {
         0 => return Ok(false),
-        ALL_HELD_OFF => Guard::AllHeldOff { until: now.after(left(number(file)?)) },
-        CELL_HELD_OFF => Guard::CellHeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
-        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: now.after(left(number(file)?)) },
+        ALL_HELD_OFF => Guard::AllHeldOff { until: units.time(number(file)?, now) },
+        CELL_HELD_OFF => Guard::CellHeldOff { hash: number(file)?, until: units.time(number(file)?, now) },
+        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: units.time(number(file)?, now) },
         VERSION | VERSION_OF_KEY => {
             let hash = match kind {
                 VERSION => number(file)?,
@@ -220,11 +255,11 @@ fn read_guard(file: &mut impl Read, cache: &Cache, now: Now) -> Result<bool, Loa
         }
         MISSED => Guard::Missed {
             hash: number(file)?,
-            until: now.after(left(number(file)?)),
+            until: units.time(number(file)?, now),
             lapsed: u16::from_le_bytes(array(file)?),
             lapsed_old: u16::from_le_bytes(array(file)?),
         },
-        CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: now.after(left(number(file)?)) },
+        CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: units.time(number(file)?, now) },
         _ => return Err(LoadError::Damaged),
     };
     cache.guard(guard, now);
@@ -239,11 +274,10 @@ fn read_key<'k>(file: &mut impl Read, bytes: &'k mut [u8; KEY_BYTES_MAX]) -> Res
     Ok(key)
 }
 
-/// Restores one item, and returns its bytes without tags; `None` after the last one. `to_expiry` reads the
-/// number of its expiry.
+/// Restores one item, and returns its bytes without tags; `None` after the last one.
 fn read_item(
     file: &mut impl Read,
-    to_expiry: fn(u64, Now) -> Expiry,
+    units: Units,
     cache: &Cache,
     now: Now,
     items: &mut u64,
@@ -264,7 +298,7 @@ fn read_item(
     let as_of = Seq::new(as_of).filter(|as_of| *as_of <= cache.last_seq());
     let (key, as_of) = cache.key(key).zip(as_of).ok_or(LoadError::Damaged)?;
     let chosen = Some(unique).filter(|unique| *unique != as_of.number());
-    let expiry = to_expiry(expiry, now);
+    let expiry = units.expiry(expiry, now);
     let draft = Draft::until(value.into(), flags, expiry);
     let draft = Draft { tags: tags.tags(), unique: chosen, ..draft };
     *items += u64::from(expiry != Expiry::PAST && cache.restore(&key, draft, as_of, now));

@@ -8,6 +8,9 @@
 
 // Not the lock of the model checker: the atomics around it separate the same steps, and schedules would be
 // far more.
+use std::sync::OnceLock;
+use std::sync::atomic::{Ordering, fence};
+
 use parking_lot::Mutex;
 
 use super::item::key::Keys;
@@ -15,8 +18,10 @@ use super::item::tags::Tags;
 
 /// How many items bear each tag.
 pub(crate) struct TagsInUse {
-    buckets: Box<[Mutex<Bucket>]>,
+    /// Made for the first tag: most caches have none.
+    buckets: OnceLock<Box<[Mutex<Bucket>]>>,
     keys: Keys,
+    len: usize,
 }
 
 #[derive(Default)]
@@ -52,8 +57,7 @@ impl Drop for Held<'_> {
 impl TagsInUse {
     /// A table of about so many bytes.
     pub(crate) fn new(bytes: usize, keys: Keys) -> Self {
-        let buckets = (bytes / size_of::<Mutex<Bucket>>()).max(2);
-        TagsInUse { buckets: (0..buckets).map(|_| Mutex::default()).collect(), keys }
+        TagsInUse { buckets: OnceLock::new(), keys, len: (bytes / size_of::<Mutex<Bucket>>()).max(2) }
     }
 
     /// Counts the tags of one item more.
@@ -81,28 +85,34 @@ impl TagsInUse {
 
     /// Whether an item may bear the tag with this hash.
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        self.with(hash, |pair| pair.first.rest > 0 || pair.place(hash).is_some())
+        fence(Ordering::SeqCst);
+        self.buckets.get().is_some_and(|_| self.with(hash, |pair| pair.may_contain(hash)))
     }
 
     /// All counts together.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn total(&self) -> usize {
+        let Some(buckets) = self.buckets.get() else { return 0 };
         let counts =
             |bucket: &Bucket| bucket.rest + bucket.places.iter().map(|place| place.count()).sum::<u32>();
-        self.buckets.iter().map(|bucket| counts(&bucket.lock()) as usize).sum()
+        buckets.iter().map(|bucket| counts(&bucket.lock()) as usize).sum()
     }
 
     #[inline(never)]
     fn each(&self, tags: Tags, act: fn(&mut Pair, u64)) {
+        // Of the two that meet in `may_contain`, one sees what the other did before this.
+        self.buckets.get_or_init(|| (0..self.len).map(|_| Mutex::default()).collect());
+        fence(Ordering::SeqCst);
         tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| act(pair, hash)));
     }
 
     /// Locks the two buckets of a tag.
     fn with<R>(&self, hash: u64, act: impl FnOnce(&mut Pair) -> R) -> R {
+        let buckets = self.buckets.get().expect("they were made for the first tag");
         let (first, second) = (self.bucket(hash), self.bucket(hash.wrapping_mul(OTHER)));
-        let second = if first == second { (first + 1) % self.buckets.len() } else { second };
+        let second = if first == second { (first + 1) % self.len } else { second };
         // In the order of their numbers, so that no two threads wait for each other.
-        let [low, high] = [first.min(second), first.max(second)].map(|number| &self.buckets[number]);
+        let [low, high] = [first.min(second), first.max(second)].map(|number| &buckets[number]);
         let (mut low, mut high) = (low.lock(), high.lock());
         let (first, second) = if first < second { (&mut *low, &mut *high) } else { (&mut *high, &mut *low) };
         act(&mut Pair { first, second })
@@ -110,11 +120,15 @@ impl TagsInUse {
 
     fn bucket(&self, hash: u64) -> usize {
         // The upper half of the product: a number below that of the buckets.
-        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
+        ((u128::from(hash) * self.len as u128) >> 64) as usize
     }
 }
 
 impl Pair<'_> {
+    fn may_contain(&mut self, hash: u64) -> bool {
+        self.first.rest > 0 || self.place(hash).is_some()
+    }
+
     fn add(&mut self, hash: u64) {
         let is_known = self.place(hash).is_some();
         match if is_known { self.place(hash) } else { self.free() } {
@@ -231,6 +245,6 @@ mod tests {
             (0..count).for_each(|_| in_use.subtract(list(&[name]).tags()));
         }
         assert!(!(0..1_000).any(|name| has(&in_use, name)));
-        assert!(in_use.buckets.iter().all(|bucket| bucket.lock().rest == 0));
+        assert_eq!(in_use.total(), 0);
     }
 }

@@ -49,8 +49,14 @@ fn health_checks_need_no_host() {
     let address = process.admin();
     for path in ["/healthz", "/readyz"] {
         assert_eq!(send(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
-        assert_eq!(send(address, &format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).status, 405, "{path}");
+        assert_eq!(send(address, &format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
     }
+    assert_eq!(
+        send(address, "OPTIONS / HTTP/1.0\r\n\r\n").status,
+        200,
+        "without a path in its configuration"
+    );
+    assert_eq!(send(address, "GET / HTTP/1.0\r\n\r\n").status, 400);
     assert_eq!(send(address, "GET /metrics HTTP/1.0\r\n\r\n").status, 400);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);

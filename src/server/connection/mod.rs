@@ -74,6 +74,10 @@ enum Step<R> {
     Unfinished(R),
 }
 
+/// Clients can cause as many of these messages as they like.
+static CLOSINGS: logging::Limit = logging::Limit::new();
+static REFUSALS: logging::Limit = logging::Limit::new();
+
 /// Serves a connection until one side closes it.
 pub(super) async fn serve<S>(
     service: &Service,
@@ -120,7 +124,9 @@ where
             Closed::Peer | Closed::Refused | Closed::Stopping => {}
         }
         connection.shut_down_stream().await;
-        tracing::debug!(?closed, "connection closed");
+        if let Some(suppressed) = CLOSINGS.admit(time::Instant::now()) {
+            tracing::debug!(?closed, suppressed, "connection closed");
+        }
     }
     ended
 }
@@ -215,7 +221,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
 
     /// Replies to a request that cannot be parsed.
     fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
-        tracing::trace!(?refusal, "refused");
+        if let Some(suppressed) = REFUSALS.admit(time::Instant::now()) {
+            tracing::trace!(?refusal, suppressed, "refused");
+        }
         if refusal == Refusal::Binary {
             self.conversation.counters().add(Count::BinaryRefused);
             self.service.binary.call_once(warn_of_binary);

@@ -44,6 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             None => Ok(Some(Closed::Idle)),
             Some(Ok(0)) => Ok(Some(Closed::Peer)),
             Some(Ok(bytes)) => {
+                self.room.progress(bytes);
                 self.conversation.counters().add_many(Count::BytesRead, bytes as u64);
                 Ok(None)
             }
