@@ -4,9 +4,10 @@
 //! reader then stores the old row. Here a miss returns a lease, every delete invalidates the leases before
 //! it, and a fill that comes too late is refused.
 //!
-//! The server, in the module `server` and the binary, speaks memcached's text protocol (`protocol.md`). The
-//! module `client` is a client for one server or many. The cache can also be embedded, without sockets and
-//! with the time as an argument (`default-features = false, features = ["cache"]`):
+//! The server, in the module `server` and the binary, speaks memcached's text and binary
+//! protocols (`protocol.md`). The module `client` is a client for one server or many. The cache can also be
+//! embedded, without sockets and with the time as an argument
+//! (`default-features = false, features = ["cache"]`):
 //!
 //! ```
 //! use leasehold::cache::{Deletion, Draft, Fill, Lookup, Refused};

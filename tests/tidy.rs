@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str], Waits); 21] = [
     ("metrics", &["cache", "shown"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "pages", "protocol", "shown"], Waits::Never),
     ("process", &["metrics", "protocol"], Waits::Often),
-    ("options", &["cache", "command", "metrics", "process"], Waits::Never),
+    ("options", &["cache", "command", "metrics", "process", "protocol"], Waits::Never),
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),
     ("handover", &["clock", "options", "process", "snapshot"], Waits::Often),
     ("bench", &["clock"], Waits::Often),

@@ -275,7 +275,7 @@ pub(super) const LEASEHOLD: &[Family] = &[
     counter("leasehold_idle_kicks_total", "Connections closed for being idle.", &[("", "idle_kicks")]),
     counter(
         "leasehold_binary_refused_total",
-        "Connections refused because they spoke the binary protocol.",
+        "Connections refused because they spoke the binary protocol where it is not allowed.",
         &[("", "binary_refused")],
     ),
     counter(

@@ -1,5 +1,5 @@
 //! Authentication (`-Y`): a connection must log in first, by a `set` of any key whose value is a user's
-//! name, a space and the password.
+//! name, a space and the password, or in the binary protocol by SASL (`-S`).
 //!
 //! There are no permissions: an authenticated connection may use all commands.
 
@@ -26,7 +26,7 @@ pub(super) struct Locked {
 /// The outcome of a login.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Login {
-    /// There is no space in it.
+    /// There is no name and password in it.
     Malformed,
     /// The password is the user's.
     Right,
@@ -64,10 +64,10 @@ impl Locked {
         Locked { tries_left: TRIES, users }
     }
 
-    /// Judges the value of a `set`: a name, a space and a password.
-    pub(super) fn judge(&mut self, value: &[u8]) -> Login {
-        let Some(space) = memchr::memchr(b' ', value) else { return Login::Malformed };
-        if self.users.lock().admits(&value[..space], &value[space + 1..]) {
+    /// Judges a name and a password, if the client has sent them.
+    pub(super) fn judge(&mut self, credentials: Option<(&[u8], &[u8])>) -> Login {
+        let Some((name, password)) = credentials else { return Login::Malformed };
+        if self.users.lock().admits(name, password) {
             return Login::Right;
         }
         self.tries_left -= 1;

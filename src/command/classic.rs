@@ -88,7 +88,7 @@ impl Command<'_> {
 
     /// To its client, a refused `set` looks as if the value had been stored and evicted at once, unless
     /// configured otherwise.
-    fn refusal(&self, mode: Mode) -> Status {
+    pub(super) fn refusal(&self, mode: Mode) -> Status {
         match (mode, self.conversation.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Status::Stored,
             (Mode::Set, ImplicitReply::NotStored)

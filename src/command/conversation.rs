@@ -62,6 +62,8 @@ pub struct Conversation {
     lease_get: Option<(Seq, Option<u64>)>,
     /// The name under which it has logged in.
     pub(super) user: Option<Box<[u8]>>,
+    /// The users, if a login is required.
+    users: Option<Arc<Mutex<Users>>>,
     /// Whether the connection waits for the current key.
     waits: bool,
     /// Its number as a watcher, and its topics.
@@ -105,6 +107,7 @@ impl Conversation {
             rules,
             lease_get: None,
             user: None,
+            users: None,
             waits: false,
             watching: None,
         }
@@ -137,7 +140,14 @@ impl Conversation {
 
     /// From now on a login is required before all other commands.
     pub fn lock(&mut self, users: Arc<Mutex<Users>>) {
-        self.locked = Some(Locked::new(users));
+        self.locked = Some(Locked::new(Arc::clone(&users)));
+        self.users = Some(users);
+    }
+
+    /// Requires a new login, if one is required at all.
+    pub(super) fn log_out(&mut self) {
+        self.locked = self.users.clone().map(Locked::new);
+        self.user = None;
     }
 
     /// Whether a login is required and has not succeeded yet.
@@ -288,6 +298,7 @@ fn verb(request: &Request) -> Verb {
         | Request::Noop
         | Request::Quit
         | Request::RefreshCertificates
+        | Request::Sasl(_)
         | Request::Shutdown { .. }
         | Request::Stats(_)
         | Request::Verbosity { .. }

@@ -2,24 +2,51 @@
 
 use super::access::Login;
 use super::observe::Outcome;
-use super::{Command, Flow};
-use crate::protocol::{Request, Status};
+use super::{Command, Flow, MEMCACHED_VERSION};
+use crate::protocol::{Reply, Request, Sasl, Status};
 
 /// Answers a request of a locked connection, and unlocks it after a correct password.
 pub(super) fn unlock(request: &Request, command: &mut Command) -> Flow {
-    let Some(locked) = &mut command.conversation.locked else { return Flow::Next };
-    let Request::Set(store) = request else {
-        let is_long = matches!(request, Request::TooLarge { is_set: true, .. });
-        command.replies.status(if is_long { Status::AuthTokenTooLong } else { Status::Unauthenticated });
-        return Flow::Next;
-    };
-    let login = locked.judge(&store.value);
+    match request {
+        Request::Sasl(sasl) => return authenticate(*sasl, command),
+        Request::Set(store) => {
+            let space = memchr::memchr(b' ', &store.value);
+            return log_in(space.map(|space| (&store.value[..space], &store.value[space + 1..])), command);
+        }
+        Request::TooLarge { is_set: true, .. } => command.replies.status(Status::AuthTokenTooLong),
+        // In memcached, only the binary protocol has it before the login.
+        Request::Version if command.replies.is_binary() => {
+            command.replies.send(Reply::Version(MEMCACHED_VERSION));
+        }
+        _ => command.replies.status(Status::Unauthenticated),
+    }
+    Flow::Next
+}
+
+/// Answers a message of SASL. As in memcached, a second login ends the first one.
+pub(super) fn authenticate(sasl: Sasl, command: &mut Command) -> Flow {
+    match sasl {
+        Sasl::Begin | Sasl::Mechanisms => {
+            command.replies.status(Status::Ok);
+            Flow::Next
+        }
+        Sasl::Malformed => log_in(None, command),
+        Sasl::Plain { name, password } => log_in(Some((name, password)), command),
+    }
+}
+
+fn log_in(credentials: Option<(&[u8], &[u8])>, command: &mut Command) -> Flow {
+    if !command.conversation.is_locked() {
+        command.conversation.log_out();
+    }
+    let login =
+        command.conversation.locked.as_mut().map_or(Login::Malformed, |locked| locked.judge(credentials));
     command.report(Outcome::Login(login));
     match login {
         Login::Malformed => command.replies.status(Status::BadAuthToken),
         Login::Right => {
             command.conversation.locked = None;
-            command.conversation.user = store.value.split(|byte| *byte == b' ').next().map(Box::from);
+            command.conversation.user = credentials.map(|(name, _)| Box::from(name));
             command.replies.status(Status::Stored);
         }
         Login::Wrong { is_last } => {

@@ -116,9 +116,13 @@ fn answer(request: &mut Request<'_>, command: &mut Command<'_>) -> Flow {
         Request::MetaSet(meta, mode, value) => command.meta_set(meta, *mode, value),
         Request::Noop => command.replies.status(Status::Noop),
         Request::Prepend(store) => command.store(Mode::Prepend(Join::default()), store),
-        Request::Quit => return Flow::Close,
+        Request::Quit => {
+            command.replies.farewell();
+            return Flow::Close;
+        }
         Request::RefreshCertificates => return Flow::RefreshCertificates,
         Request::Replace(store) => command.store(Mode::Replace, store),
+        Request::Sasl(sasl) => return login::authenticate(*sasl, command),
         Request::Set(store) => command.store(Mode::Set, store),
         Request::Shutdown { .. } if !command.conversation.rules.may_shut_down => {
             command.replies.status(Status::ShutdownNotEnabled);

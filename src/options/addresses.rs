@@ -128,7 +128,7 @@ fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t 
 fn check_protocol(protocol: &str) -> Result<(), String> {
     let why = match protocol {
         "ascii" | "negotiating" => return Ok(()),
-        "binary" => "the binary protocol is not supported; set your clients to the text protocol",
+        "binary" => "the protocol is the same for all addresses: use -B binary",
         "proxy" => "this server has no proxy",
         _ => "there is no such protocol",
     };
@@ -204,7 +204,7 @@ mod tests {
             &[("127.0.0.1:7", PLAIN), ("[::1]:5", PLAIN)],
         );
         for (flags, why) in [
-            ("-l proto[binary]:127.0.0.1", "the binary protocol is not supported"),
+            ("-l proto[binary]:127.0.0.1", "use -B binary"),
             ("-l proto[proxy]:127.0.0.1", "no proxy"),
             ("-l proto[http]:127.0.0.1", "no such protocol"),
             ("-l tag[123456789]:127.0.0.1", "1 to 8 bytes"),

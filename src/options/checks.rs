@@ -33,18 +33,20 @@ impl Options {
                 "--receive-limit is too small: expected at least the longest value (-I)".to_owned(),
             ),
             (
-                self.protocol != "binary",
-                "-B binary: the binary protocol is not supported; set your clients to the text protocol"
-                    .to_owned(),
+                !self.enable_sasl || self.auth_file.is_some(),
+                "-S needs the users: list them in a file, and name it with -Y".to_owned(),
             ),
             (
-                !self.enable_sasl,
-                "-S: SASL belongs to the binary protocol, which is not supported; use -Y for authentication"
-                    .to_owned(),
+                !self.enable_sasl || self.protocol != "ascii",
+                "-S conflicts with -B ascii: SASL belongs to the binary protocol".to_owned(),
+            ),
+            (
+                self.protocol != "binary" || self.auth_file.is_none() || self.enable_sasl,
+                "-B binary with -Y needs -S: clients of the binary protocol log in by SASL".to_owned(),
             ),
             (
                 ["ascii", "auto", "binary"].contains(&&*self.protocol),
-                format!("unknown protocol {} (-B): expected ascii or auto", self.protocol),
+                format!("unknown protocol {} (-B): expected ascii, binary or auto", self.protocol),
             ),
         ];
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {

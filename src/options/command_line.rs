@@ -16,6 +16,7 @@ use crate::cache::{Config, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
 use crate::process::{logging, secret};
+use crate::protocol::Protocols;
 
 /// memcached-compatible cache server whose fills are race-free.
 ///
@@ -101,7 +102,8 @@ pub struct Options {
     #[arg(short = 'D', value_name = "CHAR", value_parser = delimiter)]
     pub delimiter: Option<u8>,
 
-    /// Protocol: ascii, or auto, which is the same; binary is not served
+    /// Protocol: ascii (text and meta commands), binary, or auto, where the first byte of each connection
+    /// chooses; -Y without -S implies ascii
     #[arg(short = 'B', long, value_name = "NAME", default_value = "auto")]
     pub protocol: String,
 
@@ -196,7 +198,7 @@ pub struct Options {
     #[arg(short = 'N', long, value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
     pub napi_ids: Option<u32>,
 
-    /// SASL: not supported, as it belongs to the binary protocol; use -Y for authentication
+    /// Let clients of the binary protocol log in by SASL (mechanism PLAIN), with the users of -Y
     #[arg(short = 'S', long)]
     pub enable_sasl: bool,
 
@@ -322,6 +324,16 @@ impl Options {
         flags.chain(self.extended().without_effect).chain(operands).collect()
     }
 
+    /// The protocols that clients may speak. Without SASL, the binary protocol has no login.
+    pub fn protocols(&self) -> Protocols {
+        match &*self.protocol {
+            "ascii" => Protocols::Text,
+            "binary" => Protocols::Binary,
+            _ if self.auth_file.is_some() && !self.enable_sasl => Protocols::Text,
+            _ => Protocols::Any,
+        }
+    }
+
     /// Whether `-m` is below the minimum, which then replaces it.
     pub fn is_below_minimum(&self) -> bool {
         self.memory < MEMORY_MIN
@@ -399,6 +411,24 @@ mod tests {
     fn the_last_of_repeated_flags_wins() {
         let options = parse("leasehold -t 1 -m 10 -t 3 -l 127.0.0.2 -l 127.0.0.3").unwrap();
         assert_eq!((options.threads, options.addresses().unwrap().len()), (3, 2));
+    }
+
+    #[test]
+    fn the_login_decides_which_protocols_are_left() {
+        for (flags, protocols) in [
+            ("-t 1", Protocols::Any),
+            ("-B auto", Protocols::Any),
+            ("-B ascii", Protocols::Text),
+            ("-B binary", Protocols::Binary),
+            ("-Y users", Protocols::Text),
+            ("-Y users -S", Protocols::Any),
+            ("-Y users -S -B binary", Protocols::Binary),
+        ] {
+            assert_eq!(parse(&format!("leasehold {flags}")).unwrap().protocols(), protocols, "{flags}");
+        }
+        for flags in ["-S", "-Y users -S -B ascii", "-Y users -B binary", "-B text"] {
+            is_refused(&format!("leasehold {flags}"));
+        }
     }
 
     /// `-m 64m` was refused as no number, and with `-m 1g` people had a gigabyte in mind.

@@ -3,6 +3,7 @@
 //! The command layer adds the settings that can change while the server runs.
 
 use super::command_line::Options;
+use crate::protocol::Protocols;
 
 /// The names and values of the settings that apply here, as memcached prints them.
 pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
@@ -12,7 +13,11 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let path = |path: &Option<std::path::PathBuf>, none: &str| {
         path.as_ref().map_or(none.to_owned(), |path| path.display().to_string())
     };
-    let protocol = if options.protocol == "ascii" { "ascii" } else { "auto-negotiate" };
+    let protocol = match options.protocols() {
+        Protocols::Any => "auto-negotiate",
+        Protocols::Binary => "binary",
+        Protocols::Text => "ascii",
+    };
     let admin = options.admin.address.map_or("no".to_owned(), |address| address.to_string());
     let mut settings = vec![
         ("admin", admin),
@@ -28,7 +33,7 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("cas_enabled", "yes".to_owned()),
         ("tcp_backlog", options.backlog.to_string()),
         ("binding_protocol", protocol.to_owned()),
-        ("auth_enabled_sasl", "no".to_owned()),
+        ("auth_enabled_sasl", yes(options.enable_sasl)),
         ("auth_enabled_ascii", path(&options.auth_file, "no")),
         ("maxconns_fast", yes(options.refuses_when_full())),
         ("idle_timeout", options.idle().map_or(0, |idle| idle.as_secs()).to_string()),

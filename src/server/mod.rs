@@ -3,7 +3,7 @@
 //! One thread accepts connections and sweeps the cache. Each worker thread runs a current-thread runtime of
 //! its own, in which every connection is one task. Only new connections pass from thread to thread.
 //!
-//! There is no UDP (memcached disabled it after the amplification attacks of 2018) and no binary protocol.
+//! There is no UDP (memcached disabled it after the amplification attacks of 2018).
 
 mod buffers;
 mod client_limits;

@@ -19,10 +19,11 @@ use crate::clock::{Clock, Now};
 use crate::command::{Rules, Users};
 use crate::metrics::{Count, Counters, Metrics};
 use crate::options::Options;
+use crate::protocol::Protocols;
 
 /// The state that all threads of a server share.
 pub(super) struct Service {
-    /// Only the first client that speaks the binary protocol is logged.
+    /// Only the first client whose binary protocol is refused is logged.
     pub(super) binary: Once,
     pub(super) cache: Cache,
     pub(super) clients: Mutex<ConnectionLimits>,
@@ -33,6 +34,7 @@ pub(super) struct Service {
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) origins: Origins,
+    pub(super) protocols: Protocols,
     /// Room for large requests.
     pub(super) receiving: Receiving,
     /// Whether a connection above the limit is refused; otherwise it waits to be accepted.
@@ -63,6 +65,7 @@ impl Service {
             receiving: Receiving::new(options.receive_bytes(), Arc::clone(&metrics)),
             metrics,
             origins: Origins::default(),
+            protocols: options.protocols(),
             refuses_when_full: options.refuses_when_full(),
             requests_per_turn: options.requests_per_event,
             heartbeat: Heartbeat::default(),

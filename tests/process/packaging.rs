@@ -82,6 +82,9 @@ fn the_health_check_succeeds_only_if_a_server_answers() {
     printed(&format!("healthcheck {address}"));
     server.stop();
     assert_eq!(run(&format!("healthcheck {address}")).status.code(), Some(1));
+    let server = start("-B binary");
+    printed(&format!("healthcheck {}", server.address()));
+    server.stop();
     // A server that accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let check = format!("healthcheck --timeout 1 {}", silent.local_addr().unwrap());

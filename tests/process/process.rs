@@ -109,7 +109,8 @@ fn invalid_options_are_refused_at_the_start() {
         "-N 0",
         "-D",
     ];
-    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-B binary", "-S", "-Z"];
+    let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-Z"];
+    let unfit_logins = ["-S", "-S -Y users -B ascii", "-Y users -B binary"];
     let impossible = [
         "-p -1 -l nonsense",
         "-p -1 -l 999.1.1.1",
@@ -120,7 +121,7 @@ fn invalid_options_are_refused_at_the_start() {
         // A daemon could not report it later.
         "-d -p -1 -e /no/such/folder/items",
     ];
-    let cases = [(1, &unreadable[..]), (64, &unfit), (71, &impossible)];
+    let cases = [(1, &unreadable[..]), (64, &unfit), (64, &unfit_logins), (71, &impossible)];
     for (code, flags) in cases.into_iter().flat_map(|(code, all)| all.iter().map(move |flags| (code, flags)))
     {
         let mut process = Process::start(flags);
@@ -273,8 +274,8 @@ fn the_port_file_lists_every_port() {
 }
 
 #[test]
-fn the_first_binary_client_is_logged() {
-    let mut process = Process::start("-p -1");
+fn the_first_refused_binary_client_is_logged() {
+    let mut process = Process::start("-p -1 -B ascii");
     let address = process.address();
     let mut client = Client::connect(address);
     for times in 1..=2 {
@@ -284,7 +285,7 @@ fn the_first_binary_client_is_logged() {
         binary.is_closed();
         assert_eq!(client.stat("binary_refused"), times);
     }
-    assert!(process.logged("binary protocol").contains("set it to the text protocol"));
+    assert!(process.logged("binary protocol").contains("set it to the text protocol, or start with -B auto"));
     process.signal(Signal::SIGTERM);
     assert!(!process.rest_of_log().contains("binary protocol"), "it is logged once");
     assert_eq!(process.exit_code(), 0);

@@ -5,6 +5,7 @@
 #[cfg(all(feature = "bench", feature = "console", feature = "server"))]
 pub mod http;
 pub mod memcached;
+pub mod packets;
 pub mod random;
 #[cfg(all(feature = "bench", feature = "console", feature = "server"))]
 pub mod served;

@@ -9,7 +9,9 @@ use leasehold::cache::{Cache, Config};
 use leasehold::clock::{Clock, MANUAL_UNIX};
 use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::{Metrics, WATCHER_BYTES_DEFAULT, Watchers};
-use leasehold::protocol::{CasUnique, Decoder, Output, Replies, Reply, Request, Space};
+use leasehold::protocol::{
+    CasUnique, Decoder, Output, Protocols, Replies, Reply, ReplyForm, Request, Requests, Space,
+};
 
 /// A cache, a manual clock, and the shared state of connections.
 pub struct Wire {
@@ -21,7 +23,8 @@ pub struct Wire {
 
 /// One connection.
 pub struct Connection {
-    decoder: Decoder,
+    requests: Requests,
+    form: ReplyForm,
     conversation: Conversation,
     sent: Vec<u8>,
     state: State,
@@ -58,10 +61,18 @@ impl Wire {
         Wire { cache, clock: Clock::manual(), metrics: Arc::new(metrics), rules }
     }
 
+    /// A connection in the text protocol.
     pub fn connect(&self) -> Connection {
+        self.connect_with(Protocols::Text)
+    }
+
+    pub fn connect_with(&self, protocols: Protocols) -> Connection {
         let counters = self.metrics.of_thread(0);
+        let mut requests = Requests::new(protocols);
+        requests.limit_values(self.cache.config().value_bytes_max);
         Connection {
-            decoder: Decoder::new(self.cache.config().value_bytes_max),
+            requests,
+            form: ReplyForm::default(),
             sent: Vec::new(),
             conversation: Conversation::new(&self.cache, Arc::clone(&self.metrics), counters, self.rules),
             state: State::Open,
@@ -101,7 +112,7 @@ impl Connection {
 
     fn feed(&mut self, wire: &Wire, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_closed() {
-            let taken = put(&mut self.decoder.space(), bytes);
+            let taken = put(&mut self.requests.space(), bytes);
             bytes = &bytes[taken..];
             self.work(wire);
         }
@@ -132,18 +143,25 @@ impl Connection {
                     let mut space = again.space();
                     space.put_slice(&line);
                     let request = again.decode().expect("a whole line").expect("legal as before");
-                    self.state = answer(request, wire, &mut self.conversation, &mut self.sent, &self.woken);
+                    self.state = answer(
+                        request,
+                        wire,
+                        (&mut self.conversation, &mut self.form),
+                        &mut self.sent,
+                        &self.woken,
+                    );
                     continue;
                 }
             }
-            self.state = match self.decoder.decode() {
+            self.state = match self.requests.decode(&mut self.form) {
                 None => return,
                 Some(Ok(request)) => {
-                    answer(request, wire, &mut self.conversation, &mut self.sent, &self.woken)
+                    let talk = (&mut self.conversation, &mut self.form);
+                    answer(request, wire, talk, &mut self.sent, &self.woken)
                 }
                 Some(Err(refusal)) => {
                     let mut output = Output::default();
-                    Replies::text(&mut output).send(Reply::Refused(refusal));
+                    Replies::new(&mut output, &mut self.form).send(Reply::Refused(refusal));
                     self.sent.extend(output.take());
                     if refusal.is_fatal() { State::Closed } else { State::Open }
                 }
@@ -155,14 +173,15 @@ impl Connection {
 fn answer(
     mut request: Request,
     wire: &Wire,
-    conversation: &mut Conversation,
+    (conversation, form): (&mut Conversation, &mut ReplyForm),
     sent: &mut Vec<u8>,
     woken: &Arc<Woken>,
 ) -> State {
     let mut output = Output::default();
     loop {
         let now = wire.clock.now();
-        let flow = execute(&mut request, &wire.cache, conversation, Replies::text(&mut output), now);
+        let replies = Replies::new(&mut output, form);
+        let flow = execute(&mut request, &wire.cache, conversation, replies, now);
         sent.extend(output.take());
         match flow {
             Flow::Pause => {}

@@ -194,6 +194,7 @@ fn silence(request: &Request) -> Silence {
         | Request::Noop
         | Request::Quit
         | Request::RefreshCertificates
+        | Request::Sasl(_)
         | Request::Shutdown { .. }
         | Request::Stats(_)
         | Request::Version

@@ -1,5 +1,6 @@
 //! Requests and replies as bytes, without a socket: transcripts, corpora and random bytes.
 
+mod binary;
 mod command;
 mod conversation;
 mod decoding;

@@ -53,6 +53,7 @@ impl Command<'_> {
             StoreOutcome::Exists => MetaStatus::Exists,
             StoreOutcome::NoRoom => return self.replies.status(Status::NoRoom),
             StoreOutcome::NotFound => MetaStatus::NotFound,
+            StoreOutcome::Refused(_) if self.hides_refusal(mode) => MetaStatus::Done,
             StoreOutcome::NotStored
             | StoreOutcome::Outdated
             | StoreOutcome::Refused(_)
@@ -61,11 +62,18 @@ impl Command<'_> {
         };
         let (unique, value_bytes) = match outcome {
             StoreOutcome::Stored { kept: Kept { unique, value_bytes, .. }, .. } => (unique, value_bytes),
+            _ if status == MetaStatus::Done => (NO_UNIQUE, sent_bytes),
             _ => (0, sent_bytes),
         };
         let fields =
             MetaFields { unique: Some(unique), value_bytes: Some(value_bytes), ..MetaFields::default() };
         self.answer(meta, status, flags.has(b'q') && status == MetaStatus::Done, fields);
+    }
+
+    /// Whether a refused store is answered as if it had been stored and evicted at once, as the `set` of a
+    /// plain client is: those of the binary protocol do not know that their sets are meta commands here.
+    fn hides_refusal(&self, mode: Mode) -> bool {
+        self.replies.is_binary() && self.refusal(mode) == Status::Stored
     }
 
     /// `ms` with a token.
@@ -186,6 +194,9 @@ impl Command<'_> {
         }
     }
 }
+
+/// The unique of a value that was not kept. No value has it: sequence numbers are far smaller.
+const NO_UNIQUE: u64 = u64::MAX;
 
 #[inline]
 fn bare_reply<'v>(status: MetaStatus, fields: MetaFields) -> MetaReply<'v> {

@@ -13,9 +13,9 @@ pub(in crate::protocol) use self::keys::words;
 pub use self::keys::{Keys, TagWords};
 pub use self::meta::{CountMode, Flags, Meta, Numbers, SetMode};
 pub(in crate::protocol) use self::meta::{TAG, bit};
-pub use self::refusal::Refusal;
+pub use self::refusal::{BadPacket, Refusal};
 pub use self::reply::{
     Block, Inspected, Listed, MetaFields, MetaReply, MetaStatus, MetaValue, Part, Reply, Ttl,
 };
-pub use self::request::{CasUnique, Invalidated, LeaseSet, Request, Shutdown, Store, Upcoming};
+pub use self::request::{CasUnique, Invalidated, LeaseSet, Request, Sasl, Shutdown, Store, Upcoming};
 pub use self::status::Status;

@@ -45,6 +45,10 @@ pub enum Refusal {
     NoSlabs,
     /// Flag `O` with more than 31 bytes.
     OpaqueTooLong,
+    /// A packet of the binary protocol.
+    Packet(BadPacket),
+    /// The text protocol, where only the binary one is spoken.
+    Text,
     /// A TLS hello on a plain port.
     Tls,
     /// More keys in one line than [`KEYS_PER_GET_MAX`](crate::limits::KEYS_PER_GET_MAX).
@@ -63,11 +67,39 @@ pub enum Refusal {
     WrongCountFlags,
 }
 
+/// A packet that is not a valid request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BadPacket {
+    /// Extras, a key or a value that the command does not have, or not with this length.
+    Layout,
+    /// The key and the extras are longer than the body.
+    Lengths,
+    /// A command that needs a login first.
+    Locked,
+    /// It does not begin with the byte of a request.
+    Magic,
+    /// An unknown command.
+    Opcode,
+    /// An unknown group of statistics.
+    Statistics,
+}
+
+impl BadPacket {
+    /// Whether the connection must be closed, as memcached does.
+    pub fn is_fatal(self) -> bool {
+        match self {
+            BadPacket::Layout | BadPacket::Lengths | BadPacket::Locked | BadPacket::Magic => true,
+            BadPacket::Opcode | BadPacket::Statistics => false,
+        }
+    }
+}
+
 impl Refusal {
     /// Whether the rest of the stream is unusable, so that the connection must be closed.
     pub fn is_fatal(self) -> bool {
         match self {
-            Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Tls => true,
+            Refusal::Packet(bad) => bad.is_fatal(),
+            Refusal::Binary | Refusal::Http | Refusal::LineTooLong | Refusal::Text | Refusal::Tls => true,
             Refusal::BadBase64
             | Refusal::BadCachedump
             | Refusal::BadChunk

@@ -121,6 +121,8 @@ pub enum Request<'a> {
     RefreshCertificates,
     /// `replace`
     Replace(Store<'a>),
+    /// A login by SASL, in the binary protocol.
+    Sasl(Sasl<'a>),
     /// `set`
     Set(Store<'a>),
     /// `shutdown [graceful]`
@@ -190,6 +192,24 @@ pub struct LeaseSet<'a> {
     pub store: Store<'a>,
     /// The tags of the value.
     pub tags: TagWords<'a>,
+}
+
+/// A message of a login by SASL, with the only mechanism PLAIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sasl<'a> {
+    /// The name and the password come in the next message.
+    Begin,
+    /// It is of another mechanism, or has no name and password.
+    Malformed,
+    /// Asks for the mechanisms.
+    Mechanisms,
+    /// A name and a password.
+    Plain {
+        /// The name.
+        name: &'a [u8],
+        /// The password.
+        password: &'a [u8],
+    },
 }
 
 /// The target of an `invalidate`.

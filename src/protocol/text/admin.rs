@@ -42,7 +42,7 @@ fn watched(word: &[u8]) -> Option<Watched> {
 }
 
 /// `stats [<what>]`
-pub(super) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
+pub(in crate::protocol) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut words = words(args);
     let what = match words.next() {
         None => Statistics::General,

@@ -8,13 +8,13 @@ use std::iter;
 use std::mem::{replace, take};
 
 use bytes::BufMut;
-use bytes::buf::Limit;
 
 use super::fast;
 use super::grammar::{self, Line};
 use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
 use crate::pages::Run;
 use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
+use crate::protocol::space::Space;
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -48,15 +48,6 @@ enum State {
 }
 
 type ReadLine = for<'a> fn(&'a [u8], &'a mut Numbers) -> Line<'a>;
-
-/// The space for the next bytes of a connection.
-#[derive(Debug)]
-pub enum Space<'a> {
-    /// The read buffer.
-    Buffer(Limit<&'a mut Vec<u8>>),
-    /// The rest of a large value.
-    Value(&'a mut Run),
-}
 
 /// A large data block that is being received.
 #[derive(Debug)]
@@ -231,6 +222,18 @@ impl Decoder {
         })
     }
 
+    /// The first byte that was received, before any is decoded.
+    pub(in crate::protocol) fn first_byte(&self) -> Option<u8> {
+        self.buffer.get(self.done).copied()
+    }
+
+    /// The bytes that were received, none of them decoded, for the decoder of another protocol.
+    pub(in crate::protocol) fn into_undecoded(mut self) -> Vec<u8> {
+        self.release();
+        self.buffer.drain(..self.done);
+        self.buffer
+    }
+
     /// Whether the buffer holds an unfinished request.
     pub fn is_midway(&self) -> bool {
         self.buffer.len() - self.done > self.used
@@ -273,27 +276,6 @@ impl Decoder {
             unreachable!("it was one when it was kept")
         };
         Some(Ok(header.with(value.into())))
-    }
-}
-
-impl Space<'_> {
-    /// How many bytes it has room for.
-    pub fn remaining_mut(&mut self) -> usize {
-        match self {
-            Space::Buffer(buffer) => buffer.remaining_mut(),
-            Space::Value(value) => value.rest().len(),
-        }
-    }
-
-    /// Adds bytes.
-    ///
-    /// # Panics
-    /// If it has no room for them.
-    pub fn put_slice(&mut self, bytes: &[u8]) {
-        match self {
-            Space::Buffer(buffer) => buffer.put_slice(bytes),
-            Space::Value(value) => value.push(bytes),
-        }
     }
 }
 

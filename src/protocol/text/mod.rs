@@ -11,5 +11,6 @@ mod grammar;
 mod meta;
 mod words;
 
-pub use self::decoder::{Decoder, Space};
+pub(super) use self::admin::stats;
+pub use self::decoder::Decoder;
 pub(super) use self::encoder::encode;

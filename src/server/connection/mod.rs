@@ -5,17 +5,18 @@
 
 mod streaming;
 mod waiting;
+mod watching;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 
 use super::client_limits::ClientAddress;
@@ -27,9 +28,9 @@ use crate::clock::Now;
 use crate::command::{Conversation, Flow, execute};
 use crate::metrics::{ConnectionStats, Count, State, Verb};
 use crate::process::logging;
-use crate::protocol::{Decoder, Output, Refusal, Replies, Reply, Request, Status, Upcoming};
+use crate::protocol::{Output, Refusal, Replies, Reply, ReplyForm, Request, Requests, Status, Upcoming};
 
-/// The state of a connection, apart from its decoder.
+/// The state of a connection, apart from its requests.
 ///
 /// Each future that a connection awaits takes up space in its task from the start. Rare waits are boxed, so
 /// that ten thousand idle connections do not pay for them.
@@ -37,6 +38,8 @@ struct Connection<'s, S> {
     stats: &'s ConnectionStats,
     /// Bytes that arrived while a request waited for a lease.
     early: BytesMut,
+    /// The form of its replies.
+    form: ReplyForm,
     /// Whether it is only yielding to other connections.
     gives_way: &'s AtomicBool,
     /// When the idle time began: at the last complete request, or when its replies were sent.
@@ -149,26 +152,27 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
             conversation.lock(Arc::clone(users));
         }
         let (early, idle_since, output) = (BytesMut::new(), time::Instant::now(), Output::default());
-        Connection { stats, early, gives_way, idle_since, output, room, service, conversation, stream }
+        let form = ReplyForm::default();
+        Connection { stats, early, form, gives_way, idle_since, output, room, service, conversation, stream }
     }
 
     async fn converse(&mut self) -> io::Result<Closed> {
-        let mut decoder = Decoder::new(0);
-        self.limit(&mut decoder);
+        let mut requests = Requests::new(self.service.protocols);
+        self.limit(&mut requests);
         let (mut pipelines, service) = (false, self.service);
         loop {
-            if let Some(closed) = self.read(&mut decoder).await? {
+            if let Some(closed) = self.read(&mut requests).await? {
                 return Ok(closed);
             }
             let mut now = self.service.now();
             let (mut in_turn, mut fetched, mut is_answered) = (0, 0, false);
             loop {
                 if pipelines && fetched == 0 {
-                    fetched = self.service.cache.prefetch(decoder.upcoming().map(access)).keys().len();
+                    fetched = self.service.cache.prefetch(requests.upcoming().map(access)).keys().len();
                 }
                 fetched = fetched.saturating_sub(1);
                 let was_locked = self.conversation.is_locked();
-                let closed = match self.step(&mut decoder, now) {
+                let closed = match self.step(&mut requests, now) {
                     Step::Drained => break,
                     Step::Done(closed) => closed,
                     Step::Unfinished(rest) => {
@@ -180,8 +184,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
                 if let Some(closed) = closed {
                     return Box::pin(self.close(closed)).await;
                 }
-                if was_locked {
-                    self.limit(&mut decoder);
+                if was_locked || self.conversation.is_locked() {
+                    self.limit(&mut requests);
                 }
                 if self.output.is_full() {
                     if let Some(closed) = self.flush().await? {
@@ -190,7 +194,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
                     now = self.service.now();
                 }
                 (in_turn, is_answered) = (in_turn + 1, true);
-                if in_turn == self.service.requests_per_turn && decoder.is_midway() {
+                if in_turn == self.service.requests_per_turn && requests.is_midway() {
                     self.conversation.counters().add(Count::ConnYields);
                     self.give_way().await;
                     (in_turn, now) = (0, self.service.now());
@@ -200,7 +204,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
             // not worth it.
             pipelines = in_turn > 1;
             if is_answered {
-                self.answered(&mut decoder, now);
+                self.answered(&mut requests, now);
             }
             if let Some(closed) = self.flush().await? {
                 return Ok(closed);
@@ -214,9 +218,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
     }
 
     /// Sets what the client may send before and after it has logged in.
-    fn limit(&self, decoder: &mut Decoder) {
-        decoder.limit_values(self.conversation.value_bytes_max(&self.service.cache));
-        decoder.expect_login(self.conversation.is_locked());
+    fn limit(&self, requests: &mut Requests) {
+        requests.limit_values(self.conversation.value_bytes_max(&self.service.cache));
+        requests.expect_login(self.conversation.is_locked());
     }
 
     /// Replies to a request that cannot be parsed.
@@ -228,7 +232,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
             self.conversation.counters().add(Count::BinaryRefused);
             self.service.binary.call_once(warn_of_binary);
         }
-        Replies::text(&mut self.output).send(Reply::Refused(refusal));
+        Replies::new(&mut self.output, &mut self.form).send(Reply::Refused(refusal));
         self.conversation.refuse();
         refusal.is_fatal().then_some(Closed::Refused)
     }
@@ -257,10 +261,10 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
     #[inline]
     fn step<'p>(
         &'p mut self,
-        decoder: &'p mut Decoder,
+        requests: &'p mut Requests,
         now: Now,
     ) -> Step<Pin<Box<impl Future<Output = io::Result<Option<Closed>>> + use<'p, 's, S>>>> {
-        let mut request = match decoder.decode() {
+        let mut request = match requests.decode(&mut self.form) {
             None => return Step::Drained,
             Some(Err(refusal)) => return Step::Done(self.refuse(refusal)),
             Some(Ok(request)) => request,
@@ -282,7 +286,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
     #[inline]
     fn begin(&mut self, request: &mut Request<'_>, now: Now) -> Flow {
         self.stats.is(State::Parse);
-        let replies = Replies::text(&mut self.output);
+        let replies = Replies::new(&mut self.output, &mut self.form);
         execute(request, &self.service.cache, &mut self.conversation, replies, now)
     }
 
@@ -344,7 +348,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
         if let Some(suppressed) = REFRESHES.admit(time::Instant::now()) {
             tracing::info!(?refreshed, suppressed, "a client requested a reload of the certificates");
         }
-        let mut replies = Replies::text(&mut self.output);
+        let mut replies = Replies::new(&mut self.output, &mut self.form);
         match refreshed {
             Ok(()) => replies.status(Status::Ok),
             Err(error) => replies.send(Reply::Failed(&error.to_string())),
@@ -358,42 +362,14 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
         tracing::debug!(address = %self.stats.address, ?delay, "a wrong password");
         time::sleep(delay).await;
     }
-
-    /// Sends events until the peer disconnects; discards everything that it sends meanwhile. A peer that
-    /// reads slowly is not idle, and delays no other connection.
-    async fn watch(&mut self, number: u64) -> io::Result<Closed> {
-        if let Some(closed) = self.flush().await? {
-            return Ok(closed);
-        }
-        self.stats.is(State::Watch);
-        let (mut read, mut write) = tokio::io::split(&mut self.stream);
-        let (conversation, service) = (&self.conversation, self.service);
-        let send = async {
-            while !service.shutdown.is_requested() {
-                let waits = |context: &mut Context<'_>| conversation.watched_lines(number, context.waker());
-                let lines = poll_fn(|context| waits(context).map_or(Poll::Pending, Poll::Ready)).await;
-                let mut output = Output::default();
-                Replies::text(&mut output).send(Reply::Events(&lines));
-                write.write_all(&output.take()).await?;
-                write.flush().await?;
-                conversation.counters().add_many(Count::BytesWritten, lines.len() as u64);
-            }
-            Ok(Closed::Stopping)
-        };
-        let mut nowhere = tokio::io::sink();
-        tokio::select! {
-            sent = send => sent,
-            read = tokio::io::copy(&mut read, &mut nowhere) => read.map(|_| Closed::Peer),
-        }
-    }
 }
 
 static REFRESHES: logging::Limit = logging::Limit::new();
 
 fn warn_of_binary() {
     tracing::warn!(
-        "a client speaks memcached's binary protocol, which is not served: set it to the text protocol \
-         (logged once; binary_refused in stats counts them)"
+        "a client speaks memcached's binary protocol, which -B ascii and -Y without -S refuse: set it to the \
+         text protocol, or start with -B auto or -S (logged once; binary_refused in stats counts them)"
     );
 }
 
@@ -527,6 +503,57 @@ mod tests {
         );
         assert_eq!(waits, (300, 0));
         assert_eq!(service.metrics.total(Count::AuthDelayMs), 300);
+    }
+
+    /// A login by SASL is slowed like one by `set`, and three wrong ones close the connection.
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_of_the_binary_protocol_are_delayed() {
+        let users = Users::parse(b"ann:right\n").map(|users| Arc::new(Mutex::new(users)));
+        let service = Service { users, ..service() };
+        let (mut thief, thief_end) = duplex(1 << 20);
+        let login = b"\x80\x21\0\x05\0\0\0\0\0\0\0\x0f\0\0\0\0\0\0\0\0\0\0\0\0PLAIN\0ann\0wrong";
+        thief.write_all(&login.repeat(4)).await.unwrap();
+        thief.shutdown().await.unwrap();
+        let (unknown, began) = (unknown(), time::Instant::now());
+        assert_eq!(serve(&service, 0, thief_end, &unknown).await.unwrap(), Closed::Peer);
+        assert_eq!(began.elapsed().as_millis(), 700);
+        let mut replies = Vec::new();
+        thief.read_to_end(&mut replies).await.unwrap();
+        let failed = b"\x81\x21\0\0\0\0\0\x20\0\0\0\x0d\0\0\0\0\0\0\0\0\0\0\0\0Auth failure.";
+        assert!(replies == failed.repeat(3), "{}", replies.escape_ascii());
+    }
+
+    /// A value of the binary protocol that takes too long is answered with its opaque.
+    #[tokio::test]
+    async fn a_stalled_value_of_the_binary_protocol_is_given_up() {
+        let service = service();
+        let (mut stalled, stalled_end) = duplex(1 << 20);
+        let set = b"\x80\x01\0\x01\x08\0\0\0\0\x0f\x42\x40\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0kbegin";
+        stalled.write_all(set).await.unwrap();
+        let (mut next, next_end) = duplex(4 << 20);
+        let value = [b"set b 0 0 1000000\r\n", &b"v".repeat(1_000_000)[..], b"\r\nquit\r\n"].concat();
+        next.write_all(&value).await.unwrap();
+        next.shutdown().await.unwrap();
+        let unknown = unknown();
+        let others = async {
+            while service.metrics.receive_waits.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            service.receiving.close_slow(service.now());
+            service.clock.advance(Duration::from_secs(3));
+            service.receiving.close_slow(service.now());
+            let mut reply = Vec::new();
+            stalled.read_to_end(&mut reply).await.unwrap();
+            let failed = b"\x81\x01\0\0\0\0\0\x86\0\0\0\x11\0\0\0\x07\0\0\0\0\0\0\0\0Temporary failure";
+            assert!(reply == failed, "{}", reply.escape_ascii());
+            drop(stalled);
+        };
+        let (first, second, ()) = tokio::join!(
+            serve(&service, 0, stalled_end, &unknown),
+            serve(&service, 0, next_end, &unknown),
+            others,
+        );
+        assert_eq!((first.unwrap(), second.unwrap()), (Closed::Slow, Closed::Peer));
     }
 
     /// A client that stops in the middle of a large value loses its room to the next one, which is stored;

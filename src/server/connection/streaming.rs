@@ -13,14 +13,14 @@ use tokio::time::{self, Instant};
 use super::{Closed, Connection};
 use crate::clock::Now;
 use crate::metrics::{Count, State};
-use crate::protocol::{Decoder, Replies, Space, Status};
+use crate::protocol::{Replies, Requests, Space, Status};
 use crate::server::buffers;
 use crate::server::receiving::patience;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Reads once; `Some` at the end of the stream.
-    pub(super) async fn read(&mut self, decoder: &mut Decoder) -> io::Result<Option<Closed>> {
-        let needed = decoder.room_needed();
+    pub(super) async fn read(&mut self, requests: &mut Requests) -> io::Result<Option<Closed>> {
+        let needed = requests.room_needed();
         if needed > 0 && !self.room.is_asked_for() {
             self.stats.is(State::Waiting);
             Box::pin(poll_fn(|context| self.room.poll_take(context, needed))).await;
@@ -33,10 +33,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Connection { stats, early, output, stream, .. } = self;
         stats.is(State::Read);
         let read = poll_fn(|context| {
-            buffers::lend(decoder, output);
-            let read = pin!(receive(stream, early, decoder.space())).poll(context);
+            buffers::lend(requests, output);
+            let read = pin!(receive(stream, early, requests.space())).poll(context);
             if read.is_pending() {
-                buffers::take_back(decoder, output);
+                buffers::take_back(requests, output);
             }
             read
         });
@@ -52,13 +52,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Ends the idle time, and gives back the room of a request that is answered: what is left in the decoder
+    /// Ends the idle time, and gives back the room of a request that is answered: what is left unread
     /// belongs to another one.
-    pub(super) fn answered(&mut self, decoder: &mut Decoder, now: Now) {
+    pub(super) fn answered(&mut self, requests: &mut Requests, now: Now) {
         self.stats.commanded(now.seconds());
         self.restart_idle_time();
         if self.room.is_asked_for() {
-            decoder.shrink();
+            requests.shrink();
             self.room.give_back();
         }
     }
@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     pub(super) async fn close_slow(&mut self) {
         self.room.give_back();
         self.conversation.counters().add(Count::ReceiveTimeouts);
-        Replies::text(&mut self.output).status(Status::TooSlow);
+        Replies::new(&mut self.output, &mut self.form).status(Status::TooSlow);
         // The connection is closed in any case.
         let _ = time::timeout(DRAIN_TIMEOUT, self.close(Closed::Refused)).await;
     }

@@ -26,12 +26,14 @@ pub(super) fn line(refusal: Refusal) -> &'static [u8] {
         Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
         Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
         Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+        Refusal::Text => b"CLIENT_ERROR only the binary protocol is spoken here\r\n",
         Refusal::Tls => b"CLIENT_ERROR TLS is not spoken on this port\r\n",
         Refusal::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
         Refusal::TooManyKeys => b"CLIENT_ERROR too many keys\r\n",
         Refusal::TooManyNames => b"CLIENT_ERROR too many names\r\n",
         Refusal::TooManyTags => b"CLIENT_ERROR too many tags\r\n",
-        Refusal::Unknown => b"ERROR\r\n",
+        // Lines are no packets.
+        Refusal::Packet(_) | Refusal::Unknown => b"ERROR\r\n",
         Refusal::UnknownFlag => b"CLIENT_ERROR invalid flag\r\n",
         Refusal::WrongCountFlags => b"CLIENT_ERROR invalid or duplicate flag\r\n",
     }

@@ -1,0 +1,256 @@
+//! The read buffer: bytes in, one packet at a time out.
+//!
+//! It works like the text protocol's: a request borrows from the buffer until the next one is decoded, and a
+//! large value is received into pages of its own.
+
+use std::iter;
+use std::mem::{replace, take};
+
+use bytes::BufMut;
+
+use super::exchange::Exchange;
+use super::header::{Access, HEADER_BYTES, Header, MAGIC};
+use super::opcode::{Opcode, Verb};
+use super::request::{self, Packet, Step};
+use crate::limits::VALUE_APART_BYTES_MIN;
+use crate::pages::{Payload, Run};
+use crate::protocol::message::{BadPacket, Numbers, Refusal, Request, Upcoming};
+use crate::protocol::space::Space;
+
+/// Splits a connection's bytes into requests.
+#[derive(Debug)]
+pub(in crate::protocol) struct Decoder {
+    access: Access,
+    buffer: Vec<u8>,
+    /// Consumed bytes of the buffer.
+    done: usize,
+    /// The numbers of the last request's flags.
+    numbers: Numbers,
+    state: State,
+    /// Whether a login has begun without a password, which the next step may bring.
+    step: Step,
+    /// Remaining bytes that the last request borrows.
+    used: usize,
+    value_bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Packet,
+    /// A large value is being received.
+    Receive(Box<Receive>),
+    /// Holds the bytes before the large value while its request is executed.
+    Received {
+        head: Vec<u8>,
+    },
+    /// This many bytes of a refused packet are still to be skipped.
+    Skip(usize),
+}
+
+/// A large value that is being received.
+#[derive(Debug)]
+struct Receive {
+    /// The packet up to its value.
+    head: Vec<u8>,
+    opcode: Opcode,
+    /// The received part; without room until more is to be received.
+    value: Run,
+    /// The full length of the value.
+    whole: usize,
+}
+
+impl Decoder {
+    /// A decoder that continues with these bytes. `has_login` says whether clients log in.
+    pub(in crate::protocol) fn new(buffer: Vec<u8>, has_login: bool) -> Self {
+        Decoder {
+            access: if has_login { Access::Locked } else { Access::Free },
+            buffer,
+            done: 0,
+            numbers: Numbers::default(),
+            state: State::Packet,
+            step: Step::Unexpected,
+            used: 0,
+            value_bytes_max: 0,
+        }
+    }
+
+    /// Sets whether a login is required first.
+    pub(in crate::protocol) fn expect_login(&mut self, is_expected: bool) {
+        self.access = match (is_expected, self.access) {
+            (true, _) => Access::Locked,
+            (false, Access::Free) => Access::Free,
+            (false, Access::Locked | Access::LoggedIn) => Access::LoggedIn,
+        };
+    }
+
+    /// Changes the limit on values.
+    pub(in crate::protocol) fn limit_values(&mut self, value_bytes_max: usize) {
+        self.value_bytes_max = value_bytes_max;
+    }
+
+    /// The space for the next bytes.
+    pub(in crate::protocol) fn space(&mut self) -> Space<'_> {
+        self.release();
+        match &mut self.state {
+            State::Receive(block) => {
+                // Only allocated now: until then, the request may have waited for room.
+                if block.value.is_empty() && block.value.is_full() {
+                    block.value = Run::new(block.whole);
+                    block.value.push(&self.buffer[take(&mut self.done)..]);
+                    self.buffer.clear();
+                }
+                Space::Value(&mut block.value)
+            }
+            State::Packet | State::Received { .. } | State::Skip(_) => {
+                self.buffer.drain(..take(&mut self.done));
+                self.buffer.reserve(READ_BYTES);
+                let free = self.buffer.capacity() - self.buffer.len();
+                Space::Buffer((&mut self.buffer).limit(free))
+            }
+        }
+    }
+
+    /// The memory that the unfinished request needs before more of it can be received; 0 if the buffer that
+    /// every connection has suffices.
+    pub(in crate::protocol) fn room_needed(&self) -> usize {
+        match &self.state {
+            State::Receive(block) => block.whole,
+            State::Packet | State::Received { .. } | State::Skip(_) => 0,
+        }
+    }
+
+    /// Takes away an empty buffer: an idle connection needs none.
+    pub(in crate::protocol) fn take_idle(&mut self) -> Option<Vec<u8>> {
+        self.release();
+        (self.done == self.buffer.len()).then(|| {
+            self.done = 0;
+            self.buffer.clear();
+            take(&mut self.buffer)
+        })
+    }
+
+    /// Gives the decoder a buffer if it has none.
+    pub(in crate::protocol) fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = make();
+        }
+    }
+
+    /// The next request or its refusal; `None` if more bytes are needed. The replies need `exchange`.
+    ///
+    /// After a fatal refusal the decoder must not be used any more.
+    pub(in crate::protocol) fn decode(
+        &mut self,
+        exchange: &mut Exchange,
+    ) -> Option<Result<Request<'_>, Refusal>> {
+        self.release();
+        self.skip();
+        if matches!(self.state, State::Receive(_)) {
+            return self.received();
+        }
+        let rest = &self.buffer[self.done..];
+        if *rest.first()? != MAGIC {
+            self.used = rest.len();
+            return Some(Err(Refusal::Packet(BadPacket::Magic)));
+        }
+        let header = Header::parse(rest)?;
+        exchange.begin(&header);
+        let opcode = match header.checked(self.access) {
+            Ok(opcode) => opcode,
+            Err(bad) if bad.is_fatal() => {
+                self.used = rest.len();
+                return Some(Err(Refusal::Packet(bad)));
+            }
+            Err(bad) => {
+                self.used = HEADER_BYTES;
+                self.state = State::Skip(header.body_bytes);
+                return Some(Err(Refusal::Packet(bad)));
+            }
+        };
+        let (start, value_bytes) = (header.value_start(), header.value_bytes());
+        let head = rest.get(..start)?;
+        let (extras, key) = header.extras_and_key(head);
+        if opcode.verb.shows_key() {
+            exchange.key.extend_from_slice(key);
+        }
+        if value_bytes > value_bytes_max(opcode.verb, self.value_bytes_max) {
+            self.used = start;
+            self.state = State::Skip(value_bytes);
+            return Some(Ok(request::too_large(opcode.verb, key)));
+        }
+        let Some(value) = rest.get(start..start + value_bytes) else {
+            if value_bytes >= VALUE_APART_BYTES_MIN {
+                let (head, value) = (head.to_vec(), Run::new(0));
+                self.done += start;
+                self.state = State::Receive(Box::new(Receive { head, opcode, value, whole: value_bytes }));
+            }
+            return None;
+        };
+        self.used = start + value_bytes;
+        let packet = Packet { verb: opcode.verb, unique: header.unique, extras, key, value: value.into() };
+        Some(packet.request(&mut self.numbers, &mut self.step))
+    }
+
+    /// Previews of the buffered requests, for prefetching. They may be wrong for malformed requests.
+    pub(in crate::protocol) fn upcoming(&self) -> impl Iterator<Item = Upcoming<'_>> {
+        let is_packet = matches!(self.state, State::Packet);
+        let mut rest = if is_packet { &self.buffer[self.done + self.used..] } else { &[] };
+        iter::from_fn(move || {
+            let header = Header::parse(rest)?;
+            let key = rest.get(HEADER_BYTES + header.extras_bytes..header.value_start())?;
+            rest = rest.get(HEADER_BYTES + header.body_bytes..).unwrap_or_default();
+            let is_read = matches!(Opcode::of(header.number)?.verb, Verb::Get | Verb::GetKey);
+            (!key.is_empty()).then_some(Upcoming { is_read, key })
+        })
+    }
+
+    /// Whether the buffer holds an unfinished request.
+    pub(in crate::protocol) fn is_midway(&self) -> bool {
+        self.buffer.len() - self.done > self.used
+            || !matches!(self.state, State::Packet | State::Received { .. })
+    }
+
+    /// Drops the bytes that the last request borrowed.
+    fn release(&mut self) {
+        self.done += take(&mut self.used);
+        if matches!(self.state, State::Received { .. }) {
+            self.state = State::Packet;
+        }
+    }
+
+    fn skip(&mut self) {
+        if let State::Skip(left) = &mut self.state {
+            let here = (self.buffer.len() - self.done).min(*left);
+            self.done += here;
+            *left -= here;
+            if *left == 0 {
+                self.state = State::Packet;
+            }
+        }
+    }
+
+    fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
+        let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
+        if block.value.len() < block.whole {
+            return None;
+        }
+        let (head, opcode) = (take(&mut block.head), block.opcode);
+        let value = Payload::from(replace(&mut block.value, Run::new(0)));
+        self.state = State::Received { head };
+        let State::Received { head } = &self.state else { unreachable!("just set") };
+        let header = Header::parse(head).expect("it was whole when it was kept");
+        let (extras, key) = header.extras_and_key(head);
+        let packet = Packet { verb: opcode.verb, unique: header.unique, extras, key, value };
+        Some(packet.request(&mut self.numbers, &mut self.step))
+    }
+}
+
+/// The longest value of a command.
+fn value_bytes_max(verb: Verb, value_bytes_max: usize) -> usize {
+    if verb.is_sasl() { value_bytes_max.min(LOGIN_BYTES_MAX) } else { value_bytes_max }
+}
+
+/// The most bytes of one read.
+const READ_BYTES: usize = 16 * 1024;
+/// The longest login. It is never received into pages.
+const LOGIN_BYTES_MAX: usize = VALUE_APART_BYTES_MIN - 1;
