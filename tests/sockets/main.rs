@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_documents;
+mod binary;
 mod client;
 mod client_faults;
 mod client_invalidate;
