@@ -79,7 +79,6 @@ enum Step<R> {
 
 /// Clients can cause as many of these messages as they like.
 static CLOSINGS: logging::Limit = logging::Limit::new();
-static REFUSALS: logging::Limit = logging::Limit::new();
 
 /// Serves a connection until one side closes it.
 pub(super) async fn serve<S>(
@@ -225,9 +224,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
 
     /// Replies to a request that cannot be parsed.
     fn refuse(&mut self, refusal: Refusal) -> Option<Closed> {
-        if let Some(suppressed) = REFUSALS.admit(time::Instant::now()) {
-            tracing::trace!(?refusal, suppressed, "refused");
-        }
+        // Each one: that is what an operator wants who asks for `-vv`.
+        tracing::trace!(?refusal, "refused");
         if refusal == Refusal::Binary {
             self.conversation.counters().add(Count::BinaryRefused);
             self.service.binary.call_once(warn_of_binary);
