@@ -289,8 +289,8 @@ fn an_unfetched_item_is_evicted_before_one_in_use() {
 #[test]
 fn the_fixed_tables_are_small() {
     let bytes = Config::default().fixed_table_bytes();
-    // 2.1 MiB of them are the misses of keys, 2.4 the groups, and 2.25 the hold-offs. The last and the tags in
-    // use, 1 MiB, are taken when they are needed.
+    // 2.1 MiB of them are the misses of keys, 2.4 the groups, and 2.25 the hold-offs. The last and the tags
+    // in use, 1 MiB, are taken when they are needed.
     assert!(bytes <= 13 << 20, "{bytes}");
 }
 
