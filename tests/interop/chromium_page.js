@@ -96,24 +96,32 @@ async function looksUpAKey(page) {
   await until(page, "known", "holds\\s+a live value");
 }
 
+// The page asks before it invalidates many values.
+async function invalidateAnd(page, answer) {
+  await page.click("#invalidate .danger");
+  await page.waitForSelector("#ask[open]", PATIENCE);
+  await answer();
+  await page.waitForSelector("#ask:not([open])", PATIENCE);
+}
+
 async function invalidates(page) {
+  const yes = () => page.click("#ask-yes");
   await page.select("#kind", "prefixes");
   await page.type("#names", "page:\nno-delimiter");
-  await page.click("#invalidate .danger");
+  await invalidateAnd(page, yes);
   await until(page, "invalidated", "no-delimiter");
   await page.$eval("#names", names => names.value = "page:");
-  await page.click("#invalidate .danger");
+  await invalidateAnd(page, () => page.keyboard.press("Escape"));
+  assert.match(await text(page, "invalidated"), /no-delimiter/, "a canceled dialog invalidates nothing");
+  await invalidateAnd(page, yes);
   await until(page, "invalidated", "page:\\s+invalidated");
   await page.select("#kind", "all");
-  await page.click("#invalidate .danger");
-  await page.waitForSelector("#ask[open]", PATIENCE);
-  await picture(page, "confirm");
-  await page.keyboard.press("Escape");
-  await page.waitForSelector("#ask:not([open])", PATIENCE);
+  await invalidateAnd(page, async () => {
+    await picture(page, "confirm");
+    await page.keyboard.press("Escape");
+  });
   assert.match(await text(page, "invalidated"), /page:/, "a canceled dialog invalidates nothing");
-  await page.click("#invalidate .danger");
-  await page.waitForSelector("#ask[open]", PATIENCE);
-  await page.click("#ask-yes");
+  await invalidateAnd(page, yes);
   await until(page, "invalidated", "Everything was invalidated");
 }
 
