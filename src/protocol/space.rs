@@ -1,4 +1,6 @@
-//! The space for the next bytes of a connection.
+//! The space for the next bytes of a connection, and large values that arrive in it.
+
+use std::mem::{replace, take};
 
 use bytes::BufMut;
 use bytes::buf::Limit;
@@ -32,5 +34,41 @@ impl Space<'_> {
             Space::Buffer(buffer) => buffer.put_slice(bytes),
             Space::Value(value) => value.push(bytes),
         }
+    }
+}
+
+/// A large value that is being received. It has no memory until the connection reads on: before that, its
+/// request may wait for room.
+#[derive(Debug)]
+pub(in crate::protocol) struct Arriving {
+    value: Run,
+    /// The bytes that are to be received.
+    whole: usize,
+}
+
+impl Arriving {
+    /// Nothing of so many bytes.
+    pub(in crate::protocol) fn new(whole: usize) -> Self {
+        Arriving { value: Run::new(0), whole }
+    }
+
+    /// The space for the rest. What has arrived in the read buffer from `done` on moves there first.
+    pub(in crate::protocol) fn space(&mut self, buffer: &mut Vec<u8>, done: &mut usize) -> Space<'_> {
+        if self.value.is_empty() && self.value.is_full() {
+            self.value = Run::new(self.whole);
+            self.value.push(&buffer[take(done)..]);
+            buffer.clear();
+        }
+        Space::Value(&mut self.value)
+    }
+
+    /// The memory that it needs, in bytes.
+    pub(in crate::protocol) fn whole(&self) -> usize {
+        self.whole
+    }
+
+    /// Takes the value, if all of it has arrived.
+    pub(in crate::protocol) fn take_whole(&mut self) -> Option<Run> {
+        (self.value.len() == self.whole).then(|| replace(&mut self.value, Run::new(0)))
     }
 }

@@ -4,7 +4,7 @@
 //! large value is received into pages of its own.
 
 use std::iter;
-use std::mem::{replace, take};
+use std::mem::take;
 
 use bytes::BufMut;
 
@@ -13,9 +13,9 @@ use super::header::{Access, HEADER_BYTES, Header, MAGIC};
 use super::opcode::{Opcode, Verb};
 use super::request::{self, Packet, Step};
 use crate::limits::VALUE_APART_BYTES_MIN;
-use crate::pages::{Payload, Run};
+use crate::pages::Payload;
 use crate::protocol::message::{BadPacket, Numbers, Refusal, Request, Upcoming};
-use crate::protocol::space::Space;
+use crate::protocol::space::{Arriving, Space};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -53,10 +53,7 @@ struct Receive {
     /// The packet up to its value.
     head: Vec<u8>,
     opcode: Opcode,
-    /// The received part; without room until more is to be received.
-    value: Run,
-    /// The full length of the value.
-    whole: usize,
+    value: Arriving,
 }
 
 impl Decoder {
@@ -92,15 +89,7 @@ impl Decoder {
     pub(in crate::protocol) fn space(&mut self) -> Space<'_> {
         self.release();
         match &mut self.state {
-            State::Receive(block) => {
-                // Only allocated now: until then, the request may have waited for room.
-                if block.value.is_empty() && block.value.is_full() {
-                    block.value = Run::new(block.whole);
-                    block.value.push(&self.buffer[take(&mut self.done)..]);
-                    self.buffer.clear();
-                }
-                Space::Value(&mut block.value)
-            }
+            State::Receive(block) => block.value.space(&mut self.buffer, &mut self.done),
             State::Packet | State::Received { .. } | State::Skip(_) => {
                 self.buffer.drain(..take(&mut self.done));
                 self.buffer.reserve(READ_BYTES);
@@ -114,7 +103,7 @@ impl Decoder {
     /// every connection has suffices.
     pub(in crate::protocol) fn room_needed(&self) -> usize {
         match &self.state {
-            State::Receive(block) => block.whole,
+            State::Receive(block) => block.value.whole(),
             State::Packet | State::Received { .. } | State::Skip(_) => 0,
         }
     }
@@ -180,9 +169,9 @@ impl Decoder {
         }
         let Some(value) = rest.get(start..start + value_bytes) else {
             if value_bytes >= VALUE_APART_BYTES_MIN {
-                let (head, value) = (head.to_vec(), Run::new(0));
+                let (head, value) = (head.to_vec(), Arriving::new(value_bytes));
                 self.done += start;
-                self.state = State::Receive(Box::new(Receive { head, opcode, value, whole: value_bytes }));
+                self.state = State::Receive(Box::new(Receive { head, opcode, value }));
             }
             return None;
         };
@@ -231,11 +220,8 @@ impl Decoder {
 
     fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
-        if block.value.len() < block.whole {
-            return None;
-        }
+        let value = Payload::from(block.value.take_whole()?);
         let (head, opcode) = (take(&mut block.head), block.opcode);
-        let value = Payload::from(replace(&mut block.value, Run::new(0)));
         self.state = State::Received { head };
         let State::Received { head } = &self.state else { unreachable!("just set") };
         let header = Header::parse(head).expect("it was whole when it was kept");

@@ -5,16 +5,15 @@
 //! copy.
 
 use std::iter;
-use std::mem::{replace, take};
+use std::mem::take;
 
 use bytes::BufMut;
 
 use super::fast;
 use super::grammar::{self, Line};
 use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
-use crate::pages::Run;
 use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
-use crate::protocol::space::Space;
+use crate::protocol::space::{Arriving, Space};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -54,10 +53,8 @@ type ReadLine = for<'a> fn(&'a [u8], &'a mut Numbers) -> Line<'a>;
 struct Receive {
     /// The command line.
     line: Vec<u8>,
-    /// The received part of the value and its line end; without room until more is to be received.
-    value: Run,
-    /// The full length of the value and its line end.
-    whole: usize,
+    /// The value and its line end.
+    value: Arriving,
 }
 
 impl Decoder {
@@ -90,15 +87,7 @@ impl Decoder {
     pub fn space(&mut self) -> Space<'_> {
         self.release();
         match &mut self.state {
-            State::Receive(block) => {
-                // Only allocated now: until then, the request may have waited for room.
-                if block.value.is_empty() && block.value.is_full() {
-                    block.value = Run::new(block.whole);
-                    block.value.push(&self.buffer[take(&mut self.done)..]);
-                    self.buffer.clear();
-                }
-                Space::Value(&mut block.value)
-            }
+            State::Receive(block) => block.value.space(&mut self.buffer, &mut self.done),
             State::Line | State::Received { .. } | State::Skip(_) => {
                 self.buffer.drain(..take(&mut self.done));
                 match self.buffer.len() {
@@ -118,7 +107,7 @@ impl Decoder {
     /// every connection has suffices.
     pub fn room_needed(&self) -> usize {
         match &self.state {
-            State::Receive(block) => block.whole,
+            State::Receive(block) => block.value.whole(),
             State::Line if self.buffer.len() - self.done - self.used >= UNFINISHED_BYTES_MAX => {
                 LONG_LINE_BYTES
             }
@@ -197,8 +186,8 @@ impl Decoder {
                     if header.value_bytes >= VALUE_APART_BYTES_MIN {
                         let line = without_end(&rest[..start]).to_vec();
                         self.done += start;
-                        let value = Run::new(0);
-                        self.state = State::Receive(Box::new(Receive { line, value, whole }));
+                        let value = Arriving::new(whole);
+                        self.state = State::Receive(Box::new(Receive { line, value }));
                     }
                     return None;
                 };
@@ -261,10 +250,8 @@ impl Decoder {
 
     fn received(&mut self) -> Option<Result<Request<'_>, Refusal>> {
         let State::Receive(block) = &mut self.state else { unreachable!("only called then") };
-        if block.value.len() < block.whole {
-            return None;
-        }
-        let (line, mut value) = (take(&mut block.line), replace(&mut block.value, Run::new(0)));
+        let mut value = block.value.take_whole()?;
+        let line = take(&mut block.line);
         let is_whole = value.ends_with(BLOCK_END);
         value.truncate(value.len() - BLOCK_END.len());
         self.state = State::Received { line };
