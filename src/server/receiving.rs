@@ -44,6 +44,8 @@ struct Lane {
 
 struct Admitted {
     bytes: usize,
+    /// Whether all of it has arrived, so that only its answers are to be read.
+    has_arrived: bool,
     /// When its progress was last judged, in monotonic milliseconds, and what had arrived then; only counted
     /// while others wait.
     judged: Option<(u64, usize)>,
@@ -145,10 +147,19 @@ impl Room<'_> {
 
     /// Records that so many bytes of the request have arrived.
     pub(super) fn progress(&self, bytes: usize) {
+        self.change(|request| request.received += bytes);
+    }
+
+    /// Records that all of it has arrived.
+    pub(super) fn arrived(&self) {
+        self.change(|request| request.has_arrived = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Admitted)) {
         if self.is_asked_for()
             && let Some(request) = self.receiving.requests.lock().admitted.get_mut(&self.number())
         {
-            request.received += bytes;
+            change(request);
         }
     }
 
@@ -179,7 +190,16 @@ impl Lane {
 
 impl Admitted {
     fn new(bytes: usize, lane: usize, waker: Waker) -> Self {
-        Admitted { bytes, judged: None, lane, received: 0, deadline: None, is_overdue: false, waker }
+        Admitted {
+            bytes,
+            has_arrived: false,
+            judged: None,
+            lane,
+            received: 0,
+            deadline: None,
+            is_overdue: false,
+            waker,
+        }
     }
 
     /// Whether it makes too little progress, or takes too long altogether.
@@ -190,7 +210,8 @@ impl Admitted {
             return now.millis >= deadline;
         }
         self.judged = Some((now.millis, self.received));
-        self.received - received < PROGRESS_BYTES_MIN.min(self.bytes / 8) || now.millis >= deadline
+        let has_stalled = self.received - received < PROGRESS_BYTES_MIN.min(self.bytes / 8);
+        (has_stalled && !self.has_arrived) || now.millis >= deadline
     }
 }
 
@@ -339,6 +360,20 @@ mod tests {
             });
             assert_eq!(ended, Some(end));
         }
+    }
+
+    /// A line of a megabyte had arrived, and its answers were sent to a slow reader: that is no stall.
+    #[test]
+    fn a_request_that_has_arrived_has_its_whole_time_for_its_answers() {
+        let (receiving, _) = receiving();
+        let [answered, other] = [(); 2].map(|()| Asking::of(&receiving));
+        assert!(answered.has(LIMIT) && !other.has(1));
+        answered.room.arrived();
+        let ended = (0..200_000).step_by(250).find(|millis| {
+            receiving.close_slow(at(*millis));
+            answered.room.is_overdue()
+        });
+        assert_eq!(ended, Some(102_000));
     }
 
     /// Twenty clients that stopped in the middle of a megabyte held up a value of 20 kB for three seconds,

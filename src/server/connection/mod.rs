@@ -295,6 +295,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
         request: &mut Request<'_>,
         mut now: Now,
     ) -> io::Result<Option<Closed>> {
+        self.room.arrived();
         loop {
             match flow {
                 Flow::Close => return Ok(Some(Closed::Peer)),

@@ -73,6 +73,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Writes all queued replies; `Some` if the peer reads nothing.
     pub(super) async fn flush(&mut self) -> io::Result<Option<Closed>> {
         self.stats.is(State::Write);
+        if !self.output.is_empty() {
+            // A request with room is the only one since then: it has arrived, and is being answered.
+            self.room.arrived();
+        }
         while !self.output.is_empty() {
             let deadline = self.write_deadline();
             let Connection { output, stream, .. } = self;
