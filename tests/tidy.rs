@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 21] = [
+const LAYERS: [(&str, &[&str], Waits); 22] = [
     ("clock", &[], Waits::Never),
     ("limits", &[], Waits::Never),
     ("pages", &["limits"], Waits::Never),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str], Waits); 21] = [
     ("cache", &["clock", "limits", "mrc", "pages", "store", "sync"], Waits::Never),
     ("metrics", &["cache", "shown"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "pages", "protocol", "shown"], Waits::Never),
+    ("events", &["cache", "clock", "pem", "shown"], Waits::Often),
     ("process", &["metrics", "protocol"], Waits::Often),
     ("options", &["cache", "command", "metrics", "process", "protocol"], Waits::Never),
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),

@@ -34,6 +34,6 @@ fn topic(watched: Watched) -> Option<Topic> {
         Watched::Leases => Some(Topic::Leases),
         Watched::Mutations => Some(Topic::Mutations),
         Watched::Nothing => None,
-        Watched::Voids => Some(Topic::Voids),
+        Watched::Invalidations => Some(Topic::Invalidations),
     }
 }

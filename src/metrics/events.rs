@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::connections::{Address, ConnectionStats};
-use super::races::{By, Loading, Voided};
+use super::races::{By, Invalidated, Loading};
 use crate::cache::Depth;
 use crate::shown::Encoded;
 
@@ -28,7 +28,7 @@ pub enum Topic {
     /// Commands store values, or try to.
     Mutations,
     /// Values are invalidated.
-    Voids,
+    Invalidations,
 }
 
 /// A set of topics.
@@ -63,7 +63,7 @@ pub enum Event<'a> {
         verb: &'static str,
     },
     /// Values were invalidated.
-    Voided { by: By, depth: Depth, what: Voided<'a> },
+    Invalidated { by: By, depth: Depth, what: Invalidated<'a> },
 }
 
 /// The reason why a connection was closed.
@@ -107,7 +107,7 @@ impl Event<'_> {
             Event::Fetched { .. } => Topic::Fetches,
             Event::Loading { .. } => Topic::Leases,
             Event::Stored { .. } => Topic::Mutations,
-            Event::Voided { .. } => Topic::Voids,
+            Event::Invalidated { .. } => Topic::Invalidations,
         }
     }
 }
@@ -148,7 +148,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "type=item_store key={} status={status} cmd={verb} ttl={ttl} ", Encoded(key))?;
                 write!(f, "clsid=1 cfd={connection} size={value_bytes}")
             }
-            Event::Voided { by, depth, what } => what.write(depth, by, f),
+            Event::Invalidated { by, depth, what } => what.write(depth, by, f),
         }
     }
 }

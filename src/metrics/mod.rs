@@ -26,7 +26,7 @@ pub use self::events::{Event, Reason, Topic, Topics};
 pub use self::latencies::{BUCKETS, Latencies, Latency, Verb, bucket_end};
 pub use self::policies::{ByPolicy, TOLD};
 pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
-pub use self::races::{By, Loading, Voided};
+pub use self::races::{By, Invalidated, Loading};
 pub use self::samples::{Large, REQUESTS_PER_SAMPLE, Samples, Standouts};
 pub use self::top::{Met, TOP, Top};
 pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
@@ -75,7 +75,7 @@ pub enum Count {
     LeaseHotMiss,
     LeaseRefusedSuperseded,
     LeaseRefusedUnknown,
-    LeaseRefusedVoided,
+    LeaseRefusedInvalidated,
     LeaseReleased,
     LeaseWaitFilled,
     LeaseWaitTimeouts,
@@ -90,13 +90,13 @@ pub enum Count {
     TouchMisses,
     UnfencedSets,
     VersionsRefused,
-    VoidsAll,
-    VoidsKey,
-    VoidsPrefix,
-    VoidsTag,
+    InvalidatedAll,
+    InvalidatedKey,
+    InvalidatedPrefix,
+    InvalidatedTag,
 }
 
-const COUNTS: usize = Count::VoidsTag as usize + 1;
+const COUNTS: usize = Count::InvalidatedTag as usize + 1;
 
 /// The name of each [`Count`] in `stats`, in the order of the variants.
 const NAMES: [&str; COUNTS] = [
@@ -388,8 +388,8 @@ mod tests {
     #[test]
     fn counts_are_reported_under_the_name_of_their_variant() {
         let metrics = Metrics::new(2, 1);
-        metrics.of_thread(0).add(Count::VoidsKey);
-        metrics.of_thread(1).add_many(Count::VoidsKey, 2);
+        metrics.of_thread(0).add(Count::InvalidatedKey);
+        metrics.of_thread(1).add_many(Count::InvalidatedKey, 2);
         metrics.of_thread(1).add(Count::LeaseHotMiss);
         let mut found = Vec::new();
         metrics.each(Counts::default(), |name, value| found.push((name.to_owned(), value)));
@@ -397,10 +397,10 @@ mod tests {
             found.contains(&("voids_key".to_owned(), 3)) && found.contains(&("lease_hot_miss".to_owned(), 1))
         );
         assert!(NAMES.is_sorted(), "the order of the variants is that of the names");
-        metrics.beside().add(Count::VoidsKey);
-        assert_eq!(metrics.total(Count::VoidsKey), 4);
+        metrics.beside().add(Count::InvalidatedKey);
+        assert_eq!(metrics.total(Count::InvalidatedKey), 4);
         metrics.reset();
-        assert_eq!(metrics.total(Count::VoidsKey), 0);
+        assert_eq!(metrics.total(Count::InvalidatedKey), 0);
     }
 
     #[test]

@@ -45,10 +45,10 @@ pub const TOLD: [Count; 14] = [
     Count::LeaseHotMiss,
     Count::LeaseRefusedSuperseded,
     Count::LeaseRefusedUnknown,
-    Count::LeaseRefusedVoided,
+    Count::LeaseRefusedInvalidated,
     Count::LeaseReleased,
     Count::StaleServed,
     Count::UnfencedSets,
     Count::VersionsRefused,
-    Count::VoidsKey,
+    Count::InvalidatedKey,
 ];

@@ -49,7 +49,7 @@ pub enum Loading {
 
 /// The target of an invalidation.
 #[derive(Clone, Copy, Debug)]
-pub enum Voided<'a> {
+pub enum Invalidated<'a> {
     /// Everything, at once or after a delay.
     All {
         /// The delay.
@@ -84,19 +84,19 @@ impl Loading {
     }
 }
 
-impl Voided<'_> {
+impl Invalidated<'_> {
     pub(super) fn write(self, depth: Depth, by: By, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let depth = match depth {
             Depth::Hard => "hard",
             Depth::Soft => "soft",
         };
         let (kind, name, seq) = match self {
-            Voided::All { delay_seconds } => {
+            Invalidated::All { delay_seconds } => {
                 return write!(f, "type=void_all {by} depth={depth} delay={delay_seconds}");
             }
-            Voided::Key(key, seq) => ("key", key, seq),
-            Voided::Group(Group::Prefix(prefix), seq) => ("prefix", prefix, seq),
-            Voided::Group(Group::Tag(tag), seq) => ("tag", tag, seq),
+            Invalidated::Key(key, seq) => ("key", key, seq),
+            Invalidated::Group(Group::Prefix(prefix), seq) => ("prefix", prefix, seq),
+            Invalidated::Group(Group::Tag(tag), seq) => ("tag", tag, seq),
         };
         write!(f, "type=void_{kind} {kind}={} {by} depth={depth} seq={seq}", Encoded(name))
     }

@@ -133,15 +133,15 @@ fn items_of_an_invalidated_group_free_their_memory_and_are_not_listed() {
 
 /// How many live values are left when as many others were invalidated one way or another, and new ones need
 /// their room.
-fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
+fn live_after(when_full: WhenFull, invalidate: impl Fn(&mut Fixture)) -> usize {
     let policy = Policy { stale: 300 * SECOND, ..Policy::default() };
     let config = Config { memory_bytes: 8 << 20, policies: policy.into(), when_full, ..Config::default() };
     let mut fixture = Fixture::new(config);
     for n in 0..3_000 {
         fixture.set(&format!("live:{n}"), &[1; 1_000], None);
-        fixture.set(&format!("void:{n}"), &[1; 1_000], (n % 2 == 0).then_some(30 * SECOND));
+        fixture.set(&format!("old:{n}"), &[1; 1_000], (n % 2 == 0).then_some(30 * SECOND));
     }
-    void(&mut fixture);
+    invalidate(&mut fixture);
     while fixture.cache.sweep(fixture.clock.now()) {}
     for n in 0..2_500 {
         let stored = fixture.set(&format!("new:{n}"), &[1; 1_000], None);
@@ -154,14 +154,14 @@ fn live_after(when_full: WhenFull, void: impl Fn(&mut Fixture)) -> usize {
 fn stale_copies_go_before_anything_that_is_live() {
     let delete = |fixture: &mut Fixture| {
         for n in 0..3_000 {
-            let name = format!("void:{n}");
+            let name = format!("old:{n}");
             let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
             let now = fixture.clock.now();
             assert!(fixture.cache.delete(&key, &Deletion::default(), &mut fixture.session, now).was_live());
         }
     };
     let soften = |fixture: &mut Fixture| {
-        fixture.cache.invalidate([Group::Prefix(b"void:")], Depth::Soft, fixture.clock.now());
+        fixture.cache.invalidate([Group::Prefix(b"old:")], Depth::Soft, fixture.clock.now());
     };
     for when_full in [WhenFull::Evict, WhenFull::Refuse] {
         assert_eq!(
@@ -435,17 +435,17 @@ fn good_fills_are_seldom_refused_for_invalidations_of_other_groups() {
     // seed is fixed, and 15 are expected.
     let mut fixture = Fixture::new(Config::default());
     let (mut number, mut refused) = (0, 0);
-    let mut storm = |fixture: &Fixture, voids: usize| {
-        for _ in 0..voids {
+    let mut storm = |fixture: &Fixture, invalidations: usize| {
+        for _ in 0..invalidations {
             number += 1;
             let other = format!("other:{number}");
             fixture.cache.invalidate([Group::Tag(other.as_bytes())], Depth::Hard, fixture.clock.now());
         }
     };
-    let fill = |fixture: &mut Fixture, name: &str, voids: &mut dyn FnMut(&Fixture)| {
+    let fill = |fixture: &mut Fixture, name: &str, invalidations: &mut dyn FnMut(&Fixture)| {
         let (token, tags) = (fixture.lease(name), TagList::new([&b"own"[..]]).expect("it is short"));
         let token = token.expect("nobody else wants it");
-        voids(fixture);
+        invalidations(fixture);
         let draft = Draft { tags: tags.tags(), ..Draft::new("filled") };
         let key = fixture.cache.key(name.as_bytes()).expect("a legal key");
         fixture.cache.fill(&key, token, Fill::Value(draft), &mut fixture.session, fixture.clock.now())

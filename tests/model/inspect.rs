@@ -136,7 +136,7 @@ fn a_lease_is_shown_until_it_is_invalidated() {
 fn the_newest_invalidation_shows_its_target() {
     let mut fixture = Fixture::new(Policy::default());
     let of = |fixture: &Fixture| {
-        fixture.look("a:1", |known| known.invalidation.map(|void| format!("{:?}", void.of)))
+        fixture.look("a:1", |known| known.invalidation.map(|newest| format!("{:?}", newest.of)))
     };
     assert_eq!(of(&fixture), None);
     fixture.set("a:1", b"value", 0, "tag");

@@ -314,7 +314,7 @@ fn names() -> Vec<Step> {
         let acts = [Act::Gets, Act::LeaseGet, Act::LeaseSetTagged(session), Act::MetaSetTagged];
         steps.extend(acts.map(|act| Step::Act(session, act)));
     }
-    let voids = [
+    let invalidations = [
         Act::Invalidate(Named::Tag, Depth::Hard),
         Act::Invalidate(Named::Tag, Depth::Soft),
         Act::Invalidate(Named::Prefix, Depth::Hard),
@@ -322,7 +322,7 @@ fn names() -> Vec<Step> {
         Act::Invalidate(Named::Key, Depth::Soft),
         Act::Delete,
     ];
-    steps.extend(voids.map(|act| Step::Act(1, act)));
+    steps.extend(invalidations.map(|act| Step::Act(1, act)));
     steps.push(Step::Act(0, Act::Delete));
     steps
 }

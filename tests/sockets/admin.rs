@@ -144,9 +144,9 @@ fn one_request_invalidates_names_of_all_kinds() {
     client.check("mg other v", &["VA 1 X W", "x"]);
     server.post("/invalidate", r#"{"all":true}"#).has(200);
     let stats = server.get("/stats.json").json()["stats"].clone();
-    let voids =
+    let counts =
         ["voids_key", "voids_tag", "voids_prefix", "voids_all"].map(|name| stats[name].as_u64().unwrap());
-    assert_eq!(voids, [3, 1, 1, 1]);
+    assert_eq!(counts, [3, 1, 1, 1]);
 }
 
 #[test]

@@ -136,84 +136,84 @@ mod tests {
 
     #[test]
     fn a_copy_counts_from_the_first_invalidation_that_applies() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
+        let (clock, mut record) = (Clock::manual(), Invalidations::default());
         let start = clock.now().tick();
         for point in [10, 20, 30] {
-            voided.add(seq(point), soft(&clock));
+            record.add(seq(point), soft(&clock));
             clock.advance(Duration::from_secs(4));
         }
-        assert_eq!(voided.effect(seq(9)), Effect::Soft(start));
-        assert_eq!(voided.effect(seq(11)), Effect::Soft(later(start, 8)), "what lay between is not known");
-        assert_eq!(voided.effect(seq(31)), Effect::None);
+        assert_eq!(record.effect(seq(9)), Effect::Soft(start));
+        assert_eq!(record.effect(seq(11)), Effect::Soft(later(start, 8)), "what lay between is not known");
+        assert_eq!(record.effect(seq(31)), Effect::None);
     }
 
     #[test]
     fn a_hard_invalidation_leaves_nothing_and_later_ones_start_again() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
-        voided.add(seq(10), soft(&clock));
-        voided.add(seq(20), Invalidation { depth: Depth::Hard, ..soft(&clock) });
-        assert_eq!((voided.effect(seq(9)), voided.effect(seq(19))), (Effect::Hard, Effect::Hard));
+        let (clock, mut record) = (Clock::manual(), Invalidations::default());
+        record.add(seq(10), soft(&clock));
+        record.add(seq(20), Invalidation { depth: Depth::Hard, ..soft(&clock) });
+        assert_eq!((record.effect(seq(9)), record.effect(seq(19))), (Effect::Hard, Effect::Hard));
         clock.advance(Duration::from_secs(4));
-        voided.add(seq(30), soft(&clock));
-        assert_eq!(voided.effect(seq(21)), Effect::Soft(clock.now().tick()));
-        assert_eq!((voided.effect(seq(19)), voided.newest()), (Effect::Hard, seq(30)));
+        record.add(seq(30), soft(&clock));
+        assert_eq!(record.effect(seq(21)), Effect::Soft(clock.now().tick()));
+        assert_eq!((record.effect(seq(19)), record.newest()), (Effect::Hard, seq(30)));
     }
 
     #[test]
     fn repeated_invalidations_do_not_keep_a_copy_for_ever() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
+        let (clock, mut record) = (Clock::manual(), Invalidations::default());
         let start = clock.now().tick();
-        voided.add(seq(10), soft(&clock));
+        record.add(seq(10), soft(&clock));
         // As of 11, stored a moment later; invalidated every second since.
         let mut longest = Duration::ZERO;
         for point in 1..60 {
             clock.advance(Duration::from_secs(1));
-            voided.add(seq(10 + 2 * point), soft(&clock));
-            match voided.effect(seq(11)) {
+            record.add(seq(10 + 2 * point), soft(&clock));
+            match record.effect(seq(11)) {
                 Effect::Hard => break,
                 Effect::Soft(since) => {
                     longest = Duration::from_secs(u64::from(since.since(start)) / TICKS_PER_SECOND)
                 }
-                Effect::None => panic!("it was voided"),
+                Effect::None => panic!("it was invalidated"),
             }
         }
         assert!(longest <= KEPT, "{longest:?}");
-        assert_eq!((voided.effect(seq(9)), voided.effect(seq(11))), (Effect::Hard, Effect::Hard));
-        assert_ne!(voided.effect(seq(10 + 2 * 19)), Effect::Hard, "what came lately is a copy still");
+        assert_eq!((record.effect(seq(9)), record.effect(seq(11))), (Effect::Hard, Effect::Hard));
+        assert_ne!(record.effect(seq(10 + 2 * 19)), Effect::Hard, "what came lately is a copy still");
     }
 
     #[test]
     fn an_invalidation_covers_what_is_as_of_its_own_number() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::at(seq(10)));
+        let (clock, mut record) = (Clock::manual(), Invalidations::at(seq(10)));
         let start = clock.now().tick();
-        voided.add(seq(20), soft(&clock));
+        record.add(seq(20), soft(&clock));
         clock.advance(Duration::from_secs(4));
-        voided.add(seq(30), soft(&clock));
-        let covers = [10, 11, 20, 21, 30, 31].map(|number| voided.effect(seq(number)));
+        record.add(seq(30), soft(&clock));
+        let covers = [10, 11, 20, 21, 30, 31].map(|number| record.effect(seq(number)));
         let (first, second) = (Effect::Soft(start), Effect::Soft(later(start, 4)));
         assert_eq!(covers, [Effect::Hard, first, first, second, second, Effect::None]);
     }
 
     #[test]
     fn the_later_of_two_soft_invalidations_becomes_the_earlier_one_once_that_is_old() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
+        let (clock, mut record) = (Clock::manual(), Invalidations::default());
         let start = clock.now().tick();
         for number in [10, 20, 30] {
-            voided.add(seq(number), soft(&clock));
+            record.add(seq(number), soft(&clock));
             clock.advance(Duration::from_secs(5));
         }
         assert_eq!(
-            (voided.effect(seq(10)), voided.effect(seq(20))),
+            (record.effect(seq(10)), record.effect(seq(20))),
             (Effect::Hard, Effect::Soft(later(start, 5)))
         );
     }
 
     #[test]
     fn a_soft_invalidation_counts_from_the_next_tick() {
-        let (clock, mut voided) = (Clock::manual(), Invalidations::default());
+        let (clock, mut record) = (Clock::manual(), Invalidations::default());
         clock.advance(Duration::from_millis(1));
-        voided.add(seq(10), soft(&clock));
-        assert_eq!(voided.effect(seq(9)), Effect::Soft(Tick::not_before(1)));
+        record.add(seq(10), soft(&clock));
+        assert_eq!(record.effect(seq(9)), Effect::Soft(Tick::not_before(1)));
     }
 
     #[test]

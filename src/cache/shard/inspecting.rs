@@ -76,6 +76,6 @@ impl Shard {
             InvalidationReport { of: InvalidationOf::Key, seq: self.newest_key_invalidation(key.hash) },
         ];
         let all = own.into_iter().chain(groups(key.bytes, tags).map(of_name));
-        all.filter(|void| void.seq != Seq::ZERO).max_by_key(|void| void.seq)
+        all.filter(|each| each.seq != Seq::ZERO).max_by_key(|each| each.seq)
     }
 }

@@ -138,9 +138,9 @@ impl Shard {
 
     /// The state of a key that a genuine token may still fill.
     fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
-        let is_void =
+        let is_invalidated =
             self.newest_invalidation_of(key.hash) > seq || at.groups.has_overtaken(key.bytes, tags, seq);
-        if is_void || self.holdoffs.until(key.hash, at.now).is_some() {
+        if is_invalidated || self.holdoffs.until(key.hash, at.now).is_some() {
             return Err(Refused::Invalidated);
         }
         let state = self.state(key, at);

@@ -150,7 +150,7 @@ impl Observer<'_> {
             Outcome::Deleted { key, outcome, .. } => {
                 self.used(key, Use::Delete);
                 if outcome.is_invalidation() {
-                    self.add_of(key, Count::VoidsKey);
+                    self.add_of(key, Count::InvalidatedKey);
                 }
                 self.add_any(deleted(outcome));
             }
@@ -162,15 +162,15 @@ impl Observer<'_> {
             Outcome::FlushForbidden => self.add(Count::CmdFlush),
             Outcome::Flushed { .. } => {
                 self.add(Count::CmdFlush);
-                self.add(Count::VoidsAll);
+                self.add(Count::InvalidatedAll);
             }
-            Outcome::InvalidatedAll { .. } => self.add(Count::VoidsAll),
+            Outcome::InvalidatedAll { .. } => self.add(Count::InvalidatedAll),
             Outcome::InvalidatedGroups { groups, .. } => {
                 groups.iter().for_each(|group| self.add(invalidated(*group)));
             }
             Outcome::InvalidatedKey { key, .. } => {
                 self.used(key, Use::Delete);
-                self.add_of(key, Count::VoidsKey);
+                self.add_of(key, Count::InvalidatedKey);
             }
             Outcome::Login(login) => login_counts(login).iter().for_each(|count| self.add(*count)),
             Outcome::Read { key, reader, outcome, waiting } => self.count_read(key, reader, outcome, waiting),
@@ -295,7 +295,7 @@ fn deleted(outcome: DeleteOutcome) -> Option<Count> {
 fn filled(result: Result<Filled, Refused>) -> Count {
     match result {
         Ok(Filled::Released) => Count::LeaseReleased,
-        Ok(Filled::Stale) | Err(Refused::Invalidated) => Count::LeaseRefusedVoided,
+        Ok(Filled::Stale) | Err(Refused::Invalidated) => Count::LeaseRefusedInvalidated,
         Ok(Filled::Visible) => Count::LeaseFilled,
         Err(Refused::NoRoom) => Count::StoreNoMemory,
         Err(Refused::Outdated) => Count::VersionsRefused,
@@ -306,8 +306,8 @@ fn filled(result: Result<Filled, Refused>) -> Count {
 
 fn invalidated(group: Group) -> Count {
     match group {
-        Group::Prefix(_) => Count::VoidsPrefix,
-        Group::Tag(_) => Count::VoidsTag,
+        Group::Prefix(_) => Count::InvalidatedPrefix,
+        Group::Tag(_) => Count::InvalidatedTag,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cache::{
 };
 use crate::clock::Now;
 use crate::command::conversation::Waiting;
-use crate::metrics::{By, Event, Loading, Metrics, Topic, Voided};
+use crate::metrics::{By, Event, Invalidated, Loading, Metrics, Topic};
 
 impl Observer<'_> {
     /// Samples an outcome, if the request is sampled, and publishes its events under the watched topics.
@@ -160,14 +160,14 @@ impl Observer<'_> {
     }
 
     fn invalidated_all(&self, verb: &'static str, depth: Depth, delay_ms: u64) {
-        self.invalidated(verb, depth, Voided::All { delay_seconds: delay_ms.div_ceil(1000) });
+        self.invalidated(verb, depth, Invalidated::All { delay_seconds: delay_ms.div_ceil(1000) });
     }
 
     fn invalidated_groups(&self, depth: Depth, groups: &[Group]) {
         for group in groups {
             // If another client has invalidated it again, both events show the later sequence number.
             let seq = self.cache.newest_invalidation(*group).unwrap_or(Seq::ZERO);
-            self.invalidated(INVALIDATE, depth, Voided::Group(*group, seq));
+            self.invalidated(INVALIDATE, depth, Invalidated::Group(*group, seq));
         }
     }
 
@@ -175,12 +175,12 @@ impl Observer<'_> {
     fn invalidated_key(&self, key: &[u8], verb: &'static str, depth: Depth, before: Before) {
         let seq = self.conversation.session.newest_key_invalidation();
         if seq != before.seq {
-            self.invalidated(verb, depth, Voided::Key(key, seq));
+            self.invalidated(verb, depth, Invalidated::Key(key, seq));
         }
     }
 
-    fn invalidated(&self, verb: &'static str, depth: Depth, what: Voided) {
-        self.send(&Event::Voided { by: self.by(verb), depth, what });
+    fn invalidated(&self, verb: &'static str, depth: Depth, what: Invalidated) {
+        self.send(&Event::Invalidated { by: self.by(verb), depth, what });
     }
 
     fn fetched<'k>(&self, key: &'k [u8], value_bytes: Option<usize>) -> Event<'k> {

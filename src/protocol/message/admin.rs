@@ -79,5 +79,5 @@ pub enum Watched {
     /// A topic of memcached that has no events here.
     Nothing,
     /// `voids`
-    Voids,
+    Invalidations,
 }

@@ -36,7 +36,7 @@ fn watched(word: &[u8]) -> Option<Watched> {
         b"leases" => Some(Watched::Leases),
         b"mutations" => Some(Watched::Mutations),
         b"proxyevents" | b"proxyreqs" | b"proxyuser" | b"rawcmds" | b"sysevents" => Some(Watched::Nothing),
-        b"voids" => Some(Watched::Voids),
+        b"voids" => Some(Watched::Invalidations),
         _ => None,
     }
 }

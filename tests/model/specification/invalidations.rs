@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 /// The invalidations of every group.
 #[derive(Default)]
-pub struct Voids {
-    names: HashMap<String, Voided>,
+pub struct Invalidations {
+    names: HashMap<String, Recorded>,
     /// The newest of a tag or prefix.
     pub newest_group: u64,
 }
 
 /// Points and times; 0 for none.
 #[derive(Clone, Copy, Default)]
-struct Voided {
+struct Recorded {
     hard: u64,
     /// Of soft invalidations two are known: a value that was stored between them counts from the last, unless
     /// it was met before. When the copies of the first are over, that is a hard one.
@@ -28,33 +28,33 @@ pub enum Cover {
     Hard,
 }
 
-impl Voids {
+impl Invalidations {
     /// Copies are over after `kept_s`.
-    pub fn void(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64, kept_s: u64) {
+    pub fn invalidate(&mut self, name: &str, is_soft: bool, seq: u64, now_s: u64, kept_s: u64) {
         if name != ALL {
             self.newest_group = seq;
         }
-        let voided = self.names.entry(name.to_owned()).or_default();
+        let recorded = self.names.entry(name.to_owned()).or_default();
         if !is_soft {
-            voided.hard = seq;
+            recorded.hard = seq;
             return;
         }
-        if now_s >= voided.first.1 + kept_s {
-            voided.hard = voided.hard.max(voided.first.0);
-            voided.first = voided.last;
+        if now_s >= recorded.first.1 + kept_s {
+            recorded.hard = recorded.hard.max(recorded.first.0);
+            recorded.first = recorded.last;
         }
-        if voided.first.0 <= voided.hard {
-            voided.first = (seq, now_s);
+        if recorded.first.0 <= recorded.hard {
+            recorded.first = (seq, now_s);
         }
-        voided.last = (seq, now_s);
+        recorded.last = (seq, now_s);
     }
 
     /// The effect of the invalidations of a key, its prefix and its tag.
     pub fn cover(&self, key: &str, tag: Option<&str>, as_of: u64) -> Cover {
         let covers = names(key, tag).map(|name| match self.names.get(name) {
-            Some(voided) if as_of < voided.hard => Cover::Hard,
-            Some(voided) if as_of < voided.first.0 => Cover::Soft { since_s: voided.first.1 },
-            Some(voided) if as_of < voided.last.0 => Cover::Soft { since_s: voided.last.1 },
+            Some(recorded) if as_of < recorded.hard => Cover::Hard,
+            Some(recorded) if as_of < recorded.first.0 => Cover::Soft { since_s: recorded.first.1 },
+            Some(recorded) if as_of < recorded.last.0 => Cover::Soft { since_s: recorded.last.1 },
             Some(_) | None => Cover::None,
         });
         covers.fold(Cover::None, |one, other| match (one, other) {
@@ -67,10 +67,10 @@ impl Voids {
     }
 
     /// Whether the prefix of a key or a tag was invalidated since.
-    pub fn is_void(&self, key: &str, tag: Option<&str>, since: u64) -> bool {
-        names(key, tag)
-            .skip(1)
-            .any(|name| self.names.get(name).is_some_and(|voided| voided.hard.max(voided.last.0) > since))
+    pub fn is_invalidated(&self, key: &str, tag: Option<&str>, since: u64) -> bool {
+        names(key, tag).skip(1).any(|name| {
+            self.names.get(name).is_some_and(|recorded| recorded.hard.max(recorded.last.0) > since)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The state of one key, and the steps that the cells of the table are made of.
 
-use super::invalidations::{Cover, Voids};
+use super::invalidations::{Cover, Invalidations};
 use super::misses::Misses;
 use super::{AGE_S, PEERS, Setting, TTL_S};
 
@@ -17,7 +17,7 @@ pub struct Key {
     pub value: Option<Value>,
     /// The newest known version, and until when it counts.
     pub version: (u64, u64),
-    pub void: u64,
+    pub invalidated_at: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -52,7 +52,7 @@ pub struct At<'a> {
     pub setting: Setting,
     /// The tag of the history.
     pub tag: &'a str,
-    pub voids: &'a Voids,
+    pub invalidations: &'a Invalidations,
 }
 
 impl Key {
@@ -69,20 +69,20 @@ impl Key {
 
     /// A store that is an invalidation, too.
     pub fn change(&mut self, value: Value, reply: &str) -> String {
-        (self.void, self.lease.until_s) = (value.as_of, 0);
+        (self.invalidated_at, self.lease.until_s) = (value.as_of, 0);
         self.put(value, reply)
     }
 
     /// Applies invalidations of groups and of everything.
     pub fn heed(&mut self, at: At) {
-        if at.voids.is_void(at.name, None, self.lease.seq) {
+        if at.invalidations.is_invalidated(at.name, None, self.lease.seq) {
             self.lease.until_s = 0;
         }
         let now_s = at.now_s;
         self.value.take_if(|value| value.gone_s <= now_s);
         let Some(value) = &mut self.value else { return };
         let tag = value.is_tagged.then_some(at.tag);
-        match at.voids.cover(at.name, tag, value.as_of) {
+        match at.invalidations.cover(at.name, tag, value.as_of) {
             Cover::Hard => self.value = None,
             // What had expired before was a stale copy already.
             Cover::Soft { since_s } if !value.is_stale && since_s < value.ends_s => {

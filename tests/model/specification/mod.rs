@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use leasehold::cache::Implicit;
 
-use invalidations::Voids;
+use invalidations::Invalidations;
 use key::{At, Key};
 use miss_log::MissLog;
 use misses::{Answers, Class};
@@ -135,7 +135,7 @@ pub struct Model {
     setting: Setting,
     /// Connections that are taken for shared ones.
     shared: [bool; PEERS],
-    voids: Voids,
+    invalidations: Invalidations,
     /// By connection: the key that it waits for, and until when.
     waiting: [Option<(String, u64)>; PEERS],
 }
@@ -152,7 +152,7 @@ impl Model {
             seq: 0,
             setting,
             shared: [false; PEERS],
-            voids: Voids::default(),
+            invalidations: Invalidations::default(),
             waiting: Default::default(),
         }
     }
@@ -206,22 +206,33 @@ impl Model {
         let (floor, seq) = (self.floor, self.seq);
         self.with(name, seq, session, |key, at| key.heed(at));
         let ruling = self.ruling(session, act, name, text);
-        let (covering, lease) = (self.key(name).void.max(floor), self.key(name).lease);
+        let (covering, lease) = (self.key(name).invalidated_at.max(floor), self.key(name).lease);
         let reply = self.with(name, seq, session, |key, at| key.act(act, text, ruling, at));
         let key = self.key(name);
-        let (is_void, is_lease_over) = (key.void == seq, now_s < lease.until_s && key.lease.until_s == 0);
+        let (is_invalidated, is_lease_over) =
+            (key.invalidated_at == seq, now_s < lease.until_s && key.lease.until_s == 0);
         let is_live = key.value.as_ref().is_some_and(|value| !value.is_stale);
         let log = &mut self.miss_logs[session];
         match act {
-            _ if is_void => log.invalidate(seq, |other| (other == name).then_some(covering)),
-            Act::Flush => self.void_all(session, Depth::Hard),
-            Act::Invalidate(Named::All, depth) => self.void_all(session, depth),
+            _ if is_invalidated => log.invalidate(seq, |other| (other == name).then_some(covering)),
+            Act::Flush => self.invalidate_all(session, Depth::Hard),
+            Act::Invalidate(Named::All, depth) => self.invalidate_all(session, depth),
             Act::Invalidate(Named::Prefix, depth) => {
-                self.voids.void(prefix(name), depth == Depth::Soft, seq, now_s, self.setting.kept_s());
+                self.invalidations.invalidate(
+                    prefix(name),
+                    depth == Depth::Soft,
+                    seq,
+                    now_s,
+                    self.setting.kept_s(),
+                );
             }
-            Act::Invalidate(Named::Tag, depth) => {
-                self.voids.void(&tag(name), depth == Depth::Soft, seq, now_s, self.setting.kept_s())
-            }
+            Act::Invalidate(Named::Tag, depth) => self.invalidations.invalidate(
+                &tag(name),
+                depth == Depth::Soft,
+                seq,
+                now_s,
+                self.setting.kept_s(),
+            ),
             Act::LeaseSet(_)
             | Act::LeaseSetTagged(_)
             | Act::MetaFill(_)
@@ -257,19 +268,20 @@ impl Model {
             return;
         }
         let (now_s, seq, floor) = (self.now_s, self.seq, self.floor);
-        let (newest_group, is_void) = (self.voids.newest_group, {
+        let (newest_group, is_invalidated) = (self.invalidations.newest_group, {
             let marked = self.key(name).misses.marked;
-            self.voids.is_void(name, None, marked)
+            self.invalidations.is_invalidated(name, None, marked)
         });
         let key = self.key(name);
-        let (is_held, covering, misses) = (now_s < key.held_until_s, key.void.max(floor), &mut key.misses);
+        let (is_held, covering, misses) =
+            (now_s < key.held_until_s, key.invalidated_at.max(floor), &mut key.misses);
         if !std::mem::replace(&mut misses.is_known, true) {
             misses.marked = seq;
         }
         misses.age(now_s);
         let was_answered = misses.is_answered();
-        let is_group_void = was_answered && newest_group > misses.marked;
-        if covering > misses.marked || (is_void && misses.marked < seq) || is_group_void {
+        let is_group_invalidated = was_answered && newest_group > misses.marked;
+        if covering > misses.marked || (is_invalidated && misses.marked < seq) || is_group_invalidated {
             misses.invalidate(seq);
         }
         misses.miss(now_s);
@@ -294,16 +306,16 @@ impl Model {
         if !is_judged || is_outdated || implicit == Implicit::Off {
             return Ruling { is_write: true, ..Ruling::default() };
         }
-        let (covering, is_held) = (key.void.max(floor), now_s < key.held_until_s);
+        let (covering, is_held) = (key.invalidated_at.max(floor), now_s < key.held_until_s);
         let tag = (act == Act::MetaSetTagged).then(|| tag(name));
-        let voids = &self.voids;
-        let is_void = |since| voids.is_void(name, tag.as_deref(), since);
-        let own_miss = self.miss_logs[session].take(name, covering, is_void, now_s);
+        let invalidations = &self.invalidations;
+        let is_invalidated = |since| invalidations.is_invalidated(name, tag.as_deref(), since);
+        let own_miss = self.miss_logs[session].take(name, covering, is_invalidated, now_s);
         let takes = self.class.takes(self.began_s + now_s);
         let misses = &mut self.keys.get_mut(name).expect("it was there above").misses;
         let judged = misses.is_known.then(|| {
             misses.age(now_s);
-            if covering > misses.marked || is_void(misses.marked) || is_held {
+            if covering > misses.marked || is_invalidated(misses.marked) || is_held {
                 misses.invalidate(seq);
             }
             misses.set(text, takes)
@@ -321,26 +333,33 @@ impl Model {
             || (counts_own_misses && own_miss == Some(true))
             || judged.is_some_and(|judged| !judged.is_stored);
         if is_write && !is_refused && judged.is_some() {
-            misses.wrote(text, answers, self.voids.newest_group <= misses.marked, seq);
+            misses.wrote(text, answers, self.invalidations.newest_group <= misses.marked, seq);
         }
         let is_observed = is_refused && implicit == Implicit::Observe;
         Ruling { is_observed, is_refused: is_refused && !is_observed, is_write }
     }
 
-    fn void_all(&mut self, session: usize, depth: Depth) {
+    fn invalidate_all(&mut self, session: usize, depth: Depth) {
         let (floor, own) = (std::mem::replace(&mut self.floor, self.seq), self.seq);
         let keys = &mut self.keys;
-        self.miss_logs[session].invalidate(own, |name| Some(keys[name].void.max(floor)));
+        self.miss_logs[session].invalidate(own, |name| Some(keys[name].invalidated_at.max(floor)));
         keys.values_mut().for_each(|key| key.lease.until_s = 0);
-        self.voids.void(invalidations::ALL, depth == Depth::Soft, own, self.now_s, self.setting.kept_s());
+        self.invalidations.invalidate(
+            invalidations::ALL,
+            depth == Depth::Soft,
+            own,
+            self.now_s,
+            self.setting.kept_s(),
+        );
     }
 
     fn with<R>(&mut self, name: &str, seq: u64, session: usize, act: impl FnOnce(&mut Key, At) -> R) -> R {
-        let (floor, now_s, setting, voids) =
-            (self.floor, self.now_s, self.setting, std::mem::take(&mut self.voids));
-        let at = At { floor, name, now_s, session, seq, setting, tag: &tag(name), voids: &voids };
+        let (floor, now_s, setting, invalidations) =
+            (self.floor, self.now_s, self.setting, std::mem::take(&mut self.invalidations));
+        let at =
+            At { floor, name, now_s, session, seq, setting, tag: &tag(name), invalidations: &invalidations };
         let result = act(self.key(name), at);
-        self.voids = voids;
+        self.invalidations = invalidations;
         result
     }
 

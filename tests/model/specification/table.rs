@@ -62,7 +62,7 @@ impl Key {
             }
             (Act::MetaDeleteVersion(_), live) => {
                 let is_there = live.is_some() || self.value.as_ref().is_some_and(|value| value.is_soft);
-                self.void(None, at);
+                self.delete(None, at);
                 if is_there { "HD" } else { "NF" }
             }
             (Act::MetaSoften, _) => self.soften(at),
@@ -91,11 +91,11 @@ impl Key {
                 return self.change(Value { as_of: at.seq, text: number.clone(), ..old }, &number);
             }
             (Act::Delete, live) => {
-                self.void(None, at);
+                self.delete(None, at);
                 if live.is_some() { "DELETED" } else { "NOT_FOUND" }
             }
             (Act::DeleteAndHold(seconds), live) => {
-                self.void(Some(at.now_s + seconds), at);
+                self.delete(Some(at.now_s + seconds), at);
                 if live.is_some() { "DELETED" } else { "NOT_FOUND" }
             }
             (Act::Flush, _) => "OK",
@@ -120,8 +120,8 @@ impl Key {
     }
 
     /// An invalidated value stays as a stale copy, from its first invalidation on.
-    fn void(&mut self, held_until_s: Option<u64>, at: At) {
-        (self.void, self.lease.until_s) = (at.seq, 0);
+    fn delete(&mut self, held_until_s: Option<u64>, at: At) {
+        (self.invalidated_at, self.lease.until_s) = (at.seq, 0);
         if let Some(until_s) = held_until_s {
             (self.value, self.held_until_s) = (None, self.held_until_s.max(until_s));
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) {
@@ -132,7 +132,7 @@ impl Key {
 
     /// An invalidation that leaves a copy, or nothing, whatever the policy says.
     fn invalidate(&mut self, depth: Depth, at: At) {
-        (self.void, self.lease.until_s) = (at.seq, 0);
+        (self.invalidated_at, self.lease.until_s) = (at.seq, 0);
         if depth == Depth::Hard {
             self.value = None;
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
@@ -144,7 +144,7 @@ impl Key {
     /// An invalidation that keeps the value visible, until it would have expired or as long as the policy
     /// keeps any.
     fn soften(&mut self, at: At) -> &'static str {
-        (self.void, self.lease.until_s) = (at.seq, 0);
+        (self.invalidated_at, self.lease.until_s) = (at.seq, 0);
         let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) else {
             return "NF";
         };
@@ -179,13 +179,13 @@ impl Key {
     fn lease_set(&mut self, from: usize, fill: Option<Value>, may_be_stale: bool, at: At) -> &'static str {
         let Some(seq) = self.token(from, at.now_s) else { return "NOT_STORED" };
         let tag = fill.as_ref().filter(|new| new.is_tagged).map(|_| at.tag);
-        let is_void = self.void.max(at.floor) > seq
+        let is_invalidated = self.invalidated_at.max(at.floor) > seq
             || at.now_s < self.held_until_s
-            || at.voids.is_void(at.name, tag, seq);
-        let may_be_stale = may_be_stale && at.voids.cover(at.name, tag, seq) != Cover::Hard;
+            || at.invalidations.is_invalidated(at.name, tag, seq);
+        let may_be_stale = may_be_stale && at.invalidations.cover(at.name, tag, seq) != Cover::Hard;
         let is_newer = seq > self.superseded && self.value.as_ref().is_none_or(|value| seq > value.as_of);
         let copy = self.value.clone().filter(|value| value.is_stale);
-        let is_valid = !is_void && seq > self.superseded && (is_newer || copy.is_some());
+        let is_valid = !is_invalidated && seq > self.superseded && (is_newer || copy.is_some());
         if self.lease.seq == seq || (is_valid && fill.is_some()) {
             self.lease.until_s = 0;
         }
