@@ -46,6 +46,8 @@ pub mod clock;
 pub mod command;
 #[cfg(feature = "console")]
 pub mod console;
+#[cfg(feature = "events")]
+pub mod events;
 #[cfg(feature = "server")]
 pub mod handover;
 pub mod limits;

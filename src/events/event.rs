@@ -1,0 +1,68 @@
+//! An event: one change that a source reports, in one shape for all formats, so that rules do not know them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// A change, as rules see it. JSON `null` stands for what is absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    /// The row after the change, by column; `null` after a delete.
+    pub after: Value,
+    /// When it was committed or sent, in microseconds since 1970.
+    pub at: Option<u64>,
+    /// The row before the change, as far as the source reports it.
+    pub before: Value,
+    /// What an event is about that is not a change of a row: an object, or any other JSON.
+    pub data: Value,
+    /// Attributes that came beside the body.
+    pub headers: BTreeMap<String, String>,
+    /// Identifies the event; a second one with the same identity is a duplicate.
+    pub id: Option<String>,
+    /// The columns of the row's identity, or the key of the message.
+    pub key: Value,
+    /// The kind of an event that an application sent, such as `product.updated`.
+    pub kind: Option<String>,
+    /// What happened to the row.
+    pub op: Op,
+    /// Facts of the source about the event: `lsn`, `xid`, …
+    pub source: Value,
+    /// The table, with its schema: `public.products`.
+    pub table: Option<String>,
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Op {
+    /// It was inserted.
+    Create,
+    /// It was deleted.
+    Delete,
+    /// The event is not a change of a row.
+    #[default]
+    Message,
+    /// It was copied by a first snapshot of the table: nothing changed.
+    Snapshot,
+    /// All rows of the table were deleted.
+    Truncate,
+    /// It was changed.
+    Update,
+}
+
+/// Stands for a column that did not change and whose value the database did not send (a large value of
+/// PostgreSQL, stored apart by TOAST). It is the text that Debezium uses.
+pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
+
+impl Op {
+    /// Its name in rules.
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Create => "create",
+            Op::Delete => "delete",
+            Op::Message => "message",
+            Op::Snapshot => "snapshot",
+            Op::Truncate => "truncate",
+            Op::Update => "update",
+        }
+    }
+}

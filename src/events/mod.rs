@@ -1,0 +1,5 @@
+//! Events from databases and buses that invalidate cached values.
+
+pub mod event;
+pub mod position;
+pub mod source;

@@ -1,0 +1,12 @@
+//! Positions: how far a source has been applied.
+
+use serde::{Deserialize, Serialize};
+
+/// A place in the log of a source. It is worth nothing without the identity of that log.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Position {
+    /// What the offset counts in, such as the system identifier, timeline and slot of a PostgreSQL server.
+    pub identity: String,
+    /// Everything up to here has been applied.
+    pub offset: u64,
+}
