@@ -13,7 +13,7 @@ pub struct Event {
     pub at: Option<u64>,
     /// The row before the change, as far as the source reports it.
     pub before: Value,
-    /// What an event is about that is not a change of a row: an object, or any other JSON.
+    /// The content of an event that is not a change of a row: an object, or any other JSON.
     pub data: Value,
     /// Attributes that came beside the body.
     pub headers: BTreeMap<String, String>,
@@ -23,7 +23,7 @@ pub struct Event {
     pub key: Value,
     /// The kind of an event that an application sent, such as `product.updated`.
     pub kind: Option<String>,
-    /// What happened to the row.
+    /// The change of the row.
     pub op: Op,
     /// Facts of the source about the event: `lsn`, `xid`, …
     pub source: Value,
@@ -31,7 +31,7 @@ pub struct Event {
     pub table: Option<String>,
 }
 
-/// What happened to a row.
+/// A change of a row.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Op {
     /// It was inserted.

@@ -57,7 +57,7 @@ pub struct Batch {
 /// An event that cannot be decoded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Poison {
-    /// What is wrong.
+    /// The reason.
     pub error: String,
     /// The bytes as they came.
     pub payload: Vec<u8>,
