@@ -53,7 +53,31 @@ pub enum Op {
 /// PostgreSQL, stored apart by TOAST). It is the text that Debezium uses.
 pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
+impl Event {
+    /// The row after the change, or before it if there is none after.
+    pub fn row(&self) -> &Value {
+        if self.after.is_null() { &self.before } else { &self.after }
+    }
+
+    /// Which rows `each` stands for: the one before, and the one after the change.
+    pub(super) fn images(&self) -> [bool; 2] {
+        match self.op {
+            Op::Create | Op::Message | Op::Snapshot | Op::Truncate => [false, true],
+            Op::Delete => [true, false],
+            Op::Update => [true, true],
+        }
+    }
+}
+
 impl Op {
+    /// All of them.
+    pub const ALL: [Op; 6] = [Op::Create, Op::Delete, Op::Message, Op::Snapshot, Op::Truncate, Op::Update];
+
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Op> {
+        Op::ALL.into_iter().find(|op| op.name() == name)
+    }
+
     /// Its name in rules.
     pub fn name(self) -> &'static str {
         match self {

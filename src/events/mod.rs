@@ -2,4 +2,5 @@
 
 pub mod event;
 pub mod position;
+pub mod rule;
 pub mod source;
