@@ -9,6 +9,8 @@
 
 use std::cmp::Ordering;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::cursor::{Cursor, Malformed};
@@ -76,6 +78,13 @@ impl Condition {
     /// Whether it needs columns of the old row that are no part of the row's identity.
     pub fn needs_full_before(&self, key: &[&str]) -> bool {
         self.0.needs_full_before(key)
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Condition::parse(&text).map_err(|error| D::Error::custom(format!("{text:?}, {error}")))
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::fmt::Write;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::cursor::{Cursor, Malformed};
@@ -138,6 +140,22 @@ impl Template {
         Ok(only)
     }
 
+    /// Renders the only value that results from an event: as [`Template::render_one`], but a template of
+    /// nothing but one path to an object or array is its JSON.
+    ///
+    /// # Errors
+    /// As [`Template::render_one`].
+    pub fn render_value(&self, event: &Event) -> Result<Option<String>, String> {
+        if let [Part::Hole(hole)] = self.parts.as_slice()
+            && let ([path], []) = (hole.paths.as_slice(), hole.filters.as_slice())
+            && let Found::Value(value @ (Value::Array(_) | Value::Object(_))) =
+                path.find(event, &Choice::default())
+        {
+            return Ok(Some(value.to_string()));
+        }
+        self.render_one(event)
+    }
+
     fn expand<'p>(
         &'p self,
         event: &Event,
@@ -175,6 +193,13 @@ impl Template {
             Part::Hole(hole) => hole.paths.as_slice(),
             Part::Literal(_) => &[],
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Template::parse(&text).map_err(|error| D::Error::custom(format!("{text:?}, {error}")))
     }
 }
 

@@ -1,0 +1,470 @@
+//! Delivery: what happens to the events of one source, as a state machine without I/O.
+//!
+//! ```text
+//!       ┌───── failure: wait, 50 ms · 2ⁿ up to 5 s ─────┐
+//!   ────┴──▶ attach ── resumed ───────────────▶ read ───┘
+//!              │ at the end: invalidate the scope ▲
+//!              └ gap: invalidate the scope, count ┘
+//! ```
+//!
+//! Events are applied, then the position is saved, then it is acknowledged to the source. So a crash between
+//! these repeats events, and never loses one. The scope of a source is everything that its events can name.
+
+mod backoff;
+pub mod letter;
+mod repeats;
+mod seen;
+mod storms;
+pub mod work;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use self::backoff::Backoff;
+use self::letter::Letter;
+use self::repeats::Repeats;
+use self::seen::Seen;
+use self::storms::Storms;
+use self::work::{Change, Work};
+use super::event::{Event, Op};
+use super::position::Position;
+use super::rule::template::Template;
+use super::rule::{Rules, Verdict};
+use super::source::{Attached, Batch, Broken, Poison};
+use super::targets::{Merged, Targets, check_name, check_prefix};
+use crate::cache::Depth;
+
+/// How the events of a source are delivered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The scope; `None` for what the rules can name.
+    pub covers: Option<Vec<String>>,
+    /// The identity of an event, if it does not bring one.
+    pub id: Option<Template>,
+    /// How much may wait to be read before it is given up: in units of [`Batch::behind`].
+    pub max_backlog: Option<u64>,
+    /// The name of the source.
+    pub name: String,
+    /// How stale copies are dealt with after a gap.
+    pub on_gap: Depth,
+    /// Whether the source resumes at positions, so that a position is saved only after its repetitions.
+    pub resumes: bool,
+    /// How many prefixes below one parent are invalidated one by one in a second.
+    pub storm: usize,
+    /// Whether messages may name what they invalidate.
+    pub takes_instructions: bool,
+}
+
+/// The time of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Milliseconds of the monotonic clock.
+    pub ms: u64,
+    /// Microseconds since 1970.
+    pub wall_us: u64,
+}
+
+/// Something that happened to a source.
+#[derive(Debug)]
+pub enum Input {
+    /// It was attached.
+    Attached(Attached),
+    /// It brought events.
+    Batch(Batch),
+    /// It failed; the number, from 0 to 1, is chance.
+    Broken(Broken, f64),
+    /// Time has passed.
+    Tick,
+}
+
+/// The next thing that the source is needed for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Want {
+    /// To be attached here.
+    Attach(Option<Position>),
+    /// To be read.
+    Read,
+    /// Nothing before this time, in milliseconds.
+    Wait(u64),
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Tell the source that everything up to here was applied.
+    Acknowledge(Position, Report),
+    /// Change the cache.
+    Apply(Work),
+    /// Everything that was committed before this time, in monotonic milliseconds, has been applied.
+    Attest(u64),
+    /// Keep an event that could not be applied.
+    DeadLetter(Box<Letter>),
+    /// The source failed.
+    Failed(Broken),
+    /// Events were lost, for this reason.
+    Gap(String),
+    /// Save the position.
+    Save(Position),
+}
+
+/// Counts of what became of events.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Events that a rule applied to.
+    pub applied: u64,
+    /// When the applied ones were committed, in microseconds since 1970.
+    pub committed: Vec<u64>,
+    /// Events that had come before.
+    pub duplicate: u64,
+    /// Names that were merged into others.
+    pub merged: u64,
+    /// Reasons of those that could not be applied.
+    pub poison: Vec<String>,
+    /// Prefixes that were replaced by their parents.
+    pub storms: u64,
+    /// Events that no rule is for.
+    pub unmatched: u64,
+}
+
+/// The state of one source.
+#[derive(Debug)]
+pub struct Delivery {
+    backoff: Backoff,
+    /// Positions that are saved when these times have come: until then invalidations are repeated.
+    held: VecDeque<(u64, Position, Report)>,
+    /// The scope is in doubt since the last second in which poison was found.
+    letters: Letters,
+    position: Option<Position>,
+    repeats: Repeats,
+    /// Counts since the last position.
+    report: Report,
+    rules: Arc<Rules>,
+    seen: Seen,
+    settings: Settings,
+    state: State,
+    storms: Storms,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Attached,
+    /// Attached, and how far behind is not known yet.
+    Resumed,
+    Unattached,
+    Waiting(u64),
+}
+
+/// How many letters were written in this minute.
+#[derive(Debug, Default)]
+struct Letters {
+    minute: u64,
+    written: u64,
+}
+
+/// The body of a message that needs no rule, as of `POST /invalidate`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Instruction {
+    all: bool,
+    keys: Vec<String>,
+    prefixes: Vec<String>,
+    soft: bool,
+    tags: Vec<String>,
+}
+
+impl Delivery {
+    /// A source that has not been attached yet, and was applied up to a position.
+    pub fn new(settings: Settings, rules: Arc<Rules>, position: Option<Position>) -> Self {
+        Delivery {
+            backoff: Backoff::default(),
+            held: VecDeque::new(),
+            letters: Letters::default(),
+            position,
+            repeats: Repeats::default(),
+            report: Report::default(),
+            rules,
+            seen: Seen::default(),
+            state: State::Unattached,
+            storms: Storms::new(settings.storm),
+            settings,
+        }
+    }
+
+    /// What the source is needed for next.
+    pub fn want(&self) -> Want {
+        match self.state {
+            State::Attached | State::Resumed => Want::Read,
+            State::Unattached => Want::Attach(self.position.clone()),
+            State::Waiting(until) => Want::Wait(until),
+        }
+    }
+
+    /// When a tick is needed next, in monotonic milliseconds.
+    pub fn due(&self) -> Option<u64> {
+        let waiting = if let State::Waiting(until) = self.state { Some(until) } else { None };
+        let held = self.held.front().map(|(until, ..)| *until);
+        [waiting, held, self.repeats.first()].into_iter().flatten().min()
+    }
+
+    /// Other rules, from the next event on.
+    pub fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+    }
+
+    /// Everything that events of this source can name.
+    pub fn scope(&self) -> Targets {
+        match &self.settings.covers {
+            Some(prefixes) => Targets { prefixes: prefixes.clone(), ..Targets::default() },
+            None if self.settings.takes_instructions => Targets { is_all: true, ..Targets::default() },
+            None => self.rules.scope(&self.settings.name),
+        }
+    }
+
+    /// Reacts to an input with steps that have to be carried out in order.
+    pub fn handle(&mut self, input: Input, now: Time) -> Vec<Step> {
+        let mut steps = Vec::new();
+        match input {
+            Input::Attached(attached) => self.attached(attached, now, &mut steps),
+            Input::Batch(batch) => self.batch(batch, now, &mut steps),
+            Input::Broken(broken, chance) => {
+                let longest = match &broken {
+                    Broken::Misconfigured(_) => BACKOFF_MISCONFIGURED,
+                    Broken::Transient(_) => BACKOFF_TRANSIENT,
+                };
+                let delay = self.backoff.next(longest, chance);
+                self.state = State::Waiting(now.ms + delay.as_millis() as u64);
+                steps.push(Step::Failed(broken));
+            }
+            Input::Tick => {}
+        }
+        self.tick(now, &mut steps);
+        steps
+    }
+
+    fn attached(&mut self, attached: Attached, now: Time, steps: &mut Vec<Step>) {
+        let (end, why) = match attached {
+            Attached::Resumed => {
+                self.state = State::Resumed;
+                return;
+            }
+            Attached::AtEnd(end) => (end, None),
+            Attached::Gap(end, why) => (end, Some(why)),
+        };
+        let depth = if why.is_some() { self.settings.on_gap } else { Depth::Hard };
+        steps.extend(why.map(Step::Gap));
+        // The end was read before: an event after it comes, one before it is covered by this.
+        steps.push(Step::Apply(self.whole(self.scope(), depth)));
+        self.state = State::Attached;
+        self.held.clear();
+        self.reached(end, now, steps);
+    }
+
+    fn batch(&mut self, batch: Batch, now: Time, steps: &mut Vec<Step>) {
+        if self.state == State::Resumed
+            && batch.behind > self.settings.max_backlog
+            && self.settings.max_backlog.is_some()
+        {
+            let (behind, most) =
+                (batch.behind.unwrap_or_default(), self.settings.max_backlog.unwrap_or_default());
+            steps.push(Step::Gap(format!("{behind} wait to be read, more than max-backlog = {most}")));
+            self.position = None;
+            self.state = State::Unattached;
+            return;
+        }
+        self.state = State::Attached;
+        self.backoff.reset();
+        let mut work = Work::default();
+        let mut letters = Vec::new();
+        for event in batch.events {
+            match event {
+                Ok(event) => self.event(event, now, &mut work, &mut letters),
+                Err(poison) => {
+                    let letter = self.letter(&poison.error.clone(), None, None, Some(poison), now);
+                    self.doubt(self.scope(), letter, &mut work, &mut letters);
+                }
+            }
+        }
+        for step in &mut work.steps {
+            if let Change::Invalidate(merged) = step {
+                self.report.storms += self.storms.collapse(merged, now.ms);
+            }
+        }
+        self.report.merged += work.merged;
+        if !work.is_empty() {
+            steps.push(Step::Apply(work));
+        }
+        let kept = letters.into_iter().filter(|_| self.letters.admit(now));
+        steps.extend(kept.map(|letter| Step::DeadLetter(Box::new(letter))));
+        if let Some(position) = batch.position {
+            self.reached(position, now, steps);
+        }
+        steps.extend(batch.proven.map(Step::Attest));
+    }
+
+    fn event(&mut self, event: Event, now: Time, work: &mut Work, letters: &mut Vec<Letter>) {
+        match self.is_new(&event) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.report.duplicate += 1;
+                return;
+            }
+            // It is applied: an identity only saves work.
+            Err(_) => {}
+        }
+        if self.settings.takes_instructions
+            && event.op == Op::Message
+            && event.table.is_none()
+            && let Some(instruction) = Instruction::of(&event)
+        {
+            match instruction.checked() {
+                Ok((targets, depth)) => {
+                    self.committed(&event);
+                    work.invalidations().add(targets, depth, None);
+                }
+                Err(why) => {
+                    let letter = self.letter(&why, None, Some(event), None, now);
+                    self.doubt(self.scope(), letter, work, letters);
+                }
+            }
+            return;
+        }
+        let rules = Arc::clone(&self.rules);
+        let mut is_applied = false;
+        let verdicts: Vec<Verdict> = rules.judge(&self.settings.name, &event).collect();
+        for verdict in verdicts {
+            is_applied = true;
+            match verdict {
+                Verdict::Applies(_, effects) => {
+                    if let Some(after) = effects.repeat_after {
+                        let scope = || rules.scope(&self.settings.name);
+                        self.repeats.add(&effects, after, scope, now.ms);
+                    }
+                    work.add(*effects);
+                }
+                Verdict::Misfit(rule, why) => {
+                    let letter = self.letter(&why, Some(rule.name()), Some(event.clone()), None, now);
+                    self.doubt(rule.scope(), letter, work, letters);
+                }
+                Verdict::Truncated(rule) => work.invalidations().add(rule.scope(), Depth::Hard, None),
+            }
+        }
+        if is_applied { self.committed(&event) } else { self.report.unmatched += 1 }
+    }
+
+    /// Whether an event has not come before, as far as it has an identity.
+    fn is_new(&mut self, event: &Event) -> Result<bool, String> {
+        let id = match (&event.id, &self.settings.id) {
+            (_, Some(template)) => template.render_one(event)?,
+            (Some(id), None) => return Ok(self.seen.insert(id)),
+            (None, None) => None,
+        };
+        Ok(id.is_none_or(|id| self.seen.insert(&id)))
+    }
+
+    fn committed(&mut self, event: &Event) {
+        self.report.applied += 1;
+        self.report.committed.extend(event.at);
+    }
+
+    /// An event cannot be applied: everything that it may have named is invalidated.
+    fn doubt(&mut self, scope: Targets, letter: Letter, work: &mut Work, letters: &mut Vec<Letter>) {
+        self.report.poison.push(letter.error.clone());
+        work.invalidations().add(scope, Depth::Hard, None);
+        letters.push(letter);
+    }
+
+    fn letter(
+        &self,
+        error: &str,
+        rule: Option<String>,
+        event: Option<Event>,
+        poison: Option<Poison>,
+        now: Time,
+    ) -> Letter {
+        Letter {
+            at: now.wall_us,
+            error: error.to_owned(),
+            event,
+            payload: poison.map(|poison| poison.payload.into()),
+            position: self.position.clone(),
+            rule,
+            source: self.settings.name.clone(),
+        }
+    }
+
+    /// Everything up to this position has been applied; it is saved as soon as nothing before it has to be
+    /// repeated.
+    fn reached(&mut self, position: Position, now: Time, steps: &mut Vec<Step>) {
+        self.position = Some(position.clone());
+        let report = std::mem::take(&mut self.report);
+        let until = self.repeats.last().filter(|_| self.settings.resumes).unwrap_or(now.ms);
+        self.held.push_back((until, position, report));
+        self.release(now, steps);
+    }
+
+    fn tick(&mut self, now: Time, steps: &mut Vec<Step>) {
+        for merged in self.repeats.take(now.ms) {
+            steps.push(Step::Apply(Work { merged: 0, steps: vec![Change::Invalidate(merged)] }));
+        }
+        self.release(now, steps);
+        if matches!(self.state, State::Waiting(until) if until <= now.ms) {
+            self.state = State::Unattached;
+        }
+    }
+
+    fn release(&mut self, now: Time, steps: &mut Vec<Step>) {
+        // A repetition that is due now comes first.
+        if self.repeats.first().is_some_and(|due| due <= now.ms) {
+            return;
+        }
+        while self.held.front().is_some_and(|(until, ..)| *until <= now.ms) {
+            let (_, position, report) = self.held.pop_front().expect("it was there");
+            steps.push(Step::Save(position.clone()));
+            steps.push(Step::Acknowledge(position, report));
+        }
+    }
+
+    fn whole(&self, targets: Targets, depth: Depth) -> Work {
+        let mut merged = Merged::default();
+        merged.add(targets, depth, None);
+        Work { merged: 0, steps: vec![Change::Invalidate(merged)] }
+    }
+}
+
+impl Letters {
+    /// Whether another letter may be written in this minute.
+    fn admit(&mut self, now: Time) -> bool {
+        let minute = now.ms / 60_000;
+        if self.minute != minute {
+            *self = Letters { minute, written: 0 };
+        }
+        self.written += 1;
+        self.written <= LETTERS_PER_MINUTE_MAX
+    }
+}
+
+impl Instruction {
+    /// The body of an event, if it has one of the fields and no others.
+    fn of(event: &Event) -> Option<Instruction> {
+        let has_fields = event.data.as_object().is_some_and(|object| !object.is_empty());
+        has_fields.then(|| Instruction::deserialize(&event.data).ok()).flatten()
+    }
+
+    fn checked(self) -> Result<(Targets, Depth), String> {
+        let targets = Targets { is_all: self.all, keys: self.keys, prefixes: self.prefixes, tags: self.tags };
+        targets.keys.iter().chain(&targets.tags).try_for_each(|name| check_name(name))?;
+        targets.prefixes.iter().try_for_each(|prefix| check_prefix(prefix))?;
+        Ok((targets, if self.soft { Depth::Soft } else { Depth::Hard }))
+    }
+}
+
+const BACKOFF_MISCONFIGURED: Duration = Duration::from_secs(60);
+const BACKOFF_TRANSIENT: Duration = Duration::from_secs(5);
+/// More show nothing new; all are counted.
+const LETTERS_PER_MINUTE_MAX: u64 = 100;
+
+#[cfg(test)]
+mod tests;
