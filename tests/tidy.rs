@@ -20,9 +20,9 @@ const LAYERS: [(&str, &[&str], Waits); 22] = [
     ("cache", &["clock", "limits", "mrc", "pages", "store", "sync"], Waits::Never),
     ("metrics", &["cache", "shown"], Waits::Never),
     ("command", &["cache", "clock", "metrics", "pages", "protocol", "shown"], Waits::Never),
-    ("events", &["cache", "clock", "pem", "shown"], Waits::Often),
+    ("events", &["cache", "clock", "metrics", "pem", "protocol"], Waits::Often),
     ("process", &["metrics", "protocol"], Waits::Often),
-    ("options", &["cache", "command", "metrics", "process", "protocol"], Waits::Never),
+    ("options", &["cache", "command", "events", "metrics", "process", "protocol"], Waits::Never),
     ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),
     ("handover", &["clock", "options", "process", "snapshot"], Waits::Often),
     ("bench", &["clock"], Waits::Often),
@@ -31,13 +31,13 @@ const LAYERS: [(&str, &[&str], Waits); 22] = [
     ("server", SERVER, Waits::Often),
     (
         "admin",
-        &["cache", "clock", "command", "metrics", "options", "process", "protocol", "server", "shown"],
+        &["cache", "clock", "command", "events", "metrics", "options", "process", "protocol", "server", "shown"],
         Waits::Often,
     ),
 ];
 
 const SERVER: &[&str] = &[
-    "cache", "clock", "command", "handover", "metrics", "options", "pem", "process", "protocol", "shown",
+    "cache", "clock", "command", "events", "handover", "metrics", "options", "pem", "process", "protocol", "shown",
     "snapshot",
 ];
 

@@ -9,11 +9,13 @@ use super::clock::ages::Ages;
 use super::config::Config;
 use super::evictions::Evictions;
 use super::fence::{Classes, Sessions};
+use super::freshness::Attested;
 use super::invalidation::groups::Groups;
 use super::invalidation::holdoffs::Place;
 use super::lease::token::Mint;
 use super::lease::waiters::Waiters;
 use super::policies::{Decided, Governed, Policies};
+use super::positions::Positions;
 use super::shard::{At, Leftovers, Shard};
 use crate::clock::Now;
 use crate::mrc::Shadow;
@@ -45,6 +47,8 @@ impl Cache {
             evictions: Evictions::default(),
             mint: Mint::new(seed[16..].try_into().expect("sixteen bytes")),
             session_ids: AtomicU64::new(1),
+            attested: Attested::default(),
+            positions: Positions::default(),
             policies: Decided::new(config.policies.clone()),
             rotor: AtomicUsize::new(0),
             sessions: Sessions::default(),

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::Cache;
 use super::fence::LoadTimes;
+use super::freshness::Freshness;
 use super::policy::{Implicit, Policy};
 
 /// The policies of a cache.
@@ -27,6 +28,7 @@ pub(crate) struct Governed {
     /// `lease_max_age` and `load_time_max`, in milliseconds.
     lease_max_age_ms: u32,
     load_time_max_ms: u32,
+    pub(crate) freshness: Arc<Freshness>,
     pub(crate) learned: Arc<LoadTimes>,
     pub(crate) policy: Policy,
     /// Of its keys; none if it is the general one.
@@ -77,6 +79,11 @@ impl Policies {
     #[inline]
     pub(crate) fn governed(&self, key: &[u8]) -> &Governed {
         self.find(key).map_or(&self.default, |(_, governed)| governed)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Governed> {
+        self.prefixes.iter().map(|(_, governed)| governed).chain([&self.default])
     }
 
     pub(crate) fn general_governed(&self) -> &Governed {
@@ -132,6 +139,7 @@ impl Governed {
         Governed {
             lease_max_age_ms: ms(policy.lease_max_age),
             load_time_max_ms: ms(policy.load_time_max).max(u32::from(!policy.load_time_max.is_zero())),
+            freshness: Arc::new(Freshness::new(policy.is_bounded())),
             learned: Arc::default(),
             policy,
             prefix,
@@ -190,6 +198,7 @@ impl Cache {
 
     /// Other policies, from now on. What is stored stays as it is.
     pub fn set_policies(&self, policies: Policies) {
+        self.attest_all(&policies);
         self.policies.decide(policies);
     }
 

@@ -17,9 +17,23 @@ pub enum Implicit {
     Shared,
 }
 
+/// The values that are served while a source that they depend on is late or lost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WhileLost {
+    /// All of them: the bound is only reported.
+    Serve,
+    /// Young ones; the others count as stale copies, which readers with a lease may use.
+    Soft,
+    /// Young ones; a read of another one misses.
+    #[default]
+    Withhold,
+}
+
 /// How leases behave, and how long values live.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
+    /// The sources whose events invalidate these values.
+    pub depends_on: Vec<String>,
     /// How long a plain `get` waits that misses while another connection loads the value; 0 for not at all.
     pub herd_wait: Duration,
     /// For how long a delete holds its key off, if it does not say so itself; 0 for not at all.
@@ -36,6 +50,9 @@ pub struct Policy {
     /// How long a load takes at most: what comes later is refused if the key was invalidated meanwhile; 0 to
     /// learn it.
     pub load_time_max: Duration,
+    /// How old the newest time may be that the sources have attested, before older values are withheld; 0 for
+    /// any age.
+    pub max_staleness: Duration,
     /// Whether a plain `get` that misses while another connection loads the value is served the stale copy.
     pub serve_stale: bool,
     /// How long an invalidated or expired value is kept as a stale copy; 0 keeps none.
@@ -49,11 +66,14 @@ pub struct Policy {
     pub ttl_max: Duration,
     /// For how long the newest version of a row is remembered by its key.
     pub version_keep: Duration,
+    /// The values that are served while a source is late.
+    pub while_lost: WhileLost,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Policy {
+            depends_on: Vec::new(),
             herd_wait: Duration::ZERO,
             hold_off: Duration::ZERO,
             implicit: Implicit::On,
@@ -61,12 +81,14 @@ impl Default for Policy {
             lease_min_interval: Duration::ZERO,
             lease_window: Duration::from_secs(10),
             load_time_max: Duration::ZERO,
+            max_staleness: Duration::ZERO,
             serve_stale: false,
             stale: Duration::ZERO,
             ttl: Duration::ZERO,
             ttl_jitter: 0,
             ttl_max: Duration::ZERO,
             version_keep: Duration::from_secs(60),
+            while_lost: WhileLost::Withhold,
         }
     }
 }

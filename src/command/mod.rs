@@ -8,6 +8,7 @@
 //! There are no sockets, clocks or logs here.
 
 mod access;
+mod change;
 mod classic;
 mod conversation;
 mod invalidate;
@@ -26,6 +27,7 @@ use crate::metrics::{Topic, Topics};
 use crate::protocol::{Block, CasUnique, Keys, Replies, Reply, Request, Shutdown, Status, Store};
 
 pub use self::access::{AUTH_BYTES_MAX, Users};
+pub use self::change::{Change, change};
 pub use self::conversation::{Conversation, ImplicitReply, Rules};
 pub use self::invalidate::{Invalidation, InvalidationKind, NotInvalidated, Targets, invalidate};
 pub use self::observe::publish_evicted;

@@ -57,8 +57,9 @@ pub struct Latency {
     pub sum: Duration,
 }
 
+/// A histogram that many threads add to.
 #[derive(Debug, Default)]
-struct Histogram {
+pub(super) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     sum_ns: AtomicU64,
 }
@@ -66,30 +67,55 @@ struct Histogram {
 impl Latencies {
     /// Adds a command of this duration.
     pub fn add(&self, verb: Verb, took: Duration) {
-        let histogram = &self.0[verb as usize];
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        histogram.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
-        histogram.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+        self.0[verb as usize].add(took);
     }
 
     /// The histogram of one group.
     pub fn of(&self, verb: Verb) -> Latency {
-        let histogram = &self.0[verb as usize];
-        Latency {
-            buckets: array::from_fn(|nth| histogram.buckets[nth].load(Ordering::Relaxed)),
-            sum: Duration::from_nanos(histogram.sum_ns.load(Ordering::Relaxed)),
-        }
+        self.0[verb as usize].read()
     }
 
     /// Sets everything to zero.
     pub fn reset(&self) {
-        for histogram in &self.0 {
-            histogram
-                .buckets
-                .iter()
-                .chain([&histogram.sum_ns])
-                .for_each(|count| count.store(0, Ordering::Relaxed));
+        self.0.iter().for_each(Histogram::reset);
+    }
+}
+
+impl Histogram {
+    pub(super) fn add(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Latency {
+        Latency {
+            buckets: array::from_fn(|nth| self.buckets[nth].load(Ordering::Relaxed)),
+            sum: Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed)),
         }
+    }
+
+    fn reset(&self) {
+        self.buckets.iter().chain([&self.sum_ns]).for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+}
+
+impl Latency {
+    /// The number of durations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The end of the bucket that this part of the durations does not exceed, such as 0.99; `None` without
+    /// durations, and for the last bucket.
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let rank = (self.count() as f64 * part).ceil() as u64;
+        let mut below = 0;
+        let nth = self.buckets.iter().position(|count| {
+            below += count;
+            below >= rank && rank > 0
+        });
+        nth.and_then(bucket_end)
     }
 }
 
@@ -131,6 +157,8 @@ mod tests {
         assert_eq!((of_get.buckets[0], of_get.buckets[BUCKETS - 1]), (1, 1));
         assert_eq!(of_get.sum, Duration::from_nanos(9_000_000_500));
         assert_eq!(latencies.of(Verb::Set), Latency::default());
+        assert_eq!((of_get.quantile(0.5), of_get.quantile(0.99)), (bucket_end(0), None));
+        assert_eq!((of_get.count(), Latency::default().quantile(0.5)), (2, None));
         latencies.reset();
         assert_eq!(latencies.of(Verb::Get), Latency::default());
     }

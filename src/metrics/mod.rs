@@ -12,6 +12,7 @@ mod policies;
 mod prefixes;
 mod races;
 mod samples;
+mod sources;
 mod top;
 mod watchers;
 
@@ -28,6 +29,7 @@ pub use self::policies::{ByPolicy, TOLD};
 pub use self::prefixes::{PREFIXES_MAX, Prefixes, Use, Uses};
 pub use self::races::{By, Invalidated, Loading};
 pub use self::samples::{Large, REQUESTS_PER_SAMPLE, Samples, Standouts};
+pub use self::sources::{SourceCount, SourceState, SourceStatus, Sources};
 pub use self::top::{Met, TOP, Top};
 pub use self::watchers::{WATCHER_BYTES_DEFAULT, WATCHERS_MAX, Watchers};
 
@@ -205,6 +207,8 @@ pub struct Metrics {
     pub receive_waits: AtomicU64,
     /// Sampled requests, if enabled.
     pub samples: Option<Samples>,
+    /// Sources of events.
+    pub sources: Sources,
     /// The server's settings, under memcached's names.
     pub settings: Vec<(&'static str, String)>,
     /// Returns the processor time that the process has used.
@@ -283,6 +287,7 @@ impl Metrics {
             receive_waits: AtomicU64::new(0),
             samples: None,
             settings: Vec::new(),
+            sources: Sources::default(),
             usage: Usage::default,
             verbosity: AtomicU32::new(0),
             watchers: Watchers::new(WATCHER_BYTES_DEFAULT, Duration::default),

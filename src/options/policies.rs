@@ -164,7 +164,7 @@ impl Table {
             ttl: span(self.ttl, policy.ttl),
             ttl_jitter: self.ttl_jitter.map_or(policy.ttl_jitter, |percent| percent.0),
             ttl_max: span(self.ttl_max, policy.ttl_max),
-            ..*policy
+            ..policy.clone()
         }
     }
 }

@@ -24,6 +24,8 @@
 //! |
 //! | 6 | keys that share a cell with this one may have been missed | hash (8), end (8) |
 //! | 7 | hold-off of the keys that share a cell with this one | hash (8), end (8) |
+//! | 8 | position of a source of events | its name and the identity of its log, each after its length (2);
+//! offset (8) |
 //!
 //! Former formats are read, too: `leasehold items6`, and `leasehold items4`, which contains no misses: any
 //! key may have been missed.
@@ -39,7 +41,9 @@ use siphasher::sip::SipHasher13;
 
 use super::error::{LoadError, SaveError};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
+use crate::cache::{
+    Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, SourcePosition, TagList,
+};
 use crate::clock::Now;
 
 /// The result of loading a file.
@@ -67,6 +71,7 @@ pub(super) fn write(
     }
     let mut piece = Vec::new();
     cache.guards(now, |guard| write_guard(&mut piece, &guard, now));
+    cache.positions().iter().for_each(|(source, position)| write_position(&mut piece, source, position));
     piece.push(0);
     let total = cache.counts().items;
     let (mut items, mut next) = (0, Some(0));
@@ -128,6 +133,29 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
         // within a second.
         Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => {}
     }
+}
+
+fn write_position(piece: &mut Vec<u8>, source: &str, position: &SourcePosition) {
+    piece.push(POSITION);
+    for text in [source, &position.identity] {
+        // A cut text is another identity, so that the position is not resumed from.
+        let text = &text.as_bytes()[..text.len().min(u16::MAX.into())];
+        piece.extend((text.len() as u16).to_le_bytes());
+        piece.extend(text);
+    }
+    piece.extend(position.offset.to_le_bytes());
+}
+
+fn read_position(file: &mut impl Read, cache: &Cache) -> Result<(), LoadError> {
+    let mut text = || {
+        let length = u16::from_le_bytes(array(file)?);
+        let mut bytes = vec![0; length.into()];
+        file.read_exact(&mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| LoadError::Damaged)
+    };
+    let (source, identity) = (text()?, text()?);
+    cache.set_position(&source, SourcePosition { identity, offset: number(file)? });
+    Ok(())
 }
 
 fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
@@ -259,6 +287,10 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
             lapsed: u16::from_le_bytes(array(file)?),
             lapsed_old: u16::from_le_bytes(array(file)?),
         },
+        POSITION => {
+            read_position(file, cache)?;
+            return Ok(true);
+        }
         CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: units.time(number(file)?, now) },
         _ => return Err(LoadError::Damaged),
     };
@@ -368,6 +400,7 @@ const VERSION: u8 = 4;
 const MISSED: u8 = 5;
 const CELL_MISSED: u8 = 6;
 const CELL_HELD_OFF: u8 = 7;
+const POSITION: u8 = 8;
 const SUM_BYTES: u64 = 8;
 /// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;

@@ -4,6 +4,7 @@
 mod cache;
 mod forgetful;
 mod forgotten_misses;
+mod freshness;
 mod handover;
 mod inspect;
 mod lease_model;

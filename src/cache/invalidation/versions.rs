@@ -59,25 +59,41 @@ impl Versions {
     /// seconds.
     pub(crate) fn admit(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
         self.drop_ended(now);
+        let is_older = match self.table.find(hash, |entry| entry.hash == hash) {
+            Some(entry) => version < entry.version,
+            None => self.floors[self.floor_of(hash)].refuses(hash, version, now),
+        };
+        if !is_older {
+            self.remember(hash, version, now, until);
+        }
+        !is_older
+    }
+
+    fn remember(&mut self, hash: u64, version: u64, now: u32, until: u32) {
         if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash) {
-            if version < entry.version {
-                return false;
-            }
             entry.version = version;
             if entry.until == until {
-                return true;
+                return;
             }
             entry.until = until;
         } else {
-            if self.floors[self.floor_of(hash)].refuses(hash, version, now) {
-                return false;
-            }
             self.bytes += ENTRY_BYTES;
             self.table.insert_unique(hash, Entry { hash, until, version }, |entry| entry.hash);
         }
         self.order.push_back((hash, until));
         self.bytes += PLACE_BYTES;
         while self.bytes > self.bytes_max && self.drop_oldest(now) {}
+    }
+
+    /// Makes this the newest version of a key, until then; false if it is known already, or a newer one is.
+    /// The floors, which keys share, are no evidence here: an invalidation must not be left out.
+    pub(crate) fn supersede(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
+        self.drop_ended(now);
+        let known = self.table.find(hash, |entry| entry.hash == hash);
+        if known.is_some_and(|entry| version <= entry.version) {
+            return false;
+        }
+        self.remember(hash, version, now, until);
         true
     }
 

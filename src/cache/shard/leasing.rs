@@ -95,7 +95,7 @@ impl Shard {
 
     /// Marks that a client waits for the key; false if there is nothing to wait for any more.
     pub(crate) fn await_lease(&mut self, key: &Key, at: &At) -> bool {
-        if matches!(self.state(key, at), State::Live(_)) {
+        if matches!(self.usable(key, at), State::Live(_)) {
             return false;
         }
         let is_held_off = self.holdoffs.until(key.hash, at.now).is_some();

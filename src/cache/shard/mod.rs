@@ -7,6 +7,7 @@
 //! A shard wakes nobody: a change that ends a lease is recorded in `woken`, and the cache wakes the waiters
 //! after the unlock.
 
+mod applying;
 mod deleting;
 mod fencing;
 mod inspecting;
@@ -14,6 +15,7 @@ mod invalidating;
 mod leasing;
 mod reading;
 mod storing;
+mod withholding;
 
 use std::mem::take;
 use std::time::Duration;
@@ -168,7 +170,7 @@ impl Shard {
 
     /// `touch`: a new expiry for the live item, which keeps its `as_of`.
     pub(crate) fn touch(&mut self, key: &Key, expiry: Expiry, at: &At) -> Option<Item<'_>> {
-        let State::Live(slot) = self.state(key, at) else { return None };
+        let State::Live(slot) = self.usable(key, at) else { return None };
         let (meta, tick) = (self.engine.meta(slot), at.tick);
         let slot = self.engine.set_meta(key, slot, at.until(key, expiry, meta), tick)?;
         self.engine.used(slot, tick);

@@ -24,7 +24,7 @@ impl Shard {
         session: &mut Session,
         at: &At,
     ) -> Result<Item<'_>, State> {
-        match self.state(key, at) {
+        match self.readable(key, at) {
             State::Live(slot) if reading.is_plain() => Ok(self.hit(key, slot, session, at)),
             state => Err(state),
         }
@@ -60,7 +60,7 @@ impl Shard {
 
     /// The live item of a key, without counting as a read of it.
     pub(crate) fn peek(&mut self, key: &Key, at: &At) -> Option<Item<'_>> {
-        match self.state(key, at) {
+        match self.usable(key, at) {
             State::Live(slot) => Some(self.engine.item(slot)),
             State::Absent | State::Stale(_) => None,
         }

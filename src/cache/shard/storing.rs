@@ -26,7 +26,7 @@ impl Shard {
     ) -> StoreOutcome {
         let mode = match mode {
             Mode::Append(join) | Mode::Prepend(join) if join != Join::default() => {
-                match self.state(key, at) {
+                match self.usable(key, at) {
                     State::Live(slot) if !self.matches(slot, join.expected) => return StoreOutcome::Exists,
                     State::Absent | State::Stale(_) if join.creates => Mode::Add,
                     State::Absent | State::Live(_) | State::Stale(_) => mode,
@@ -39,7 +39,7 @@ impl Shard {
         }
         let _held = at.groups.hold(draft.tags);
         let as_of = at.clock.next();
-        match (mode, self.state(key, at)) {
+        match (mode, self.usable(key, at)) {
             (Mode::Set, state) => self.set(key, state, as_of, draft, session, at),
             (Mode::Add, State::Live(slot)) => {
                 // memcached counts a refused add as a use, too.
@@ -79,7 +79,7 @@ impl Shard {
         at: &At,
     ) -> Result<Number, NotCounted> {
         let as_of = at.clock.next();
-        let State::Live(slot) = self.state(key, at) else {
+        let State::Live(slot) = self.usable(key, at) else {
             return self.begin_counting(key, counting, session, at);
         };
         let item = self.engine.item(slot);

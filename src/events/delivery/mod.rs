@@ -31,6 +31,7 @@ use self::storms::Storms;
 use self::work::{Change, Work};
 use super::event::{Event, Op};
 use super::position::Position;
+use super::report::Report;
 use super::rule::template::Template;
 use super::rule::{Rules, Verdict};
 use super::source::{Attached, Batch, Broken, Poison};
@@ -95,7 +96,7 @@ pub enum Want {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Tell the source that everything up to here was applied.
-    Acknowledge(Position, Report),
+    Acknowledge(Position),
     /// Change the cache.
     Apply(Work),
     /// Everything that was committed before this time, in monotonic milliseconds, has been applied.
@@ -106,27 +107,10 @@ pub enum Step {
     Failed(Broken),
     /// Events were lost, for this reason.
     Gap(String),
+    /// What became of the events of a batch.
+    Report(Report),
     /// Save the position.
     Save(Position),
-}
-
-/// Counts of what became of events.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Report {
-    /// Events that a rule applied to.
-    pub applied: u64,
-    /// When the applied ones were committed, in microseconds since 1970.
-    pub committed: Vec<u64>,
-    /// Events that had come before.
-    pub duplicate: u64,
-    /// Names that were merged into others.
-    pub merged: u64,
-    /// Reasons of those that could not be applied.
-    pub poison: Vec<String>,
-    /// Prefixes that were replaced by their parents.
-    pub storms: u64,
-    /// Events that no rule is for.
-    pub unmatched: u64,
 }
 
 /// The state of one source.
@@ -134,12 +118,12 @@ pub struct Report {
 pub struct Delivery {
     backoff: Backoff,
     /// Positions that are saved when these times have come: until then invalidations are repeated.
-    held: VecDeque<(u64, Position, Report)>,
+    held: VecDeque<(u64, Position)>,
     /// The scope is in doubt since the last second in which poison was found.
     letters: Letters,
     position: Option<Position>,
     repeats: Repeats,
-    /// Counts since the last position.
+    /// Counts of the batch at hand.
     report: Report,
     rules: Arc<Rules>,
     seen: Seen,
@@ -205,7 +189,7 @@ impl Delivery {
     /// When a tick is needed next, in monotonic milliseconds.
     pub fn due(&self) -> Option<u64> {
         let waiting = if let State::Waiting(until) = self.state { Some(until) } else { None };
-        let held = self.held.front().map(|(until, ..)| *until);
+        let held = self.held.front().map(|(until, _)| *until);
         [waiting, held, self.repeats.first()].into_iter().flatten().min()
     }
 
@@ -296,6 +280,7 @@ impl Delivery {
         if !work.is_empty() {
             steps.push(Step::Apply(work));
         }
+        steps.push(Step::Report(std::mem::take(&mut self.report)));
         let kept = letters.into_iter().filter(|_| self.letters.admit(now));
         steps.extend(kept.map(|letter| Step::DeadLetter(Box::new(letter))));
         if let Some(position) = batch.position {
@@ -399,9 +384,8 @@ impl Delivery {
     /// repeated.
     fn reached(&mut self, position: Position, now: Time, steps: &mut Vec<Step>) {
         self.position = Some(position.clone());
-        let report = std::mem::take(&mut self.report);
         let until = self.repeats.last().filter(|_| self.settings.resumes).unwrap_or(now.ms);
-        self.held.push_back((until, position, report));
+        self.held.push_back((until, position));
         self.release(now, steps);
     }
 
@@ -420,10 +404,10 @@ impl Delivery {
         if self.repeats.first().is_some_and(|due| due <= now.ms) {
             return;
         }
-        while self.held.front().is_some_and(|(until, ..)| *until <= now.ms) {
-            let (_, position, report) = self.held.pop_front().expect("it was there");
+        while self.held.front().is_some_and(|(until, _)| *until <= now.ms) {
+            let (_, position) = self.held.pop_front().expect("it was there");
             steps.push(Step::Save(position.clone()));
-            steps.push(Step::Acknowledge(position, report));
+            steps.push(Step::Acknowledge(position));
         }
     }
 

@@ -10,8 +10,8 @@ use super::pattern::Pattern;
 use super::template::Template;
 use crate::cache::Depth;
 use crate::events::event::{Event, Op};
-use crate::events::span::Span;
 use crate::events::targets::{Targets, check_name, check_prefix};
+use crate::events::units::Span;
 
 /// One rule, `[[rule]]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]

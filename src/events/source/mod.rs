@@ -1,12 +1,15 @@
 //! Sources of events.
 
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
 pub mod postgres;
 
 use std::fmt;
 
 use super::event::Event;
 use super::position::Position;
+use super::report::Report;
 
 /// A stream of events. Its consumer pulls, so that it is never ahead of what can be applied.
 pub trait Source: Send {
@@ -22,11 +25,11 @@ pub trait Source: Send {
     /// After an error the source has to be attached again.
     fn next(&mut self) -> impl Future<Output = Result<Batch, Broken>> + Send;
 
-    /// Everything up to this position has been applied and saved.
+    /// Everything up to this position has been applied and saved; the report is that of the last batch.
     ///
     /// # Errors
     /// As [`Source::next`].
-    fn done(&mut self, upto: &Position) -> impl Future<Output = Result<(), Broken>> + Send;
+    fn done(&mut self, upto: &Position, report: &Report) -> impl Future<Output = Result<(), Broken>> + Send;
 }
 
 /// Where a source continues after it was attached.
