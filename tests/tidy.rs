@@ -31,14 +31,17 @@ const LAYERS: [(&str, &[&str], Waits); 22] = [
     ("server", SERVER, Waits::Often),
     (
         "admin",
-        &["cache", "clock", "command", "events", "metrics", "options", "process", "protocol", "server", "shown"],
+        &[
+            "cache", "clock", "command", "events", "metrics", "options", "process", "protocol", "server",
+            "shown",
+        ],
         Waits::Often,
     ),
 ];
 
 const SERVER: &[&str] = &[
-    "cache", "clock", "command", "events", "handover", "metrics", "options", "pem", "process", "protocol", "shown",
-    "snapshot",
+    "cache", "clock", "command", "events", "handover", "metrics", "options", "pem", "process", "protocol",
+    "shown", "snapshot",
 ];
 
 const FILE_LINES_MAX: usize = 400;

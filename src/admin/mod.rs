@@ -7,6 +7,7 @@
 mod access;
 mod answer;
 mod connections;
+mod events;
 mod families;
 mod invalidate;
 mod keys;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -40,7 +41,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::access::Access;
 use self::answer::{Problem, document, json_document};
 use self::connections::{Client, Connections};
-use crate::metrics::Count;
+use crate::metrics::{Count, SourceState};
 use crate::options::AdminOptions;
 use crate::process::{Inherited, logging};
 use crate::server::View;
@@ -49,11 +50,14 @@ use crate::server::View;
 pub struct Admin {
     access: Arc<Access>,
     listener: TcpListener,
+    /// The sources of events that must be live for the server to be ready.
+    ready_needs: Vec<String>,
 }
 
 /// The state shared by all requests.
 struct Shared {
     access: Arc<Access>,
+    ready_needs: Vec<String>,
     view: View,
 }
 
@@ -71,7 +75,7 @@ impl Admin {
         let listener = bound.map_err(named)?;
         listener.set_nonblocking(true)?;
         let access = Access::new(listener.local_addr()?, options.token_file.clone())?;
-        Ok(Some(Admin { access: access.into(), listener }))
+        Ok(Some(Admin { access: access.into(), listener, ready_needs: options.ready_needs.clone() }))
     }
 
     /// The socket, for a successor process.
@@ -103,9 +107,10 @@ impl Admin {
 /// # Errors
 /// If the socket cannot be registered with the runtime.
 pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> {
-    let Some(Admin { access, listener }) = admin else { return pending().await };
+    let Some(Admin { access, listener, ready_needs }) = admin else { return pending().await };
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-    let router = router(Arc::new(Shared { access: Arc::clone(access), view }));
+    let router =
+        router(Arc::new(Shared { access: Arc::clone(access), ready_needs: ready_needs.clone(), view }));
     let mut connections = Connections::default();
     loop {
         match listener.accept().await {
@@ -142,6 +147,8 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page).options(async || PLAIN_OK))
         .route("/config", get(async |State(shared): SharedState| json_document(&stats::config(&shared.view))))
+        .route("/events/{name}", post(events))
+        .route("/admin/invalidate", post(invalidate))
         .route("/healthz", get(async || PLAIN_OK).options(async || PLAIN_OK))
         .route("/invalidate", post(invalidate))
         .route("/keys/{*key}", get(key))
@@ -196,11 +203,27 @@ async fn invalidate(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|why| match why.status() {
+    let body = whole(body)?;
+    invalidate::invalidate(&shared.view, client.address, &headers, &body).map(|done| json_document(&done))
+}
+
+async fn events(
+    State(shared): SharedState,
+    Extension(client): Extension<Client>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = whole(body)?;
+    let done = events::post(&shared.view, client.address, &name, &headers, &body).await?;
+    Ok(json_document(&done))
+}
+
+fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|why| match why.status() {
         status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body has more than 1 MiB"),
         status => Problem::new(status, format!("cannot read the body: {why}")),
-    })?;
-    invalidate::invalidate(&shared.view, client.address, &headers, &body).map(|done| json_document(&done))
+    })
 }
 
 /// Uses the raw path, because a key may be any bytes.
@@ -216,6 +239,14 @@ async fn metrics(State(shared): SharedState) -> Response {
 async fn ready(State(shared): SharedState) -> Result<&'static str, Problem> {
     if shared.view.is_stopping() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+    }
+    let sources = shared.view.metrics().sources.all();
+    for name in &shared.ready_needs {
+        let source = sources.iter().find(|source| source.name == *name);
+        if source.is_none_or(|source| source.state() != SourceState::Live) {
+            let why = format!("the source {name:?} is not live");
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        }
     }
     Ok(PLAIN_OK)
 }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::families::{Family, Kind, LEASEHOLD, MEMCACHED};
 use super::stats;
 use crate::cache::ClassCounts;
-use crate::metrics::{BUCKETS, Samples, TOLD, Verb, bucket_end};
+use crate::metrics::{
+    BUCKETS, Latency, Samples, SourceCount, SourceState, SourceStatus, TOLD, Verb, bucket_end,
+};
 use crate::protocol::Statistics;
 use crate::server::View;
 use crate::shown::word;
@@ -34,6 +36,7 @@ pub(super) fn metrics(view: &View) -> String {
     page.curve(&known);
     page.policies(view);
     page.classes(view);
+    page.sources(view);
     if let Some(samples) = &view.metrics().samples {
         page.latencies(samples);
     }
@@ -116,20 +119,73 @@ impl Page {
         });
     }
 
+    /// The sources of events.
+    fn sources(&mut self, view: &View) {
+        let sources = view.metrics().sources.all();
+        let named = |source: &SourceStatus| label("source", &source.name);
+        let attestation = |source: &SourceStatus| view.cache().attestation(&source.name, view.now());
+        const STATE: &str = "leasehold_source_state";
+        self.begin(STATE, "gauge", "The state of a source of events: 1 for the current one.");
+        for source in &sources {
+            for state in SourceState::ALL {
+                let labels = format!("{},{}", named(source), label("state", state.name()));
+                self.sample(STATE, &labels, u8::from(source.state() == state));
+            }
+        }
+        const AGE: &str = "leasehold_source_watermark_age_seconds";
+        self.begin(AGE, "gauge", "Everything that was committed longer ago has been applied.");
+        for source in &sources {
+            if let Some(age) = attestation(source).age_ms {
+                self.sample(AGE, &named(source), age as f64 / 1000.0);
+            }
+        }
+        const BEHIND: &str = "leasehold_source_behind";
+        self.begin(BEHIND, "gauge", "Changes or bytes of log that wait to be read.");
+        for source in &sources {
+            if let Some(behind) = source.behind() {
+                self.sample(BEHIND, &named(source), behind);
+            }
+        }
+        const WITHHELD: &str = "leasehold_source_withheld";
+        self.begin(WITHHELD, "gauge", "Whether values are withheld because the source is late.");
+        sources.iter().for_each(|source| {
+            self.sample(WITHHELD, &named(source), u8::from(attestation(source).is_withheld));
+        });
+        const MISSES: &str = "leasehold_source_withheld_misses_total";
+        self.begin(MISSES, "counter", "Reads that missed because the value was withheld.");
+        sources
+            .iter()
+            .for_each(|source| self.sample(MISSES, &named(source), attestation(source).withheld_misses));
+        const EVENTS: &str = "leasehold_source_events_total";
+        self.begin(EVENTS, "counter", "What became of events and of the connection to their source.");
+        for source in &sources {
+            for count in SourceCount::ALL {
+                let labels = format!("{},{}", named(source), label("kind", count.name()));
+                self.sample(EVENTS, &labels, source.count(count));
+            }
+        }
+        const DELAY: &str = "leasehold_source_delay_seconds";
+        self.begin(DELAY, "histogram", "The time from a commit until the event was applied.");
+        sources.iter().for_each(|source| self.histogram(DELAY, &named(source), &source.delays()));
+    }
+
     fn latencies(&mut self, samples: &Samples) {
         const NAME: &str = "leasehold_command_duration_seconds";
         self.begin(NAME, "histogram", "Durations of requests without the network; one in 64 is sampled.");
         for verb in Verb::ALL {
-            let (latency, mut count) = (samples.latencies.of(verb), 0);
-            let command = label("command", verb.name());
-            for nth in 0..BUCKETS {
-                count += latency.buckets[nth];
-                let end = bucket_end(nth).map_or("+Inf".to_owned(), |end| end.as_secs_f64().to_string());
-                self.sample(&format!("{NAME}_bucket"), &format!("{command},{}", label("le", &end)), count);
-            }
-            self.sample(&format!("{NAME}_sum"), &command, latency.sum.as_secs_f64());
-            self.sample(&format!("{NAME}_count"), &command, count);
+            self.histogram(NAME, &label("command", verb.name()), &samples.latencies.of(verb));
         }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, latency: &Latency) {
+        let mut count = 0;
+        for nth in 0..BUCKETS {
+            count += latency.buckets[nth];
+            let end = bucket_end(nth).map_or("+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+            self.sample(&format!("{name}_bucket"), &format!("{labels},{}", label("le", &end)), count);
+        }
+        self.sample(&format!("{name}_sum"), labels, latency.sum.as_secs_f64());
+        self.sample(&format!("{name}_count"), labels, count);
     }
 
     fn line(&mut self, line: fmt::Arguments<'_>) {

@@ -16,6 +16,7 @@ pub(super) fn stats(view: &View) -> Value {
     let samples = view.metrics().samples.as_ref();
     json!({
         "classes": classes(view),
+        "events": sources(view),
         "keys": samples.filter(|_| view.rules().may_dump).map(|samples| standouts(view, samples)),
         "latency": samples.map(latency),
         "memory": object(&table(view, Statistics::Memory)),
@@ -66,6 +67,21 @@ pub(super) fn policies(view: &View) -> Vec<Map<String, Value>> {
         policies[nth].insert(name.to_owned(), value);
     }
     policies
+}
+
+/// The state and the counts of each source of events.
+fn sources(view: &View) -> Vec<Value> {
+    let mut sources: Vec<(String, Map<String, Value>)> = Vec::new();
+    for (name, value) in table(view, Statistics::Events) {
+        let Some((source, name)) = name.split_once(':') else { continue };
+        if sources.last().is_none_or(|(last, _)| last != source) {
+            sources.push((source.to_owned(), Map::from_iter([("name".to_owned(), source.into())])));
+        }
+        let is_text = ["error", "kind", "position", "state"].contains(&name);
+        let value = if is_text { Value::String(value) } else { parsed(&value) };
+        sources.last_mut().expect("it was pushed").1.insert(name.to_owned(), value);
+    }
+    sources.into_iter().map(|(_, source)| Value::Object(source)).collect()
 }
 
 /// The fence's parameters and counts, by class of keys.

@@ -17,6 +17,7 @@ mod listing;
 mod login;
 mod meta;
 mod observe;
+mod sources;
 mod stats;
 mod watching;
 

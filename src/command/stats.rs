@@ -24,6 +24,7 @@ impl Command<'_> {
                 self.replies.status(Status::Ok);
                 return Flow::Next;
             }
+            Statistics::Events => self.sources(),
             Statistics::General => self.general(),
             Statistics::Leases => self.leases(),
             Statistics::Memory => self.memory(),

@@ -14,7 +14,7 @@ use super::rule::Rules;
 use super::rule::template::Template;
 use super::source::http;
 use super::source::postgres;
-use super::targets::check_prefix;
+use super::targets::{Targets, check_prefix};
 use super::units::{Size, Span};
 use crate::cache::Depth;
 
@@ -182,6 +182,11 @@ impl SourceConfig {
             storm: self.storm,
             takes_instructions,
         }
+    }
+
+    /// Everything that its events can name.
+    pub fn scope(&self, rules: &Rules) -> Targets {
+        self.settings().scope(rules)
     }
 
     /// The least bound that it can keep in normal operation.

@@ -219,6 +219,8 @@ pub struct Metrics {
     pub watchers: Watchers,
     /// Counts of commands that run outside the worker threads.
     beside: Arc<Counters>,
+    /// Counts of changes by events, on their thread.
+    events: Arc<Counters>,
     threads: Vec<Arc<Counters>>,
 }
 
@@ -292,6 +294,7 @@ impl Metrics {
             verbosity: AtomicU32::new(0),
             watchers: Watchers::new(WATCHER_BYTES_DEFAULT, Duration::default),
             beside: Arc::default(),
+            events: Arc::default(),
             threads: (0..threads).map(|_| Arc::default()).collect(),
         }
     }
@@ -304,6 +307,11 @@ impl Metrics {
     /// The counters of the one thread besides the workers that executes commands.
     pub fn beside(&self) -> Arc<Counters> {
         Arc::clone(&self.beside)
+    }
+
+    /// The counters of the thread that applies events.
+    pub fn of_events(&self) -> Arc<Counters> {
+        Arc::clone(&self.events)
     }
 
     /// Passes on the counts of leases and invalidations, with their names.
@@ -326,7 +334,7 @@ impl Metrics {
     }
 
     fn counters(&self) -> impl Iterator<Item = &Counters> {
-        self.threads.iter().chain([&self.beside]).map(|counters| &**counters)
+        self.threads.iter().chain([&self.beside, &self.events]).map(|counters| &**counters)
     }
 
     /// `stats reset`: sets all counts to zero.

@@ -114,6 +114,9 @@ impl SourceCount {
 }
 
 impl SourceState {
+    /// All of them.
+    pub const ALL: [SourceState; 3] = [SourceState::Down, SourceState::Behind, SourceState::Live];
+
     /// Its name in `stats events`.
     pub fn name(self) -> &'static str {
         match self {

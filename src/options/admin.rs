@@ -15,6 +15,10 @@ pub struct AdminOptions {
     /// File with the token that HTTP clients must send; required for an address that other machines can reach
     #[arg(long = "admin-token-file", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+
+    /// Sources of events that must be live for /readyz to succeed, comma-separated [default: none]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub ready_needs: Vec<String>,
 }
 
 impl AdminOptions {
@@ -22,6 +26,7 @@ impl AdminOptions {
     pub(super) fn conflict(&self) -> Option<String> {
         match (self.address, &self.token_file) {
             (None, Some(_)) => Some("--admin-token-file requires --admin".to_owned()),
+            (None, None) if !self.ready_needs.is_empty() => Some("--ready-needs requires --admin".to_owned()),
             (Some(address), None) if !address.ip().to_canonical().is_loopback() => Some(format!(
                 "--admin {address} is reachable from other machines, which could invalidate everything: \
                  add --admin-token-file, or use a loopback address"

@@ -14,7 +14,9 @@ use clap::{Args, ValueEnum};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::cache::{AGE_SECONDS_MAX, Implicit, KEY_BYTES_MAX, Policies, Policy};
+use crate::cache::{AGE_SECONDS_MAX, Implicit, KEY_BYTES_MAX, Policies, Policy, WhileLost};
+use crate::events::config::{Events, SourceTable};
+use crate::events::rule::Rules;
 
 /// The flags for policies, and the configuration file.
 #[derive(Args, Clone, Debug, Default)]
@@ -82,23 +84,37 @@ pub enum ImplicitLeases {
 struct File {
     default: Table,
     prefix: BTreeMap<Prefix, Table>,
+    rule: Rules,
+    source: BTreeMap<String, SourceTable>,
 }
 
 /// A table of the file; missing fields inherit.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Table {
+    depends_on: Option<Vec<String>>,
     herd_wait: Option<Seconds<60>>,
     hold_off: Option<Seconds<3_600>>,
     implicit_leases: Option<ImplicitLeases>,
     lease_min_interval: Option<Seconds<3_600>>,
     lease_window: Option<Seconds<3_600>>,
     load_time_max: Option<Seconds<3_600>>,
+    max_staleness: Option<Seconds<3_600>>,
     serve_stale: Option<bool>,
     stale: Option<Seconds<SECONDS_MAX>>,
     ttl: Option<Seconds<SECONDS_MAX>>,
     ttl_jitter: Option<Percent>,
     ttl_max: Option<Seconds<SECONDS_MAX>>,
+    while_lost: Option<WhileLostName>,
+}
+
+/// `while-lost`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WhileLostName {
+    Serve,
+    Soft,
+    Withhold,
 }
 
 /// The prefix of a policy's keys.
@@ -135,6 +151,11 @@ impl PolicyOptions {
         Policies::new(general, prefixes)
     }
 
+    /// The sources of events and the rules for them.
+    pub fn events(&self) -> Events {
+        Events::new(&self.file.source, self.file.rule.clone()).expect("the file was checked when it was read")
+    }
+
     fn flagged(&self, policy: Policy) -> Policy {
         let seconds = |seconds: Option<u32>| seconds.map(|seconds| Duration::from_secs(seconds.into()));
         Policy {
@@ -153,17 +174,20 @@ impl PolicyOptions {
 impl Table {
     fn overriding(&self, policy: &Policy) -> Policy {
         Policy {
+            depends_on: self.depends_on.clone().unwrap_or_else(|| policy.depends_on.clone()),
             herd_wait: span(self.herd_wait, policy.herd_wait),
             hold_off: span(self.hold_off, policy.hold_off),
             implicit: self.implicit_leases.map_or(policy.implicit, Implicit::from),
             lease_min_interval: span(self.lease_min_interval, policy.lease_min_interval),
             lease_window: span(self.lease_window, policy.lease_window),
             load_time_max: span(self.load_time_max, policy.load_time_max),
+            max_staleness: span(self.max_staleness, policy.max_staleness),
             serve_stale: self.serve_stale.unwrap_or(policy.serve_stale),
             stale: span(self.stale, policy.stale),
             ttl: span(self.ttl, policy.ttl),
             ttl_jitter: self.ttl_jitter.map_or(policy.ttl_jitter, |percent| percent.0),
             ttl_max: span(self.ttl_max, policy.ttl_max),
+            while_lost: self.while_lost.map_or(policy.while_lost, WhileLost::from),
             ..policy.clone()
         }
     }
@@ -171,6 +195,16 @@ impl Table {
 
 fn span<const MAX: u64>(given: Option<Seconds<MAX>>, otherwise: Duration) -> Duration {
     given.map_or(otherwise, |seconds| seconds.0)
+}
+
+impl From<WhileLostName> for WhileLost {
+    fn from(name: WhileLostName) -> Self {
+        match name {
+            WhileLostName::Serve => WhileLost::Serve,
+            WhileLostName::Soft => WhileLost::Soft,
+            WhileLostName::Withhold => WhileLost::Withhold,
+        }
+    }
 }
 
 impl From<ImplicitLeases> for Implicit {
@@ -186,20 +220,38 @@ impl From<ImplicitLeases> for Implicit {
 
 fn read(path: &Path) -> Result<File, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    parse(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
+    parse(&text).map_err(|((line, column), why)| format!("{}:{line}:{column}: {why}", path.display()))
 }
 
-/// The parsed file, or the invalid line and the reason.
-fn parse(text: &str) -> Result<File, (usize, String)> {
+/// A line and the column in it, both counted from 1.
+type Place = (usize, usize);
+
+/// The parsed file, or the invalid place and the reason.
+fn parse(text: &str) -> Result<File, (Place, String)> {
     let file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        let line = text.as_bytes()[..start.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
-        (line, error.message().replace('\n', " "))
+        (place(text, start), error.message().replace('\n', " "))
     })?;
     if file.prefix.len() > PREFIXES_MAX {
-        return Err((1, format!("more than {PREFIXES_MAX} prefixes")));
+        return Err(((1, 1), format!("more than {PREFIXES_MAX} prefixes")));
+    }
+    let near = |table: &str, why: String| (place(text, text.find(table).unwrap_or(0)), why);
+    let events = Events::new(&file.source, file.rule.clone()).map_err(|why| match why.split_once(": ") {
+        Some((table, _)) if table.starts_with("[source.") => near(table, why.clone()),
+        Some(_) | None => near("[[rule]]", why),
+    })?;
+    let tables = file.prefix.iter().map(|(prefix, table)| (format!("[prefix.\"{}\"]", prefix.0), table));
+    for (name, table) in tables.chain([("[default]".to_owned(), &file.default)]) {
+        let policy = table.overriding(&file.default.overriding(&Policy::default()));
+        events.check_dependency(&policy.depends_on, policy.max_staleness).map_err(|why| near(&name, why))?;
     }
     Ok(file)
+}
+
+fn place(text: &str, start: usize) -> Place {
+    let before = text.get(..start.min(text.len())).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// Seconds on the command line, with fractions.
@@ -280,7 +332,7 @@ mod tests {
     #[track_caller]
     fn check_refused(text: &str, line: usize, why: &str) {
         let (found, message) = parse(text).expect_err("it is wrong");
-        assert!(found == line && message.contains(why), "{found}: {message}");
+        assert!(found.0 == line && message.contains(why), "{found}: {message}");
     }
 
     #[test]

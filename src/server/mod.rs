@@ -8,6 +8,7 @@
 mod buffers;
 mod client_limits;
 mod connection;
+mod events;
 mod fence_cost;
 mod heartbeat;
 mod invalidations;
@@ -38,6 +39,8 @@ use self::service::Service;
 use crate::cache::Policies;
 use crate::clock;
 use crate::command::{self, Users};
+use crate::events::rule::Rules;
+use crate::events::runner::Runner;
 use crate::handover::{Completion, ControlSocket, Offer, Successor};
 use crate::metrics::{Metrics, Prefixes, Samples, Watchers};
 use crate::options::{self, Options};
@@ -54,6 +57,8 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     /// The socket where the next server asks for a handover.
     control: Option<ControlSocket>,
+    /// The sources of events.
+    events: Option<Runner>,
     snapshot_file: Option<SnapshotFile>,
     service: Arc<Service>,
     /// Duplicates for the next server.
@@ -105,6 +110,7 @@ impl Server {
             ..Service::new(cache, clock, metrics, &options)
         };
         let service = Arc::new(service);
+        let events = events::start(&service, &options.policies.events())?;
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for index in 0..options.threads {
@@ -124,7 +130,7 @@ impl Server {
             });
         };
         threads.push(thread::Builder::new().name("listener".to_owned()).spawn(listen)?);
-        Ok(Server { addresses, control, snapshot_file, service, sockets, threads })
+        Ok(Server { addresses, control, events, snapshot_file, service, sockets, threads })
     }
 
     /// The first TCP address that the server listens on.
@@ -155,6 +161,13 @@ impl Server {
     /// Replaces the policies.
     pub fn set_policies(&self, policies: Policies) {
         self.service.cache.set_policies(policies);
+    }
+
+    /// Replaces the rules for events. Sources stay as they are.
+    pub fn set_rules(&self, rules: Arc<Rules>) {
+        if let Some(runner) = &self.events {
+            runner.set_rules(rules);
+        }
     }
 
     /// Reads the certificates again, if TLS is enabled; otherwise `None`. Open connections keep theirs.
@@ -227,6 +240,10 @@ impl Server {
         self.service.shutdown.request(Shutdown::AtOnce);
         for thread in self.threads.drain(..) {
             thread.join().expect("threads of a server do not panic");
+        }
+        // Last, so that what the snapshot has of a source fits the values in it.
+        if let Some(mut runner) = self.events.take() {
+            runner.stop();
         }
         // Close the sockets: clients must not connect while the values are written, and the next server
         // must be able to bind.

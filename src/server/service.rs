@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
+use super::events::Inputs;
 use super::heartbeat::Heartbeat;
 use super::origins::Origins;
 use super::receiving::Receiving;
@@ -28,6 +29,8 @@ pub(super) struct Service {
     pub(super) cache: Cache,
     pub(super) clients: Mutex<ConnectionLimits>,
     pub(super) clock: Clock,
+    /// Where requests with events are sent; set when the sources have started.
+    pub(super) event_inputs: OnceLock<Inputs>,
     /// Notified when a connection has closed.
     pub(super) freed: Notify,
     /// Connections without a complete request for this long are closed.
@@ -60,6 +63,7 @@ impl Service {
             cache,
             clients: Mutex::new(ConnectionLimits::new(options.safety.conn_limit_per_client)),
             clock,
+            event_inputs: OnceLock::new(),
             freed: Notify::new(),
             idle: options.idle(),
             receiving: Receiving::new(options.receive_bytes(), Arc::clone(&metrics)),

@@ -7,10 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::service::Service;
 use crate::cache::Cache;
-use crate::clock::Now;
+use crate::clock::{Clock, Now};
 use crate::command::{Conversation, Rules};
+use crate::events::source::http::{self, Posted};
 use crate::metrics::{Counters, Metrics};
 
 /// A handle on a running server.
@@ -25,6 +28,16 @@ impl View {
     /// The cache that it serves.
     pub fn cache(&self) -> &Cache {
         &self.0.cache
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The settings of an HTTP source of events, and where its requests are sent.
+    pub fn event_input(&self, name: &str) -> Option<(http::Settings, mpsc::Sender<Posted>)> {
+        self.0.event_inputs.get()?.get(name).cloned()
     }
 
     /// Its counters.

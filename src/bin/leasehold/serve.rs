@@ -316,6 +316,7 @@ impl Files<'_> {
         let policies = self.policies.config.is_some().then(|| {
             self.policies.read().map_err(io::Error::other)?;
             server.set_policies(self.policies.policies());
+            server.set_rules(self.policies.events().rules);
             Ok(())
         });
         let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);

@@ -159,6 +159,17 @@ struct Instruction {
     tags: Vec<String>,
 }
 
+impl Settings {
+    /// Everything that events of the source can name.
+    pub fn scope(&self, rules: &Rules) -> Targets {
+        match &self.covers {
+            Some(prefixes) => Targets { prefixes: prefixes.clone(), ..Targets::default() },
+            None if self.takes_instructions => Targets { is_all: true, ..Targets::default() },
+            None => rules.scope(&self.name),
+        }
+    }
+}
+
 impl Delivery {
     /// A source that has not been attached yet, and was applied up to a position.
     pub fn new(settings: Settings, rules: Arc<Rules>, position: Option<Position>) -> Self {
@@ -200,11 +211,7 @@ impl Delivery {
 
     /// Everything that events of this source can name.
     pub fn scope(&self) -> Targets {
-        match &self.settings.covers {
-            Some(prefixes) => Targets { prefixes: prefixes.clone(), ..Targets::default() },
-            None if self.settings.takes_instructions => Targets { is_all: true, ..Targets::default() },
-            None => self.rules.scope(&self.settings.name),
-        }
+        self.settings.scope(&self.rules)
     }
 
     /// Reacts to an input with steps that have to be carried out in order.

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::task::Task;
 use super::config::{Kind, SourceConfig};
@@ -46,7 +48,8 @@ pub struct Started<S> {
 }
 
 impl Runner {
-    /// Runs sources until this is dropped.
+    /// Runs sources until this is dropped. Returns once each of them was attached or has failed, or after
+    /// `within`, with the names of those that were not attached.
     ///
     /// # Errors
     /// If the thread or its runtime cannot be created.
@@ -54,16 +57,20 @@ impl Runner {
         sources: Vec<Started<S>>,
         rules: Arc<Rules>,
         clock: &Clock,
-    ) -> io::Result<Runner> {
+        within: Duration,
+    ) -> io::Result<(Runner, Vec<String>)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (rules_sender, rules_receiver) = watch::channel(rules);
         let (stop, mut stopped) = watch::channel(false);
         let mut posts = BTreeMap::new();
+        let names: Vec<String> = sources.iter().map(|source| source.config.name.clone()).collect();
+        let (first_sender, first) = std::sync::mpsc::channel();
         let mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
         for Started { config, position, sink, status } in sources {
             let rules = rules_receiver.clone();
             let delivery = Delivery::new(config.settings(), Arc::clone(&rules.borrow()), position);
-            let task = Task::new(&config, delivery, sink, status, rules, clock.clone());
+            let task =
+                Task::new(&config, delivery, sink, status, (rules, first_sender.clone()), clock.clone());
             match config.kind {
                 Kind::Http(_) => {
                     let (sender, receiver) = mpsc::channel(POSTS_WAITING_MAX);
@@ -87,7 +94,10 @@ impl Runner {
             });
         };
         let thread = thread::Builder::new().name("events".to_owned()).spawn(work)?;
-        Ok(Runner { posts, rules: rules_sender, stop, thread: Some(thread) })
+        drop(first_sender);
+        let unattached = unattached(names, &first, within);
+        let runner = Runner { posts, rules: rules_sender, stop, thread: Some(thread) };
+        Ok((runner, unattached))
     }
 
     /// Applies other rules from the next event on.
@@ -113,6 +123,22 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The sources that have not been attached when each of them was attached or has failed.
+fn unattached(
+    mut names: Vec<String>,
+    first: &std::sync::mpsc::Receiver<(String, bool)>,
+    within: Duration,
+) -> Vec<String> {
+    let start = Instant::now();
+    // It ends with the time, and once there is no source left to hear of.
+    while let Ok((name, is_attached)) = first.recv_timeout(within.saturating_sub(start.elapsed())) {
+        if is_attached {
+            names.retain(|other| *other != name);
+        }
+    }
+    names
 }
 
 /// Requests that wait to be applied; more wait in their connections.

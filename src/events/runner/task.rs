@@ -1,7 +1,7 @@
 //! One source: the loop between its source, its delivery and its sink.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub(super) struct Task<K> {
     clock: Clock,
     dead_letters: Option<DeadLetters>,
     delivery: Delivery,
+    /// Receives the name once the source was attached or has failed for the first time.
+    first: Option<mpsc::Sender<(String, bool)>>,
     name: String,
     rules: watch::Receiver<Arc<Rules>>,
     sink: K,
@@ -37,7 +39,7 @@ impl<K: Sink> Task<K> {
         delivery: Delivery,
         sink: K,
         status: Arc<SourceStatus>,
-        rules: watch::Receiver<Arc<Rules>>,
+        (rules, first): (watch::Receiver<Arc<Rules>>, mpsc::Sender<(String, bool)>),
         clock: Clock,
     ) -> Self {
         let dead_letters = config.dead_letters.clone();
@@ -46,6 +48,7 @@ impl<K: Sink> Task<K> {
             clock,
             dead_letters,
             delivery,
+            first: Some(first),
             name: config.name.clone(),
             rules,
             sink,
@@ -63,6 +66,7 @@ impl<K: Sink> Task<K> {
                 None => self.next(&mut source).await,
             };
             let is_attached = matches!(input, Input::Attached(_));
+            let is_first = is_attached || matches!(input, Input::Broken(..));
             if let Input::Batch(batch) = &input {
                 self.status.set_behind(batch.behind);
                 let is_read = batch.behind.is_none_or(|behind| behind == 0);
@@ -86,6 +90,10 @@ impl<K: Sink> Task<K> {
             }
             if is_attached {
                 self.set_state(SourceState::Behind);
+            }
+            if let Some(first) = self.first.take_if(|_| is_first) {
+                // It fails only if nobody waits for it any more.
+                let _ = first.send((self.name.clone(), is_attached));
             }
         }
     }

@@ -27,6 +27,8 @@ pub enum Statistics {
     Mrc,
     /// `policies`
     Policies,
+    /// `events`: the sources of events
+    Events,
     /// `ratio`
     Ratio,
     /// `reset`

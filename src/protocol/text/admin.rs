@@ -57,6 +57,7 @@ pub(in crate::protocol) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
         Some(b"extstore" | b"items" | b"proxy" | b"proxybe" | b"proxyfuncs") => Statistics::Absent,
         Some(b"leases") => Statistics::Leases,
         Some(b"memory") => Statistics::Memory,
+        Some(b"events") => Statistics::Events,
         Some(b"policies") => Statistics::Policies,
         Some(b"mrc") => Statistics::Mrc,
         Some(b"ratio") => Statistics::Ratio,

@@ -1,0 +1,155 @@
+//! Sources of events in the server: the sink that applies them to its cache, and their start and end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::service::Service;
+use crate::cache::{Depth, Expiry, SourcePosition};
+use crate::command::{Change as KeyChange, Conversation, Rules, Targets, change, invalidate};
+use crate::events::config::{Events, Kind};
+use crate::events::delivery::work::Change;
+use crate::events::position::Position;
+use crate::events::rule::rules::Stored;
+use crate::events::runner::{Runner, Started};
+use crate::events::sink::Sink;
+use crate::events::source::http::{self, Posted};
+use crate::events::targets::Merged;
+use crate::metrics::SourceStatus;
+
+/// Starts the sources of a configuration; `None` if there are none. Returns once each of them has been
+/// attached or has failed: clients must not be served what a source that has failed should have invalidated.
+pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Option<Runner>> {
+    if events.sources.is_empty() {
+        return Ok(None);
+    }
+    let started = events.sources.iter().map(|config| {
+        let status = Arc::new(SourceStatus::new(&config.name, config.kind_name()));
+        service.metrics.sources.add(Arc::clone(&status));
+        let saved = service.cache.position(&config.name);
+        Started {
+            config: config.clone(),
+            position: saved.map(|SourcePosition { identity, offset }| Position { identity, offset }),
+            sink: CacheSink::new(service, &config.name),
+            status,
+        }
+    });
+    let rules = Arc::clone(&events.rules);
+    let (runner, unattached) = Runner::start(started.collect(), rules, &service.clock, ATTACHED_WITHIN)?;
+    let inputs = events.sources.iter().filter_map(|config| {
+        let Kind::Http(settings) = config.kind else { return None };
+        Some((config.name.clone(), (settings, runner.posts(&config.name)?)))
+    });
+    let is_first = service.event_inputs.set(inputs.collect()).is_ok();
+    assert!(is_first, "the sources are started once");
+    for name in unattached {
+        let config = events.sources.iter().find(|config| config.name == name).expect("it was started");
+        if service.cache.position(&name).is_some() {
+            tracing::warn!(
+                source = name,
+                "source is not attached: loaded values that it could name are invalidated"
+            );
+            let mut merged = Merged::default();
+            merged.add(config.scope(&events.rules), Depth::Hard, None);
+            CacheSink::new(service, &name).apply(&Change::Invalidate(merged));
+        }
+    }
+    Ok(Some(runner))
+}
+
+/// Requests for sources of events, by the names of these.
+pub(super) type Inputs = BTreeMap<String, (http::Settings, mpsc::Sender<Posted>)>;
+
+/// The start waits for sources that hang for this time.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The cache of the server, for the events of one source.
+struct CacheSink {
+    conversation: Conversation,
+    service: Arc<Service>,
+    source: String,
+}
+
+impl CacheSink {
+    fn new(service: &Arc<Service>, source: &str) -> Self {
+        // `-F` forbids clients to invalidate everything; after a gap it may be necessary.
+        let rules = Rules { may_flush: true, ..service.rules };
+        let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_events());
+        let conversation = Conversation::internal(&service.cache, metrics, counters, rules);
+        CacheSink { conversation, service: Arc::clone(service), source: source.to_owned() }
+    }
+
+    fn key(&mut self, key: &str, what: KeyChange) -> u64 {
+        let now = self.service.now();
+        u64::from(change(key.as_bytes(), what, &self.service.cache, &mut self.conversation, now))
+    }
+
+    fn invalidate(&mut self, merged: &Merged) -> u64 {
+        let mut names = 0;
+        for depth in [Depth::Hard, Depth::Soft] {
+            let of = |known: &Depth| *known == depth;
+            let groups = |names: &BTreeMap<String, Depth>| -> Vec<String> {
+                names.iter().filter(|(_, known)| of(known)).map(|(name, _)| name.clone()).collect()
+            };
+            let (prefixes, tags) = (groups(&merged.prefixes), groups(&merged.tags));
+            let keys = merged.keys.iter().filter(|(_, target)| of(&target.depth) && target.version.is_none());
+            let targets = Targets {
+                depth,
+                is_all: merged.all == Some(depth),
+                keys: keys.map(|(key, _)| key.as_bytes()).collect(),
+                prefixes: prefixes.iter().map(String::as_bytes).collect(),
+                tags: tags.iter().map(String::as_bytes).collect(),
+            };
+            let named = targets.keys.len() + targets.prefixes.len() + targets.tags.len();
+            if targets.is_all || named > 0 {
+                let now = self.service.now();
+                invalidate(&targets, &self.service.cache, &mut self.conversation, now)
+                    .expect("the names were checked, and everything may be invalidated");
+                names += named as u64 + u64::from(targets.is_all);
+            }
+        }
+        for (key, target) in &merged.keys {
+            if let Some(version) = target.version {
+                names += self.key(key, KeyChange::Invalidate { depth: target.depth, version });
+            }
+        }
+        names
+    }
+
+    fn store(&mut self, stored: &Stored) {
+        let now = self.service.now();
+        let expiry = stored.ttl.map_or(Expiry::NEVER, |ttl| Expiry::after(ttl, now));
+        let value = stored.value.as_bytes();
+        self.key(&stored.key, KeyChange::Store { expiry, value, version: stored.version });
+    }
+}
+
+impl Sink for CacheSink {
+    fn apply(&mut self, change: &Change) -> u64 {
+        match change {
+            Change::Count(keys) => {
+                keys.iter().for_each(|key| {
+                    self.key(key, KeyChange::Count);
+                });
+                0
+            }
+            Change::Invalidate(merged) => self.invalidate(merged),
+            Change::Store(stored) => {
+                self.store(stored);
+                0
+            }
+        }
+    }
+
+    fn attest(&mut self, proven_ms: u64) {
+        self.service.cache.attest(&self.source, proven_ms);
+    }
+
+    fn save(&mut self, position: &Position) {
+        let Position { identity, offset } = position.clone();
+        self.service.cache.set_position(&self.source, SourcePosition { identity, offset });
+    }
+}
