@@ -10,7 +10,6 @@ pub(crate) mod clock;
 mod config;
 mod evictions;
 mod fence;
-mod freshness;
 mod inspect;
 mod internals;
 pub(crate) mod invalidation;
@@ -19,12 +18,12 @@ mod listing;
 mod number;
 mod policies;
 mod policy;
-mod positions;
 mod prefetch;
 mod read;
 mod session;
 mod shard;
 mod snapshot;
+mod sources;
 mod write;
 
 use std::sync::Arc;
@@ -34,15 +33,15 @@ use self::clock::LogicalClock;
 use self::clock::ages::Ages;
 use self::evictions::Evictions;
 use self::fence::{Classes, Sessions};
-use self::freshness::Attested;
 use self::internals::{HASH_SEED, MEMORY_FACTOR, random_seed, word};
 use self::invalidation::groups::Groups;
 use self::invalidation::record::Invalidation;
 use self::lease::token::Mint;
 use self::lease::waiters::Waiters;
 use self::policies::Decided;
-use self::positions::Positions;
 use self::shard::Shard;
+use self::sources::Positions;
+use self::sources::attested::Attested;
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::Budget;
@@ -55,7 +54,6 @@ pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
 pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
-pub use self::freshness::Attestation;
 pub use self::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
 pub use self::invalidation::groups::{DELIMITER, Group, PREFIXES_MAX};
 pub use self::invalidation::record::Depth;
@@ -64,11 +62,12 @@ pub use self::listing::Entry;
 pub use self::number::Step;
 pub use self::policies::{LoadTime, Policies};
 pub use self::policy::{Implicit, Policy, WhileLost};
-pub use self::positions::SourcePosition;
 pub use self::prefetch::{Access, Batch};
 pub use self::read::{Lookup, OnMiss, Reading, Refresh, Value};
 pub use self::session::{HELD_MAX, Session};
 pub use self::snapshot::{Guard, Lineage};
+pub use self::sources::SourcePosition;
+pub use self::sources::attested::Attestation;
 pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,
@@ -301,41 +300,6 @@ impl Cache {
     /// value.
     pub fn invalidate_key(&self, key: &Key, depth: Depth, session: &mut Session, now: Now) -> bool {
         self.write(key, None, now, |_| true, |shard, at| shard.invalidate(key, depth, session, at))
-    }
-
-    /// Invalidates a key, unless a value or an invalidation of this version of its row or a newer one is
-    /// known; returns whether it had a live value, or `None` if nothing was done.
-    pub fn invalidate_version(
-        &self,
-        key: &Key,
-        depth: Depth,
-        version: u64,
-        session: &mut Session,
-        now: Now,
-    ) -> Option<bool> {
-        self.write(key, None, now, Option::is_some, |shard, at| {
-            shard.invalidate_version(key, depth, version, session, at)
-        })
-    }
-
-    /// Stores a value that a source sent with the version of its row, unless that version or a newer one is
-    /// known; every lease on the key is invalidated.
-    pub fn store_version(
-        &self,
-        key: &Key,
-        version: u64,
-        draft: Draft,
-        session: &mut Session,
-        now: Now,
-    ) -> StoreOutcome {
-        let value_bytes = draft.value.len();
-        self.write(
-            key,
-            Some(value_bytes),
-            now,
-            |outcome: &StoreOutcome| outcome.is_change(),
-            |shard, at| shard.store_version(key, version, draft, session, at),
-        )
     }
 
     /// Invalidates groups, one after the other: all values with a tag, or all keys with a prefix. The cost

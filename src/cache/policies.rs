@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 
 use super::Cache;
 use super::fence::LoadTimes;
-use super::freshness::Freshness;
 use super::policy::{Implicit, Policy};
+use super::sources::freshness::Freshness;
 
 /// The policies of a cache.
 #[derive(Clone, Debug)]

@@ -94,6 +94,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether values are withheld if the sources are late.
+    pub(super) fn is_bounded(&self) -> bool {
+        !self.depends_on.is_empty() && !self.max_staleness.is_zero() && self.while_lost != WhileLost::Serve
+    }
+
     /// How long a softly invalidated value is kept as a stale copy, in seconds.
     pub(crate) fn kept(&self) -> Duration {
         if self.stale.is_zero() { SOFT_KEPT } else { self.stale }

@@ -36,13 +36,13 @@ pub struct SourceConfig {
     pub dead_letters: Option<DeadLettersConfig>,
     /// The identity of an event.
     pub id: Option<Template>,
-    /// What it is, with its own settings.
+    /// Its kind, with the settings of that.
     pub kind: Kind,
     /// How much may wait to be read before the source begins again at the end.
     pub max_backlog: Option<u64>,
     /// Its name.
     pub name: String,
-    /// What a gap leaves.
+    /// Whether stale copies stay after a gap.
     pub on_gap: Depth,
     /// Events that are applied later than this after their commit are counted and logged.
     pub slow: Span,

@@ -33,7 +33,7 @@ struct Texts {
     position: Option<String>,
 }
 
-/// What a source is doing.
+/// The state of the connection to a source, and of reading it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceState {
     /// It failed, or was not attached yet.
@@ -44,7 +44,7 @@ pub enum SourceState {
     Live,
 }
 
-/// What is counted for each source.
+/// A count that each source has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceCount {
     /// Events that a rule applied to.
@@ -173,7 +173,7 @@ impl SourceStatus {
         self.delay.read()
     }
 
-    /// What it is doing.
+    /// Its state.
     pub fn state(&self) -> SourceState {
         match self.state.load(Ordering::Relaxed) {
             0 => SourceState::Down,
@@ -182,7 +182,7 @@ impl SourceStatus {
         }
     }
 
-    /// Sets what it is doing.
+    /// Sets its state.
     pub fn set_state(&self, state: SourceState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }

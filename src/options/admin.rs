@@ -74,7 +74,7 @@ mod tests {
     fn a_public_admin_address_requires_a_token() {
         let mistake = |text: &str, token: Option<&str>| {
             let token_file = token.map(PathBuf::from);
-            AdminOptions { address: address(text).ok(), token_file }.conflict()
+            AdminOptions { address: address(text).ok(), token_file, ..AdminOptions::default() }.conflict()
         };
         for text in ["127.0.0.2:1", "::1", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(mistake(text, None), None, "{text}");

@@ -49,6 +49,13 @@ impl Options {
                 format!("unknown protocol {} (-B): expected ascii, binary or auto", self.protocol),
             ),
         ];
+        let unknown =
+            |name: &&String| !self.policies.events().sources.iter().any(|source| source.name == **name);
+        if let Some(name) = self.admin.ready_needs.iter().find(unknown) {
+            return Err(format!(
+                "--ready-needs names the source {name:?}: the configuration needs [source.{name}]"
+            ));
+        }
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
             None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),

@@ -15,7 +15,7 @@ mod values;
 pub use self::admin::AdminOptions;
 pub use self::command_line::{MEMORY_MIN, Options, RefusedReply, read_users};
 pub use self::environment::{parse, unknown_variables};
-pub use self::policies::{ImplicitLeases, PolicyOptions};
+pub use self::policies::{ImplicitLeases, PolicyOptions, read_events};
 pub use self::safety::SafetyOptions;
 pub(crate) use self::settings::settings;
 pub use self::suboptions::Suboption;

@@ -218,6 +218,15 @@ impl From<ImplicitLeases> for Implicit {
     }
 }
 
+/// The sources of events and the rules of a configuration file.
+///
+/// # Errors
+/// A sentence with file, line and column.
+pub fn read_events(path: &Path) -> Result<Events, String> {
+    let file = read(path)?;
+    Events::new(&file.source, file.rule)
+}
+
 fn read(path: &Path) -> Result<File, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     parse(&text).map_err(|((line, column), why)| format!("{}:{line}:{column}: {why}", path.display()))
@@ -332,7 +341,7 @@ mod tests {
     #[track_caller]
     fn check_refused(text: &str, line: usize, why: &str) {
         let (found, message) = parse(text).expect_err("it is wrong");
-        assert!(found.0 == line && message.contains(why), "{found}: {message}");
+        assert!(found.0 == line && message.contains(why), "{found:?}: {message}");
     }
 
     #[test]

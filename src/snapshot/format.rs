@@ -40,10 +40,9 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::error::{LoadError, SaveError};
+use super::positions::{self, POSITION};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{
-    Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, SourcePosition, TagList,
-};
+use crate::cache::{Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
 use crate::clock::Now;
 
 /// The result of loading a file.
@@ -71,7 +70,7 @@ pub(super) fn write(
     }
     let mut piece = Vec::new();
     cache.guards(now, |guard| write_guard(&mut piece, &guard, now));
-    cache.positions().iter().for_each(|(source, position)| write_position(&mut piece, source, position));
+    cache.positions().iter().for_each(|(source, position)| positions::write(&mut piece, source, position));
     piece.push(0);
     let total = cache.counts().items;
     let (mut items, mut next) = (0, Some(0));
@@ -133,29 +132,6 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
         // within a second.
         Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => {}
     }
-}
-
-fn write_position(piece: &mut Vec<u8>, source: &str, position: &SourcePosition) {
-    piece.push(POSITION);
-    for text in [source, &position.identity] {
-        // A cut text is another identity, so that the position is not resumed from.
-        let text = &text.as_bytes()[..text.len().min(u16::MAX.into())];
-        piece.extend((text.len() as u16).to_le_bytes());
-        piece.extend(text);
-    }
-    piece.extend(position.offset.to_le_bytes());
-}
-
-fn read_position(file: &mut impl Read, cache: &Cache) -> Result<(), LoadError> {
-    let mut text = || {
-        let length = u16::from_le_bytes(array(file)?);
-        let mut bytes = vec![0; length.into()];
-        file.read_exact(&mut bytes)?;
-        String::from_utf8(bytes).map_err(|_| LoadError::Damaged)
-    };
-    let (source, identity) = (text()?, text()?);
-    cache.set_position(&source, SourcePosition { identity, offset: number(file)? });
-    Ok(())
 }
 
 fn write_item(piece: &mut Vec<u8>, entry: &Entry, now: Now) {
@@ -288,7 +264,7 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
             lapsed_old: u16::from_le_bytes(array(file)?),
         },
         POSITION => {
-            read_position(file, cache)?;
+            positions::read(file, cache)?;
             return Ok(true);
         }
         CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: units.time(number(file)?, now) },
@@ -400,7 +376,6 @@ const VERSION: u8 = 4;
 const MISSED: u8 = 5;
 const CELL_MISSED: u8 = 6;
 const CELL_HELD_OFF: u8 = 7;
-const POSITION: u8 = 8;
 const SUM_BYTES: u64 = 8;
 /// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;

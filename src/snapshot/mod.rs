@@ -4,6 +4,7 @@ mod boot;
 mod error;
 mod file;
 mod format;
+mod positions;
 mod progress;
 
 pub use self::boot::Boot;

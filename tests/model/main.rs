@@ -10,6 +10,7 @@ mod inspect;
 mod lease_model;
 mod own_misses;
 mod specification;
+mod staleness;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;

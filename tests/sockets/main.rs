@@ -6,6 +6,7 @@ mod binary;
 mod client;
 mod client_faults;
 mod client_invalidate;
+mod events;
 mod large_values;
 mod safety;
 mod server;

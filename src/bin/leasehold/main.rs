@@ -1,6 +1,7 @@
 //! The binary: runs the program named by the first word of its command line.
 
 mod announcement;
+mod events;
 mod healthcheck;
 mod manual;
 mod serve;
@@ -14,6 +15,7 @@ use leasehold::bench;
 use leasehold::console::{self, Cli, Top};
 use leasehold::options::{self, Options};
 
+use crate::events::EventsTool;
 use crate::healthcheck::HealthCheck;
 use crate::serve::Handover;
 
@@ -21,10 +23,11 @@ use crate::serve::Handover;
 type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Any other first word belongs to the server, which takes memcached's flags.
-const SUBCOMMANDS: [(&str, Program); 9] = [
+const SUBCOMMANDS: [(&str, Program); 10] = [
     ("bench", |arguments| read(arguments, EXIT_FAILURE, bench::main)),
     ("cli", |arguments| read(arguments, console::FAILED, Cli::main)),
     ("completions", |arguments| read(arguments, EXIT_FAILURE, manual::completions)),
+    ("events", |arguments| read(arguments, EXIT_FAILURE, EventsTool::main)),
     ("handover", |arguments| configured(&Handover::command(), arguments, serve::handover)),
     ("healthcheck", |arguments| read(arguments, EXIT_FAILURE, HealthCheck::main)),
     ("help", |_| server(vec!["leasehold".into(), "--help".into()])),

@@ -11,6 +11,7 @@ use leasehold::bench;
 use leasehold::console::{Cli, Top};
 use leasehold::options::Options;
 
+use crate::events::EventsTool;
 use crate::healthcheck::HealthCheck;
 use crate::serve::Handover;
 
@@ -83,6 +84,7 @@ fn whole() -> Command {
         .subcommand(Cli::command())
         .subcommand(Script::command())
         .subcommand(Handover::command().version(VERSION).display_name("handover").bin_name("handover"))
+        .subcommand(EventsTool::command())
         .subcommand(HealthCheck::command())
         .subcommand(Wanted::command())
         .subcommand(Top::command())

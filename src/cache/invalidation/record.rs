@@ -13,9 +13,10 @@ use crate::store::item::seq::Seq;
 use crate::store::tick::Tick;
 
 /// How much an invalidation leaves.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Depth {
     /// Nothing.
+    #[default]
     Hard,
     /// Stale copies, for a while.
     Soft,

@@ -11,9 +11,12 @@
 //! these repeats events, and never loses one. The scope of a source is everything that its events can name.
 
 mod backoff;
+mod instruction;
 pub mod letter;
 mod repeats;
 mod seen;
+mod settings;
+mod step;
 mod storms;
 pub mod work;
 
@@ -21,97 +24,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use self::backoff::Backoff;
+use self::instruction::Instruction;
 use self::letter::Letter;
 use self::repeats::Repeats;
 use self::seen::Seen;
+pub use self::settings::Settings;
+pub use self::step::{Input, Step, Time, Want};
 use self::storms::Storms;
 use self::work::{Change, Work};
 use super::event::{Event, Op};
 use super::position::Position;
 use super::report::Report;
-use super::rule::template::Template;
 use super::rule::{Rules, Verdict};
 use super::source::{Attached, Batch, Broken, Poison};
-use super::targets::{Merged, Targets, check_name, check_prefix};
+use super::targets::{Merged, Targets};
 use crate::cache::Depth;
-
-/// How the events of a source are delivered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The scope; `None` for what the rules can name.
-    pub covers: Option<Vec<String>>,
-    /// The identity of an event, if it does not bring one.
-    pub id: Option<Template>,
-    /// How much may wait to be read before it is given up: in units of [`Batch::behind`].
-    pub max_backlog: Option<u64>,
-    /// The name of the source.
-    pub name: String,
-    /// How stale copies are dealt with after a gap.
-    pub on_gap: Depth,
-    /// Whether the source resumes at positions, so that a position is saved only after its repetitions.
-    pub resumes: bool,
-    /// How many prefixes below one parent are invalidated one by one in a second.
-    pub storm: usize,
-    /// Whether messages may name what they invalidate.
-    pub takes_instructions: bool,
-}
-
-/// The time of an input.
-#[derive(Clone, Copy, Debug)]
-pub struct Time {
-    /// Milliseconds of the monotonic clock.
-    pub ms: u64,
-    /// Microseconds since 1970.
-    pub wall_us: u64,
-}
-
-/// Something that happened to a source.
-#[derive(Debug)]
-pub enum Input {
-    /// It was attached.
-    Attached(Attached),
-    /// It brought events.
-    Batch(Batch),
-    /// It failed; the number, from 0 to 1, is chance.
-    Broken(Broken, f64),
-    /// Time has passed.
-    Tick,
-}
-
-/// The next thing that the source is needed for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Want {
-    /// To be attached here.
-    Attach(Option<Position>),
-    /// To be read.
-    Read,
-    /// Nothing before this time, in milliseconds.
-    Wait(u64),
-}
-
-/// What is to be done, in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Tell the source that everything up to here was applied.
-    Acknowledge(Position),
-    /// Change the cache.
-    Apply(Work),
-    /// Everything that was committed before this time, in monotonic milliseconds, has been applied.
-    Attest(u64),
-    /// Keep an event that could not be applied.
-    DeadLetter(Box<Letter>),
-    /// The source failed.
-    Failed(Broken),
-    /// Events were lost, for this reason.
-    Gap(String),
-    /// What became of the events of a batch.
-    Report(Report),
-    /// Save the position.
-    Save(Position),
-}
 
 /// The state of one source.
 #[derive(Debug)]
@@ -119,7 +47,6 @@ pub struct Delivery {
     backoff: Backoff,
     /// Positions that are saved when these times have come: until then invalidations are repeated.
     held: VecDeque<(u64, Position)>,
-    /// The scope is in doubt since the last second in which poison was found.
     letters: Letters,
     position: Option<Position>,
     repeats: Repeats,
@@ -148,28 +75,6 @@ struct Letters {
     written: u64,
 }
 
-/// The body of a message that needs no rule, as of `POST /invalidate`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Instruction {
-    all: bool,
-    keys: Vec<String>,
-    prefixes: Vec<String>,
-    soft: bool,
-    tags: Vec<String>,
-}
-
-impl Settings {
-    /// Everything that events of the source can name.
-    pub fn scope(&self, rules: &Rules) -> Targets {
-        match &self.covers {
-            Some(prefixes) => Targets { prefixes: prefixes.clone(), ..Targets::default() },
-            None if self.takes_instructions => Targets { is_all: true, ..Targets::default() },
-            None => rules.scope(&self.name),
-        }
-    }
-}
-
 impl Delivery {
     /// A source that has not been attached yet, and was applied up to a position.
     pub fn new(settings: Settings, rules: Arc<Rules>, position: Option<Position>) -> Self {
@@ -188,7 +93,7 @@ impl Delivery {
         }
     }
 
-    /// What the source is needed for next.
+    /// The next thing that the source is needed for.
     pub fn want(&self) -> Want {
         match self.state {
             State::Attached | State::Resumed => Want::Read,
@@ -434,21 +339,6 @@ impl Letters {
         }
         self.written += 1;
         self.written <= LETTERS_PER_MINUTE_MAX
-    }
-}
-
-impl Instruction {
-    /// The body of an event, if it has one of the fields and no others.
-    fn of(event: &Event) -> Option<Instruction> {
-        let has_fields = event.data.as_object().is_some_and(|object| !object.is_empty());
-        has_fields.then(|| Instruction::deserialize(&event.data).ok()).flatten()
-    }
-
-    fn checked(self) -> Result<(Targets, Depth), String> {
-        let targets = Targets { is_all: self.all, keys: self.keys, prefixes: self.prefixes, tags: self.tags };
-        targets.keys.iter().chain(&targets.tags).try_for_each(|name| check_name(name))?;
-        targets.prefixes.iter().try_for_each(|prefix| check_prefix(prefix))?;
-        Ok((targets, if self.soft { Depth::Soft } else { Depth::Hard }))
     }
 }
 

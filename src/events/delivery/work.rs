@@ -1,4 +1,4 @@
-//! What a batch of events asks for, merged: many events for one key cost one invalidation.
+//! The changes that a batch of events asks for, merged: many events for one key cost one invalidation.
 
 use super::super::rule::rules::{Effects, Stored};
 use super::super::targets::Merged;

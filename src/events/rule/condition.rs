@@ -3,7 +3,8 @@
 //! ```text
 //! or    = and { "or" and }        and  = not { "and" not }       not = "not" not | "(" or ")" | test
 //! test  = "changed" "(" name { "," name } ")" | "exists" "(" path ")"
-//!       | operand [ ( "==" | "!=" | "<" | "<=" | ">" | ">=" ) operand | "in" "[" operand { "," operand } "]" ]
+//!       | operand [ relation operand | "in" "[" operand { "," operand } "]" ]
+//! relation = "==" | "!=" | "<" | "<=" | ">" | ">="
 //! operand = path | "text" | 'text' | number | true | false | null
 //! ```
 

@@ -57,7 +57,7 @@ pub(super) struct Choice<'p> {
     elements: Vec<(&'p str, usize)>,
 }
 
-/// What a path leads to.
+/// The thing that a path leads to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Found<'e, 'p> {
     /// An array of so many elements of which none was chosen; its place is the text up to `[]`.

@@ -34,7 +34,7 @@ pub struct Rule {
 }
 
 /// The effects of one event by one rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     /// How its targets are invalidated.
     pub depth: Depth,

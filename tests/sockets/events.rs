@@ -1,0 +1,213 @@
+//! Events over HTTP: rules, answers, and bounded staleness, seen by clients of a server.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::support::http::{AdminServer, ask};
+use crate::support::served::{self, scratch};
+
+/// A configuration file, removed at the end of the test.
+struct Config(PathBuf);
+
+impl Config {
+    fn new(name: &str, text: &str) -> Config {
+        let path = scratch(name);
+        fs::write(&path, text).expect("it can be written");
+        Config(path)
+    }
+
+    fn start(&self, flags: &str) -> AdminServer {
+        AdminServer::start(&format!("--config {} {flags}", self.0.display()))
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+const SHOP: &str = r#"
+[source.app]
+kind = "http"
+id = "{event_id?}"
+
+[[rule]]
+type = "product.updated"
+keys = ["product:{product_id}"]
+tags = ["category:{category_id?}"]
+prefixes = ["product:{product_id}:"]
+
+[[rule]]
+table = "public.products"
+keys = ["row:{row.id}"]
+version = "{source.lsn}"
+
+[[rule]]
+type = "article.corrected"
+version = "{version}"
+set = [{ key = "article:{id}", value = "{article}" }]
+
+[[rule]]
+type = "counted"
+incr = ["version:{id}"]
+"#;
+
+fn sent(server: &AdminServer, body: &Value) -> Value {
+    server.post("/events/app", &body.to_string()).has(200).json()
+}
+
+#[test]
+fn an_event_invalidates_keys_tags_and_prefixes_before_it_is_answered() {
+    let config = Config::new("events-rules", SHOP);
+    let server = config.start("");
+    let mut client = server.client();
+    client.check("set product:7 0 0 1\r\na", &["STORED"]);
+    client.check("set product:7:price 0 0 1\r\na", &["STORED"]);
+    client.check("ms listing 1 Gcategory:17\r\na", &["HD"]);
+    client.check("set product:8 0 0 1\r\na", &["STORED"]);
+    let event = json!({"type": "product.updated", "product_id": 7, "category_id": 17, "event_id": "a"});
+    let report = sent(&server, &event);
+    assert_eq!((&report["applied"], &report["events"]), (&json!(1), &json!(1)));
+    for key in ["product:7", "product:7:price", "listing"] {
+        client.check(&format!("get {key}"), &["END"]);
+    }
+    client.check("get product:8", &["VALUE product:8 0 1", "a", "END"]);
+    assert_eq!(sent(&server, &event)["duplicate"], 1);
+    assert_eq!(sent(&server, &json!({"type": "other"}))["unmatched"], 1);
+    assert_eq!(client.stat_of("stats events", "app:applied"), 1);
+    assert_eq!(client.stat_of("stats events", "app:invalidations"), 3 + 5, "and the scope of the start");
+}
+
+/// A late load is what an invalidation by events has to win against.
+#[test]
+fn a_fill_that_began_before_the_event_is_refused() {
+    let config = Config::new("events-fill", SHOP);
+    let server = config.start("");
+    let mut reader = server.client();
+    reader.send(b"lease-get product:7\r\n");
+    let granted = reader.line();
+    let token = granted.split_whitespace().nth(2).expect(&granted).to_owned();
+    assert_eq!((reader.line(), reader.line()), ("\r\n".to_owned(), "END\r\n".to_owned()));
+    sent(&server, &json!({"type": "product.updated", "product_id": 7}));
+    reader.check(&format!("lease-set product:7 {token} 0 0 3\r\nold"), &["NOT_STORED"]);
+}
+
+#[test]
+fn a_version_protects_what_is_newer() {
+    let config = Config::new("events-version", SHOP);
+    let server = config.start("");
+    let mut client = server.client();
+    let change = |lsn: u64| {
+        json!({"op": "u", "before": null, "after": {"id": 7},
+            "source": {"schema": "public", "table": "products", "lsn": lsn}})
+    };
+    client.check("ms row:7 1 V20\r\na", &["HD"]);
+    sent(&server, &change(19));
+    sent(&server, &change(20));
+    client.check("get row:7", &["VALUE row:7 0 1", "a", "END"]);
+    sent(&server, &change(21));
+    client.check("get row:7", &["END"]);
+}
+
+#[test]
+fn an_event_can_bring_the_value_and_count_a_version() {
+    let config = Config::new("events-set", SHOP);
+    let server = config.start("");
+    let mut client = server.client();
+    let article = |version: u64, title: &str| json!({"type": "article.corrected", "id": 7, "version": version, "article": {"title": title}});
+    sent(&server, &json!([article(5, "new"), article(4, "old")]));
+    client.check("get article:7", &["VALUE article:7 0 15", r#"{"title":"new"}"#, "END"]);
+    client.check("set version:7 0 0 1\r\n9", &["STORED"]);
+    sent(&server, &json!({"type": "counted", "id": 7}));
+    client.check("get version:7", &["VALUE version:7 0 2", "10", "END"]);
+}
+
+#[test]
+fn an_event_that_does_not_fit_costs_its_scope_and_is_kept_as_a_dead_letter() {
+    let letters = scratch("events-letters");
+    let text =
+        SHOP.replace("kind = \"http\"", &format!("kind = \"http\"\ndead-letters = {{ file = {letters:?} }}"));
+    let config = Config::new("events-poison", &text);
+    let server = config.start("");
+    let mut client = server.client();
+    client.check("set row:7 0 0 1\r\na", &["STORED"]);
+    client.check("set page:7 0 0 1\r\na", &["STORED"]);
+    let broken =
+        json!({"op": "u", "after": {}, "source": {"schema": "public", "table": "products", "lsn": 1}});
+    let report = sent(&server, &broken);
+    assert!(report["poison"][0].as_str().unwrap().contains("{row.id}"), "{report}");
+    client.check("get row:7", &["END"]);
+    client.check("get page:7", &["VALUE page:7 0 1", "a", "END"]);
+    let letter: Value = serde_json::from_str(fs::read_to_string(&letters).unwrap().trim()).unwrap();
+    assert_eq!((&letter["source"], &letter["rule"]), (&json!("app"), &json!("public.products")));
+    assert_eq!(client.stat_of("stats events", "app:dead_letters"), 1);
+    fs::remove_file(letters).unwrap();
+}
+
+#[test]
+fn requests_that_are_wrong_apply_nothing() {
+    let config = Config::new("events-wrong", SHOP);
+    let server = config.start("");
+    let mut client = server.client();
+    client.check("set product:7 0 0 1\r\na", &["STORED"]);
+    let event = r#"{"type":"product.updated","product_id":7}"#;
+    for (path, body, status, why) in [
+        ("/events/none", event, 404, "kind = \\\"http\\\""),
+        ("/events/app", "{", 400, "the body: "),
+        ("/events/app", &format!("[{event}, 7]"), 400, "event 2: "),
+        ("/events/app", "", 400, "the body: "),
+    ] {
+        let answer = server.post(path, body);
+        assert!(answer.status == status && answer.body.contains(why), "{path} {body}: {}", answer.body);
+    }
+    client.check("get product:7", &["VALUE product:7 0 1", "a", "END"]);
+    server.post("/admin/invalidate", r#"{"keys":["product:7"]}"#).has(200);
+    client.check("get product:7", &["END"]);
+}
+
+#[test]
+fn values_are_withheld_until_the_sender_says_how_far_it_has_come() {
+    let text = "[source.app]\nkind = \"http\"\nthrough = true\n[[rule]]\nsource = \"app\"\nkeys = [\"p:{id}\"]\n\
+        [prefix.\"p:\"]\ndepends-on = [\"app\"]\nmax-staleness = 1\n";
+    let config = Config::new("events-bound", text);
+    let server = config.start("--ready-needs app");
+    let mut client = server.client();
+    client.check("set p:7 0 0 1\r\na", &["STORED"]);
+    let mut is_served = || {
+        client.send(b"get p:7\r\n");
+        let line = client.line();
+        if line.starts_with("VALUE") {
+            (client.line(), client.line());
+        }
+        line != "END\r\n"
+    };
+    served::eventually("the value is withheld", || !is_served());
+    let known = server.get("/stats.json").has(200).json();
+    assert_eq!((&known["events"][0]["withheld"], &known["events"][0]["name"]), (&json!(1), &json!("app")));
+    let metrics = server.get("/metrics").has(200).body.clone();
+    assert!(metrics.contains("leasehold_source_withheld{source=\"app\"} 1\n"), "{metrics}");
+    // Each time it is served for a second only.
+    served::eventually("the value is served again", || {
+        let headers = "Content-Type: application/json\r\nLeasehold-Through: 2199-01-01T00:00:00Z\r\n";
+        ask(server.admin, "POST", "/events/app", headers, "[]").has(200);
+        is_served()
+    });
+    server.get("/readyz").has(200);
+}
+
+#[test]
+fn a_server_is_not_ready_without_the_sources_that_it_needs() {
+    let config = Config::new("events-ready", SHOP);
+    let server = config.start("--ready-needs app");
+    let answer = server.get("/readyz");
+    assert!(
+        answer.status == 503 && answer.body.contains("the source \\\"app\\\" is not live"),
+        "{}",
+        answer.body
+    );
+    sent(&server, &json!([]));
+    server.get("/readyz").has(200);
+}
