@@ -40,8 +40,7 @@ use self::lease::token::Mint;
 use self::lease::waiters::Waiters;
 use self::policies::Decided;
 use self::shard::Shard;
-use self::sources::Positions;
-use self::sources::attested::Attested;
+use self::sources::{Attested, Positions};
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::Budget;
@@ -66,8 +65,7 @@ pub use self::prefetch::{Access, Batch};
 pub use self::read::{Lookup, OnMiss, Reading, Refresh, Value};
 pub use self::session::{HELD_MAX, Session};
 pub use self::snapshot::{Guard, Lineage};
-pub use self::sources::SourcePosition;
-pub use self::sources::attested::Attestation;
+pub use self::sources::{Attestation, SourcePosition};
 pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,

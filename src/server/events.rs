@@ -5,8 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::service::Service;
 use crate::cache::{Depth, Expiry, SourcePosition};
 use crate::command::{Change as KeyChange, Conversation, Rules, Targets, change, invalidate};
@@ -16,7 +14,6 @@ use crate::events::position::Position;
 use crate::events::rule::rules::Stored;
 use crate::events::runner::{Runner, Started};
 use crate::events::sink::Sink;
-use crate::events::source::http::{self, Posted};
 use crate::events::targets::Merged;
 use crate::metrics::SourceStatus;
 
@@ -59,9 +56,6 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
     }
     Ok(Some(runner))
 }
-
-/// Requests for sources of events, by the names of these.
-pub(super) type Inputs = BTreeMap<String, (http::Settings, mpsc::Sender<Posted>)>;
 
 /// The start waits for sources that hang for this time.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(5);

@@ -1,15 +1,15 @@
 //! The state that all threads of a server share.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
-use super::events::Inputs;
 use super::heartbeat::Heartbeat;
 use super::origins::Origins;
 use super::receiving::Receiving;
@@ -18,9 +18,13 @@ use super::tls::Tls;
 use crate::cache::Cache;
 use crate::clock::{Clock, Now};
 use crate::command::{Rules, Users};
+use crate::events::source::http::{self, Posted};
 use crate::metrics::{Count, Counters, Metrics};
 use crate::options::Options;
 use crate::protocol::Protocols;
+
+/// Requests for sources of events, by the names of these.
+pub(super) type Inputs = BTreeMap<String, (http::Settings, mpsc::Sender<Posted>)>;
 
 /// The state that all threads of a server share.
 pub(super) struct Service {

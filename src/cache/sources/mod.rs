@@ -1,7 +1,7 @@
 //! Sources of events: changes with a version, and how far each source has been applied. A snapshot has these
 //! positions beside the items, so that the two always fit together.
 
-pub(super) mod attested;
+mod attested;
 pub(crate) mod freshness;
 
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ use super::write::{Draft, StoreOutcome};
 use crate::clock::Now;
 use crate::store::item::key::Key;
 use crate::sync::Mutex;
+
+pub use self::attested::Attestation;
+pub(super) use self::attested::Attested;
 
 /// The positions, by the names of the sources.
 #[derive(Debug, Default)]
