@@ -6,6 +6,8 @@ mod conversation;
 mod decoding;
 mod fuzz;
 mod listings;
+mod pgoutput;
+mod pgoutput_laws;
 #[path = "../support/mod.rs"]
 mod support;
 mod transcripts;
