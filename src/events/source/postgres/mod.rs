@@ -1,3 +1,285 @@
 //! PostgreSQL's logical replication as a source.
+//!
+//! [`Postgres`] reads one slot of the plug-in pgoutput. What is acknowledged to the server is only what
+//! [`Source::done`] has reported, so that the slot keeps everything else.
 
+mod changes;
+mod connection;
+mod failure;
+mod heartbeat;
+mod link;
 pub mod pgoutput;
+mod plan;
+mod replication;
+mod slot;
+mod tls;
+mod url;
+mod values;
+
+use std::time::Duration;
+
+use crate::Clock;
+use crate::events::position::Position;
+use crate::events::source::{Attached, Batch, Broken, Source};
+use changes::{Changes, Gathered};
+use connection::{Connection, Purpose};
+use failure::Failure;
+use heartbeat::Heartbeats;
+use plan::{Facts, Start};
+use replication::{Incoming, Replication};
+use url::{Secret, Url};
+
+/// The configuration of the source.
+#[derive(Clone)]
+pub struct Settings {
+    /// Creates the slot if it is missing, and again if it is lost.
+    pub create: bool,
+    /// The time between two heartbeats; zero for none.
+    pub heartbeat: Duration,
+    /// The prefix of the messages of `pg_logical_emit_message` that become events. Their content is JSON.
+    pub messages: Option<String>,
+    /// Takes precedence over the password in the URL.
+    pub password: Option<String>,
+    /// The publication, which names the tables.
+    pub publication: String,
+    /// The replication slot. No other program may read it.
+    pub slot: String,
+    /// `postgresql://user@host:port/database?sslmode=…`
+    pub url: String,
+}
+
+/// A database as a source of events.
+pub struct Postgres {
+    clock: Clock,
+    settings: Settings,
+    stream: Option<Streaming>,
+}
+
+/// The connections and the state of a source that is attached.
+struct Streaming {
+    changes: Changes,
+    /// The failure that comes after the events that were gathered before it.
+    failure: Option<Failure>,
+    gathered: Gathered,
+    heartbeats: Option<Heartbeats>,
+    identity: String,
+    replication: Replication,
+}
+
+impl Postgres {
+    /// A source that is not attached yet; heartbeats are timed by `clock`.
+    pub fn new(settings: Settings, clock: Clock) -> Postgres {
+        Postgres { clock, settings, stream: None }
+    }
+
+    /// Drops the slot, and with it everything that has not been read.
+    ///
+    /// # Errors
+    /// If it cannot be reached or is in use. A missing slot is no error.
+    pub async fn forget(&mut self) -> Result<(), Broken> {
+        self.stream = None;
+        let slot = &self.settings.slot;
+        let mut connection = self.open(Purpose::Queries).await?;
+        match slot::drop(&mut connection, slot).await {
+            Err(failure) if failure.has_code(UNDEFINED_OBJECT) => Ok(()),
+            Err(failure) if failure.has_code(OBJECT_IN_USE) => Err(Broken::Transient(format!(
+                "slot {slot} is in use, so it cannot be dropped: stop the program that reads it ({failure})"
+            ))),
+            dropped => dropped.map_err(|failure| failure.broken("cannot drop the slot")),
+        }
+    }
+
+    /// Everything about the server and the slot that an operator should change, without attaching.
+    pub async fn inspect(&mut self) -> Vec<String> {
+        let facts = match self.open(Purpose::Replication).await {
+            Ok(mut connection) => slot::facts(&mut connection, &self.settings).await,
+            Err(broken) => return vec![broken.to_string()],
+        };
+        match facts {
+            Ok(facts) => {
+                let mut complaints = facts.warnings(&self.settings.slot);
+                complaints.extend(facts.start(&self.settings, None).err().map(|broken| broken.to_string()));
+                complaints
+            }
+            Err(failure) => vec![failure.broken("cannot inspect PostgreSQL").to_string()],
+        }
+    }
+
+    /// Each table of the publication, and whether it has `REPLICA IDENTITY FULL`, without which `before` has
+    /// at most the columns of the identity.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub async fn replica_identities(&mut self) -> Result<Vec<(String, bool)>, Broken> {
+        let mut connection = self.open(Purpose::Queries).await?;
+        let identities = slot::identities(&mut connection, &self.settings.publication).await;
+        identities.map_err(|failure| failure.broken("cannot list the tables of the publication"))
+    }
+
+    fn url(&self) -> Result<Url, Broken> {
+        let mut url = Url::parse(&self.settings.url).map_err(Broken::Misconfigured)?;
+        url.password = self.settings.password.clone().map(Secret).or(url.password);
+        Ok(url)
+    }
+
+    async fn open(&self, purpose: Purpose) -> Result<Connection, Broken> {
+        let opened = Connection::open(&self.url()?, purpose).await;
+        opened.map_err(|failure| failure.broken("cannot connect to PostgreSQL"))
+    }
+
+    async fn facts(&self, connection: &mut Connection, from: Option<&Position>) -> Result<Facts, Failure> {
+        let mut facts = slot::facts(connection, &self.settings).await?;
+        if from.is_some_and(|from| from.identity != facts.identity(&self.settings.slot)) {
+            facts.switches = slot::switches(connection, facts.timeline).await?;
+        }
+        Ok(facts)
+    }
+
+    /// The place to start at, and how the stream is attached there.
+    async fn place(
+        &self,
+        connection: &mut Connection,
+        facts: &Facts,
+        from: Option<&Position>,
+    ) -> Result<(u64, Attached), Broken> {
+        let (offset, lost) = match facts.start(&self.settings, from)? {
+            Start::Resumed(offset) => return Ok((offset, Attached::Resumed)),
+            Start::At(offset, lost) => (offset, lost),
+            Start::Created { drops, lost } => (self.create(connection, drops).await?, lost),
+        };
+        let position = Position { identity: facts.identity(&self.settings.slot), offset };
+        Ok(match lost {
+            None => (offset, Attached::AtEnd(position)),
+            Some(why) => (offset, Attached::Gap(position, why)),
+        })
+    }
+
+    async fn create(&self, connection: &mut Connection, drops: bool) -> Result<u64, Broken> {
+        let slot = &self.settings.slot;
+        if drops {
+            let dropped = slot::drop(connection, slot).await;
+            dropped.map_err(|failure| failure.broken("cannot drop the lost slot"))?;
+        }
+        tracing::info!(slot, "creating a replication slot; this waits for running transactions to end");
+        let created = slot::create(connection, slot).await;
+        created.map_err(|failure| failure.broken("cannot create the slot"))
+    }
+
+    /// The longest silence of a server that is asked for a sign of life each second.
+    fn silence_max(&self) -> Duration {
+        (self.settings.heartbeat * 3 + Duration::from_secs(1)).max(SILENCE)
+    }
+}
+
+impl Source for Postgres {
+    async fn attach(&mut self, from: Option<&Position>) -> Result<Attached, Broken> {
+        // The server frees the slot of the former connection as soon as it notices its end.
+        self.stream = None;
+        let mut connection = self.open(Purpose::Replication).await?;
+        let facts = self.facts(&mut connection, from).await;
+        let facts = facts.map_err(|failure| failure.broken("cannot inspect PostgreSQL"))?;
+        for warning in facts.warnings(&self.settings.slot) {
+            tracing::warn!(slot = self.settings.slot, "{warning}");
+        }
+        let (offset, attached) = self.place(&mut connection, &facts, from).await?;
+        let link = connection.copy(&slot::start(&self.settings, &facts, offset)).await;
+        let link = link.map_err(|failure| failure.broken("cannot start to replicate"))?;
+        let (slot, period) = (self.settings.slot.clone(), self.settings.heartbeat);
+        let heartbeats = match period.is_zero() {
+            true => None,
+            false => Some(Heartbeats::start(self.url()?, slot, period, self.clock.clone())),
+        };
+        let messages = self.settings.messages.clone();
+        self.stream = Some(Streaming {
+            changes: Changes::after(offset, facts.database.clone(), messages),
+            failure: None,
+            gathered: Gathered::default(),
+            heartbeats,
+            identity: facts.identity(&self.settings.slot),
+            replication: Replication::new(link, offset, self.silence_max()),
+        });
+        Ok(attached)
+    }
+
+    async fn next(&mut self) -> Result<Batch, Broken> {
+        let stream = self.stream.as_mut().ok_or_else(not_attached)?;
+        match stream.gather().await {
+            Ok(()) => Ok(stream.batch(&self.settings.slot)),
+            Err(failure) => {
+                self.stream = None;
+                Err(failure.broken("the replication ended"))
+            }
+        }
+    }
+
+    async fn done(&mut self, upto: &Position) -> Result<(), Broken> {
+        let stream = self.stream.as_mut().ok_or_else(not_attached)?;
+        if upto.identity != stream.identity {
+            return Ok(());
+        }
+        let acknowledged = stream.replication.done(upto.offset).await;
+        acknowledged.map_err(|failure| failure.broken("cannot acknowledge to PostgreSQL"))
+    }
+}
+
+impl Streaming {
+    /// Waits until there is something, and takes what has arrived with it. All is kept here if this is
+    /// dropped.
+    async fn gather(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        while !self.gathered.is_ready() {
+            let incoming = self.replication.next().await?;
+            self.take(incoming);
+        }
+        while !self.gathered.is_full() {
+            match self.replication.next_at_once().await {
+                Ok(Some(incoming)) => self.take(incoming),
+                Ok(None) => break,
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        let gathered = &mut self.gathered;
+        match incoming {
+            Incoming::Data(lsn, body) => self.changes.take(lsn, &body, gathered),
+            Incoming::Cut(length, body) => self.changes.take_beginning(length, &body, gathered),
+            Incoming::Reached(end) => self.changes.reached(end, gathered),
+        }
+    }
+
+    /// The events up to the last position; all of them if there is none. The others stay for the next batch.
+    fn batch(&mut self, slot: &str) -> Batch {
+        let gathered = std::mem::take(&mut self.gathered);
+        let (mut events, mut position) = (gathered.events, None);
+        if let Some((offset, count)) = gathered.resumable {
+            self.gathered.events = events.split_off(count);
+            position = Some(Position { identity: self.identity.clone(), offset });
+        }
+        let heartbeats = self.heartbeats.as_ref();
+        let returned = |content: &String| heartbeats?.returned(content, slot);
+        Batch {
+            behind: heartbeats.and_then(|heartbeats| heartbeats.behind(self.replication.received)),
+            events,
+            position,
+            proven: gathered.heartbeats.iter().filter_map(returned).max(),
+        }
+    }
+}
+
+fn not_attached() -> Broken {
+    Broken::Transient("the source is not attached".to_owned())
+}
+
+/// The slot or another object does not exist.
+const UNDEFINED_OBJECT: &str = "42704";
+/// The slot is in use.
+const OBJECT_IN_USE: &str = "55006";
+const SILENCE: Duration = Duration::from_secs(10);
