@@ -8,6 +8,7 @@ mod client_faults;
 mod client_invalidate;
 mod events;
 mod large_values;
+mod postgres;
 mod safety;
 mod server;
 #[path = "../support/mod.rs"]

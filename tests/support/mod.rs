@@ -6,6 +6,8 @@
 pub mod http;
 pub mod memcached;
 pub mod packets;
+#[cfg(feature = "server")]
+pub mod postgres;
 pub mod random;
 #[cfg(all(feature = "bench", feature = "console", feature = "server"))]
 pub mod served;

@@ -1,0 +1,217 @@
+//! Faults: servers that are killed, slots that are dropped or lost, other servers, and networks.
+
+use std::time::Duration;
+
+use leasehold::events::source::postgres::{Postgres, Settings};
+use leasehold::events::source::{Attached, Broken, Source};
+use leasehold::{Clock, events::position::Position};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{Reader, products, settings, shop};
+use crate::support::postgres::{Cluster, PATIENCE};
+
+#[tokio::test]
+async fn a_killed_server_costs_no_event_and_another_server_is_a_gap() {
+    let Some(mut cluster) = Cluster::start("") else { return };
+    products(&mut cluster.sql("postgres"));
+    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    reader.begin().await;
+    cluster
+        .sql("postgres")
+        .run("INSERT INTO products VALUES (1, 'a', 1); INSERT INTO products VALUES (2, 'b', 1)");
+    reader.events(2).await;
+    reader.done().await;
+    // Committed while nobody reads.
+    cluster.sql("postgres").run("INSERT INTO products VALUES (3, 'c', 1)");
+    cluster.kill();
+    let broken = timeout(PATIENCE, async {
+        loop {
+            match reader.source.next().await {
+                Ok(batch) => reader.take(batch),
+                Err(broken) => return broken,
+            }
+        }
+    });
+    assert!(matches!(broken.await, Ok(Broken::Transient(_))));
+    assert!(matches!(reader.source.next().await, Err(Broken::Transient(_))), "it is not attached");
+    cluster.run();
+    assert_eq!(reader.attach().await, Attached::Resumed);
+    cluster.sql("postgres").run("INSERT INTO products VALUES (4, 'd', 1)");
+    let keys: Vec<_> = reader.events(2).await.into_iter().map(|event| event.key["id"].clone()).collect();
+    assert_eq!(keys, [json!(3), json!(4)]);
+
+    // The same name and the same slot, but another log.
+    let shared = Cluster::shared().expect("PostgreSQL is installed");
+    products(&mut shared.sql("postgres"));
+    let mut other = Reader::new(settings(shared, "postgres"));
+    other.position = reader.position.clone();
+    assert!(matches!(other.attach().await, Attached::Gap(..)));
+}
+
+#[tokio::test]
+async fn a_dropped_slot_is_made_anew_and_is_a_gap() {
+    let Some((cluster, mut sql)) = shop("dropped") else { return };
+    let mut reader = Reader::new(settings(cluster, "dropped"));
+    reader.begin().await;
+    sql.run("INSERT INTO products VALUES (1, 'a', 1)");
+    reader.events(1).await;
+    while reader.source.forget().await.is_err() {}
+    sql.run("INSERT INTO products VALUES (2, 'lost', 1)");
+
+    let unchanged = Settings { create: false, ..settings(cluster, "dropped") };
+    let refused = Postgres::new(unchanged, Clock::system()).attach(reader.position.as_ref()).await;
+    assert!(matches!(refused, Err(Broken::Misconfigured(why)) if why.contains("slot dropped is missing")));
+    match reader.attach().await {
+        Attached::Gap(_, why) => assert_eq!(why, "slot dropped is missing"),
+        other => panic!("{other:?}"),
+    }
+    sql.run("INSERT INTO products VALUES (3, 'c', 1)");
+    assert_eq!(reader.events(1).await[0].key["id"], json!(3));
+}
+
+/// A slot that another program dropped and made again, or read, no longer has what the position needs.
+#[tokio::test]
+async fn a_slot_that_was_read_by_others_is_a_gap() {
+    let Some((cluster, mut sql)) = shop("advanced") else { return };
+    let mut reader = Reader::new(settings(cluster, "advanced"));
+    reader.begin().await;
+    let position = reader.position.clone();
+    while reader.source.forget().await.is_err() {}
+    sql.run("INSERT INTO products VALUES (1, 'lost', 1)");
+    sql.run("SELECT pg_create_logical_replication_slot('advanced', 'pgoutput')");
+    reader.position = position;
+    match reader.attach().await {
+        Attached::Gap(_, why) => assert!(why.contains("read beyond the position"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_slot_is_made_anew_and_is_a_gap() {
+    let small = "max_slot_wal_keep_size = 1MB\nmin_wal_size = 32MB\nmax_wal_size = 32MB";
+    let Some(cluster) = Cluster::start(small) else { return };
+    let mut sql = cluster.sql("postgres");
+    products(&mut sql);
+    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    reader.begin().await;
+    let warnings = Postgres::new(settings(&cluster, "postgres"), Clock::system()).inspect().await;
+    assert!(warnings.iter().all(|warning| !warning.contains("max_slot_wal_keep_size")), "{warnings:?}");
+    // The position is kept, but the source is away.
+    let position = reader.position.clone();
+    reader.source = Postgres::new(settings(&cluster, "postgres"), Clock::system());
+    let status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'postgres'";
+    while sql.value(status) != "lost" {
+        sql.run("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)");
+        sql.run("DROP TABLE filler; SELECT pg_switch_wal(); CHECKPOINT");
+    }
+    let unchanged = Settings { create: false, ..settings(&cluster, "postgres") };
+    let refused = Postgres::new(unchanged, Clock::system()).attach(position.as_ref()).await;
+    assert!(matches!(refused, Err(Broken::Misconfigured(why)) if why.contains("pg_drop_replication_slot")));
+    match reader.attach().await {
+        Attached::Gap(_, why) => assert_eq!(why, "slot postgres is lost"),
+        other => panic!("{other:?}"),
+    }
+    sql.run("INSERT INTO products VALUES (1, 'a', 1)");
+    reader.events(1).await;
+}
+
+#[tokio::test]
+async fn a_server_without_logical_decoding_is_named_with_the_remedy() {
+    let Some(cluster) = Cluster::start("wal_level = replica") else { return };
+    match Postgres::new(settings(&cluster, "postgres"), Clock::system()).attach(None).await {
+        Err(Broken::Misconfigured(why)) => {
+            assert!(why.contains("ALTER SYSTEM SET wal_level = 'logical'"), "{why}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A promoted server continues the log on a new timeline. A position before the switch is still true there.
+#[tokio::test]
+async fn a_former_timeline_is_continued_up_to_its_end() {
+    let Some(mut cluster) = Cluster::start("") else { return };
+    products(&mut cluster.sql("postgres"));
+    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    reader.begin().await;
+    let position = reader.position.clone().expect("attached");
+    reader.source = Postgres::new(settings(&cluster, "postgres"), Clock::system());
+    cluster.promote();
+    cluster.sql("postgres").run("INSERT INTO products VALUES (1, 'a', 1)");
+    cluster.sql("postgres").run("CHECKPOINT");
+    let switched = cluster.sql("postgres").value("SELECT timeline_id FROM pg_control_checkpoint()");
+    assert_eq!(switched, "2");
+    assert_eq!(reader.attach().await, Attached::Resumed);
+    reader.events(1).await;
+    let after = reader.position.clone().expect("it was read");
+    assert_ne!(after.identity, position.identity);
+    // Written by the old primary after the switch, at a place that the new one has used for something else.
+    reader.position = Some(Position { identity: position.identity, offset: after.offset });
+    match reader.attach().await {
+        Attached::Gap(_, why) => assert!(why.contains("a new primary took over"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A network that swallows everything looks like a quiet database.
+#[tokio::test]
+async fn a_half_open_connection_ends() {
+    let Some((cluster, mut sql)) = shop("half_open") else { return };
+    let (port, flows) = proxy(cluster.port).await;
+    let mut settings = settings(cluster, "half_open");
+    settings.heartbeat = Duration::from_millis(100);
+    settings.url = settings.url.replace(&cluster.port.to_string(), &port.to_string());
+    let mut reader = Reader::new(settings);
+    reader.begin().await;
+    reader.until(|reader| !reader.proven.is_empty()).await;
+    flows.send_replace(false);
+    sql.run("INSERT INTO products VALUES (1, 'a', 1)");
+    let broken = timeout(PATIENCE, async {
+        loop {
+            match reader.source.next().await {
+                Ok(batch) => reader.take(batch),
+                Err(broken) => return broken,
+            }
+        }
+    });
+    match broken.await.expect("it notices") {
+        Broken::Transient(why) => assert!(why.contains("the server has been silent for 1"), "{why}"),
+        other @ Broken::Misconfigured(_) => panic!("{other:?}"),
+    }
+    assert!(reader.events.is_empty());
+    flows.send_replace(true);
+    assert_eq!(reader.attach().await, Attached::Resumed);
+    reader.events(1).await;
+}
+
+/// A proxy to this port, and the switch by which it forwards or swallows.
+async fn proxy(server: u16) -> (u16, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (flows, switch) = watch::channel(true);
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
+            let (near, far) = (near.into_split(), far.into_split());
+            tokio::spawn(forward(near.0, far.1, switch.clone()));
+            tokio::spawn(forward(far.0, near.1, switch.clone()));
+        }
+    });
+    (port, flows)
+}
+
+async fn forward(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut flows: watch::Receiver<bool>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut piece = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        if flows.wait_for(|flows| *flows).await.is_err() || to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
+}
