@@ -17,6 +17,9 @@ use tokio::time::timeout;
 
 use crate::support::postgres::{Cluster, PATIENCE, Sql};
 
+/// Between two attempts to attach.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// A source, and what it has delivered.
 pub struct Reader {
     pub events: Vec<Event>,
@@ -42,7 +45,7 @@ impl Reader {
             loop {
                 match self.source.attach(self.position.as_ref()).await {
                     Ok(attached) => return attached,
-                    Err(Broken::Transient(_)) => tokio::task::yield_now().await,
+                    Err(Broken::Transient(_)) => tokio::time::sleep(RETRY).await,
                     Err(Broken::Misconfigured(why)) => panic!("{why}"),
                 }
             }

@@ -66,7 +66,8 @@ impl Cluster {
         let output = initdb.output().expect("it is installed");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let mut cluster = Cluster { folder, port, shell: None };
-        cluster.configure(&format!("{BASE}{configuration}\n"));
+        let sockets = cluster.folder.display();
+        cluster.configure(&format!("{BASE}unix_socket_directories = '{sockets}'\n{configuration}\n"));
         cluster.run();
         Some(cluster)
     }
@@ -131,12 +132,31 @@ impl Cluster {
         }
     }
 
+    /// The folder of its Unix socket.
+    pub fn sockets(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     /// Ends it without any notice, as a crash would.
     pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.end("keep\n");
+    }
+
+    /// Asks it to end its connections and itself (a fast shutdown).
+    pub fn stop(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.shell.as_mut().is_none_or(|shell| shell.try_wait().expect("it is a child").is_some())
+    }
+
+    fn signal(&self, signal: Signal) {
         let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it runs");
         let pid = file.lines().next().and_then(|line| line.parse().ok()).expect("the first line is its pid");
-        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
-        self.end("keep\n");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
     }
 
     /// Makes it a standby of nobody, and promotes it: the log continues on a new timeline.
@@ -285,7 +305,6 @@ kill "$reader"
 
 const BASE: &str = "
 listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
 wal_level = logical
 max_connections = 60
 max_replication_slots = 32

@@ -6,6 +6,8 @@ use leasehold::events::source::postgres::{Postgres, Settings};
 use leasehold::events::source::{Attached, Broken, Source};
 use leasehold::{Clock, events::position::Position};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -49,6 +51,32 @@ async fn a_killed_server_costs_no_event_and_another_server_is_a_gap() {
     let mut other = Reader::new(settings(shared, "postgres"));
     other.position = reader.position.clone();
     assert!(matches!(other.attach().await, Attached::Gap(..)));
+}
+
+/// A server that shuts down waits until its readers have acknowledged everything, its last checkpoint
+/// included. The source acknowledged only events, and each second, so that the shutdown never ended.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_the_source() {
+    let Some(mut cluster) = Cluster::start("") else { return };
+    products(&mut cluster.sql("postgres"));
+    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    reader.begin().await;
+    cluster.sql("postgres").run("INSERT INTO products VALUES (1, 'a', 1)");
+    reader.events(1).await;
+    reader.done().await;
+    // More in the log, of which nothing is published.
+    cluster.sql("postgres").run("CREATE TABLE others ()");
+    cluster.stop();
+    let ending = async {
+        while let Ok(batch) = reader.source.next().await {
+            reader.take(batch);
+            reader.done().await;
+        }
+    };
+    timeout(PATIENCE, ending).await.expect("the server ends the stream");
+    super::until(|| cluster.has_ended()).await;
+    cluster.run();
+    assert_eq!(reader.attach().await, Attached::Resumed);
 }
 
 #[tokio::test]
@@ -155,7 +183,8 @@ async fn a_former_timeline_is_continued_up_to_its_end() {
     }
 }
 
-/// A network that swallows everything looks like a quiet database.
+/// A network that swallows everything looks like a quiet database. The server, too, has to notice before the
+/// slot is free again.
 #[tokio::test]
 async fn a_half_open_connection_ends() {
     let Some((cluster, mut sql)) = shop("half_open") else { return };
@@ -166,7 +195,7 @@ async fn a_half_open_connection_ends() {
     let mut reader = Reader::new(settings);
     reader.begin().await;
     reader.until(|reader| !reader.proven.is_empty()).await;
-    flows.send_replace(false);
+    flows.send_replace(1);
     sql.run("INSERT INTO products VALUES (1, 'a', 1)");
     let broken = timeout(PATIENCE, async {
         loop {
@@ -181,37 +210,36 @@ async fn a_half_open_connection_ends() {
         other @ Broken::Misconfigured(_) => panic!("{other:?}"),
     }
     assert!(reader.events.is_empty());
-    flows.send_replace(true);
-    assert_eq!(reader.attach().await, Attached::Resumed);
+    assert_eq!(reader.attach().await, Attached::Resumed, "on a new connection");
     reader.events(1).await;
 }
 
-/// A proxy to this port, and the switch by which it forwards or swallows.
-async fn proxy(server: u16) -> (u16, watch::Sender<bool>) {
+/// A proxy to this port, and a number: connections made while it was less are swallowed.
+async fn proxy(server: u16) -> (u16, watch::Sender<u32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
-    let (flows, switch) = watch::channel(true);
+    let (flows, switch) = watch::channel(0);
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
-            let (near, far) = (near.into_split(), far.into_split());
-            tokio::spawn(forward(near.0, far.1, switch.clone()));
-            tokio::spawn(forward(far.0, near.1, switch.clone()));
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            let made = *switch.borrow();
+            tokio::spawn(forward(near_in, far_out, made, switch.clone()));
+            tokio::spawn(forward(far_in, near_out, made, switch.clone()));
         }
     });
     (port, flows)
 }
 
-async fn forward(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut flows: watch::Receiver<bool>,
-) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, made: u32, switch: watch::Receiver<u32>) {
     let mut piece = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        if flows.wait_for(|flows| *flows).await.is_err() || to.write_all(&piece[..length]).await.is_err() {
+        if *switch.borrow() == made && to.write_all(&piece[..length]).await.is_err() {
             return;
         }
+    }
+    if *switch.borrow() != made {
+        // Neither side learns of the end of the other.
+        std::future::pending::<()>().await;
     }
 }

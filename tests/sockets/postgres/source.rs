@@ -144,6 +144,23 @@ async fn the_position_of_an_idle_database_follows_the_log_without_heartbeats() {
 }
 
 #[tokio::test]
+async fn hosts_are_tried_in_order_and_may_be_unix_sockets() {
+    let Some((cluster, _sql)) = shop("hosts") else { return };
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+    let (port, sockets) = (cluster.port, cluster.sockets());
+    for url in [
+        format!("postgresql://postgres@127.0.0.1:{free},127.0.0.1:{port}/hosts?target_session_attrs=primary"),
+        format!("postgresql://postgres@/hosts?host={sockets}&port={port}"),
+    ] {
+        let settings = Settings { url, ..settings(cluster, "hosts") };
+        let mut source = Postgres::new(settings, Clock::system());
+        let tables = source.replica_identities().await;
+        assert_eq!(tables, Ok(vec![("public.products".to_owned(), false)]));
+    }
+}
+
+#[tokio::test]
 async fn a_slot_in_use_is_named_with_its_holder() {
     let Some((cluster, _sql)) = shop("held") else { return };
     let mut reader = Reader::new(settings(cluster, "held"));

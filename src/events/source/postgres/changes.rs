@@ -76,8 +76,11 @@ impl Changes {
     }
 
     /// The server has sent everything before `end`.
-    pub(super) fn reached(&mut self, end: u64, gathered: &mut Gathered) {
-        if self.transaction.is_none() && end > self.delivered.saturating_add(IDLE_BYTES) {
+    ///
+    /// If it asks, it may be shutting down, and waits until everything is acknowledged.
+    pub(super) fn reached(&mut self, end: u64, is_asking: bool, gathered: &mut Gathered) {
+        let step = if is_asking { 0 } else { IDLE_BYTES };
+        if self.transaction.is_none() && end > self.delivered.saturating_add(step) {
             self.resumable(end, gathered);
         }
     }
@@ -370,13 +373,15 @@ mod tests {
     #[test]
     fn the_position_of_an_idle_log_waits_for_open_transactions() {
         let (mut changes, mut gathered) = after(200);
-        changes.reached(IDLE_BYTES, &mut gathered);
+        changes.reached(IDLE_BYTES, false, &mut gathered);
         assert!(is_empty(&gathered), "it is near");
+        changes.reached(208, true, &mut gathered);
+        assert_eq!(std::mem::take(&mut gathered).resumable, Some((208, 0)));
         changes.take(210, &begin(220), &mut gathered);
-        changes.reached(10 * IDLE_BYTES, &mut gathered);
+        changes.reached(10 * IDLE_BYTES, true, &mut gathered);
         assert!(is_empty(&gathered), "the transaction is not complete");
         changes.take(210, &commit(230), &mut gathered);
-        changes.reached(10 * IDLE_BYTES, &mut gathered);
+        changes.reached(10 * IDLE_BYTES, true, &mut gathered);
         assert_eq!(gathered.resumable, Some((10 * IDLE_BYTES, 0)));
     }
 

@@ -16,7 +16,10 @@ mod tls;
 mod url;
 mod values;
 
+use std::io;
 use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::Clock;
 use crate::events::position::Position;
@@ -80,7 +83,7 @@ impl Postgres {
         self.stream = None;
         let slot = &self.settings.slot;
         let mut connection = self.open(Purpose::Queries).await?;
-        match slot::drop(&mut connection, slot).await {
+        match within(ANSWER, slot::drop(&mut connection, slot)).await {
             Err(failure) if failure.has_code(UNDEFINED_OBJECT) => Ok(()),
             Err(failure) if failure.has_code(OBJECT_IN_USE) => Err(Broken::Transient(format!(
                 "slot {slot} is in use, so it cannot be dropped: stop the program that reads it ({failure})"
@@ -92,7 +95,7 @@ impl Postgres {
     /// Everything about the server and the slot that an operator should change, without attaching.
     pub async fn inspect(&mut self) -> Vec<String> {
         let facts = match self.open(Purpose::Replication).await {
-            Ok(mut connection) => slot::facts(&mut connection, &self.settings).await,
+            Ok(mut connection) => within(ANSWER, slot::facts(&mut connection, &self.settings)).await,
             Err(broken) => return vec![broken.to_string()],
         };
         match facts {
@@ -112,7 +115,7 @@ impl Postgres {
     /// If the server cannot be asked.
     pub async fn replica_identities(&mut self) -> Result<Vec<(String, bool)>, Broken> {
         let mut connection = self.open(Purpose::Queries).await?;
-        let identities = slot::identities(&mut connection, &self.settings.publication).await;
+        let identities = within(ANSWER, slot::identities(&mut connection, &self.settings.publication)).await;
         identities.map_err(|failure| failure.broken("cannot list the tables of the publication"))
     }
 
@@ -157,11 +160,11 @@ impl Postgres {
     async fn create(&self, connection: &mut Connection, drops: bool) -> Result<u64, Broken> {
         let slot = &self.settings.slot;
         if drops {
-            let dropped = slot::drop(connection, slot).await;
+            let dropped = within(ANSWER, slot::drop(connection, slot)).await;
             dropped.map_err(|failure| failure.broken("cannot drop the lost slot"))?;
         }
         tracing::info!(slot, "creating a replication slot; this waits for running transactions to end");
-        let created = slot::create(connection, slot).await;
+        let created = within(CREATION, slot::create(connection, slot)).await;
         created.map_err(|failure| failure.broken("cannot create the slot"))
     }
 
@@ -176,13 +179,16 @@ impl Source for Postgres {
         // The server frees the slot of the former connection as soon as it notices its end.
         self.stream = None;
         let mut connection = self.open(Purpose::Replication).await?;
-        let facts = self.facts(&mut connection, from).await;
+        let facts = within(ANSWER, self.facts(&mut connection, from)).await;
         let facts = facts.map_err(|failure| failure.broken("cannot inspect PostgreSQL"))?;
         for warning in facts.warnings(&self.settings.slot) {
             tracing::warn!(slot = self.settings.slot, "{warning}");
         }
+        // Twice, because a consumer may be busy for a while.
+        let tuned = within(ANSWER, slot::tune(&mut connection, &facts, self.silence_max() * 2)).await;
+        tuned.map_err(|failure| failure.broken("cannot set wal_sender_timeout"))?;
         let (offset, attached) = self.place(&mut connection, &facts, from).await?;
-        let link = connection.copy(&slot::start(&self.settings, &facts, offset)).await;
+        let link = within(ANSWER, connection.copy(&slot::start(&self.settings, &facts, offset))).await;
         let link = link.map_err(|failure| failure.broken("cannot start to replicate"))?;
         let (slot, period) = (self.settings.slot.clone(), self.settings.heartbeat);
         let heartbeats = match period.is_zero() {
@@ -251,7 +257,7 @@ impl Streaming {
         match incoming {
             Incoming::Data(lsn, body) => self.changes.take(lsn, &body, gathered),
             Incoming::Cut(length, body) => self.changes.take_beginning(length, &body, gathered),
-            Incoming::Reached(end) => self.changes.reached(end, gathered),
+            Incoming::Reached { end, is_asking } => self.changes.reached(end, is_asking, gathered),
         }
     }
 
@@ -274,6 +280,12 @@ impl Streaming {
     }
 }
 
+/// A network that swallows everything must not hold up anything for ever.
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(late().into()))
+}
+
 fn not_attached() -> Broken {
     Broken::Transient("the source is not attached".to_owned())
 }
@@ -283,3 +295,7 @@ const UNDEFINED_OBJECT: &str = "42704";
 /// The slot is in use.
 const OBJECT_IN_USE: &str = "55006";
 const SILENCE: Duration = Duration::from_secs(10);
+/// More than the server needs for a short query.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A new slot waits for running transactions.
+const CREATION: Duration = Duration::from_secs(600);

@@ -30,8 +30,8 @@ pub(super) enum Incoming {
     Data(u64, Bytes),
     /// The beginning of one that is too long, and its length.
     Cut(usize, Bytes),
-    /// The server has sent everything before this place.
-    Reached(u64),
+    /// The server has sent everything before this place, and may be waiting for an answer.
+    Reached { end: u64, is_asking: bool },
 }
 
 impl Replication {
@@ -113,7 +113,7 @@ impl Replication {
                 if is_asking {
                     self.report(false);
                 }
-                Ok(Some(Incoming::Reached(end)))
+                Ok(Some(Incoming::Reached { end, is_asking }))
             }
             b'k' | b'w' => Err(truncated()),
             _ => Ok(None),

@@ -1,5 +1,7 @@
 //! The slot and the server around it: facts, and the decision where the stream continues.
 
+use std::time::Duration;
+
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::connection::{Connection, Row};
@@ -36,6 +38,20 @@ pub(super) async fn facts(connection: &mut Connection, settings: &Settings) -> R
         version,
         wal_level,
     })
+}
+
+/// Lets the server give up a silent connection after this time, so that the slot is free again.
+pub(super) async fn tune(
+    connection: &mut Connection,
+    facts: &Facts,
+    silence: Duration,
+) -> Result<(), Failure> {
+    if facts.version < 120_000 {
+        // Only its configuration can say it.
+        return Ok(());
+    }
+    let sql = format!("SET wal_sender_timeout = '{}ms'", silence.as_millis());
+    connection.query(&sql).await.map(std::mem::drop)
 }
 
 /// Where the timelines before this one ended.

@@ -71,7 +71,10 @@ fn roots(path: &Path) -> Result<RootCertStore, Failure> {
         let bundle = bundle.ok_or_else(|| {
             Failure::Unusable("sslrootcert=system: this system has no authorities; name a file".to_owned())
         })?;
-        return pem::authorities(&bundle).map_err(unusable);
+        let mut roots = RootCertStore::empty();
+        // As browsers do, without those that are too old to be understood.
+        roots.add_parsable_certificates(pem::certificates(&bundle).map_err(unusable)?);
+        return Ok(roots);
     }
     pem::authorities(path).map_err(unusable)
 }
