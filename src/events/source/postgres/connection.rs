@@ -312,3 +312,70 @@ fn mode_name(mode: SslMode) -> &'static str {
 const KEEPALIVE: Duration = Duration::from_secs(15);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(url: &Url, binding: Option<Vec<u8>>) -> Login<'_> {
+        let (near, _far) = tokio::io::duplex(64);
+        Login { binding, link: Link::new(Box::new(near)), scram: None, url }
+    }
+
+    fn url() -> Url {
+        Url::parse("postgresql://u:hunter2@h/d").expect("legal")
+    }
+
+    #[test]
+    fn scram_is_bound_to_the_certificate_if_both_sides_can() {
+        const BOTH: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+        const PLAIN: &[u8] = b"SCRAM-SHA-256\0\0";
+        for (binding, offered, expected) in [
+            (Some(vec![7]), BOTH, &b"SCRAM-SHA-256-PLUS\0\0\0\0\x35p=tls-server-end-point,,n="[..]),
+            // The server would notice if somebody in between had removed its offer.
+            (Some(vec![7]), PLAIN, b"SCRAM-SHA-256\0\0\0\0\x20y,,n="),
+            (None, BOTH, b"SCRAM-SHA-256\0\0\0\0\x20n,,n="),
+        ] {
+            let url = url();
+            let mut login = login(&url, binding);
+            login.begin_scram(offered).expect("it is offered");
+            let sent = &login.link.output[5..];
+            assert!(sent.starts_with(expected), "{}", sent.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_server_must_prove_that_it_knows_the_password() {
+        let url = url();
+        let mut login = login(&url, None);
+        login.authenticate(b"\0\0\0\x0aSCRAM-SHA-256\0\0").expect("it is offered");
+        let skipped = login.authenticate(&[0; 4]);
+        assert!(matches!(skipped, Err(Failure::Protocol(why)) if why.contains("without its own proof")));
+    }
+
+    #[test]
+    fn what_a_server_asks_for_may_be_impossible() {
+        let url = Url { password: None, ..url() };
+        for (request, expected) in [
+            (&b"\0\0\0\x03"[..], "asks for the password of u"),
+            (b"\0\0\0\x05salt", "asks for the password of u"),
+            (b"\0\0\0\x0aSCRAM-SHA-256\0\0", "asks for the password of u"),
+            (b"\0\0\0\x0aOTHER\0\0", "offers no SCRAM-SHA-256"),
+            (b"\0\0\0\x07", "allow scram-sha-256 for this user in pg_hba.conf"),
+            (b"\0\0\0\x0b", "truncated"),
+            (b"\0\0\0\x05sa", "truncated"),
+            (b"\0", "truncated"),
+        ] {
+            let failure = login(&url, None).authenticate(request).expect_err("it is impossible");
+            assert!(failure.to_string().contains(expected), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_truncated_row_is_no_row() {
+        let body = b"\0\x03\0\0\0\x01x\xff\xff\xff\xff\0\0\0\0";
+        let row = vec![Some("x".to_owned()), None, Some(String::new())];
+        assert_eq!(parse_row(body), Some(row));
+        (0..body.len()).for_each(|end| assert_eq!(parse_row(&body[..end]), None));
+    }
+}

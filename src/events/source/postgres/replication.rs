@@ -168,3 +168,78 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Between PostgreSQL's epoch, 2000-01-01, and 1970-01-01.
 const EPOCH_SECONDS: u64 = 946_684_800;
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A stream from place 100 on, and the server's side of it.
+    fn replication() -> (Replication, DuplexStream) {
+        let (near, far) = duplex(4096);
+        (Replication::new(Link::new(Box::new(near)), 100, Duration::from_secs(10)), far)
+    }
+
+    fn keepalive(end: u64, is_asking: bool) -> Vec<u8> {
+        [&b"d\0\0\0\x16k"[..], &end.to_be_bytes(), &[0; 8], &[is_asking.into()]].concat()
+    }
+
+    /// What the next status acknowledges, and whether it asks for an answer.
+    async fn status(far: &mut DuplexStream) -> (u64, bool) {
+        let mut bytes = [0; 39];
+        far.read_exact(&mut bytes).await.expect("it is sent");
+        assert_eq!(bytes[..6], *b"d\0\0\0\x26r");
+        let place = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        assert_eq!([place(6), place(14)], [place(22); 2]);
+        (place(6), bytes[38] == 1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_done_is_acknowledged() {
+        let (mut stream, mut far) = replication();
+        far.write_all(&keepalive(500, true)).await.expect("there is room");
+        let next = stream.next().await.expect("it arrived");
+        assert!(matches!(next, Incoming::Reached { end: 500, is_asking: true }));
+        stream.done(200).await.expect("it is sent");
+        // The first status of each connection, the answer, and the one for what is done.
+        let sent = [status(&mut far).await, status(&mut far).await, status(&mut far).await];
+        assert_eq!(sent, [(100, true), (100, false), (200, false)]);
+        stream.done(150).await.expect("it is sent");
+        assert_eq!(status(&mut far).await.0, 200, "it never goes back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_goes_out_each_second_and_silence_is_an_end() {
+        let (mut stream, mut far) = replication();
+        let start = Instant::now();
+        let failure = stream.next().await.err().expect("nothing arrived");
+        assert!(matches!(failure, Failure::Io(error) if error.kind() == io::ErrorKind::TimedOut));
+        assert_eq!(start.elapsed().as_secs(), 10);
+        for _ in 0..10 {
+            assert_eq!(status(&mut far).await, (100, true));
+        }
+    }
+
+    /// A consumer that was busy for long does not mistake its own pause for the server's.
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_consumer_is_no_silence() {
+        let (mut stream, mut far) = replication();
+        assert!(stream.next_at_once().await.expect("it is open").is_none());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        far.write_all(&keepalive(100, false)).await.expect("there is room");
+        assert!(stream.next().await.is_ok());
+        let silent = tokio::time::timeout(Duration::from_secs(9), stream.next()).await;
+        assert!(silent.is_err(), "it waits for 10 s again");
+    }
+
+    #[tokio::test]
+    async fn the_reason_of_an_end_is_reported() {
+        let (mut stream, mut far) = replication();
+        far.write_all(b"E\0\0\0\x11C57P01\0Mbye\0\0").await.expect("there is room");
+        let failure = stream.next().await.err().expect("it is an error");
+        assert_eq!(failure.to_string(), "bye (SQLSTATE 57P01)");
+        far.write_all(b"d\0\0\0\x07w\0\0").await.expect("there is room");
+        assert!(matches!(stream.next().await, Err(Failure::Protocol(_))), "it is truncated");
+    }
+}
