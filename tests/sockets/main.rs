@@ -7,6 +7,7 @@ mod client;
 mod client_faults;
 mod client_invalidate;
 mod events;
+mod fresh;
 mod large_values;
 mod postgres;
 mod safety;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use leasehold::Clock;
 use leasehold::events::event::Event;
 use leasehold::events::position::Position;
+use leasehold::events::report::Report;
 use leasehold::events::source::postgres::{Postgres, Settings};
 use leasehold::events::source::{Attached, Batch, Broken, Source};
 use tokio::time::timeout;
@@ -82,7 +83,7 @@ impl Reader {
     /// Reports that everything is applied and saved.
     pub async fn done(&mut self) {
         let position = self.position.clone().expect("something was read");
-        self.source.done(&position).await.expect("it is sent");
+        self.source.done(&position, &Report::default()).await.expect("it is sent");
     }
 
     pub fn take(&mut self, batch: Batch) {

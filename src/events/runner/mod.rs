@@ -3,6 +3,7 @@
 //! Delivery decides and does nothing; sources and sinks do and decide nothing. A source is one task. It waits
 //! only in its source, so a task that is dropped has never applied events without saving their position.
 
+mod identities;
 mod task;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,10 @@ impl Runner {
                     futures.push(Box::pin(task.run(Http::new(receiver))));
                 }
                 Kind::Postgres(settings) => {
+                    let rules = Arc::clone(&rules_receiver.borrow());
+                    let report =
+                        identities::report(config.name.clone(), settings.clone(), rules, clock.clone());
+                    futures.push(Box::pin(report));
                     futures.push(Box::pin(task.run(Postgres::new(settings, clock.clone()))));
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leasehold::Clock;
 use leasehold::clock::wall;
+use leasehold::events::report::Report;
 use leasehold::events::source::Source;
 
 use super::{Reader, settings, shop};
@@ -36,7 +37,7 @@ async fn commit_to_event_at_a_thousand_changes_a_second() {
             batch.events.iter().flatten().map(|event| now.saturating_sub(event.at.expect("committed"))),
         );
         if let Some(position) = &batch.position {
-            reader.source.done(position).await.expect("it is sent");
+            reader.source.done(position, &Report::default()).await.expect("it is sent");
         }
     }
     micros.sort_unstable();

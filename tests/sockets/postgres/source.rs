@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leasehold::Clock;
 use leasehold::events::position::Position;
-use leasehold::events::source::postgres::{Postgres, Settings};
+use leasehold::events::source::postgres::{Identity, Postgres, Settings};
 use leasehold::events::source::{Attached, Broken, Source};
 use serde_json::json;
 
@@ -155,8 +155,9 @@ async fn hosts_are_tried_in_order_and_may_be_unix_sockets() {
     ] {
         let settings = Settings { url, ..settings(cluster, "hosts") };
         let mut source = Postgres::new(settings, Clock::system());
-        let tables = source.replica_identities().await;
-        assert_eq!(tables, Ok(vec![("public.products".to_owned(), false)]));
+        let columns = vec!["id".to_owned()];
+        let expected = Identity { columns, is_full: false, table: "public.products".to_owned() };
+        assert_eq!(source.replica_identities().await, Ok(vec![expected]));
     }
 }
 

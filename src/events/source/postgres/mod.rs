@@ -16,6 +16,9 @@ mod tls;
 mod url;
 mod values;
 
+pub use self::slot::Identity;
+
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use tokio::time::timeout;
 
 use crate::Clock;
 use crate::events::position::Position;
+use crate::events::report::Report;
 use crate::events::source::{Attached, Batch, Broken, Source};
 use changes::{Changes, Gathered};
 use connection::{Connection, Purpose};
@@ -33,7 +37,7 @@ use replication::{Incoming, Replication};
 use url::{Secret, Url};
 
 /// The configuration of the source.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Creates the slot if it is missing, and again if it is lost.
     pub create: bool,
@@ -49,6 +53,13 @@ pub struct Settings {
     pub slot: String,
     /// `postgresql://user@host:port/database?sslmode=…`
     pub url: String,
+}
+
+/// Shows no password, nor the URL, which may have one.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Settings").field("slot", &self.slot).finish_non_exhaustive()
+    }
 }
 
 /// A database as a source of events.
@@ -108,12 +119,12 @@ impl Postgres {
         }
     }
 
-    /// Each table of the publication, and whether it has `REPLICA IDENTITY FULL`, without which `before` has
+    /// Each table of the publication, with its replica identity: without `REPLICA IDENTITY FULL`, `before` has
     /// at most the columns of the identity.
     ///
     /// # Errors
     /// If the server cannot be asked.
-    pub async fn replica_identities(&mut self) -> Result<Vec<(String, bool)>, Broken> {
+    pub async fn replica_identities(&mut self) -> Result<Vec<Identity>, Broken> {
         let mut connection = self.open(Purpose::Queries).await?;
         let identities = within(ANSWER, slot::identities(&mut connection, &self.settings.publication)).await;
         identities.map_err(|failure| failure.broken("cannot list the tables of the publication"))
@@ -218,7 +229,7 @@ impl Source for Postgres {
         }
     }
 
-    async fn done(&mut self, upto: &Position) -> Result<(), Broken> {
+    async fn done(&mut self, upto: &Position, _report: &Report) -> Result<(), Broken> {
         let stream = self.stream.as_mut().ok_or_else(not_attached)?;
         if upto.identity != stream.identity {
             return Ok(());

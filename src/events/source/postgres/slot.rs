@@ -93,20 +93,41 @@ pub(super) fn start(settings: &Settings, facts: &Facts, from: u64) -> String {
     )
 }
 
-/// Each table of the publication, and whether the whole row is its replica identity.
+/// The replica identity of a table: the columns that come with the row before a change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The columns of its index; none if it has no such index.
+    pub columns: Vec<String>,
+    /// Whether it is the whole row (`REPLICA IDENTITY FULL`).
+    pub is_full: bool,
+    /// The table, with its schema.
+    pub table: String,
+}
+
+/// Each table of the publication, with its replica identity.
 pub(super) async fn identities(
     connection: &mut Connection,
     publication: &str,
-) -> Result<Vec<(String, bool)>, Failure> {
+) -> Result<Vec<Identity>, Failure> {
     let publication = escape_literal(publication);
     let sql = format!(
-        "SELECT p.schemaname || '.' || p.tablename, (c.relreplident = 'f')::text FROM pg_publication_tables p \
+        "SELECT p.schemaname || '.' || p.tablename, (c.relreplident = 'f')::text, \
+         coalesce((SELECT string_agg(a.attname, E'\\n') FROM pg_index i \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid \
+         AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END), '') \
+         FROM pg_publication_tables p \
          JOIN pg_namespace n ON n.nspname = p.schemaname \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
          WHERE p.pubname = {publication} ORDER BY 1"
     );
     let rows = connection.query(&sql).await?;
-    let identity = |row| texts(row).map(|[table, is_full]| (table, is_full == "true"));
+    let identity = |row| {
+        texts(row).map(|[table, is_full, columns]| Identity {
+            columns: columns.lines().map(str::to_owned).collect(),
+            is_full: is_full == "true",
+            table,
+        })
+    };
     rows.into_iter().map(identity).collect()
 }
 
