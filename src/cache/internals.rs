@@ -212,5 +212,5 @@ pub(super) const HASH_SEED: Range<usize> = 8..16;
 const SHARD_SHIFT: u32 = 48;
 /// Other shards that one step asks for room at most, whatever their number is.
 const SHARDS_ASKED: usize = 16;
-/// By which factor the memory limit may be lowered or raised.
-pub(super) const MEMORY_FACTOR: usize = 8;
+/// By which factor the memory limit may be raised.
+pub(super) const MEMORY_FACTOR: usize = 32;

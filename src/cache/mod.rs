@@ -383,11 +383,12 @@ impl Cache {
     /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores
     /// and sweeps.
     ///
-    /// False, and nothing changes, if it is less than an eighth or more than eight times the limit of the
-    /// beginning: segments and shards were made for that, and their number bounds the work of a step.
+    /// False, and nothing changes, if it is less than a sixteenth of the limit of the beginning, so that the
+    /// segments which the shards hold in any case leave no room for others, or more than 32 times that: the
+    /// number of segments bounds the work of a step.
     pub fn set_memory_bytes(&self, bytes: usize) -> bool {
-        let first = self.config.memory_bytes;
-        let is_possible = (first / MEMORY_FACTOR..=first.saturating_mul(MEMORY_FACTOR)).contains(&bytes);
+        let most = self.config.memory_bytes.saturating_mul(MEMORY_FACTOR);
+        let is_possible = (self.budget.limit_min()..=most).contains(&bytes);
         if is_possible {
             self.budget.set_limit(bytes);
         }

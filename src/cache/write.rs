@@ -31,6 +31,14 @@ pub enum Mode {
     Append(Join),
     /// If the live value has this CAS unique.
     Cas(u64),
+    /// If the live value has this CAS unique, or the stale copy that meta reads see.
+    MetaCas {
+        /// Whether a value for a lower unique is stored as a stale copy that meta reads see, and ends when
+        /// what it replaces would have ended.
+        or_stale: bool,
+        /// The unique.
+        unique: u64,
+    },
     /// If there is a live value, at its beginning.
     Prepend(Join),
     /// If there is a live value.
@@ -95,8 +103,10 @@ pub enum Leaves<'a> {
     /// Nothing, or a stale copy for readers with a lease where the policy keeps one.
     #[default]
     Nothing,
-    /// A stale copy that every meta read sees, until it expires or until then, whichever comes first.
+    /// A stale copy that every meta read sees, until then, or else until it expires.
     Stale(Option<Expiry>),
+    /// An empty value as such a stale copy.
+    Tombstone(Draft<'a>),
 }
 
 /// The outcome of a store.
@@ -121,6 +131,8 @@ pub enum StoreOutcome {
         /// The stored value.
         kept: Kept,
     },
+    /// It is a stale copy now that meta reads see.
+    StoredStale,
     /// The joined value would have been longer than the limit; the old one stays.
     TooLarge,
 }
@@ -272,7 +284,7 @@ impl StoreOutcome {
 
     /// Whether what the key holds has changed.
     pub(crate) fn is_change(self) -> bool {
-        matches!(self, StoreOutcome::Refused(_) | StoreOutcome::Stored { .. })
+        matches!(self, StoreOutcome::Refused(_) | StoreOutcome::Stored { .. } | StoreOutcome::StoredStale)
     }
 }
 

@@ -81,7 +81,7 @@ impl Command<'_> {
             // legal.
             StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::TooLarge => Status::NotStored,
             StoreOutcome::Refused(_) => self.refusal(mode),
-            StoreOutcome::Stored { .. } => Status::Stored,
+            StoreOutcome::Stored { .. } | StoreOutcome::StoredStale => Status::Stored,
         };
         self.reply(reply, store.noreply);
     }
@@ -92,9 +92,15 @@ impl Command<'_> {
         match (mode, self.conversation.rules.implicit_reply) {
             (Mode::Set, ImplicitReply::Stored) => Status::Stored,
             (Mode::Set, ImplicitReply::NotStored)
-            | (Mode::Add | Mode::Append(_) | Mode::Cas(_) | Mode::Prepend(_) | Mode::Replace, _) => {
-                Status::NotStored
-            }
+            | (
+                Mode::Add
+                | Mode::Append(_)
+                | Mode::Cas(_)
+                | Mode::MetaCas { .. }
+                | Mode::Prepend(_)
+                | Mode::Replace,
+                _,
+            ) => Status::NotStored,
         }
     }
 

@@ -3,5 +3,6 @@
 mod memcached_agrees;
 mod memcached_binary;
 mod memcached_scripts;
+mod memcached_stale;
 #[path = "../support/mod.rs"]
 mod support;

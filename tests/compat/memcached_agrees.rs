@@ -17,19 +17,19 @@ const SEEDS: u64 = 16;
 const LINES: usize = 500;
 
 /// A connection, and names for the uniques seen on it, because two servers number their values differently.
-struct Client {
+pub struct Client {
     stream: TcpStream,
     uniques: BTreeMap<u64, usize>,
 }
 
 impl Client {
-    fn new(stream: TcpStream) -> Client {
+    pub fn new(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is legal");
         Client { stream, uniques: BTreeMap::new() }
     }
 
     /// The answer to a request: everything before the answer to the `version` that follows it.
-    fn answer(&mut self, request: &Request) -> String {
+    pub fn answer(&mut self, request: &Request) -> String {
         let mut bytes = self.with_unique(&request.line) + "\r\n";
         if let Some(block) = &request.block {
             bytes += &format!("{block}\r\n");
@@ -75,6 +75,14 @@ impl Client {
                     let name = *self.uniques.entry(unique).or_insert(next);
                     named += &format!("VALUE {key} {flags} {bytes} {{{name}}}\r\n");
                 }
+                // In leasehold the unique of the client that has the lease is a token.
+                ["HD" | "VA", .., "W"] => {
+                    let words = line.split(' ').map(|word| match word.strip_prefix('c') {
+                        Some(_) => "c{token}".to_owned(),
+                        None => self.meta_named(word),
+                    });
+                    named += &words.collect::<Vec<String>>().join(" ");
+                }
                 ["HD" | "VA" | "EX" | "NF" | "NS", ..] => {
                     let words: Vec<String> = line.split(' ').map(|word| self.meta_named(word)).collect();
                     named += &words.join(" ");
@@ -101,10 +109,10 @@ impl Client {
     }
 }
 
-struct Request {
-    line: String,
+pub struct Request {
+    pub line: String,
     /// The data block of a storing command.
-    block: Option<String>,
+    pub block: Option<String>,
 }
 
 /// Random requests from a seed: most of them valid, over few keys, so that they meet each other's values.

@@ -295,12 +295,12 @@ fn the_fixed_tables_are_small() {
 }
 
 #[test]
-fn the_limit_may_be_lowered_and_raised_eightfold() {
+fn the_limit_may_be_lowered_to_a_sixteenth_and_raised_to_32_times() {
     let fixture = Fixture::new(Config::default());
-    for (megabytes, is_possible) in [(7, false), (8, true), (512, true), (513, false)] {
+    for (megabytes, is_possible) in [(3, false), (4, true), (2048, true), (2049, false)] {
         assert_eq!(fixture.cache.set_memory_bytes(megabytes << 20), is_possible, "{megabytes}");
     }
-    assert_eq!(fixture.cache.memory_bytes().0, 512 << 20);
+    assert_eq!(fixture.cache.memory_bytes().0, 2048 << 20);
 }
 
 #[test]

@@ -116,13 +116,11 @@ impl Pair {
         let bytes = text.len();
         // What looks like a token takes the same way as one.
         let token = |of: usize| self.last_token[of].get(key).map_or("4611686018427387904", |token| token);
+        let unique = || self.last_unique[session].get(key).map_or("1", |unique| unique);
         match act {
             Act::Add => format!("add {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Append => format!("append {key} 0 0 {bytes}\r\n{text}\r\n"),
-            Act::Cas => {
-                let unique = self.last_unique[session].get(key).map_or("1", |unique| unique);
-                format!("cas {key} 0 0 {bytes} {unique}\r\n{text}\r\n")
-            }
+            Act::Cas => format!("cas {key} 0 0 {bytes} {}\r\n{text}\r\n", unique()),
             Act::Delete => format!("delete {key}\r\n"),
             Act::DeleteAndHold(seconds) => format!("delete {key} {seconds}\r\n"),
             Act::Flush => "flush_all\r\n".to_owned(),
@@ -147,6 +145,8 @@ impl Pair {
             Act::LeaseWait => format!("lease-wait {} {key}\r\n", model::WAIT_S * 1000),
             Act::MetaFill(of) => format!("ms {key} {bytes} C{}\r\n{text}\r\n", token(of)),
             Act::MetaFillStale(of) => format!("ms {key} {bytes} I C{}\r\n{text}\r\n", token(of)),
+            Act::MetaCas => format!("ms {key} {bytes} C{}\r\n{text}\r\n", unique()),
+            Act::MetaCasStale => format!("ms {key} {bytes} C{} I\r\n{text}\r\n", unique()),
             Act::MetaGet => format!("mg {key} v c\r\n"),
             Act::MetaLease => format!("mg {key} N0 v c\r\n"),
             Act::MetaSet => format!("ms {key} {bytes}\r\n{text}\r\n"),
@@ -157,6 +157,8 @@ impl Pair {
             Act::MetaSetVersion(version) => format!("ms {key} {bytes} V{version}\r\n{text}\r\n"),
             Act::MetaSetTagged => format!("ms {key} {bytes} G{}\r\n{text}\r\n", model::tag(key)),
             Act::MetaSoften => format!("md {key} I\r\n"),
+            Act::MetaSoftenGranted => format!("md {key} I C{}\r\n", token(session)),
+            Act::MetaTombstone => format!("md {key} x I\r\n"),
             Act::Release => format!("lease-set {key} {} 0 -1 0\r\n\r\n", token(session)),
             Act::Replace => format!("replace {key} 0 0 {bytes}\r\n{text}\r\n"),
             Act::Set => format!("set {key} 0 0 {bytes}\r\n{text}\r\n"),
@@ -302,6 +304,8 @@ fn meta() -> Vec<Step> {
         let acts = [Act::MetaFill(session), Act::MetaGet, Act::MetaLease, Act::MetaSet, Act::MetaSoften];
         steps.extend(acts.map(|act| Step::Act(session, act)));
     }
+    steps.extend([Act::MetaCas, Act::MetaCasStale].map(|act| Step::Act(0, act)));
+    steps.extend([Act::MetaSoftenGranted, Act::MetaTombstone].map(|act| Step::Act(1, act)));
     steps.extend([Act::MetaFillStale(0), Act::Gets, Act::LeaseGet].map(|act| Step::Act(0, act)));
     steps.extend([Act::Delete, Act::SetToEnd].map(|act| Step::Act(1, act)));
     steps
@@ -338,6 +342,8 @@ fn more_names() -> Vec<Step> {
         Act::Invalidate(Named::All, Depth::Soft),
         Act::Invalidate(Named::Key, Depth::Hard),
         Act::LeaseWait,
+        Act::MetaCas,
+        Act::MetaCasStale,
         Act::MetaFillStale(0),
         Act::MetaGet,
         Act::MetaSoften,

@@ -3,9 +3,8 @@
 use super::{At, Shard, State};
 use crate::cache::session::Session;
 use crate::cache::write::{DeleteOutcome, Deletion, Leaves};
-use crate::store::expiry::Expiry;
+use crate::store::NoRoom;
 use crate::store::item::key::Key;
-use crate::store::{NoRoom, Slot};
 
 impl Shard {
     /// `delete` and `md`
@@ -27,7 +26,7 @@ impl Shard {
             State::Stale(slot) if self.is_soft(slot) => Some(slot),
             State::Absent | State::Stale(_) => None,
         };
-        if found.is_some_and(|slot| !self.matches(slot, expected)) {
+        if found.is_some_and(|slot| !self.matches(key, slot, expected, session, at)) {
             return DeleteOutcome::Exists;
         }
         self.invalidate_as_of(key, as_of, session, at);
@@ -45,21 +44,22 @@ impl Shard {
                 }
             }
             (Leaves::Stale(until), State::Live(slot) | State::Stale(slot)) => {
-                self.soften(key, slot, *until, at);
+                self.soften(key, slot, as_of, *until, at);
+            }
+            (Leaves::Tombstone(draft), State::Live(slot) | State::Stale(slot)) => {
+                // Its bytes are as old as those that it replaces: a late fill may be a better stale copy.
+                let old = self.engine.meta(slot).as_of;
+                if let Err(NoRoom) = self.put_or_drop(key, state, old, draft.clone(), at) {
+                    return DeleteOutcome::NoRoom;
+                }
+                if let Some(slot) = self.engine.find(key) {
+                    self.soften(key, slot, as_of, None, at);
+                }
             }
         }
         match found {
             None => DeleteOutcome::NotFound,
             Some(_) => DeleteOutcome::Deleted { was_live: matches!(state, State::Live(_)) },
         }
-    }
-
-    pub(super) fn matches(&self, slot: Slot, expected: Option<u64>) -> bool {
-        expected.is_none_or(|unique| unique == self.engine.meta(slot).unique())
-    }
-
-    /// Whether a stale copy is soft: it has no expiry of its own, while those that the policy keeps have.
-    pub(super) fn is_soft(&self, slot: Slot) -> bool {
-        self.engine.meta(slot).expiry == Expiry::NEVER
     }
 }

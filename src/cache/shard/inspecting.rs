@@ -60,7 +60,7 @@ impl Shard {
         let has_expired = meta.expiry.is_past(tick);
         let is_late = softly_since.is_some_and(|since| since.after(at.policy.kept()) <= tick);
         let becomes_stale = softly_since.is_some() || has_expired;
-        if !meta.is_stale && (is_late || (becomes_stale && item.value().is_empty())) {
+        if !meta.is_stale && is_late {
             return None;
         }
         Some((Value { is_stale: meta.is_stale || becomes_stale, ..item.into() }, meta.as_of))

@@ -5,8 +5,6 @@
 //! time: a store takes its sequence number before it looks for them, so that one that it does not see is
 //! newer than the value.
 
-use std::time::Duration;
-
 use super::{At, Shard, State};
 use crate::cache::invalidation::record::{Depth, Effect, Invalidation, Invalidations};
 use crate::cache::lease::records::Lease;
@@ -62,8 +60,8 @@ impl Shard {
             // `since` is rounded up: an item that has not expired yet had not expired before the
             // invalidation, and must not be served.
             self.engine.met_invalidated();
-            let end = Expiry::at(since.after(at.policy.kept()));
-            self.keep_soft(key, slot, [end, meta.removed_at], at).map_or(State::Absent, State::Stale)
+            let end = Expiry::at(since.after(at.policy.kept())).first(meta.removed_at);
+            self.keep_soft(key, slot, at.clock.next(), end, at).map_or(State::Absent, State::Stale)
         } else if meta.expiry.is_past(tick) {
             self.expire_to_stale(key, slot, meta, at)
         } else {
@@ -86,14 +84,16 @@ impl Shard {
     /// value.
     pub(crate) fn invalidate(&mut self, key: &Key, depth: Depth, session: &mut Session, at: &At) -> bool {
         let state = self.state(key, at);
-        self.invalidate_now(key, session, at);
+        let seq = self.invalidate_now(key, session, at);
         if depth == Depth::Hard {
             self.hold_off(key, None, at);
         }
         match (depth, state) {
             (Depth::Soft, State::Live(slot)) => {
-                self.soften(key, slot, Some(Expiry::after(at.policy.kept(), at.now)), at);
+                let end = Expiry::after(at.policy.kept(), at.now).first(self.engine.meta(slot).expiry);
+                self.keep_soft(key, slot, seq, end, at);
             }
+            (Depth::Soft, State::Stale(slot)) if self.is_soft(slot) => self.soften(key, slot, seq, None, at),
             (Depth::Hard, State::Live(slot) | State::Stale(slot)) => self.remove(key, slot, at),
             (Depth::Soft, State::Absent | State::Stale(_)) | (Depth::Hard, State::Absent) => {}
         }
@@ -173,63 +173,6 @@ impl Shard {
             self.end_lease(key);
         }
         self.leases.find(key.hash).copied()
-    }
-
-    /// Keeps an invalidated item as a stale copy if the policy wants that, counted from its first
-    /// invalidation.
-    pub(super) fn make_stale(&mut self, key: &Key, slot: Slot, at: &At) {
-        let item = self.engine.item(slot);
-        let meta = item.meta();
-        if at.policy.stale.is_zero() || item.value().is_empty() {
-            return self.remove(key, slot, at);
-        }
-        let removed_at = meta.removed_at.first(Expiry::after(at.policy.stale, at.now));
-        // Its time no longer matters, and where both ends are one the item has room for them.
-        let meta = Meta { expiry: removed_at, removed_at, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, at.tick);
-    }
-
-    /// Makes an invalidated value a soft stale copy, until it expires, `until`, or as long as the policy
-    /// says.
-    pub(super) fn soften(&mut self, key: &Key, slot: Slot, until: Option<Expiry>, at: &At) {
-        let meta = self.engine.meta(slot);
-        let end = if meta.is_stale { meta.removed_at } else { meta.expiry };
-        let policy = match at.policy.stale {
-            Duration::ZERO => Expiry::NEVER,
-            stale => Expiry::after(stale, at.now),
-        };
-        self.keep_soft(key, slot, [end, until.unwrap_or(Expiry::NEVER), policy], at);
-    }
-
-    /// A soft stale copy ends with the first of these.
-    fn keep_soft<const N: usize>(
-        &mut self,
-        key: &Key,
-        slot: Slot,
-        ends: [Expiry; N],
-        at: &At,
-    ) -> Option<Slot> {
-        let (item, tick) = (self.engine.item(slot), at.tick);
-        let meta = item.meta();
-        let removed_at = ends.into_iter().fold(Expiry::NEVER, Expiry::first);
-        if item.value().is_empty() || removed_at.is_past(tick) {
-            self.remove(key, slot, at);
-            return None;
-        }
-        let meta = Meta { expiry: Expiry::NEVER, removed_at, is_stale: true, ..meta };
-        self.engine.set_meta(key, slot, meta, tick)
-    }
-
-    /// The time of a live item has passed, and the policy keeps stale copies.
-    fn expire_to_stale(&mut self, key: &Key, slot: Slot, meta: Meta, at: &At) -> State {
-        let tick = at.tick;
-        self.engine.met_expired();
-        if self.engine.item(slot).value().is_empty() {
-            self.engine.expired(slot, tick);
-            return State::Absent;
-        }
-        let kept = self.engine.set_meta(key, slot, Meta { is_stale: true, ..meta }, tick);
-        kept.map_or(State::Absent, State::Stale)
     }
 
     fn effect(&self, key: &[u8], tags: Tags, as_of: Seq, at: &At) -> Effect {

@@ -126,7 +126,7 @@ impl Shard {
     }
 
     /// The sequence number of a token's grant, if the token is genuine and young enough.
-    fn genuine(&mut self, key: &Key, token: Token, session: &mut Session, at: &At) -> Option<Seq> {
+    pub(super) fn genuine(&mut self, key: &Key, token: Token, session: &mut Session, at: &At) -> Option<Seq> {
         let Some(seq) = at.mint.open(key.bytes, token) else {
             if Token::is_like(token.number()) && self.guesses.add(key.hash, at.now.seconds()) {
                 self.invalidate_now(key, session, at);
@@ -137,7 +137,7 @@ impl Shard {
     }
 
     /// The state of a key that a genuine token may still fill.
-    fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
+    pub(super) fn validity(&mut self, key: &Key, seq: Seq, tags: Tags, at: &At) -> Result<State, Refused> {
         let is_invalidated =
             self.newest_invalidation_of(key.hash) > seq || at.groups.has_overtaken(key.bytes, tags, seq);
         if is_invalidated || self.holdoffs.until(key.hash, at.now).is_some() {
@@ -159,14 +159,13 @@ impl Shard {
         let (State::Stale(slot), Fill::Value(draft)) = (self.state(key, at), fill) else { return None };
         let meta = self.engine.meta(slot);
         let is_older = meta.as_of >= seq || self.superseded.read(key.hash) >= seq;
-        if is_older
-            || draft.value.is_empty()
-            || at.groups.effect_on_load(key.bytes, draft.tags, seq) == Effect::Hard
-        {
+        if is_older || at.groups.effect_on_load(key.bytes, draft.tags, seq) == Effect::Hard {
             return None;
         }
         self.superseded.raise(key.hash, seq);
-        let meta = Meta { as_of: seq, chosen: 0, flags: draft.flags, ..meta };
+        // The mark of a soft copy stays: those that have read it may store what they load.
+        let chosen = if self.is_soft(slot) { meta.chosen } else { 0 };
+        let meta = Meta { as_of: seq, chosen, flags: draft.flags, ..meta };
         self.engine.replace(key, slot, meta, draft.tags, draft.value, at.tick).ok()?;
         Some(Filled::Stale)
     }

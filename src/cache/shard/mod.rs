@@ -14,6 +14,7 @@ mod inspecting;
 mod invalidating;
 mod leasing;
 mod reading;
+mod softening;
 mod storing;
 mod withholding;
 

@@ -164,7 +164,7 @@ impl Shard {
         Refresh::Won(self.grant(key, session, at))
     }
 
-    fn is_leased(&mut self, key: &Key, at: &At) -> bool {
+    pub(super) fn is_leased(&mut self, key: &Key, at: &At) -> bool {
         self.lease(key, at).is_some_and(|lease| lease.busy_until(at).is_some())
     }
 }

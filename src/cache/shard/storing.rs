@@ -27,7 +27,9 @@ impl Shard {
         let mode = match mode {
             Mode::Append(join) | Mode::Prepend(join) if join != Join::default() => {
                 match self.usable(key, at) {
-                    State::Live(slot) if !self.matches(slot, join.expected) => return StoreOutcome::Exists,
+                    State::Live(slot) if !self.matches(key, slot, join.expected, session, at) => {
+                        return StoreOutcome::Exists;
+                    }
                     State::Absent | State::Stale(_) if join.creates => Mode::Add,
                     State::Absent | State::Live(_) | State::Stale(_) => mode,
                 }
@@ -49,16 +51,15 @@ impl Shard {
             (Mode::Add, state @ (State::Absent | State::Stale(_))) => {
                 self.add(key, state, as_of, draft, session, at)
             }
+            (Mode::MetaCas { or_stale, unique }, state) => {
+                self.meta_cas(key, state, (unique, or_stale), (as_of, draft), session, at)
+            }
             (Mode::Cas(_), State::Absent | State::Stale(_)) => StoreOutcome::NotFound,
             (Mode::Append(_) | Mode::Prepend(_) | Mode::Replace, State::Absent | State::Stale(_)) => {
                 StoreOutcome::NotStored
             }
-            (Mode::Cas(unique), state @ State::Live(slot)) => {
-                let meta = self.engine.meta(slot);
-                if meta.unique() != unique || at.groups.has_overtaken(key.bytes, draft.tags, meta.as_of) {
-                    return StoreOutcome::Exists;
-                }
-                self.change(key, state, as_of, draft, session, at)
+            (Mode::Cas(unique), State::Live(slot)) => {
+                self.cas(key, slot, unique, (as_of, draft), session, at)
             }
             (Mode::Replace, State::Live(slot)) => self.replace(key, slot, as_of, draft, session, at),
             (Mode::Append(_), State::Live(slot)) => {
@@ -68,6 +69,23 @@ impl Shard {
                 self.join(key, slot, (as_of, draft.unique), |old| Run::of(&[&draft.value, old]), session, at)
             }
         }
+    }
+
+    /// `cas` of a live value.
+    pub(super) fn cas(
+        &mut self,
+        key: &Key,
+        slot: Slot,
+        unique: u64,
+        (as_of, draft): (Seq, Draft),
+        session: &mut Session,
+        at: &At,
+    ) -> StoreOutcome {
+        let meta = self.engine.meta(slot);
+        if meta.unique() != unique || at.groups.has_overtaken(key.bytes, draft.tags, meta.as_of) {
+            return StoreOutcome::Exists;
+        }
+        self.change(key, State::Live(slot), as_of, draft, session, at)
     }
 
     /// `incr`, `decr` and `ma`
@@ -83,9 +101,10 @@ impl Shard {
             return self.begin_counting(key, counting, session, at);
         };
         let item = self.engine.item(slot);
-        if !item.value().is_empty() && !self.matches(slot, counting.expected) {
+        if !item.value().is_empty() && !self.matches(key, slot, counting.expected, session, at) {
             return Err(NotCounted::Exists);
         }
+        let item = self.engine.item(slot);
         let (number, text) = number::step(item.value(), counting.step).ok_or(NotCounted::NotANumber)?;
         let expiry = item.meta().expiry;
         let meta = Meta { as_of, chosen: counting.unique.unwrap_or(0), ..item.meta() };
@@ -116,6 +135,7 @@ impl Shard {
             | StoreOutcome::NotStored
             | StoreOutcome::Outdated
             | StoreOutcome::Refused(_)
+            | StoreOutcome::StoredStale
             | StoreOutcome::TooLarge => Err(NotCounted::NotStored),
         }
     }

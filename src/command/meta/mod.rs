@@ -37,7 +37,9 @@ impl Command<'_> {
                 };
                 return self.meta_fill(meta, number.into(), fill, sent_bytes);
             }
-            (SetMode::Replace | SetMode::Set, Some(unique)) => Mode::Cas(unique),
+            (SetMode::Replace | SetMode::Set, Some(unique)) => {
+                Mode::MetaCas { or_stale: flags.has(b'I'), unique }
+            }
             (SetMode::Add, _) => Mode::Add,
             (SetMode::Append, _) => Mode::Append(join),
             (SetMode::Prepend, _) => Mode::Prepend(join),
@@ -58,11 +60,11 @@ impl Command<'_> {
             | StoreOutcome::Outdated
             | StoreOutcome::Refused(_)
             | StoreOutcome::TooLarge => MetaStatus::NotStored,
-            StoreOutcome::Stored { .. } => MetaStatus::Done,
+            StoreOutcome::Stored { .. } | StoreOutcome::StoredStale => MetaStatus::Done,
         };
         let (unique, value_bytes) = match outcome {
             StoreOutcome::Stored { kept: Kept { unique, value_bytes, .. }, .. } => (unique, value_bytes),
-            _ if status == MetaStatus::Done => (NO_UNIQUE, sent_bytes),
+            StoreOutcome::Refused(_) if status == MetaStatus::Done => (NO_UNIQUE, sent_bytes),
             _ => (0, sent_bytes),
         };
         let fields =
@@ -118,13 +120,16 @@ impl Command<'_> {
         let leaves = match (flags.has(b'I'), flags.has(b'x')) {
             (true, false) => Leaves::Stale(ends.map(|ends| Expiry::from_exptime(ends, now))),
             (false, true) => Leaves::Empty(bare_draft(flags, ends.unwrap_or(0), now)),
-            // A stale copy must not be empty.
-            (false, false) | (true, true) => Leaves::Nothing,
+            (true, true) => Leaves::Tombstone(bare_draft(flags, ends.unwrap_or(0), now)),
+            (false, false) => Leaves::Nothing,
         };
         let key = legal(self.cache, &meta.key);
         let before = self.before(&key);
-        let depth = if let Leaves::Stale(_) = leaves { Depth::Soft } else { Depth::Hard };
-        let emptied = if let Leaves::Empty(draft) = &leaves { Some(draft.expiry) } else { None };
+        let depth = if flags.has(b'I') { Depth::Soft } else { Depth::Hard };
+        let emptied = match &leaves {
+            Leaves::Empty(draft) | Leaves::Tombstone(draft) => Some(draft.expiry),
+            Leaves::Nothing | Leaves::Stale(_) => None,
+        };
         let (expected, version) = (flags.unsigned(b'C'), flags.unsigned(b'V'));
         let deletion = Deletion { expected, held_until: None, leaves, version };
         let outcome = self.cache.delete(&key, &deletion, &mut self.conversation.session, now);

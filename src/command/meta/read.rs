@@ -28,7 +28,9 @@ impl Command<'_> {
                 Lookup::Miss => return outcome,
                 Lookup::Busy { .. } if outcome.must_wait() => return outcome,
                 Lookup::Busy { stale, until, .. } => {
-                    let value = unfilled(stale, LOST_TOKEN, until.saturating_sub(now.millis), now);
+                    // The unique of a stale copy lets its readers store what they load.
+                    let unique = stale.map_or(LOST_TOKEN, |value| value.unique);
+                    let value = unfilled(stale, unique, until.saturating_sub(now.millis), now);
                     (Value { is_fetched: true, ..value }, None, Some(Part::Waits))
                 }
                 Lookup::Granted { stale, token } => {
@@ -101,8 +103,8 @@ fn reading(flags: Flags, window: Option<Duration>, now: Now) -> Reading {
     }
 }
 
-/// The stand-in for a missing value: the stale copy, if there is one, with a token as its unique.
-fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> Value<'_> {
+/// The stand-in for a missing value: the stale copy, if there is one, with this unique.
+fn unfilled(stale: Option<Value<'_>>, unique: u64, window_ms: u64, now: Now) -> Value<'_> {
     let none = Value {
         accessed: now.tick(),
         bytes: &[],
@@ -115,7 +117,7 @@ fn unfilled(stale: Option<Value<'_>>, token: u64, window_ms: u64, now: Now) -> V
         tags: Tags::NONE,
         unique: 0,
     };
-    Value { unique: token, ..stale.unwrap_or(none) }
+    Value { unique, ..stale.unwrap_or(none) }
 }
 
 /// The reply to a read that found something.

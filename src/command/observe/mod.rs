@@ -210,7 +210,8 @@ impl Observer<'_> {
         self.used(key, Use::Set);
         self.add(Count::CmdSet);
         match (mode, outcome) {
-            (Mode::Cas(_), StoreOutcome::Stored { .. }) => self.add(Count::CasHits),
+            (Mode::Cas(_) | Mode::MetaCas { .. }, StoreOutcome::Stored { .. })
+            | (_, StoreOutcome::StoredStale) => self.add(Count::CasHits),
             (_, StoreOutcome::Exists) => self.add(Count::CasBadval),
             (_, StoreOutcome::NoRoom) => self.add(Count::StoreNoMemory),
             (_, StoreOutcome::NotFound) => self.add(Count::CasMisses),

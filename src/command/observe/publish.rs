@@ -27,8 +27,8 @@ impl Observer<'_> {
             }
             Outcome::Deleted { key, verb, before, depth, emptied, outcome } => {
                 self.looked_up(key, before);
-                if matches!(outcome, DeleteOutcome::Deleted { .. }) && depth == Depth::Hard {
-                    self.deleted(key, verb, before, emptied);
+                if matches!(outcome, DeleteOutcome::Deleted { .. }) {
+                    self.deleted(key, verb, before, depth, emptied);
                 }
                 self.invalidated_key(key, verb, depth, before);
             }
@@ -44,7 +44,7 @@ impl Observer<'_> {
                 self.looked_up(key, before);
                 // A value that stays as a stale copy does not count as deleted.
                 if was_live && depth == Depth::Hard {
-                    self.deleted(key, INVALIDATE, before, None);
+                    self.deleted(key, INVALIDATE, before, depth, None);
                 }
                 self.invalidated_key(key, INVALIDATE, depth, before);
             }
@@ -128,10 +128,13 @@ impl Observer<'_> {
     }
 
     /// A command has deleted the value that it found. As in memcached, one that leaves an empty value has
-    /// stored and deleted that.
-    fn deleted(&self, key: &[u8], verb: &'static str, before: Before, emptied: Option<Expiry>) {
+    /// stored and deleted that. One that leaves a stale copy has deleted nothing.
+    fn deleted(&self, key: &[u8], verb: &'static str, before: Before, depth: Depth, emptied: Option<Expiry>) {
         if let Some(expiry) = emptied {
             self.stored(key, SET, STORED, expiry, 0);
+        }
+        if depth == Depth::Soft {
+            return;
         }
         let value = if emptied.is_some() { None } else { before.value };
         let value_bytes = value.map_or(0, |(_, value_bytes)| value_bytes);
@@ -243,7 +246,7 @@ fn verb(mode: Mode) -> &'static str {
     match mode {
         Mode::Add => "add",
         Mode::Append(_) => "append",
-        Mode::Cas(_) => "cas",
+        Mode::Cas(_) | Mode::MetaCas { .. } => "cas",
         Mode::Prepend(_) => "prepend",
         Mode::Replace => "replace",
         Mode::Set => SET,
@@ -278,7 +281,7 @@ fn store_status(outcome: StoreOutcome) -> &'static str {
         StoreOutcome::NoRoom => NO_MEMORY,
         StoreOutcome::NotFound => "not_found",
         StoreOutcome::NotStored | StoreOutcome::Outdated | StoreOutcome::Refused(_) => NOT_STORED,
-        StoreOutcome::Stored { .. } => STORED,
+        StoreOutcome::Stored { .. } | StoreOutcome::StoredStale => STORED,
         StoreOutcome::TooLarge => TOO_LARGE,
     }
 }
@@ -295,6 +298,7 @@ fn fence_status(outcome: StoreOutcome) -> Option<&'static str> {
         | StoreOutcome::NotFound
         | StoreOutcome::NotStored
         | StoreOutcome::Stored { fence: Fence::None, .. }
+        | StoreOutcome::StoredStale
         | StoreOutcome::TooLarge => None,
     }
 }

@@ -38,6 +38,8 @@ pub struct Value {
     pub is_soft: bool,
     pub is_stale: bool,
     pub is_tagged: bool,
+    /// The unique of a soft copy: the point as of which it is stale.
+    pub mark: u64,
     pub text: String,
 }
 
@@ -86,8 +88,7 @@ impl Key {
             Cover::Hard => self.value = None,
             // What had expired before was a stale copy already.
             Cover::Soft { since_s } if !value.is_stale && since_s < value.ends_s => {
-                (value.is_stale, value.is_soft) = (true, true);
-                value.gone_s = value.gone_s.min(since_s + at.setting.kept_s());
+                value.soften(at.seq, value.gone_s.min(since_s + at.setting.kept_s()));
                 self.value.take_if(|value| value.gone_s <= now_s);
             }
             Cover::None | Cover::Soft { .. } => {}
@@ -131,8 +132,18 @@ impl Value {
             is_soft: false,
             is_stale: false,
             is_tagged: false,
+            mark: 0,
             text: text.to_owned(),
         }
+    }
+
+    pub fn unique(&self) -> u64 {
+        if self.is_soft { self.mark } else { self.as_of }
+    }
+
+    /// Makes it a soft copy that is over then.
+    pub fn soften(&mut self, mark: u64, gone_s: u64) {
+        (self.is_stale, self.is_soft, self.mark, self.gone_s) = (true, true, mark, gone_s);
     }
 
     pub fn tagged(self) -> Self {

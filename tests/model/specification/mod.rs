@@ -47,6 +47,10 @@ pub enum Act {
     MetaFill(usize),
     /// The same with `I`: a stale copy will do.
     MetaFillStale(usize),
+    /// `ms` with `C` and the unique that the connection saw last, or 1.
+    MetaCas,
+    /// The same with `I`: if what is there is newer, a stale copy will do.
+    MetaCasStale,
     /// `mg`
     MetaGet,
     /// `mg` with `N`
@@ -63,6 +67,10 @@ pub enum Act {
     MetaSetVersion(u64),
     /// `md` with `I`
     MetaSoften,
+    /// The same with the token that the connection was granted last as its `C`, or one that is none.
+    MetaSoftenGranted,
+    /// `md` with `x` and `I`
+    MetaTombstone,
     Release,
     Replace,
     Set,
@@ -192,7 +200,8 @@ impl Model {
     pub fn wake(&mut self, session: usize) -> String {
         let Some((name, until_s)) = self.waiting[session].take() else { return String::new() };
         let now_s = self.now_s;
-        self.with(&name, 0, session, |key, at| key.heed(at));
+        self.seq += 1;
+        self.with(&name, self.seq, session, |key, at| key.heed(at));
         if now_s < until_s && self.key(&name).must_wait(session, now_s) {
             self.waiting[session] = Some((name, until_s));
             return String::new();
@@ -251,10 +260,18 @@ impl Model {
             Act::Gats | Act::Gets | Act::LeaseGet | Act::LeaseGetTwice if reply.starts_with("VALUE") => {
                 log.remove(name);
             }
-            Act::MetaGet | Act::MetaLease if reply.contains('#') => log.remove(name),
+            Act::MetaCas | Act::MetaCasStale if reply == "HD" && is_live => {
+                log.remove(name);
+                if self.setting.implicit != Implicit::Off {
+                    let misses = &mut self.key(name).misses;
+                    misses.age(now_s);
+                    misses.fill();
+                }
+            }
             Act::MetaGet | Act::MetaLease if reply == "EN" || reply.contains(" Z") => {
                 self.miss(session, name)
             }
+            Act::MetaGet | Act::MetaLease if reply.contains('#') => log.remove(name),
             Act::Gats | Act::Gets => self.miss(session, name),
             _ if reply.contains('<') => self.miss(session, name),
             _ => {}

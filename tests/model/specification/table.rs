@@ -32,6 +32,7 @@ impl Key {
             }
             (Act::LeaseGet | Act::LeaseGetTwice | Act::LeaseWait, None) => {
                 let (token, copy) = self.lease_get(at);
+                let copy = copy.map_or(String::new(), |copy| copy.text);
                 return format!("LVALUE {} {token} 0 {}\r\n{copy}", at.name, copy.len());
             }
             (Act::LeaseSet(from), _) => self.lease_set(from, Some(new), true, at),
@@ -47,14 +48,20 @@ impl Key {
             (Act::MetaGet, None) if !self.value.as_ref().is_some_and(|value| value.is_soft) => "EN",
             (Act::MetaGet | Act::MetaLease, None) => {
                 let (token, copy) = self.lease_get(at);
-                let marks = match (token == "1", copy.is_empty()) {
-                    (true, true) => "Z",
-                    (true, false) => "Z X",
-                    (false, true) => "W",
-                    (false, false) => "X W",
+                let (unique, marks) = match (token == "1", &copy) {
+                    (true, None) => (token, "Z"),
+                    (true, Some(copy)) => {
+                        self.seen[at.session] = copy.unique();
+                        (format!("#{}", copy.unique()), "Z X")
+                    }
+                    (false, None) => (token, "W"),
+                    (false, Some(_)) => (token, "X W"),
                 };
-                return format!("VA {} c{token} {marks}\r\n{copy}", copy.len());
+                let copy = copy.map_or(String::new(), |copy| copy.text);
+                return format!("VA {} c{unique} {marks}\r\n{copy}", copy.len());
             }
+            (Act::MetaCas, _) => self.meta_cas(new, false, at),
+            (Act::MetaCasStale, _) => self.meta_cas(new, true, at),
             (Act::MetaSet | Act::MetaSetTagged | Act::MetaSetVersion(_), _) => {
                 let is_tagged = act == Act::MetaSetTagged;
                 self.set(Value { is_tagged, ..new }, ruling, at);
@@ -66,6 +73,15 @@ impl Key {
                 if is_there { "HD" } else { "NF" }
             }
             (Act::MetaSoften, _) => self.soften(at),
+            (Act::MetaSoftenGranted, _) if self.is_there() && !self.is_as_granted(at) => "EX",
+            (Act::MetaSoftenGranted, _) => self.soften(at),
+            (Act::MetaTombstone, _) => {
+                if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale || value.is_soft) {
+                    let as_of = value.as_of;
+                    *value = Value::new(as_of, NEVER, "");
+                }
+                self.soften(at)
+            }
             (Act::Release, _) => self.lease_set(at.session, None, true, at),
             (Act::Set, _) => return self.set(new, ruling, at),
             (Act::SetToEnd, _) => return self.set(new.touched(at), ruling, at),
@@ -136,8 +152,9 @@ impl Key {
         if depth == Depth::Hard {
             self.value = None;
         } else if let Some(value) = self.value.as_mut().filter(|value| !value.is_stale) {
-            let end_s = value.ends_s.min(at.now_s + at.setting.kept_s());
-            (value.is_stale, value.is_soft, value.gone_s) = (true, true, end_s);
+            value.soften(at.seq, value.ends_s.min(at.now_s + at.setting.kept_s()));
+        } else if let Some(value) = self.value.as_mut().filter(|value| value.is_soft) {
+            value.mark = at.seq;
         }
     }
 
@@ -150,12 +167,69 @@ impl Key {
         };
         let end_s = if value.is_soft { value.gone_s } else { value.ends_s };
         let policy_s = if at.setting.stale_s > 0 { at.now_s + at.setting.stale_s } else { NEVER };
-        (value.is_stale, value.is_soft, value.gone_s) = (true, true, end_s.min(policy_s));
+        value.soften(at.seq, end_s.min(policy_s));
         "HD"
     }
 
-    /// A token, or 1, and the stale copy, or nothing.
-    fn lease_get(&mut self, at: At) -> (String, String) {
+    /// Whether `md` finds something.
+    fn is_there(&self) -> bool {
+        self.value.as_ref().is_some_and(|value| !value.is_stale || value.is_soft)
+    }
+
+    /// Whether the value is the one beside which the connection was granted its last lease.
+    fn is_as_granted(&self, at: At) -> bool {
+        let since = self.value.as_ref().map(|value| if value.is_soft { value.mark } else { value.as_of });
+        self.token(at.session, at.now_s)
+            .is_some_and(|seq| since.is_some_and(|since| seq > since) && self.is_good_since(seq, at))
+    }
+
+    /// Whether what was loaded at this point may be stored.
+    fn is_good_since(&self, seq: u64, at: At) -> bool {
+        self.invalidated_at.max(at.floor) <= seq
+            && at.now_s >= self.held_until_s
+            && !at.invalidations.is_invalidated(at.name, None, seq)
+            && self.superseded < seq
+    }
+
+    /// `ms` with the unique that the connection saw last.
+    fn meta_cas(&mut self, new: Value, or_stale: bool, at: At) -> &'static str {
+        let seen = self.seen[at.session];
+        let Some(value) = self.value.clone().filter(|value| !value.is_stale || value.is_soft) else {
+            let is_leased = at.now_s < self.lease.until_s.max(self.lease.spaced_until_s);
+            return if self.value.is_none() && is_leased { "EX" } else { "NF" };
+        };
+        match (value.unique() == seen, value.is_soft) {
+            (true, false) => {
+                self.change(new, "HD");
+                "HD"
+            }
+            (true, true) if self.is_good_since(seen, at) => {
+                (self.superseded, self.lease.until_s) = (at.seq, 0);
+                self.put(new, "HD");
+                "HD"
+            }
+            (false, is_soft) if or_stale && seen < value.unique() => {
+                let since = if seen == 0 { value.as_of } else { value.as_of.min(seen) };
+                if at.invalidations.cover(at.name, None, since) == Cover::Hard {
+                    return "EX";
+                }
+                let mut gone_s = value.gone_s;
+                if !is_soft {
+                    (self.invalidated_at, self.lease.until_s) = (at.seq, 0);
+                    let policy_s = if at.setting.stale_s > 0 { at.now_s + at.setting.stale_s } else { NEVER };
+                    gone_s = value.ends_s.min(policy_s);
+                }
+                let mut stale = Value { as_of: since, ..new };
+                stale.soften(at.seq, gone_s);
+                self.put(stale, "HD");
+                "HD"
+            }
+            (true, true) | (false, _) => "EX",
+        }
+    }
+
+    /// A token, or 1, and the stale copy.
+    fn lease_get(&mut self, at: At) -> (String, Option<Value>) {
         let At { now_s, session, seq, setting, .. } = at;
         let mut token = "1".to_owned();
         if !self.is_busy(now_s) {
@@ -165,7 +239,7 @@ impl Key {
             token = format!("<{seq}>");
         }
         let copy = self.value.as_ref().filter(|_| now_s >= self.held_until_s);
-        (token, copy.map_or(String::new(), |value| value.text.clone()))
+        (token, copy.cloned())
     }
 
     /// A token that is refused ends its own lease.
