@@ -2,8 +2,10 @@
 //!
 //! protocol.md documents them. Limits that concern one file only stand there.
 
-/// The longest line, in bytes without its end.
-pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// The longest line, in bytes before its newline, as in memcached.
+pub const LINE_BYTES_MAX: usize = 2 * 1024;
+/// The longest line of a command whose value may have many tags.
+pub const TAGS_LINE_BYTES_MAX: usize = 8 * 1024;
 /// The longest line of a command that takes many keys.
 pub const KEYS_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// The longest key or tag, in bytes (memcached's `KEY_MAX_LENGTH`).

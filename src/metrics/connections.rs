@@ -50,6 +50,10 @@ pub enum State {
     Parse,
     /// Waits for the peer to send something.
     Read,
+    /// Waits for the rest of a value.
+    ReadValue,
+    /// Skips the rest of a value that was refused.
+    Skip,
     /// Waits for a lease to end.
     Waiting,
     /// Receives events as a watcher.
@@ -59,8 +63,16 @@ pub enum State {
 }
 
 /// The name of each [`State`], in the order of the variants.
-const NAMES: [&str; State::Write as usize + 1] =
-    ["conn_listening", "conn_parse_cmd", "conn_read", "conn_waiting", "conn_watch", "conn_mwrite"];
+const NAMES: [&str; State::Write as usize + 1] = [
+    "conn_listening",
+    "conn_parse_cmd",
+    "conn_read",
+    "conn_nread",
+    "conn_swallow",
+    "conn_waiting",
+    "conn_watch",
+    "conn_mwrite",
+];
 
 impl Connections {
     /// Adds a connection, until [`Connections::close`].

@@ -29,9 +29,9 @@ pub use self::message::{
 pub use self::output::{OUTPUT_BYTES_MAX, Output};
 pub use self::replies::{Replies, ReplyForm};
 pub use self::requests::{Protocols, Requests};
-pub use self::space::Space;
+pub use self::space::{Awaited, Space};
 pub use self::text::Decoder;
 pub use crate::limits::{
-    KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_MAX,
-    VALUE_APART_BYTES_MIN,
+    KEYS_LINE_BYTES_MAX, KEYS_PER_GET_MAX, LINE_BYTES_MAX, NAMES_PER_INVALIDATE_MAX, TAGS_LINE_BYTES_MAX,
+    TAGS_MAX, VALUE_APART_BYTES_MIN,
 };

@@ -3,7 +3,7 @@
 use super::binary;
 use super::message::{Refusal, Request, Upcoming};
 use super::replies::ReplyForm;
-use super::space::Space;
+use super::space::{Awaited, Space};
 use super::text::Decoder;
 
 /// The protocols that a server speaks.
@@ -79,6 +79,14 @@ impl Requests {
         match &self.codec {
             Codec::Binary(decoder) => decoder.room_needed(),
             Codec::Text(decoder) => decoder.room_needed(),
+        }
+    }
+
+    /// The part of a request that must arrive next.
+    pub fn awaited(&self) -> Awaited {
+        match &self.codec {
+            Codec::Binary(decoder) => decoder.awaited(),
+            Codec::Text(decoder) => decoder.awaited(),
         }
     }
 

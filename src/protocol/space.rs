@@ -16,6 +16,17 @@ pub enum Space<'a> {
     Value(&'a mut Run),
 }
 
+/// The part of a request that must arrive next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Awaited {
+    /// The rest of its value or packet.
+    Block,
+    /// A line, or the header of a packet.
+    Line,
+    /// The rest of a block that was refused, and is skipped.
+    Refused,
+}
+
 impl Space<'_> {
     /// How many bytes it has room for.
     pub fn remaining_mut(&mut self) -> usize {

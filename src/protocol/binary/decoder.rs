@@ -15,7 +15,7 @@ use super::request::{self, Packet, Step};
 use crate::limits::VALUE_APART_BYTES_MIN;
 use crate::pages::Payload;
 use crate::protocol::message::{BadPacket, Numbers, Refusal, Request, Upcoming};
-use crate::protocol::space::{Arriving, Space};
+use crate::protocol::space::{Arriving, Awaited, Space};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -105,6 +105,17 @@ impl Decoder {
         match &self.state {
             State::Receive(block) => block.value.whole(),
             State::Packet | State::Received { .. } | State::Skip(_) => 0,
+        }
+    }
+
+    /// The part of a request that must arrive next.
+    pub(in crate::protocol) fn awaited(&self) -> Awaited {
+        match self.state {
+            State::Packet | State::Received { .. } if self.buffer.len() - self.done < HEADER_BYTES => {
+                Awaited::Line
+            }
+            State::Packet | State::Receive(_) | State::Received { .. } => Awaited::Block,
+            State::Skip(_) => Awaited::Refused,
         }
     }
 

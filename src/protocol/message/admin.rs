@@ -3,7 +3,7 @@
 /// The argument of `stats`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Statistics {
-    /// `extstore`, `items`, `proxy` and its kinds: parts of memcached that do not exist here.
+    /// `extstore`, `proxy` and its kinds: parts of memcached that do not exist here.
     Absent,
     /// `conns`: the connections, starting at this number.
     Conns {
@@ -19,6 +19,8 @@ pub enum Statistics {
     },
     /// No argument: the general statistics.
     General,
+    /// `items`
+    Items,
     /// `leases`
     Leases,
     /// `memory`

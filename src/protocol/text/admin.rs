@@ -54,7 +54,8 @@ pub(in crate::protocol) fn stats(args: &[u8]) -> Result<Request<'_>, Refusal> {
             Some(b"on") => Statistics::DetailSwitch { is_on: true },
             None | Some(_) => return Err(Refusal::BadDetail),
         },
-        Some(b"extstore" | b"items" | b"proxy" | b"proxybe" | b"proxyfuncs") => Statistics::Absent,
+        Some(b"extstore" | b"proxy" | b"proxybe" | b"proxyfuncs") => Statistics::Absent,
+        Some(b"items") => Statistics::Items,
         Some(b"leases") => Statistics::Leases,
         Some(b"memory") => Statistics::Memory,
         Some(b"events") => Statistics::Events,
@@ -122,18 +123,32 @@ fn items_of(classes: &[u8]) -> Result<u64, Refusal> {
 pub(super) fn lru(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let words: Vec<&[u8]> = words(args).take(6).collect();
     match words[..] {
-        [b"mode", b"flat" | b"segmented", ..] | [b"temp_ttl", _, ..] | [b"tune", _, _, _, _, ..] => {
+        [b"mode", b"flat" | b"segmented", ..] => Ok(Request::Ignored),
+        [b"temp_ttl", number, ..] if is_number(number) => Ok(Request::Ignored),
+        [b"tune", hot, warm, hot_factor, factor, ..]
+            if [hot, warm, hot_factor, factor].into_iter().all(is_number) =>
+        {
             Ok(Request::Ignored)
         }
         _ => Err(Refusal::Unknown),
     }
 }
 
+fn is_number(word: &[u8]) -> bool {
+    str::from_utf8(word).is_ok_and(|word| word.parse::<f64>().is_ok())
+}
+
 /// `slabs …`: has no effect, because there are no slabs.
 pub(super) fn slabs(args: &[u8]) -> Result<Request<'_>, Refusal> {
     let words: Vec<&[u8]> = words(args).take(4).collect();
     match words[..] {
-        [b"automove", _, ..] => Ok(Request::Ignored),
+        [b"automove", b"freeratio" | b"ratio", ref rest @ ..] => match rest.first() {
+            Some(number) if is_number(number) => Ok(Request::Ignored),
+            None | Some(_) => Err(Refusal::Unknown),
+        },
+        [b"automove", b"window", number] | [b"automove", number] => {
+            full(unsigned32, number).map(|_| Request::Ignored).ok_or(Refusal::BadLine)
+        }
         [b"reassign", _, _] => Err(Refusal::NoSlabs),
         _ => Err(Refusal::Unknown),
     }

@@ -11,9 +11,9 @@ use bytes::BufMut;
 
 use super::fast;
 use super::grammar::{self, Line};
-use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
+use crate::limits::{KEYS_LINE_BYTES_MAX, LINE_BYTES_MAX, TAGS_LINE_BYTES_MAX, VALUE_APART_BYTES_MIN};
 use crate::protocol::message::{Numbers, Refusal, Request, Upcoming};
-use crate::protocol::space::{Arriving, Space};
+use crate::protocol::space::{Arriving, Awaited, Space};
 
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Decoder {
     state: State,
     /// Remaining bytes that the last request borrows.
     used: usize,
+    /// Whether the line of an unfinished request is complete, and its data block is not.
+    waits_for_block: bool,
     value_bytes_max: usize,
 }
 
@@ -69,6 +71,7 @@ impl Decoder {
             state: State::Line,
             used: 0,
             value_bytes_max,
+            waits_for_block: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl Decoder {
         if matches!(self.state, State::Receive(_)) {
             return self.received();
         }
+        self.waits_for_block = false;
         let rest = &self.buffer[self.done..];
         let (line, start) = match read_line(rest, self.searched, self.read_line, &mut self.numbers) {
             None => {
@@ -182,7 +186,7 @@ impl Decoder {
                     return Some(Ok(header.too_large()));
                 }
                 let Some(block) = rest.get(start..start + whole) else {
-                    self.used = 0;
+                    (self.used, self.waits_for_block) = (0, true);
                     if header.value_bytes >= VALUE_APART_BYTES_MIN {
                         let line = without_end(&rest[..start]).to_vec();
                         self.done += start;
@@ -227,6 +231,16 @@ impl Decoder {
     pub fn is_midway(&self) -> bool {
         self.buffer.len() - self.done > self.used
             || !matches!(self.state, State::Line | State::Received { .. })
+    }
+
+    /// The part of a request that must arrive next.
+    pub fn awaited(&self) -> Awaited {
+        match self.state {
+            State::Receive(_) => Awaited::Block,
+            State::Line | State::Received { .. } if self.waits_for_block => Awaited::Block,
+            State::Line | State::Received { .. } => Awaited::Line,
+            State::Skip(_) => Awaited::Refused,
+        }
     }
 
     /// Drops the bytes that the last request borrowed.
@@ -293,18 +307,28 @@ fn find_line(buffer: &[u8], searched: usize) -> Option<Result<usize, Refusal>> {
         TLS_HANDSHAKE => return Some(Err(Refusal::Tls)),
         _ => {}
     }
-    let most = if grammar::takes_many_keys(buffer) { KEYS_LINE_BYTES_MAX } else { LINE_BYTES_MAX };
-    // The line's own end does not count.
-    let within = &buffer[..buffer.len().min(most + LINE_END.len())];
-    let Some(newline) = memchr::memchr(b'\n', &within[searched..]).map(|at| searched + at) else {
-        return (within.len() == most + LINE_END.len()).then_some(Err(Refusal::LineTooLong));
-    };
-    let start = newline + 1;
-    Some(if without_end(&within[..start]).len() > most { Err(Refusal::LineTooLong) } else { Ok(start) })
+    let most = line_bytes_max(buffer);
+    let within = &buffer[..buffer.len().min(most + 1)];
+    match memchr::memchr(b'\n', &within[searched..]) {
+        Some(newline) => Some(Ok(searched + newline + 1)),
+        None => (within.len() > most).then_some(Err(Refusal::LineTooLong)),
+    }
+}
+
+/// The longest line that may begin like this, in bytes before its newline.
+fn line_bytes_max(start: &[u8]) -> usize {
+    const MANY_KEYS: [&[u8]; 8] =
+        [b"get ", b"gets ", b"gat ", b"gats ", b"lease-get ", b"lease-wait ", b"metaget ", b"invalidate "];
+    const MANY_TAGS: [&[u8]; 2] = [b"lease-set ", b"ms "];
+    let is_one_of = |verbs: &[&[u8]]| verbs.iter().any(|verb| start.starts_with(verb));
+    match (is_one_of(&MANY_KEYS), is_one_of(&MANY_TAGS)) {
+        (true, _) => KEYS_LINE_BYTES_MAX,
+        (false, true) => TAGS_LINE_BYTES_MAX,
+        (false, false) => LINE_BYTES_MAX,
+    }
 }
 
 const BLOCK_END: &[u8] = b"\r\n";
-const LINE_END: &[u8] = b"\r\n";
 const BINARY_MAGIC: u8 = 0x80;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The most bytes of one read.

@@ -96,13 +96,6 @@ pub(super) fn line_before_login<'a>(text: &'a [u8], numbers: &'a mut Numbers) ->
     }
 }
 
-/// Whether a line that begins like this may hold as many keys as fit.
-pub(super) fn takes_many_keys(start: &[u8]) -> bool {
-    const VERBS: [&[u8]; 8] =
-        [b"get ", b"gets ", b"gat ", b"gats ", b"lease-get ", b"lease-wait ", b"metaget ", b"invalidate "];
-    VERBS.iter().any(|verb| start.starts_with(verb))
-}
-
 impl<'a> Header<'a> {
     /// The header of a classic verb; `rest` holds the words after the length.
     pub(super) fn classic(

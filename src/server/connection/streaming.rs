@@ -13,7 +13,7 @@ use tokio::time::{self, Instant};
 use super::{Closed, Connection};
 use crate::clock::Now;
 use crate::metrics::{Count, State};
-use crate::protocol::{Replies, Requests, Space, Status};
+use crate::protocol::{Awaited, Replies, Requests, Space, Status};
 use crate::server::buffers;
 use crate::server::receiving::patience;
 
@@ -31,7 +31,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             needed => self.idle_since + idle + patience(needed),
         });
         let Connection { stats, early, output, stream, .. } = self;
-        stats.is(State::Read);
+        stats.is(match requests.awaited() {
+            Awaited::Block => State::ReadValue,
+            Awaited::Line => State::Read,
+            Awaited::Refused => State::Skip,
+        });
         let read = poll_fn(|context| {
             buffers::lend(requests, output);
             let read = pin!(receive(stream, early, requests.space())).poll(context);

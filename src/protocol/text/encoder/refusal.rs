@@ -22,7 +22,8 @@ pub(super) fn line(refusal: Refusal) -> &'static [u8] {
         Refusal::BadUnique => b"CLIENT_ERROR this unique could be a token\r\n",
         Refusal::Binary => b"CLIENT_ERROR the binary protocol is not spoken here, use the text protocol\r\n",
         Refusal::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
-        Refusal::Http => b"CLIENT_ERROR this is a memcached port, not a web server\r\n",
+        // Silently, as memcached does.
+        Refusal::Http => b"",
         Refusal::LineTooLong => b"CLIENT_ERROR line too long\r\n",
         Refusal::NoSlabs => b"CLIENT_ERROR slab reassignment disabled\r\n",
         Refusal::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
