@@ -74,14 +74,21 @@ impl Options {
         let Some(settings) = self.tls() else {
             return protections.next().map(|prefix| format!("-l {prefix}: requires -Z"));
         };
-        let verifies = settings.verify != Verify::None || protections.any(|prefix| prefix == "mtls");
         if settings.chain.as_os_str().is_empty() {
             Some("-Z needs -o ssl_chain_cert".to_owned())
-        } else if verifies && settings.authorities.is_none() {
+        } else if settings.verify != Verify::None && settings.authorities.is_none() {
             Some("client certificates require -o ssl_ca_cert".to_owned())
         } else {
             None
         }
+    }
+}
+
+impl Options {
+    /// Whether an address requires client certificates, none of which can be verified.
+    pub fn verifies_nothing(&self) -> bool {
+        let has_authorities = self.tls().is_none_or(|settings| settings.authorities.is_some());
+        !has_authorities && self.listen_specs().any(|place| place.is_ok_and(|place| place.is_mutual()))
     }
 }
 
@@ -97,6 +104,10 @@ struct ListenSpec<'t> {
 }
 
 impl ListenSpec<'_> {
+    fn is_mutual(&self) -> bool {
+        self.protection == Some("mtls")
+    }
+
     fn parse(text: &str) -> Result<ListenSpec<'_>, String> {
         let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
         let prefixed = text.split_once(':').filter(known);
@@ -249,14 +260,18 @@ mod tests {
                 ("0.0.0.0:5", require),
             ],
         );
-        let wrong = [
-            "-l notls:127.0.0.1",
-            "-Z",
-            "-Z -o ssl_chain_cert=x -l mtls:127.0.0.1",
-            "-Z -o ssl_chain_cert=x,ssl_verify_mode=2",
-        ];
+        let wrong = ["-l notls:127.0.0.1", "-Z", "-Z -o ssl_chain_cert=x,ssl_verify_mode=2"];
         for flags in wrong {
             assert!(parse(&format!("leasehold {flags}")).is_err(), "{flags}");
+        }
+        for (flags, verifies_nothing) in [
+            ("-Z -o ssl_chain_cert=x -l mtls:127.0.0.1", true),
+            ("-Z -o ssl_chain_cert=x,ssl_ca_cert=x -l mtls:127.0.0.1", false),
+            ("-Z -o ssl_chain_cert=x -l btls:127.0.0.1", false),
+            ("-l 127.0.0.1", false),
+        ] {
+            let options = parse(&format!("leasehold {flags}")).unwrap();
+            assert_eq!(options.verifies_nothing(), verifies_nothing, "{flags}");
         }
     }
 }

@@ -166,8 +166,8 @@ pub struct Options {
     pub enable_ssl: bool,
 
     /// UDP port: not served
-    #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0)]
-    pub udp_port: u16,
+    #[arg(short = 'U', long, value_name = "NUM", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..=65535))]
+    pub udp_port: i32,
 
     /// Log connections (-v), and what is refused (-vv)
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -228,7 +228,7 @@ impl Options {
     /// The limits and the policy of the cache.
     pub fn cache(&self) -> Config {
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
-        let memory_bytes = self.memory.max(MEMORY_MIN) as usize * MEGABYTE;
+        let memory_bytes = self.memory as usize * MEGABYTE;
         Config {
             memory_bytes,
             value_bytes_max: self.item_size,
@@ -255,7 +255,7 @@ impl Options {
     /// The TCP port; 0 for none, -1 for one that the system chooses. As in memcached, `-U` without `-p`
     /// sets the TCP port, too.
     pub fn tcp_port(&self) -> i32 {
-        let udp_port = (self.udp_port != 0).then_some(self.udp_port.into());
+        let udp_port = (self.udp_port != 0).then_some(self.udp_port);
         self.port.or(udp_port).unwrap_or(PORT)
     }
 
@@ -334,11 +334,6 @@ impl Options {
         }
     }
 
-    /// Whether `-m` is below the minimum, which then replaces it.
-    pub fn is_below_minimum(&self) -> bool {
-        self.memory < MEMORY_MIN
-    }
-
     /// The users, if authentication is required.
     ///
     /// # Errors
@@ -365,8 +360,6 @@ const HELP: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", which is compatible with it: {about-with-newline}\n{usage-heading} {usage}\n\n{all-args}{after-help}"
 );
-/// The least memory that the engine needs, in megabytes.
-pub const MEMORY_MIN: u32 = 8;
 const PORT: i32 = 11211;
 const KILOBYTE: usize = 1 << 10;
 /// The default of `--receive-limit`.
@@ -400,11 +393,20 @@ mod tests {
 
     #[test]
     fn a_udp_port_alone_sets_the_tcp_port_and_long_flags_can_be_abbreviated() {
-        for (flags, port) in [("-U 5", 5), ("-U 0", 11211), ("-p 6 -U 5", 6), ("--udp 5", 5), ("--po -1", -1)]
-        {
+        for (flags, port) in [
+            ("-U 5", 5),
+            ("-U 0", 11211),
+            ("-U -1", -1),
+            ("-p 6 -U 5", 6),
+            ("-p 6 -U -1", 6),
+            ("--udp 5", 5),
+            ("--po -1", -1),
+        ] {
             assert_eq!(parse(&format!("leasehold {flags}")).unwrap().tcp_port(), port, "{flags}");
         }
         is_refused("leasehold --enable");
+        is_refused("leasehold -U -2");
+        is_refused("leasehold -U 65536");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod tls;
 mod values;
 
 pub use self::admin::AdminOptions;
-pub use self::command_line::{MEMORY_MIN, Options, RefusedReply, read_users};
+pub use self::command_line::{Options, RefusedReply, read_users};
 pub use self::environment::{parse, unknown_variables};
 pub use self::policies::{ImplicitLeases, PolicyOptions, read_events};
 pub use self::safety::SafetyOptions;

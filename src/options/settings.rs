@@ -3,6 +3,7 @@
 //! The command layer adds the settings that can change while the server runs.
 
 use super::command_line::Options;
+use super::tls::TlsSettings;
 use crate::protocol::Protocols;
 
 /// The names and values of the settings that apply here, as memcached prints them.
@@ -44,16 +45,23 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("ssl_enabled", yes(options.enable_ssl)),
         ("client_flags_size", size_of::<u32>().to_string()),
     ];
-    if let Some(tls) = options.tls() {
-        settings.extend([
-            ("ssl_chain_cert", tls.chain.display().to_string()),
-            ("ssl_key", path(&tls.key, "NULL")),
-            ("ssl_verify_mode", (tls.verify as u8).to_string()),
-            ("ssl_ca_cert", path(&tls.authorities, "NULL")),
-            ("ssl_wbuf_size", tls.write_bytes.to_string()),
-            ("ssl_session_cache", yes(tls.resumes)),
-            ("ssl_min_version", if tls.is_13_only { "tlsv1.3" } else { "tlsv1.2" }.to_owned()),
-        ]);
-    }
+    let tls = options.tls();
+    let of = |value: fn(&TlsSettings) -> String, none: &str| tls.as_ref().map_or(none.to_owned(), value);
+    settings.extend([
+        ("ssl_chain_cert", of(|tls| tls.chain.display().to_string(), "(null)")),
+        ("ssl_key", of(|tls| tls.key_file().display().to_string(), "(null)")),
+        ("ssl_verify_mode", of(|tls| (tls.verify as u8).to_string(), "0")),
+        // PEM.
+        ("ssl_keyformat", "1".to_owned()),
+        ("ssl_ciphers", "NULL".to_owned()),
+        ("ssl_ca_cert", path(&tls.as_ref().and_then(|tls| tls.authorities.clone()), "NULL")),
+        ("ssl_wbuf_size", of(|tls| tls.write_bytes.to_string(), "16384")),
+        ("ssl_session_cache", yes(tls.as_ref().is_some_and(|tls| tls.resumes))),
+        ("ssl_kernel_tls", "no".to_owned()),
+        (
+            "ssl_min_version",
+            of(|tls| if tls.is_13_only { "tlsv1.3" } else { "tlsv1.2" }.to_owned(), "tlsv1.2"),
+        ),
+    ]);
     settings
 }

@@ -158,7 +158,8 @@ const WITHOUT_EFFECT: [(&str, Needs); 37] = [
     ("slab_automove_freeratio", Needs::Positive(f64::INFINITY)),
     ("slab_automove_ratio", Needs::Positive(1.0)),
     ("slab_automove_window", Needs::Whole(3, 1800)),
-    ("slab_chunk_max", Needs::Whole(1, 1024)),
+    // Kilobytes; before memcached 1.6.22 they were bytes.
+    ("slab_chunk_max", Needs::Whole(1, U32_MAX)),
     ("slab_reassign", Needs::Nothing),
     ("slab_sizes", Needs::Something),
     ("sock_cookie_id", Needs::Nothing),

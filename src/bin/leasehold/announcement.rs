@@ -1,7 +1,7 @@
 //! The first lines of the log: warnings about flags, the addresses, and the sizes.
 
 use clap::CommandFactory;
-use leasehold::options::{self, MEMORY_MIN, Options};
+use leasehold::options::{self, Options};
 use leasehold::server::Listeners;
 
 /// Logs what a server does with its options.
@@ -20,8 +20,10 @@ pub fn announce(listeners: &Listeners, options: &Options) {
     if !unknown.is_empty() {
         tracing::warn!("ignoring variables that stand for no flag: {}", unknown.join(", "));
     }
-    if options.is_below_minimum() {
-        tracing::warn!("-m {} is below the minimum: using {MEMORY_MIN}", options.memory);
+    if options.verifies_nothing() {
+        tracing::warn!(
+            "-l mtls: refuses all clients: -o ssl_ca_cert names no authority for their certificates"
+        );
     }
     if options.allows_old_tls() {
         tracing::warn!("ssl_min_version: the oldest supported version is TLS 1.2");
