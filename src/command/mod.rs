@@ -9,6 +9,7 @@
 
 mod access;
 mod change;
+mod class;
 mod classic;
 mod conversation;
 mod invalidate;

@@ -26,6 +26,7 @@ impl Command<'_> {
             }
             Statistics::Events => self.sources(),
             Statistics::General => self.general(),
+            Statistics::Items => self.items(),
             Statistics::Leases => self.leases(),
             Statistics::Memory => self.memory(),
             Statistics::Mrc => self.curve(),
@@ -38,7 +39,7 @@ impl Command<'_> {
                 return Flow::Next;
             }
             Statistics::Settings => self.settings(),
-            Statistics::Sizes => self.replies.stat("sizes_status", "disabled"),
+            Statistics::Sizes => self.sizes(),
             Statistics::Slabs => self.slabs(),
         }
         self.replies.status(Status::End);
@@ -59,7 +60,15 @@ impl Command<'_> {
         replies.stat("rusage_user", &format!("{:.6}", usage.user.as_secs_f64()));
         replies.stat("rusage_system", &format!("{:.6}", usage.system.as_secs_f64()));
         let counts = self.cache.counts();
-        metrics.each(counts, |name, value| replies.stat(name, &value.to_string()));
+        let has_sessions = metrics.settings.contains(&("ssl_session_cache", yes(true).to_owned()));
+        let is_shown = |name: &str| name != "ssl_new_sessions" || has_sessions;
+        metrics.each(counts, |name, value| {
+            if is_shown(name) {
+                replies.stat(name, &value.to_string());
+            }
+        });
+        // An item that is used is evicted like any other.
+        replies.stat("lrutail_reflocked", "0");
         if let Some(read) = &metrics.certificates_read {
             let since = u64::from(self.now.seconds()).saturating_sub(read.load(Ordering::Relaxed));
             replies.stat("time_since_server_cert_refresh", &since.to_string());
@@ -142,11 +151,6 @@ impl Command<'_> {
             let Uses { gets, hits, sets, deletes } = uses;
             replies.send(Reply::Prefix { prefix, gets, hits, sets, deletes });
         });
-    }
-
-    fn slabs(&mut self) {
-        self.replies.stat("active_slabs", "0");
-        self.replies.stat("total_malloced", &self.cache.memory_bytes().1.to_string());
     }
 
     /// The use of memory, and evictions for lack of it.

@@ -135,6 +135,11 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// The lowest limit that leaves room for items beside the segments that all shards hold.
+    pub(crate) fn limit_min(&self) -> usize {
+        2 * self.shards * SEGMENTS_OWN * self.segment_bytes
+    }
+
     /// Changes the limit. Later stores and sweeps remove what is above it, step by step.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);

@@ -1,7 +1,10 @@
 //! Counts of the shards, and their sum.
 
+use std::iter;
+
 use super::Engine;
 use super::log::segment::Queue;
+use super::tick::Tick;
 
 /// Counts of one shard or of all: of the items held, and of events. Bytes are bytes of memory, bookkeeping
 /// included.
@@ -17,6 +20,8 @@ pub struct Counts {
     pub evicted_ages: [u64; AGE_SECONDS.len() + 1],
     /// Evicted items that were never read.
     pub evicted_unfetched: u64,
+    /// Evicted items that would have expired one day.
+    pub evicted_nonzero: u64,
     /// Items that were evicted because memory was full.
     pub evictions: u64,
     /// Items that were removed because they had expired, stale copies at the end of their time included.
@@ -41,10 +46,14 @@ pub struct Counts {
     pub large_bytes: u64,
     /// Large items.
     pub large_items: u64,
+    /// When the last eviction was, and for how many seconds its item had not been read or stored.
+    pub last_evicted: (Tick, u32),
     /// Bytes of live items in the main queues.
     pub main_bytes: u64,
     /// Reads that found no live value, without those that wait while another client loads it.
     pub misses: u64,
+    /// When the oldest of the items was last read or stored that are next to be evicted.
+    pub oldest_access: Option<Tick>,
     /// Bytes of segments that are not written to yet.
     pub open_bytes: u64,
     /// Segments held.
@@ -122,6 +131,19 @@ impl Engine {
         self.counts.begin_again();
     }
 
+    /// When the first item of the oldest segments and of the large items was last read or stored, the longest
+    /// ago.
+    fn oldest_access(&self) -> Option<Tick> {
+        let queues = [Queue::Main, Queue::Small].into_iter();
+        let segments = queues.filter_map(|queue| self.log.queue(queue).front());
+        let first = segments.filter_map(|number| {
+            let segment = self.log.segment(*number);
+            let mut items = iter::successors(segment.next(0), |(_, next)| segment.next(*next));
+            items.find(|(item, _)| !item.is_dead()).map(|(item, _)| item.accessed())
+        });
+        first.chain(self.large.oldest_access()).min()
+    }
+
     /// The counts of the shard.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
@@ -129,6 +151,7 @@ impl Engine {
             index_bytes: self.index.bytes() as u64,
             large_bytes: self.large.bytes as u64,
             large_items: self.large.len() as u64,
+            oldest_access: self.oldest_access(),
             segments: self.log.held() as u64,
             ..self.counts
         };
@@ -159,6 +182,7 @@ impl std::ops::Add for Counts {
             copied_bytes: self.copied_bytes + other.copied_bytes,
             dead_bytes: self.dead_bytes + other.dead_bytes,
             evicted_ages,
+            evicted_nonzero: self.evicted_nonzero + other.evicted_nonzero,
             evicted_unfetched: self.evicted_unfetched + other.evicted_unfetched,
             evictions: self.evictions + other.evictions,
             expired: self.expired + other.expired,
@@ -172,8 +196,10 @@ impl std::ops::Add for Counts {
             items: self.items + other.items,
             large_bytes: self.large_bytes + other.large_bytes,
             large_items: self.large_items + other.large_items,
+            last_evicted: self.last_evicted.max(other.last_evicted),
             main_bytes: self.main_bytes + other.main_bytes,
             misses: self.misses + other.misses,
+            oldest_access: self.oldest_access.into_iter().chain(other.oldest_access).min(),
             open_bytes: self.open_bytes + other.open_bytes,
             segments: self.segments + other.segments,
             sizes,

@@ -15,6 +15,7 @@ use super::item::packed::{Packed, PackedMut, Shape};
 use super::item::tags::Tags;
 use super::log::segment::Queue;
 use crate::pages::Run;
+use crate::store::tick::Tick;
 
 /// The large items of one shard.
 #[derive(Default)]
@@ -195,6 +196,15 @@ impl Large {
             }
         }
         None
+    }
+
+    /// When an item was last read or stored that is among the next to be considered.
+    pub(super) fn oldest_access(&self) -> Option<Tick> {
+        let fronts = [&self.main, &self.small].into_iter().filter_map(|queue| {
+            let mut current = queue.iter().filter(|(number, stamp)| self.is_current(*number, *stamp));
+            current.next()
+        });
+        fronts.map(|(number, _)| self.get(*number).head().accessed()).min()
     }
 
     /// Removes the result of [`Large::tail`] from its queue, but not from the cache.

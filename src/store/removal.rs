@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::evicted::Evicted;
+use super::expiry::Expiry;
 use super::index::slot::{Place, Slot};
 use super::item::key::Key;
 use super::item::packed::Packed;
@@ -12,6 +13,7 @@ use crate::store::tick::{TICKS_PER_SECOND, Tick};
 pub(super) struct RemovedItem {
     accessed: Tick,
     bytes: usize,
+    expires: bool,
     is_fetched: bool,
     is_stale: bool,
 }
@@ -64,7 +66,10 @@ impl Engine {
             Removal::Evicted => {
                 counts.evictions += 1;
                 counts.evicted_unfetched += unfetched;
-                counts.evicted(tick.since(item.accessed) / TICKS_PER_SECOND as u32);
+                counts.evicted_nonzero += u64::from(item.expires);
+                let age_seconds = tick.since(item.accessed) / TICKS_PER_SECOND as u32;
+                counts.evicted(age_seconds);
+                counts.last_evicted = (tick, age_seconds);
             }
             Removal::Expired => {
                 counts.expired += 1;
@@ -94,6 +99,7 @@ impl RemovedItem {
         RemovedItem {
             accessed: item.accessed(),
             bytes,
+            expires: item.removed_at() != Expiry::NEVER,
             is_fetched: item.is_fetched(),
             is_stale: item.is_stale(),
         }
