@@ -1,4 +1,4 @@
-//! `-l` and `-p`: the addresses to listen on, and how each is protected.
+//! `-l` and `-p`: the addresses to listen on, and how each is protected and spoken to.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -6,26 +6,38 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use super::command_line::Options;
 use super::tls::{Security, Verify};
 use crate::process::Inherited;
+use crate::protocol::Protocols;
+
+/// How clients connect to a listener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listening {
+    /// The protocols that its clients may speak.
+    pub protocols: Protocols,
+    /// Whether it uses TLS.
+    pub security: Security,
+}
 
 impl Options {
-    /// The TCP addresses to listen on, and how each is protected.
+    /// The TCP addresses to listen on, and how each is protected and spoken to.
     ///
     /// # Errors
     /// If a name cannot be resolved.
-    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Security)>> {
+    pub fn addresses(&self) -> io::Result<Vec<(SocketAddr, Listening)>> {
         let port = match self.tcp_port() {
             0 => return Ok(Vec::new()),
             -1 => 0,
             port => u16::try_from(port).expect("the range was checked"),
         };
         if self.listen.is_empty() {
-            return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.security(None))]);
+            return Ok(vec![((Ipv4Addr::LOCALHOST, port).into(), self.listening())]);
         }
         let mut addresses = Vec::new();
         for place in self.listen_specs() {
-            let ListenSpec { protection, name } = place.map_err(io::Error::other)?;
+            let ListenSpec { protection, protocol, name } = place.map_err(io::Error::other)?;
+            let protocols = protocol.map_or_else(|| self.protocols(), |protocol| self.allowed(protocol));
+            let listening = Listening { protocols, security: self.security(protection) };
             let resolved = resolve(name, port)?;
-            addresses.extend(resolved.into_iter().map(|address| (address, self.security(protection))));
+            addresses.extend(resolved.into_iter().map(|address| (address, listening)));
         }
         Ok(addresses)
     }
@@ -39,11 +51,11 @@ impl Options {
             return Ok(Vec::new());
         }
         let addresses = if self.serves_all_of(inherited) {
-            inherited.addresses().map(|address| (address, self.security(None))).collect()
+            inherited.addresses().map(|address| (address, self.listening())).collect()
         } else {
             self.addresses()?
         };
-        let plain = addresses.into_iter().filter(|(_, security)| *security == Security::Plain);
+        let plain = addresses.into_iter().filter(|(_, listening)| listening.security == Security::Plain);
         Ok(plain.map(|(address, _)| address).filter(|address| !is_loopback(*address)).collect())
     }
 
@@ -59,13 +71,27 @@ impl Options {
         parts.filter(|part| !part.is_empty()).map(ListenSpec::parse)
     }
 
-    pub(crate) fn security(&self, prefix: Option<&str>) -> Security {
+    /// The protection and the protocols of a listener that `-l` does not describe.
+    pub(crate) fn listening(&self) -> Listening {
+        Listening { protocols: self.protocols(), security: self.security(None) }
+    }
+
+    fn security(&self, prefix: Option<&str>) -> Security {
         match (self.tls(), prefix) {
             (None, _) | (Some(_), Some("notls")) => Security::Plain,
             (Some(_), Some("btls")) => Security::Tls(Verify::None),
             (Some(_), Some("mtls")) => Security::Tls(Verify::Require),
             (Some(settings), _) => Security::Tls(settings.verify),
         }
+    }
+
+    /// The conflict between the protocol of an address and the login, if there is one.
+    pub(super) fn protocol_conflict(&self) -> Option<String> {
+        let mut protocols = self.listen_specs().filter_map(|place| place.ok()?.protocol);
+        let has_no_login = self.auth_file.is_some() && !self.enable_sasl;
+        (has_no_login && protocols.any(|protocol| protocol == Protocols::Binary)).then(|| {
+            "-l proto[binary] with -Y needs -S: clients of the binary protocol log in by SASL".to_owned()
+        })
     }
 
     /// The conflict between the options of TLS, if there is one.
@@ -100,6 +126,8 @@ fn is_loopback(address: SocketAddr) -> bool {
 struct ListenSpec<'t> {
     /// The protection, if it is specified.
     protection: Option<&'t str>,
+    /// The protocols, if they are specified.
+    protocol: Option<Protocols>,
     name: &'t str,
 }
 
@@ -112,9 +140,9 @@ impl ListenSpec<'_> {
         let known = |(prefix, _): &(&str, &str)| ["notls", "btls", "mtls"].contains(prefix);
         let prefixed = text.split_once(':').filter(known);
         let (protection, rest) = prefixed.map_or((None, text), |(prefix, rest)| (Some(prefix), rest));
-        let rest = match bracketed(rest, "proto[", ']') {
-            Some((protocol, rest)) => check_protocol(protocol).map(|()| rest)?,
-            None => rest,
+        let (protocol, rest) = match bracketed(rest, "proto[", ']') {
+            Some((protocol, rest)) => (Some(protocols(protocol)?), rest),
+            None => (None, rest),
         };
         // Tags are for memcached's proxy, and have no effect here.
         let tagged = bracketed(rest, "tag[", ']').or_else(|| bracketed(rest, "tag_", '_'));
@@ -125,7 +153,7 @@ impl ListenSpec<'_> {
             Some((_, rest)) => rest,
             None => rest,
         };
-        Ok(ListenSpec { protection, name })
+        Ok(ListenSpec { protection, protocol, name })
     }
 }
 
@@ -136,14 +164,15 @@ fn bracketed<'t>(text: &'t str, start: &str, end: char) -> Option<(&'t str, &'t 
 }
 
 /// `negotiating` leaves the choice to the client.
-fn check_protocol(protocol: &str) -> Result<(), String> {
-    let why = match protocol {
-        "ascii" | "negotiating" => return Ok(()),
-        "binary" => "the protocol is the same for all addresses: use -B binary",
+fn protocols(name: &str) -> Result<Protocols, String> {
+    let why = match name {
+        "ascii" => return Ok(Protocols::Text),
+        "binary" => return Ok(Protocols::Binary),
+        "negotiating" => return Ok(Protocols::Any),
         "proxy" => "this server has no proxy",
-        _ => "there is no such protocol",
+        _ => "there is no such protocol: expected ascii, binary or negotiating",
     };
-    Err(format!("-l proto[{protocol}]: {why}"))
+    Err(format!("-l proto[{name}]: {why}"))
 }
 
 /// Resolves `address`, `address:port`, `[v6]:port`, `*` or a host name.
@@ -186,7 +215,7 @@ mod tests {
     fn check(flags: &str, expected: &[(&str, Security)]) {
         let found = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap();
         let found: Vec<_> =
-            found.iter().map(|(address, security)| (address.to_string(), *security)).collect();
+            found.iter().map(|(address, listening)| (address.to_string(), listening.security)).collect();
         let expected: Vec<_> =
             expected.iter().map(|(address, security)| (address.to_string(), *security)).collect();
         assert_eq!(found, expected);
@@ -215,7 +244,6 @@ mod tests {
             &[("127.0.0.1:7", PLAIN), ("[::1]:5", PLAIN)],
         );
         for (flags, why) in [
-            ("-l proto[binary]:127.0.0.1", "use -B binary"),
             ("-l proto[proxy]:127.0.0.1", "no proxy"),
             ("-l proto[http]:127.0.0.1", "no such protocol"),
             ("-l tag[123456789]:127.0.0.1", "1 to 8 bytes"),
@@ -228,6 +256,28 @@ mod tests {
             let error = parse(&format!("leasehold {flags}")).unwrap().addresses().unwrap_err().to_string();
             assert!(error.contains(why), "{flags}: {error}");
         }
+    }
+
+    /// As in memcached, the protocol of an address replaces that of `-B`.
+    #[test]
+    fn each_address_may_have_its_protocol() {
+        use Protocols::{Any, Binary, Text};
+        let all = "-l ::1,proto[ascii]:[::1]:1,proto[binary]:tag[x]:[::1]:2,proto[negotiating]:[::1]:3";
+        for (flags, expected) in [
+            ("-t 1", [Any, Text, Binary, Any]),
+            ("-B ascii", [Text, Text, Binary, Any]),
+            ("-B binary", [Binary, Text, Binary, Any]),
+            ("-S -Y users", [Any, Text, Binary, Any]),
+        ] {
+            let found = parse(&format!("leasehold {flags} {all}")).unwrap().addresses().unwrap();
+            let found: Vec<_> = found.iter().map(|(_, listening)| listening.protocols).collect();
+            assert_eq!(found, expected, "{flags}");
+        }
+        // Without SASL the binary protocol has no login.
+        let error = parse("leasehold -Y users -l proto[binary]:::1").unwrap_err();
+        assert!(error.contains("-l proto[binary] with -Y needs -S"), "{error}");
+        let options = parse("leasehold -Y users -l proto[negotiating]:::1").unwrap();
+        assert_eq!(options.addresses().unwrap()[0].1.protocols, Text);
     }
 
     #[test]

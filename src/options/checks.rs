@@ -58,7 +58,10 @@ impl Options {
         }
         match rules.into_iter().find(|(is_kept, _)| !is_kept) {
             Some((_, broken)) => Err(broken),
-            None => self.tls_conflict().or_else(|| self.admin.conflict()).map_or(Ok(self), Err),
+            None => {
+                let conflict = self.protocol_conflict().or_else(|| self.tls_conflict());
+                conflict.or_else(|| self.admin.conflict()).map_or(Ok(self), Err)
+            }
         }
     }
 }

@@ -31,7 +31,8 @@ pub struct Options {
     #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
     pub port: Option<i32>,
 
-    /// Addresses to listen on, comma-separated, each with an optional port [default: 127.0.0.1]
+    /// Addresses to listen on, comma-separated, each with an optional port; proto[ascii]:, proto[binary]: or
+    /// proto[negotiating]: before one replaces -B there [default: 127.0.0.1]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
@@ -324,13 +325,20 @@ impl Options {
         flags.chain(self.extended().without_effect).chain(operands).collect()
     }
 
-    /// The protocols that clients may speak. Without SASL, the binary protocol has no login.
+    /// The protocols that clients may speak, unless the address says something else.
     pub fn protocols(&self) -> Protocols {
         match &*self.protocol {
             "ascii" => Protocols::Text,
             "binary" => Protocols::Binary,
-            _ if self.auth_file.is_some() && !self.enable_sasl => Protocols::Text,
-            _ => Protocols::Any,
+            _ => self.allowed(Protocols::Any),
+        }
+    }
+
+    /// Those of these protocols that have a login if one is required: the binary protocol has it by SASL.
+    pub(super) fn allowed(&self, protocols: Protocols) -> Protocols {
+        match protocols {
+            Protocols::Any if self.auth_file.is_some() && !self.enable_sasl => Protocols::Text,
+            Protocols::Any | Protocols::Binary | Protocols::Text => protocols,
         }
     }
 

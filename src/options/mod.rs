@@ -12,6 +12,7 @@ mod suboptions;
 mod tls;
 mod values;
 
+pub use self::addresses::Listening;
 pub use self::admin::AdminOptions;
 pub use self::command_line::{Options, RefusedReply, read_users};
 pub use self::environment::{parse, unknown_variables};

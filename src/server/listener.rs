@@ -16,7 +16,7 @@ use super::service::Service;
 use super::tls::Tls;
 use crate::clock::Now;
 use crate::metrics::{Address, ConnectionStats};
-use crate::options::{Options, Security};
+use crate::options::{Listening, Options, Security};
 use crate::process::Inherited;
 use crate::process::sockets::{bind_tcp, bind_unix, pause};
 use crate::protocol::{Output, Replies, Status};
@@ -25,7 +25,7 @@ use crate::protocol::{Output, Replies, Status};
 pub struct Listeners {
     /// Whether they are inherited and not named by a flag.
     pub are_passed: bool,
-    tcp: Vec<(TcpListener, Security)>,
+    tcp: Vec<(TcpListener, Listening)>,
     /// Read with the privileges that bind sockets: only root may be able to read a key.
     pub(super) tls: Option<Tls>,
     unix: Vec<UnixListener>,
@@ -33,7 +33,7 @@ pub struct Listeners {
 
 /// A connection that is passed to a worker.
 pub(super) enum Accepted {
-    Tcp(TcpStream, Security),
+    Tcp(TcpStream, Listening),
     Unix(UnixStream),
 }
 
@@ -68,9 +68,9 @@ impl Listeners {
     pub fn bind(options: &Options, mut inherited: Inherited) -> io::Result<Listeners> {
         let tls = options.tls().map(Tls::load).transpose()?;
         if options.serves_all_of(&inherited) {
-            let security = options.security(None);
+            let listening = options.listening();
             let (tcp, unix) = inherited.take_all();
-            let tcp = tcp.into_iter().map(|listener| (listener, security)).collect();
+            let tcp = tcp.into_iter().map(|listener| (listener, listening)).collect();
             return Ok(Listeners { are_passed: true, tcp, tls, unix });
         }
         let are_passed = false;
@@ -81,11 +81,11 @@ impl Listeners {
                 Listeners { are_passed, tcp: Vec::new(), tls, unix: vec![unix] }
             }
             None => {
-                let bind = |(address, security): (SocketAddr, Security)| {
+                let bind = |(address, listening): (SocketAddr, Listening)| {
                     let taken = inherited.take_tcp(address);
                     let bound = taken.map_or_else(|| bind_tcp(address, options.backlog), Ok);
                     let bound = bound.map_err(|error| named(error, &address.to_string()))?;
-                    Ok((bound, security))
+                    Ok((bound, listening))
                 };
                 let tcp = options.addresses()?.into_iter().map(bind).collect::<io::Result<_>>()?;
                 Listeners { are_passed, tcp, tls, unix: Vec::new() }
@@ -146,8 +146,8 @@ impl Accepted {
         let why = output.take();
         let _ = match self {
             // A TLS client would not understand plain text.
-            Accepted::Tcp(_, Security::Tls(_)) => Ok(0),
-            Accepted::Tcp(mut stream, Security::Plain) => stream.write(&why),
+            Accepted::Tcp(_, Listening { security: Security::Tls(_), .. }) => Ok(0),
+            Accepted::Tcp(mut stream, Listening { security: Security::Plain, .. }) => stream.write(&why),
             Accepted::Unix(mut stream) => stream.write(&why),
         };
     }
@@ -193,7 +193,7 @@ pub(super) async fn accept(
     let tcp = listeners
         .tcp
         .into_iter()
-        .map(|(listener, security)| accept_tcp(listener, security, service, &hand_out));
+        .map(|(listener, listening)| accept_tcp(listener, listening, service, &hand_out));
     let unix = listeners.unix.into_iter().map(|listener| accept_unix(listener, service, &hand_out));
     tokio::select! {
         () = all(tcp.collect()) => {}
@@ -216,7 +216,7 @@ async fn all(listeners: Vec<impl Future<Output = ()>>) {
 
 async fn accept_tcp(
     listener: TcpListener,
-    security: Security,
+    listening: Listening,
     service: &Service,
     hand_out: &impl Fn(Accepted),
 ) {
@@ -229,7 +229,7 @@ async fn accept_tcp(
                 let _ = stream.set_nodelay(true);
                 // A client whose machine has vanished does not hold its connection and its leases for ever.
                 let _ = SockRef::from(&stream).set_keepalive(true);
-                hand_out(Accepted::Tcp(stream, security));
+                hand_out(Accepted::Tcp(stream, listening));
             }
             Err(error) => pause(error).await,
         }

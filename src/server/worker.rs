@@ -13,6 +13,7 @@ use super::service::Service;
 use super::tls::Tls;
 use crate::metrics::{ConnectionStats, Count, Event, Reason, Topic};
 use crate::options::{Security, Verify};
+use crate::protocol::Protocols;
 
 /// Serves connections until the server stops; each of them is a task.
 pub(super) async fn work(
@@ -49,20 +50,21 @@ async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Resu
     service.metrics.open.open(Arc::clone(&connection));
     publish(service, &Event::Opened { connection: &connection });
     let ended = match socket {
-        Accepted::Tcp(stream, security) => match TcpStream::try_from(stream) {
-            Ok(stream) => match (security, &service.tls) {
+        Accepted::Tcp(stream, listening) => match TcpStream::try_from(stream) {
+            Ok(stream) => match (listening.security, &service.tls) {
                 // Boxed, because it is four times as large as a connection without TLS.
                 (Security::Tls(verify), Some(tls)) => {
-                    Box::pin(secured(service, index, stream, tls, verify, &connection)).await
+                    let stream = (stream, tls, verify);
+                    Box::pin(secured(service, index, stream, listening.protocols, &connection)).await
                 }
                 (Security::Plain, _) | (_, None) => {
-                    connection::serve(service, index, stream, &connection).await
+                    connection::serve(service, index, stream, listening.protocols, &connection).await
                 }
             },
             Err(error) => Err(error),
         },
         Accepted::Unix(stream) => match tokio::net::UnixStream::try_from(stream) {
-            Ok(stream) => connection::serve(service, index, stream, &connection).await,
+            Ok(stream) => connection::serve(service, index, stream, service.protocols, &connection).await,
             Err(error) => Err(error),
         },
     };
@@ -92,9 +94,8 @@ fn reason(ended: &io::Result<Closed>) -> Reason {
 async fn secured(
     service: &Service,
     index: usize,
-    stream: TcpStream,
-    tls: &Tls,
-    verify: Verify,
+    (stream, tls, verify): (TcpStream, &Tls, Verify),
+    protocols: Protocols,
     connection: &ConnectionStats,
 ) -> io::Result<Closed> {
     let counters = service.metrics.of_thread(index);
@@ -107,7 +108,7 @@ async fn secured(
             if is_new {
                 counters.add(Count::SslNewSessions);
             }
-            connection::serve(service, index, stream, connection).await
+            connection::serve(service, index, stream, protocols, connection).await
         }
         Err(error) => {
             counters.add(Count::SslHandshakeErrors);

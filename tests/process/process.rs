@@ -1,11 +1,12 @@
 //! The server as a process: flags, signals, files and exit codes.
 
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::packets::Packet;
 use crate::support::served::{Client, Process, eventually, scratch, start};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -110,12 +111,13 @@ fn invalid_options_are_refused_at_the_start() {
         "-D",
     ];
     let unfit = ["-I 1000", "-I 1025m", "-m 8 -I 5m", "-m 1", "-p 65536", "-B http", "-Z"];
-    let unfit_logins = ["-S", "-S -Y users -B ascii", "-Y users -B binary"];
+    let unfit_logins =
+        ["-S", "-S -Y users -B ascii", "-Y users -B binary", "-Y users -l proto[binary]:127.0.0.1"];
     let impossible = [
         "-p -1 -l nonsense",
         "-p -1 -l 999.1.1.1",
         "-p -1 -l [::1",
-        "-p -1 -l proto[binary]:127.0.0.1",
+        "-p -1 -l proto[proxy]:127.0.0.1",
         "-s /no/such/folder/socket",
         "-p -1 -e /no/such/folder/items",
         // A daemon could not report it later.
@@ -268,6 +270,30 @@ fn the_port_file_lists_every_port() {
     assert_eq!(ports.len(), 2, "{text}");
     for port in ports {
         Client::connect(([127, 0, 0, 1], port).into()).check("version", &["VERSION 1.6.45"]);
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.exit_code(), 0);
+}
+
+/// As in memcached, `proto[…]` before an address replaces `-B` there.
+#[test]
+fn each_address_speaks_its_own_protocol() {
+    let mut process = Process::start(
+        "-p -1 -B ascii -l proto[ascii]:127.0.0.1,proto[binary]:127.0.0.1,proto[negotiating]:127.0.0.1",
+    );
+    let addresses = [process.address(), process.address(), process.address()];
+    let noop = Packet::new(0x0a, "").bytes();
+    for (address, speaks_text, speaks_binary) in
+        [(addresses[0], true, false), (addresses[1], false, true), (addresses[2], true, true)]
+    {
+        let mut text = Client::connect(address);
+        let refusal = "CLIENT_ERROR only the binary protocol is spoken here";
+        text.check("version", &[if speaks_text { "VERSION 1.6.45" } else { refusal }]);
+        let mut binary = Client::connect(address);
+        binary.send(&noop);
+        let mut first = [0];
+        binary.0.read_exact(&mut first).expect("an answer");
+        assert_eq!(first[0] == 0x81, speaks_binary, "{address}");
     }
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code(), 0);

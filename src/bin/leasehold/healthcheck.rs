@@ -88,7 +88,7 @@ impl Place {
             return Ok(Place::Unix(path.clone()));
         }
         let mut addresses = options.addresses()?;
-        addresses.sort_by_key(|(_, security)| *security != Security::Plain);
+        addresses.sort_by_key(|(_, listening)| listening.security != Security::Plain);
         let first = addresses.first().ok_or(io::Error::other("the server listens on no address"))?.0;
         Ok(Place::Tcp(if first.ip().is_unspecified() { own_addresses(first.port()) } else { vec![first] }))
     }

@@ -28,7 +28,9 @@ use crate::clock::Now;
 use crate::command::{Conversation, Flow, execute};
 use crate::metrics::{ConnectionStats, Count, State, Verb};
 use crate::process::logging;
-use crate::protocol::{Output, Refusal, Replies, Reply, ReplyForm, Request, Requests, Status, Upcoming};
+use crate::protocol::{
+    Output, Protocols, Refusal, Replies, Reply, ReplyForm, Request, Requests, Status, Upcoming,
+};
 
 /// The state of a connection, apart from its requests.
 ///
@@ -85,6 +87,7 @@ pub(super) async fn serve<S>(
     service: &Service,
     thread: usize,
     stream: S,
+    protocols: Protocols,
     stats: &ConnectionStats,
 ) -> io::Result<Closed>
 where
@@ -93,7 +96,8 @@ where
     let (gives_way, room) = (AtomicBool::new(false), service.receiving.room());
     let mut connection = Connection::new(service, thread, stream, stats, &gives_way, &room);
     let ended = {
-        let (mut ended, mut requested) = (pin!(connection.converse()), pin!(service.shutdown.requested()));
+        let ended = connection.converse(protocols);
+        let (mut ended, mut requested) = (pin!(ended), pin!(service.shutdown.requested()));
         let mut is_listening = false;
         poll_fn(|context| {
             // Requests that were read are answered first.
@@ -155,8 +159,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Connection<'s, S> {
         Connection { stats, early, form, gives_way, idle_since, output, room, service, conversation, stream }
     }
 
-    async fn converse(&mut self) -> io::Result<Closed> {
-        let mut requests = Requests::new(self.service.protocols);
+    async fn converse(&mut self, protocols: Protocols) -> io::Result<Closed> {
+        let mut requests = Requests::new(protocols);
         self.limit(&mut requests);
         let (mut pipelines, service) = (false, self.service);
         loop {
@@ -367,8 +371,8 @@ static REFRESHES: logging::Limit = logging::Limit::new();
 
 fn warn_of_binary() {
     tracing::warn!(
-        "a client speaks memcached's binary protocol, which -B ascii and -Y without -S refuse: set it to the \
-         text protocol, or start with -B auto or -S (logged once; binary_refused in stats counts them)"
+        "a client speaks memcached's binary protocol, which -B ascii, -l proto[ascii] and -Y without -S refuse: \
+         set it to the text protocol, or start with -B auto or -S (logged once; binary_refused in stats counts them)"
     );
 }
 
@@ -398,7 +402,7 @@ mod tests {
         service.shutdown.request(Shutdown::AtOnce);
         let (mut busy, busy_end) = duplex(1 << 20);
         busy.write_all(&b"append none 0 0 1\r\nx\r\n".repeat(10_000)).await.unwrap();
-        serve(&service, 0, busy_end, &unknown()).await.unwrap();
+        serve(&service, 0, busy_end, Protocols::Any, &unknown()).await.unwrap();
 
         let mut replies = String::new();
         busy.read_to_string(&mut replies).await.unwrap();
@@ -420,8 +424,10 @@ mod tests {
         busy.shutdown().await.unwrap();
         other.shutdown().await.unwrap();
         let unknown = unknown();
-        let (first, second) =
-            tokio::join!(serve(&service, 0, busy_end, &unknown), serve(&service, 0, other_end, &unknown));
+        let (first, second) = tokio::join!(
+            serve(&service, 0, busy_end, Protocols::Any, &unknown),
+            serve(&service, 0, other_end, Protocols::Any, &unknown)
+        );
         first.and(second).unwrap();
 
         let mut stats = String::new();
@@ -449,7 +455,7 @@ mod tests {
                     time::advance(Duration::from_secs(1)).await;
                 }
             };
-            let (closed, ()) = tokio::join!(serve(&service, 0, end, &unknown), drip);
+            let (closed, ()) = tokio::join!(serve(&service, 0, end, Protocols::Any, &unknown), drip);
             assert_eq!(closed.unwrap(), Closed::Idle);
             let elapsed = began.elapsed().as_secs();
             assert!((seconds..=seconds + 1).contains(&elapsed), "{request:?}: {elapsed} s");
@@ -469,7 +475,7 @@ mod tests {
                 time::advance(Duration::from_secs(9)).await;
             }
         };
-        let (closed, ()) = tokio::join!(serve(&service, 0, end, &unknown), requests);
+        let (closed, ()) = tokio::join!(serve(&service, 0, end, Protocols::Any, &unknown), requests);
         assert_eq!((closed.unwrap(), began.elapsed().as_secs()), (Closed::Idle, 82));
     }
 
@@ -488,7 +494,7 @@ mod tests {
         let (unknown, began) = (unknown(), time::Instant::now());
         // Time advances only when both wait for it.
         let waited = async |end, peer: &mut tokio::io::DuplexStream, expected: &str| {
-            serve(&service, 0, end, &unknown).await.unwrap();
+            serve(&service, 0, end, Protocols::Any, &unknown).await.unwrap();
             let waited = began.elapsed();
             let mut replies = String::new();
             peer.read_to_string(&mut replies).await.unwrap();
@@ -514,7 +520,7 @@ mod tests {
         thief.write_all(&login.repeat(4)).await.unwrap();
         thief.shutdown().await.unwrap();
         let (unknown, began) = (unknown(), time::Instant::now());
-        assert_eq!(serve(&service, 0, thief_end, &unknown).await.unwrap(), Closed::Peer);
+        assert_eq!(serve(&service, 0, thief_end, Protocols::Any, &unknown).await.unwrap(), Closed::Peer);
         assert_eq!(began.elapsed().as_millis(), 700);
         let mut replies = Vec::new();
         thief.read_to_end(&mut replies).await.unwrap();
@@ -548,8 +554,8 @@ mod tests {
             drop(stalled);
         };
         let (first, second, ()) = tokio::join!(
-            serve(&service, 0, stalled_end, &unknown),
-            serve(&service, 0, next_end, &unknown),
+            serve(&service, 0, stalled_end, Protocols::Any, &unknown),
+            serve(&service, 0, next_end, Protocols::Any, &unknown),
             others,
         );
         assert_eq!((first.unwrap(), second.unwrap()), (Closed::Slow, Closed::Peer));
@@ -574,7 +580,7 @@ mod tests {
             while service.metrics.receive_waits.load(Ordering::Relaxed) == 0 {
                 tokio::task::yield_now().await;
             }
-            serve(&service, 0, small_end, &unknown).await.unwrap();
+            serve(&service, 0, small_end, Protocols::Any, &unknown).await.unwrap();
             service.receiving.close_slow(service.now());
             service.clock.advance(Duration::from_secs(3));
             service.receiving.close_slow(service.now());
@@ -585,8 +591,8 @@ mod tests {
             drop(stalled);
         };
         let (first, second, ()) = tokio::join!(
-            serve(&service, 0, stalled_end, &unknown),
-            serve(&service, 0, next_end, &unknown),
+            serve(&service, 0, stalled_end, Protocols::Any, &unknown),
+            serve(&service, 0, next_end, Protocols::Any, &unknown),
             others,
         );
         assert_eq!((first.unwrap(), second.unwrap()), (Closed::Slow, Closed::Peer));
@@ -619,9 +625,9 @@ mod tests {
             first.shutdown().await.unwrap();
         };
         let (first, many, last_served, ()) = tokio::join!(
-            serve(&service, 0, first_end, &unknown),
-            serve(&service, 0, many_end, &unknown),
-            serve(&service, 0, last_end, &unknown),
+            serve(&service, 0, first_end, Protocols::Any, &unknown),
+            serve(&service, 0, many_end, Protocols::Any, &unknown),
+            serve(&service, 0, last_end, Protocols::Any, &unknown),
             finish_first,
         );
         first.and(many).and(last_served).unwrap();
