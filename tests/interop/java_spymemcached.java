@@ -1,5 +1,7 @@
-// spymemcached: all callers share one connection and one thread of the client. Its default is the text
-// protocol.
+// spymemcached: Interop text|binary <address> <server> [<user>:<password>]
+//
+// All callers share one connection and one thread of the client. Its default is the text protocol; it can log in
+// only over the binary one.
 
 import java.net.InetSocketAddress;
 import java.util.Arrays;
@@ -9,16 +11,22 @@ import java.util.Objects;
 import java.util.Random;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import net.spy.memcached.BinaryConnectionFactory;
 import net.spy.memcached.CASResponse;
+import net.spy.memcached.ConnectionFactory;
 import net.spy.memcached.ConnectionFactoryBuilder;
 import net.spy.memcached.MemcachedClient;
+import net.spy.memcached.auth.AuthDescriptor;
+import net.spy.memcached.auth.PlainCallbackHandler;
 
 class Interop {
     public static void main(String[] arguments) throws Exception {
-        String[] address = arguments[0].split(":");
-        String server = arguments[1];
-        MemcachedClient reader = client(address);
-        MemcachedClient writer = client(address);
+        String[] address = arguments[1].split(":");
+        String server = arguments[2];
+        ConnectionFactory factory =
+            arguments[0].equals("binary") ? new Binary(arguments.length > 3 ? arguments[3] : null) : text();
+        MemcachedClient reader = client(factory, address);
+        MemcachedClient writer = client(factory, address);
 
         same(reader.flush().get(), true);
         same(reader.get("name"), null);
@@ -54,7 +62,8 @@ class Interop {
 
         same(reader.touch("number", 100).get(), true);
         same(reader.touch("missing", 100).get(), false);
-        same(reader.touch("number", -1).get(), true);
+        // Above 30 days the number is a date, this one in January 1970.
+        same(reader.touch("number", 2_592_001).get(), true);
         same(reader.get("number"), null);
 
         Map<String, Object> many =
@@ -91,9 +100,36 @@ class Interop {
         writer.shutdown();
     }
 
-    private static MemcachedClient client(String[] address) throws Exception {
-        var patient = new ConnectionFactoryBuilder().setOpTimeout(60_000).build();
-        return new MemcachedClient(patient, List.of(new InetSocketAddress(address[0], Integer.parseInt(address[1]))));
+    private static MemcachedClient client(ConnectionFactory factory, String[] address) throws Exception {
+        return new MemcachedClient(factory, List.of(new InetSocketAddress(address[0], Integer.parseInt(address[1]))));
+    }
+
+    private static ConnectionFactory text() {
+        return new ConnectionFactoryBuilder().setOpTimeout(60_000).build();
+    }
+
+    // The binary protocol, perhaps with a login `user:password`.
+    private static class Binary extends BinaryConnectionFactory {
+        private final String login;
+
+        Binary(String login) {
+            this.login = login;
+        }
+
+        @Override
+        public long getOperationTimeout() {
+            return 60_000;
+        }
+
+        @Override
+        public AuthDescriptor getAuthDescriptor() {
+            if (login == null) {
+                return null;
+            }
+            // `AuthDescriptor.typical` would try CRAM-MD5 first.
+            String[] words = login.split(":");
+            return new AuthDescriptor(new String[] {"PLAIN"}, new PlainCallbackHandler(words[0], words[1]));
+        }
     }
 
     private static void same(Object actual, Object expected) {

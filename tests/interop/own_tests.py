@@ -3,8 +3,8 @@
 Prints how many tests pass with each server. Fails if a test fails only with leasehold, unless the difference is known.
 The tests run in copies of the packages below target/interop, with free ports in place of fixed ones.
 
-Not tested: memcache-client, whose package has no tests; the tests of async-memcached that need Toxiproxy, which no
-registry has; and `tests.rs` of memcache, since leasehold supports neither the binary protocol nor UDP.
+Not tested: memcache-client, whose package has no tests; memjs, whose tests replace the server; the tests of
+async-memcached that need Toxiproxy, which no registry has; and those of memcache that need UDP or OpenSSL.
 """
 
 import json
@@ -14,9 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree
 from pathlib import Path
 
-from servers import Servers, program
+from servers import Servers, free_port, program
 
 INTEROP = Path(__file__).resolve().parent
 WORK = Path(os.environ["INTEROP_WORK"])
@@ -107,12 +108,14 @@ def without_toxiproxy(folder):
 
 def memcache(server):
     folder = copy_of(crate("memcache"), "memcache")
+    replace([folder / "tests/tests.rs"], r"#\[test\]\nfn udp_test", "fn udp_test")
+    replace([folder / "tests/tests.rs"], r'^ *"memcache\+tls:.*\n', "")
     with Servers() as servers:
-        for port in [12345, 12346]:
+        for port in range(12345, 12350):
             replace(folder.glob("tests/*.rs"), f"localhost:{port}", servers.start(server, *OPTIONS[server]))
-        tests = ["test_ascii", "test_async_memcache", "test_exp_memcache", "test_exp_meta_client", "test_memcache"]
-        options = [option for test in tests for option in ["--test", test]]
-        return cargo_test(folder, "--no-default-features", "--features", "serde_json,tokio", *options)
+        path = servers.start_unix(server, *OPTIONS[server])
+        replace([folder / "tests/tests.rs"], "/tmp/memcached2.sock", path)
+        return cargo_test(folder, "--no-default-features", "--features", "serde_json,tokio", "--tests")
 
 
 def node_memcached(server):
@@ -132,11 +135,114 @@ def memcache_plus(server):
         return mocha(folder)
 
 
+def pytest(folder, *options, **environment):
+    """Runs the tests of a Python package. Returns by name whether each passed; skipped ones are left out."""
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *options]
+    finished = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert report.exists(), finished.stdout
+    cases = xml.etree.ElementTree.parse(report).iter("testcase")
+    found = [(f"{case.get('classname')}.{case.get('name')}", {part.tag for part in case}) for case in cases]
+    return {name: not parts & {"failure", "error"} for name, parts in found if "skipped" not in parts}
+
+
+# The packages lack files that their tests share.
+CAPTURED_STDERR = '''\
+import contextlib
+import io
+
+
+@contextlib.contextmanager
+def captured_stderr():
+    with contextlib.redirect_stderr(io.StringIO()) as captured:
+        yield captured
+'''
+
+
+def python_memcached(server):
+    folder = copy_of(WORK / "sdists/python-memcached-1.62", "python-memcached")
+    (folder / "tests/__init__.py").touch()
+    (folder / "tests/utils.py").write_text(CAPTURED_STDERR)
+    with Servers() as servers:
+        address = servers.start(server, *OPTIONS[server])
+        replace(folder.glob("tests/*.py"), r"127\.0\.0\.1:11211", address)
+        return pytest(folder, "tests")
+
+
+FIXTURES = '''\
+import os
+
+import pytest
+
+IPV6_PORT = int(os.environ["IPV6_PORT"])
+
+
+@pytest.fixture
+def memcached_ipv6():
+    pass
+
+
+@pytest.fixture
+def memcached_sasl():
+    if "SASL_PORT" not in os.environ:
+        pytest.skip("no server with SASL")
+    return os.environ["SASL_PORT"], "ada", "secret"
+'''
+
+
+def python_binary_memcached(server):
+    folder = copy_of(WORK / "sdists/python_binary_memcached-0.33.0", "python-binary-memcached")
+    (folder / "test/conftest.py").write_text(FIXTURES)
+    tests = [*folder.glob("test/*.py")]
+    environment = {"MEMCACHED_HOST": "127.0.0.1"}
+    with Servers() as servers:
+        port = servers.start(server, *OPTIONS[server]).partition(":")[2]
+        # Other ports only stand for servers that are not asked.
+        replace(tests, r"\}:11211", f"}}:{port}")
+        replace(tests, r'Protocol\(os\.environ\["MEMCACHED_HOST"\]', f'Protocol("127.0.0.1:{port}"')
+        other = servers.start(server, *OPTIONS[server]).partition(":")[2]
+        replace([folder / "test/test_raw_data.py"], ":5000", f":{other}")
+        path = servers.start_unix(server, *OPTIONS[server])
+        replace(tests, "/tmp/memcached.sock", path)
+        environment["IPV6_PORT"] = servers.start(server, "-l", "::1", *OPTIONS[server]).partition(":")[2]
+        # One is the port of a server with TLS, which the tests start themselves.
+        replace([folder / "test/test_tls.py"], "5001", str(free_port()))
+        replace([folder / "test/test_tls.py"], '"memcached",', f'"{script(server)}",')
+        # memcached's users are those of Cyrus SASL.
+        if server == "leasehold":
+            users = folder / "users"
+            users.write_text("ada:secret\n")
+            address = servers.start(server, *OPTIONS[server], "-S", "-Y", users)
+            environment["SASL_PORT"] = address.partition(":")[2]
+        return pytest(folder, "test", **environment)
+
+
+def gomemcache(server):
+    folder = copy_of(Path("/usr/share/gocode/src/github.com/bradfitz/gomemcache/memcache"), "gomemcache")
+    (folder / "memcached").symlink_to(script(server))
+    with Servers() as servers:
+        address = servers.start(server, *OPTIONS[server])
+        replace([folder / "memcache_test.go"], "localhost:11211", address)
+        environment = os.environ | {"GO111MODULE": "off", "GOCACHE": str(WORK / "go")}
+        environment["PATH"] = f"{folder}:{environment['PATH']}"
+        finished = subprocess.run(
+            ["go", "test", "-v"], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    found = re.findall(r"^--- (PASS|FAIL): (\S+)", finished.stdout, re.MULTILINE)
+    assert found, finished.stdout
+    return {name: verdict == "PASS" for verdict, name in found}
+
+
 SUITES = {
     "async-memcached": async_memcached,
+    "gomemcache": gomemcache,
     "memcache": memcache,
     "memcached": node_memcached,
     "memcache-plus": memcache_plus,
+    "python-binary-memcached": python_binary_memcached,
+    "python-memcached": python_memcached,
 }
 
 

@@ -1,18 +1,25 @@
-"""pylibmc: Python bindings of libmemcached, the C library."""
+"""pylibmc, Python bindings of libmemcached, the C library: text|binary <address> <server> [<user>:<password>]"""
 
 import sys
 
 import pylibmc
 
-behaviors = {"cas": True, "connect_timeout": 60_000, "_poll_timeout": 60_000}
-reader, writer = (pylibmc.Client([sys.argv[1]], behaviors=behaviors) for _ in range(2))
+protocol, address, server, *login = sys.argv[1:]
+options = {"binary": protocol == "binary", "behaviors": {"cas": True, "connect_timeout": 60_000, "_poll_timeout": 60_000}}
+if login:
+    options["username"], options["password"] = login[0].split(":")
+reader, writer = (pylibmc.Client([address], **options) for _ in range(2))
 
 assert reader.flush_all()
 assert reader.get("name") is None
 assert reader.set("name", "Ada")
 assert reader.get("name") == "Ada"
 assert not reader.add("name", "Grace") and reader.add("other", "Grace")
-assert reader.replace("name", "Eve") and not reader.replace("missing", "Eve")
+assert reader.replace("name", "Eve")
+try:
+    assert not reader.replace("missing", "Eve") and protocol == "text"
+except pylibmc.NotFound:
+    assert protocol == "binary"
 assert reader.append("name", "!") and reader.prepend("name", "<")
 assert reader.get("name") == "<Eve!"
 
@@ -48,5 +55,5 @@ assert reader.flush_all() and reader.get("large") is None
 # The reader misses and reads the row; the writer changes it and deletes the key; then the old row arrives.
 assert reader.get("price") is None
 writer.delete("price")
-assert reader.set("price", "old") == (sys.argv[2] != "refusing")
-assert reader.get("price") == writer.get("price") == ("old" if sys.argv[2] == "plain" else None)
+assert reader.set("price", "old") == (server != "refusing")
+assert reader.get("price") == writer.get("price") == ("old" if server == "plain" else None)

@@ -44,11 +44,17 @@ class Servers:
         ports = self.path("ports")
 
         def address():
-            found = ports.exists() and re.search(r"TCP INET: (\d+)\n", ports.read_text())
+            found = ports.exists() and re.search(r"TCP INET6?: (\d+)\n", ports.read_text())
             return found and f"127.0.0.1:{found[1]}"
 
-        command = [program(server), "-u", "root", "-l", "127.0.0.1", "-p", "-1", *options]
+        here = [] if "-l" in options else ["-l", "127.0.0.1"]
+        command = [program(server), "-u", "root", *here, "-p", "-1", *options]
         return self.run(command, address, MEMCACHED_PORT_FILENAME=str(ports))
+
+    def start_unix(self, server, *options):
+        """Starts `leasehold` or `memcached` on a Unix socket. Returns its path."""
+        path = self.path("socket")
+        return self.run([program(server), "-u", "root", "-s", path, *options], lambda: path.is_socket() and str(path))
 
     def start_twemproxy(self, first, second):
         """Starts a proxy for these two servers, with one connection to each. Returns its address."""
@@ -74,7 +80,7 @@ class Servers:
 
 
 def program(server):
-    return os.environ["LEASEHOLD"] if server == "leasehold" else server
+    return os.environ["LEASEHOLD"] if server == "leasehold" else os.environ.get("MEMCACHED_PROGRAM", server)
 
 
 def free_port():

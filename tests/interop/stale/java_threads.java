@@ -1,7 +1,7 @@
-// The storm with spymemcached: Storm same|other <address> <seconds> <reads>
+// The storm with spymemcached: Storm same|other|binary <address> <seconds> <reads>
 //
 // All readers share one client, which has one connection and one thread of its own. Writers delete through
-// the `same` client, or through an `other` one.
+// the `same` client, or through an `other` one; with `binary`, through another one of the binary protocol.
 
 import java.net.InetSocketAddress;
 import java.util.ArrayList;
@@ -14,6 +14,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.locks.LockSupport;
 import net.spy.memcached.ConnectionFactoryBuilder;
+import net.spy.memcached.ConnectionFactoryBuilder.Protocol;
 import net.spy.memcached.MemcachedClient;
 
 class Storm {
@@ -36,8 +37,9 @@ class Storm {
         System.setProperty("net.spy.log.LoggerImpl", "net.spy.memcached.compat.log.SunLogger");
         java.util.logging.Logger.getLogger("net.spy.memcached").setLevel(java.util.logging.Level.WARNING);
         String[] address = arguments[1].split(":");
-        MemcachedClient reading = client(address);
-        MemcachedClient writing = arguments[0].equals("same") ? reading : client(address);
+        Protocol protocol = arguments[0].equals("binary") ? Protocol.BINARY : Protocol.TEXT;
+        MemcachedClient reading = client(protocol, address);
+        MemcachedClient writing = arguments[0].equals("same") ? reading : client(protocol, address);
         long end = System.nanoTime() + (long) (Double.parseDouble(arguments[2]) * 1e9);
         long readsEach = Long.parseLong(arguments[3]) / READERS;
 
@@ -108,8 +110,9 @@ class Storm {
         return null;
     }
 
-    private static MemcachedClient client(String[] address) throws Exception {
-        var patient = new ConnectionFactoryBuilder().setOpTimeout(60_000).setDaemon(true).build();
+    private static MemcachedClient client(Protocol protocol, String[] address) throws Exception {
+        var patient =
+            new ConnectionFactoryBuilder().setProtocol(protocol).setOpTimeout(60_000).setDaemon(true).build();
         return new MemcachedClient(patient, List.of(new InetSocketAddress(address[0], Integer.parseInt(address[1]))));
     }
 

@@ -39,6 +39,16 @@ const CLIENTS = {
       del: (key) => client.delete(key),
     };
   },
+  // The binary protocol, over one connection, on which requests are pipelined.
+  memjs() {
+    const { Client } = require("memjs");
+    const client = Client.create(address, { timeout: 60, retries: 1 });
+    return {
+      get: async (key) => (await client.get(key)).value ?? undefined,
+      set: (key, version) => client.set(key, String(version), {}),
+      del: (key) => client.delete(key),
+    };
+  },
 };
 
 const expect = (message) => (error) => {

@@ -1,5 +1,5 @@
 <?php
-// The storm with php-memcached: php_processes.php <address> <seconds> <reads>
+// The storm with php-memcached: php_processes.php text|binary <address> <seconds> <reads>
 //
 // PHP serves each request in a process, and a persistent client keeps its connection for the next one. The
 // processes share the database, a file with two numbers for each key: the committed version, and the newest
@@ -10,7 +10,7 @@ const READERS = 8;
 const WRITERS = 2;
 const DELETES_PER_SECOND = 400;
 
-[, $address, $seconds, $reads] = $argv;
+[, $protocol, $address, $seconds, $reads] = $argv;
 [$host, $port] = explode(':', $address);
 $path = tempnam(sys_get_temp_dir(), 'storm');
 file_put_contents($path, str_repeat(pack('P', 0), 2 * KEYS));
@@ -33,10 +33,11 @@ function row(int $number, ?callable $change = null): array
 
 function client(): Memcached
 {
-    global $host, $port;
+    global $host, $port, $protocol;
     $client = new Memcached('storm');
     if (!$client->getServerList()) {
         $client->setOptions([Memcached::OPT_CONNECT_TIMEOUT => 60_000, Memcached::OPT_POLL_TIMEOUT => 60_000]);
+        $client->setOption(Memcached::OPT_BINARY_PROTOCOL, $protocol === 'binary');
         $client->addServer($host, $port);
     }
     return $client;

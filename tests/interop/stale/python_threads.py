@@ -57,6 +57,12 @@ def python_memcached():
     return shared(memcache.Client([address], socket_timeout=60))
 
 
+def python_binary_memcached():
+    import bmemcached
+    # The client opens a connection for each thread itself.
+    return shared(bmemcached.Client(address, socket_timeout=60))
+
+
 class Reserving(Cache):
     """A pool of pylibmc: each call reserves a client, as its documentation shows."""
 
@@ -76,6 +82,12 @@ class Reserving(Cache):
 def pylibmc_thread_mapped_pool():
     import pylibmc
     pool = pylibmc.ThreadMappedPool(pylibmc.Client([address]))
+    return lambda: Reserving(pool)
+
+
+def pylibmc_binary():
+    import pylibmc
+    pool = pylibmc.ThreadMappedPool(pylibmc.Client([address], binary=True))
     return lambda: Reserving(pool)
 
 
@@ -154,8 +166,8 @@ CLIENTS = {
     client.__name__: client
     for client in [
         pymemcache_client, pymemcache_pooled_client, pymemcache_hash_client, pymemcache_hash_client_pooling,
-        python_memcached, pylibmc_thread_mapped_pool, pylibmc_client_pool, meta_memcache, django, dogpile,
-        flask_caching,
+        python_memcached, python_binary_memcached, pylibmc_thread_mapped_pool, pylibmc_binary, pylibmc_client_pool,
+        meta_memcache, django, dogpile, flask_caching,
     ]
 }
 storm.threads(CLIENTS[name](), limits)

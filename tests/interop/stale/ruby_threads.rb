@@ -1,6 +1,7 @@
-# The storm with dalli over the meta commands: ruby_threads.rb shared|pool <address> <seconds> <reads>
+# The storm with dalli: ruby_threads.rb shared|pool|binary <address> <seconds> <reads>
 #
-# The threads share a client, as dalli allows, or have a connection_pool of them, as Rails does.
+# The threads share a client, as dalli allows, or have a connection_pool of them, as Rails does. They use the meta
+# commands, or with `binary` a pool and the binary protocol, the default of dalli before 5.
 
 require 'connection_pool'
 require 'dalli'
@@ -63,12 +64,10 @@ def write(cache)
 end
 
 options = { socket_timeout: 60 }
-options[:protocol] = :meta if Dalli::VERSION.to_i < 4
+options[:protocol] = name == 'binary' ? :binary : :meta if Dalli::VERSION.to_i < 5
 connect = -> { Dalli::Client.new(address, options) }
-cache = {
-  'shared' => connect,
-  'pool' => -> { ConnectionPool.new(size: READERS + WRITERS, timeout: 60, &connect) }
-}.fetch(name).call
+pool = -> { ConnectionPool.new(size: READERS + WRITERS, timeout: 60, &connect) }
+cache = { 'shared' => connect, 'pool' => pool, 'binary' => pool }.fetch(name).call
 
 readers = Array.new(READERS) { Thread.new { read(cache) } }
 writers = Array.new(WRITERS) { Thread.new { write(cache) } }

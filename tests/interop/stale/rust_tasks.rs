@@ -52,8 +52,10 @@ async fn main() {
     let seconds = Duration::from_secs_f64(seconds.parse().expect("seconds"));
     let reads = reads.parse().expect("a number of reads");
     match &*name {
-        "memcache" => {
-            let url = format!("memcache://{address}?protocol=ascii&timeout=60");
+        // Its default is the binary protocol.
+        "memcache" | "memcache-text" => {
+            let choice = if name == "memcache" { "" } else { "&protocol=ascii" };
+            let url = format!("memcache://{address}?timeout=60{choice}");
             let pool = memcache::Client::with_pool_size(url, (READERS + WRITERS) as u32).expect("a server");
             run(seconds, reads, async || pool.clone()).await;
         }

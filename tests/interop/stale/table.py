@@ -63,6 +63,10 @@ def perl(module):
     return Storm(f"Perl {module}", "one per process", ["/usr/bin/perl", HERE / "perl_processes.pl", module])
 
 
+def php(client, protocol):
+    return Storm(f"PHP Memcached, {client}", "one per process", ["php", HERE / "php_processes.php", protocol])
+
+
 def ruby(client, connections, name, **options):
     command = ["ruby", "-I", os.environ["DALLI"], HERE / "ruby_threads.rb", name]
     return Storm(f"Ruby {client}", connections, command, **options)
@@ -77,13 +81,16 @@ STORMS = [
     go(64),
     java("writers with the same client", "same"),
     java("writers with another client", "other"),
+    java("binary, writers with another client", "binary"),
     node("memcache-client", "shared"),
     node("memcache-client, `maxConnections: 10`", "pool", "memcache-client-pool"),
     node("memcache-plus", "shared"),
     node("memcached", "pool of 10"),
+    node("memjs (binary)", "shared", "memjs"),
     perl("Cache::Memcached"),
     perl("Cache::Memcached::Fast"),
-    Storm("PHP Memcached, persistent", "one per process", ["php", HERE / "php_processes.php"]),
+    php("persistent", "text"),
+    php("persistent, binary", "binary"),
     tasks("aiomcache", "pool of 2"),
     threads("Django over pymemcache", "one per thread", "django"),
     threads("dogpile.cache over pymemcache", "one per thread", "dogpile"),
@@ -92,17 +99,21 @@ STORMS = [
     threads("meta-memcache, `get_or_lease_cas`", "pool", "meta_memcache"),
     threads("pylibmc `ClientPool`", "pool", "pylibmc_client_pool"),
     threads("pylibmc `ThreadMappedPool`", "one per thread", "pylibmc_thread_mapped_pool"),
+    threads("pylibmc `ThreadMappedPool`, `binary=True`", "one per thread", "pylibmc_binary"),
     threads("pymemcache `Client`", "one per thread", "pymemcache_client"),
     threads("pymemcache `HashClient`", "one per thread", "pymemcache_hash_client"),
     threads("pymemcache `HashClient`, `use_pooling`", "pool", "pymemcache_hash_client_pooling"),
     threads("pymemcache `PooledClient`", "pool", "pymemcache_pooled_client"),
     threads("pymemcache `Client` behind twemproxy", "proxy", "pymemcache_client", is_proxied=True),
+    threads("python-binary-memcached (binary)", "one per thread", "python_binary_memcached"),
     threads("python-memcached", "one per thread", "python_memcached"),
     ruby("dalli", "shared", "shared"),
     ruby("dalli in a connection_pool", "pool", "pool"),
+    ruby("dalli in a connection_pool, binary", "pool", "binary"),
     rust("async-memcached", "one per task", "async-memcached"),
     rust("leasehold's client, `get` and `set`", "shared", "leasehold"),
-    rust("memcache", "pool", "memcache"),
+    rust("memcache (binary)", "pool", "memcache"),
+    rust("memcache, `protocol=ascii`", "pool", "memcache-text"),
 ]
 
 
