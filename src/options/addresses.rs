@@ -102,7 +102,7 @@ impl Options {
         };
         if settings.chain.as_os_str().is_empty() {
             Some("-Z needs -o ssl_chain_cert".to_owned())
-        } else if settings.verify != Verify::None && settings.authorities.is_none() {
+        } else if settings.verify == Verify::Require && settings.authorities.is_none() {
             Some("client certificates require -o ssl_ca_cert".to_owned())
         } else {
             None

@@ -96,10 +96,11 @@ impl Configs {
 
     fn of(&self, verify: Verify) -> io::Result<Arc<ServerConfig>> {
         let found = match (verify, &self.verifying) {
-            (Verify::None, _) => &self.open,
+            // Without authorities, a certificate that is not required proves nothing, and is not asked for.
+            (Verify::None, _) | (Verify::Request, None) => &self.open,
             (Verify::Request, Some(verifying)) => &verifying.request,
             (Verify::Require, Some(verifying)) => &verifying.require,
-            (Verify::Request | Verify::Require, None) => return Err(io::ErrorKind::InvalidInput.into()),
+            (Verify::Require, None) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         Ok(Arc::clone(found))
     }

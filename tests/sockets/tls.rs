@@ -62,8 +62,12 @@ impl Authority {
     }
 
     fn start(&self, flags: &str) -> Server {
+        self.start_without_authorities(&format!("-o ssl_ca_cert={} {flags}", self.path("ca.pem")))
+    }
+
+    fn start_without_authorities(&self, flags: &str) -> Server {
         let files = format!("ssl_chain_cert={},ssl_key={}", self.path("server.pem"), self.path("server.key"));
-        let line = format!("leasehold -p -1 -t 1 -Z -o {files},ssl_ca_cert={} {flags}", self.path("ca.pem"));
+        let line = format!("leasehold -p -1 -t 1 -Z -o {files} {flags}");
         let options = Options::try_parse_from(line.split_whitespace()).expect("legal flags");
         Server::start(options.checked().expect("flags that fit")).expect("the server starts")
     }
@@ -197,6 +201,21 @@ fn client_certificates_are_required_where_configured() {
         assert_eq!(answer == "VERSION 1.6.45\r\n", is_accepted, "{flags}, {has_certificate}: {answer}");
         server.stop();
     }
+}
+
+/// The tests of python-binary-memcached start memcached so.
+#[test]
+fn optional_certificates_need_no_authorities() {
+    let authority = Authority::new("optional");
+    let server = authority.start_without_authorities("-o ssl_verify_mode=1");
+    for has_certificate in [false, true] {
+        answers(
+            &mut connect(server.address(), &authority.client(has_certificate)),
+            "version\r\n",
+            "VERSION 1.6.45",
+        );
+    }
+    server.stop();
 }
 
 #[test]
