@@ -80,6 +80,26 @@ fn both_protocols_share_one_port_and_one_cache() {
     server.stop();
 }
 
+/// A client that had sent several packets at once, and then one whose key was too long, stopped a worker
+/// thread: the key went to the cache, to be prefetched, before its length was checked.
+#[test]
+fn a_key_that_is_too_long_ends_only_its_connection() {
+    let server = start("");
+    let long = Packet { key: vec![b'k'; 251], ..Packet::new(GET, "") };
+    let mut client = Binary::connect(server.address());
+    let pipeline = [Packet::new(NOOP, ""), Packet::new(NOOP, "")].map(|packet| packet.bytes()).concat();
+    client.stream.write_all(&pipeline).expect("it is read");
+    assert_eq!(
+        [client.answer(), client.answer()].map(|answer| answer.map(|answer| answer.status)),
+        [Some(0); 2]
+    );
+    client.stream.write_all(&[long.bytes(), Packet::new(GET, "k").bytes()].concat()).expect("it is read");
+    assert_eq!(client.answer().map(|answer| answer.status), Some(4));
+    let mut other = Binary::connect(server.address());
+    assert_eq!(other.ask(&Packet::new(GET, "k")).status, 1);
+    server.stop();
+}
+
 #[test]
 fn the_option_chooses_the_protocols() {
     let settings = |binary: &mut Binary| {

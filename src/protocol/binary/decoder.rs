@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use super::header::{Access, HEADER_BYTES, Header, MAGIC};
 use super::opcode::{Opcode, Verb};
 use super::request::{self, Packet, Step};
-use crate::limits::VALUE_APART_BYTES_MIN;
+use crate::limits::{KEY_BYTES_MAX, VALUE_APART_BYTES_MIN};
 use crate::pages::Payload;
 use crate::protocol::message::{BadPacket, Numbers, Refusal, Request, Upcoming};
 use crate::protocol::space::{Arriving, Awaited, Space};
@@ -200,7 +200,8 @@ impl Decoder {
             let key = rest.get(HEADER_BYTES + header.extras_bytes..header.value_start())?;
             rest = rest.get(HEADER_BYTES + header.body_bytes..).unwrap_or_default();
             let is_read = matches!(Opcode::of(header.number)?.verb, Verb::Get | Verb::GetKey);
-            (!key.is_empty()).then_some(Upcoming { is_read, key })
+            // The cache prefetches no other keys, and the connection closes at one of them.
+            (1..=KEY_BYTES_MAX).contains(&key.len()).then_some(Upcoming { is_read, key })
         })
     }
 
