@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use leasehold::cache::{Config, Implicit, Policies, Policy};
+use leasehold::cache::{Config, Implicit, Policies, Policy, WhenFull};
 use leasehold::command::{ImplicitReply, Rules};
 use leasehold::protocol::Protocols;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use super::packets;
 use super::support::packets::{Answer, Packet};
 use super::support::wire::{Connection, Wire};
 
@@ -374,6 +375,57 @@ fn a_single_protocol_refuses_the_other_one() {
     assert!(binary.is_closed());
 }
 
+/// A full cache that evicts nothing refuses everything that needs memory, in quiet commands, too.
+#[test]
+fn stores_without_memory_are_refused() {
+    let policies = Policies::new(Policy { implicit: Implicit::Off, ..Policy::default() }, Vec::new());
+    let when_full = WhenFull::Refuse;
+    let config = Config { memory_bytes: 8 << 20, policies, value_bytes_max: VALUE_BYTES_MAX, when_full };
+    let wire = Wire::new(config, Rules::default());
+    let mut connection = connect(&wire);
+    let mut refused = Vec::new();
+    for bytes in [10_000, 1_000, 100, 0] {
+        // Each shard must be full.
+        refused.clear();
+        for nth in 0.. {
+            let key = format!("{bytes}:{nth}");
+            match one(&wire, &mut connection, &Packet::store(SET, &key, 0, 0, &vec![b'v'; bytes])).status {
+                0 => refused.clear(),
+                _ => refused.push(key),
+            }
+            if refused.len() == 200 {
+                break;
+            }
+        }
+    }
+    let (key, value) = (&refused[0], &[b'v'; 10_000]);
+    let packets = [
+        Packet::store(SET, key, 0, 0, value),
+        Packet::store(SETQ, key, 0, 0, value),
+        Packet::store(ADD, key, 0, 0, value),
+        Packet::store(ADDQ, key, 0, 0, value),
+        Packet::store(REPLACE, "10000:0", 0, 0, &[b'v'; 20_000]),
+        Packet::new(APPEND, "10000:1").with_value(value),
+        Packet::new(PREPENDQ, "10000:2").with_value(value),
+        Packet::count(INCR, key, 1, 1, 0),
+        Packet::count(DECRQ, key, 1, 1, 0),
+    ];
+    for packet in packets {
+        let answer = one(&wire, &mut connection, &packet.with_opaque(7));
+        let found = (answer.status, answer.opaque, answer.cas, &answer.value[..]);
+        assert_eq!(found, (0x82, 7, 0, &b"Out of memory"[..]), "{:02x}", answer.opcode);
+    }
+    assert_eq!(one(&wire, &mut connection, &Packet::new(GET, key)).status, 1);
+    // As in memcached, the old value is removed by a set, and by no other command.
+    let set = Packet::store(SET, "10000:3", 0, 0, &[b'v'; 20_000]);
+    assert_eq!(one(&wire, &mut connection, &set).status, 0x82);
+    let statuses = [0, 1, 2, 3].map(|nth| {
+        let get = Packet::new(GET, &format!("10000:{nth}"));
+        one(&wire, &mut connection, &get).status
+    });
+    assert_eq!(statuses, [0, 0, 0, 1]);
+}
+
 #[test]
 fn forbidden_commands_are_answered_with_an_auth_failure() {
     let wire = wire(Rules { may_flush: false, may_dump: false, ..Rules::default() });
@@ -462,6 +514,7 @@ proptest! {
         if packets.iter().all(|packet| packet.opcode != STAT) {
             prop_assert_eq!(&whole, &played(&sent, cut).0);
         }
+        packets::check(&sent, cut);
         let opaques: Vec<u32> = Answer::all(&whole).iter().map(|answer| answer.opaque).collect();
         prop_assert!(opaques.is_sorted());
         let last = if is_closed { opaques.last().copied().unwrap_or(0) } else { u32::MAX };
@@ -484,6 +537,7 @@ proptest! {
         let (whole, _) = played(&sent, usize::MAX);
         prop_assert_eq!(&whole, &played(&sent, cut).0);
         Answer::all(&whole);
+        packets::check(&sent, cut);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The fuzz bodies in `conversation` and `decoding`, run with the corpus and with seeded random bytes, some
-//! of which follow the grammar.
+//! The fuzz bodies in `conversation`, `decoding` and `packets`, run with the corpus and with seeded random
+//! bytes, some of which follow the grammar. Random packets are in `binary`.
 //!
 //! `fuzz/` holds the same bodies for a fuzzer guided by coverage.
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::conversation::{VALUE_BYTES_MAX, check};
-use super::decoding;
+use super::{decoding, packets};
 
 #[test]
 fn the_corpus_keeps_the_rules() {
@@ -21,6 +21,7 @@ fn the_corpus_keeps_the_rules() {
         for cut in [1, 2, 3, 7, 100, 4096, 16 * 1024] {
             check(&bytes, &[cut]);
             decoding::check(&bytes, cut);
+            packets::check(&bytes, cut);
         }
     }
 }

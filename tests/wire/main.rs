@@ -8,6 +8,7 @@ mod fuzz;
 mod listings;
 mod pgoutput;
 mod pgoutput_laws;
+mod packets;
 #[path = "../support/mod.rs"]
 mod support;
 mod transcripts;
