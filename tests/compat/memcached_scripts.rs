@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::support::memcached::{Memcached, PATIENCE};
 use crate::support::transcript::player::{self, Stage};
-use crate::support::transcript::{Elsewhere, Event, Transcript, transcripts};
+use crate::support::transcript::{Elsewhere, Event, Form, Transcript, transcripts};
 
 /// The memcached that plays one transcript.
 struct Real {
@@ -25,6 +25,7 @@ struct Real {
 }
 
 struct Connection {
+    form: Form,
     is_closed: bool,
     stream: TcpStream,
 }
@@ -43,7 +44,7 @@ impl Real {
         };
         let mut real = Real { memcached, mark, patience };
         // A name in a transcript stands for a number above 1, and the first unique is 1.
-        let mut first = real.connect();
+        let mut first = real.connect(Form::Lines);
         real.talk(&mut first, b"set first 0 -1 0\r\n\r\n");
         real
     }
@@ -60,13 +61,25 @@ impl Stage for Real {
         unreachable!("a transcript that advances the clock is not played")
     }
 
-    fn connect(&mut self) -> Connection {
+    fn connect(&mut self, form: Form) -> Connection {
         let stream = self.memcached.connect();
         stream.set_read_timeout(Some(self.patience)).expect("a timeout is legal");
-        Connection { is_closed: false, stream }
+        Connection { form, is_closed: false, stream }
     }
 
     fn talk(&mut self, connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
+        if connection.form == Form::Packets {
+            if bytes.is_empty() {
+                return Vec::new();
+            }
+            let _ = connection.stream.write_all(&[bytes, &NOOP].concat());
+            return connection.read_until(|received| {
+                let start = received.len().checked_sub(NOOP.len())?;
+                let is_mark = received[start..].starts_with(&[0x81, NOOP[1]])
+                    && received[start + 12..16 + start] == NOOP[12..16];
+                is_mark.then_some(start)
+            });
+        }
         // An unfinished line has no answer yet.
         let is_whole = bytes.ends_with(b"\n");
         let mark = if is_whole { format!("{}\r\n", self.mark.0) } else { String::new() };
@@ -85,6 +98,13 @@ impl Stage for Real {
 impl Connection {
     /// All that is received before a last line that begins with `mark`, or until the connection ends.
     fn read_up_to(&mut self, mark: &str) -> Vec<u8> {
+        self.read_until(|received| {
+            last_line(received).filter(|start| received[*start..].starts_with(mark.as_bytes()))
+        })
+    }
+
+    /// All that is received before the start of the mark, or until the connection ends.
+    fn read_until(&mut self, mark: impl Fn(&[u8]) -> Option<usize>) -> Vec<u8> {
         let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
         while !self.is_closed {
             match self.stream.read(&mut buffer) {
@@ -93,9 +113,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_closed = true,
                 Err(_) => break,
             }
-            if let Some(start) =
-                last_line(&received).filter(|start| received[*start..].starts_with(mark.as_bytes()))
-            {
+            if let Some(start) = mark(&received) {
                 received.truncate(start);
                 break;
             }
@@ -103,6 +121,10 @@ impl Connection {
         received
     }
 }
+
+/// A packet whose answer marks the end of the others.
+const NOOP: [u8; 24] =
+    [0x80, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xfe, 0xfe, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// The start of the last line, if that is complete.
 fn last_line(received: &[u8]) -> Option<usize> {

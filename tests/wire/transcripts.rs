@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use leasehold::options::Options;
+use leasehold::protocol::Protocols;
 
-use crate::support::transcript::{player, transcripts};
+use crate::support::transcript::{Form, player, transcripts};
 use crate::support::wire::{self, Connection, Wire};
 
 /// The server between its two buffers, which receives all requests in chunks of this size.
@@ -37,8 +38,11 @@ impl player::Stage for Pieces {
         self.wire.clock.advance(span);
     }
 
-    fn connect(&mut self) -> Connection {
-        self.wire.connect()
+    fn connect(&mut self, form: Form) -> Connection {
+        match form {
+            Form::Lines => self.wire.connect(),
+            Form::Packets => self.wire.connect_with(Protocols::Any),
+        }
     }
 
     fn talk(&mut self, connection: &mut Connection, bytes: &[u8]) -> Vec<u8> {
@@ -61,6 +65,13 @@ impl player::Stage for Pieces {
 fn protocol_transcripts_are_answered_as_documented() {
     let played = check(&root("protocol.md"));
     assert!(played >= 20, "only {played} transcripts were found");
+}
+
+#[test]
+fn the_binary_protocol_has_transcripts() {
+    let text = fs::read_to_string(root("protocol.md")).expect("a document is text");
+    let packets = transcripts("protocol.md", &text).into_iter().filter(|each| each.form == Form::Packets);
+    assert!(packets.count() >= 4);
 }
 
 #[test]
@@ -179,6 +190,26 @@ fn a_wrong_transcript_fails_with_file_and_line() {
         let expected = format!("a.md:{line}: in pieces of 3 bytes\n{why}");
         assert!(error.starts_with(&expected), "\n{error}\ninstead of\n{expected}");
     }
+}
+
+#[test]
+fn packets_are_bytes_quoted_text_and_names() {
+    let verdict = |lines: &str| {
+        let found = transcripts("a.md", &format!("```packets\n{lines}\n```\n"));
+        player::play(&found[0], Pieces::new("", 3))
+    };
+    let store = "> 80 01 0001 08 00 0000 0000000a 00000007 0000000000000000 00000005 00000000 \"k\" \"v\"\n\
+                 < 81 01 0000 00 00 0000 00000000 00000007 {first}\n\
+                 > 80 00 0001 00 00 0000 00000001 00000000 0000000000000000 \"k\"\n";
+    let value = "< 81 00 0000 04 00 0000 00000005 00000000 {first} 00000005 \"v\"";
+    assert_eq!(verdict(&format!("{store}{value}")), Ok(()));
+    for wrong in
+        ["", "< 81", "< 81 00 0000 04 00 0000 00000005 00000000 {other} 00000005 \"v\"", "< (closed)"]
+    {
+        let error = verdict(&format!("{store}{wrong}")).expect_err(wrong);
+        assert!(error.contains("received < "), "{error}");
+    }
+    assert_eq!(verdict("text> \"version\" 0d0a\ntext< \"VERSION\" 20 \"1.6.45\" 0d0a"), Ok(()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! protocol.md explains the notation; [`Step`] is its type. `player.rs` plays transcripts.
 
+mod packet;
 mod pattern;
 pub mod player;
 
@@ -14,11 +15,21 @@ pub struct Transcript {
     pub elsewhere: Elsewhere,
     /// The name of the document, for messages.
     pub file: String,
+    pub form: Form,
     /// The number of its first line.
     pub line: usize,
     /// The flags of the server that it needs, as on the command line.
     pub flags: String,
     pub steps: Vec<Step>,
+}
+
+/// The meaning of the lines that are sent and received.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// Lines of the text protocol.
+    Lines,
+    /// Bytes of the binary protocol.
+    Packets,
 }
 
 /// How a real memcached answers.
@@ -61,11 +72,11 @@ pub fn transcripts(file: &str, text: &str) -> Vec<Transcript> {
     blocks(&lines).into_iter().map(|block| transcript(file, &lines, block)).collect()
 }
 
-/// The line ranges inside the fences marked as transcripts.
+/// The line ranges inside the fences marked as transcripts of either form.
 fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut rest = 0..lines.len();
-    while let Some(start) = rest.find(|line| lines[*line].starts_with("```transcript")) {
+    while let Some(start) = rest.find(|line| form(lines[*line]).is_some()) {
         let end = rest.find(|line| lines[*line] == "```").expect("a fence that opens is closed");
         found.push(start + 1..end);
     }
@@ -74,7 +85,7 @@ fn blocks(lines: &[&str]) -> Vec<Range<usize>> {
 
 fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
     let line = block.start;
-    let behind = lines[line - 1].strip_prefix("```transcript").expect("it begins with its fence");
+    let (form, behind) = form(lines[line - 1]).expect("it begins with its fence");
     let elsewhere = match (behind, behind.strip_prefix(" differs: ")) {
         ("", _) => Elsewhere::Alike,
         (" newer", _) => Elsewhere::Newer,
@@ -82,7 +93,7 @@ fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
         (_, None) => panic!("{file}:{line}: what is `{behind}`?"),
     };
     let (file_name, flags, steps) = (file.to_owned(), String::new(), Vec::new());
-    let mut transcript = Transcript { elsewhere, file: file_name, line, flags, steps };
+    let mut transcript = Transcript { elsewhere, file: file_name, form, line, flags, steps };
     for index in block {
         let text = lines[index];
         if let Some(flags) = text.strip_prefix("$ leasehold ") {
@@ -93,6 +104,12 @@ fn transcript(file: &str, lines: &[&str], block: Range<usize>) -> Transcript {
         }
     }
     transcript
+}
+
+/// The form that a fence opens, and the remark behind it.
+fn form(fence: &str) -> Option<(Form, &str)> {
+    let lines = fence.strip_prefix("```transcript").map(|behind| (Form::Lines, behind));
+    lines.or_else(|| fence.strip_prefix("```packets").map(|behind| (Form::Packets, behind)))
 }
 
 fn event(line: &str) -> Option<Event> {

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::packet::{self, PacketPattern};
 use super::pattern::{Names, Pattern};
-use super::{Event, Transcript};
+use super::{Event, Form, Transcript};
 
 /// A server that a transcript is played against.
 pub trait Stage {
@@ -15,7 +16,7 @@ pub trait Stage {
     /// The kind of server, for messages.
     fn describe(&self) -> String;
     fn advance(&mut self, span: Duration);
-    fn connect(&mut self) -> Self::Connection;
+    fn connect(&mut self, form: Form) -> Self::Connection;
     /// Sends bytes, if there are any, and returns all that is received.
     fn talk(&mut self, connection: &mut Self::Connection, bytes: &[u8]) -> Vec<u8>;
     fn is_closed(&self, connection: &Self::Connection) -> bool;
@@ -28,7 +29,8 @@ pub trait Stage {
 /// Where and how the server answers differently.
 pub fn play(transcript: &Transcript, stage: impl Stage) -> Result<(), String> {
     let how = stage.describe();
-    let mut player = Player { stage, names: Names::new(), skips: false, peers: BTreeMap::new() };
+    let form = transcript.form;
+    let mut player = Player { form, stage, names: Names::new(), skips: false, peers: BTreeMap::new() };
     let at = |line: usize, why| format!("{}:{line}: {how}\n{why}", transcript.file);
     let mut line = 0;
     for step in &transcript.steps {
@@ -43,7 +45,13 @@ pub fn chunks(transcript: &Transcript) -> Vec<usize> {
     let (mut longest, mut length) = (1, 0);
     for step in &transcript.steps {
         length = match &step.event {
-            Event::Sent { text, .. } => length + Pattern::parse(text).length(),
+            Event::Sent { text, .. } => {
+                length
+                    + match transcript.form {
+                        Form::Lines => Pattern::parse(text).length(),
+                        Form::Packets => PacketPattern::parse(text).length(),
+                    }
+            }
             Event::Advance(_) | Event::Closed { .. } | Event::HangUp { .. } | Event::Received { .. } => 0,
         };
         longest = longest.max(length);
@@ -55,6 +63,7 @@ pub fn chunks(transcript: &Transcript) -> Vec<usize> {
 }
 
 struct Player<S: Stage> {
+    form: Form,
     names: Names,
     /// Whether lines may be skipped before the next expected one.
     skips: bool,
@@ -82,10 +91,11 @@ impl<S: Stage> Player<S> {
                 self.stage.advance(*span);
             }
             Event::Closed { name } => {
+                let form = self.form;
                 let (peer, stage) = self.peer(name);
                 peer.listen(stage);
                 if !stage.is_closed(&peer.connection) || !peer.received.is_empty() {
-                    return Err(peer.difference(stage, name, "(closed)"));
+                    return Err(peer.difference(stage, form, name, "(closed)"));
                 }
                 self.hang_up(name);
             }
@@ -94,7 +104,10 @@ impl<S: Stage> Player<S> {
                 self.hang_up(name);
             }
             Event::Received { text, .. } if text == "..." => self.skips = true,
-            Event::Received { name, text } => self.expect(name, text)?,
+            Event::Received { name, text } => match self.form {
+                Form::Lines => self.expect(name, text)?,
+                Form::Packets => self.expect_packet(name, text)?,
+            },
             Event::Sent { .. } => unreachable!("it is handled above"),
         }
         Ok(())
@@ -106,8 +119,11 @@ impl<S: Stage> Player<S> {
             self.send()?;
             self.silence()?;
         }
-        let bytes =
-            Pattern::parse(text).bytes(&self.names).map_err(|name| format!("  what is {{{name}}}?"))?;
+        let bytes = match self.form {
+            Form::Lines => Pattern::parse(text).bytes(&self.names),
+            Form::Packets => PacketPattern::parse(text).bytes(&self.names),
+        };
+        let bytes = bytes.map_err(|name| format!("  what is {{{name}}}?"))?;
         self.peer(name).0.unsent.extend(bytes);
         Ok(())
     }
@@ -131,7 +147,7 @@ impl<S: Stage> Player<S> {
         for (name, peer) in &mut self.peers {
             peer.listen(&mut self.stage);
             if !peer.received.is_empty() {
-                return Err(peer.difference(&self.stage, name, "(nothing)"));
+                return Err(peer.difference(&self.stage, self.form, name, "(nothing)"));
             }
         }
         Ok(())
@@ -155,9 +171,23 @@ impl<S: Stage> Player<S> {
             }
             rest = after;
         };
-        let difference = peer.difference(stage, name, text);
+        let difference = peer.difference(stage, Form::Lines, name, text);
         let left = found.ok_or(difference)?;
         peer.received.drain(..peer.received.len() - left);
+        self.names = names;
+        Ok(())
+    }
+
+    /// Checks that these are the next received bytes.
+    fn expect_packet(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let expected = PacketPattern::parse(text);
+        let mut names = std::mem::take(&mut self.names);
+        let (peer, stage) = self.peer(name);
+        peer.listen(stage);
+        if !expected.begins(&peer.received, &mut names) {
+            return Err(peer.difference(stage, Form::Packets, name, text));
+        }
+        peer.received.drain(..expected.length());
         self.names = names;
         Ok(())
     }
@@ -169,9 +199,9 @@ impl<S: Stage> Player<S> {
     }
 
     fn peer(&mut self, name: &str) -> (&mut Peer<S::Connection>, &mut S) {
-        let stage = &mut self.stage;
+        let (stage, form) = (&mut self.stage, self.form);
         let peer = self.peers.entry(name.to_owned()).or_insert_with(|| Peer {
-            connection: stage.connect(),
+            connection: stage.connect(form),
             received: Vec::new(),
             unsent: Vec::new(),
         });
@@ -185,9 +215,19 @@ impl<C> Peer<C> {
     }
 
     /// A message with the expected line and the received ones.
-    fn difference(&self, stage: &impl Stage<Connection = C>, name: &str, expected: &str) -> String {
+    fn difference(
+        &self,
+        stage: &impl Stage<Connection = C>,
+        form: Form,
+        name: &str,
+        expected: &str,
+    ) -> String {
         let mut text = format!("  expected {name}< {expected}");
-        for line in String::from_utf8_lossy(&self.received).split_inclusive("\r\n").take(SHOWN_LINES) {
+        let lines = if form == Form::Lines { &self.received[..] } else { &[] };
+        if form == Form::Packets && !self.received.is_empty() {
+            text += &format!("\n  received {name}< {}", packet::shown(&self.received));
+        }
+        for line in String::from_utf8_lossy(lines).split_inclusive("\r\n").take(SHOWN_LINES) {
             let shown: String = line.trim_end_matches("\r\n").chars().take(SHOWN_CHARS).collect();
             text += &format!("\n  received {name}< {}", shown.escape_debug());
         }
