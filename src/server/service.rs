@@ -41,7 +41,7 @@ pub(super) struct Service {
     pub(super) idle: Option<Duration>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) origins: Origins,
-    /// What clients of a Unix socket may speak.
+    /// The protocols that clients of a Unix socket may speak.
     pub(super) protocols: Protocols,
     /// Room for large requests.
     pub(super) receiving: Receiving,
