@@ -23,7 +23,7 @@ INTEROP = Path(__file__).resolve().parent
 WORK = Path(os.environ["INTEROP_WORK"])
 SERVERS = ["leasehold", "memcached"]
 # The tests reuse one key over several connections, faster than any load could run.
-OPTIONS = {"leasehold": ["--implicit-leases", "off"], "memcached": []}
+OPTIONS = {"leasehold": ["--implicit-leases", "off"], "memcached": ["-u", "root"]}
 
 
 def script(server):
