@@ -6,9 +6,9 @@ mod conversation;
 mod decoding;
 mod fuzz;
 mod listings;
+mod packets;
 mod pgoutput;
 mod pgoutput_laws;
-mod packets;
 #[path = "../support/mod.rs"]
 mod support;
 mod transcripts;
