@@ -176,6 +176,8 @@ async fn a_slot_in_use_is_named_with_its_holder() {
         }
         attached => panic!("{attached:?}"),
     }
+    let complaints = other.inspect().await;
+    assert!(complaints.iter().all(|complaint| !complaint.contains("in use")), "{complaints:?}");
     match other.forget().await {
         Err(Broken::Transient(why)) => assert!(why.contains("stop the program that reads it"), "{why}"),
         forgotten => panic!("{forgotten:?}"),

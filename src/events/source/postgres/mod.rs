@@ -112,7 +112,10 @@ impl Postgres {
         match facts {
             Ok(facts) => {
                 let mut complaints = facts.warnings(&self.settings.slot);
-                complaints.extend(facts.start(&self.settings, None).err().map(|broken| broken.to_string()));
+                // A slot in use is as it should be while the server runs.
+                if let Err(Broken::Misconfigured(why)) = facts.start(&self.settings, None) {
+                    complaints.push(why);
+                }
                 complaints
             }
             Err(failure) => vec![failure.broken("cannot inspect PostgreSQL").to_string()],

@@ -185,7 +185,7 @@ mod tests {
         [&b"d\0\0\0\x16k"[..], &end.to_be_bytes(), &[0; 8], &[is_asking.into()]].concat()
     }
 
-    /// What the next status acknowledges, and whether it asks for an answer.
+    /// The place that the next status acknowledges, and whether it asks for an answer.
     async fn status(far: &mut DuplexStream) -> (u64, bool) {
         let mut bytes = [0; 39];
         far.read_exact(&mut bytes).await.expect("it is sent");

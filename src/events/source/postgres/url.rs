@@ -277,7 +277,7 @@ mod tests {
     fn a_unix_socket_is_named_by_its_folder() {
         let socket = Host::Unix("/run/pg/.s.PGSQL.6000".into());
         let query = Url::parse("postgresql://shop@/shop?host=/run/pg&port=6000").expect("legal");
-        assert_eq!(query.hosts, [socket.clone()]);
+        assert_eq!(query.hosts, std::slice::from_ref(&socket));
         let encoded = Url::parse("postgresql://shop@%2Frun%2Fpg:6000/shop").expect("legal");
         assert_eq!(encoded.hosts, [socket]);
     }
