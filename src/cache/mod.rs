@@ -3,8 +3,7 @@
 //! [`Cache`] is a row of locked shards around one logical clock. Every method takes the time as an argument
 //! and returns at once; a caller that may have to wait gets a deadline and leaves a waker ([`Cache::wait`]).
 //!
-//! There are no background tasks: memory of expired items is freed by [`Cache::sweep`], which somebody has to
-//! call.
+//! There are no background tasks: somebody has to call [`Cache::sweep`], which frees memory of expired items.
 
 pub(crate) mod clock;
 mod config;
