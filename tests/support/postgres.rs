@@ -206,6 +206,19 @@ impl Sql {
         sql.rows().ok().map(|_| sql)
     }
 
+    /// A connection to a server that may be down.
+    pub fn try_open(port: u16, database: &str) -> Option<Sql> {
+        Sql::try_connect(port, database)
+    }
+
+    /// As [`Sql::run`], for a server that may end.
+    pub fn try_run(&mut self, statements: &str) -> Option<Vec<Row>> {
+        let mut output = BytesMut::new();
+        frontend::query(statements, &mut output).expect("no zero bytes");
+        self.stream.write_all(&output).ok()?;
+        self.rows().ok()
+    }
+
     /// Executes statements, and returns the rows of all of them.
     #[track_caller]
     pub fn run(&mut self, statements: &str) -> Vec<Row> {
