@@ -15,7 +15,7 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Fill, Filled, Group, Implicit, Join, Mode, Refused, Token};
+use leasehold::cache::{Config, Fill, Filled, Group, Implicit, Join, Mode, Policy, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -384,6 +384,34 @@ fn the_memory_limit_holds_when_all_threads_store_at_once() {
         let counts = world.cache.counts();
         assert!(counts.bytes <= small().memory_bytes as u64 && counts.evictions >= 5, "{counts:?}");
     });
+}
+
+/// A source was late, and its events are applied now. A reader that looked for invalidations first, and at
+/// the attested time after, was served a value that is older than the bound.
+#[test]
+fn a_value_that_is_withheld_is_not_served_while_its_source_catches_up() {
+    for invalidate in [delete, invalidate_prefix, invalidate_tag] {
+        explore(move || {
+            let policy = Policy {
+                depends_on: vec!["db".to_owned()],
+                max_staleness: Duration::from_secs(2),
+                ..Policy::default()
+            };
+            let world = World::new(Config { policies: policy.into(), ..small() });
+            world.client().store(0, Mode::Set, 0);
+            let late = |client: &mut Client| client.now = at(Duration::from_secs(10));
+            let source = world.spawn(move |client| {
+                late(client);
+                invalidate(client);
+                client.attest("db");
+            });
+            let reader = world.spawn(move |client| {
+                late(client);
+                assert_eq!(client.get(0), None, "it is withheld, or invalidated");
+            });
+            join([source, reader]);
+        });
+    }
 }
 
 const RANDOM_SCHEDULES: usize = 4_000;

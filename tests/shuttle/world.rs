@@ -191,6 +191,11 @@ impl Client {
         self.world.cache.invalidate([name], Depth::Hard, self.now);
     }
 
+    /// A source has applied everything up to now.
+    pub fn attest(&mut self, source: &str) {
+        self.world.cache.attest(source, self.now.millis);
+    }
+
     pub fn leave(&mut self) {
         self.world.cache.leave(&mut self.session, self.now);
     }

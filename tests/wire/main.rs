@@ -9,6 +9,7 @@ mod listings;
 mod packets;
 mod pgoutput;
 mod pgoutput_laws;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;
 mod transcripts;
