@@ -1,7 +1,7 @@
 //! An application that never deletes anything from its cache, with a real PostgreSQL.
 //!
-//! `cargo run --release --example no_deletes` plays a shop three times: readers use `get` and `set` over a pool
-//! of connections, writers change prices, and nothing but the way in which old prices leave the cache differs:
+//! `cargo run --release --example no_deletes` plays a shop three times: readers use `get` and `set` over a
+//! pool of connections, and writers change prices. Only the way in which old prices leave the cache differs:
 //!
 //! * by events: leasehold reads the log of the database. In the middle the database is killed and restarted;
 //! * by expiry alone, after two seconds;

@@ -1,4 +1,4 @@
-//! What was committed when, and how old the prices were that readers saw.
+//! The times of all commits, and the age of the prices that readers saw.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -220,7 +220,7 @@ impl Cache {
         result
     }
 
-    /// As [`Cache::get`], without counting as a read.
+    /// As [`Cache::get`], but does not count as a read.
     pub fn peek<R>(&self, key: &Key, now: Now, show: impl FnOnce(Value) -> R) -> Option<R> {
         self.locked(key, now, |shard, at| shard.peek(key, at).map(|item| show(item.into())))
     }
@@ -367,8 +367,7 @@ impl Cache {
 /// Memory.
 impl Cache {
     /// Frees memory of items that are expired or invalidated, or above a limit that was lowered: at most one
-    /// segment under each lock; true if there may be more, so that the caller can let others work before it
-    /// goes on.
+    /// segment under each lock. True if there may be more; others can work before the caller goes on.
     pub fn sweep(&self, now: Now) -> bool {
         self.shadow.sweep(now);
         let mut is_more = false;

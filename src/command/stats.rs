@@ -127,7 +127,9 @@ impl Command<'_> {
 
     fn policy(&mut self, nth: usize, policy: &Policy, load_time: LoadTime) {
         let ms = |span: Duration| span.as_millis().to_string();
+        let sources = policy.depends_on.join(",");
         let settings = [
+            ("depends_on", if sources.is_empty() { "-".to_owned() } else { sources }),
             ("herd_wait_ms", ms(policy.herd_wait)),
             ("hold_off_ms", ms(policy.hold_off)),
             ("implicit_leases", format!("{:?}", policy.implicit).to_lowercase()),
@@ -135,11 +137,13 @@ impl Command<'_> {
             ("lease_window_ms", ms(policy.lease_window)),
             ("load_time_ms", load_time.max_ms.to_string()),
             ("load_times", load_time.samples.to_string()),
+            ("max_staleness_ms", ms(policy.max_staleness)),
             ("serve_stale", yes(policy.serve_stale).to_owned()),
             ("stale_ms", ms(policy.stale)),
             ("ttl_ms", ms(policy.ttl)),
             ("ttl_jitter_percent", policy.ttl_jitter.to_string()),
             ("ttl_max_ms", ms(policy.ttl_max)),
+            ("while_lost", format!("{:?}", policy.while_lost).to_lowercase()),
         ];
         settings.iter().for_each(|(name, value)| self.replies.stat(&format!("{nth}:{name}"), value));
     }

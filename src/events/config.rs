@@ -107,6 +107,14 @@ enum OnGap {
     Soft,
 }
 
+impl DeadLettersConfig {
+    /// The same, for a process that changes its folder.
+    fn absolute(self) -> Result<Self, String> {
+        let file = std::path::absolute(&self.file).map_err(|error| format!("dead-letters: {error}"))?;
+        Ok(DeadLettersConfig { file, ..self })
+    }
+}
+
 impl Events {
     /// Checks the tables of a configuration.
     ///
@@ -218,7 +226,7 @@ impl SourceTable {
         };
         Ok(SourceConfig {
             covers: self.covers.clone(),
-            dead_letters: self.dead_letters.clone(),
+            dead_letters: self.dead_letters.clone().map(DeadLettersConfig::absolute).transpose()?,
             id: self.id.clone(),
             kind,
             max_backlog: self.max_backlog.map(|size| size.0),

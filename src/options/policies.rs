@@ -349,16 +349,19 @@ mod tests {
         let shown = policies(EXAMPLE, PolicyOptions::default());
         assert_eq!(shown, Policy::default().into(), "the packaged file changes nothing");
         let keys = [
+            "depends-on",
             "herd-wait",
             "hold-off",
             "implicit-leases",
             "lease-min-interval",
             "lease-window",
+            "max-staleness",
             "serve-stale",
             "stale",
             "ttl",
             "ttl-jitter",
             "ttl-max",
+            "while-lost",
         ];
         keys.iter().for_each(|key| assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}"));
     }

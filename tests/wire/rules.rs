@@ -58,7 +58,7 @@ fn value(random: &mut Random, depth: u64) -> Value {
         1 => json!(random.below(1_000_000)),
         2 => json!(random.below(2) == 0),
         3 => json!(["e", "x", "ü \n", "a b", "2026-11-29T12:00:00Z"][random.below(5) as usize]),
-        4 => json!("k".repeat(random.below(300) as usize)),
+        4 => json!("k".repeat(1 + random.below(300) as usize)),
         5 => (0..random.below(4)).map(|_| value(random, depth - 1)).collect(),
         _ => object(random, depth - 1),
     }

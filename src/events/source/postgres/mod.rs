@@ -122,8 +122,8 @@ impl Postgres {
         }
     }
 
-    /// Each table of the publication, with its replica identity: without `REPLICA IDENTITY FULL`, `before` has
-    /// at most the columns of the identity.
+    /// Each table of the publication, with its replica identity: without `REPLICA IDENTITY FULL`, `before`
+    /// has at most the columns of the identity.
     ///
     /// # Errors
     /// If the server cannot be asked.
