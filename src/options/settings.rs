@@ -65,3 +65,38 @@ pub(crate) fn settings(options: &Options) -> Vec<(&'static str, String)> {
     ]);
     settings
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// Tools that check a server's TLS by `stats settings` found no lines where it is off.
+    #[test]
+    fn the_lines_of_tls_are_always_there() {
+        let of = |flags: &str| {
+            let options =
+                Options::try_parse_from(format!("leasehold {flags}").split(' ')).expect("legal flags");
+            let all = settings(&options).into_iter().filter(|(name, _)| name.starts_with("ssl_"));
+            all.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let keyformat = "ssl_keyformat=1 ssl_ciphers=NULL";
+        assert_eq!(
+            of("-t 1"),
+            format!(
+                "ssl_enabled=no ssl_chain_cert=(null) ssl_key=(null) ssl_verify_mode=0 {keyformat} ssl_ca_cert=NULL \
+                 ssl_wbuf_size=16384 ssl_session_cache=no ssl_kernel_tls=no ssl_min_version=tlsv1.2"
+            )
+        );
+        assert_eq!(
+            of(
+                "-Z -o ssl_chain_cert=/c,ssl_key=/k,ssl_ca_cert=/a,ssl_verify_mode=2,ssl_wbuf_size=64 -o ssl_session_cache,ssl_min_version=3"
+            ),
+            format!(
+                "ssl_enabled=yes ssl_chain_cert=/c ssl_key=/k ssl_verify_mode=2 {keyformat} ssl_ca_cert=/a \
+                 ssl_wbuf_size=65536 ssl_session_cache=yes ssl_kernel_tls=no ssl_min_version=tlsv1.3"
+            )
+        );
+    }
+}

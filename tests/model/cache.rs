@@ -193,16 +193,43 @@ fn constant_invalidations_of_groups_do_not_keep_the_sweep_busy() {
 
 #[test]
 fn the_budget_is_kept_and_what_is_served_is_right() {
-    const LIMIT: usize = 8 << 20;
-    let mut fixture = Fixture::new(Config { memory_bytes: LIMIT, ..Config::default() });
-    for n in 0..200_000_usize {
-        let (key, value) = ((n % 50_000).to_string(), vec![n as u8; 1 + n % 700]);
-        fixture.set(&key, &value, None);
-        assert!(fixture.cache.memory_bytes().1 <= LIMIT);
-        assert!(fixture.get(&key).is_none_or(|found| found == value));
+    for megabytes in [1, 3, 8] {
+        let limit = megabytes << 20;
+        let mut fixture = Fixture::new(Config { memory_bytes: limit, ..Config::default() });
+        for n in 0..megabytes * 25_000 {
+            let (key, value) = ((n % 50_000).to_string(), vec![n as u8; 1 + n % 700]);
+            fixture.set(&key, &value, None);
+            assert!(fixture.cache.memory_bytes().1 <= limit);
+            assert!(fixture.get(&key).is_none_or(|found| found == value));
+        }
+        let counts = fixture.cache.counts();
+        assert!(counts.evictions > 0 && counts.bytes > limit as u64 / 10 * 7, "{megabytes} MiB: {counts:?}");
+    }
+}
+
+/// `stats items` shows the ages of evictions, and of the items that are next.
+#[test]
+fn the_ages_of_evicted_items_and_of_the_next_ones_are_known() {
+    let config = Config { memory_bytes: 1 << 20, value_bytes_max: 1 << 10, ..Config::default() };
+    let mut fixture = Fixture::new(config);
+    assert_eq!(fixture.cache.counts().oldest_access, None);
+    for n in 0..500 {
+        fixture.set(&n.to_string(), &[0; 100], (n % 2 == 0).then_some(Duration::from_secs(3600)));
+    }
+    fixture.clock.advance(Duration::from_secs(100));
+    let now = fixture.clock.now();
+    assert_eq!(fixture.cache.counts().oldest_access.map(|tick| tick.age_seconds(now)), Some(100));
+    let mut more = 0;
+    while fixture.cache.counts().evictions < 100 {
+        fixture.set(&format!("more{more}"), &[0; 1_000], None);
+        more += 1;
     }
     let counts = fixture.cache.counts();
-    assert!(counts.evictions > 0 && counts.bytes > LIMIT as u64 / 10 * 8, "{counts:?}");
+    assert!((40..=60).contains(&(counts.evicted_nonzero * 100 / counts.evictions)), "{counts:?}");
+    assert_eq!(counts.last_evicted.1, 100);
+    fixture.cache.reset_counts();
+    let counts = fixture.cache.counts();
+    assert_eq!((counts.evicted_nonzero, counts.last_evicted.1), (0, 0));
 }
 
 #[test]

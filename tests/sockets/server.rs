@@ -486,6 +486,14 @@ fn stats_conns_lists_every_connection() {
     assert_eq!(find(&stats, &client_address)["state"], "conn_parse_cmd");
     assert_eq!(find(&stats, &client_address)["listen_addr"], address);
     assert!(stats.values().all(|stats| stats["secs_since_last_cmd"].parse::<u32>().is_ok()));
+    idle.send(b"set k 0 0 6\r\nval");
+    eventually("it waits for the rest of a value", || {
+        find(&connections(&mut client), &idle_address)["state"] == "conn_nread"
+    });
+    idle.send(b"ue!\r\nset k 0 0 9999999\r\nvalue");
+    eventually("a value that is too large is skipped", || {
+        find(&connections(&mut client), &idle_address)["state"] == "conn_swallow"
+    });
     drop(idle);
     eventually("the idle connection is closed", || client.stat("connection_structures") == 2);
     server.stop();

@@ -299,6 +299,12 @@ fn sessions_are_resumed_if_the_cache_is_enabled() {
             [Some(Some(HandshakeKind::Full)), Some(Some(expected))],
             "{flags}"
         );
+        // As in memcached, new sessions are counted only then.
+        let mut client = connect(server.address(), &config);
+        client.get_mut().write_all(b"stats\r\n").expect("the server takes it");
+        let lines = client.lines().map(|line| line.expect("a line")).take_while(|line| line != "END");
+        let counted: Vec<String> = lines.filter(|line| line.starts_with("STAT ssl_new_sessions ")).collect();
+        assert_eq!(counted.is_empty(), flags.is_empty(), "{flags}: {counted:?}");
         server.stop();
     }
 }
