@@ -218,6 +218,18 @@ fn optional_certificates_need_no_authorities() {
     server.stop();
 }
 
+/// Before, the server did not start.
+#[test]
+fn no_client_is_accepted_where_certificates_are_required_and_none_can_be_verified() {
+    let authority = Authority::new("nothing");
+    let server = authority.start_without_authorities("-l mtls:127.0.0.1");
+    for has_certificate in [false, true] {
+        let mut client = connect(server.address(), &authority.client(has_certificate));
+        assert!(!asks(&mut client, "version\r\n").is_ok_and(|line| line.starts_with("VERSION")));
+    }
+    server.stop();
+}
+
 #[test]
 fn certificates_of_another_authority_are_refused() {
     let (authority, other) = (Authority::new("own"), Authority::new("other"));
