@@ -52,7 +52,8 @@ impl Observer<'_> {
             Outcome::Stored { key, before, expiry, mode, outcome, value_bytes } => {
                 self.looked_up(key, before);
                 self.stored_over(key, before, mode, outcome, expiry, value_bytes);
-                self.invalidated_key(key, verb(mode), Depth::Hard, before);
+                let depth = if outcome == StoreOutcome::StoredStale { Depth::Soft } else { Depth::Hard };
+                self.invalidated_key(key, verb(mode), depth, before);
             }
             Outcome::TooLarge { key, removed } => {
                 let verb = if removed.is_some() { SET } else { UNKNOWN };
