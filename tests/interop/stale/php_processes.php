@@ -38,6 +38,8 @@ function client(): Memcached
     if (!$client->getServerList()) {
         $client->setOptions([Memcached::OPT_CONNECT_TIMEOUT => 60_000, Memcached::OPT_POLL_TIMEOUT => 60_000]);
         $client->setOption(Memcached::OPT_BINARY_PROTOCOL, $protocol === 'binary');
+        // Its binary get is two segments, and the second would wait for the answer to the first.
+        $client->setOption(Memcached::OPT_TCP_NODELAY, $protocol === 'binary');
         $client->addServer($host, $port);
     }
     return $client;
