@@ -10,7 +10,7 @@ mod common;
 use std::env;
 use std::process::Command;
 
-use self::common::{GET, META_GET, User, VALUE, Wire};
+use self::common::{GET, META_GET, NOOP, Pipelines, User, VALUE, Wire, getkq};
 
 /// An operation: its name, and a function that repeats it.
 struct Operation {
@@ -18,7 +18,7 @@ struct Operation {
     run: fn(usize),
 }
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 11] = [
     Operation { name: "hit", run: hit },
     Operation { name: "miss, remembered", run: miss },
     Operation { name: "set, overwriting in place", run: set_in_place },
@@ -28,6 +28,14 @@ const OPERATIONS: [Operation; 9] = [
     Operation { name: "lease cycle: delete, lease_get, lease_set", run: lease_cycle },
     Operation { name: "get hit, from bytes to bytes", run: |count| bytes_to_bytes(GET, count) },
     Operation { name: "mg hit, from bytes to bytes", run: |count| bytes_to_bytes(META_GET, count) },
+    Operation {
+        name: "one of 16 mg hits at once, with their keys",
+        run: |count| pipelines(meta_get, b"", count),
+    },
+    Operation {
+        name: "one of 16 getkq hits at once, and a noop",
+        run: |count| pipelines(getkq, &NOOP, count),
+    },
 ];
 
 fn main() {
@@ -113,8 +121,22 @@ fn bytes_to_bytes(line: [&str; 2], count: usize) {
     }
 }
 
+/// Reads with the same answer in both protocols: key, flags, unique and value.
+fn pipelines(request: impl Fn(&[u8]) -> Vec<u8>, end: &[u8], count: usize) {
+    let mut pipelines = Pipelines::filled(VALUE, KEYS, AT_ONCE, request, end);
+    for _ in 0..count / AT_ONCE {
+        assert!(pipelines.play() > AT_ONCE * VALUE.len());
+    }
+}
+
+fn meta_get(key: &[u8]) -> Vec<u8> {
+    [b"mg ", key, b" v f c k q\r\n"].concat()
+}
+
 /// The flag with which the program calls itself, followed by a name and a count.
 const RUN: &str = "--run";
 const KEYS: usize = 10_000;
+/// A divisor of all counts.
+const AT_ONCE: usize = 16;
 const FEW: usize = 20_000;
 const MORE: usize = 40_000;

@@ -11,7 +11,7 @@ use leasehold::cache::{
 };
 use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::Metrics;
-use leasehold::protocol::{Decoder, Output, Replies};
+use leasehold::protocol::{Decoder, Output, Protocols, Replies, ReplyForm, Requests};
 use leasehold::{Clock, Now};
 
 /// Keys in order, repeated endlessly.
@@ -36,6 +36,17 @@ pub struct Wire {
     now: Now,
     pub output: Output,
     conversation: Conversation,
+}
+
+/// A connection without a socket that reads keys in pipelines, in either protocol.
+pub struct Pipelines {
+    cache: Cache,
+    form: ReplyForm,
+    now: Now,
+    pub output: Output,
+    conversation: Conversation,
+    requests: Requests,
+    sent: Round,
 }
 
 impl Round {
@@ -145,6 +156,64 @@ impl Wire {
         self.output.sent(self.output.len());
     }
 }
+
+impl Pipelines {
+    /// A value under every key, read by pipelines of this many requests. `request` makes one of a key, and
+    /// `end` ends each pipeline.
+    pub fn filled(
+        value: &[u8],
+        keys: usize,
+        length: usize,
+        request: impl Fn(&[u8]) -> Vec<u8>,
+        end: &[u8],
+    ) -> Self {
+        let User { cache, now, .. } = User::filled(value, keys);
+        let metrics = Arc::new(Metrics::new(1, 1));
+        let conversation =
+            Conversation::new(&cache, Arc::clone(&metrics), metrics.of_thread(0), Rules::default());
+        let names = names(keys);
+        let pipelines = names.chunks(length).map(|keys| {
+            let requests = keys.iter().flat_map(|key| request(key));
+            requests.chain(end.iter().copied()).collect()
+        });
+        let sent = Round::new(pipelines.collect());
+        let mut requests = Requests::new(Protocols::Any);
+        requests.limit_values(1 << 20);
+        let (form, output) = (ReplyForm::default(), Output::default());
+        Pipelines { cache, form, now, output, conversation, requests, sent }
+    }
+
+    /// Executes one pipeline, and returns the length of its replies, which it discards.
+    pub fn play(&mut self) -> usize {
+        self.requests.space().put_slice(self.sent.next());
+        while let Some(request) = self.requests.decode(&mut self.form) {
+            let mut request = request.expect("a legal one");
+            let replies = Replies::new(&mut self.output, &mut self.form);
+            let flow = execute(&mut request, &self.cache, &mut self.conversation, replies, self.now);
+            assert!(flow == Flow::Next);
+        }
+        let length = self.output.len();
+        self.output.sent(length);
+        length
+    }
+}
+
+/// A read of the binary protocol that answers with the key, and only if there is a value.
+pub fn getkq(key: &[u8]) -> Vec<u8> {
+    let length = key.len() as u8;
+    let mut packet = vec![0x80, 0x0d, 0, length, 0, 0, 0, 0, 0, 0, 0, length];
+    packet.extend([0; 12]);
+    packet.extend(key);
+    packet
+}
+
+/// The packet that ends a pipeline of the binary protocol.
+pub const NOOP: [u8; 24] = {
+    let mut packet = [0; 24];
+    packet[0] = 0x80;
+    packet[1] = 0x0a;
+    packet
+};
 
 /// Keys of 24 bytes.
 pub fn names(count: usize) -> Vec<Bytes> {
