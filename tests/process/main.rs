@@ -4,6 +4,7 @@ mod bench;
 mod bench_stale;
 mod console;
 mod environment;
+mod events;
 mod handover;
 mod logging;
 mod memory;

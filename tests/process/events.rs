@@ -1,0 +1,159 @@
+//! `leasehold events`: rules tried on samples, dead letters applied again, slots that are given up; and
+//! `--check-config`, which says where a rule is wrong.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use crate::support::postgres::Cluster;
+use crate::support::served::{Client, Process, eventually, scratch};
+
+/// A file, removed at the end of the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> File {
+        let path = scratch(name);
+        fs::write(&path, text).expect("it can be written");
+        File(path)
+    }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
+    command.args(arguments).stdin(Stdio::null()).output().expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it is text")
+}
+
+const SHOP: &str = r#"
+[source.app]
+kind = "http"
+
+[[rule]]
+name = "products"
+type = "product.updated"
+keys = ["product:{product_id}"]
+soft = true
+
+[[rule]]
+table = "public.products"
+tags = ["category:{each.category_id}"]
+version = "{source.lsn}"
+"#;
+
+const SAMPLES: &str = r#"{"type":"product.updated","product_id":7}
+{"type":"other"}
+{"type":"product.updated"}
+
+{"op":"u","before":{"category_id":1},"after":{"category_id":2},"source":{"schema":"public","table":"products","lsn":9}}
+"#;
+
+const EXPECTED: &str = r#"{"effects":[{"keys":["product:7"],"soft":true}],"sample":1}
+{"sample":2,"unmatched":true}
+"#;
+
+#[test]
+fn rules_are_tried_on_samples() {
+    let (config, samples) = (File::new("tried-config", SHOP), File::new("tried-samples", SAMPLES));
+    let tried = run(&["events", "test-rules", "--config", &config.path(), &samples.path()]);
+    let printed = text(&tried.stdout);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(tried.status.success() && printed.starts_with(EXPECTED), "{printed}");
+    assert!(lines[2].contains("rule \\\"products\\\": {product_id}: there is no such field"), "{printed}");
+    assert_eq!(lines[3], r#"{"effects":[{"tags":["category:1","category:2"],"version":9}],"sample":5}"#);
+}
+
+#[test]
+fn a_difference_to_the_expected_output_is_a_failure() {
+    let (config, samples) = (File::new("golden-config", SHOP), File::new("golden-samples", SAMPLES));
+    let path = samples.path();
+    let base = ["events", "test-rules", "--config", &config.path(), &path].map(str::to_owned);
+    let printed = text(&run(&base.each_ref().map(String::as_str)).stdout);
+    for (expected, is_same, why) in [
+        (printed.clone(), true, ""),
+        (printed.replace("product:7", "product:8"), false, ":1: expected"),
+        (printed.lines().next().unwrap().to_owned() + "\n", false, ":2: expected nothing"),
+    ] {
+        let golden = File::new("golden-expected", &expected);
+        let mut arguments: Vec<&str> = base.iter().map(String::as_str).collect();
+        let path = golden.path();
+        arguments.extend(["--expect", &path]);
+        let compared = run(&arguments);
+        let error = text(&compared.stderr);
+        assert!(compared.status.success() == is_same && error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn wrong_rules_are_reported_with_file_line_and_column() {
+    let base = "[source.app]\nkind = \"http\"\n[[rule]]\nsource = \"app\"\n";
+    for (wrong, place, why) in [
+        ("keys = [\"p:{row.}\"]\n", ":3:1: ", "expected the name of a field"),
+        ("keys = [\"p\"]\nspeed = 1\n", ":3:1: ", "unknown field `speed`"),
+        ("keys = [\"p\"]\n[source.db]\nkind = \"postgres\"\n", ":6:1: ", "publication = \"NAME\" is missing"),
+        ("keys = [\"p\"]\n[default]\ndepends-on = [\"db\"]\n", ":6:1: ", "add [source.db]"),
+    ] {
+        let config = File::new("wrong-config", &format!("{base}{wrong}"));
+        let checked = run(&["--config", &config.path(), "--check-config"]);
+        let error = text(&checked.stderr);
+        assert!(!checked.status.success() && error.contains(why), "{error}");
+        assert!(error.contains(&format!("{}{place}", config.path())), "{error}");
+    }
+}
+
+#[test]
+fn dead_letters_are_applied_again_once_the_rule_is_right() {
+    let config = File::new("replayed-config", SHOP);
+    let letters = File::new(
+        "replayed-letters",
+        "{\"at\":1,\"error\":\"e\",\"rule\":\"products\",\"source\":\"app\",\"payload\":\"{\\\"type\\\":\\\"product.updated\\\",\\\"product_id\\\":7}\"}\n\
+         {\"at\":1,\"error\":\"e\",\"rule\":\"other\",\"source\":\"app\",\"event\":{\"kind\":\"product.updated\",\"data\":{\"product_id\":8}}}\n",
+    );
+    let mut server = Process::start("-p -1");
+    let address = server.address();
+    let mut client = Client::connect(address);
+    for key in ["product:7", "product:8"] {
+        client.check(&format!("set {key} 0 0 1\r\na"), &["STORED"]);
+    }
+    let (config, letters, address) = (config.path(), letters.path(), address.to_string());
+    let base = ["events", "replay", &letters, "--config", &config, "--rule", "products"];
+    let dry = run(&[&base[..], &["--dry-run"]].concat());
+    assert_eq!(text(&dry.stdout), "app {\"keys\":[\"product:7\"],\"soft\":true}\n");
+    client.check("get product:7", &["VALUE product:7 0 1", "a", "END"]);
+    assert!(run(&[&base[..], &["--server", &address]].concat()).status.success());
+    client.check("get product:7", &["END"]);
+    client.check("get product:8", &["VALUE product:8 0 1", "a", "END"]);
+}
+
+#[test]
+fn the_slot_of_a_source_is_dropped_when_it_is_forgotten() {
+    let Some(cluster) = Cluster::start("") else { return };
+    let mut sql = cluster.database("forgotten");
+    sql.run("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION leasehold FOR TABLE t");
+    sql.run("SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')");
+    let url = format!("postgresql://postgres@127.0.0.1:{}/forgotten?sslmode=disable", cluster.port);
+    let config = File::new(
+        "forgotten-config",
+        &format!(
+            "[source.db]\nkind = \"postgres\"\nurl = \"{url}\"\nslot = \"forgotten\"\npublication = \"leasehold\"\n"
+        ),
+    );
+    let forgotten = run(&["events", "forget", "db", "--config", &config.path()]);
+    assert!(forgotten.status.success(), "{}", text(&forgotten.stderr));
+    eventually("the slot is dropped", || sql.value("SELECT count(*) FROM pg_replication_slots") == "0");
+    let other = run(&["events", "forget", "app", "--config", &config.path()]);
+    assert!(text(&other.stderr).contains("there is no source \"app\": there are db"));
+}
