@@ -5,6 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::Signal;
+
+use crate::support::http::ask;
 use crate::support::postgres::Cluster;
 use crate::support::served::{Client, Process, eventually, scratch};
 
@@ -101,8 +104,8 @@ fn a_difference_to_the_expected_output_is_a_failure() {
 fn wrong_rules_are_reported_with_file_line_and_column() {
     let base = "[source.app]\nkind = \"http\"\n[[rule]]\nsource = \"app\"\n";
     for (wrong, place, why) in [
-        ("keys = [\"p:{row.}\"]\n", ":3:1: ", "expected the name of a field"),
-        ("keys = [\"p\"]\nspeed = 1\n", ":3:1: ", "unknown field `speed`"),
+        ("keys = [\"p:{row.}\"]\n", ":5:8: ", "expected the name of a field"),
+        ("keys = [\"p\"]\nspeed = 1\n", ":6:1: ", "unknown field `speed`"),
         ("keys = [\"p\"]\n[source.db]\nkind = \"postgres\"\n", ":6:1: ", "publication = \"NAME\" is missing"),
         ("keys = [\"p\"]\n[default]\ndepends-on = [\"db\"]\n", ":6:1: ", "add [source.db]"),
     ] {
@@ -112,6 +115,40 @@ fn wrong_rules_are_reported_with_file_line_and_column() {
         assert!(!checked.status.success() && error.contains(why), "{error}");
         assert!(error.contains(&format!("{}{place}", config.path())), "{error}");
     }
+}
+
+#[test]
+fn rules_are_reloaded_as_a_whole_and_sources_are_not() {
+    let rule =
+        |key: &str| format!("[source.app]\nkind = \"http\"\n[[rule]]\ntype = \"*\"\nkeys = [\"{key}\"]\n");
+    let config = File::new("reloaded-config", &rule("first:{id}"));
+    let mut process = Process::start(&format!("-p -1 --admin 127.0.0.1:0 --config {}", config.path()));
+    let (address, admin) = (process.address(), process.admin());
+    let mut client = Client::connect(address);
+    let mut is_invalidated = |key: &str| {
+        client.check(&format!("set {key} 0 0 1\r\na"), &["STORED"]);
+        let json = "Content-Type: application/json\r\n";
+        ask(admin, "POST", "/events/app", json, r#"{"type": "x", "id": 7}"#).has(200);
+        client.send(format!("get {key}\r\n").as_bytes());
+        let is_miss = client.line() == "END\r\n";
+        if !is_miss {
+            (client.line(), client.line());
+        }
+        is_miss
+    };
+    assert!(is_invalidated("first:7") && !is_invalidated("second:7"));
+    fs::write(&config.0, rule("second:{id")).expect("it can be written");
+    process.signal(Signal::SIGHUP);
+    process.logged("keeping the previous policies");
+    assert!(is_invalidated("first:7"));
+    fs::write(&config.0, rule("second:{id}") + "[source.other]\nkind = \"http\"\n")
+        .expect("it can be written");
+    process.signal(Signal::SIGHUP);
+    process.logged("[source] tables have changed");
+    process.logged("reloaded policies");
+    // New rules are seen at the next event, or within a moment.
+    eventually("the second rule applies", || is_invalidated("second:7"));
+    assert!(!is_invalidated("first:7"));
 }
 
 #[test]

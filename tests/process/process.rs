@@ -454,7 +454,7 @@ fn policies_are_read_at_the_start_and_on_sighup() {
     };
     for flags in [format!("{config} --check-config"), format!("{config} -p -1")] {
         let (code, _, why) = run(&flags);
-        assert!(code == Some(64) && why.contains(&format!("{}:3: unknown field", file.display())), "{why}");
+        assert!(code == Some(64) && why.contains(&format!("{}:3:1: unknown field", file.display())), "{why}");
     }
     std::fs::write(&file, "[default]\nttl = 50\n").unwrap();
     let (code, printed, _) = run(&format!("{config} --check-config"));

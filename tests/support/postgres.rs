@@ -1,7 +1,7 @@
 //! A real PostgreSQL, if one is installed as Debian installs it: in its own folder, on a free port.
 //!
 //! It ends with this process, however that ends: a shell beside it waits for the end of its input. If the
-//! environment variable `LEASEHOLD_REQUIRE_POSTGRES` is 1, a missing PostgreSQL is a failure.
+//! environment variable `REQUIRE_POSTGRES` is 1, a missing PostgreSQL is a failure.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -47,7 +47,7 @@ impl Cluster {
     pub fn start(configuration: &str) -> Option<Cluster> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Some(programs) = programs() else {
-            let is_required = std::env::var("LEASEHOLD_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+            let is_required = std::env::var("REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
             assert!(!is_required, "PostgreSQL is not installed: run .ci/install postgresql");
             println!("skipped: PostgreSQL is not installed");
             return None;

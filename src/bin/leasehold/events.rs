@@ -136,8 +136,9 @@ fn replay(letters: &Path, config: &Path, rule: Option<&str>, servers: &[&str]) -
         }
     }
     if !servers.is_empty() {
-        let client = Client::of(servers).map_err(|error| error.to_string())?;
         wait(async {
+            // A client belongs to the runtime that it is made in.
+            let client = Client::of(servers).map_err(|error| error.to_string())?;
             for effects in &all {
                 send(&client, &effects.targets, effects.depth).await?;
             }

@@ -314,7 +314,13 @@ impl Files<'_> {
             Ok(())
         });
         let policies = self.policies.config.is_some().then(|| {
+            let sources = self.policies.events().sources;
             self.policies.read().map_err(io::Error::other)?;
+            if self.policies.events().sources != sources {
+                tracing::warn!(
+                    "SIGHUP: the [source] tables have changed: that takes effect at the next start"
+                );
+            }
             server.set_policies(self.policies.policies());
             server.set_rules(self.policies.events().rules);
             Ok(())
