@@ -229,10 +229,13 @@ impl Delivery {
             return;
         }
         let rules = Arc::clone(&self.rules);
-        let mut is_applied = false;
         let verdicts: Vec<Verdict> = rules.judge(&self.settings.name, &event).collect();
+        if verdicts.is_empty() {
+            self.report.unmatched += 1;
+        } else if !verdicts.iter().all(|verdict| matches!(verdict, Verdict::Misfit(..))) {
+            self.committed(&event);
+        }
         for verdict in verdicts {
-            is_applied = true;
             match verdict {
                 Verdict::Applies(_, effects) => {
                     if let Some(after) = effects.repeat_after {
@@ -248,7 +251,6 @@ impl Delivery {
                 Verdict::Truncated(rule) => work.invalidations().add(rule.scope(), Depth::Hard, None),
             }
         }
-        if is_applied { self.committed(&event) } else { self.report.unmatched += 1 }
     }
 
     /// Whether an event has not come before, as far as it has an identity.

@@ -149,6 +149,23 @@ fn an_event_that_cannot_be_applied_puts_the_scope_in_doubt_and_the_stream_goes_o
     assert_eq!(serde_json::from_str::<Letter>(&line).unwrap().payload.unwrap().bytes(), Some(vec![0xff]));
 }
 
+/// `stats events` showed an event that does not fit its rule as applied, with a delay, as well as poison.
+#[test]
+fn an_event_that_fits_no_rule_that_is_for_it_does_not_count_as_applied() {
+    let rules =
+        json!([{"table": "products", "keys": ["a:{row.id}"]}, {"table": "products", "keys": ["b:{row.no}"]}]);
+    let mut delivery = delivery(settings(), rules);
+    delivery.handle(Input::Attached(Attached::Resumed), START);
+    let nothing = Event { after: json!({}), ..change(7).expect("it is an event") };
+    let steps = delivery.handle(batch(vec![Ok(nothing)], 1), START);
+    let counts =
+        |report: &Report| (report.applied, report.committed.len(), report.poison.len(), report.unmatched);
+    assert!(reports(&steps, |report| counts(report) == (0, 0, 2, 0)), "{steps:?}");
+    // One of the rules applies.
+    let steps = delivery.handle(batch(vec![change(7)], 2), START);
+    assert!(reports(&steps, |report| counts(report) == (1, 1, 1, 0)), "{steps:?}");
+}
+
 #[test]
 fn a_flood_of_poison_writes_a_limited_number_of_letters() {
     let mut delivery = products();
