@@ -33,6 +33,8 @@ pub struct Merged {
 /// How a key is invalidated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeyTarget {
+    /// When the earliest of its changes was committed, in microseconds since 1970.
+    pub committed: Option<u64>,
     /// Whether a stale copy stays.
     pub depth: Depth,
     /// The version of the row: a value of this version or a newer one stays.
@@ -70,12 +72,24 @@ impl Merged {
 
     /// Adds targets; the harder invalidation of a name counts, and one without a version.
     pub fn add(&mut self, targets: Targets, depth: Depth, version: Option<u64>) {
+        self.add_committed(targets, depth, version, None);
+    }
+
+    /// As [`Merged::add`], of a change that was committed at this time, in microseconds since 1970.
+    pub fn add_committed(
+        &mut self,
+        targets: Targets,
+        depth: Depth,
+        version: Option<u64>,
+        committed: Option<u64>,
+    ) {
         if targets.is_all {
             self.all = Some(self.all.map_or(depth, |known| stricter(known, depth)));
         }
         for key in targets.keys {
-            let target = self.keys.entry(key).or_insert(KeyTarget { depth, version });
+            let target = self.keys.entry(key).or_insert(KeyTarget { committed, depth, version });
             *target = KeyTarget {
+                committed: target.committed.into_iter().chain(committed).min(),
                 depth: stricter(target.depth, depth),
                 version: target.version.zip(version).map(|(one, other)| one.max(other)),
             };
@@ -145,6 +159,15 @@ mod tests {
         merged.add(keys(&["b"]), Depth::Hard, None);
         let of = |name: &str| (merged.keys[name].depth, merged.keys[name].version);
         assert_eq!((of("a"), of("b"), merged.names()), ((Depth::Soft, Some(9)), (Depth::Hard, None), 2));
+    }
+
+    #[test]
+    fn the_earliest_commit_of_a_key_counts() {
+        let mut merged = Merged::default();
+        for committed in [None, Some(9), Some(4), Some(7), None] {
+            merged.add_committed(keys(&["a"]), Depth::Hard, None, committed);
+        }
+        assert_eq!(merged.keys["a"].committed, Some(4));
     }
 
     #[test]

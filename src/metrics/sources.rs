@@ -63,7 +63,7 @@ pub enum SourceCount {
     Merged,
     /// Events that could not be applied.
     Poison,
-    /// Values that were read between a change and its invalidation.
+    /// Values that were read between a change and the invalidation of their key.
     ReadsBetween,
     /// Failures after which the source was attached again.
     Reconnects,
@@ -131,6 +131,11 @@ impl Sources {
     /// Adds a source.
     pub fn add(&self, source: Arc<SourceStatus>) {
         self.0.lock().push(source);
+    }
+
+    /// The one with this name.
+    pub fn of(&self, name: &str) -> Option<Arc<SourceStatus>> {
+        self.0.lock().iter().find(|source| source.name == name).cloned()
     }
 
     /// All of them.

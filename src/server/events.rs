@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::service::Service;
-use crate::cache::{Depth, Expiry, SourcePosition};
+use crate::cache::{Depth, Expiry, SourcePosition, Tick, Value};
+use crate::clock::{self, Now};
 use crate::command::{Change as KeyChange, Conversation, Rules, Targets, change, invalidate};
 use crate::events::config::{Events, Kind};
 use crate::events::delivery::work::Change;
@@ -15,7 +16,7 @@ use crate::events::rule::rules::Stored;
 use crate::events::runner::{Runner, Started};
 use crate::events::sink::Sink;
 use crate::events::targets::Merged;
-use crate::metrics::SourceStatus;
+use crate::metrics::{SourceCount, SourceStatus};
 
 /// Starts the sources of a configuration; `None` if there are none. Returns once each of them has been
 /// attached or has failed: clients must not be served what a source that has failed should have invalidated.
@@ -30,7 +31,7 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
         Started {
             config: config.clone(),
             position: saved.map(|SourcePosition { identity, offset }| Position { identity, offset }),
-            sink: CacheSink::new(service, &config.name),
+            sink: CacheSink::new(service, &status),
             status,
         }
     });
@@ -49,9 +50,10 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
                 source = name,
                 "source is not attached: loaded values that it could name are invalidated"
             );
+            let status = service.metrics.sources.of(&name).expect("it was added");
             let mut merged = Merged::default();
             merged.add(config.scope(&events.rules), Depth::Hard, None);
-            CacheSink::new(service, &name).apply(&Change::Invalidate(merged));
+            CacheSink::new(service, &status).apply(&Change::Invalidate(merged));
         }
     }
     Ok(Some(runner))
@@ -64,16 +66,16 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(5);
 struct CacheSink {
     conversation: Conversation,
     service: Arc<Service>,
-    source: String,
+    status: Arc<SourceStatus>,
 }
 
 impl CacheSink {
-    fn new(service: &Arc<Service>, source: &str) -> Self {
+    fn new(service: &Arc<Service>, status: &Arc<SourceStatus>) -> Self {
         // `-F` forbids clients to invalidate everything; after a gap it may be necessary.
         let rules = Rules { may_flush: true, ..service.rules };
         let (metrics, counters) = (Arc::clone(&service.metrics), service.metrics.of_events());
         let conversation = Conversation::internal(&service.cache, metrics, counters, rules);
-        CacheSink { conversation, service: Arc::clone(service), source: source.to_owned() }
+        CacheSink { conversation, service: Arc::clone(service), status: Arc::clone(status) }
     }
 
     fn key(&mut self, key: &str, what: KeyChange) -> u64 {
@@ -82,18 +84,26 @@ impl CacheSink {
     }
 
     fn invalidate(&mut self, merged: &Merged) -> u64 {
-        let mut names = 0;
+        let time = (self.service.now(), clock::wall().as_micros() as u64);
+        let (mut names, mut reads) = (0, 0);
         for depth in [Depth::Hard, Depth::Soft] {
             let of = |known: &Depth| *known == depth;
             let groups = |names: &BTreeMap<String, Depth>| -> Vec<String> {
                 names.iter().filter(|(_, known)| of(known)).map(|(name, _)| name.clone()).collect()
             };
             let (prefixes, tags) = (groups(&merged.prefixes), groups(&merged.tags));
-            let keys = merged.keys.iter().filter(|(_, target)| of(&target.depth) && target.version.is_none());
+            let keys: Vec<_> = merged
+                .keys
+                .iter()
+                .filter(|(_, target)| of(&target.depth) && target.version.is_none())
+                .collect();
+            reads +=
+                keys.iter().filter(|(key, target)| self.was_read_since(key, target.committed, time)).count()
+                    as u64;
             let targets = Targets {
                 depth,
                 is_all: merged.all == Some(depth),
-                keys: keys.map(|(key, _)| key.as_bytes()).collect(),
+                keys: keys.iter().map(|(key, _)| key.as_bytes()).collect(),
                 prefixes: prefixes.iter().map(String::as_bytes).collect(),
                 tags: tags.iter().map(String::as_bytes).collect(),
             };
@@ -107,10 +117,30 @@ impl CacheSink {
         }
         for (key, target) in &merged.keys {
             if let Some(version) = target.version {
-                names += self.key(key, KeyChange::Invalidate { depth: target.depth, version });
+                let was_read = self.was_read_since(key, target.committed, time);
+                let done = self.key(key, KeyChange::Invalidate { depth: target.depth, version });
+                names += done;
+                // A value of this version stays.
+                reads += done.min(was_read.into());
             }
         }
+        self.status.add(SourceCount::ReadsBetween, reads);
         names
+    }
+
+    /// Whether a key has a value that was read after this commit, in microseconds since 1970. The time of a
+    /// read is known to a tick: it counts if the tick began after the commit.
+    fn was_read_since(&self, key: &str, committed: Option<u64>, (now, wall_us): (Now, u64)) -> bool {
+        let Some(committed) = committed else { return false };
+        let age_ms = wall_us.saturating_sub(committed) / 1000;
+        let first = Tick::not_before((now.millis + 1).saturating_sub(age_ms));
+        // Most events are applied within a tick, and cost no look-up.
+        if first > now.tick() {
+            return false;
+        }
+        let key = self.service.cache.key(key.as_bytes()).expect("the names were checked");
+        let was_read = |value: Value<'_>| value.is_fetched && value.accessed >= first;
+        self.service.cache.peek(&key, now, was_read).unwrap_or(false)
     }
 
     fn store(&mut self, stored: &Stored) {
@@ -139,11 +169,11 @@ impl Sink for CacheSink {
     }
 
     fn attest(&mut self, proven_ms: u64) {
-        self.service.cache.attest(&self.source, proven_ms);
+        self.service.cache.attest(&self.status.name, proven_ms);
     }
 
     fn save(&mut self, position: &Position) {
         let Position { identity, offset } = position.clone();
-        self.service.cache.set_position(&self.source, SourcePosition { identity, offset });
+        self.service.cache.set_position(&self.status.name, SourcePosition { identity, offset });
     }
 }

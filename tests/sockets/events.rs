@@ -211,3 +211,46 @@ fn a_server_is_not_ready_without_the_sources_that_it_needs() {
     sent(&server, &json!([]));
     server.get("/readyz").has(200);
 }
+
+/// Nobody could say how many readers had an old value although events invalidate: a delay alone does not
+/// show whether the value was asked for.
+#[test]
+fn values_that_were_read_between_commit_and_invalidation_are_counted() {
+    let config = Config::new("events-between", SHOP);
+    let server = config.start("");
+    let mut client = server.client();
+    let mut read = |key: &str| {
+        client.check(&format!("ms {key} 1 V20\r\na"), &["HD"]);
+        client.check(&format!("get {key}"), &[&format!("VALUE {key} 0 1"), "a", "END"]);
+    };
+    let change = |time: &str, id: u64| {
+        json!({"specversion": "1.0", "id": format!("{time} {id}"), "source": "shop", "type": "product.updated",
+            "time": time, "data": {"product_id": id}})
+    };
+    let row = |lsn: u64| {
+        json!({"op": "u", "before": null, "after": {"id": 7}, "ts_ms": 1_000,
+            "source": {"schema": "public", "table": "products", "lsn": lsn, "ts_ms": 1_000}})
+    };
+    let counted = || {
+        let known = server.get("/stats.json").has(200).json();
+        known["events"][0]["reads_between"].as_u64().expect("it is a number")
+    };
+    (1..4).for_each(|id| read(&format!("product:{id}")));
+    sent(&server, &json!([change("2026-01-01T00:00:00Z", 1), change("2026-01-01T00:00:01Z", 2)]));
+    assert_eq!(counted(), 2);
+    // The read came before the commit.
+    sent(&server, &change("2199-01-01T00:00:00Z", 3));
+    // There is nothing any more.
+    sent(&server, &change("2026-01-01T00:00:00Z", 3));
+    assert_eq!(counted(), 2);
+    // The value is of this version, and stays.
+    read("row:7");
+    sent(&server, &row(20));
+    assert_eq!(counted(), 2);
+    sent(&server, &row(21));
+    assert_eq!(counted(), 3);
+    // It was stored and never read.
+    server.client().check("set product:4 0 0 1\r\na", &["STORED"]);
+    sent(&server, &change("2026-01-01T00:00:00Z", 4));
+    assert_eq!(counted(), 3);
+}

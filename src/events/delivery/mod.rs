@@ -219,7 +219,7 @@ impl Delivery {
             match instruction.checked() {
                 Ok((targets, depth)) => {
                     self.committed(&event);
-                    work.invalidations().add(targets, depth, None);
+                    work.invalidations().add_committed(targets, depth, None, event.at);
                 }
                 Err(why) => {
                     let letter = self.letter(&why, None, Some(event), None, now);
@@ -242,7 +242,7 @@ impl Delivery {
                         let scope = || rules.scope(&self.settings.name);
                         self.repeats.add(&effects, after, scope, now.ms);
                     }
-                    work.add(*effects);
+                    work.add(*effects, event.at);
                 }
                 Verdict::Misfit(rule, why) => {
                     let letter = self.letter(&why, Some(rule.name()), Some(event.clone()), None, now);

@@ -38,14 +38,15 @@ impl Work {
         merged
     }
 
-    /// Adds the effects of one event. Its values are stored after its names were invalidated.
-    pub(super) fn add(&mut self, effects: Effects) {
+    /// Adds the effects of one event, with the time of its commit. Its values are stored after its names were
+    /// invalidated.
+    pub(super) fn add(&mut self, effects: Effects, committed: Option<u64>) {
         let (depth, version) = (effects.depth, effects.version);
         let named = effects.targets.keys.len() + effects.targets.prefixes.len() + effects.targets.tags.len();
         if !effects.targets.is_empty() {
             let merged = self.invalidations();
             let before = merged.names();
-            merged.add(effects.targets, depth, version);
+            merged.add_committed(effects.targets, depth, version, committed);
             let added = merged.names() - before;
             self.merged += named.saturating_sub(added) as u64;
         }
