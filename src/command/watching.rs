@@ -35,5 +35,6 @@ fn topic(watched: Watched) -> Option<Topic> {
         Watched::Mutations => Some(Topic::Mutations),
         Watched::Nothing => None,
         Watched::Invalidations => Some(Topic::Invalidations),
+        Watched::Sources => Some(Topic::Sources),
     }
 }

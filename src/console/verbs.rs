@@ -187,6 +187,7 @@ const STATISTICS: &[&str] = &[
     "cachedump",
     "conns",
     "detail",
+    "events",
     "items",
     "leases",
     "memory",
@@ -199,7 +200,8 @@ const STATISTICS: &[&str] = &[
     "slabs",
 ];
 const STORE: &str = "<key> <flags> <exptime> <value>";
-const TOPICS: &[&str] = &["connevents", "deletions", "evictions", "fetchers", "leases", "mutations", "voids"];
+const TOPICS: &[&str] =
+    &["connevents", "deletions", "events", "evictions", "fetchers", "leases", "mutations", "voids"];
 const INVALIDATE_WORDS: &[&str] = &["all", "key", "prefix", "soft", "tag"];
 
 #[cfg(test)]

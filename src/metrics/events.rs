@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::connections::{Address, ConnectionStats};
 use super::races::{By, Invalidated, Loading};
+use super::source_events::SourceEvent;
 use crate::cache::Depth;
 use crate::shown::Encoded;
 
@@ -29,6 +30,8 @@ pub enum Topic {
     Mutations,
     /// Values are invalidated.
     Invalidations,
+    /// Sources of events: what they bring, and whether they are live.
+    Sources,
 }
 
 /// A set of topics.
@@ -64,6 +67,8 @@ pub enum Event<'a> {
     },
     /// Values were invalidated.
     Invalidated { by: By, depth: Depth, what: Invalidated<'a> },
+    /// Something happened to a source of events.
+    Source { source: &'a str, what: SourceEvent<'a> },
 }
 
 /// The reason why a connection was closed.
@@ -108,6 +113,7 @@ impl Event<'_> {
             Event::Loading { .. } => Topic::Leases,
             Event::Stored { .. } => Topic::Mutations,
             Event::Invalidated { .. } => Topic::Invalidations,
+            Event::Source { .. } => Topic::Sources,
         }
     }
 }
@@ -149,6 +155,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "clsid=1 cfd={connection} size={value_bytes}")
             }
             Event::Invalidated { by, depth, what } => what.write(depth, by, f),
+            Event::Source { source, what } => what.write(source, f),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::events::rule::rules::Stored;
 use crate::events::runner::{Runner, Started};
 use crate::events::sink::Sink;
 use crate::events::targets::Merged;
-use crate::metrics::{SourceCount, SourceStatus};
+use crate::metrics::{Event, SourceCount, SourceEvent, SourceStatus, Topic};
 
 /// Starts the sources of a configuration; `None` if there are none. Returns once each of them has been
 /// attached or has failed: clients must not be served what a source that has failed should have invalidated.
@@ -170,6 +170,13 @@ impl Sink for CacheSink {
 
     fn attest(&mut self, proven_ms: u64) {
         self.service.cache.attest(&self.status.name, proven_ms);
+    }
+
+    fn publish(&self, what: SourceEvent<'_>) {
+        let watchers = &self.service.metrics.watchers;
+        if watchers.topics().has(Topic::Sources) {
+            watchers.publish(&Event::Source { source: &self.status.name, what });
+        }
     }
 
     fn save(&mut self, position: &Position) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::http::{AdminServer, ask};
-use crate::support::served::{self, scratch};
+use crate::support::served::{self, Client, scratch};
 
 /// A configuration file, removed at the end of the test.
 struct Config(PathBuf);
@@ -54,6 +54,15 @@ set = [{ key = "article:{id}", value = "{article}" }]
 type = "counted"
 incr = ["version:{id}"]
 "#;
+
+/// The lines that a watcher receives next, from their type on.
+fn watched(watcher: &mut Client, count: usize) -> Vec<String> {
+    let mut next = || {
+        let line = watcher.line();
+        line.trim_end().split_once(" type=").expect(&line).1.to_owned()
+    };
+    (0..count).map(|_| next()).collect()
+}
 
 fn sent(server: &AdminServer, body: &Value) -> Value {
     server.post("/events/app", &body.to_string()).has(200).json()
@@ -212,6 +221,39 @@ fn a_server_is_not_ready_without_the_sources_that_it_needs() {
     server.get("/readyz").has(200);
 }
 
+#[test]
+fn a_watcher_sees_what_becomes_of_events() {
+    let config = Config::new("events-watched", SHOP);
+    let server = config.start("");
+    let mut watcher = server.client();
+    watcher.check("watch events", &["OK"]);
+    let event = |id: u64| json!({"type": "product.updated", "product_id": id, "event_id": id});
+    sent(&server, &json!([event(1), event(1), event(2), {"type": "other"}]));
+    let expected = [
+        "source_state source=app state=live",
+        "event_duplicate source=app events=1",
+        "event_unmatched source=app events=1",
+        "event_applied source=app events=2 names=4",
+    ];
+    assert_eq!(watched(&mut watcher, 4), expected);
+
+    // What an event contains cannot end a line or a field.
+    let long_ago = json!({"op": "u", "after": {"id": "a b\r\nc"}, "ts_ms": 1_000,
+        "source": {"schema": "public", "table": "products", "lsn": 1}});
+    sent(&server, &long_ago);
+    let lines = watched(&mut watcher, 1);
+    let rest = lines[0].strip_prefix("event_poison source=app rule=public.products error=").expect(&lines[0]);
+    assert!(rest.contains("a%20b") && !rest.contains([' ', '\\']), "{rest}");
+
+    let event = json!({"specversion": "1.0", "id": "x", "source": "shop", "type": "product.updated",
+        "time": "2026-01-01T00:00:00Z", "data": {"product_id": 3}});
+    sent(&server, &event);
+    let lines = watched(&mut watcher, 1);
+    let delay =
+        lines[0].strip_prefix("event_applied source=app events=1 names=2 delay_us=").expect(&lines[0]);
+    assert!(delay.parse::<u64>().expect("a number") > 1_000_000);
+}
+
 /// Nobody could say how many readers had an old value although events invalidate: a delay alone does not
 /// show whether the value was asked for.
 #[test]
@@ -253,4 +295,25 @@ fn values_that_were_read_between_commit_and_invalidation_are_counted() {
     server.client().check("set product:4 0 0 1\r\na", &["STORED"]);
     sent(&server, &change("2026-01-01T00:00:00Z", 4));
     assert_eq!(counted(), 3);
+}
+
+#[test]
+fn every_statistic_of_a_source_is_documented() {
+    let config = Config::new("events-documented", SHOP);
+    let server = config.start("");
+    sent(
+        &server,
+        &json!({"specversion": "1.0", "id": "x", "source": "shop", "type": "counted",
+        "time": "2026-01-01T00:00:00Z", "data": {"id": 3}}),
+    );
+    let known = server.get("/stats.json").has(200).json();
+    let document =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/protocol.md")).expect("it is text");
+    let section = document.split("### Sources of events").nth(1).expect("it is there");
+    let section = section.split("\n#").next().expect("there is a first part");
+    let names: Vec<_> = known["events"][0].as_object().expect("it is an object").keys().collect();
+    assert!(names.len() > 18, "{names:?}");
+    for name in names.into_iter().filter(|name| *name != "name") {
+        assert!(section.contains(&format!("`{name}`")), "{name}");
+    }
 }

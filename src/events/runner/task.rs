@@ -17,7 +17,7 @@ use super::super::rule::Rules;
 use super::super::sink::Sink;
 use super::super::source::{Broken, Source};
 use crate::clock::{self, Clock};
-use crate::metrics::{SourceCount, SourceState, SourceStatus};
+use crate::metrics::{SourceCount, SourceEvent, SourceState, SourceStatus};
 
 /// A source and all that belongs to it.
 pub(super) struct Task<K> {
@@ -72,7 +72,7 @@ impl<K: Sink> Task<K> {
                 let is_read = batch.behind.is_none_or(|behind| behind == 0);
                 self.set_state(if is_read { SourceState::Live } else { SourceState::Behind });
             }
-            let mut report = Report::default();
+            let (mut names, mut report) = (0, Report::default());
             for step in self.delivery.handle(input, self.time()) {
                 match step {
                     Step::Acknowledge(position) => {
@@ -81,8 +81,9 @@ impl<K: Sink> Task<K> {
                             break;
                         }
                     }
+                    Step::Apply(work) => names += self.apply(&work),
                     Step::Report(of_batch) => {
-                        self.report(&of_batch);
+                        self.report(&of_batch, names);
                         report = of_batch;
                     }
                     step => self.carry_out(step),
@@ -131,8 +132,9 @@ impl<K: Sink> Task<K> {
 
     fn carry_out(&mut self, step: Step) {
         match step {
-            Step::Acknowledge(_) | Step::Report(_) => unreachable!("the loop has dealt with it"),
-            Step::Apply(work) => self.apply(&work),
+            Step::Acknowledge(_) | Step::Apply(_) | Step::Report(_) => {
+                unreachable!("the loop has dealt with it")
+            }
             Step::Attest(proven_ms) => self.sink.attest(proven_ms),
             Step::DeadLetter(letter) => {
                 tracing::warn!(
@@ -141,6 +143,8 @@ impl<K: Sink> Task<K> {
                     rule = letter.rule,
                     "event cannot be applied: its scope was invalidated"
                 );
+                let (error, rule) = (&letter.error, letter.rule.as_deref());
+                self.sink.publish(SourceEvent::Poison { error, rule });
                 match self.dead_letters.as_ref().map(|file| file.write(&letter)) {
                     Some(Ok(())) => self.status.add(SourceCount::DeadLetters, 1),
                     Some(Err(error)) => {
@@ -152,14 +156,17 @@ impl<K: Sink> Task<K> {
             }
             Step::Failed(broken) => {
                 self.status.add(SourceCount::Reconnects, 1);
-                if self.status.error().is_none_or(|last| last != broken.to_string()) {
-                    tracing::warn!(source = self.name, error = %broken, "source failed, trying again");
+                let error = broken.to_string();
+                if self.status.error().is_none_or(|last| last != error) {
+                    tracing::warn!(source = self.name, error, "source failed, trying again");
+                    self.sink.publish(SourceEvent::State { error: Some(&error), state: SourceState::Down });
                 }
-                self.status.set_error(Some(broken.to_string()));
+                self.status.set_error(Some(error));
                 self.set_state(SourceState::Down);
             }
             Step::Gap(why) => {
                 self.status.add(SourceCount::Gaps, 1);
+                self.sink.publish(SourceEvent::Gap { why: &why });
                 tracing::warn!(
                     source = self.name,
                     why,
@@ -170,9 +177,11 @@ impl<K: Sink> Task<K> {
         }
     }
 
-    fn apply(&mut self, work: &Work) {
+    /// Returns the number of names that were invalidated.
+    fn apply(&mut self, work: &Work) -> u64 {
         let names: u64 = work.steps.iter().map(|change| self.sink.apply(change)).sum();
         self.status.add(SourceCount::Invalidations, names);
+        names
     }
 
     fn save(&mut self, position: &Position) {
@@ -180,7 +189,7 @@ impl<K: Sink> Task<K> {
         self.status.set_position(format!("{} {}", position.identity, position.offset));
     }
 
-    fn report(&self, report: &Report) {
+    fn report(&self, report: &Report, names: u64) {
         for (count, more) in [
             (SourceCount::Applied, report.applied),
             (SourceCount::Duplicate, report.duplicate),
@@ -202,6 +211,21 @@ impl<K: Sink> Task<K> {
         if longest > self.slow {
             tracing::info!(source = self.name, delay = ?longest, events = report.applied, "events were applied late");
         }
+        self.publish_batch(report, names, longest);
+    }
+
+    fn publish_batch(&self, report: &Report, names: u64, longest: Duration) {
+        for (why, events) in
+            [(SourceCount::Duplicate, report.duplicate), (SourceCount::Unmatched, report.unmatched)]
+        {
+            if events > 0 {
+                self.sink.publish(SourceEvent::LeftOut { events, why });
+            }
+        }
+        if report.applied > 0 {
+            let delay = (!report.committed.is_empty()).then_some(longest);
+            self.sink.publish(SourceEvent::Applied { delay, events: report.applied, names });
+        }
     }
 
     fn set_state(&self, state: SourceState) {
@@ -212,6 +236,9 @@ impl<K: Sink> Task<K> {
         }
         if state != SourceState::Down {
             self.status.set_error(None);
+            if self.status.state() != state {
+                self.sink.publish(SourceEvent::State { error: None, state });
+            }
         }
         self.status.set_state(state);
     }
@@ -235,3 +262,95 @@ fn chance() -> f64 {
 const ATTACH_MAX: Duration = Duration::from_secs(20);
 /// New rules are seen after this time at most.
 const TICK_MAX: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::runtime::Builder;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::*;
+    use crate::events::config::Events;
+    use crate::events::delivery::work::Change;
+    use crate::events::rule::rules::Rule;
+    use crate::events::source::{Attached, Batch};
+    use crate::metrics::Event;
+
+    /// Sends what watchers would see.
+    struct Watched(UnboundedSender<String>);
+
+    impl Sink for Watched {
+        fn apply(&mut self, _: &Change) -> u64 {
+            1
+        }
+
+        fn attest(&mut self, _: u64) {}
+
+        fn publish(&self, what: SourceEvent<'_>) {
+            self.0.send(Event::Source { source: "db", what }.to_string()).expect("the test receives it");
+        }
+
+        fn save(&mut self, _: &Position) {}
+    }
+
+    /// Brings one batch after a gap, and breaks.
+    struct Breaking(Option<Batch>);
+
+    impl Source for Breaking {
+        async fn attach(&mut self, _: Option<&Position>) -> Result<Attached, Broken> {
+            Ok(Attached::Gap(at(1), "the slot is lost".to_owned()))
+        }
+
+        async fn next(&mut self) -> Result<Batch, Broken> {
+            self.0.take().ok_or_else(|| Broken::Transient("connection refused".to_owned()))
+        }
+
+        async fn done(&mut self, _: &Position, _: &Report) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    fn at(offset: u64) -> Position {
+        Position { identity: "a".to_owned(), offset }
+    }
+
+    #[test]
+    fn watchers_see_a_gap_a_change_of_state_and_a_failure() {
+        let tables = serde_json::from_value(json!({"db": {"kind": "http"}})).expect("it is a table");
+        let rules: Vec<Rule> =
+            serde_json::from_value(json!([{"source": "db", "keys": ["p:{id}"]}])).expect("it is a rule");
+        let Events { rules, sources } = Events::new(&tables, rules.into()).expect("they fit");
+        let (sender, mut lines) = unbounded_channel();
+        let delivery = Delivery::new(sources[0].settings(), Arc::clone(&rules), None);
+        let status = Arc::new(SourceStatus::new("db", "http"));
+        let (_rules, rules) = watch::channel(rules);
+        let channels = (rules, mpsc::channel().0);
+        let task =
+            Task::new(&sources[0], delivery, Watched(sender), Arc::clone(&status), channels, Clock::manual());
+        let event = serde_json::from_value(json!({"data": {"id": 7}})).expect("it is an event");
+        let batch = Batch { events: vec![Ok(event)], position: Some(at(2)), ..Batch::default() };
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let seen = runtime.block_on(async {
+            let mut seen = Vec::new();
+            let receiving = async {
+                while seen.len() < 5 {
+                    seen.push(lines.recv().await.expect("the task runs"));
+                }
+            };
+            tokio::select! {
+                () = task.run(Breaking(Some(batch))) => unreachable!("it runs until it is dropped"),
+                () = receiving => {}
+            }
+            seen
+        });
+        let expected = [
+            "type=source_gap source=db why=the%20slot%20is%20lost",
+            "type=source_state source=db state=behind",
+            "type=source_state source=db state=live",
+            "type=event_applied source=db events=1 names=1",
+            "type=source_state source=db state=down error=connection%20refused",
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!((status.state(), status.count(SourceCount::Gaps)), (SourceState::Down, 1));
+    }
+}

@@ -84,4 +84,6 @@ pub enum Watched {
     Nothing,
     /// `voids`
     Invalidations,
+    /// `events`
+    Sources,
 }

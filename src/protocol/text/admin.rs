@@ -31,6 +31,7 @@ fn watched(word: &[u8]) -> Option<Watched> {
     match word {
         b"connevents" => Some(Watched::Connections),
         b"deletions" => Some(Watched::Deletions),
+        b"events" => Some(Watched::Sources),
         b"evictions" => Some(Watched::Evictions),
         b"fetchers" => Some(Watched::Fetches),
         b"leases" => Some(Watched::Leases),
