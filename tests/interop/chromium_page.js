@@ -1,5 +1,5 @@
-// The --admin page in a headless browser: contents, forms, the token, dark mode, a phone's width, the
-// keyboard.
+// The --admin page in a headless browser: contents, sources of events, forms, the token, dark mode, a phone's
+// width, the keyboard.
 //
 //   node chromium_page.js <server> <its admin> <admin of a server with a token> <that token>
 //
@@ -85,6 +85,24 @@ async function showsWhatHappens(page) {
   await until(page, "policies", "page:[\\s\\S]*all keys");
 }
 
+async function showsSources(page) {
+  await until(page, "sources", "watermark age[\\s\\S]*app\\s+(down|behind)");
+  const event = id => JSON.stringify({ type: "product.updated", id });
+  const send = async body => {
+    const headers = { "Content-Type": "application/json" };
+    assert.equal((await fetch(`http://${admin}/events/app`, { method: "POST", headers, body })).status, 200);
+  };
+  await send(`[${event(1)}, ${event(2)}, {"type": "other"}, {"type": "product.updated"}]`);
+  await until(page, "sources", "app\\s+live");
+  const cells = () => page.$$eval("#sources tr", rows => rows.map(row => [...row.cells].map(cell => cell.innerText)));
+  const [head, app, failed, error] = await cells();
+  const of = name => app[head.indexOf(name)];
+  assert.deepEqual(["applied", "unmatched", "poison", "gaps", "dead letters"].map(of), ["2", "1", "1", "0", "0, 1 lost"]);
+  assert.deepEqual([failed[0], failed[1]], ["db", "down"]);
+  assert.match(error[0], /^db: .*<b>shop/);
+  assert.equal(await page.$("#sources b"), null, "an error with HTML in it is shown as text");
+}
+
 async function looksUpAKey(page) {
   // By keyboard alone.
   await page.focus("#key");
@@ -138,6 +156,7 @@ async function isReadableEverywhere(page) {
 
 async function asksForTheTokenOnce(browser, complaints) {
   const page = await open(browser, guarded, complaints);
+  assert(await page.$eval("#sources-of-events", section => section.hidden), "a server without sources shows none");
   await page.waitForSelector("#ask[open]", PATIENCE);
   await page.type("#ask-token", "wrong");
   await page.keyboard.press("Enter");
@@ -157,6 +176,7 @@ async function main() {
     const complaints = [];
     const page = await open(browser, admin, complaints);
     await showsWhatHappens(page);
+    await showsSources(page);
     await new Promise(done => setTimeout(done, seconds * 1000));
     await looksUpAKey(page);
     await isReadableEverywhere(page);
