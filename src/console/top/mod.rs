@@ -1,11 +1,12 @@
 //! `leasehold top`: a live view of a server's activity.
 //!
-//! A `sample` holds the server's statistics at one moment, `view` the changes between two samples, `screen`
-//! the layout, and `live` the loop.
+//! A `sample` holds the server's statistics at one moment, `view` the changes between two samples (`source`:
+//! those of sources of events), `screen` the layout, and `live` the loop.
 
 mod live;
 mod sample;
 mod screen;
+mod source;
 mod view;
 
 use std::ffi::OsStr;

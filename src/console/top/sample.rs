@@ -9,7 +9,8 @@ use super::super::reply::Entry;
 use super::super::request::Request;
 use crate::clock::Clock;
 
-/// The answers to `stats`, `stats memory` and `stats policies`; memcached supports only the first.
+/// The answers to `stats`, `stats memory`, `stats policies` and `stats events`; memcached supports only the
+/// first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     /// The time, on the client's clock.
@@ -22,22 +23,29 @@ impl Sample {
     pub(super) async fn take(link: &mut Link, clock: &Clock) -> Result<Sample, Trouble> {
         link.ready().await?;
         let mut sample = Sample { at: clock.elapsed(), stats: BTreeMap::new() };
-        sample.ask(link, "stats").await?.map_err(Trouble::Login)?;
-        for line in ["stats memory", "stats policies"] {
+        sample.ask(link, "stats", "").await?.map_err(Trouble::Login)?;
+        for (line, before) in [("stats memory", ""), ("stats policies", ""), ("stats events", SOURCE)] {
             // Servers that do not support these report less.
-            let _ = sample.ask(link, line).await?;
+            let _ = sample.ask(link, line, before).await?;
         }
         Ok(sample)
     }
 
-    /// Adds the statistics of an answer; if the server refuses, returns its message.
-    async fn ask(&mut self, link: &mut Link, line: &str) -> Result<Result<(), String>, Trouble> {
+    /// Adds the statistics of an answer, with this before their names; if the server refuses, returns its
+    /// message.
+    async fn ask(
+        &mut self,
+        link: &mut Link,
+        line: &str,
+        before: &str,
+    ) -> Result<Result<(), String>, Trouble> {
         let mut refusal = Ok(());
         let mut receive = |entry: Entry| {
             match entry.word(0) {
                 "END" => {}
                 "STAT" => {
-                    self.stats.insert(entry.word(1).to_owned(), entry.word(2).to_owned());
+                    let value: Vec<&[u8]> = entry.words().skip(2).collect();
+                    self.stats.insert(format!("{before}{}", entry.word(1)), harmless(&value.join(&b' ')));
                 }
                 _ => refusal = Err(harmless(&entry.line)),
             }
@@ -56,6 +64,17 @@ impl Sample {
         self.text(name).parse().ok()
     }
 
+    /// The names of the sources of events.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &str> {
+        let names = self.stats.range(SOURCE.to_owned()..).map_while(|(name, _)| name.strip_prefix(SOURCE));
+        names.filter_map(|name| name.strip_suffix(":state"))
+    }
+
+    /// A statistic of a source; empty if the server does not report it.
+    pub(super) fn text_of_source(&self, source: &str, name: &str) -> &str {
+        self.text(&format!("{SOURCE}{source}:{name}"))
+    }
+
     /// A sample for tests.
     #[cfg(test)]
     pub(super) fn of(at: Duration, stats: &[(&str, &str)]) -> Sample {
@@ -63,3 +82,6 @@ impl Sample {
         Sample { at, stats: stats.collect() }
     }
 }
+
+/// Stands before the statistics of sources, whose names could be those of other statistics.
+const SOURCE: &str = "source ";

@@ -9,6 +9,7 @@ use ratatui::style::{Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, RenderDirection, Row, Sparkline, Table};
 
+use super::source::Source;
 use super::view::{Panel, Policy, Reading, Unit, View};
 
 /// The lines on the terminal.
@@ -99,8 +100,16 @@ impl Screen {
     }
 
     fn overview(&self, view: &View, frame: &mut Frame, area: Rect) {
-        let rows = [Constraint::Length(10), Constraint::Length(8), Constraint::Min(0)];
-        let [above, middle, below] = Layout::vertical(rows).areas(area);
+        let sources = match view.sources.len() {
+            0 => 0,
+            lines => lines.min(SOURCES_MAX) + BORDERS + 1,
+        };
+        let heights = [10, 8, sources as u16].map(Constraint::Length);
+        let [above, middle, sources, below] =
+            Layout::vertical(heights.into_iter().chain([Constraint::Min(0)])).areas(area);
+        if !sources.is_empty() {
+            frame.render_widget(table_of_sources(view, sources.width), sources);
+        }
         let halves = |area| -> [Rect; 2] {
             Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(area)
         };
@@ -135,17 +144,8 @@ impl Screen {
             let block = Block::bordered().title(" policies ");
             return frame.render_widget(Paragraph::new(NO_POLICIES).block(block), area);
         };
-        // Columns that do not fit whole are left out, as a part of a number is another number.
-        let (mut left, mut count) = (usize::from(area.width).saturating_sub(BORDERS + PREFIX_WIDTH), 0);
-        let width = |name: &str| name.len().max(NUMBER_WIDTH);
-        for reading in &first.readings {
-            match left.checked_sub(1 + width(reading.figure.name)) {
-                Some(rest) => (left, count) = (rest, count + 1),
-                None => break,
-            }
-        }
+        let count = fitting(area.width, first.readings.iter().map(|reading| reading.figure.name));
         let names = || first.readings.iter().take(count).map(|reading| reading.figure.name);
-        let right = |text: String| Line::from(text).right_aligned();
         let head = [Line::from("prefix")].into_iter().chain(names().map(|name| right(name.to_owned())));
         let head = Row::new(head).dim();
         let row = |policy: &Policy| {
@@ -191,7 +191,76 @@ pub(super) fn text(server: &str, view: &View) -> String {
             line(&format!("{} {}", policy.prefix, reading.figure.name), &rate(reading), &total(reading));
         }
     }
+    for (nth, source) in view.sources.iter().enumerate() {
+        let columns = columns(source, view.seconds);
+        if nth == 0 {
+            let names = columns.iter().map(|(name, _)| format!(" {name:>NUMBER_WIDTH$}"));
+            writeln!(text, "{:<16}{}", "source", names.collect::<String>()).expect("a string takes all");
+        }
+        let texts: String = columns.iter().map(|(_, text)| format!(" {text:>NUMBER_WIDTH$}")).collect();
+        let line = format!("{:<16}{texts} {}", source.name, source.error);
+        writeln!(text, "{}", line.trim_end()).expect("a string takes all");
+    }
     text
+}
+
+/// The number of columns that fit whole beside the first one: a part of a number is another number.
+fn fitting<'a>(width_of_table: u16, names: impl Iterator<Item = &'a str>) -> usize {
+    let mut left = usize::from(width_of_table).saturating_sub(BORDERS + PREFIX_WIDTH);
+    let fits = |name: &&str| match left.checked_sub(1 + width(name)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    names.take_while(fits).count()
+}
+
+fn width(name: &str) -> usize {
+    name.len().max(NUMBER_WIDTH)
+}
+
+fn right(text: String) -> Line<'static> {
+    Line::from(text).right_aligned()
+}
+
+/// The columns of sources, after their names; the most important ones first.
+fn columns(source: &Source, seconds: f64) -> [(&'static str, String); 9] {
+    let behind = |behind: u64| if source.is_in_bytes { bytes(behind as f64) } else { count(behind as f64) };
+    let delay = |us: Option<u64>| us.map_or(String::new(), |us| duration(us as f64));
+    let rate = source.newly_applied.filter(|_| seconds > 0.0).map(|newly| count(newly as f64 / seconds));
+    [
+        ("state", source.state.clone()),
+        ("mark age", delay(source.watermark_age_ms.map(|ms| ms.saturating_mul(1000)))),
+        ("99 % in", delay(source.delay_us_p99)),
+        ("behind", source.behind.map_or(String::new(), behind)),
+        ("applied/s", rate.unwrap_or_default()),
+        ("poison", count(source.poison as f64)),
+        ("gaps", count(source.gaps as f64)),
+        ("letters", count(source.dead_letters as f64)),
+        ("between", count(source.reads_between as f64)),
+    ]
+}
+
+/// A line for each source; those that are not live come first.
+fn table_of_sources(view: &View, width_of_table: u16) -> Table<'static> {
+    let names = columns(&Source::default(), 0.0).map(|(name, _)| name);
+    let shown = fitting(width_of_table, names.into_iter());
+    let row = |source: &Source| {
+        let texts = columns(source, view.seconds).into_iter().take(shown).map(|(_, text)| right(text));
+        let row = Row::new([Line::from(source.name.clone())].into_iter().chain(texts));
+        if source.is_live() { row } else { row.style(Style::new().red()) }
+    };
+    let head = names.into_iter().take(shown).map(|name| right(name.to_owned()));
+    let head = Row::new([Line::from("")].into_iter().chain(head)).dim();
+    let widths = names.into_iter().take(shown).map(|name| Constraint::Length(width(name) as u16));
+    let widths = [Constraint::Fill(1)].into_iter().chain(widths);
+    let title = match view.sources.len() {
+        all @ ..=SOURCES_MAX => format!(" sources of events: {all} "),
+        all => format!(" sources of events: {SOURCES_MAX} of {all} "),
+    };
+    Table::new(view.sources.iter().map(row), widths).header(head).block(Block::bordered().title(title))
 }
 
 /// A table with as many columns as fit: names may be cut, numbers may not.
@@ -254,6 +323,11 @@ fn bytes(number: f64) -> String {
     scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
 }
 
+/// A time of so many microseconds.
+fn duration(us: f64) -> String {
+    scaled(us, 1000.0, &[" us", " ms", " s"])
+}
+
 fn scaled(number: f64, step: f64, units: &[&str]) -> String {
     let (mut number, mut units) = (number, units);
     while let [_, rest @ ..] = units
@@ -287,6 +361,8 @@ const NUMBER_WIDTH: usize = 9;
 const NARROWEST_WITH_TOTAL: usize = NARROWEST_WITH_RATE + 1 + NUMBER_WIDTH;
 const NARROWEST_WITH_RATE: usize = 8 + 1 + NUMBER_WIDTH;
 const PREFIX_WIDTH: usize = 8;
+/// More do not fit beside the other panels.
+const SOURCES_MAX: usize = 6;
 const BORDERS: usize = 2;
 /// Wider than most terminals.
 const PAST_MAX: usize = 512;
@@ -408,6 +484,47 @@ mod tests {
         check(&drawn(&screen, 80, 24), &["page:"]);
         screen.show(View::new(None, &Sample::default()));
         check(&drawn(&screen, 80, 24), &["no policies"]);
+    }
+
+    #[test]
+    fn each_source_of_events_has_a_line() {
+        let sample = |at, applied: &str| {
+            let stats = [
+                ("pid", "1"),
+                ("get_hits", "1"),
+                ("source app:state", "live"),
+                ("source app:applied", applied),
+                ("source app:delay_us_p99", "1500"),
+                ("source shop:kind", "postgres"),
+                ("source shop:state", "down"),
+                ("source shop:behind", "1048576"),
+                ("source shop:withheld", "1"),
+                ("source shop:error", "connection refused"),
+            ];
+            Sample::of(Duration::from_secs(at), &stats)
+        };
+        let view = View::new(Some(&sample(0, "0")), &sample(2, "3000"));
+        let mut screen = Screen::new("here:1".to_owned());
+        screen.show(view.clone());
+        let wide = drawn(&screen, 120, 40);
+        check(&wide, &["sources of events: 2", "applied/s", "1500 us", "1024 KiB", "withheld", "hit ratio"]);
+        assert!(wide.find("shop").unwrap() < wide.find("app ").unwrap(), "{wide}");
+        // Columns are left out on a small terminal, and the graphs.
+        check(&drawn(&screen, 80, 24), &["shop", "withheld", "1500 us", "app", "live"]);
+        assert!(!drawn(&screen, 60, 24).contains("letters"));
+
+        let lines = text("here:1", &view);
+        check(&lines, &["\nsource               state  mark age", "connection refused\n", "\napp "]);
+    }
+
+    #[test]
+    fn no_more_sources_are_shown_than_leave_room() {
+        let names: Vec<String> = (0..9).map(|nth| format!("source s{nth}:state")).collect();
+        let stats: Vec<_> = names.iter().map(|name| (name.as_str(), "live")).collect();
+        let mut screen = Screen::new("here:1".to_owned());
+        screen.show(View::new(None, &Sample::of(Duration::ZERO, &stats)));
+        let text = drawn(&screen, 120, 50);
+        assert!(text.contains("sources of events: 6 of 9") && text.contains("s5") && !text.contains("s6"));
     }
 
     #[test]

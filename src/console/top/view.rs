@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use self::Panel::{Invalidations, Leases, Server, Traffic};
 use self::Unit::{Bytes, BytesNow, Events, Things};
 use super::sample::Sample;
+use super::source::Source;
 
 /// A figure, which is the sum of some statistics.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ pub(super) struct View {
     pub(super) hit_ratio: Option<f64>,
     pub(super) readings: Vec<Reading>,
     pub(super) policies: Vec<Policy>,
+    pub(super) sources: Vec<Source>,
 }
 
 impl View {
@@ -82,6 +84,7 @@ impl View {
             policies: (1..).map_while(|nth| samples.policy(nth)).collect(),
             readings,
             seconds: samples.seconds(),
+            sources: Source::all(before, after),
             uptime_seconds: after.number("uptime").unwrap_or(0),
             version: version(after),
         }
@@ -111,6 +114,7 @@ impl View {
             "hit_ratio": self.hit_ratio,
             "figures": object(&self.readings),
             "policies": policies.collect::<Vec<_>>(),
+            "sources": self.sources.iter().map(Source::json).collect::<Vec<_>>(),
         })
     }
 }
