@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::support::http::{AdminServer, Answer};
+use crate::support::http::{self, AdminServer, Answer};
 use crate::support::served;
 use crate::support::served::Client;
 
@@ -157,10 +157,11 @@ fn name_of(series: &str) -> &str {
     series.split_once('{').map_or(series, |(name, _)| name)
 }
 
-/// The metrics of a server that has a policy and has answered a few requests.
+/// The metrics of a server that has a policy and a source of events, and has answered a few requests.
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let path = served::scratch("documents.toml");
-    fs::write(&path, "[prefix.\"page:\\\"\"]\nttl = 5\n").expect("it can be written");
+    let text = "[prefix.\"page:\\\"\"]\nttl = 5\n[source.app]\nkind = \"http\"\nthrough = true\n";
+    fs::write(&path, text).expect("it can be written");
     let server = AdminServer::start(&format!("--config {}", path.display()));
     fs::remove_file(path).expect("it was written");
     let mut client = server.client();
@@ -168,6 +169,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     client.check("set page:\"1 0 0 1\r\nv", &[]);
     client.check("mn", &[]);
     while client.line() != "MN\r\n" {}
+    let headers = "Content-Type: application/json\r\nLeasehold-Through: 2026-01-01T00:00:00Z\r\n";
+    http::ask(server.admin, "POST", "/events/app", headers, "[]").has(200);
     Metrics::read(&server.get("/metrics").has(200).body)
 });
 
