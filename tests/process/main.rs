@@ -10,6 +10,7 @@ mod logging;
 mod memory;
 mod packaging;
 mod process;
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
