@@ -5,44 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// A layer, the layers it may name, and whether it may await.
-const LAYERS: [(&str, &[&str], Waits); 22] = [
-    ("clock", &[], Waits::Never),
-    ("limits", &[], Waits::Never),
-    ("pages", &["limits"], Waits::Never),
-    ("shown", &[], Waits::Never),
-    ("protocol", &["limits", "pages", "shown"], Waits::Never),
-    ("pem", &[], Waits::Often),
-    ("sync", &[], Waits::Never),
-    ("store", &["clock", "limits", "pages", "sync"], Waits::Never),
-    ("mrc", &["clock", "store", "sync"], Waits::Never),
-    ("cache", &["clock", "limits", "mrc", "pages", "store", "sync"], Waits::Never),
-    ("metrics", &["cache", "shown"], Waits::Never),
-    ("command", &["cache", "clock", "metrics", "pages", "protocol", "shown"], Waits::Never),
-    ("events", &["cache", "clock", "metrics", "pem", "protocol"], Waits::Often),
-    ("process", &["metrics", "protocol"], Waits::Often),
-    ("options", &["cache", "command", "events", "metrics", "process", "protocol"], Waits::Never),
-    ("snapshot", &["cache", "clock", "options", "process"], Waits::Never),
-    ("handover", &["clock", "options", "process", "snapshot"], Waits::Often),
-    ("bench", &["clock"], Waits::Often),
-    ("client", &["clock", "limits"], Waits::Often),
-    ("console", &["client", "clock", "pem", "protocol"], Waits::Often),
-    ("server", SERVER, Waits::Often),
-    (
-        "admin",
-        &[
-            "cache", "clock", "command", "events", "metrics", "options", "process", "protocol", "server",
-            "shown",
-        ],
-        Waits::Often,
-    ),
-];
-
-const SERVER: &[&str] = &[
-    "cache", "clock", "command", "events", "handover", "metrics", "options", "pem", "process", "protocol",
-    "shown", "snapshot",
-];
+use std::sync::LazyLock;
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
@@ -78,10 +41,44 @@ const DIALECT: [&str; 26] = [
     " want of memory ",
 ];
 
-#[derive(Clone, Copy, PartialEq)]
+/// A row of the table of layers in ARCHITECTURE.md.
+#[derive(Clone)]
+struct Layer {
+    name: String,
+    may_name: BTreeSet<String>,
+    waits: Waits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Waits {
     Never,
     Often,
+}
+
+/// The table of layers: `| layer | job | may name | may await |`.
+static LAYERS: LazyLock<Vec<Layer>> = LazyLock::new(|| {
+    let page = fs::read_to_string(root("ARCHITECTURE.md")).expect("it is text");
+    let (_, table) = page.split_once(LAYERS_HEAD).expect("it has a table of layers");
+    table.lines().skip(2).take_while(|line| line.starts_with('|')).map(Layer::parse).collect()
+});
+
+const LAYERS_HEAD: &str = "| layer | job | may name | may await |";
+
+impl Layer {
+    fn parse(row: &str) -> Layer {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let &[name, _, may_name, may_await] = &cells[..] else { panic!("a row has four cells: {row}") };
+        let waits = match may_await {
+            "no" => Waits::Never,
+            "yes" => Waits::Often,
+            _ => panic!("a layer may await or not: {row}"),
+        };
+        let may_name = match may_name {
+            "–" => BTreeSet::new(),
+            names => names.split(", ").map(str::to_owned).collect(),
+        };
+        Layer { name: name.trim_matches('`').to_owned(), may_name, waits }
+    }
 }
 
 struct Source {
@@ -131,26 +128,39 @@ impl Source {
     }
 
     /// The layer of the file; `None` for the crate roots.
-    fn layer(&self) -> Option<(&'static str, &'static [&'static str], Waits)> {
+    fn layer(&self) -> Option<&'static Layer> {
         let first = self.path.strip_prefix(root("src")).expect("it is below src").iter().next()?;
         let name = Path::new(first).file_stem()?.to_str()?;
-        LAYERS.into_iter().find(|(layer, ..)| *layer == name)
+        LAYERS.iter().find(|layer| layer.name == name)
     }
 }
 
 #[test]
 fn layers_point_one_way() {
     check(|source, report| {
-        let Some((layer, allowed, _)) = source.layer() else { return };
+        let Some(layer) = source.layer() else { return };
         for (number, line) in source.lines() {
-            for (other, ..) in LAYERS {
+            for Layer { name: other, .. } in LAYERS.iter() {
                 let names_it = line.contains(&format!("crate::{other}"));
-                if names_it && other != layer && !allowed.contains(&other) {
-                    report(number, format!("{layer} may not name {other}"));
+                if names_it && *other != layer.name && !layer.may_name.contains(other) {
+                    report(number, format!("{} may not name {other}", layer.name));
                 }
             }
         }
     });
+}
+
+#[test]
+fn the_table_of_layers_names_layers_only() {
+    let names: BTreeSet<_> = LAYERS.iter().map(|layer| layer.name.clone()).collect();
+    assert_eq!(names.len(), LAYERS.len(), "a layer has one row");
+    for layer in LAYERS.iter() {
+        let strangers: Vec<_> = layer.may_name.difference(&names).collect();
+        assert!(strangers.is_empty(), "{}: no layers: {strangers:?}", layer.name);
+    }
+    let cache = LAYERS.iter().find(|layer| layer.name == "cache").expect("it is a layer");
+    assert!(cache.may_name.contains("store") && !cache.may_name.contains("server"));
+    assert_eq!(cache.waits, Waits::Never);
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn every_module_belongs_to_a_layer() {
     check(|source, report| {
         let is_root = source.path.ends_with("src/lib.rs") || source.path.starts_with(root("src/bin"));
         if source.layer().is_none() && !is_root {
-            report(1, "which layer is this? ARCHITECTURE.md and tests/tidy.rs must say".to_owned());
+            report(1, "which layer is this? ARCHITECTURE.md must say".to_owned());
         }
     });
 }
@@ -173,7 +183,7 @@ fn every_module_belongs_to_a_layer() {
 #[test]
 fn inner_layers_never_wait() {
     check(|source, report| {
-        let waits = source.layer().map_or(Waits::Often, |(.., waits)| waits);
+        let waits = source.layer().map_or(Waits::Often, |layer| layer.waits);
         for (number, line) in source.lines() {
             let awaits = line
                 .split(".await")
