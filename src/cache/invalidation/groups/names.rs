@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::cache::clock::LogicalClock;
 use crate::cache::invalidation::record::{Effect, Invalidation, Invalidations};
 use crate::store::item::seq::Seq;
-use crate::sync::{AtomicU64, AtomicUsize, DashMap, Mutex, Ordering};
+use crate::sync::{AtomicU64, DashMap, Mutex, Ordering};
 
 /// The groups of one kind.
 pub(super) struct Names {
@@ -17,7 +17,6 @@ pub(super) struct Names {
     /// Values of groups that are not remembered count as invalidated here.
     pub(super) floors: Floors,
     known: DashMap<u64, Remembered>,
-    len: AtomicUsize,
     max: usize,
     /// Groups in the order in which they came, or came round again.
     order: Mutex<VecDeque<u64>>,
@@ -45,7 +44,6 @@ impl Names {
             forgotten: AtomicU64::new(0),
             floors: Floors::new(FLOORS),
             known: DashMap::new(),
-            len: AtomicUsize::new(0),
             max,
             order: Mutex::new(VecDeque::new()),
         }
@@ -67,7 +65,6 @@ impl Names {
                 self.drop_oldest(&mut order, drops_freely);
             }
             order.push_back(hash);
-            self.len.store(order.len(), Ordering::Relaxed);
         }
         let invalidations = || Invalidations::at(self.floors.of(hash));
         let new = || Remembered { is_repeated: false, invalidations: invalidations() };
@@ -100,11 +97,11 @@ impl Names {
 
     /// Groups that are remembered, and how many were dropped at the cost of values.
     pub(super) fn counts(&self) -> (usize, u64) {
-        (self.len.load(Ordering::Relaxed), self.forgotten.load(Ordering::Relaxed))
+        (self.known.len(), self.forgotten.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_crowded(&self) -> bool {
-        self.len.load(Ordering::Relaxed) > self.max / 2
+        self.known.len() > self.max / 2
     }
 
     /// Drops a group: the first in order that was not invalidated again since its turn came last.
