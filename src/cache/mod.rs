@@ -53,7 +53,7 @@ pub use self::fence::classes::ClassCounts;
 pub use self::fence::miss_log::MISS_LOG_MAX;
 pub use self::fence::origin::Origin;
 pub use self::inspect::{InvalidationOf, InvalidationReport, KeyReport, LeaseReport};
-pub use self::invalidation::groups::{DELIMITER, Group, PREFIXES_MAX};
+pub use self::invalidation::groups::{DELIMITER, Group};
 pub use self::invalidation::record::Depth;
 pub use self::lease::token::Token;
 pub use self::listing::Entry;
@@ -69,7 +69,7 @@ pub use self::write::{
     Counting, DeleteOutcome, Deletion, Draft, Fence, Fill, Filled, Join, Kept, Leaves, Mode, NotCounted,
     Number, Reason, Refused, StoreOutcome,
 };
-pub use crate::limits::{KEY_BYTES_MAX, TAGS_MAX};
+pub use crate::limits::{KEY_BYTES_MAX, PREFIXES_MAX, TAGS_MAX};
 pub use crate::mrc::{Curve, FACTORS};
 pub use crate::store::budget::WhenFull;
 #[cfg(fuzzing)]

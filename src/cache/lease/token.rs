@@ -9,6 +9,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::limits::{TOKEN_BIT, TOKENS};
 use crate::store::item::seq::{SEQ_BITS, Seq};
 
 /// The proof of a lease, given back with the value.
@@ -28,7 +29,7 @@ impl Token {
 
     /// Whether this can be the number of a token. All other uniques are below or above.
     pub fn is_like(number: u64) -> bool {
-        number >> 62 == 1
+        TOKENS.contains(&number)
     }
 
     /// The sequence number of its grant, which proves nothing, and is the CAS unique of a value that is
@@ -57,7 +58,7 @@ impl Mint {
     }
 
     pub(crate) fn token(&self, key: &[u8], seq: Seq) -> Token {
-        Token(1 << 62 | self.certificate(key, seq) << SEQ_BITS | seq.number())
+        Token(TOKEN_BIT | self.certificate(key, seq) << SEQ_BITS | seq.number())
     }
 
     /// The sequence number of the grant, if this mint made the token for this key.
@@ -78,7 +79,7 @@ impl Mint {
     }
 }
 
-const CERTIFICATE_BITS: u32 = 62 - SEQ_BITS;
+const CERTIFICATE_BITS: u32 = TOKEN_BIT.trailing_zeros() - SEQ_BITS;
 const MCROUTER_CERTIFICATE: u64 = 0x7ace & ((1 << CERTIFICATE_BITS) - 1);
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use super::opcode::Verb;
+use crate::limits::TOKENS;
 use crate::pages::Payload;
-
 use crate::protocol::message::{
     BadPacket, CasUnique, CountMode, Flags, Keys, Meta, Numbers, Refusal, Request, Sasl, SetMode, bit,
 };
@@ -141,7 +141,7 @@ impl<'a> Letters<'a> {
     /// here.
     fn expect(mut self, unique: u64) -> Self {
         if unique != 0 {
-            self.number(b'C', if unique >> 62 == 1 { NO_UNIQUE } else { unique });
+            self.number(b'C', if TOKENS.contains(&unique) { NO_UNIQUE } else { unique });
         }
         self
     }

@@ -9,7 +9,7 @@ pub enum Status {
     AuthTokenTooLong,
     /// `CLIENT_ERROR bad authentication token format`
     BadAuthToken,
-    /// `CLIENT_ERROR a prefix ends in ':' and has at most 16 of them`
+    /// `CLIENT_ERROR a prefix ends in ':' and has at most … of them`
     BadPrefix,
     /// `CLIENT_ERROR invalid shutdown mode`
     BadShutdown,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use nom::character::complete::{i64 as signed, u32 as unsigned32, u64 as unsigned};
 
 use super::words::{full, is_key};
-use crate::limits::TAGS_MAX;
+use crate::limits::{TAGS_MAX, TOKEN_BIT};
 use crate::protocol::base64;
 use crate::protocol::message::{CountMode, Flags, Meta, Numbers, Refusal, SetMode, TAG, bit, words};
 
@@ -216,5 +216,3 @@ fn is_tag(word: &[u8]) -> bool {
 const LETTERS: usize = (b'z' - b'A' + 1) as usize;
 /// This includes the letter.
 const OPAQUE_BYTES_MAX: usize = 32;
-/// Distinguishes tokens from all other uniques.
-const TOKEN_BIT: u64 = 1 << 62;

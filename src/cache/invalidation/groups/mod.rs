@@ -26,6 +26,7 @@ use std::sync::Arc;
 use self::names::{Floors, Names};
 use super::record::{Effect, Invalidation};
 use crate::cache::clock::LogicalClock;
+use crate::limits::PREFIXES_MAX;
 use crate::store::item::key::Keys;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
@@ -265,8 +266,6 @@ const RECENT: usize = 2;
 const TAG: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The end of a prefix.
 pub const DELIMITER: u8 = b':';
-/// Prefixes of a key that can be invalidated; those beyond, for which it would need more delimiters, cannot.
-pub const PREFIXES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,8 @@
 //! The lines of replies that are always the same.
 
+use std::sync::LazyLock;
+
+use crate::limits::PREFIXES_MAX;
 use crate::protocol::message::Status;
 
 /// The line, including its end.
@@ -8,7 +11,7 @@ pub(super) fn line(status: Status) -> &'static [u8] {
         Status::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         Status::AuthTokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
         Status::BadAuthToken => b"CLIENT_ERROR bad authentication token format\r\n",
-        Status::BadPrefix => b"CLIENT_ERROR a prefix ends in ':' and has at most 16 of them\r\n",
+        Status::BadPrefix => &BAD_PREFIX,
         Status::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
         Status::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
         Status::Deleted => b"DELETED\r\n",
@@ -44,3 +47,8 @@ pub(super) fn line(status: Status) -> &'static [u8] {
         Status::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
     }
 }
+
+static BAD_PREFIX: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let line = format!("CLIENT_ERROR a prefix ends in ':' and has at most {PREFIXES_MAX} of them\r\n");
+    line.into_bytes()
+});
