@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release --example flash_sale` prints a timeline, with a real SQLite database and real
 //! sockets: one transaction changes all prices, and one `invalidate prefix product:` invalidates their cached
-//! values. It fails if a read that began after that returned an old price, if old prices were returned for
+//! values. Then it does so again with a real PostgreSQL, if there is one, whose log the server reads: the
+//! application invalidates nothing. It fails if a read that began after that returned an old price, if old prices were returned for
 //! longer than a second after the commit, or if the database was queried more than once per product. (The
 //! server refuses about one in ten thousand good fills, because its tables of invalidations have a fixed
 //! size; such a product is queried again.)
@@ -11,9 +12,15 @@
 
 #[path = "price_change/dice.rs"]
 mod dice;
+#[path = "flash_sale/followed.rs"]
+mod followed;
+#[path = "../tests/support/postgres.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod postgres;
 #[path = "flash_sale/shop.rs"]
 mod shop;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +28,7 @@ use std::time::Duration;
 use clap::Parser;
 use leasehold::Clock;
 use leasehold::client::Client;
+use leasehold::metrics::SourceCount;
 use leasehold::options::Options;
 use leasehold::server::Server;
 use parking_lot::Mutex;
@@ -28,7 +36,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::dice::Dice;
-use self::shop::Shop;
+use self::followed::Followed;
+use self::postgres::Cluster;
+use self::shop::{Database, Sqlite};
 
 /// How fast do ten thousand prices change?
 #[derive(Clone, Copy, Debug, Parser)]
@@ -49,8 +59,9 @@ struct Sale {
     arguments: Arguments,
     cache: Client,
     clock: Clock,
+    database: Box<dyn Database>,
+    server: Server,
     timeline: Mutex<Timeline>,
-    shop: Shop,
 }
 
 /// The events so far, in milliseconds of the clock.
@@ -76,17 +87,26 @@ struct Tenth {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    println!("the application invalidates");
     let options = Options::try_parse_from(["leasehold", "-p", "-1"]).expect("these are options");
-    let server = Server::start(options).expect("loopback has free ports");
-    let cache = Client::of(&[&server.address().to_string()]).expect("it is an address");
-    let shop = Shop::open(arguments.products, OLD);
-    let sale = Sale { arguments, cache, clock: Clock::system(), timeline: Mutex::default(), shop };
-    let is_kept = Arc::new(sale).run().await;
-    server.stop();
+    let mut is_kept = Sale::new(arguments, options, Sqlite::open(arguments.products, OLD)).run().await;
+    if let Some(cluster) = Cluster::start("") {
+        println!("\nthe log of the database invalidates");
+        let database = Followed::open(cluster, arguments.products, OLD);
+        let options = database.options();
+        is_kept &= Sale::new(arguments, options, database).run().await;
+    }
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Sale {
+    fn new(arguments: Arguments, options: Options, database: impl Database + 'static) -> Arc<Sale> {
+        let server = Server::start(options).expect("loopback has free ports");
+        let cache = Client::of(&[&server.address().to_string()]).expect("it is an address");
+        let (clock, timeline) = (Clock::system(), Mutex::default());
+        Arc::new(Sale { arguments, cache, clock, database: Box::new(database), server, timeline })
+    }
+
     /// Returns whether all promises were kept.
     async fn run(self: Arc<Self>) -> bool {
         for id in 0..self.arguments.products {
@@ -97,15 +117,28 @@ impl Sale {
             readers.spawn(Arc::clone(&self).read(Dice::new(seed)));
         }
         sleep(BEFORE).await;
-        self.shop.reprice(NEW).expect("SQLite takes it");
+        self.database.reprice(NEW);
         let committed = self.now();
         self.timeline.lock().committed = Some(committed);
-        self.cache.invalidate_prefixes(["product:"], WITHIN).await.expect("the server confirms");
+        match self.database.is_followed() {
+            true => self.wait_for_events().await,
+            false => {
+                self.cache.invalidate_prefixes(["product:"], WITHIN).await.expect("the server confirms");
+            }
+        }
         let invalidated = self.now();
         self.timeline.lock().invalidated = Some(invalidated);
         self.timeline.lock().ends = Some(invalidated + self.arguments.seconds * 1000);
         readers.join_all().await;
         self.print_report(committed, invalidated)
+    }
+
+    /// Waits until the server has applied all changes.
+    async fn wait_for_events(&self) {
+        let sources = self.server.view().metrics().sources.all();
+        while sources[0].count(SourceCount::Applied) < self.arguments.products.into() {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn read(self: Arc<Self>, mut dice: Dice) {
@@ -120,16 +153,16 @@ impl Sale {
         let mut queries = 0;
         let load = async {
             queries += 1;
-            self.shop.price(id).map(|cents| cents.to_string())
+            Ok::<_, Infallible>(self.database.price(id).to_string())
         };
         let price = self.cache.fetch(format!("product:{id}:price"), HOUR, || load).await;
-        let is_old = price.expect("SQLite answers") == OLD.to_string().as_str();
+        let is_old = price.expect("the database answers") == OLD.to_string().as_str();
         self.timeline.lock().record(self.now(), queries, is_old, has_begun);
     }
 
     fn print_report(&self, committed: u64, invalidated: u64) -> bool {
         let timeline = self.timeline.lock();
-        let queries = self.shop.queries();
+        let queries = self.database.queries();
         println!("{:>12} {:>9} {:>9} {:>9}", "ms", "reads", "old", "queries");
         let first = committed / TENTH_MS;
         for (index, tenth) in

@@ -133,6 +133,7 @@ impl Events {
                 ));
             }
         }
+        sources.iter().try_for_each(|source| source.check_covers(&rules))?;
         if let Some(first) = rules.iter().next().filter(|_| sources.is_empty()) {
             return Err(format!("the rule {:?} has no source: add a [source.NAME]", first.name()));
         }
@@ -195,6 +196,23 @@ impl SourceConfig {
     /// Everything that its events can name.
     pub fn scope(&self, rules: &Rules) -> Targets {
         self.settings().scope(rules)
+    }
+
+    /// Checks that a gap invalidates everything that the rules name.
+    fn check_covers(&self, rules: &Rules) -> Result<(), String> {
+        let Some(covers) = &self.covers else { return Ok(()) };
+        for rule in rules.iter().filter(|rule| rule.is_for(&self.name)) {
+            let scope = rule.scope();
+            let is_covered = |name: &&String| covers.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            if let Some(name) = scope.keys.iter().chain(&scope.prefixes).find(|name| !is_covered(name)) {
+                return Err(format!(
+                    "[source.{}]: the rule {:?} names {name:?}, which is not in covers: a gap would leave it stale",
+                    self.name,
+                    rule.name()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The least bound that it can keep in normal operation.
@@ -339,6 +357,11 @@ mod tests {
             (with("dead-letters", json!({"file": "f", "max": "1"})), json!([]), "is not a size"),
             (with("password-file", json!("/nonexistent/p")), json!([]), "password-file: /nonexistent/p"),
             (with("speed", json!(1)), json!([]), "unknown field `speed`"),
+            (
+                with("covers", json!(["p:"])),
+                json!([{"table": "t", "keys": ["p:{row.id}", "q:{row.id}"]}]),
+                "names \"q:\", which is not in covers",
+            ),
             (json!({}), json!([{"table": "t", "keys": ["k"]}]), "add a [source.NAME]"),
             (json!({"app": {"kind": "http"}}), json!([{"source": "db", "keys": ["k"]}]), "add [source.db]"),
         ] {
