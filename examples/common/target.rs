@@ -15,7 +15,7 @@ pub struct Target {
 }
 
 enum Running {
-    Leasehold(Server),
+    Leasehold(Box<Server>),
     Memcached(Daemon),
 }
 
@@ -28,7 +28,7 @@ impl Target {
         let words = ["leasehold", "-p", "-1"].into_iter().chain(flags.split_whitespace());
         let options = Options::try_parse_from(words).expect("these are options");
         let server = Server::start(options).expect("loopback has free ports");
-        Target { address: server.address(), running: Running::Leasehold(server) }
+        Target { address: server.address(), running: Running::Leasehold(Box::new(server)) }
     }
 
     /// `None` if it is not installed.

@@ -42,13 +42,13 @@ impl Fixture {
     }
 
     fn store(&mut self, key: &str, mode: Mode) -> bool {
-        let key = self.cache.key(key.as_bytes()).unwrap();
+        let key = self.cache.key(key.as_bytes()).expect("a legal key");
         let stored = self.cache.store(&key, mode, Draft::new("v"), &mut self.session, self.clock.now());
         matches!(stored, StoreOutcome::Stored { .. })
     }
 
     fn is_served(&mut self, key: &str) -> bool {
-        let key = self.cache.key(key.as_bytes()).unwrap();
+        let key = self.cache.key(key.as_bytes()).expect("a legal key");
         self.cache.get(&key, &mut self.session, self.clock.now(), |_| ()).is_some()
     }
 }

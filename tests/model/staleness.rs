@@ -74,7 +74,8 @@ impl World {
         };
         let config = Config { policies: Policies::from(policy), ..Config::default() };
         let cache = Cache::with_seed(config, [seed as u8; 32]);
-        let rules: Rules = serde_json::from_str(r#"[{"table": "t", "keys": ["row:{row.id}"]}]"#).unwrap();
+        let rules: Rules =
+            serde_json::from_str(r#"[{"table": "t", "keys": ["row:{row.id}"]}]"#).expect("it is right");
         let settings = Settings {
             covers: None,
             id: None,
@@ -196,7 +197,7 @@ impl World {
         for change in &work.steps {
             let Change::Invalidate(merged) = change else { panic!("{change:?}") };
             for (key, target) in &merged.keys {
-                let key = self.cache.key(key.as_bytes()).unwrap();
+                let key = self.cache.key(key.as_bytes()).expect("a legal key");
                 self.cache.invalidate_key(&key, target.depth, &mut self.sink, now);
             }
             let prefixes: Vec<Group> =
@@ -209,7 +210,7 @@ impl World {
     fn read_one(&mut self) -> Result<(), String> {
         let (client, row) = (self.random.below(3) as usize, self.random.below(ROWS as u64) as usize);
         let name = format!("row:{row}");
-        let key = self.cache.key(name.as_bytes()).unwrap();
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let takes_lease = client == 0;
         let on_miss = match takes_lease {
             true => OnMiss::Lease { since: self.cache.last_seq() },
@@ -218,7 +219,9 @@ impl World {
         let session = &mut self.clients[client];
         let found =
             self.cache.read(&key, &Reading::new(on_miss), session, self.clock.now(), |found| match found {
-                Lookup::Hit { value, .. } => Ok(String::from_utf8_lossy(value.bytes).parse::<u64>().unwrap()),
+                Lookup::Hit { value, .. } => {
+                    Ok(String::from_utf8_lossy(value.bytes).parse::<u64>().expect("a number"))
+                }
                 Lookup::Granted { token, .. } => Err(Some(token)),
                 Lookup::Busy { .. } | Lookup::Miss => Err(None),
             });
@@ -250,7 +253,7 @@ impl World {
         let Load { client, row, token, version, .. } =
             self.loads.swap_remove(self.random.below(self.loads.len() as u64) as usize);
         let (name, text, now) = (format!("row:{row}"), version.to_string(), self.clock.now());
-        let key = self.cache.key(name.as_bytes()).unwrap();
+        let key = self.cache.key(name.as_bytes()).expect("a legal key");
         let session = &mut self.clients[client];
         match token {
             Some(token) => {
@@ -283,7 +286,7 @@ impl World {
         self.stream();
         for row in 0..ROWS {
             let name = format!("row:{row}");
-            let key = self.cache.key(name.as_bytes()).unwrap();
+            let key = self.cache.key(name.as_bytes()).expect("a legal key");
             let held = self.cache.peek(&key, self.clock.now(), |value| value.bytes.to_vec());
             if held.is_some_and(|held| held != self.version(row).to_string().as_bytes()) {
                 return Err(format!("row {row} is stale after the stream has caught up"));

@@ -132,7 +132,8 @@ fn rules_are_reloaded_as_a_whole_and_sources_are_not() {
         client.send(format!("get {key}\r\n").as_bytes());
         let is_miss = client.line() == "END\r\n";
         if !is_miss {
-            (client.line(), client.line());
+            client.line();
+            client.line();
         }
         is_miss
     };
