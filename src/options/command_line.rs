@@ -31,8 +31,8 @@ pub struct Options {
     #[arg(short = 'p', long, value_name = "NUM", allow_negative_numbers = true)]
     pub port: Option<i32>,
 
-    /// Addresses to listen on, comma-separated, each with an optional port; proto[ascii]:, proto[binary]: or
-    /// proto[negotiating]: before one replaces -B there [default: 127.0.0.1]
+    /// Addresses to listen on, comma-separated, each with an optional port; `proto[ascii]:`, `proto[binary]:`
+    /// or `proto[negotiating]:` before one replaces -B there [default: 127.0.0.1]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 

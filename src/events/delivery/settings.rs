@@ -12,7 +12,7 @@ pub struct Settings {
     pub covers: Option<Vec<String>>,
     /// The identity of an event, if it does not bring one.
     pub id: Option<Template>,
-    /// How much may wait to be read before it is given up: in units of [`Batch::behind`].
+    /// How much may wait to be read before it is given up, in the unit of `Batch::behind`.
     pub max_backlog: Option<u64>,
     /// The name of the source.
     pub name: String,
