@@ -12,7 +12,8 @@ pub struct Bench {
     /// Tests the program without measuring.
     pub is_quick: bool,
     pub programs: Vec<Program>,
-    pub traces: PathBuf,
+    /// The folder of the recorded traces, which are too large for the repository.
+    pub traces: Option<PathBuf>,
     pub values: Values,
 }
 

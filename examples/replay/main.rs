@@ -41,9 +41,9 @@ struct Options {
     #[arg(long, value_name = "SERVER", value_delimiter = ',', default_value = "memcached,redis")]
     peers: Vec<Kind>,
 
-    /// Folder with oltp.csv.zst, w106.csv.zst and ttlmix.csv.zst
-    #[arg(long, value_name = "DIR", default_value = "../shared/traces")]
-    traces: PathBuf,
+    /// Folder with oltp.csv.zst, w106.csv.zst and ttlmix.csv.zst [default: synthetic traces instead]
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
 
     /// Path of leasehold [default: the one of this checkout]
     #[arg(long, value_name = "FILE")]
@@ -64,7 +64,7 @@ enum Row {
     PerItem,
     /// Memory after value sizes have changed
     Resident,
-    /// Misses on the recorded traces
+    /// Misses on the recorded traces, or on the synthetic ones if there are none
     Misses,
     /// Memory that memcached needs for the same miss ratio
     SameMisses,
@@ -108,10 +108,22 @@ impl Row {
         match self {
             Row::PerItem => memory::per_item(bench),
             Row::Resident => memory::resident(bench).and_then(|()| memory::steps(bench)),
+            Row::Misses if bench.traces.is_none() => misses::aside(bench),
             Row::Misses => misses::recorded(bench),
             Row::SameMisses => misses::same_misses(bench),
             Row::Expiry => memory::expiry(bench),
             Row::Aside => misses::aside(bench),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clone of the repository has no folder of recorded traces beside it.
+    #[test]
+    fn without_a_folder_the_traces_are_synthetic() {
+        assert_eq!(Options::parse_from(["replay"]).traces, None);
     }
 }

@@ -1,6 +1,7 @@
 //! Miss ratios: misses at the same `-m`, and the `-m` that memcached needs for the same miss ratio.
 
 use std::io;
+use std::path::Path;
 
 use crate::bench::Bench;
 use crate::replayer::{Replayer, Tally};
@@ -25,8 +26,9 @@ const RECORDED: [Recorded; 3] = [
 
 /// Misses on the recorded traces.
 pub fn recorded(bench: &Bench) -> io::Result<()> {
+    let Some(folder) = &bench.traces else { return Ok(()) };
     for Recorded { megabytes, miss_percent, name } in RECORDED {
-        let Some(requests) = load(bench, name)? else { continue };
+        let Some(requests) = load(bench, folder, name)? else { continue };
         let figures = bench.on_each(|program| {
             let tally = paced(bench, program, megabytes, &requests)?;
             Ok(Figure::Is(tally.miss_percent()))
@@ -39,18 +41,28 @@ pub fn recorded(bench: &Bench) -> io::Result<()> {
 
 /// The memory that memcached needs for the same miss ratio, relative to leasehold's.
 pub fn same_misses(bench: &Bench) -> io::Result<()> {
-    for Recorded { megabytes, name, .. } in RECORDED {
-        let Some(requests) = load(bench, name)? else { continue };
-        let what = format!("memory of memcached for equal misses, {name} {megabytes} MiB");
-        compare(bench, &what, megabytes, &RUNGS, |program, megabytes| {
-            paced(bench, program, megabytes, &requests)
-        })?;
+    let what =
+        |name: &str, megabytes| format!("memory of memcached for equal misses, {name} {megabytes} MiB");
+    if let Some(folder) = &bench.traces {
+        for Recorded { megabytes, name, .. } in RECORDED {
+            let Some(requests) = load(bench, folder, name)? else { continue };
+            compare(bench, &what(name, megabytes), megabytes, TARGET, &RUNGS, |program, megabytes| {
+                paced(bench, program, megabytes, &requests)
+            })?;
+        }
+    } else {
+        for (name, requests) in synthetic_traces(bench) {
+            let what = what(name, SYNTHETIC_MEGABYTES);
+            compare(bench, &what, SYNTHETIC_MEGABYTES, Target::None, &RUNGS, |program, megabytes| {
+                unpaced(bench, program, megabytes, &requests)
+            })?;
+        }
     }
     if bench.is_large {
         let (megabytes, keys) = (bench.scaled(1_024), bench.scaled(6_000_000));
         let what = format!("  the same, Zipf over {keys} keys, {megabytes} MiB");
         let gets = bench.scaled(16_000_000) as usize;
-        compare(bench, &what, megabytes, &LARGE_RUNGS, |program, megabytes| {
+        compare(bench, &what, megabytes, TARGET, &LARGE_RUNGS, |program, megabytes| {
             let server = program.start(megabytes)?;
             let replayer = Replayer::new(server.connect()?, &bench.values);
             replayer.warmed_by(gets / 2).play(synthetic::zipf(keys).take(gets))
@@ -61,20 +73,23 @@ pub fn same_misses(bench: &Bench) -> io::Result<()> {
 
 /// Traces that no policy was tuned on.
 pub fn aside(bench: &Bench) -> io::Result<()> {
-    let requests = bench.scaled(2_000_000) as usize;
-    let scans: Vec<Request> = synthetic::scans().take(requests).collect();
-    let shifts: Vec<Request> = synthetic::shifts().take(requests).collect();
-    for (name, requests) in [("Zipf with scans", scans), ("a shifting working set", shifts)] {
-        for megabytes in [16, 32] {
+    for (name, requests) in synthetic_traces(bench) {
+        for megabytes in [SYNTHETIC_MEGABYTES / 2, SYNTHETIC_MEGABYTES] {
             let figures = bench.on_each(|program| {
-                let server = program.start(megabytes)?;
-                let mut replayer = Replayer::new(server.connect()?, &bench.values);
-                Ok(Figure::Is(replayer.play(requests.iter().copied())?.miss_percent()))
+                Ok(Figure::Is(unpaced(bench, program, megabytes, &requests)?.miss_percent()))
             })?;
             table::print(&format!("misses of {name} at {megabytes} MiB, %"), 2, Target::None, &figures);
         }
     }
     Ok(())
+}
+
+/// The traces that the program generates itself, with their names.
+fn synthetic_traces(bench: &Bench) -> [(&'static str, Vec<Request>); 2] {
+    let requests = bench.scaled(2_000_000) as usize;
+    let scans = synthetic::scans().take(requests).collect();
+    let shifts = synthetic::shifts().take(requests).collect();
+    [("Zipf with scans", scans), ("a shifting working set", shifts)]
 }
 
 /// Replays the same trace to leasehold and to memcacheds of many sizes, all at once, and prints where they
@@ -83,6 +98,7 @@ fn compare(
     bench: &Bench,
     what: &str,
     megabytes: u32,
+    target: Target,
     rungs: &[f64],
     play: impl Fn(&Program, u32) -> io::Result<Tally> + Sync,
 ) -> io::Result<()> {
@@ -102,7 +118,7 @@ fn compare(
     let ladder: Vec<(f64, f64)> = factors.zip(theirs.iter().copied()).collect();
     eprintln!("{what}: leasehold misses {ours:.2} %; memcached, by memory: {ladder:.2?}");
     let figures = vec![(Kind::Leasehold, meeting(&ladder, ours)), (Kind::Memcached, Figure::Is(1.0))];
-    table::print(what, 2, Target::AtLeast(1.3), &figures);
+    table::print(what, 2, target, &figures);
     Ok(())
 }
 
@@ -132,14 +148,20 @@ fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request])
     Ok(tally)
 }
 
-/// `None`, with a message, if the trace does not exist: traces are too large for the repository.
-fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
-    let path = bench.traces.join(format!("{name}.csv.zst"));
+/// Replays a trace without times against a new server.
+fn unpaced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Tally> {
+    let server = program.start(megabytes)?;
+    Replayer::new(server.connect()?, &bench.values).play(requests.iter().copied())
+}
+
+/// `None`, with a message, if the trace does not exist.
+fn load(bench: &Bench, folder: &Path, name: &str) -> io::Result<Option<Vec<Request>>> {
+    let path = folder.join(format!("{name}.csv.zst"));
     if path.exists() {
         let limit = if bench.is_quick { QUICK_REQUESTS } else { usize::MAX };
         return trace::load(&path, limit).map(Some);
     }
-    println!("{name}: skipped: {} does not exist (--traces)", path.display());
+    println!("{name}: skipped: {} does not exist", path.display());
     Ok(None)
 }
 
@@ -147,6 +169,9 @@ fn load(bench: &Bench, name: &str) -> io::Result<Option<Vec<Request>>> {
 const SPEED: u32 = 30;
 /// A quarter of the shortest TTL in ttlmix, at this speed.
 const LATE_MS: u64 = 500;
+/// The memory that memcached should need for as few misses on recorded traces, as a multiple of leasehold's.
+const TARGET: Target = Target::AtLeast(1.3);
+const SYNTHETIC_MEGABYTES: u32 = 32;
 const QUICK_REQUESTS: usize = 10_000;
 /// The sizes of memcached to try, as multiples of leasehold's.
 const RUNGS: [f64; 9] = [0.75, 0.9, 1.0, 1.125, 1.25, 1.375, 1.5, 1.75, 2.0];
