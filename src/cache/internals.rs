@@ -19,7 +19,7 @@ use super::sources::{Attested, Positions};
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
-use crate::store::item::key::{Key, Keys};
+use crate::store::item::key::{Key, KeyHash, Keys};
 use crate::store::tags_in_use::TagsInUse;
 use crate::store::{Engine, item_bytes};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
@@ -86,14 +86,14 @@ impl Cache {
     }
 
     /// Does one thing under the lock of the shard that a hash belongs to.
-    pub(super) fn in_shard<R>(&self, hash: u64, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+    pub(super) fn in_shard<R>(&self, hash: KeyHash, now: Now, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.policies.with(|policies| {
             self.locked_under(hash, &self.at(policies.general_governed(), policies, now), act)
         })
     }
 
     #[inline(always)]
-    fn locked_under<R>(&self, hash: u64, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
+    fn locked_under<R>(&self, hash: KeyHash, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.ages.tick(&self.clock, at.now);
         let (result, left) = {
             let mut shard = self.shards[self.shard_of(hash)].lock();
@@ -133,13 +133,13 @@ impl Cache {
         self.shadow.changed(key.hash, held, self.budget.limit(), now);
     }
 
-    pub(super) fn shard_of(&self, hash: u64) -> usize {
-        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+    pub(super) fn shard_of(&self, hash: KeyHash) -> usize {
+        (hash.bits() >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
     }
 
     /// For each shard a hash that belongs to it.
-    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
-        (0..self.shards.len() as u64).map(|shard| shard << SHARD_SHIFT)
+    pub(super) fn hashes(&self) -> impl Iterator<Item = KeyHash> {
+        (0..self.shards.len() as u64).map(|shard| KeyHash::new(shard << SHARD_SHIFT))
     }
 
     fn at<'a>(&'a self, governed: &'a Governed, policies: &'a Policies, now: Now) -> At<'a> {
@@ -163,7 +163,7 @@ impl Cache {
 
     /// Makes room before a store: one step if little is left, and more of them before a large value. Other
     /// large values leave that room alone until the result is dropped.
-    pub(super) fn make_room(&self, hash: u64, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
+    pub(super) fn make_room(&self, hash: KeyHash, value_bytes: usize, now: Now) -> Option<Wanted<'_>> {
         if !self.budget.admits(value_bytes) {
             return None;
         }
@@ -180,7 +180,7 @@ impl Cache {
     /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of
     /// the next that holds more; false if none of them had anything to give. Each step locks one shard and
     /// frees one segment at most.
-    pub(super) fn reclaim(&self, hash: u64, now: Now) -> bool {
+    pub(super) fn reclaim(&self, hash: KeyHash, now: Now) -> bool {
         let (share, shards) = (self.budget.share(), self.shards.len());
         let others =
             (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);

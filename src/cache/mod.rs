@@ -77,7 +77,7 @@ pub use crate::store::check_history;
 pub use crate::store::counts::{AGE_SECONDS, Counts, SIZES, SizeCounts};
 pub use crate::store::evicted::Evicted;
 pub use crate::store::expiry::Expiry;
-pub use crate::store::item::key::Key;
+pub use crate::store::item::key::{Key, KeyHash};
 pub use crate::store::item::seq::{SEQ_BITS, Seq};
 pub use crate::store::item::tags::{TagList, Tags};
 pub use crate::store::item_bytes;
@@ -375,7 +375,7 @@ impl Cache {
             is_more |= self.in_shard(hash, now, |shard, at| shard.sweep(at));
         }
         let is_over = self.budget.used() > self.budget.limit();
-        is_more | (is_over && self.reclaim(0, now))
+        is_more | (is_over && self.reclaim(KeyHash::new(0), now))
     }
 
     /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores

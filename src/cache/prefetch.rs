@@ -7,7 +7,7 @@
 //!
 //! Prefetching has no visible effect: nothing is read, counted or changed.
 
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 
 /// The kind of access that will follow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,7 +30,7 @@ impl<'k> Batch<'k> {
         keys: impl Iterator<Item = (&'k [u8], Access)>,
         hash: impl Fn(&'k [u8]) -> Key<'k>,
     ) -> Self {
-        let none = Key { bytes: &[], hash: 0 };
+        let none = Key { bytes: &[], hash: KeyHash::NONE };
         let mut batch = Batch { accesses: [Access::Read; KEYS_MAX], count: 0, keys: [none; KEYS_MAX] };
         for ((key, access), next) in batch.keys.iter_mut().zip(&mut batch.accesses).zip(keys) {
             *key = hash(next.0);

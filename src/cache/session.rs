@@ -6,6 +6,7 @@ use super::fence::Sessions;
 use super::fence::miss_log::MissLog;
 use super::fence::origin::Origin;
 use crate::clock::Now;
+use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// A party that reads and stores: its misses, and the leases it holds.
@@ -27,7 +28,7 @@ pub struct Session {
     /// Where it comes from.
     pub(crate) origin: Arc<Origin>,
     /// Key hash and sequence number of the leases it was granted lately, oldest first.
-    held: Vec<(u64, Seq)>,
+    held: Vec<(KeyHash, Seq)>,
 }
 
 impl Session {
@@ -79,18 +80,18 @@ impl Session {
     }
 
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.
-    pub(crate) fn hold(&mut self, hash: u64, seq: Seq) {
+    pub(crate) fn hold(&mut self, hash: KeyHash, seq: Seq) {
         if self.held.len() == HELD_MAX {
             self.held.remove(0);
         }
         self.held.push((hash, seq));
     }
 
-    pub(crate) fn drop_held(&mut self, hash: u64) {
+    pub(crate) fn drop_held(&mut self, hash: KeyHash) {
         self.held.retain(|(held, _)| *held != hash);
     }
 
-    pub(crate) fn take_held(&mut self) -> Vec<(u64, Seq)> {
+    pub(crate) fn take_held(&mut self) -> Vec<(KeyHash, Seq)> {
         std::mem::take(&mut self.held)
     }
 }

@@ -7,7 +7,7 @@
 
 use super::{Cache, Draft};
 use crate::clock::Now;
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 use crate::store::item::seq::Seq;
 
 /// The link from a cache to the one before it: its hash seed and its place on the logical clock.
@@ -35,28 +35,28 @@ pub enum Guard {
     /// Keys that share a cell with this one are held off.
     CellHeldOff {
         /// Its hash.
-        hash: u64,
+        hash: KeyHash,
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
     /// Keys that share a cell with this one may have been missed, and their sets are refused.
     CellMissed {
         /// Its hash.
-        hash: u64,
+        hash: KeyHash,
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
     /// One key is.
     HeldOff {
         /// Its hash.
-        hash: u64,
+        hash: KeyHash,
         /// Until then, in monotonic milliseconds.
         until: u64,
     },
     /// A key was missed, and loads of it may be running.
     Missed {
         /// Its hash.
-        hash: u64,
+        hash: KeyHash,
         /// Until then its sets are refused, in monotonic milliseconds.
         until: u64,
         /// Misses that no set has answered.
@@ -67,7 +67,7 @@ pub enum Guard {
     /// No version of its row below this one may be stored.
     Version {
         /// The hash of its key.
-        hash: u64,
+        hash: KeyHash,
         /// Until then, in monotonic seconds.
         until: u32,
         /// The newest known version.
@@ -77,7 +77,7 @@ pub enum Guard {
 
 impl Guard {
     /// The hash of the key or of one of the keys that it concerns; `None` if it concerns all.
-    pub(super) fn hash(self) -> Option<u64> {
+    pub(super) fn hash(self) -> Option<KeyHash> {
         match self {
             Guard::AllHeldOff { .. } | Guard::AllMissed { .. } => None,
             Guard::CellHeldOff { hash, .. }

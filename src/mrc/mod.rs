@@ -13,6 +13,7 @@ mod recency;
 use self::recency::{Entry, Recency};
 use crate::clock::Now;
 use crate::store::expiry::Expiry;
+use crate::store::item::key::KeyHash;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// A sample of the keys, as an LRU cache would hold them.
@@ -59,19 +60,19 @@ impl Shadow {
     }
 
     /// Whether the key with this hash is in the sample.
-    pub(crate) fn follows(&self, hash: u64) -> bool {
-        hash <= self.highest.load(Ordering::Relaxed)
+    pub(crate) fn follows(&self, hash: KeyHash) -> bool {
+        hash.bits() <= self.highest.load(Ordering::Relaxed)
     }
 
     /// Counts a read of a key.
-    pub(crate) fn read(&self, hash: u64, now: Now) {
+    pub(crate) fn read(&self, hash: KeyHash, now: Now) {
         if self.follows(hash) {
             self.with(now, |sample| sample.read(hash, now));
         }
     }
 
     /// Notes that a key has an item of so many bytes now, or none, in a cache of `limit` bytes.
-    pub(crate) fn changed(&self, hash: u64, held: Option<(usize, Expiry)>, limit: usize, now: Now) {
+    pub(crate) fn changed(&self, hash: KeyHash, held: Option<(usize, Expiry)>, limit: usize, now: Now) {
         let Some((bytes, expiry)) = held else {
             return self.with(now, |sample| _ = sample.recency.remove(hash));
         };
@@ -143,7 +144,7 @@ impl Sample {
         }
     }
 
-    fn read(&mut self, hash: u64, now: Now) {
+    fn read(&mut self, hash: KeyHash, now: Now) {
         self.reads += 1 << self.shift;
         let Some((entry, newer)) = self.recency.remove(hash) else { return };
         if !entry.has_expired(now) {
@@ -157,9 +158,9 @@ impl Sample {
         while known.is_none() && self.recency.is_full() {
             self.shift += 1;
             let highest = self.highest();
-            self.recency.retain(|entry| entry.hash <= highest);
+            self.recency.retain(|entry| entry.hash.bits() <= highest);
         }
-        if entry.hash <= self.highest() {
+        if entry.hash.bits() <= self.highest() {
             self.recency.put(entry);
         }
         // Keys beyond would be misses at each of the sizes.
@@ -234,6 +235,10 @@ mod tests {
 
     const MEGABYTE: usize = 1 << 20;
 
+    fn hashed(key: u64) -> KeyHash {
+        KeyHash::new(mixed(key))
+    }
+
     /// SplitMix64.
     fn mixed(word: u64) -> u64 {
         let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -285,7 +290,7 @@ mod tests {
             FACTORS.iter().map(|factor| Lru::new((limit as f64 * factor) as usize)).collect();
         let mut reads = 0;
         for key in trace {
-            let (hash, bytes) = (mixed(key), bytes_of(key));
+            let (hash, bytes) = (hashed(key), bytes_of(key));
             reads += 1;
             shadow.read(hash, now);
             let hits: Vec<bool> = exact.iter_mut().map(|lru| lru.read(reads, key, bytes)).collect();
@@ -336,7 +341,7 @@ mod tests {
     #[test]
     fn a_stream_of_new_keys_never_hits_and_the_sample_stays_within_its_limit() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
-        for hash in (0..1_500_000).map(mixed) {
+        for hash in (0..1_500_000).map(hashed) {
             shadow.read(hash, now);
             if shadow.follows(hash) {
                 shadow.changed(hash, Some((500, Expiry::NEVER)), 100 * MEGABYTE, now);
@@ -352,9 +357,9 @@ mod tests {
     fn check_after(is_miss: bool, act: impl FnOnce(&Shadow, &Clock)) {
         let (shadow, clock) = (Shadow::new(), Clock::manual());
         let expiry = Expiry::after(Duration::from_secs(5), clock.now());
-        shadow.changed(7, Some((100, expiry)), MEGABYTE, clock.now());
+        shadow.changed(KeyHash::new(7), Some((100, expiry)), MEGABYTE, clock.now());
         act(&shadow, &clock);
-        shadow.read(7, clock.now());
+        shadow.read(KeyHash::new(7), clock.now());
         assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [if is_miss { 0.0 } else { 1.0 }; 7]);
     }
 
@@ -363,7 +368,7 @@ mod tests {
         const SECOND: Duration = Duration::from_secs(1);
         check_after(false, |_, clock| clock.advance(4 * SECOND));
         check_after(true, |_, clock| clock.advance(5 * SECOND));
-        check_after(true, |shadow, clock| shadow.changed(7, None, MEGABYTE, clock.now()));
+        check_after(true, |shadow, clock| shadow.changed(KeyHash::new(7), None, MEGABYTE, clock.now()));
         check_after(true, |shadow, _| shadow.flush(None));
         check_after(true, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_000));
@@ -377,12 +382,12 @@ mod tests {
         check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_000));
             shadow.flush(None);
-            shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
+            shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
             clock.advance(2 * SECOND);
         });
         check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis));
-            shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
+            shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), MEGABYTE, clock.now());
         });
         check_after(false, |shadow, clock| {
             shadow.flush(Some(clock.now().millis + 2_001));
@@ -394,7 +399,7 @@ mod tests {
     fn expired_keys_take_no_room() {
         let (shadow, clock) = (Shadow::new(), Clock::manual());
         let expiry = Expiry::after(Duration::from_secs(5), clock.now());
-        for hash in 0..100 {
+        for hash in (0..100).map(KeyHash::new) {
             shadow.changed(hash, Some((100, expiry)), MEGABYTE, clock.now());
         }
         shadow.sweep(clock.now());
@@ -408,18 +413,18 @@ mod tests {
     fn a_key_is_a_hit_only_at_sizes_that_hold_its_own_bytes() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         assert_eq!(shadow.curve(800, 0).hit_ratios, [0.0; 7], "nothing was read");
-        shadow.changed(7, Some((100, Expiry::NEVER)), 800, now);
-        shadow.read(7, now);
+        shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), 800, now);
+        shadow.read(KeyHash::new(7), now);
         assert_eq!(shadow.curve(800, 64).hit_ratios, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]
     fn a_reset_curve_ignores_earlier_reads() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
-        (0..9).for_each(|hash| shadow.read(hash, now));
-        shadow.changed(7, Some((100, Expiry::NEVER)), MEGABYTE, now);
+        (0..9).map(KeyHash::new).for_each(|hash| shadow.read(hash, now));
+        shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), MEGABYTE, now);
         shadow.reset();
-        shadow.read(7, now);
+        shadow.read(KeyHash::new(7), now);
         assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [1.0; 7]);
     }
 
@@ -427,7 +432,7 @@ mod tests {
     fn a_full_sample_is_halved_for_a_new_key_only() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
         let change = |nth: usize| {
-            let hash = (u64::MAX >> SHIFT_MIN) / (KEYS_MAX as u64 + 1) * nth as u64;
+            let hash = KeyHash::new((u64::MAX >> SHIFT_MIN) / (KEYS_MAX as u64 + 1) * nth as u64);
             shadow.changed(hash, Some((100, Expiry::NEVER)), 100 * MEGABYTE, now);
         };
         (0..KEYS_MAX).for_each(change);
@@ -442,7 +447,7 @@ mod tests {
     #[test]
     fn keys_beyond_every_size_are_removed() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
-        for hash in 0..100 {
+        for hash in (0..100).map(KeyHash::new) {
             shadow.changed(hash, Some((100, Expiry::NEVER)), 10_000, now);
         }
         // 80,000 bytes hold twelve keys of 100 bytes, each of which represents 64.

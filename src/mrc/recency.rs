@@ -8,6 +8,7 @@
 use hashbrown::HashTable;
 
 use crate::store::expiry::Expiry;
+use crate::store::item::key::KeyHash;
 
 /// Keys, by their hashes, with their cost and expiry.
 pub(crate) struct Recency {
@@ -30,7 +31,7 @@ pub(crate) struct Entry {
     /// The cost of the key; 0 if there is no key here.
     pub(crate) bytes: u32,
     pub(crate) expiry: Expiry,
-    pub(crate) hash: u64,
+    pub(crate) hash: KeyHash,
 }
 
 impl Recency {
@@ -59,7 +60,7 @@ impl Recency {
     }
 
     /// Removes a key; returns it, and the bytes of the keys that were used after it.
-    pub(crate) fn remove(&mut self, hash: u64) -> Option<(Entry, u64)> {
+    pub(crate) fn remove(&mut self, hash: KeyHash) -> Option<(Entry, u64)> {
         let place = self.index.find_entry(spread(hash), |place| self.row[usize::from(*place)].hash == hash);
         let place = usize::from(place.ok()?.remove().0);
         let entry = std::mem::replace(&mut self.row[place], EMPTY);
@@ -139,11 +140,11 @@ impl Recency {
 }
 
 /// The upper bits of the hashes here are all alike, and hashbrown compares those first.
-fn spread(hash: u64) -> u64 {
-    hash.rotate_left(32)
+fn spread(hash: KeyHash) -> u64 {
+    hash.bits().rotate_left(32)
 }
 
-const EMPTY: Entry = Entry { bytes: 0, expiry: Expiry::NEVER, hash: 0 };
+const EMPTY: Entry = Entry { bytes: 0, expiry: Expiry::NEVER, hash: KeyHash::NONE };
 /// The greatest number of keys.
 #[cfg(not(shuttle))]
 pub(crate) const KEYS_MAX: usize = 8192;
@@ -157,8 +158,12 @@ const ROW: usize = KEYS_MAX * 2;
 mod tests {
     use super::*;
 
+    fn key(number: u64) -> KeyHash {
+        KeyHash::new(number)
+    }
+
     fn entry(hash: u64, bytes: u32) -> Entry {
-        Entry { bytes, expiry: Expiry::NEVER, hash }
+        Entry { bytes, expiry: Expiry::NEVER, hash: key(hash) }
     }
 
     #[test]
@@ -169,8 +174,8 @@ mod tests {
         }
         recency.put(entry(2, 25));
         assert_eq!((recency.len(), recency.bytes()), (4, 105));
-        assert_eq!(recency.remove(3), Some((entry(3, 30), 40 + 25)));
-        assert_eq!(recency.remove(3), None);
+        assert_eq!(recency.remove(key(3)), Some((entry(3, 30), 40 + 25)));
+        assert_eq!(recency.remove(key(3)), None);
         assert_eq!(recency.remove_oldest(), Some(entry(1, 10)));
         assert_eq!(recency.remove_oldest(), Some(entry(4, 40)));
         assert_eq!((recency.len(), recency.bytes()), (1, 25));
@@ -183,8 +188,8 @@ mod tests {
             recency.put(entry(use_ % 100, 1));
         }
         let newest = (ROW as u64 * 3 - 1) % 100;
-        assert_eq!(recency.remove((newest + 1) % 100), Some((entry((newest + 1) % 100, 1), 99)));
-        recency.retain(|entry| entry.hash == newest || entry.hash % 2 == 0);
-        assert!(recency.remove(newest).is_some_and(|(_, newer)| newer == 0));
+        assert_eq!(recency.remove(key((newest + 1) % 100)), Some((entry((newest + 1) % 100, 1), 99)));
+        recency.retain(|entry| entry.hash == key(newest) || entry.hash.bits() % 2 == 0);
+        assert!(recency.remove(key(newest)).is_some_and(|(_, newer)| newer == 0));
     }
 }

@@ -42,7 +42,9 @@ use siphasher::sip::SipHasher13;
 use super::error::{LoadError, SaveError};
 use super::positions::{self, POSITION};
 use super::progress::{DeadlinePassed, Step};
-use crate::cache::{Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, Lineage, Seq, TagList};
+use crate::cache::{
+    Cache, Config, Depth, Draft, Entry, Expiry, Guard, KEY_BYTES_MAX, KeyHash, Lineage, Seq, TagList,
+};
 use crate::clock::Now;
 
 /// The result of loading a file.
@@ -107,25 +109,25 @@ fn write_guard(piece: &mut Vec<u8>, guard: &Guard, now: Now) {
     match guard {
         Guard::HeldOff { hash, until } | Guard::CellHeldOff { hash, until } => {
             piece.push(if matches!(guard, Guard::HeldOff { .. }) { HELD_OFF } else { CELL_HELD_OFF });
-            piece.extend(hash.to_le_bytes());
+            piece.extend(hash.bits().to_le_bytes());
             piece.extend(end_ms(*until));
         }
         Guard::Version { hash, until, version } => {
             piece.push(VERSION);
-            piece.extend(hash.to_le_bytes());
+            piece.extend(hash.bits().to_le_bytes());
             piece.extend(version.to_le_bytes());
             piece.extend(end(until.saturating_sub(now.seconds()).into()));
         }
         Guard::Missed { hash, until, lapsed, lapsed_old } => {
             piece.push(MISSED);
-            piece.extend(hash.to_le_bytes());
+            piece.extend(hash.bits().to_le_bytes());
             piece.extend(end_ms(*until));
             piece.extend(lapsed.to_le_bytes());
             piece.extend(lapsed_old.to_le_bytes());
         }
         Guard::CellMissed { hash, until } => {
             piece.push(CELL_MISSED);
-            piece.extend(hash.to_le_bytes());
+            piece.extend(hash.bits().to_le_bytes());
             piece.extend(end_ms(*until));
         }
         // Only loading a former format creates these. The first becomes one of each cell, and the other ends
@@ -246,11 +248,15 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
     let guard = match kind {
         0 => return Ok(false),
         ALL_HELD_OFF => Guard::AllHeldOff { until: units.time(number(file)?, now) },
-        CELL_HELD_OFF => Guard::CellHeldOff { hash: number(file)?, until: units.time(number(file)?, now) },
-        HELD_OFF => Guard::HeldOff { hash: number(file)?, until: units.time(number(file)?, now) },
+        CELL_HELD_OFF => {
+            Guard::CellHeldOff { hash: KeyHash::new(number(file)?), until: units.time(number(file)?, now) }
+        }
+        HELD_OFF => {
+            Guard::HeldOff { hash: KeyHash::new(number(file)?), until: units.time(number(file)?, now) }
+        }
         VERSION | VERSION_OF_KEY => {
             let hash = match kind {
-                VERSION => number(file)?,
+                VERSION => KeyHash::new(number(file)?),
                 _ => cache.key(read_key(file, &mut bytes)?).ok_or(LoadError::Damaged)?.hash(),
             };
             let (version, left) = (number(file)?, left(number(file)?).as_secs());
@@ -258,7 +264,7 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
             Guard::Version { hash, until: u32::try_from(until).unwrap_or(u32::MAX), version }
         }
         MISSED => Guard::Missed {
-            hash: number(file)?,
+            hash: KeyHash::new(number(file)?),
             until: units.time(number(file)?, now),
             lapsed: u16::from_le_bytes(array(file)?),
             lapsed_old: u16::from_le_bytes(array(file)?),
@@ -267,7 +273,9 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
             positions::read(file, cache)?;
             return Ok(true);
         }
-        CELL_MISSED => Guard::CellMissed { hash: number(file)?, until: units.time(number(file)?, now) },
+        CELL_MISSED => {
+            Guard::CellMissed { hash: KeyHash::new(number(file)?), until: units.time(number(file)?, now) }
+        }
         _ => return Err(LoadError::Damaged),
     };
     cache.guard(guard, now);

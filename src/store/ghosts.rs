@@ -6,6 +6,8 @@
 //!
 //! Two keys may share a fingerprint; then an item may enter the main queue for no reason.
 
+use crate::store::item::key::KeyHash;
+
 /// The ghosts of one shard.
 pub(super) struct Ghosts {
     /// Fingerprint in the upper bits, time in the lower; 0 is empty.
@@ -25,7 +27,7 @@ impl Ghosts {
     }
 
     /// Adds a ghost for an item of so many bytes.
-    pub(super) fn put(&mut self, hash: u64, bytes: usize) {
+    pub(super) fn put(&mut self, hash: KeyHash, bytes: usize) {
         self.removed += bytes as u64;
         let now = self.time();
         let age = |ghost: u32| if ghost == 0 { u32::MAX } else { now.wrapping_sub(ghost) & TIME_MASK };
@@ -37,7 +39,7 @@ impl Ghosts {
     }
 
     /// Removes the ghost with this hash; true if there was one.
-    pub(super) fn take(&mut self, hash: u64) -> bool {
+    pub(super) fn take(&mut self, hash: KeyHash) -> bool {
         let now = self.time();
         let is_it = |ghost: u32| {
             let age = now.wrapping_sub(ghost) & TIME_MASK;
@@ -51,8 +53,8 @@ impl Ghosts {
         size_of_val(&*self.sets)
     }
 
-    fn set(&mut self, hash: u64) -> &mut [u32; WAYS] {
-        &mut self.sets[(hash >> SET_SHIFT) as usize & (self.sets.len() - 1)]
+    fn set(&mut self, hash: KeyHash) -> &mut [u32; WAYS] {
+        &mut self.sets[(hash.bits() >> SET_SHIFT) as usize & (self.sets.len() - 1)]
     }
 
     fn time(&self) -> u32 {
@@ -61,8 +63,8 @@ impl Ghosts {
 }
 
 /// Never 0, which is an empty place.
-fn fingerprint(hash: u64) -> u32 {
-    (hash as u32 | 1 << TIME_BITS) & !TIME_MASK
+fn fingerprint(hash: KeyHash) -> u32 {
+    (hash.bits() as u32 | 1 << TIME_BITS) & !TIME_MASK
 }
 
 const WAYS: usize = 8;
@@ -80,8 +82,8 @@ const SET_SHIFT: u32 = 32;
 mod tests {
     use super::*;
 
-    fn hash(n: u64) -> u64 {
-        n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    fn hash(n: u64) -> KeyHash {
+        KeyHash::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     #[test]
@@ -101,9 +103,11 @@ mod tests {
     fn the_oldest_ghost_of_a_full_set_is_replaced() {
         let mut ghosts = Ghosts::new(1);
         for n in 1..=WAYS as u64 + 1 {
-            ghosts.put(n << TIME_BITS << 1, 100);
+            ghosts.put(KeyHash::new(n << TIME_BITS << 1), 100);
         }
-        assert!(!ghosts.take(1 << TIME_BITS << 1) && ghosts.take(2 << TIME_BITS << 1));
+        assert!(
+            !ghosts.take(KeyHash::new(1 << TIME_BITS << 1)) && ghosts.take(KeyHash::new(2 << TIME_BITS << 1))
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ use self::index::{Index, slot::Place};
 use self::item::packed::{Packed, PackedMut, Shape};
 use self::removal::Removal;
 
-use self::item::key::{Key, Keys};
+use self::item::key::{Key, KeyHash, Keys};
 use self::item::seq::Seq;
 use self::item::tags::Tags;
 use self::large::{Entry, Large};
@@ -151,12 +151,12 @@ impl Engine {
     }
 
     /// Prefetches the index slot of this hash.
-    pub(crate) fn prefetch_slot(&self, hash: u64) {
+    pub(crate) fn prefetch_slot(&self, hash: KeyHash) {
         self.index.prefetch(hash);
     }
 
     /// Prefetches an item with this hash: most likely the right one, as no key is compared.
-    pub(crate) fn prefetch_item(&self, hash: u64) {
+    pub(crate) fn prefetch_item(&self, hash: KeyHash) {
         if let Some(Place::Log(number, offset)) = self.index.find(hash, |_| true).map(Slot::place) {
             self.log.prefetch(number, offset);
         }

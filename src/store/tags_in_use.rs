@@ -103,7 +103,7 @@ impl TagsInUse {
         // Of the two that meet in `may_contain`, one sees what the other did before this.
         self.buckets.get_or_init(|| (0..self.len).map(|_| Mutex::default()).collect());
         fence(Ordering::SeqCst);
-        tags.map(|tag| self.keys.hash(tag)).for_each(|hash| self.with(hash, |pair| act(pair, hash)));
+        tags.map(|tag| self.keys.hash_name(tag)).for_each(|hash| self.with(hash, |pair| act(pair, hash)));
     }
 
     /// Locks the two buckets of a tag.
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn has(in_use: &TagsInUse, name: u32) -> bool {
-        in_use.may_contain(in_use.keys.hash(name.to_string().as_bytes()))
+        in_use.may_contain(in_use.keys.hash_name(name.to_string().as_bytes()))
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
 
+use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// The misses of one connection.
@@ -24,7 +25,7 @@ pub(crate) struct MissLog {
 /// A miss, and the connection's own invalidations of its key since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Miss {
-    hash: u64,
+    hash: KeyHash,
     /// The last sequence number before the miss.
     seq: Seq,
     /// The connection's own newest invalidation of the key since; it alone is disregarded.
@@ -83,7 +84,7 @@ impl MissLog {
 
     /// Adds a miss at `seq`; that of a key that is held off counts as invalidated. If an older miss of the
     /// key is open, that one stays: returns how many seconds ago it was.
-    pub(crate) fn add(&mut self, hash: u64, seq: Seq, is_held_off: bool, age: Age) -> Option<u32> {
+    pub(crate) fn add(&mut self, hash: KeyHash, seq: Seq, is_held_off: bool, age: Age) -> Option<u32> {
         let status = if is_held_off { Status::Invalidated } else { Status::Open };
         if let Some(old) = self.find(hash, age) {
             if is_held_off {
@@ -99,7 +100,7 @@ impl MissLog {
 
     /// Removes the miss of a key after a hit or a fill with a token: the connection's next store of it
     /// answers no miss.
-    pub(crate) fn remove(&mut self, hash: u64, age: Age) {
+    pub(crate) fn remove(&mut self, hash: KeyHash, age: Age) {
         if let Some(miss) = self.find(hash, age) {
             miss.status = Status::Removed;
         }
@@ -107,7 +108,7 @@ impl MissLog {
 
     /// Removes and returns the miss that a store of this key is checked against.
     #[inline]
-    pub(crate) fn take(&mut self, hash: u64, age: Age) -> Option<Taken> {
+    pub(crate) fn take(&mut self, hash: KeyHash, age: Age) -> Option<Taken> {
         // Most connections have none, and need no search.
         if self.is_empty() {
             return None;
@@ -144,13 +145,13 @@ impl MissLog {
     }
 
     /// The connection itself invalidates a key at `own`; `newest` was its newest invalidation before.
-    pub(crate) fn invalidate(&mut self, hash: u64, newest: Seq, own: Seq, age: Age) {
+    pub(crate) fn invalidate(&mut self, hash: KeyHash, newest: Seq, own: Seq, age: Age) {
         self.each(hash, age, |miss| miss.invalidate(newest, own));
     }
 
     /// The connection itself invalidates everything: `invalidation_of` a hash returns the key's newest
     /// invalidation before, and this one.
-    pub(crate) fn invalidate_all(&mut self, invalidation_of: impl Fn(u64) -> (Seq, Seq)) {
+    pub(crate) fn invalidate_all(&mut self, invalidation_of: impl Fn(KeyHash) -> (Seq, Seq)) {
         for position in self.oldest..self.next {
             let index = self.index(position);
             let (newest, own) = invalidation_of(self.ring[index].hash);
@@ -197,13 +198,13 @@ impl MissLog {
     }
 
     /// The oldest miss of this key that counts.
-    fn find(&mut self, hash: u64, age: Age) -> Option<&mut Miss> {
+    fn find(&mut self, hash: KeyHash, age: Age) -> Option<&mut Miss> {
         let position = self.position(hash, age)?;
         let index = self.index(position);
         Some(&mut self.ring[index])
     }
 
-    fn position(&mut self, hash: u64, age: Age) -> Option<u64> {
+    fn position(&mut self, hash: KeyHash, age: Age) -> Option<u64> {
         let mut found = None;
         self.each_position(hash, |miss, position| {
             if miss.hash == hash && miss.counts(age) {
@@ -213,7 +214,7 @@ impl MissLog {
         found
     }
 
-    fn each(&mut self, hash: u64, age: Age, change: impl Fn(&mut Miss)) {
+    fn each(&mut self, hash: KeyHash, age: Age, change: impl Fn(&mut Miss)) {
         self.each_position(hash, |miss, _| {
             if miss.hash == hash && miss.counts(age) {
                 change(miss);
@@ -222,7 +223,7 @@ impl MissLog {
     }
 
     /// Walks the chain of this hash, newest first.
-    fn each_position(&mut self, hash: u64, mut visit: impl FnMut(&mut Miss, u64)) {
+    fn each_position(&mut self, hash: KeyHash, mut visit: impl FnMut(&mut Miss, u64)) {
         if self.is_empty() {
             return;
         }
@@ -242,14 +243,14 @@ impl MissLog {
         position as usize & (self.ring.len() - 1)
     }
 
-    fn chain(&self, hash: u64) -> usize {
-        (hash >> 24) as usize & (self.chains.len() - 1)
+    fn chain(&self, hash: KeyHash) -> usize {
+        (hash.bits() >> 24) as usize & (self.chains.len() - 1)
     }
 }
 
 impl Miss {
     const REMOVED: Miss = Miss {
-        hash: 0,
+        hash: KeyHash::NONE,
         seq: Seq::ZERO,
         own: Seq::ZERO,
         status: Status::Removed,
@@ -299,6 +300,10 @@ mod tests {
 
     const NOW: Age = Age { max: 60, now: 100 };
 
+    fn key(number: u64) -> KeyHash {
+        KeyHash::new(number)
+    }
+
     fn later(seconds: u32) -> Age {
         Age { now: NOW.now + seconds, ..NOW }
     }
@@ -310,30 +315,31 @@ mod tests {
     #[test]
     fn the_oldest_miss_of_a_key_counts_and_is_taken_once() {
         let mut log = MissLog::new();
-        log.add(1, seq(10), false, NOW);
-        log.add(1, seq(20), false, NOW);
-        let miss = log.take(1, NOW).unwrap().miss;
+        log.add(key(1), seq(10), false, NOW);
+        log.add(key(1), seq(20), false, NOW);
+        let miss = log.take(key(1), NOW).unwrap().miss;
         assert!(miss.is_invalidated(seq(15)) && !miss.is_invalidated(seq(10)));
-        assert_eq!(log.take(1, NOW), None);
+        assert_eq!(log.take(key(1), NOW), None);
     }
 
     #[test]
     fn an_own_invalidation_is_disregarded_unless_it_hides_anothers() {
         let mut log = MissLog::new();
-        log.add(1, seq(10), false, NOW);
-        log.invalidate(1, seq(5), seq(11), NOW);
-        assert!(!log.take(1, NOW).unwrap().miss.is_invalidated(seq(11)));
+        log.add(key(1), seq(10), false, NOW);
+        log.invalidate(key(1), seq(5), seq(11), NOW);
+        assert!(!log.take(key(1), NOW).unwrap().miss.is_invalidated(seq(11)));
 
-        log.add(1, seq(20), false, NOW);
-        log.invalidate(1, seq(21), seq(22), NOW);
-        assert!(log.take(1, NOW).unwrap().miss.is_invalidated(seq(22)), "21 was of another connection");
+        log.add(key(1), seq(20), false, NOW);
+        log.invalidate(key(1), seq(21), seq(22), NOW);
+        assert!(log.take(key(1), NOW).unwrap().miss.is_invalidated(seq(22)), "21 was of another connection");
     }
 
     /// Whether loads overlap, and whether one was overtaken, for each key that is stored in turn.
     fn signs(misses: &[u64], stores: &[u64]) -> Vec<(bool, bool)> {
         let mut log = MissLog::new();
-        misses.iter().for_each(|&hash| _ = log.add(hash, seq(1), false, NOW));
-        let signs = |hash| log.take(hash, NOW).map(|taken| (taken.overlaps, taken.is_overtaken)).unwrap();
+        misses.iter().for_each(|&hash| _ = log.add(key(hash), seq(1), false, NOW));
+        let signs =
+            |hash| log.take(key(hash), NOW).map(|taken| (taken.overlaps, taken.is_overtaken)).unwrap();
         stores.iter().copied().map(signs).collect()
     }
 
@@ -348,30 +354,30 @@ mod tests {
     #[test]
     fn an_own_flush_does_not_bring_a_removed_miss_back() {
         let mut log = MissLog::new();
-        log.add(1, seq(10), false, NOW);
-        log.remove(1, NOW);
+        log.add(key(1), seq(10), false, NOW);
+        log.remove(key(1), NOW);
         log.invalidate_all(|_| (seq(11), seq(12)));
-        assert_eq!(log.take(1, NOW), None);
+        assert_eq!(log.take(key(1), NOW), None);
     }
 
     #[test]
     fn a_miss_while_held_off_counts_as_invalidated() {
         let mut log = MissLog::new();
-        log.add(1, seq(10), false, NOW);
-        log.add(1, seq(11), true, NOW);
-        assert!(log.take(1, NOW).unwrap().miss.is_invalidated(Seq::ZERO));
+        log.add(key(1), seq(10), false, NOW);
+        log.add(key(1), seq(11), true, NOW);
+        assert!(log.take(key(1), NOW).unwrap().miss.is_invalidated(Seq::ZERO));
     }
 
     #[test]
     fn the_newest_misses_are_kept_and_the_log_says_that_it_forgot() {
         let mut log = MissLog::new();
         for n in 0..MISS_LOG_MAX as u64 {
-            log.add(n << 24, seq(100 + n), false, NOW);
+            log.add(key(n << 24), seq(100 + n), false, NOW);
         }
         assert!(!log.has_forgotten(NOW));
-        log.add(1 << 20, seq(9_000), false, NOW);
+        log.add(key(1 << 20), seq(9_000), false, NOW);
         assert_eq!((log.ring.len(), log.has_forgotten(NOW)), (MISS_LOG_MAX, true));
-        assert_eq!((log.take(0, NOW), log.take(1 << 24, NOW).is_some()), (None, true));
+        assert_eq!((log.take(key(0), NOW), log.take(key(1 << 24), NOW).is_some()), (None, true));
         assert!(!log.has_forgotten(later(61)), "it would not count any more");
     }
 
@@ -379,7 +385,7 @@ mod tests {
     fn a_long_life_needs_no_more_than_the_ring() {
         let mut log = MissLog::new();
         for n in 0..100_000u64 {
-            let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let hash = key(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             log.add(hash, seq(n + 1), false, NOW);
             assert!(log.take(hash, NOW).is_some());
         }

@@ -8,6 +8,7 @@ use prefetch_index::prefetch_index;
 
 use super::record::{Record, Touch, tick};
 use crate::clock::Now;
+use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// The records of one shard, and the cells that stand for forgotten ones.
@@ -23,7 +24,7 @@ pub(crate) struct Table {
 #[derive(Clone)]
 #[repr(align(64))]
 struct Set {
-    hashes: [u64; WAYS],
+    hashes: [KeyHash; WAYS],
     /// For each record, the time from which on only its lapsed misses matter, in wrapping milliseconds.
     ends: [u32; WAYS],
     records: [Record; WAYS],
@@ -35,7 +36,7 @@ pub(crate) struct Forgotten {
     /// When the last load must have ended, in monotonic milliseconds.
     pub(crate) closed_until: u64,
     /// The hash of the key, or of one in the cell.
-    pub(crate) hash: u64,
+    pub(crate) hash: KeyHash,
     /// Invalidations up to this sequence number are accounted for.
     pub(crate) marked: Seq,
     /// The number of unanswered misses, and how many of them are older than the newest invalidation.
@@ -52,7 +53,7 @@ struct Cell {
     /// [`Cell::close`].
     closures: [Closure; 2],
     /// The misses of the key that was forgotten last: see [`Forgotten`].
-    hash: u64,
+    hash: KeyHash,
     marked: Seq,
     lapsed: u16,
     lapsed_old: u16,
@@ -114,7 +115,7 @@ impl Entry<'_> {
 }
 
 impl Set {
-    fn way(&self, hash: u64) -> Option<usize> {
+    fn way(&self, hash: KeyHash) -> Option<usize> {
         self.hashes.iter().position(|known| *known == hash)
     }
 
@@ -124,7 +125,8 @@ impl Set {
 
     /// The way of the record that matters least.
     fn least(&self, now: u32) -> usize {
-        let rank = |way: &usize| (self.hashes[*way] != 0, self.ends[*way].wrapping_sub(now) as i32);
+        let rank =
+            |way: &usize| (self.hashes[*way] != KeyHash::NONE, self.ends[*way].wrapping_sub(now) as i32);
         (0..WAYS).min_by_key(rank).expect("a set has ways")
     }
 }
@@ -139,7 +141,7 @@ impl Table {
     /// The table of one shard, of this many.
     pub(crate) fn new(shards: usize) -> Self {
         let record = Record::new(Seq::ZERO, Now { millis: 0, unix: 0 });
-        let empty = Set { hashes: [0; WAYS], ends: [0; WAYS], records: [record; WAYS] };
+        let empty = Set { hashes: [KeyHash::NONE; WAYS], ends: [0; WAYS], records: [record; WAYS] };
         let (cells, sets) = parts(shards);
         Table {
             cells: vec![Cell::default(); cells].into_boxed_slice(),
@@ -149,13 +151,13 @@ impl Table {
     }
 
     /// Prefetches the hashes of a key's set.
-    pub(crate) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
         prefetch_index(&self.sets[..], self.set_of(hash));
     }
 
     /// The record of a key, if it has one, or if its cell applies to it.
     #[inline]
-    pub(crate) fn find(&mut self, hash: u64, touch: Touch) -> Option<Entry<'_>> {
+    pub(crate) fn find(&mut self, hash: KeyHash, touch: Touch) -> Option<Entry<'_>> {
         let set = self.set_of(hash);
         if let Some(way) = self.sets[set].way(hash) {
             return Some(self.sets[set].entry(way));
@@ -170,7 +172,12 @@ impl Table {
     ///
     /// Invalidations up to `last` do not concern a new record.
     #[inline]
-    pub(crate) fn find_or_make(&mut self, hash: u64, last: Seq, touch: Touch) -> (Entry<'_>, Option<u32>) {
+    pub(crate) fn find_or_make(
+        &mut self,
+        hash: KeyHash,
+        last: Seq,
+        touch: Touch,
+    ) -> (Entry<'_>, Option<u32>) {
         let set = self.set_of(hash);
         if let Some(way) = self.sets[set].way(hash) {
             return (self.sets[set].entry(way), None);
@@ -183,13 +190,13 @@ impl Table {
     /// Passes every key and every cell of which a set may still be refused.
     pub(crate) fn each(&self, now: Now, mut show: impl FnMut(Forgotten)) {
         for set in &self.sets {
-            for way in (0..WAYS).filter(|way| set.hashes[*way] != 0) {
+            for way in (0..WAYS).filter(|way| set.hashes[*way] != KeyHash::NONE) {
                 forgotten(set.hashes[way], &set.records[way], set.ends[way], now)
                     .into_iter()
                     .for_each(&mut show);
             }
         }
-        for cell in self.cells.iter().filter(|cell| cell.hash != 0) {
+        for cell in self.cells.iter().filter(|cell| cell.hash != KeyHash::NONE) {
             let Cell { hash, marked, lapsed, lapsed_old, .. } = *cell;
             let forgotten = Forgotten { hash, marked, lapsed, lapsed_old, ..Forgotten::default() };
             if lapsed > 0 {
@@ -210,11 +217,11 @@ impl Table {
     }
 
     /// Closes the cell of a key whose invalidations are not known.
-    pub(crate) fn close_cell(&mut self, hash: u64, until: u64, now: Now) {
+    pub(crate) fn close_cell(&mut self, hash: KeyHash, until: u64, now: Now) {
         let cell = self.cell_of(hash);
         let cell = &mut self.cells[cell];
         // `each` passes cells that have a hash.
-        cell.hash = if cell.hash == 0 { hash } else { cell.hash };
+        cell.hash = if cell.hash == KeyHash::NONE { hash } else { cell.hash };
         cell.close(Closure { until, since: Seq::ZERO }, now);
         self.has_forgotten = true;
     }
@@ -228,14 +235,14 @@ impl Table {
     /// Puts a record in the place of the one that matters least; returns its way, and the sample that this
     /// cuts off.
     #[inline(never)]
-    fn insert(&mut self, hash: u64, record: Record, touch: Touch) -> (usize, Option<u32>) {
+    fn insert(&mut self, hash: KeyHash, record: Record, touch: Touch) -> (usize, Option<u32>) {
         let set = self.set_of(hash);
         let way = self.sets[set].least(tick(touch.now));
         let Set { hashes, ends, records } = &mut self.sets[set];
         let old_hash = std::mem::replace(&mut hashes[way], hash);
         let mut old = std::mem::replace(&mut records[way], record);
         let old_ends = std::mem::replace(&mut ends[way], record.ends(touch.load_time));
-        if old_hash == 0 {
+        if old_hash == KeyHash::NONE {
             return (way, None);
         }
         if let Some(forgotten) = forgotten(old_hash, &old, old_ends, touch.now) {
@@ -257,7 +264,7 @@ impl Table {
 
     /// A record that copies the cell of a key; `None` if the cell does not apply to it.
     #[inline]
-    fn recall(&mut self, hash: u64, touch: Touch) -> Option<Record> {
+    fn recall(&mut self, hash: KeyHash, touch: Touch) -> Option<Record> {
         if !self.has_forgotten {
             return None;
         }
@@ -280,17 +287,17 @@ impl Table {
         Some(record)
     }
 
-    fn set_of(&self, hash: u64) -> usize {
-        ((u64::from((hash >> SET_SHIFT) as u16) * self.sets.len() as u64) >> 16) as usize
+    fn set_of(&self, hash: KeyHash) -> usize {
+        ((u64::from((hash.bits() >> SET_SHIFT) as u16) * self.sets.len() as u64) >> 16) as usize
     }
 
-    fn cell_of(&self, hash: u64) -> usize {
-        ((u64::from((hash >> CELL_SHIFT) as u16) * self.cells.len() as u64) >> 16) as usize
+    fn cell_of(&self, hash: KeyHash) -> usize {
+        ((u64::from((hash.bits() >> CELL_SHIFT) as u16) * self.cells.len() as u64) >> 16) as usize
     }
 }
 
 /// The misses that a removed record leaves behind, if it leaves any; `ends` is in wrapping milliseconds.
-fn forgotten(hash: u64, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
+fn forgotten(hash: KeyHash, record: &Record, ends: u32, now: Now) -> Option<Forgotten> {
     if record.is_mere_copy() {
         return None;
     }
@@ -375,7 +382,7 @@ mod tests {
 
         fn miss(&mut self, key: u64) {
             let (last, touch) = (self.next(), self.touch());
-            let (mut entry, _) = self.table.find_or_make(key << SET_SHIFT, last, touch);
+            let (mut entry, _) = self.table.find_or_make(hash(key), last, touch);
             entry.record.age(touch);
             if self.invalidated.get(&key).is_some_and(|newest| *newest > entry.record.marked()) {
                 entry.record.invalidate(last);
@@ -386,7 +393,7 @@ mod tests {
 
         fn set(&mut self, key: u64, value: u64) -> Verdict {
             let (seq, touch) = (self.next(), self.touch());
-            let mut entry = self.table.find(key << SET_SHIFT, touch).expect("the key was missed");
+            let mut entry = self.table.find(hash(key), touch).expect("the key was missed");
             entry.record.age(touch);
             if self.invalidated.get(&key).is_some_and(|newest| *newest > entry.record.marked()) {
                 entry.record.invalidate(seq);
@@ -404,13 +411,17 @@ mod tests {
         }
 
         fn has_record(&self, key: u64) -> bool {
-            self.table.sets[0].way(key << SET_SHIFT).is_some()
+            self.table.sets[0].way(hash(key)).is_some()
         }
     }
 
     const LOAD_MS: u32 = 100;
     const OLD: u64 = 1;
     const NEW: u64 = 2;
+
+    fn hash(key: u64) -> KeyHash {
+        KeyHash::new(key << SET_SHIFT)
+    }
 
     /// Ann misses a key and reads its row. The row changes, the key is deleted, and Bob misses it: the record
     /// accounts for the delete, and from now on only the record shows that Ann's miss is older. Then the
@@ -423,9 +434,9 @@ mod tests {
         fixture.invalidate(1);
         fixture.miss(1);
         fixture.miss_others(10..10 + WAYS as u64);
-        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == 1 << SET_SHIFT);
+        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == hash(1));
         fixture.miss_others(20..21);
-        assert_ne!(fixture.table.cells[0].hash, 1 << SET_SHIFT, "another key has taken the cell");
+        assert_ne!(fixture.table.cells[0].hash, hash(1), "another key has taken the cell");
         assert_eq!(fixture.set(1, OLD), Verdict::Closed);
     }
 
@@ -440,7 +451,7 @@ mod tests {
         fixture.invalidate(1);
         assert_eq!(fixture.set(1, NEW), Verdict::Doubtful);
         fixture.miss_others(10..10 + WAYS as u64);
-        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == 1 << SET_SHIFT);
+        assert!(!fixture.has_record(1) && fixture.table.cells[0].hash == hash(1));
         assert_eq!(fixture.set(1, OLD), Verdict::Closed);
     }
 }

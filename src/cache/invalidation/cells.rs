@@ -6,6 +6,7 @@
 
 use prefetch_index::prefetch_index;
 
+use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// An array of sequence numbers, 6 bytes each, that only rise.
@@ -21,7 +22,7 @@ impl Cells {
         Cells(vec![[0; 6]; len].into_boxed_slice())
     }
 
-    pub(crate) fn raise(&mut self, hash: u64, seq: Seq) {
+    pub(crate) fn raise(&mut self, hash: KeyHash, seq: Seq) {
         if seq > self.read(hash) {
             let bytes = seq.number().to_le_bytes();
             let index = self.index(hash);
@@ -29,18 +30,18 @@ impl Cells {
         }
     }
 
-    pub(crate) fn read(&self, hash: u64) -> Seq {
+    pub(crate) fn read(&self, hash: KeyHash) -> Seq {
         let [a, b, c, d, e, f] = self.0[self.index(hash)];
         Seq::new(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).expect("six bytes are 48 bits")
     }
 
     /// Prefetches the cell.
-    pub(crate) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
         prefetch_index(&self.0[..], self.index(hash));
     }
 
-    fn index(&self, hash: u64) -> usize {
-        (hash >> CELL_SHIFT) as usize & (self.0.len() - 1)
+    fn index(&self, hash: KeyHash) -> usize {
+        (hash.bits() >> CELL_SHIFT) as usize & (self.0.len() - 1)
     }
 }
 
@@ -53,11 +54,12 @@ mod tests {
 
     #[test]
     fn a_cell_keeps_the_newest_point() {
+        let hash = |number: u64| KeyHash::new(number << CELL_SHIFT);
         let mut cells = Cells::new(8);
         let seq = |number| Seq::new(number).unwrap();
-        cells.raise(5 << CELL_SHIFT, seq((1 << 48) - 1));
-        cells.raise(5 << CELL_SHIFT, seq(9));
-        assert_eq!(cells.read(5 << CELL_SHIFT), seq((1 << 48) - 1));
-        assert_eq!(cells.read(6 << CELL_SHIFT), Seq::ZERO);
+        cells.raise(hash(5), seq((1 << 48) - 1));
+        cells.raise(hash(5), seq(9));
+        assert_eq!(cells.read(hash(5)), seq((1 << 48) - 1));
+        assert_eq!(cells.read(hash(6)), Seq::ZERO);
     }
 }

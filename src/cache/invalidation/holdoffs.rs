@@ -7,6 +7,7 @@
 use hashbrown::HashTable;
 
 use crate::clock::Now;
+use crate::store::item::key::KeyHash;
 
 /// The hold-offs of one shard.
 pub(crate) struct Holdoffs {
@@ -31,7 +32,7 @@ pub(crate) struct Place {
 /// The hold-off of the key with this hash.
 #[derive(Clone, Copy)]
 struct Holdoff {
-    hash: u64,
+    hash: KeyHash,
     /// Until when, in monotonic milliseconds.
     until: u64,
 }
@@ -40,7 +41,7 @@ struct Holdoff {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Listed {
     /// The hash of the key, or of one in the cell.
-    pub(crate) hash: u64,
+    pub(crate) hash: KeyHash,
     /// Whether it holds off all keys of a cell.
     pub(crate) is_cell: bool,
     /// Until when, in monotonic milliseconds.
@@ -64,8 +65,8 @@ impl Holdoffs {
     }
 
     /// Holds a key off until `until`, in monotonic milliseconds; the longer of two wins.
-    pub(crate) fn add(&mut self, hash: u64, until: u64, now: Now) {
-        if let Some(known) = self.keys.find_mut(hash, |known| known.hash == hash) {
+    pub(crate) fn add(&mut self, hash: KeyHash, until: u64, now: Now) {
+        if let Some(known) = self.keys.find_mut(hash.bits(), |known| known.hash == hash) {
             known.until = until.max(known.until);
             return;
         }
@@ -73,7 +74,7 @@ impl Holdoffs {
             self.drop_ended(now);
         }
         if self.keys.len() < self.keys_max {
-            self.keys.insert_unique(hash, Holdoff { hash, until }, |known| known.hash);
+            self.keys.insert_unique(hash.bits(), Holdoff { hash, until }, |known| known.hash.bits());
         } else {
             self.shared += 1;
             self.add_cell(hash, until);
@@ -81,7 +82,7 @@ impl Holdoffs {
     }
 
     /// Holds off all keys that share a cell with this one.
-    pub(crate) fn add_cell(&mut self, hash: u64, until: u64) {
+    pub(crate) fn add_cell(&mut self, hash: KeyHash, until: u64) {
         let cell = self.cell_of(hash);
         let cells = self.cells();
         cells[cell] = cells[cell].max(second_after(until));
@@ -97,15 +98,15 @@ impl Holdoffs {
         let own = self.keys.iter().map(|&Holdoff { hash, until }| Listed { hash, is_cell: false, until });
         let Place { index, shards } = self.place;
         let cells = self.cells.iter().enumerate().map(move |(cell, second)| {
-            let hash = ((cell * shards + index) as u64) << CELL_SHIFT;
+            let hash = KeyHash::new(((cell * shards + index) as u64) << CELL_SHIFT);
             Listed { hash, is_cell: true, until: u64::from(*second) * 1000 }
         });
         own.chain(cells).filter(move |listed| now.millis < listed.until)
     }
 
     /// Ends a key's own hold-off; true if it had one.
-    pub(crate) fn end(&mut self, hash: u64) -> bool {
-        self.keys.find_entry(hash, |known| known.hash == hash).map(|known| known.remove()).is_ok()
+    pub(crate) fn end(&mut self, hash: KeyHash) -> bool {
+        self.keys.find_entry(hash.bits(), |known| known.hash == hash).map(|known| known.remove()).is_ok()
     }
 
     /// Keys that are held off one by one.
@@ -114,11 +115,11 @@ impl Holdoffs {
     }
 
     /// Until when the key is held off, in monotonic milliseconds, if it is.
-    pub(crate) fn until(&self, hash: u64, now: Now) -> Option<u64> {
+    pub(crate) fn until(&self, hash: KeyHash, now: Now) -> Option<u64> {
         if self.keys.is_empty() && self.cells.is_empty() {
             return None;
         }
-        let own = self.keys.find(hash, |known| known.hash == hash).map_or(0, |known| known.until);
+        let own = self.keys.find(hash.bits(), |known| known.hash == hash).map_or(0, |known| known.until);
         let cell = self.cells.get(self.cell_of(hash)).map_or(0, |second| u64::from(*second) * 1000);
         Some(own.max(cell)).filter(|until| now.millis < *until)
     }
@@ -130,7 +131,7 @@ impl Holdoffs {
         } else if self.keys.len() > self.keys.capacity() / 2 {
             // Or each of the next ones would find the table full again.
             let more = (self.keys_max - self.keys.len()).min(self.keys.len());
-            self.keys.reserve(more, |known| known.hash);
+            self.keys.reserve(more, |known| known.hash.bits());
         }
     }
 
@@ -142,8 +143,8 @@ impl Holdoffs {
     }
 
     /// The low bits choose the shard. So a hash has the same cell whatever the number of shards is.
-    fn cell_of(&self, hash: u64) -> usize {
-        (hash >> CELL_SHIFT) as usize / self.place.shards
+    fn cell_of(&self, hash: KeyHash) -> usize {
+        (hash.bits() >> CELL_SHIFT) as usize / self.place.shards
     }
 }
 
@@ -176,8 +177,8 @@ mod tests {
     }
 
     /// The hash of a key of the shard; each has a cell of its own.
-    fn hash(n: u64) -> u64 {
-        (n * PLACE.shards as u64 + PLACE.index as u64) << CELL_SHIFT | n
+    fn hash(n: u64) -> KeyHash {
+        KeyHash::new((n * PLACE.shards as u64 + PLACE.index as u64) << CELL_SHIFT | n)
     }
 
     #[test]
@@ -214,7 +215,7 @@ mod tests {
     fn ended_ones_make_room() {
         let mut holdoffs = holdoffs(100);
         for n in 0..10_000 {
-            holdoffs.add(hash(n % 8_000) + n, n * 10 + 500, at(n * 10));
+            holdoffs.add(KeyHash::new(hash(n % 8_000).bits() + n), n * 10 + 500, at(n * 10));
         }
         assert_eq!(holdoffs.shared, 0, "fifty are held off at a time");
     }
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn a_table_is_searched_for_ended_ones_before_it_grows() {
         let mut holdoffs = holdoffs(10_000);
-        (0..10_000).for_each(|n| holdoffs.add(n, n * 10 + 500, at(n * 10)));
+        (0..10_000).for_each(|n| holdoffs.add(KeyHash::new(n), n * 10 + 500, at(n * 10)));
         assert!(holdoffs.keys.capacity() < 250, "{}", holdoffs.keys.capacity());
     }
 

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use crate::store::item::key::KeyHash;
+
 /// The versions of one shard.
 pub(crate) struct Versions {
     bytes: usize,
@@ -20,14 +22,14 @@ pub(crate) struct Versions {
     /// Versions that had to go before their time.
     pub(crate) forgotten: u64,
     /// Hash and end of what was sent, in that order; only the last of a key counts.
-    order: VecDeque<(u64, u32)>,
+    order: VecDeque<(KeyHash, u32)>,
     table: HashTable<Entry>,
 }
 
 /// The newest version of the key with this hash.
 #[derive(Clone, Copy)]
 struct Entry {
-    hash: u64,
+    hash: KeyHash,
     /// Until when it is remembered, in monotonic seconds.
     until: u32,
     version: u64,
@@ -57,9 +59,9 @@ impl Versions {
 
     /// Whether a version may be stored; if so, none below it may, until then. `now` and `until` are monotonic
     /// seconds.
-    pub(crate) fn admit(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
+    pub(crate) fn admit(&mut self, hash: KeyHash, version: u64, now: u32, until: u32) -> bool {
         self.drop_ended(now);
-        let is_older = match self.table.find(hash, |entry| entry.hash == hash) {
+        let is_older = match self.table.find(hash.bits(), |entry| entry.hash == hash) {
             Some(entry) => version < entry.version,
             None => self.floors[self.floor_of(hash)].refuses(hash, version, now),
         };
@@ -69,8 +71,8 @@ impl Versions {
         !is_older
     }
 
-    fn remember(&mut self, hash: u64, version: u64, now: u32, until: u32) {
-        if let Some(entry) = self.table.find_mut(hash, |entry| entry.hash == hash) {
+    fn remember(&mut self, hash: KeyHash, version: u64, now: u32, until: u32) {
+        if let Some(entry) = self.table.find_mut(hash.bits(), |entry| entry.hash == hash) {
             entry.version = version;
             if entry.until == until {
                 return;
@@ -78,7 +80,7 @@ impl Versions {
             entry.until = until;
         } else {
             self.bytes += ENTRY_BYTES;
-            self.table.insert_unique(hash, Entry { hash, until, version }, |entry| entry.hash);
+            self.table.insert_unique(hash.bits(), Entry { hash, until, version }, |entry| entry.hash.bits());
         }
         self.order.push_back((hash, until));
         self.bytes += PLACE_BYTES;
@@ -87,9 +89,9 @@ impl Versions {
 
     /// Makes this the newest version of a key, until then; false if it is known already, or a newer one is.
     /// The floors, which keys share, are no evidence here: an invalidation must not be left out.
-    pub(crate) fn supersede(&mut self, hash: u64, version: u64, now: u32, until: u32) -> bool {
+    pub(crate) fn supersede(&mut self, hash: KeyHash, version: u64, now: u32, until: u32) -> bool {
         self.drop_ended(now);
-        let known = self.table.find(hash, |entry| entry.hash == hash);
+        let known = self.table.find(hash.bits(), |entry| entry.hash == hash);
         if known.is_some_and(|entry| version <= entry.version) {
             return false;
         }
@@ -98,7 +100,7 @@ impl Versions {
     }
 
     /// All that is remembered: hash of a key, version, and until when.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (u64, u64, u32)> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (KeyHash, u64, u32)> {
         self.table.iter().map(|entry| (entry.hash, entry.version, entry.until))
     }
 
@@ -112,7 +114,9 @@ impl Versions {
     fn drop_oldest(&mut self, now: u32) -> bool {
         let Some((hash, until)) = self.order.pop_front() else { return false };
         self.bytes -= PLACE_BYTES;
-        if let Ok(found) = self.table.find_entry(hash, |entry| entry.hash == hash && entry.until == until) {
+        if let Ok(found) =
+            self.table.find_entry(hash.bits(), |entry| entry.hash == hash && entry.until == until)
+        {
             let (entry, _) = found.remove();
             self.bytes -= ENTRY_BYTES;
             if until > now {
@@ -124,13 +128,13 @@ impl Versions {
         true
     }
 
-    fn floor_of(&self, hash: u64) -> usize {
-        ((u64::from((hash >> FLOOR_SHIFT) as u16) * self.floors.len() as u64) >> 16) as usize
+    fn floor_of(&self, hash: KeyHash) -> usize {
+        ((u64::from((hash.bits() >> FLOOR_SHIFT) as u16) * self.floors.len() as u64) >> 16) as usize
     }
 }
 
 impl Floor {
-    fn refuses(self, hash: u64, version: u64, now: u32) -> bool {
+    fn refuses(self, hash: KeyHash, version: u64, now: u32) -> bool {
         now < self.until && version < self.version && (self.key == 0 || self.key == fingerprint(hash))
     }
 
@@ -147,14 +151,14 @@ impl Floor {
     }
 }
 
-fn fingerprint(hash: u64) -> u32 {
-    hash as u32 | 1
+fn fingerprint(hash: KeyHash) -> u32 {
+    hash.bits() as u32 | 1
 }
 
 /// With its share of a table that is half full.
 const ENTRY_BYTES: usize = 2 * (size_of::<Entry>() + 1);
 /// In an order that has grown to twice its need.
-const PLACE_BYTES: usize = 2 * size_of::<(u64, u32)>();
+const PLACE_BYTES: usize = 2 * size_of::<(KeyHash, u32)>();
 /// Bits of the hash that do not choose the shard.
 const FLOOR_SHIFT: u32 = 32;
 
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
     use crate::store::item::key::Keys;
 
-    fn hash(n: u64) -> u64 {
+    fn hash(n: u64) -> KeyHash {
         Keys::new(7).hash(&n.to_le_bytes())
     }
 

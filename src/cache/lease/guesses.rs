@@ -3,6 +3,8 @@
 //! Some dozens of wrong tokens for a key end its leases, genuine or not, as an invalidation does. So each
 //! lease can be guessed at so many times, and not 16,384 times.
 
+use crate::store::item::key::KeyHash;
+
 /// The wrong tokens of one shard, by cells of keys whose hashes agree in some bits.
 pub(crate) struct Guesses {
     cells: Box<[u8]>,
@@ -21,12 +23,12 @@ impl Guesses {
 
     /// Counts a wrong token for the key with this hash. True if there were too many lately: then the key's
     /// leases must end, and counting begins again.
-    pub(crate) fn add(&mut self, hash: u64, second: u32) -> bool {
+    pub(crate) fn add(&mut self, hash: KeyHash, second: u32) -> bool {
         if second.saturating_sub(self.since) >= KEPT_SECONDS {
             self.cells.fill(0);
             self.since = second;
         }
-        let cell = &mut self.cells[(hash >> CELL_SHIFT) as usize & (self.cells.len() - 1)];
+        let cell = &mut self.cells[(hash.bits() >> CELL_SHIFT) as usize & (self.cells.len() - 1)];
         *cell = (*cell + 1) % GUESSES_MAX;
         *cell == 0
     }
@@ -50,8 +52,8 @@ mod tests {
     #[test]
     fn the_thirty_second_wrong_token_within_a_minute_is_too_many() {
         let mut guesses = Guesses::new(16);
-        let mut too_many = |hash: u64, count, second| (0..count).any(|_| guesses.add(hash, second));
-        let (one, other) = (1 << CELL_SHIFT, 2 << CELL_SHIFT);
+        let mut too_many = |hash: KeyHash, count, second| (0..count).any(|_| guesses.add(hash, second));
+        let (one, other) = (KeyHash::new(1 << CELL_SHIFT), KeyHash::new(2 << CELL_SHIFT));
         assert!(!too_many(one, 31, 100) && !too_many(other, 31, 100) && too_many(one, 1, 100));
         assert!(!too_many(one, 31, 100), "they count from the start again");
         assert!(

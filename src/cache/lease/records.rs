@@ -5,6 +5,7 @@
 
 use prefetch_index::prefetch_index;
 
+use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// One outstanding (or lately ended) lease.
@@ -31,7 +32,7 @@ pub(crate) struct Leases(Box<[Set]>);
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Set {
-    hashes: [u64; WAYS],
+    hashes: [KeyHash; WAYS],
     leases: [Lease; WAYS],
 }
 
@@ -46,7 +47,7 @@ impl Lease {
 }
 
 impl Set {
-    fn way(&self, hash: u64) -> Option<usize> {
+    fn way(&self, hash: KeyHash) -> Option<usize> {
         (0..WAYS).find(|way| self.hashes[*way] == hash && self.leases[*way].seq != Seq::ZERO)
     }
 }
@@ -62,7 +63,7 @@ impl Leases {
 
     /// Writes the grant of a key down; returns the hash whose waiters must ask again, if its record had to
     /// go.
-    pub(crate) fn insert(&mut self, hash: u64, lease: Lease) -> Option<u64> {
+    pub(crate) fn insert(&mut self, hash: KeyHash, lease: Lease) -> Option<KeyHash> {
         let set = self.set(hash);
         let age = |way: &usize| (set.leases[*way].until, set.leases[*way].seq);
         let way = set.way(hash).or_else(|| (0..WAYS).min_by_key(age)).expect("a set has places");
@@ -71,18 +72,18 @@ impl Leases {
         old.awaited.then_some(old_hash)
     }
 
-    pub(crate) fn find(&mut self, hash: u64) -> Option<&mut Lease> {
+    pub(crate) fn find(&mut self, hash: KeyHash) -> Option<&mut Lease> {
         let set = self.set(hash);
         set.way(hash).map(|way| &mut set.leases[way])
     }
 
-    pub(crate) fn read(&self, hash: u64) -> Option<&Lease> {
+    pub(crate) fn read(&self, hash: KeyHash) -> Option<&Lease> {
         let set = &self.0[self.place(hash)];
         set.way(hash).map(|way| &set.leases[way])
     }
 
     /// Ends the lease of a key; true if a client waits for that.
-    pub(crate) fn end(&mut self, hash: u64) -> bool {
+    pub(crate) fn end(&mut self, hash: KeyHash) -> bool {
         self.find(hash).is_some_and(|lease| {
             lease.until = 0;
             std::mem::take(&mut lease.awaited)
@@ -90,12 +91,12 @@ impl Leases {
     }
 
     /// Ends the lease granted at `seq` and no other; true if a client waits for that.
-    pub(crate) fn end_of(&mut self, hash: u64, seq: Seq) -> bool {
+    pub(crate) fn end_of(&mut self, hash: KeyHash, seq: Seq) -> bool {
         self.find(hash).is_some_and(|lease| lease.seq == seq) && self.end(hash)
     }
 
     /// Ends all; returns the hashes of keys with waiters.
-    pub(crate) fn end_all(&mut self) -> Vec<u64> {
+    pub(crate) fn end_all(&mut self) -> Vec<KeyHash> {
         let mut awaited = Vec::new();
         for Set { hashes, leases } in &mut self.0 {
             for (hash, lease) in hashes.iter().zip(leases) {
@@ -114,23 +115,23 @@ impl Leases {
     }
 
     /// Prefetches the line that shows whether there is a record.
-    pub(crate) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
         prefetch_index(&self.0[..], self.place(hash));
     }
 
-    fn set(&mut self, hash: u64) -> &mut Set {
+    fn set(&mut self, hash: KeyHash) -> &mut Set {
         let place = self.place(hash);
         &mut self.0[place]
     }
 
     /// Bits that the shard does not choose, scaled to the number of sets.
-    fn place(&self, hash: u64) -> usize {
-        ((u64::from(hash as u32) * self.0.len() as u64) >> u32::BITS) as usize
+    fn place(&self, hash: KeyHash) -> usize {
+        ((u64::from(hash.bits() as u32) * self.0.len() as u64) >> u32::BITS) as usize
     }
 }
 
 const EMPTY: Set = Set {
-    hashes: [0; WAYS],
+    hashes: [KeyHash::NONE; WAYS],
     leases: [Lease { holder: 0, seq: Seq::ZERO, granted_at: 0, until: 0, awaited: false }; WAYS],
 };
 const WAYS: usize = 8;
@@ -138,6 +139,10 @@ const WAYS: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(number: u64) -> KeyHash {
+        KeyHash::new(number)
+    }
 
     fn lease(seq: u64) -> Lease {
         Lease::new(Seq::new(seq).unwrap(), 1, 0, 1_000 + seq)
@@ -147,20 +152,26 @@ mod tests {
     fn a_full_set_forgets_its_oldest_and_says_who_waited_for_it() {
         let mut leases = Leases::new(WAYS);
         for seq in 1..=WAYS as u64 {
-            assert_eq!(leases.insert(seq, lease(seq)), None);
+            assert_eq!(leases.insert(key(seq), lease(seq)), None);
         }
-        leases.find(1).unwrap().awaited = true;
-        assert_eq!(leases.insert(99, lease(99)), Some(1));
-        assert!(leases.find(1).is_none() && leases.find(2).is_some() && leases.find(99).is_some());
+        leases.find(key(1)).unwrap().awaited = true;
+        assert_eq!(leases.insert(key(99), lease(99)), Some(key(1)));
+        assert!(
+            leases.find(key(1)).is_none() && leases.find(key(2)).is_some() && leases.find(key(99)).is_some()
+        );
         assert_eq!(leases.outstanding(0), WAYS);
     }
 
     #[test]
     fn a_lease_is_ended_by_its_own_point_only() {
         let mut leases = Leases::new(WAYS);
-        leases.insert(7, lease(5));
-        leases.find(7).unwrap().awaited = true;
-        assert!(!leases.end_of(7, Seq::new(4).unwrap()) && leases.find(7).unwrap().is_outstanding(0));
-        assert!(leases.end_of(7, Seq::new(5).unwrap()) && !leases.find(7).unwrap().is_outstanding(0));
+        leases.insert(key(7), lease(5));
+        leases.find(key(7)).unwrap().awaited = true;
+        assert!(
+            !leases.end_of(key(7), Seq::new(4).unwrap()) && leases.find(key(7)).unwrap().is_outstanding(0)
+        );
+        assert!(
+            leases.end_of(key(7), Seq::new(5).unwrap()) && !leases.find(key(7)).unwrap().is_outstanding(0)
+        );
     }
 }

@@ -4,11 +4,11 @@
 
 use std::task::Waker;
 
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 use crate::sync::DashMap;
 
 /// The waiters of all keys, by the hash of the key.
-pub(crate) struct Waiters(DashMap<u64, Vec<Waiter>>);
+pub(crate) struct Waiters(DashMap<KeyHash, Vec<Waiter>>);
 
 struct Waiter {
     key: Box<[u8]>,
@@ -42,7 +42,7 @@ impl Waiters {
     }
 
     /// Wakes all that wait for a key with this hash.
-    pub(crate) fn wake(&self, hash: u64) {
+    pub(crate) fn wake(&self, hash: KeyHash) {
         if let Some((_, waiters)) = self.0.remove(&hash) {
             waiters.into_iter().for_each(|waiter| waiter.waker.wake());
         }
@@ -51,7 +51,7 @@ impl Waiters {
     /// Wakes all that wait for a key with this prefix, and for keys with the same hash as one of those.
     pub(crate) fn wake_prefix(&self, prefix: &[u8]) {
         let is_below = |waiter: &Waiter| waiter.key.starts_with(prefix);
-        let hashes: Vec<u64> = self
+        let hashes: Vec<KeyHash> = self
             .0
             .iter()
             .filter(|waiters| waiters.iter().any(is_below))

@@ -10,7 +10,7 @@ use crate::cache::invalidation::record::{Depth, Effect, Invalidation, Invalidati
 use crate::cache::lease::records::Lease;
 use crate::cache::session::Session;
 use crate::store::expiry::Expiry;
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
 use crate::store::{Dead, Listed, Meta, Slot};
@@ -101,7 +101,7 @@ impl Shard {
     }
 
     /// The newest invalidation of a key alone.
-    pub(crate) fn newest_key_invalidation(&self, hash: u64) -> Seq {
+    pub(crate) fn newest_key_invalidation(&self, hash: KeyHash) -> Seq {
         self.invalidations.read(hash)
     }
 
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// The newest invalidation of a key or of everything.
-    pub(super) fn newest_invalidation_of(&self, hash: u64) -> Seq {
+    pub(super) fn newest_invalidation_of(&self, hash: KeyHash) -> Seq {
         self.invalidations.read(hash).max(self.floor.newest())
     }
 

@@ -8,7 +8,7 @@ use crate::cache::lease::token::Token;
 use crate::cache::read::Lookup;
 use crate::cache::session::Session;
 use crate::cache::write::{Fill, Filled, Refused};
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
 use crate::store::{Meta, NoRoom, Slot};
@@ -109,7 +109,7 @@ impl Shard {
     }
 
     /// The holder has left: ends the lease granted to it at `seq`.
-    pub(crate) fn release(&mut self, hash: u64, seq: Seq) {
+    pub(crate) fn release(&mut self, hash: KeyHash, seq: Seq) {
         if self.leases.end_of(hash, seq) {
             self.woken.push(hash);
         }

@@ -46,7 +46,7 @@ use crate::clock::Now;
 use crate::store::counts::Counts;
 use crate::store::evicted::Evicted;
 use crate::store::expiry::{Expiry, whole_seconds};
-use crate::store::item::key::Key;
+use crate::store::item::key::{Key, KeyHash};
 use crate::store::item::seq::Seq;
 use crate::store::tick::Tick;
 use crate::store::{Engine, Item, Meta, NoRoom, Slot};
@@ -94,7 +94,7 @@ pub(crate) struct Shard {
     /// Newest invalidation of each key.
     invalidations: Cells,
     /// Hashes of keys whose waiters must ask again.
-    woken: Vec<u64>,
+    woken: Vec<KeyHash>,
 }
 
 /// Work that a shard leaves for after its unlock.
@@ -104,7 +104,7 @@ pub(crate) struct Leftovers {
     /// Large values that were removed, to be dropped.
     pub(crate) removed_values: Vec<Bytes>,
     /// Hashes of keys whose waiters must ask again.
-    pub(crate) woken: Vec<u64>,
+    pub(crate) woken: Vec<KeyHash>,
 }
 
 /// The state of a key, once an expired or invalidated item is removed.
@@ -146,7 +146,7 @@ impl Shard {
     }
 
     /// Prefetches all that a key has a place of its own in, but for its item.
-    pub(crate) fn prefetch_places(&self, hash: u64, access: Access) {
+    pub(crate) fn prefetch_places(&self, hash: KeyHash, access: Access) {
         self.engine.prefetch_slot(hash);
         if access == Access::Change {
             self.invalidations.prefetch(hash);
@@ -157,7 +157,7 @@ impl Shard {
     }
 
     /// Prefetches the item of a key, most likely.
-    pub(crate) fn prefetch_item(&self, hash: u64) {
+    pub(crate) fn prefetch_item(&self, hash: KeyHash) {
         self.engine.prefetch_item(hash);
     }
 
@@ -356,7 +356,7 @@ impl At<'_> {
     }
 
     /// When a value ends that its client wants to end then.
-    fn bounded(&self, expiry: Expiry, hash: u64) -> Expiry {
+    fn bounded(&self, expiry: Expiry, hash: KeyHash) -> Expiry {
         let Policy { ttl, ttl_jitter, ttl_max, .. } = *self.policy;
         if expiry == Expiry::PAST || (ttl.is_zero() && ttl_max.is_zero() && ttl_jitter == 0) {
             return expiry;
@@ -367,7 +367,7 @@ impl At<'_> {
         let end = wanted.first(after(ttl_max)).tick();
         let life = u64::from(end.since(self.tick));
         // Sequence numbers differ from store to store, and hashes from key to key.
-        let dice = (hash ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let dice = (hash.bits() ^ self.clock.last().number()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         // Both factors have 32 bits.
         let cut = (life * u64::from(ttl_jitter.min(100)) / 100 * dice) >> 32;
         Expiry::at(end.before(cut.min(life.saturating_sub(1)) as u32))

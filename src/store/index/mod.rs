@@ -13,6 +13,7 @@ mod table;
 use crate::store::NoRoom;
 use crate::store::index::slot::{Slot, TAG_BITS, TAG_MASK};
 use crate::store::index::table::{TABLE_BYTES, TABLE_SLOTS, Table};
+use crate::store::item::key::KeyHash;
 
 /// The slots of one shard.
 pub(crate) struct Index {
@@ -46,14 +47,14 @@ impl Index {
     }
 
     /// The slot of this hash whose item `is_it`.
-    pub(crate) fn find(&self, hash: u64, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
-        let tag = hash & TAG_MASK;
+    pub(crate) fn find(&self, hash: KeyHash, is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let tag = hash.bits() & TAG_MASK;
         self.part(self.number(tag)).table.find(tag, is_it)
     }
 
     /// Prefetches the place that [`Index::find`] looks at first.
-    pub(crate) fn prefetch(&self, hash: u64) {
-        let tag = hash & TAG_MASK;
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        let tag = hash.bits() & TAG_MASK;
         self.part(self.number(tag)).table.prefetch(tag);
     }
 
@@ -61,8 +62,8 @@ impl Index {
     ///
     /// # Errors
     /// If the system has no memory to give, or if more keys share bits of their hashes than tables can hold.
-    pub(crate) fn reserve(&mut self, hash: u64) -> Result<(), NoRoom> {
-        let tag = hash & TAG_MASK;
+    pub(crate) fn reserve(&mut self, hash: KeyHash) -> Result<(), NoRoom> {
+        let tag = hash.bits() & TAG_MASK;
         while self.part(self.number(tag)).table.is_full() {
             self.split(tag).ok_or(NoRoom)?;
         }

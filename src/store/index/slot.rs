@@ -1,5 +1,6 @@
 //! A slot of the index: the place of an item and 31 bits of its key's hash, in one word.
 
+use crate::store::item::key::KeyHash;
 use crate::store::item::packed::UNIT;
 
 /// The place of an item and bits of its key's hash; valid until the next change of the shard.
@@ -16,12 +17,12 @@ pub(crate) enum Place {
 }
 
 impl Slot {
-    pub(crate) fn new(hash: u64, place: Place) -> Self {
+    pub(crate) fn new(hash: KeyHash, place: Place) -> Self {
         let place = match place {
             Place::Large(number) => u64::from(LARGE) << OFFSET_BITS | u64::from(number),
             Place::Log(segment, offset) => u64::from(segment) << OFFSET_BITS | (offset / UNIT) as u64,
         };
-        Slot((hash & TAG_MASK) << PLACE_BITS | place)
+        Slot((hash.bits() & TAG_MASK) << PLACE_BITS | place)
     }
 
     pub(crate) fn place(self) -> Place {

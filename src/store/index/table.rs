@@ -128,14 +128,19 @@ mod tests {
 
     use super::*;
     use crate::store::index::slot::Place;
+    use crate::store::item::key::KeyHash;
 
     #[test]
     fn a_table_finds_the_slots_that_it_holds_and_no_others() {
         let mut table = Table::new().expect("two pages");
         let mut held = HashSet::new();
         // Hashes that pile up at the end of the table and wrap around.
-        let slot =
-            |n: u64| Slot::new(n * n % 700 + 1_000, Place::Log((n % 5) as u16, (n % 131_072) as usize * 8));
+        let slot = |n: u64| {
+            Slot::new(
+                KeyHash::new(n * n % 700 + 1_000),
+                Place::Log((n % 5) as u16, (n % 131_072) as usize * 8),
+            )
+        };
         for n in 0..40_000 {
             let slot = slot(n * 7_919 % 3_000);
             if held.remove(&slot.0) {

@@ -10,12 +10,34 @@ use crate::limits::KEY_BYTES_MAX;
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     pub(crate) bytes: &'a [u8],
-    pub(crate) hash: u64,
+    pub(crate) hash: KeyHash,
+}
+
+/// The hash of a key, in a cache with a certain seed. It never stands for a value, a tag or a prefix.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(transparent)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    /// Stands for no key in tables whose places may be empty.
+    pub(crate) const NONE: KeyHash = KeyHash(0);
+
+    /// A hash with these bits, for instance one that was saved.
+    #[inline]
+    pub const fn new(bits: u64) -> Self {
+        KeyHash(bits)
+    }
+
+    /// All bits, from which tables take those that they use.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl Key<'_> {
     /// The hash; caches with the same seed have the same hashes.
-    pub fn hash(&self) -> u64 {
+    pub fn hash(&self) -> KeyHash {
         self.hash
     }
 }
@@ -43,16 +65,21 @@ impl Keys {
         Some(Key { bytes, hash: self.hash(bytes) })
     }
 
-    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash(self.hash_name(key))
+    }
+
+    /// The hash of a tag or a prefix.
+    pub(crate) fn hash_name(&self, bytes: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
         hasher.write(bytes);
         hasher.finish()
     }
 
     /// The hash of a value and its client flags, for comparison under this key only.
-    pub(crate) fn hash_value(&self, key: u64, flags: u32, value: &[u8]) -> u64 {
+    pub(crate) fn hash_value(&self, key: KeyHash, flags: u32, value: &[u8]) -> u64 {
         let mut hasher = self.state.build_hasher();
-        hasher.write_u64(key);
+        hasher.write_u64(key.bits());
         hasher.write_u32(flags);
         hasher.write(value);
         hasher.finish()

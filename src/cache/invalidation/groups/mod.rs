@@ -196,7 +196,7 @@ impl Groups {
         match group {
             Group::Prefix(_) => true,
             Group::Tag(tag) => {
-                self.tags_in_use.may_contain(self.keys.hash(tag)) || self.newest_of(group).is_some()
+                self.tags_in_use.may_contain(self.keys.hash_name(tag)) || self.newest_of(group).is_some()
             }
         }
     }
@@ -217,8 +217,8 @@ impl Groups {
 
     fn hash(&self, group: Group) -> u64 {
         match group {
-            Group::Prefix(prefix) => self.keys.hash(prefix),
-            Group::Tag(tag) => self.keys.hash(tag) ^ TAG,
+            Group::Prefix(prefix) => self.keys.hash_name(prefix),
+            Group::Tag(tag) => self.keys.hash_name(tag) ^ TAG,
         }
     }
 }
