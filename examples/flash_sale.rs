@@ -3,8 +3,9 @@
 //! `cargo run --release --example flash_sale` prints a timeline, with a real SQLite database and real
 //! sockets: one transaction changes all prices, and one `invalidate prefix product:` invalidates their cached
 //! values. Then it does so again with a real PostgreSQL, if there is one, whose log the server reads: the
-//! application invalidates nothing. It fails if a read that began after that returned an old price, if old prices were returned for
-//! longer than a second after the commit, or if the database was queried more than once per product. (The
+//! application invalidates nothing. It fails if a read that began after that returned an old price, if old
+//! prices were returned for longer than a second after the commit, or if the database was queried more than
+//! once per product. (The
 //! server refuses about one in ten thousand good fills, because its tables of invalidations have a fixed
 //! size; such a product is queried again.)
 //!

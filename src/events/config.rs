@@ -134,6 +134,14 @@ impl Events {
             }
         }
         sources.iter().try_for_each(|source| source.check_covers(&rules))?;
+        for (nth, source) in sources.iter().enumerate() {
+            if let Some(other) = sources[..nth].iter().find(|other| other.has_slot_of(source)) {
+                let (name, other) = (&source.name, &other.name);
+                return Err(format!(
+                    "[source.{name}]: the slot is that of [source.{other}]: each needs its own"
+                ));
+            }
+        }
         if let Some(first) = rules.iter().next().filter(|_| sources.is_empty()) {
             return Err(format!("the rule {:?} has no source: add a [source.NAME]", first.name()));
         }
@@ -196,6 +204,23 @@ impl SourceConfig {
     /// Everything that its events can name.
     pub fn scope(&self, rules: &Rules) -> Targets {
         self.settings().scope(rules)
+    }
+
+    /// How old the newest proof of how far it has come may be in normal operation; `None` if it gives none.
+    pub fn proof_within(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Postgres(settings) if !settings.heartbeat.is_zero() => {
+                Some(settings.heartbeat * 3 + PROOF_SPARE)
+            }
+            Kind::Http(_) | Kind::Postgres(_) => None,
+        }
+    }
+
+    fn has_slot_of(&self, other: &SourceConfig) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Postgres(one), Kind::Postgres(other)) => one.slot == other.slot && one.url == other.url,
+            (Kind::Http(_), _) | (_, Kind::Http(_)) => false,
+        }
     }
 
     /// Checks that a gap invalidates everything that the rules name.
@@ -280,7 +305,7 @@ impl SourceTable {
                 .map_err(|error| format!("password-file: {}: {error}", path.display()))?;
             Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
         });
-        Ok(Kind::Postgres(postgres::Settings {
+        let settings = postgres::Settings {
             create: self.create.unwrap_or(false),
             heartbeat: self.heartbeat.unwrap_or(HEARTBEAT_DEFAULT).0,
             messages: self.messages.clone(),
@@ -288,7 +313,9 @@ impl SourceTable {
             publication: needed(&self.publication, "publication = \"NAME\"")?,
             slot: needed(&self.slot, "slot = \"NAME\"")?,
             url: needed(&self.url, "url = \"postgresql://user@host/database\"")?,
-        }))
+        };
+        settings.check()?;
+        Ok(Kind::Postgres(settings))
     }
 }
 
@@ -305,6 +332,8 @@ fn dead_letter_bytes() -> Size {
 
 const NAME_BYTES_MAX: usize = 63;
 const HEARTBEAT_DEFAULT: Span = Span(Duration::from_secs(1));
+/// Heartbeats may be this late on a busy machine.
+const PROOF_SPARE: Duration = Duration::from_secs(2);
 const SLOW_DEFAULT: Span = Span(Duration::from_millis(500));
 const STORM_DEFAULT: usize = 2_000;
 
@@ -357,6 +386,10 @@ mod tests {
             (with("dead-letters", json!({"file": "f", "max": "1"})), json!([]), "is not a size"),
             (with("password-file", json!("/nonexistent/p")), json!([]), "password-file: /nonexistent/p"),
             (with("speed", json!(1)), json!([]), "unknown field `speed`"),
+            (with("url", json!("mysql://a@b/c")), json!([]), "url: "),
+            (with("url", json!("postgresql://a@b/c?sslmode=verifyfull")), json!([]), "url: "),
+            (with("slot", json!("My-Slot")), json!([]), "lower-case letters"),
+            (json!({"a": database(), "b": database()}), json!([]), "the slot is that of [source.a]"),
             (
                 with("covers", json!(["p:"])),
                 json!([{"table": "t", "keys": ["p:{row.id}", "q:{row.id}"]}]),

@@ -254,6 +254,14 @@ fn parse(text: &str) -> Result<File, (Place, String)> {
         let policy = table.overriding(&file.default.overriding(&Policy::default()));
         events.check_dependency(&policy.depends_on, policy.max_staleness).map_err(|why| near(&name, why))?;
     }
+    let all = || file.prefix.values().chain([&file.default]);
+    let is_bounded = all().any(|table| table.max_staleness.is_some_and(|bound| !bound.0.is_zero()));
+    if is_bounded && all().all(|table| table.depends_on.as_ref().is_none_or(Vec::is_empty)) {
+        return Err(near(
+            "max-staleness",
+            "max-staleness has no effect without depends-on = [\"SOURCE\"]".to_owned(),
+        ));
+    }
     Ok(file)
 }
 
@@ -394,6 +402,7 @@ mod tests {
         check_refused("[prefix.\"a b\"]\nttl = 5", 1, "no space");
         check_refused("[prefix.a]\nttl = 5\n[prefix.a]\n", 3, "duplicate");
         check_refused("[policy]", 1, "unknown field `policy`");
+        check_refused("[default]\nttl = 1\nmax-staleness = 5", 3, "has no effect without depends-on");
         check_refused("ttl", 1, "");
         let prefixes = |count: usize| (0..count).map(|n| format!("[prefix.p{n}]\n")).collect::<String>();
         assert!(parse(&prefixes(PREFIXES_MAX)).is_ok());

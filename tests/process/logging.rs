@@ -17,15 +17,19 @@ fn an_unread_log_does_not_stop_the_server() {
 
     // Once the pipe is read again, the log shows how many lines are missing.
     let reader = std::thread::spawn(move || {
-        let dropped = process.logged("log lines were dropped");
-        (process, dropped)
+        // Several lines may report them.
+        let mut dropped = 0;
+        while dropped <= 1_000 {
+            let line = process.logged("log lines were dropped");
+            let count = line.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+            dropped += count.expect("the line has a number");
+        }
+        process
     });
     while !reader.is_finished() {
         client.check("nonsense", &["ERROR"]);
     }
-    let (process, dropped) = reader.join().expect("the reader ends");
-    let count = dropped.split_whitespace().find_map(|word| word.parse::<u64>().ok());
-    assert!(count.is_some_and(|count| count > 1_000), "{dropped}");
+    let process = reader.join().expect("the reader ends");
 
     fill_log(&mut client);
     process.signal(Signal::SIGTERM);

@@ -174,7 +174,7 @@ fn test_rules(
 ) -> Result<(), String> {
     let events = options::read_events(config)?;
     let source = source(&events, source_name)?;
-    let mut printed = String::new();
+    let (mut printed, mut failed) = (String::new(), 0);
     for (nth, line) in lines(samples)?.into_iter().enumerate() {
         if line.trim().is_empty() {
             continue;
@@ -187,13 +187,16 @@ fn test_rules(
         let value = match outcome {
             Ok(effects) if effects.is_empty() => json!({ "sample": nth + 1, "unmatched": true }),
             Ok(effects) => json!({ "sample": nth + 1, "effects": effects }),
-            Err(why) => json!({ "sample": nth + 1, "error": why, "at": place }),
+            Err(why) => {
+                failed += 1;
+                json!({ "sample": nth + 1, "error": why, "at": place })
+            }
         };
         writeln!(printed, "{value}").expect("a string takes everything");
     }
     let Some(expect) = expect else {
         print!("{printed}");
-        return Ok(());
+        return if failed > 0 { Err(format!("{failed} samples cannot be applied")) } else { Ok(()) };
     };
     let expected = fs::read_to_string(expect).map_err(|error| format!("{}: {error}", expect.display()))?;
     let differing = printed.lines().zip(expected.lines()).position(|(one, other)| one != other);

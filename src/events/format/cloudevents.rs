@@ -57,8 +57,9 @@ fn event(attributes: Headers, data: Value) -> Result<Event, String> {
     if !version.starts_with("1.") {
         return Err(format!("CloudEvents {version} is not supported: send 1.0"));
     }
-    // The two together identify an event.
-    let id = format!("{} {}", required("source")?, required("id")?);
+    // The two together identify an event; a source may contain anything.
+    let (source, id) = (required("source")?, required("id")?);
+    let id = format!("{}:{source}{id}", source.len());
     let at = attributes.get("time").map(|time| micros(time)).transpose()?;
     let kind = required("type")?;
     let change = debezium::within(&data).transpose()?;

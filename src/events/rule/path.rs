@@ -121,6 +121,16 @@ impl Path {
         self.root == Root::Each || self.steps.contains(&Step::All)
     }
 
+    /// Whether it leads to a column of a row.
+    pub(super) fn is_of_row(&self) -> bool {
+        matches!(self.root, Root::After | Root::Before | Root::Each | Root::Key | Root::Row)
+    }
+
+    /// Whether it is a field of an application's event, by its name alone.
+    pub(super) fn is_field(&self) -> bool {
+        self.root == Root::Data && matches!(self.steps.as_slice(), [Step::Field(name)] if *name == self.text)
+    }
+
     /// Whether it needs columns of the row before the change.
     pub(super) fn needs_before(&self) -> bool {
         matches!(self.root, Root::Before | Root::Each)

@@ -131,6 +131,11 @@ impl Rule {
         self.sources.is_empty() || self.sources.iter().any(|name| name == source)
     }
 
+    /// Whether it names tables.
+    pub fn has_tables(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
     /// Whether it is for rows of this table, whatever happens to them.
     pub fn is_for_table(&self, table: &str) -> bool {
         self.types.is_empty()

@@ -230,7 +230,16 @@ impl Hole {
                     let names = Filter::ALL.map(|(name, _)| name).join(", ");
                     return Err(at.error(format!("unknown filter; there are {names}")));
                 }
-                _ => hole.paths.push(Path::parse(at)?),
+                _ => {
+                    let start = *at;
+                    let path = Path::parse(at)?;
+                    // A column and a field of an application's event are never in one event.
+                    if hole.paths[0].is_of_row() && path.is_field() {
+                        let names = Filter::ALL.map(|(name, _)| name).join(", ");
+                        return Err(start.error(format!("unknown filter; there are {names}")));
+                    }
+                    hole.paths.push(path);
+                }
             }
         }
     }
@@ -307,6 +316,10 @@ fn write_scalar(path: &Path, value: &Value, text: &mut String) -> Result<(), Str
         Value::Object(_) => return Err(format!("{{{}}}: it is an object", path.text())),
         Value::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
         Value::Null => text.push_str("null"),
+        // The digits that were sent are not known any more: 1.10 would become 1.1.
+        Value::Number(number) if number.is_f64() => {
+            return Err(format!("{{{}}}: {number} is no whole number: send it as text", path.text()));
+        }
         Value::Number(number) => write!(text, "{number}").expect("a string takes everything"),
         Value::String(value) => text.push_str(value),
     }
@@ -387,6 +400,7 @@ mod tests {
             ("p:{each.body}", update(), "REPLICA IDENTITY FULL"),
             ("p:{lines}", order(), "write {lines[]} for each"),
             ("p:{lines[1]}", order(), "it is an object"),
+            ("p:{price}", Event { data: json!({"price": 1.1}), ..Event::default() }, "send it as text"),
             ("p:{lines[5].p}", order(), "no such field"),
             ("p:{type[].p}", order(), "no such field"),
         ] {
@@ -416,6 +430,7 @@ mod tests {
             ("{row[x]}", 6, "number in brackets"),
             ("{row.id|lower|shout}", 15, "unknown filter; there are lower, md5"),
             ("{row.id lower}", 8, "expected \"}\""),
+            ("{row.id|lowr}", 9, "unknown filter; there are lower, md5"),
         ] {
             let error = Template::parse(text).expect_err(text);
             assert!(error.column == column && error.why.contains(why), "{text}: {error}");

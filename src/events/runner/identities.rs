@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::rule::Rules;
+use super::super::rule::rules::Rule;
 use super::super::source::postgres::{Identity, Postgres, Settings};
 use crate::clock::Clock;
 
@@ -20,6 +21,14 @@ pub(super) async fn report(source: String, settings: Settings, rules: Arc<Rules>
             Err(_) => sleep(AGAIN_AFTER).await,
         }
     };
+    for rule in unpublished(&rules, &source, &tables) {
+        tracing::warn!(
+            source,
+            rule,
+            "rule matches no table of the publication: add the table, or for a partitioned one set \
+             publish_via_partition_root"
+        );
+    }
     for (rule, table) in lacking(&rules, &source, &tables) {
         tracing::warn!(
             source,
@@ -28,6 +37,13 @@ pub(super) async fn report(source: String, settings: Settings, rules: Arc<Rules>
             "rule needs columns of the row before a change: alter table {table} replica identity full"
         );
     }
+}
+
+/// The rules for tables of which the publication has none.
+fn unpublished(rules: &Rules, source: &str, tables: &[Identity]) -> Vec<String> {
+    let rules = rules.iter().filter(|rule| rule.is_for(source) && rule.has_tables());
+    let rules = rules.filter(|rule| !tables.iter().any(|known| rule.is_for_table(&known.table)));
+    rules.map(Rule::name).collect()
 }
 
 /// The rules that need more than the identity of a table, and that table.
@@ -63,5 +79,7 @@ mod tests {
         };
         let tables = [identity("public.t", false), identity("shop.t", true), identity("public.u", false)];
         assert_eq!(lacking(&rules, "db", &tables), [("tags".to_owned(), "public.t")]);
+        assert!(unpublished(&rules, "db", &tables).is_empty());
+        assert_eq!(unpublished(&rules, "db", &tables[2..]), ["tags", "keys"], "an unpublished table");
     }
 }

@@ -27,6 +27,12 @@ pub(super) struct Task<K> {
     /// Receives the name once the source was attached or has failed for the first time.
     first: Option<mpsc::Sender<(String, bool)>>,
     name: String,
+    /// When the next late events may be logged, in monotonic milliseconds.
+    next_slow_line: u64,
+    /// How old the newest proof may be before something is wrong; `None` if the source proves nothing.
+    proof_within: Option<Duration>,
+    /// When the source was attached, or has proven something since, in monotonic milliseconds.
+    proven: u64,
     rules: watch::Receiver<Arc<Rules>>,
     sink: K,
     slow: Duration,
@@ -50,6 +56,9 @@ impl<K: Sink> Task<K> {
             delivery,
             first: Some(first),
             name: config.name.clone(),
+            next_slow_line: 0,
+            proof_within: config.proof_within(),
+            proven: 0,
             rules,
             sink,
             slow: config.slow.0,
@@ -70,7 +79,14 @@ impl<K: Sink> Task<K> {
             if let Input::Batch(batch) = &input {
                 self.status.set_behind(batch.behind);
                 let is_read = batch.behind.is_none_or(|behind| behind == 0);
-                self.set_state(if is_read { SourceState::Live } else { SourceState::Behind });
+                self.set_state(if is_read && self.is_proven() {
+                    SourceState::Live
+                } else {
+                    SourceState::Behind
+                });
+            } else if !self.is_proven() && self.status.state() == SourceState::Live {
+                self.set_state(SourceState::Behind);
+                self.status.set_error(Some("no heartbeat has come back lately".to_owned()));
             }
             let (mut names, mut report) = (0, Report::default());
             for step in self.delivery.handle(input, self.time()) {
@@ -90,6 +106,7 @@ impl<K: Sink> Task<K> {
                 }
             }
             if is_attached {
+                self.proven = self.clock.now().millis;
                 self.set_state(SourceState::Behind);
             }
             if let Some(first) = self.first.take_if(|_| is_first) {
@@ -135,7 +152,10 @@ impl<K: Sink> Task<K> {
             Step::Acknowledge(_) | Step::Apply(_) | Step::Report(_) => {
                 unreachable!("the loop has dealt with it")
             }
-            Step::Attest(proven_ms) => self.sink.attest(proven_ms),
+            Step::Attest(proven_ms) => {
+                self.proven = self.proven.max(proven_ms);
+                self.sink.attest(proven_ms);
+            }
             Step::DeadLetter(letter) => {
                 tracing::warn!(
                     source = self.name,
@@ -189,7 +209,7 @@ impl<K: Sink> Task<K> {
         self.status.set_position(format!("{} {}", position.identity, position.offset));
     }
 
-    fn report(&self, report: &Report, names: u64) {
+    fn report(&mut self, report: &Report, names: u64) {
         for (count, more) in [
             (SourceCount::Applied, report.applied),
             (SourceCount::Duplicate, report.duplicate),
@@ -208,7 +228,9 @@ impl<K: Sink> Task<K> {
             self.status.add(SourceCount::Slow, u64::from(delay > self.slow));
             longest = longest.max(delay);
         }
-        if longest > self.slow {
+        let now_ms = self.clock.now().millis;
+        if longest > self.slow && now_ms >= self.next_slow_line {
+            self.next_slow_line = now_ms + SLOW_LINE_EVERY_MS;
             tracing::info!(source = self.name, delay = ?longest, events = report.applied, "events were applied late");
         }
         self.publish_batch(report, names, longest);
@@ -243,6 +265,12 @@ impl<K: Sink> Task<K> {
         self.status.set_state(state);
     }
 
+    /// Whether the source has lately proven that nothing is missing, as far as it can.
+    fn is_proven(&self) -> bool {
+        let age = Duration::from_millis(self.clock.now().millis.saturating_sub(self.proven));
+        self.proof_within.is_none_or(|limit| age <= limit)
+    }
+
     fn time(&self) -> Time {
         Time { ms: self.clock.now().millis, wall_us: clock::wall().as_micros() as u64 }
     }
@@ -250,7 +278,7 @@ impl<K: Sink> Task<K> {
 
 async fn acknowledge(source: &mut impl Source, position: &Position, report: &Report) -> Result<(), Broken> {
     let late = |_| Broken::Transient("acknowledging timed out".to_owned());
-    timeout(ATTACH_MAX, source.done(position, report)).await.map_err(late)?
+    timeout(ACKNOWLEDGE_MAX, source.done(position, report)).await.map_err(late)?
 }
 
 /// A number from 0 to 1, so that servers that failed together do not come back together.
@@ -259,7 +287,10 @@ fn chance() -> f64 {
     getrandom::fill(&mut bytes).map_or(0.5, |()| f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX))
 }
 
-const ATTACH_MAX: Duration = Duration::from_secs(20);
+const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(20);
+/// A new slot of PostgreSQL waits for running transactions.
+const ATTACH_MAX: Duration = Duration::from_secs(660);
+const SLOW_LINE_EVERY_MS: u64 = 60_000;
 /// New rules are seen after this time at most.
 const TICK_MAX: Duration = Duration::from_millis(200);
 

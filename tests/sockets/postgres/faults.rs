@@ -57,13 +57,28 @@ async fn a_killed_server_costs_no_event_and_another_server_is_a_gap() {
 /// included. The source acknowledged only events, and each second, so that the shutdown never ended.
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_the_source() {
+    shuts_down(Duration::ZERO).await;
+}
+
+/// The position after a heartbeat was one byte above the end of the log, for which a server that shuts down
+/// waits to be equal.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_source_with_heartbeats() {
+    shuts_down(Duration::from_millis(100)).await;
+}
+
+async fn shuts_down(heartbeat: Duration) {
     let Some(mut cluster) = Cluster::start("") else { return };
     products(&mut cluster.sql("postgres"));
-    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    let mut reader = Reader::new(Settings { heartbeat, ..settings(&cluster, "postgres") });
     reader.begin().await;
     cluster.sql("postgres").run("INSERT INTO products VALUES (1, 'a', 1)");
     reader.events(1).await;
     reader.done().await;
+    if !heartbeat.is_zero() {
+        reader.until(|reader| reader.proven.len() > 2).await;
+        reader.done().await;
+    }
     // More in the log, of which nothing is published.
     cluster.sql("postgres").run("CREATE TABLE others ()");
     cluster.stop();
@@ -242,4 +257,33 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, made: u32, swi
         // Neither side learns of the end of the other.
         std::future::pending::<()>().await;
     }
+}
+
+/// The event of a commit came before other sessions saw the change: a reader that missed in between loaded
+/// the old row, and stored it for good.
+#[tokio::test]
+async fn an_event_comes_only_once_its_transaction_is_visible() {
+    let Some(cluster) = Cluster::start("synchronous_standby_names = ''") else { return };
+    products(&mut cluster.sql("postgres"));
+    let mut reader = Reader::new(settings(&cluster, "postgres"));
+    reader.begin().await;
+    let mut sql = cluster.sql("postgres");
+    sql.run("INSERT INTO products VALUES (7, 'old', 1)");
+    reader.events(1).await;
+    sql.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    sql.run("SELECT pg_reload_conf()");
+    let mut other = cluster.sql("postgres");
+    super::until(|| other.value("SHOW synchronous_standby_names") == "nobody").await;
+    let mut waiting = cluster.sql("postgres");
+    let writer = std::thread::spawn(move || waiting.run("UPDATE products SET name = 'new'"));
+    super::until(|| other.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1")
+        .await;
+    let early = timeout(Duration::from_secs(1), reader.source.next()).await;
+    let events = early.map_or(0, |batch| batch.expect("it is attached").events.len());
+    assert_eq!((events, other.value("SELECT name FROM products").as_str()), (0, "old"));
+    sql.run("ALTER SYSTEM RESET synchronous_standby_names");
+    sql.run("SELECT pg_reload_conf()");
+    writer.join().expect("it does not panic");
+    reader.events(1).await;
+    assert_eq!(other.value("SELECT name FROM products"), "new");
 }

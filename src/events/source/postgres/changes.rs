@@ -30,6 +30,8 @@ pub(super) struct Gathered {
     pub(super) resumable: Option<(u64, usize)>,
     /// The contents of the heartbeats that came back.
     pub(super) heartbeats: Vec<String>,
+    /// The transactions of the events.
+    pub(super) transactions: Vec<u32>,
 }
 
 /// The transaction whose changes arrive.
@@ -92,6 +94,7 @@ impl Changes {
                 let is_known = *commit < self.delivered;
                 let at = u64::try_from(at.saturating_add(EPOCH_MICROS)).unwrap_or(0);
                 self.transaction = Some(Transaction { at, commit: *commit, is_known, xid: *xid });
+                gathered.transactions.extend((!is_known).then_some(*xid));
             }
             Message::Commit { end } => {
                 let is_known = self.transaction.take().is_some_and(|transaction| transaction.is_known);

@@ -15,6 +15,7 @@ mod slot;
 mod tls;
 mod url;
 mod values;
+mod visibility;
 
 pub use self::slot::Identity;
 
@@ -35,6 +36,7 @@ use heartbeat::Heartbeats;
 use plan::{Facts, Start};
 use replication::{Incoming, Replication};
 use url::{Secret, Url};
+use visibility::Visibility;
 
 /// The configuration of the source.
 #[derive(Clone, PartialEq)]
@@ -53,6 +55,21 @@ pub struct Settings {
     pub slot: String,
     /// `postgresql://user@host:port/database?sslmode=…`
     pub url: String,
+}
+
+impl Settings {
+    /// Checks what can be checked without the server.
+    ///
+    /// # Errors
+    /// A sentence with the remedy, without the password.
+    pub fn check(&self) -> Result<(), String> {
+        Url::parse(&self.url).map_err(|why| format!("url: {why}"))?;
+        let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if (1..=SLOT_BYTES_MAX).contains(&self.slot.len()) && self.slot.chars().all(is_legal) {
+            return Ok(());
+        }
+        Err(format!("slot: PostgreSQL's slots have 1 to {SLOT_BYTES_MAX} lower-case letters, digits and _"))
+    }
 }
 
 /// Shows no password, nor the URL, which may have one.
@@ -78,6 +95,7 @@ struct Streaming {
     heartbeats: Option<Heartbeats>,
     identity: String,
     replication: Replication,
+    visibility: Visibility,
 }
 
 impl Postgres {
@@ -217,13 +235,18 @@ impl Source for Postgres {
             heartbeats,
             identity: facts.identity(&self.settings.slot),
             replication: Replication::new(link, offset, self.silence_max()),
+            visibility: Visibility::start(self.url()?),
         });
         Ok(attached)
     }
 
     async fn next(&mut self) -> Result<Batch, Broken> {
         let stream = self.stream.as_mut().ok_or_else(not_attached)?;
-        match stream.gather().await {
+        let gathered = match stream.gather().await {
+            Ok(()) => stream.wait_until_visible().await,
+            failed => failed,
+        };
+        match gathered {
             Ok(()) => Ok(stream.batch(&self.settings.slot)),
             Err(failure) => {
                 self.stream = None;
@@ -266,6 +289,22 @@ impl Streaming {
         Ok(())
     }
 
+    /// Waits until all that was gathered is visible to other sessions, with signs of life to the server.
+    async fn wait_until_visible(&mut self) -> Result<(), Failure> {
+        if self.gathered.transactions.is_empty() {
+            return Ok(());
+        }
+        loop {
+            self.replication.sign_of_life().await?;
+            let visible = self.visibility.of(&self.gathered.transactions);
+            if timeout(SIGN_OF_LIFE, visible).await.is_ok() {
+                break;
+            }
+        }
+        self.gathered.transactions.clear();
+        Ok(())
+    }
+
     fn take(&mut self, incoming: Incoming) {
         let gathered = &mut self.gathered;
         match incoming {
@@ -304,10 +343,13 @@ fn not_attached() -> Broken {
     Broken::Transient("the source is not attached".to_owned())
 }
 
+const SLOT_BYTES_MAX: usize = 63;
 /// The slot or another object does not exist.
 const UNDEFINED_OBJECT: &str = "42704";
 /// The slot is in use.
 const OBJECT_IN_USE: &str = "55006";
+/// A server that receives nothing for some seconds ends the connection.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(10);
 /// More than the server needs for a short query.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -80,6 +80,16 @@ impl Replication {
         Ok(self.link.send_at_once().await?)
     }
 
+    /// A status each second, while nothing is read.
+    pub(super) async fn sign_of_life(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now >= self.next_status {
+            self.next_status = now + STATUS_EVERY;
+            self.report(false);
+        }
+        Ok(self.link.send_at_once().await?)
+    }
+
     /// A message that has been received whole.
     fn take(&mut self) -> Result<Option<Incoming>, Failure> {
         while let Some(frame) = self.link.frame()? {
@@ -142,8 +152,10 @@ impl Replication {
         output.put_u8(b'd');
         output.put_u32(4 + 1 + 4 * 8 + 1);
         output.put_u8(b'r');
-        // Only what is saved counts as received, too: nobody waits for less.
-        (0..3).for_each(|_| output.put_u64(self.flushed));
+        // Only what is saved counts as received, too: nobody waits for less. A position may be a byte above
+        // the end of the log; a server that shuts down would wait for ever for a reader that is ahead of it.
+        let flushed = self.flushed.min(self.received);
+        (0..3).for_each(|_| output.put_u64(flushed));
         output.put_u64(u64::try_from(since_2000).unwrap_or(u64::MAX));
         output.put_u8(asks.into());
     }

@@ -1,0 +1,138 @@
+//! Whether a transaction is visible to others.
+//!
+//! PostgreSQL sends a commit to its readers as soon as it is in the log, and shows the change to other
+//! sessions a moment later; with synchronous replication, only once a standby has confirmed it. A reader that
+//! misses in between loads the old row. So an event is applied only when its transaction is part of a new
+//! snapshot.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::connection::{Connection, Purpose};
+use super::failure::Failure;
+use super::url::Url;
+
+/// The task that asks for snapshots, ended with this value.
+pub(super) struct Visibility {
+    asked: watch::Sender<u64>,
+    answered: watch::Receiver<Answer>,
+    task: JoinHandle<()>,
+}
+
+/// The newest answer.
+#[derive(Clone, Debug, Default)]
+struct Answer {
+    /// The question that it answers.
+    number: u64,
+    /// None if the server could not be asked.
+    snapshot: Option<Snapshot>,
+}
+
+/// The transactions that a query sees which begins now.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Snapshot {
+    /// Transactions that are running.
+    running: HashSet<u32>,
+    /// The first transaction that had not begun.
+    upper: u32,
+}
+
+impl Visibility {
+    /// Connects once it is needed.
+    pub(super) fn start(url: Url) -> Visibility {
+        let (asked, questions) = watch::channel(0);
+        let (answers, answered) = watch::channel(Answer::default());
+        let task = tokio::spawn(async move { answer(&url, questions, &answers).await });
+        Visibility { asked, answered, task }
+    }
+
+    /// Waits until these transactions are visible, or the server cannot be asked: then an event is better
+    /// applied early than not at all. Dropping the future loses nothing.
+    pub(super) async fn of(&mut self, transactions: &[u32]) {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            self.asked.send_modify(|number| *number += 1);
+            let number = *self.asked.borrow();
+            let answered = self.answered.wait_for(|answer| answer.number >= number).await;
+            let Some(snapshot) = answered.ok().map(|answer| answer.snapshot.clone()) else { return };
+            if snapshot.is_none_or(|snapshot| transactions.iter().all(|xid| snapshot.sees(*xid))) {
+                return;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+impl Drop for Visibility {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Snapshot {
+    /// `lowest:upper:running,running,…`, of numbers with 64 bits, of which the log has the lower half.
+    fn parse(text: &str) -> Option<Snapshot> {
+        let mut parts = text.split(':');
+        let (_lowest, upper, running) = (parts.next()?, parts.next()?, parts.next()?);
+        let low = |number: &str| number.parse::<u64>().ok().map(|number| number as u32);
+        let running = running.split(',').filter(|number| !number.is_empty()).map(low);
+        Some(Snapshot { running: running.collect::<Option<_>>()?, upper: low(upper)? })
+    }
+
+    /// Transaction numbers are compared as on a circle.
+    fn sees(&self, xid: u32) -> bool {
+        !self.running.contains(&xid) && (xid.wrapping_sub(self.upper) as i32) < 0
+    }
+}
+
+/// Answers questions until nobody can ask any more.
+async fn answer(url: &Url, mut questions: watch::Receiver<u64>, answers: &watch::Sender<Answer>) {
+    let mut connection = None;
+    while questions.changed().await.is_ok() {
+        let number = *questions.borrow_and_update();
+        let snapshot = snapshot(url, &mut connection).await;
+        if let Err(failure) = &snapshot {
+            connection = None;
+            let error = failure.to_string();
+            tracing::debug!(error, "cannot ask PostgreSQL which transactions are visible");
+        }
+        answers.send_replace(Answer { number, snapshot: snapshot.ok() });
+    }
+}
+
+async fn snapshot(url: &Url, connection: &mut Option<Connection>) -> Result<Snapshot, Failure> {
+    let open = match connection {
+        Some(open) => open,
+        None => connection.insert(Connection::open(url, Purpose::Queries).await?),
+    };
+    let rows = open.query("SELECT txid_current_snapshot()").await?;
+    let text = rows.first().and_then(|row| row.first()?.as_deref());
+    let snapshot = text.and_then(Snapshot::parse);
+    snapshot.ok_or_else(|| Failure::Protocol("an unexpected snapshot".to_owned()))
+}
+
+const PAUSE_FIRST: Duration = Duration::from_micros(200);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_sees_what_has_ended_before_it() {
+        let snapshot = Snapshot::parse("4294967300:4294967310:4294967300,4294967305").unwrap();
+        for (xid, is_seen) in
+            [(3, true), (4, false), (5, true), (9, false), (13, true), (14, false), (15, false)]
+        {
+            assert_eq!(snapshot.sees(xid), is_seen, "{xid}");
+        }
+        assert!(snapshot.sees(u32::MAX), "before the numbers began again");
+        assert_eq!(Snapshot::parse("7:7:"), Some(Snapshot { running: HashSet::new(), upper: 7 }));
+        assert_eq!(Snapshot::parse("7:x:"), None);
+    }
+}
