@@ -154,7 +154,7 @@ impl Replication {
         output.put_u8(b'r');
         // Only what is saved counts as received, too: nobody waits for less. A position may be a byte above
         // the end of the log; a server that shuts down would wait for ever for a reader that is ahead of it.
-        let flushed = self.flushed.min(self.received);
+        let flushed = if self.flushed == self.received + 1 { self.received } else { self.flushed };
         (0..3).for_each(|_| output.put_u64(flushed));
         output.put_u64(u64::try_from(since_2000).unwrap_or(u64::MAX));
         output.put_u8(asks.into());
