@@ -407,6 +407,7 @@ mod tests {
     fn a_bound_has_to_be_possible() {
         let mut silent = database();
         silent["heartbeat"] = json!("0s");
+        silent["slot"] = json!("other");
         let all = json!({"db": database(), "silent": silent, "app": {"kind": "http"}, "sure": {"kind": "http", "through": true}});
         let events = events(all, json!([])).unwrap();
         let check =

@@ -20,6 +20,8 @@ use super::url::Url;
 pub(super) struct Visibility {
     asked: watch::Sender<u64>,
     answered: watch::Receiver<Answer>,
+    /// The question whose answer was not awaited to its end, because the future was dropped.
+    open: Option<u64>,
     task: JoinHandle<()>,
 }
 
@@ -47,7 +49,7 @@ impl Visibility {
         let (asked, questions) = watch::channel(0);
         let (answers, answered) = watch::channel(Answer::default());
         let task = tokio::spawn(async move { answer(&url, questions, &answers).await });
-        Visibility { asked, answered, task }
+        Visibility { asked, answered, open: None, task }
     }
 
     /// Waits until these transactions are visible, or the server cannot be asked: then an event is better
@@ -55,10 +57,14 @@ impl Visibility {
     pub(super) async fn of(&mut self, transactions: &[u32]) {
         let mut pause = PAUSE_FIRST;
         loop {
-            self.asked.send_modify(|number| *number += 1);
-            let number = *self.asked.borrow();
+            let number = *self.open.get_or_insert_with(|| {
+                self.asked.send_modify(|number| *number += 1);
+                *self.asked.borrow()
+            });
             let answered = self.answered.wait_for(|answer| answer.number >= number).await;
-            let Some(snapshot) = answered.ok().map(|answer| answer.snapshot.clone()) else { return };
+            let snapshot = answered.ok().map(|answer| answer.snapshot.clone());
+            self.open = None;
+            let Some(snapshot) = snapshot else { return };
             if snapshot.is_none_or(|snapshot| transactions.iter().all(|xid| snapshot.sees(*xid))) {
                 return;
             }
