@@ -92,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn play(method: Method, arguments: Arguments, cluster: &mut Cluster) -> Seen {
-    let database = format!("shop_{}", method.name().split(' ').next().expect("it has a name"));
+    let database = format!("shop_{}", format!("{method:?}").to_lowercase());
     let mut sql = cluster.database(&database);
     let products = arguments.products;
     sql.run(&format!(
