@@ -83,6 +83,9 @@ pub enum ImplicitLeases {
 #[serde(default, deny_unknown_fields)]
 struct File {
     default: Table,
+    /// Made of rules and sources when the file is parsed: later, its other files may be unreadable.
+    #[serde(skip)]
+    events: Events,
     prefix: BTreeMap<Prefix, Table>,
     rule: Rules,
     source: BTreeMap<String, SourceTable>,
@@ -152,8 +155,8 @@ impl PolicyOptions {
     }
 
     /// The sources of events and the rules for them.
-    pub fn events(&self) -> Events {
-        Events::new(&self.file.source, self.file.rule.clone()).expect("the file was checked when it was read")
+    pub fn events(&self) -> &Events {
+        &self.file.events
     }
 
     fn flagged(&self, policy: Policy) -> Policy {
@@ -223,8 +226,7 @@ impl From<ImplicitLeases> for Implicit {
 /// # Errors
 /// A sentence with file, line and column.
 pub fn read_events(path: &Path) -> Result<Events, String> {
-    let file = read(path)?;
-    Events::new(&file.source, file.rule)
+    read(path).map(|file| file.events)
 }
 
 fn read(path: &Path) -> Result<File, String> {
@@ -237,7 +239,7 @@ type Place = (usize, usize);
 
 /// The parsed file, or the invalid place and the reason.
 fn parse(text: &str) -> Result<File, (Place, String)> {
-    let file: File = toml::from_str(text).map_err(|error| {
+    let mut file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         (place(text, start), error.message().replace('\n', " "))
     })?;
@@ -245,14 +247,17 @@ fn parse(text: &str) -> Result<File, (Place, String)> {
         return Err(((1, 1), format!("more than {PREFIXES_MAX} prefixes")));
     }
     let near = |table: &str, why: String| (place(text, text.find(table).unwrap_or(0)), why);
-    let events = Events::new(&file.source, file.rule.clone()).map_err(|why| match why.split_once(": ") {
-        Some((table, _)) if table.starts_with("[source.") => near(table, why.clone()),
-        Some(_) | None => near("[[rule]]", why),
+    file.events = Events::new(&file.source, std::mem::take(&mut file.rule)).map_err(|why| {
+        match why.split_once(": ") {
+            Some((table, _)) if table.starts_with("[source.") => near(table, why.clone()),
+            Some(_) | None => near("[[rule]]", why),
+        }
     })?;
     let tables = file.prefix.iter().map(|(prefix, table)| (format!("[prefix.\"{}\"]", prefix.0), table));
     for (name, table) in tables.chain([("[default]".to_owned(), &file.default)]) {
         let policy = table.overriding(&file.default.overriding(&Policy::default()));
-        events.check_dependency(&policy.depends_on, policy.max_staleness).map_err(|why| near(&name, why))?;
+        let checked = file.events.check_dependency(&policy.depends_on, policy.max_staleness);
+        checked.map_err(|why| near(&name, why))?;
     }
     let all = || file.prefix.values().chain([&file.default]);
     let is_bounded = all().any(|table| table.max_staleness.is_some_and(|bound| !bound.0.is_zero()));
@@ -389,6 +394,27 @@ mod tests {
         let policies = policies(text, flags);
         let of = |key: &[u8]| (policies.of(key).stale.as_secs(), policies.of(key).ttl.as_millis());
         assert_eq!((of(b"b"), of(b"a:b")), ((20, 60_500), (9, 7_000)));
+    }
+
+    /// The sources were made again at each SIGHUP before the file was read: a password file that was gone
+    /// since, or that the server's user could not read, was a panic.
+    #[test]
+    fn sources_do_not_need_their_password_file_again() {
+        let path = |name: &str| std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()));
+        let (config, password) = (path("sources.toml"), path("password"));
+        fs::write(&password, "secret\n").unwrap();
+        let text = format!(
+            "[source.db]\nkind = \"postgres\"\nurl = \"postgresql://a@b/c\"\nslot = \"s\"\n\
+             publication = \"p\"\npassword-file = {password:?}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut options = PolicyOptions { config: Some(config.clone()), ..PolicyOptions::default() };
+        options.read().unwrap();
+        fs::remove_file(password).unwrap();
+        assert_eq!(options.events().sources.len(), 1);
+        assert!(options.read().unwrap_err().contains("password-file"));
+        assert_eq!(options.events().sources.len(), 1, "the former ones stay");
+        fs::remove_file(config).unwrap();
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Server {
             ..Service::new(cache, clock, metrics, &options)
         };
         let service = Arc::new(service);
-        let events = events::start(&service, &options.policies.events())?;
+        let events = events::start(&service, options.policies.events())?;
         let mut threads = Vec::new();
         let mut workers = Vec::new();
         for index in 0..options.threads {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -314,7 +315,7 @@ impl Files<'_> {
             Ok(())
         });
         let policies = self.policies.config.is_some().then(|| {
-            let sources = self.policies.events().sources;
+            let sources = self.policies.events().sources.clone();
             self.policies.read().map_err(io::Error::other)?;
             if self.policies.events().sources != sources {
                 tracing::warn!(
@@ -322,7 +323,7 @@ impl Files<'_> {
                 );
             }
             server.set_policies(self.policies.policies());
-            server.set_rules(self.policies.events().rules);
+            server.set_rules(Arc::clone(&self.policies.events().rules));
             Ok(())
         });
         let token = self.admin.filter(|admin| admin.has_token()).map(Admin::read_token);
