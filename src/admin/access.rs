@@ -143,6 +143,13 @@ fn is_open(path: &str) -> bool {
     path == "/" || HEALTH.contains(&path)
 }
 
+/// The type of the body, without its parameters. A form on a foreign page cannot send JSON without a
+/// preflight request.
+pub(super) fn media_type(headers: &HeaderMap) -> &[u8] {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    kind.split(|byte| *byte == b';').next().map_or(&b""[..], <[u8]>::trim_ascii)
+}
+
 /// Paths for health checks.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 const TOKEN_BYTES_MIN: usize = 16;

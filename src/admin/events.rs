@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::access::media_type;
 use super::answer::Problem;
 use crate::events::format::Headers;
 use crate::events::source::http::{self, Posted};
@@ -59,14 +60,12 @@ pub(super) async fn post(
     }))
 }
 
-/// Whether the body is JSON by its type. A form on a foreign page cannot send that without a preflight
-/// request.
+/// Whether the body is JSON by its type.
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(axum::http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/x-ndjson"
-        || kind == "application/json"
-        || (kind.starts_with("application/") && kind.ends_with("+json"))
+    let kind = media_type(headers).to_ascii_lowercase();
+    kind == b"application/x-ndjson"
+        || kind == b"application/json"
+        || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
 /// The headers that are text, without those that are secret.

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::access::media_type;
 use super::answer::Problem;
 use super::keys;
 use super::name::Name;
@@ -56,9 +57,7 @@ pub(super) fn invalidate(
 
 impl Targets {
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Targets, Problem> {
-        // A form on a foreign page cannot send JSON without a preflight request.
-        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-        if kind.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) != Some(b"application/json") {
+        if media_type(headers) != b"application/json" {
             let why = "send it with Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }

@@ -240,9 +240,8 @@ async fn ready(State(shared): SharedState) -> Result<&'static str, Problem> {
     if shared.view.is_stopping() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
     }
-    let sources = shared.view.metrics().sources.all();
     for name in &shared.ready_needs {
-        let source = sources.iter().find(|source| source.name == *name);
+        let source = shared.view.metrics().sources.of(name);
         if source.is_none_or(|source| source.state() != SourceState::Live) {
             let why = format!("the source {name:?} is not live");
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));

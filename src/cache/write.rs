@@ -2,6 +2,7 @@
 
 use super::number::Step;
 use crate::pages::Payload;
+use crate::store::NoRoom;
 use crate::store::expiry::Expiry;
 use crate::store::item::tags::Tags;
 
@@ -297,5 +298,13 @@ impl DeleteOutcome {
     /// Whether the key was invalidated.
     pub fn is_invalidation(self) -> bool {
         !matches!(self, DeleteOutcome::Exists | DeleteOutcome::Outdated)
+    }
+}
+
+/// The outcome of a store that put a value into its shard, or found no room.
+pub(super) fn stored(put: Result<Kept, NoRoom>, fence: Fence) -> StoreOutcome {
+    match put {
+        Err(NoRoom) => StoreOutcome::NoRoom,
+        Ok(kept) => StoreOutcome::Stored { fence, kept },
     }
 }

@@ -1,12 +1,4 @@
-//! Positions: how far a source has been applied.
+//! Positions: how far a source has been applied. The cache keeps them, so that a snapshot has them beside the
+//! items.
 
-use serde::{Deserialize, Serialize};
-
-/// A place in the log of a source. It is worth nothing without the identity of that log.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Position {
-    /// The log in which the offset counts, such as the system identifier, timeline and slot of a server.
-    pub identity: String,
-    /// Everything up to here has been applied.
-    pub offset: u64,
-}
+pub use crate::cache::SourcePosition as Position;

@@ -60,9 +60,11 @@ impl Targets {
 }
 
 impl Merged {
-    /// Whether nothing is named.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_none() && self.names() == 0
+    /// These targets alone.
+    pub fn of(targets: Targets, depth: Depth) -> Merged {
+        let mut merged = Merged::default();
+        merged.add(targets, depth, None);
+        merged
     }
 
     /// The number of names.

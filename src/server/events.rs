@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::service::Service;
-use crate::cache::{Depth, Expiry, SourcePosition, Tick, Value};
+use crate::cache::{Depth, Expiry, Tick, Value};
 use crate::clock::{self, Now};
 use crate::command::{Change as KeyChange, Conversation, Rules, Targets, change, invalidate};
 use crate::events::config::{Events, Kind};
@@ -27,10 +27,9 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
     let started = events.sources.iter().map(|config| {
         let status = Arc::new(SourceStatus::new(&config.name, config.kind_name()));
         service.metrics.sources.add(Arc::clone(&status));
-        let saved = service.cache.position(&config.name);
         Started {
             config: config.clone(),
-            position: saved.map(|SourcePosition { identity, offset }| Position { identity, offset }),
+            position: service.cache.position(&config.name),
             sink: CacheSink::new(service, &status),
             status,
         }
@@ -51,9 +50,8 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
                 "source is not attached: loaded values that it could name are invalidated"
             );
             let status = service.metrics.sources.of(&name).expect("it was added");
-            let mut merged = Merged::default();
-            merged.add(config.scope(&events.rules), Depth::Hard, None);
-            CacheSink::new(service, &status).apply(&Change::Invalidate(merged));
+            CacheSink::new(service, &status)
+                .invalidate(&Merged::of(config.scope(&events.rules), Depth::Hard));
         }
     }
     Ok(Some(runner))
@@ -84,18 +82,14 @@ impl CacheSink {
     }
 
     fn invalidate(&mut self, merged: &Merged) -> u64 {
-        let time = (self.service.now(), clock::wall().as_micros() as u64);
+        let now = self.service.now();
+        let time = (now, clock::wall().as_micros() as u64);
         let (mut names, mut reads) = (0, 0);
         for depth in [Depth::Hard, Depth::Soft] {
-            let of = |known: &Depth| *known == depth;
-            let groups = |names: &BTreeMap<String, Depth>| -> Vec<String> {
-                names.iter().filter(|(_, known)| of(known)).map(|(name, _)| name.clone()).collect()
-            };
-            let (prefixes, tags) = (groups(&merged.prefixes), groups(&merged.tags));
             let keys: Vec<_> = merged
                 .keys
                 .iter()
-                .filter(|(_, target)| of(&target.depth) && target.version.is_none())
+                .filter(|(_, target)| target.depth == depth && target.version.is_none())
                 .collect();
             reads +=
                 keys.iter().filter(|(key, target)| self.was_read_since(key, target.committed, time)).count()
@@ -104,12 +98,11 @@ impl CacheSink {
                 depth,
                 is_all: merged.all == Some(depth),
                 keys: keys.iter().map(|(key, _)| key.as_bytes()).collect(),
-                prefixes: prefixes.iter().map(String::as_bytes).collect(),
-                tags: tags.iter().map(String::as_bytes).collect(),
+                prefixes: groups(&merged.prefixes, depth),
+                tags: groups(&merged.tags, depth),
             };
             let named = targets.keys.len() + targets.prefixes.len() + targets.tags.len();
             if targets.is_all || named > 0 {
-                let now = self.service.now();
                 invalidate(&targets, &self.service.cache, &mut self.conversation, now)
                     .expect("the names were checked, and everything may be invalidated");
                 names += named as u64 + u64::from(targets.is_all);
@@ -151,6 +144,11 @@ impl CacheSink {
     }
 }
 
+/// The groups that are invalidated in this way.
+fn groups(names: &BTreeMap<String, Depth>, depth: Depth) -> Vec<&[u8]> {
+    names.iter().filter(|(_, known)| **known == depth).map(|(name, _)| name.as_bytes()).collect()
+}
+
 impl Sink for CacheSink {
     fn apply(&mut self, change: &Change) -> u64 {
         match change {
@@ -180,7 +178,6 @@ impl Sink for CacheSink {
     }
 
     fn save(&mut self, position: &Position) {
-        let Position { identity, offset } = position.clone();
-        self.service.cache.set_position(&self.status.name, SourcePosition { identity, offset });
+        self.service.cache.set_position(&self.status.name, position.clone());
     }
 }

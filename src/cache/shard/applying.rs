@@ -3,7 +3,7 @@
 use super::{At, Shard};
 use crate::cache::invalidation::record::Depth;
 use crate::cache::session::Session;
-use crate::cache::write::{Draft, Fence, StoreOutcome};
+use crate::cache::write::{Draft, Fence, StoreOutcome, stored};
 use crate::store::expiry::seconds_after;
 use crate::store::item::key::Key;
 
@@ -40,10 +40,7 @@ impl Shard {
         if self.holdoffs.end(key.hash) {
             self.woken.push(key.hash);
         }
-        match self.put_or_drop(key, state, as_of, draft, at) {
-            Ok(kept) => StoreOutcome::Stored { fence: Fence::None, kept },
-            Err(_) => StoreOutcome::NoRoom,
-        }
+        stored(self.put_or_drop(key, state, as_of, draft, at), Fence::None)
     }
 
     /// Makes this the newest known version of the key's row; false if it is known already.

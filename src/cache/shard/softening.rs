@@ -11,7 +11,7 @@ use super::{At, Shard, State};
 use crate::cache::invalidation::record::Effect;
 use crate::cache::lease::token::Token;
 use crate::cache::session::Session;
-use crate::cache::write::{Draft, Fence, StoreOutcome};
+use crate::cache::write::{Draft, Fence, StoreOutcome, stored};
 use crate::store::expiry::Expiry;
 use crate::store::item::key::Key;
 use crate::store::item::seq::Seq;
@@ -138,10 +138,7 @@ impl Shard {
         self.superseded.raise(key.hash, as_of);
         self.end_lease(key);
         self.answered(key, at);
-        match self.put(key, state, as_of, draft, at) {
-            Ok(kept) => StoreOutcome::Stored { fence: Fence::None, kept },
-            Err(NoRoom) => StoreOutcome::NoRoom,
-        }
+        stored(self.put(key, state, as_of, draft, at), Fence::None)
     }
 
     /// A store by a client that has read an older value than the one that is there: as a stale copy, if no

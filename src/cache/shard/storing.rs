@@ -6,7 +6,7 @@ use crate::cache::number;
 use crate::cache::policy::Implicit;
 use crate::cache::session::Session;
 use crate::cache::write::{
-    Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome,
+    Counting, Draft, Fence, Join, Kept, Mode, NotCounted, Number, Reason, StoreOutcome, stored,
 };
 use crate::pages::{Payload, Run};
 use crate::store::expiry::{Expiry, seconds_after};
@@ -288,12 +288,5 @@ impl Shard {
         self.engine.replace(key, slot, meta, tags.tags(), value, at.tick)?;
         self.invalidate_as_of(key, meta.as_of, session, at);
         Ok(())
-    }
-}
-
-fn stored(put: Result<Kept, NoRoom>, fence: Fence) -> StoreOutcome {
-    match put {
-        Err(NoRoom) => StoreOutcome::NoRoom,
-        Ok(kept) => StoreOutcome::Stored { fence, kept },
     }
 }

@@ -21,10 +21,11 @@ pub(super) use self::attested::Attested;
 #[derive(Debug, Default)]
 pub(super) struct Positions(Mutex<BTreeMap<String, SourcePosition>>);
 
-/// A position of a source.
+/// A place in the log of a source. It is worth nothing without the identity of that log.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "events", derive(serde::Deserialize, serde::Serialize))]
 pub struct SourcePosition {
-    /// The log in which the offset counts.
+    /// The log in which the offset counts, such as the system identifier, timeline and slot of a server.
     pub identity: String,
     /// Everything up to here has been applied.
     pub offset: u64,

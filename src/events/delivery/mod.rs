@@ -37,7 +37,7 @@ use super::event::{Event, Op};
 use super::position::Position;
 use super::report::Report;
 use super::rule::{Rules, Verdict};
-use super::source::{Attached, Batch, Broken, Poison};
+use super::source::{Attached, Batch, Broken};
 use super::targets::{Merged, Targets};
 use crate::cache::Depth;
 
@@ -115,7 +115,7 @@ impl Delivery {
     }
 
     /// Everything that events of this source can name.
-    pub fn scope(&self) -> Targets {
+    fn scope(&self) -> Targets {
         self.settings.scope(&self.rules)
     }
 
@@ -152,7 +152,7 @@ impl Delivery {
         let depth = if why.is_some() { self.settings.on_gap } else { Depth::Hard };
         steps.extend(why.map(Step::Gap));
         // The end was read before: an event after it comes, one before it is covered by this.
-        steps.push(Step::Apply(self.whole(self.scope(), depth)));
+        steps.push(Step::Apply(Merged::of(self.scope(), depth).into()));
         self.state = State::Attached;
         self.held.clear();
         self.reached(end, now, steps);
@@ -160,11 +160,9 @@ impl Delivery {
 
     fn batch(&mut self, batch: Batch, now: Time, steps: &mut Vec<Step>) {
         if self.state == State::Resumed
-            && batch.behind > self.settings.max_backlog
-            && self.settings.max_backlog.is_some()
+            && let (Some(behind), Some(most)) = (batch.behind, self.settings.max_backlog)
+            && behind > most
         {
-            let (behind, most) =
-                (batch.behind.unwrap_or_default(), self.settings.max_backlog.unwrap_or_default());
             steps.push(Step::Gap(format!("{behind} wait to be read, more than max-backlog = {most}")));
             self.position = None;
             self.state = State::Unattached;
@@ -178,7 +176,8 @@ impl Delivery {
             match event {
                 Ok(event) => self.event(event, now, &mut work, &mut letters),
                 Err(poison) => {
-                    let letter = self.letter(&poison.error.clone(), None, None, Some(poison), now);
+                    let payload = Some(poison.payload.into());
+                    let letter = Letter { payload, ..self.letter(poison.error, now) };
                     self.doubt(self.scope(), letter, &mut work, &mut letters);
                 }
             }
@@ -202,14 +201,9 @@ impl Delivery {
     }
 
     fn event(&mut self, event: Event, now: Time, work: &mut Work, letters: &mut Vec<Letter>) {
-        match self.is_new(&event) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.report.duplicate += 1;
-                return;
-            }
-            // It is applied: an identity only saves work.
-            Err(_) => {}
+        if !self.is_new(&event) {
+            self.report.duplicate += 1;
+            return;
         }
         if self.settings.takes_instructions
             && event.op == Op::Message
@@ -222,7 +216,7 @@ impl Delivery {
                     work.invalidations().add_committed(targets, depth, None, event.at);
                 }
                 Err(why) => {
-                    let letter = self.letter(&why, None, Some(event), None, now);
+                    let letter = Letter { event: Some(event), ..self.letter(why, now) };
                     self.doubt(self.scope(), letter, work, letters);
                 }
             }
@@ -245,7 +239,8 @@ impl Delivery {
                     work.add(*effects, event.at);
                 }
                 Verdict::Misfit(rule, why) => {
-                    let letter = self.letter(&why, Some(rule.name()), Some(event.clone()), None, now);
+                    let (event, name) = (Some(event.clone()), Some(rule.name()));
+                    let letter = Letter { event, rule: name, ..self.letter(why, now) };
                     self.doubt(rule.scope(), letter, work, letters);
                 }
                 Verdict::Truncated(rule) => work.invalidations().add(rule.scope(), Depth::Hard, None),
@@ -253,14 +248,13 @@ impl Delivery {
         }
     }
 
-    /// Whether an event has not come before, as far as it has an identity.
-    fn is_new(&mut self, event: &Event) -> Result<bool, String> {
-        let id = match (&event.id, &self.settings.id) {
-            (_, Some(template)) => template.render_one(event)?,
-            (Some(id), None) => return Ok(self.seen.insert(id)),
-            (None, None) => None,
+    /// Whether an event has not come before, as far as it has an identity: that only saves work.
+    fn is_new(&mut self, event: &Event) -> bool {
+        let id = match &self.settings.id {
+            Some(template) => template.render_one(event).ok().flatten(),
+            None => event.id.clone(),
         };
-        Ok(id.is_none_or(|id| self.seen.insert(&id)))
+        id.is_none_or(|id| self.seen.insert(&id))
     }
 
     fn committed(&mut self, event: &Event) {
@@ -275,21 +269,15 @@ impl Delivery {
         letters.push(letter);
     }
 
-    fn letter(
-        &self,
-        error: &str,
-        rule: Option<String>,
-        event: Option<Event>,
-        poison: Option<Poison>,
-        now: Time,
-    ) -> Letter {
+    /// A letter without its event.
+    fn letter(&self, error: String, now: Time) -> Letter {
         Letter {
             at: now.wall_us,
-            error: error.to_owned(),
-            event,
-            payload: poison.map(|poison| poison.payload.into()),
+            error,
+            event: None,
+            payload: None,
             position: self.position.clone(),
-            rule,
+            rule: None,
             source: self.settings.name.clone(),
         }
     }
@@ -304,9 +292,7 @@ impl Delivery {
     }
 
     fn tick(&mut self, now: Time, steps: &mut Vec<Step>) {
-        for merged in self.repeats.take(now.ms) {
-            steps.push(Step::Apply(Work { merged: 0, steps: vec![Change::Invalidate(merged)] }));
-        }
+        steps.extend(self.repeats.take(now.ms).into_iter().map(|merged| Step::Apply(merged.into())));
         self.release(now, steps);
         if matches!(self.state, State::Waiting(until) if until <= now.ms) {
             self.state = State::Unattached;
@@ -323,12 +309,6 @@ impl Delivery {
             steps.push(Step::Save(position.clone()));
             steps.push(Step::Acknowledge(position));
         }
-    }
-
-    fn whole(&self, targets: Targets, depth: Depth) -> Work {
-        let mut merged = Merged::default();
-        merged.add(targets, depth, None);
-        Work { merged: 0, steps: vec![Change::Invalidate(merged)] }
     }
 }
 

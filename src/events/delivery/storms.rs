@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::targets::Merged;
+use super::super::targets::{Merged, Targets};
 
 /// Counts the prefixes below each parent, second by second.
 #[derive(Debug)]
@@ -37,18 +37,12 @@ impl Storms {
         let mut parents = Merged::default();
         merged.prefixes.retain(|prefix, depth| {
             let Some(parent) = parent(prefix).filter(|parent| is_storm(parent)) else { return true };
-            let targets =
-                super::super::targets::Targets { prefixes: vec![parent.to_owned()], ..Default::default() };
-            parents.add(targets, *depth, None);
+            parents.add(Targets { prefixes: vec![parent.to_owned()], ..Targets::default() }, *depth, None);
             false
         });
         let storms = parents.prefixes.len() as u64;
         for (parent, depth) in parents.prefixes {
-            merged.add(
-                super::super::targets::Targets { prefixes: vec![parent], ..Default::default() },
-                depth,
-                None,
-            );
+            merged.add(Targets { prefixes: vec![parent], ..Targets::default() }, depth, None);
         }
         storms
     }
@@ -64,16 +58,9 @@ fn parent(prefix: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::cache::Depth;
-    use crate::events::targets::Targets;
 
     fn prefixes(names: impl IntoIterator<Item = String>) -> Merged {
-        let mut merged = Merged::default();
-        merged.add(
-            Targets { prefixes: names.into_iter().collect(), ..Targets::default() },
-            Depth::Hard,
-            None,
-        );
-        merged
+        Merged::of(Targets { prefixes: names.into_iter().collect(), ..Targets::default() }, Depth::Hard)
     }
 
     #[test]

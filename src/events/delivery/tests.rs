@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::events::rule::rules::Rule;
+use crate::events::source::Poison;
 
 const START: Time = Time { ms: 10_000, wall_us: 1_000_000_000 };
 

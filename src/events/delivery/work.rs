@@ -23,6 +23,12 @@ pub enum Change {
     Store(Stored),
 }
 
+impl From<Merged> for Work {
+    fn from(merged: Merged) -> Work {
+        Work { merged: 0, steps: vec![Change::Invalidate(merged)] }
+    }
+}
+
 impl Work {
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {

@@ -8,6 +8,7 @@
 //! operand = path | "text" | 'text' | number | true | false | null
 //! ```
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde::de::Error;
@@ -117,7 +118,7 @@ impl Node {
                 Ok(false)
             }
             Node::Compare(left, relation, right) => {
-                compare(&left.value(event)?, *relation, &right.value(event)?)
+                compare(left.value(event)?.as_ref(), *relation, right.value(event)?.as_ref())
             }
             Node::Exists(path) => Ok(!matches!(
                 path.find(event, &Choice::default()),
@@ -126,15 +127,15 @@ impl Node {
             Node::In(operand, list) => {
                 let value = operand.value(event)?;
                 for candidate in list {
-                    if compare(&value, Relation::Equal, &candidate.value(event)?)? {
+                    if compare(&value, Relation::Equal, candidate.value(event)?.as_ref())? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
             }
             Node::Not(node) => Ok(!node.holds(event)?),
-            Node::True(operand) => match operand.value(event)? {
-                Value::Bool(value) => Ok(value),
+            Node::True(operand) => match &*operand.value(event)? {
+                Value::Bool(value) => Ok(*value),
                 other => Err(format!("{other} is not true or false")),
             },
         }
@@ -195,19 +196,19 @@ impl Operand {
         }
     }
 
-    fn value(&self, event: &Event) -> Result<Value, String> {
+    fn value<'v>(&'v self, event: &'v Event) -> Result<Cow<'v, Value>, String> {
         let path = match self {
-            Operand::Literal(value) => return Ok(value.clone()),
+            Operand::Literal(value) => return Ok(Cow::Borrowed(value)),
             Operand::Path(path) => path,
         };
         match path.find(event, &Choice::default()) {
             Found::Array(..) => unreachable!("the parser refuses paths to many values"),
-            Found::Missing(Missing::Null) => Ok(Value::Null),
-            Found::Missing(_) if path.is_optional => Ok(Value::Null),
+            Found::Missing(Missing::Null) => Ok(Cow::Owned(Value::Null)),
+            Found::Missing(_) if path.is_optional => Ok(Cow::Owned(Value::Null)),
             Found::Missing(why) => Err(format!("{}: {}", path.text(), why.reason())),
-            Found::Number(number) => Ok(number.into()),
-            Found::Text(text) => Ok(Value::String(text.into_owned())),
-            Found::Value(value) => Ok(value.clone()),
+            Found::Number(number) => Ok(Cow::Owned(number.into())),
+            Found::Text(text) => Ok(Cow::Owned(Value::String(text.into_owned()))),
+            Found::Value(value) => Ok(Cow::Borrowed(value)),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::task::Task;
@@ -66,7 +67,7 @@ impl Runner {
         let mut posts = BTreeMap::new();
         let names: Vec<String> = sources.iter().map(|source| source.config.name.clone()).collect();
         let (first_sender, first) = std::sync::mpsc::channel();
-        let mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
+        let mut tasks = JoinSet::new();
         for Started { config, position, sink, status } in sources {
             let rules = rules_receiver.clone();
             let delivery = Delivery::new(config.settings(), Arc::clone(&rules.borrow()), position);
@@ -76,23 +77,19 @@ impl Runner {
                 Kind::Http(_) => {
                     let (sender, receiver) = mpsc::channel(POSTS_WAITING_MAX);
                     posts.insert(config.name.clone(), sender);
-                    futures.push(Box::pin(task.run(Http::new(receiver))));
+                    tasks.spawn_on(task.run(Http::new(receiver)), runtime.handle());
                 }
                 Kind::Postgres(settings) => {
                     let rules = Arc::clone(&rules_receiver.borrow());
                     let report =
                         identities::report(config.name.clone(), settings.clone(), rules, clock.clone());
-                    futures.push(Box::pin(report));
-                    futures.push(Box::pin(task.run(Postgres::new(settings, clock.clone()))));
+                    tasks.spawn_on(report, runtime.handle());
+                    tasks.spawn_on(task.run(Postgres::new(settings, clock.clone())), runtime.handle());
                 }
             }
         }
         let work = move || {
             runtime.block_on(async move {
-                let mut tasks = tokio::task::JoinSet::new();
-                futures.into_iter().for_each(|future| {
-                    tasks.spawn(future);
-                });
                 // It fails only if the runner was dropped.
                 let _ = stopped.wait_for(|stopped| *stopped).await;
                 tasks.shutdown().await;
@@ -137,7 +134,7 @@ fn unattached(
     within: Duration,
 ) -> Vec<String> {
     let start = Instant::now();
-    // It ends with the time, and once there is no source left to hear of.
+    // It ends with the time, and once no source is left that has not reported.
     while let Ok((name, is_attached)) = first.recv_timeout(within.saturating_sub(start.elapsed())) {
         if is_attached {
             names.retain(|other| *other != name);
