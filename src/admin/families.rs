@@ -228,8 +228,9 @@ pub(super) const LEASEHOLD: &[Family] = &[
         "leasehold_memory_bytes",
         "Memory use within the limit, by part.",
         &[
-            ("part=\"small\"", "small_bytes"),
-            ("part=\"main\"", "main_bytes"),
+            ("part=\"soon\"", "soon_bytes"),
+            ("part=\"later\"", "later_bytes"),
+            ("part=\"last\"", "last_bytes"),
             ("part=\"large\"", "large_bytes"),
             ("part=\"dead\"", "dead_bytes"),
             ("part=\"open\"", "open_bytes"),

@@ -166,9 +166,11 @@ impl Command<'_> {
         let mut stat = |name: &str, value: u64| replies.stat(name, &value.to_string());
         stat("limit_maxbytes", limit as u64);
         stat("charged_bytes", charged as u64);
+        let [soon_bytes, later_bytes, last_bytes] = counts.queue_bytes;
         let parts = [
-            ("small_bytes", counts.small_bytes),
-            ("main_bytes", counts.main_bytes),
+            ("soon_bytes", soon_bytes),
+            ("later_bytes", later_bytes),
+            ("last_bytes", last_bytes),
             ("dead_bytes", counts.dead_bytes),
             ("open_bytes", counts.open_bytes),
             ("large_bytes", counts.large_bytes),
@@ -186,6 +188,13 @@ impl Command<'_> {
         stat("copied_bytes", counts.copied_bytes);
         stat("ghost_hits", counts.ghost_hits);
         departures(&counts, stat);
+        let shards = config.shards() as f64;
+        let mean = |thousandths: u64| format!("{:.3}", thousandths as f64 / 1_000.0 / shards);
+        replies.stat("floor", &mean(counts.floors));
+        for (class, factor) in counts.factors.into_iter().enumerate() {
+            let (kind, uses) = if class < 8 { ("used", class) } else { ("returned", class - 8) };
+            replies.stat(&format!("life:{kind}:{uses}"), &mean(factor));
+        }
     }
 
     /// The hits by the size of the value.

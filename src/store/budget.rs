@@ -159,13 +159,13 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 64 of them for each shard:
-    /// with fewer, the queues of segments differ too much from queues of items; with more, a step over all
-    /// of them takes too long.
+    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 128 of them for each shard:
+    /// with fewer, items of a segment differ too much in their ends; with more, a step over all of them takes
+    /// too long.
     pub(crate) fn new(memory_bytes: usize) -> Self {
         let small = (memory_bytes / 512).clamp(16 << 10, 64 << 10);
         let segment_bytes = power_of_two(small.max(memory_bytes / 4096).min(1 << 20));
-        let shards = power_of_two((memory_bytes / segment_bytes / 64).clamp(1, SHARDS_MAX));
+        let shards = power_of_two((memory_bytes / segment_bytes / SHARD_SEGMENTS).clamp(1, SHARDS_MAX));
         Layout { segment_bytes, shards }
     }
 }
@@ -175,6 +175,7 @@ fn power_of_two(number: usize) -> usize {
     1 << number.ilog2()
 }
 
+const SHARD_SEGMENTS: usize = 128;
 #[cfg(not(shuttle))]
 const SHARDS_MAX: usize = 1024;
 /// The model checker explores few shards.
@@ -190,12 +191,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_have_at_most_128_segments_of_at_most_1_mib() {
+    fn shards_have_at_most_256_segments_of_at_most_1_mib() {
         for shift in 20..=36 {
             for memory_bytes in [1_usize << shift, (1 << shift) + (1 << shift) / 2] {
                 let Layout { segment_bytes, shards } = Layout::new(memory_bytes);
                 assert!(segment_bytes <= 1 << 20 && shards.is_power_of_two());
-                assert!(memory_bytes / segment_bytes / shards <= 128, "{memory_bytes}");
+                assert!(memory_bytes / segment_bytes / shards <= 256, "{memory_bytes}");
             }
         }
     }

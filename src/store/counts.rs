@@ -3,6 +3,7 @@
 use std::iter;
 
 use super::Engine;
+use super::item::uses::USES_CLASSES;
 use super::log::segment::Queue;
 use super::tick::Tick;
 
@@ -32,6 +33,11 @@ pub struct Counts {
     pub get_expired: u64,
     /// Commands that found a value which a flush or a group had invalidated.
     pub get_flushed: u64,
+    /// The factors of the lives of items by class, in thousandths, of all shards together. Classes are 0 to 7
+    /// uses, and the same after a return.
+    pub factors: [u64; USES_CLASSES],
+    /// The floors of eviction, in thousandths of a unit, of all shards together.
+    pub floors: u64,
     /// Bytes of the tables of ghosts.
     pub ghost_bytes: u64,
     /// Items that were stored again soon after their removal.
@@ -48,20 +54,19 @@ pub struct Counts {
     pub large_items: u64,
     /// When the last eviction was, and for how many seconds its item had not been read or stored.
     pub last_evicted: (Tick, u32),
-    /// Bytes of live items in the main queues.
-    pub main_bytes: u64,
     /// Reads that found no live value, without those that wait while another client loads it.
     pub misses: u64,
     /// When the oldest of the items was last read or stored that are next to be evicted.
     pub oldest_access: Option<Tick>,
     /// Bytes of segments that are not written to yet.
     pub open_bytes: u64,
+    /// Bytes of live items in segments, by the life that they had left when they were written: less than half
+    /// a unit, less than one, and more.
+    pub queue_bytes: [u64; Queue::ALL.len()],
     /// Segments held.
     pub segments: u64,
     /// Reads and fills by the size of the value; class `n` holds values of up to 2^n bytes.
     pub sizes: [SizeCounts; SIZES],
-    /// Bytes of live items in the small queues.
-    pub small_bytes: u64,
     /// Stale copies among `items`, without expired or invalidated ones that no command has found yet.
     pub stale: u64,
     /// Items stored since the start.
@@ -131,22 +136,22 @@ impl Engine {
         self.counts.begin_again();
     }
 
-    /// When the first item of the oldest segments and of the large items was last read or stored, the longest
-    /// ago.
+    /// When the first item of the segment that is due first was last read or stored, and the large item that
+    /// ends first; the longer ago.
     fn oldest_access(&self) -> Option<Tick> {
-        let queues = [Queue::Main, Queue::Small].into_iter();
-        let segments = queues.filter_map(|queue| self.log.queue(queue).front());
-        let first = segments.filter_map(|number| {
-            let segment = self.log.segment(*number);
+        let first = self.log.first_end().and_then(|(_, number)| {
+            let segment = self.log.segment(number);
             let mut items = iter::successors(segment.next(0), |(_, next)| segment.next(*next));
             items.find(|(item, _)| !item.is_dead()).map(|(item, _)| item.accessed())
         });
-        first.chain(self.large.oldest_access()).min()
+        first.into_iter().chain(self.large.first_access()).min()
     }
 
     /// The counts of the shard.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
+            factors: self.ends.factors().map(thousandths),
+            floors: thousandths(self.ends.floor()),
             ghost_bytes: self.ghosts.bytes() as u64,
             index_bytes: self.index.bytes() as u64,
             large_bytes: self.large.bytes as u64,
@@ -158,13 +163,14 @@ impl Engine {
         for (_, segment) in self.log.segments() {
             counts.dead_bytes += (segment.used - segment.live) as u64;
             counts.open_bytes += segment.room() as u64;
-            match segment.queue {
-                Queue::Main => counts.main_bytes += segment.live as u64,
-                Queue::Small => counts.small_bytes += segment.live as u64,
-            }
+            counts.queue_bytes[segment.queue as usize] += segment.live as u64;
         }
         counts
     }
+}
+
+fn thousandths(number: f64) -> u64 {
+    (number * 1_000.0) as u64
 }
 
 impl std::ops::Add for Counts {
@@ -173,6 +179,10 @@ impl std::ops::Add for Counts {
     fn add(self, other: Counts) -> Counts {
         let mut evicted_ages = self.evicted_ages;
         evicted_ages.iter_mut().zip(other.evicted_ages).for_each(|(sum, more)| *sum += more);
+        let mut factors = self.factors;
+        factors.iter_mut().zip(other.factors).for_each(|(sum, more)| *sum += more);
+        let mut queue_bytes = self.queue_bytes;
+        queue_bytes.iter_mut().zip(other.queue_bytes).for_each(|(sum, more)| *sum += more);
         let mut sizes = self.sizes;
         for (sum, more) in sizes.iter_mut().zip(other.sizes) {
             *sum = SizeCounts { fills: sum.fills + more.fills, hits: sum.hits + more.hits };
@@ -189,6 +199,8 @@ impl std::ops::Add for Counts {
             expired_unfetched: self.expired_unfetched + other.expired_unfetched,
             get_expired: self.get_expired + other.get_expired,
             get_flushed: self.get_flushed + other.get_flushed,
+            factors,
+            floors: self.floors + other.floors,
             ghost_bytes: self.ghost_bytes + other.ghost_bytes,
             ghost_hits: self.ghost_hits + other.ghost_hits,
             hold_offs_shared: self.hold_offs_shared + other.hold_offs_shared,
@@ -197,13 +209,12 @@ impl std::ops::Add for Counts {
             large_bytes: self.large_bytes + other.large_bytes,
             large_items: self.large_items + other.large_items,
             last_evicted: self.last_evicted.max(other.last_evicted),
-            main_bytes: self.main_bytes + other.main_bytes,
             misses: self.misses + other.misses,
             oldest_access: self.oldest_access.into_iter().chain(other.oldest_access).min(),
             open_bytes: self.open_bytes + other.open_bytes,
+            queue_bytes,
             segments: self.segments + other.segments,
             sizes,
-            small_bytes: self.small_bytes + other.small_bytes,
             stale: self.stale + other.stale,
             total_items: self.total_items + other.total_items,
             versions_forgotten: self.versions_forgotten + other.versions_forgotten,

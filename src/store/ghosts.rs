@@ -1,21 +1,30 @@
-//! Ghosts: fingerprints of the keys of items that were removed lately. An item that comes back soon enters
-//! the main queue.
+//! Ghosts: what is remembered of items that were removed lately, by their keys: their uses, and whether a
+//! client removed them.
 //!
 //! A fixed table of sets; the oldest ghost of a full set is replaced. Ages are counted in removed bytes, as
 //! S3-FIFO counts its ghost queue (Yang et al., SOSP 2023).
 //!
-//! Two keys may share a fingerprint; then an item may enter the main queue for no reason.
+//! Two keys may share a fingerprint; then an item may get the uses of another one.
 
 use crate::store::item::key::KeyHash;
+use crate::store::item::uses::Uses;
 
 /// The ghosts of one shard.
 pub(super) struct Ghosts {
-    /// Fingerprint in the upper bits, time in the lower; 0 is empty.
+    /// From the highest bit: fingerprint, uses, whether a client removed it, time. 0 is empty.
     sets: Box<[[u32; WAYS]]>,
     /// Bytes removed so far.
     removed: u64,
     /// The age at which a ghost is forgotten, in removed bytes.
     window: u64,
+}
+
+/// An item that was removed lately.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Ghost {
+    pub(super) uses: Uses,
+    /// A client removed it, so its return says nothing about eviction.
+    pub(super) is_deleted: bool,
 }
 
 impl Ghosts {
@@ -27,26 +36,28 @@ impl Ghosts {
     }
 
     /// Adds a ghost for an item of so many bytes.
-    pub(super) fn put(&mut self, hash: KeyHash, bytes: usize) {
+    pub(super) fn put(&mut self, hash: KeyHash, bytes: usize, ghost: Ghost) {
         self.removed += bytes as u64;
         let now = self.time();
-        let age = |ghost: u32| if ghost == 0 { u32::MAX } else { now.wrapping_sub(ghost) & TIME_MASK };
+        let age = |packed: u32| if packed == 0 { u32::MAX } else { age(packed, now) };
         let set = self.set(hash);
-        let own = set.iter().position(|ghost| *ghost != 0 && ghost & !TIME_MASK == fingerprint(hash));
+        let own = set.iter().position(|packed| *packed & PRINT_MASK == fingerprint(hash));
         let place =
             own.unwrap_or_else(|| (0..WAYS).max_by_key(|way| age(set[*way])).expect("a set has places"));
-        set[place] = fingerprint(hash) | now;
+        let deleted = if ghost.is_deleted { DELETED } else { 0 };
+        set[place] = fingerprint(hash) | ghost.uses.bits() << USES_SHIFT | deleted | now;
     }
 
-    /// Removes the ghost with this hash; true if there was one.
-    pub(super) fn take(&mut self, hash: KeyHash) -> bool {
+    /// Removes the ghost with this hash, and returns it and whether it is young: in the first quarter of the
+    /// time for which ghosts are kept.
+    pub(super) fn take(&mut self, hash: KeyHash) -> Option<(Ghost, bool)> {
         let now = self.time();
-        let is_it = |ghost: u32| {
-            let age = now.wrapping_sub(ghost) & TIME_MASK;
-            ghost != 0 && ghost & !TIME_MASK == fingerprint(hash) && u64::from(age) <= TICKS_PER_WINDOW
+        let is_it = |packed: u32| {
+            packed & PRINT_MASK == fingerprint(hash) && u64::from(age(packed, now)) <= TICKS_PER_WINDOW
         };
-        let found = self.set(hash).iter_mut().find(|ghost| is_it(**ghost));
-        found.is_some_and(|ghost| std::mem::take(ghost) != 0)
+        let packed = std::mem::take(self.set(hash).iter_mut().find(|packed| is_it(**packed))?);
+        let ghost = Ghost { uses: Uses::from_bits(packed >> USES_SHIFT), is_deleted: packed & DELETED != 0 };
+        Some((ghost, u64::from(age(packed, now)) <= TICKS_PER_WINDOW / 4))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -62,16 +73,24 @@ impl Ghosts {
     }
 }
 
+fn age(packed: u32, now: u32) -> u32 {
+    now.wrapping_sub(packed) & TIME_MASK
+}
+
 /// Never 0, which is an empty place.
 fn fingerprint(hash: KeyHash) -> u32 {
-    (hash.bits() as u32 | 1 << TIME_BITS) & !TIME_MASK
+    (hash.bits() as u32 | 1 << PRINT_SHIFT) & PRINT_MASK
 }
 
 const WAYS: usize = 8;
 /// One ghost, of four bytes, for so many bytes of items.
-const BYTES_PER_GHOST: usize = 256;
-const TIME_BITS: u32 = 12;
+const BYTES_PER_GHOST: usize = 1024;
+const TIME_BITS: u32 = 10;
 const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
+const DELETED: u32 = 1 << TIME_BITS;
+const USES_SHIFT: u32 = TIME_BITS + 1;
+const PRINT_SHIFT: u32 = USES_SHIFT + 4;
+const PRINT_MASK: u32 = u32::MAX << PRINT_SHIFT;
 /// Time wraps around: an old ghost seems young again after four windows, but by then its place has been
 /// taken.
 const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
@@ -86,35 +105,50 @@ mod tests {
         KeyHash::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
+    const GHOST: Ghost = Ghost { uses: Uses::NONE, is_deleted: false };
+
+    fn is_there(ghosts: &mut Ghosts, n: u64) -> bool {
+        ghosts.take(hash(n)).is_some()
+    }
+
     #[test]
     fn a_ghost_is_found_once_and_within_its_window_only() {
         let mut ghosts = Ghosts::new(1 << 20);
-        ghosts.put(hash(1), 100);
-        assert!(!ghosts.take(hash(2)) && ghosts.take(hash(1)) && !ghosts.take(hash(1)));
-        ghosts.put(hash(1), 100);
-        ghosts.put(hash(3), (1 << 20) / 10 * 8);
-        assert!(ghosts.take(hash(1)));
-        ghosts.put(hash(1), 100);
-        ghosts.put(hash(4), 1 << 20);
-        assert!(!ghosts.take(hash(1)));
+        ghosts.put(hash(1), 100, GHOST);
+        assert!(!is_there(&mut ghosts, 2) && is_there(&mut ghosts, 1) && !is_there(&mut ghosts, 1));
+        ghosts.put(hash(1), 100, GHOST);
+        ghosts.put(hash(3), (1 << 20) / 10 * 8, GHOST);
+        assert!(is_there(&mut ghosts, 1));
+        ghosts.put(hash(1), 100, GHOST);
+        ghosts.put(hash(4), 1 << 20, GHOST);
+        assert!(!is_there(&mut ghosts, 1));
+    }
+
+    #[test]
+    fn a_ghost_keeps_the_uses_and_is_young_for_a_quarter_of_its_time() {
+        let mut ghosts = Ghosts::new(1 << 20);
+        let returned = Uses::from_bits(5).returned();
+        for (number, is_deleted, bytes, is_young) in [(1, false, 100_000, true), (2, true, 400_000, false)] {
+            let ghost = Ghost { uses: returned, is_deleted };
+            ghosts.put(hash(number), 100, ghost);
+            ghosts.put(hash(9), bytes, GHOST);
+            assert_eq!(ghosts.take(hash(number)), Some((ghost, is_young)));
+        }
     }
 
     #[test]
     fn the_oldest_ghost_of_a_full_set_is_replaced() {
         let mut ghosts = Ghosts::new(1);
-        for n in 1..=WAYS as u64 + 1 {
-            ghosts.put(KeyHash::new(n << TIME_BITS << 1), 100);
-        }
-        assert!(
-            !ghosts.take(KeyHash::new(1 << TIME_BITS << 1)) && ghosts.take(KeyHash::new(2 << TIME_BITS << 1))
-        );
+        let hash = |n: u64| KeyHash::new(n << PRINT_SHIFT << 1);
+        (1..=WAYS as u64 + 1).for_each(|n| ghosts.put(hash(n), 10, GHOST));
+        assert!(ghosts.take(hash(1)).is_none() && ghosts.take(hash(2)).is_some());
     }
 
     #[test]
     fn a_key_that_was_evicted_twice_has_one_ghost() {
         let mut ghosts = Ghosts::new(1 << 20);
-        ghosts.put(hash(1), 100);
-        ghosts.put(hash(1), 100);
-        assert!(ghosts.take(hash(1)) && !ghosts.take(hash(1)));
+        ghosts.put(hash(1), 100, GHOST);
+        ghosts.put(hash(1), 100, GHOST);
+        assert!(is_there(&mut ghosts, 1) && !is_there(&mut ghosts, 1));
     }
 }

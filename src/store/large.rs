@@ -1,19 +1,21 @@
 //! Large items: each value in memory of its own, so that it is received, kept and sent without a copy.
 //!
-//! They have two queues of their own, as the log has, but are evicted one by one. Their bytes stay charged
-//! until the last reader drops them.
+//! They are evicted one by one, in the order of their ends. That order is a heap which is put right when an
+//! item comes up: a use only notes the floor. Their bytes stay charged until the last reader drops them.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::ends::{Ends, Mean};
 use super::index::slot::LARGE_MAX;
 use super::item::meta::Meta;
 use super::item::packed::{Packed, PackedMut, Shape};
 use super::item::tags::Tags;
-use super::log::segment::Queue;
+use super::item::uses::Uses;
 use crate::pages::Run;
 use crate::store::tick::Tick;
 
@@ -24,11 +26,14 @@ pub(super) struct Large {
     pub(super) bytes: usize,
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
-    main: VecDeque<(u32, u64)>,
-    small: VecDeque<(u32, u64)>,
+    /// The items by their ends. An end may be later by now; entries of removed items are outdated.
+    order: BinaryHeap<Reverse<Place>>,
     /// Distinguishes the item of a queue entry from one that has the same number later.
     stamp: u64,
 }
+
+/// When an item ends, in the bits of a number that is not negative; its number, and its stamp.
+type Place = (u64, u32, u64);
 
 /// One large item.
 pub(super) struct Entry {
@@ -37,9 +42,8 @@ pub(super) struct Entry {
     pub(super) charged: usize,
     /// Header and key, as in the log.
     head: Box<[u8]>,
-    pub(super) queue: Queue,
-    /// How many segments had been opened when it entered its queue.
-    pub(super) since: u64,
+    /// The floor of eviction at its last use.
+    floor: f64,
     stamp: u64,
     pub(super) value: Bytes,
 }
@@ -86,22 +90,14 @@ pub(super) fn charged(value: Run, tags: Tags, budget: &Arc<Budget>) -> Result<Ch
 }
 
 impl Entry {
-    pub(super) fn new(
-        meta: &Meta,
-        tags: Tags,
-        key: &[u8],
-        charged: Charged,
-        queue: Queue,
-        since: u64,
-    ) -> Self {
+    pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], charged: Charged) -> Self {
         let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
         PackedMut(&mut head).write_large(meta, tags, key);
         Entry {
             #[cfg(any(test, fuzzing))]
             charged: charged.bytes,
             head,
-            queue,
-            since,
+            floor: 0.0,
             stamp: 0,
             value: charged.value,
         }
@@ -111,12 +107,25 @@ impl Entry {
         Packed(&self.head)
     }
 
-    pub(super) fn parts_mut(&mut self) -> (PackedMut<'_>, Option<&Bytes>) {
-        (PackedMut(&mut self.head), Some(&self.value))
-    }
-
     pub(super) fn head_mut(&mut self) -> PackedMut<'_> {
         PackedMut(&mut self.head)
+    }
+
+    /// Sets its uses; the last of them is now.
+    pub(super) fn set_uses(&mut self, uses: Uses, ends: &Ends) {
+        self.head_mut().set_uses(uses, ends.stamp());
+        self.floor = ends.floor();
+    }
+
+    /// Counts a read.
+    #[inline(always)]
+    pub(super) fn read(&mut self, tick: Tick, ends: &Ends) {
+        self.head_mut().read(tick, ends.stamp());
+        self.floor = ends.floor();
+    }
+
+    pub(super) fn end(&self, ends: &Ends, mean: Mean) -> f64 {
+        self.floor + ends.life(self.head().uses(), self.bytes(), mean)
     }
 
     /// Bytes of key and value.
@@ -126,8 +135,8 @@ impl Entry {
 }
 
 impl Large {
-    /// Adds an item and returns its number; `None` if there are too many items.
-    pub(super) fn insert(&mut self, entry: Entry) -> Option<u32> {
+    /// Adds an item that was used now, and returns its number; `None` if there are too many items.
+    pub(super) fn insert(&mut self, mut entry: Entry, uses: Uses, ends: &Ends, mean: Mean) -> Option<u32> {
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.entries.len() == LARGE_MAX => return None,
@@ -136,10 +145,17 @@ impl Large {
                 (self.entries.len() - 1) as u32
             }
         };
+        self.stamp += 1;
+        entry.stamp = self.stamp;
+        entry.set_uses(uses, ends);
         self.bytes += entry.bytes();
-        let queue = entry.queue;
+        let end = entry.end(ends, mean);
         self.entries[number as usize] = Some(entry);
-        self.enqueue(number, queue);
+        self.order.push(Reverse((end.to_bits(), number, self.stamp)));
+        if self.order.len() > self.len() * 2 + ORDER_SLACK {
+            let Large { entries, order, .. } = self;
+            order.retain(|Reverse((_, number, stamp))| is_current(entries, *number, *stamp));
+        }
         Some(number)
     }
 
@@ -151,14 +167,6 @@ impl Large {
             *self = Large { stamp: self.stamp, ..Large::default() };
         }
         entry
-    }
-
-    /// Moves an item to the back of the main queue.
-    pub(super) fn promote(&mut self, number: u32, uses: u32, since: u64) {
-        let entry = self.get_mut(number);
-        (entry.queue, entry.since) = (Queue::Main, since);
-        entry.head_mut().set_uses(uses);
-        self.enqueue(number, Queue::Main);
     }
 
     pub(super) fn get(&self, number: u32) -> &Entry {
@@ -181,69 +189,48 @@ impl Large {
         (found.collect(), if end == self.entries.len() { 0 } else { end })
     }
 
-    /// The next item to be considered for eviction.
-    pub(super) fn tail(&mut self) -> Option<u32> {
-        let small_max = self.len() / SMALL_PART;
-        for queue in [Queue::Small, Queue::Main, Queue::Small] {
-            while let Some((number, stamp)) = self.queue(queue).front().copied() {
-                if !self.is_current(number, stamp) {
-                    self.queue(queue).pop_front();
-                } else if queue == Queue::Small && self.small.len() <= small_max && !self.main.is_empty() {
-                    break;
-                } else {
-                    return Some(number);
-                }
+    /// The item that ends first, and its end. It puts so many ends right at most, and then takes the first
+    /// of them as it is.
+    pub(super) fn first_end(&mut self, ends: &Ends, mean: Mean) -> Option<(f64, u32)> {
+        for corrected in 0.. {
+            let Reverse((end, number, stamp)) = *self.order.peek()?;
+            let entry = self.entries.get(number as usize).and_then(Option::as_ref);
+            let Some(entry) = entry.filter(|entry| entry.stamp == stamp) else {
+                self.order.pop();
+                continue;
+            };
+            let now = entry.end(ends, mean);
+            if now <= f64::from_bits(end) || corrected >= CORRECTED_MAX {
+                return Some((now, number));
             }
+            self.order.pop();
+            self.order.push(Reverse((now.to_bits(), number, stamp)));
         }
         None
     }
 
-    /// When an item was last read or stored that is among the next to be considered.
-    pub(super) fn oldest_access(&self) -> Option<Tick> {
-        let fronts = [&self.main, &self.small].into_iter().filter_map(|queue| {
-            let mut current = queue.iter().filter(|(number, stamp)| self.is_current(*number, *stamp));
-            current.next()
-        });
-        fronts.map(|(number, _)| self.get(*number).head().accessed()).min()
+    /// The end by which an item is in the order.
+    #[cfg(test)]
+    pub(super) fn noted_end(&self, number: u32) -> f64 {
+        let is_it = |Reverse(place): &&Reverse<Place>| place.1 == number;
+        f64::from_bits(self.order.iter().find(is_it).expect("it is in the order").0.0)
     }
 
-    /// Removes the result of [`Large::tail`] from its queue, but not from the cache.
-    pub(super) fn dequeue(&mut self, number: u32) {
-        let queue = self.get(number).queue;
-        self.queue(queue).pop_front();
+    /// When the item was last read or stored that ends first, as far as is known.
+    pub(super) fn first_access(&self) -> Option<Tick> {
+        let Reverse((_, number, stamp)) = self.order.peek()?;
+        is_current(&self.entries, *number, *stamp).then(|| self.get(*number).head().accessed())
     }
+}
 
-    fn enqueue(&mut self, number: u32, queue: Queue) {
-        self.stamp += 1;
-        let stamp = self.stamp;
-        self.get_mut(number).stamp = stamp;
-        if self.main.len() + self.small.len() > self.len() * 2 + QUEUE_SLACK {
-            let Large { entries, main, small, .. } = self;
-            let is_current = |(number, stamp): &(u32, u64)| {
-                entries[*number as usize].as_ref().is_some_and(|entry| entry.stamp == *stamp)
-            };
-            main.retain(is_current);
-            small.retain(is_current);
-        }
-        self.queue(queue).push_back((number, stamp));
-    }
-
-    fn is_current(&self, number: u32, stamp: u64) -> bool {
-        let entry = self.entries.get(number as usize).and_then(Option::as_ref);
-        entry.is_some_and(|entry| entry.stamp == stamp)
-    }
-
-    fn queue(&mut self, queue: Queue) -> &mut VecDeque<(u32, u64)> {
-        match queue {
-            Queue::Main => &mut self.main,
-            Queue::Small => &mut self.small,
-        }
-    }
+fn is_current(entries: &[Option<Entry>], number: u32, stamp: u64) -> bool {
+    let entry = entries.get(number as usize).and_then(Option::as_ref);
+    entry.is_some_and(|entry| entry.stamp == stamp)
 }
 
 /// The entry, its two allocations and the reference count of the value.
 const ENTRY_OVERHEAD_BYTES: usize = size_of::<Option<Entry>>() + 400;
-/// The small queue's share of the items: a tenth.
-const SMALL_PART: usize = 10;
-/// Outdated entries of the queues are removed once there are so many more of them than items.
-const QUEUE_SLACK: usize = 16;
+/// Outdated entries of the order are removed once there are so many more entries than items.
+const ORDER_SLACK: usize = 16;
+/// The most ends that one search puts right.
+pub(super) const CORRECTED_MAX: usize = 64;

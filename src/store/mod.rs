@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `index/` | from a hash to a place |
 //! | `item/` | items and their parts: key, tags, description, layout in memory |
-//! | `log/` | segments and their two queues |
+//! | `log/` | segments and their queues |
 //! | `large` | items that are too large for the log |
-//! | `ghosts` | fingerprints of items that were removed lately |
-//! | `reclaim` | eviction (size-aware S3-FIFO) and packing |
+//! | `dead` | which items are removed, and when |
+//! | `ends` | when items end: the order of eviction |
+//! | `ghosts` | the uses of items that were removed lately |
+//! | `reclaim` | eviction and packing |
 //! | `sweep` | removal of expired and invalidated items |
 //! | `removal` | the reasons and the counts of removals |
 //! | `tags_in_use` | the tags that items bear, counted over all shards |
@@ -25,6 +27,8 @@
 
 pub(crate) mod budget;
 pub(crate) mod counts;
+mod dead;
+mod ends;
 pub(crate) mod evicted;
 pub(crate) mod expiry;
 mod ghosts;
@@ -47,18 +51,17 @@ use bytes::Bytes;
 
 use self::budget::{Budget, WhenFull};
 use self::counts::{Counts, SizeCounts};
+use self::ends::{Ends, Mean};
 use self::evicted::Evicted;
-use self::expiry::Expiry;
 use self::ghosts::Ghosts;
 use self::index::{Index, slot::Place};
 use self::item::packed::{Packed, PackedMut, Shape};
 use self::removal::Removal;
 
 use self::item::key::{Key, KeyHash, Keys};
-use self::item::seq::Seq;
 use self::item::tags::Tags;
+use self::item::uses::Uses;
 use self::large::{Entry, Large};
-use self::log::segment::Queue;
 use self::log::{Log, place_bytes_max};
 use self::tags_in_use::TagsInUse;
 
@@ -66,6 +69,7 @@ use crate::pages::Payload;
 
 use crate::store::tick::Tick;
 
+pub(crate) use self::dead::Dead;
 pub(crate) use self::index::slot::Slot;
 pub(crate) use self::item::Item;
 pub use self::item::item_bytes;
@@ -73,20 +77,6 @@ pub(crate) use self::item::meta::Meta;
 pub(crate) use self::listing::Listed;
 #[cfg(fuzzing)]
 pub use self::oracle::check as check_history;
-
-/// Dead items, which are removed: those whose time ends at `tick` or before, those as of `floor` or before,
-/// and other invalidated ones.
-#[derive(Clone, Copy)]
-pub(crate) struct Dead<'a> {
-    pub(crate) floor: Seq,
-    pub(crate) tick: Tick,
-    /// Until when an invalidated item is kept as a stale copy, [`Expiry::PAST`] if it is not kept; `None` for
-    /// an item that was not invalidated.
-    pub(crate) copy_until: &'a CopyUntil<'a>,
-}
-
-/// Called with the sequence number of an item, its key and its tags.
-type CopyUntil<'a> = dyn Fn(Seq, &[u8], Tags) -> Option<Expiry> + 'a;
 
 /// There is no room for an item. The item that was stored under its key stays, unless it was evicted to make
 /// room.
@@ -97,6 +87,7 @@ pub(crate) struct NoRoom;
 pub(crate) struct Engine {
     budget: Arc<Budget>,
     counts: Counts,
+    ends: Ends,
     /// Items that were evicted since the list was last taken, if evictions are watched.
     pub(crate) evicted: Vec<Evicted>,
     /// The number of watchers of evictions.
@@ -129,6 +120,7 @@ impl Engine {
         budget.charge(ghosts.bytes() + index.bytes());
         Engine {
             counts: Counts::default(),
+            ends: Ends::new(shard_bytes),
             evicted: Vec::new(),
             eviction_watchers: 0,
             ghosts,
@@ -182,17 +174,12 @@ impl Engine {
         if let Some(slot) = found {
             return self.replace(key, slot, meta, tags, value, tick);
         }
-        let queue = if self.ghosts.take(key.hash) {
-            self.counts.ghost_hits += 1;
-            Queue::Main
-        } else {
-            Queue::Small
-        };
-        self.append(key, meta, tags, value, queue, tick).map(|_| ())
+        let uses = self.uses_before(key);
+        self.append(key, meta, tags, value, uses, tick)
     }
 
-    /// Replaces the value, the tags and the description of an item. It keeps its queue, and its place if they
-    /// fit there. This counts as a use.
+    /// Replaces the value, the tags and the description of an item, in its place if they fit there. This
+    /// counts as a use.
     ///
     /// # Errors
     /// If there is no room.
@@ -218,22 +205,20 @@ impl Engine {
         // The old item goes before the new one comes, and its tags stay in use.
         let in_use = Arc::clone(&self.tags_in_use);
         let _held = in_use.hold(tags);
-        let (queue, uses) = (self.queue(slot), self.head(slot).uses());
-        let slot = match self.when_full {
+        let uses = self.head(slot).uses().more();
+        match self.when_full {
             // Otherwise the old item might be the one that is evicted to make room.
             WhenFull::Evict => {
                 self.discard(slot, Removal::Removed, tick);
-                self.append(key, meta, tags, value, queue, tick)?
+                self.append(key, meta, tags, value, uses, tick)
             }
             // Nothing moves in between, and the old item stays if there is no room beside it.
             WhenFull::Refuse => {
-                let new = self.append(key, meta, tags, value, queue, tick)?;
+                self.append(key, meta, tags, value, uses, tick)?;
                 self.discard(slot, Removal::Removed, tick);
-                new
+                Ok(())
             }
-        };
-        self.head_mut(slot).set_uses(uses + 1);
-        Ok(())
+        }
     }
 
     /// Replaces the description of an item; returns its slot, or `None` if there was no room and it was
@@ -265,28 +250,32 @@ impl Engine {
 
     /// Counts a use.
     pub(crate) fn used(&mut self, slot: Slot, tick: Tick) {
-        self.head_mut(slot).read(tick);
+        match slot.place() {
+            Place::Large(number) => self.large.get_mut(number).read(tick, &self.ends),
+            Place::Log(number, offset) => self.log.item_mut(number, offset).read(tick, self.ends.stamp()),
+        }
     }
 
     /// Counts a read of this item; returns it as it was before.
     #[inline(always)]
     pub(crate) fn hit(&mut self, slot: Slot, tick: Tick) -> Item<'_> {
-        let (mut head, shared) = match slot.place() {
-            Place::Large(number) => self.large.get_mut(number).parts_mut(),
-            Place::Log(number, offset) => (self.log.item_mut(number, offset), None),
-        };
-        let before = Item::new(head.view(), None);
+        let before = Item::new(self.head(slot), None);
         let Item { accessed, end, is_fetched, .. } = before;
-        head.read(tick);
-        let item = Item { accessed, end, is_fetched, head: head.into_view(), shared };
+        let (head, shared) = match slot.place() {
+            Place::Large(number) => {
+                let entry = self.large.get_mut(number);
+                entry.read(tick, &self.ends);
+                (entry.head(), Some(&entry.value))
+            }
+            Place::Log(number, offset) => {
+                let mut head = self.log.item_mut(number, offset);
+                head.read(tick, self.ends.stamp());
+                (head.into_view(), None)
+            }
+        };
+        let item = Item { accessed, end, is_fetched, head, shared };
         self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
         item
-    }
-
-    /// Has the sweep look for invalidated items everywhere.
-    pub(crate) fn mark_all(&mut self) {
-        (self.is_looking, self.sweep_large) = (true, 0);
-        self.log.segments_mut().for_each(|segment| segment.is_marked = true);
     }
 
     pub(crate) fn item(&self, slot: Slot) -> Item<'_> {
@@ -313,19 +302,21 @@ impl Engine {
         meta: Meta,
         tags: Tags,
         value: Payload<'_>,
-        queue: Queue,
+        uses: Uses,
         tick: Tick,
-    ) -> Result<Slot, NoRoom> {
+    ) -> Result<(), NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
         let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
             let value = self.charge_large(value.into_run(), tags, tick)?;
-            let entry = Entry::new(&meta, tags, key.bytes, value, queue, self.log.opened);
-            Place::Large(self.large.insert(entry).ok_or(NoRoom)?)
+            let (entry, mean) = (Entry::new(&meta, tags, key.bytes, value), self.mean());
+            Place::Large(self.large.insert(entry, uses, &self.ends, mean).ok_or(NoRoom)?)
         } else {
-            let (number, offset) = self.reserve(queue, shape.place(), tick)?;
+            let (number, offset) = self.reserve(uses, shape.place(), tick)?;
             let segment = self.log.segment_mut(number);
-            segment.item_mut(offset).write(shape.place(), &meta, tags, key.bytes, &value);
+            let mut item = segment.item_mut(offset);
+            item.write(shape.place(), &meta, tags, key.bytes, &value);
+            item.set_uses(uses, self.ends.stamp());
             segment.expiries.add(meta.removed_at, shape.place(), tick);
             segment.stale += if meta.is_stale { shape.place() } else { 0 };
             Place::Log(number, offset)
@@ -336,7 +327,13 @@ impl Engine {
         self.counts.bytes += self.bytes_of(slot) as u64;
         self.counts.items += 1;
         self.counts.stale += u64::from(meta.is_stale);
-        Ok(slot)
+        Ok(())
+    }
+
+    /// The mean size of the items in the log.
+    fn mean(&self) -> Mean {
+        let bytes = self.counts.bytes as usize - self.large.bytes;
+        Mean::new(bytes, self.counts.items as usize - self.large.len())
     }
 
     /// Replaces an item in its place.
@@ -345,7 +342,9 @@ impl Engine {
         let segment = self.log.segment_mut(number);
         self.tags_in_use.subtract(segment.item(offset).tags());
         let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
+        let uses = segment.item(offset).uses().more();
         segment.item_mut(offset).rewrite(meta, tags, value);
+        segment.item_mut(offset).set_uses(uses, self.ends.stamp());
         let after = segment.item(offset).tight();
         segment.live = segment.live + after - before;
         segment.expiries.add(meta.removed_at, after, tick);
@@ -379,13 +378,6 @@ impl Engine {
         match slot.place() {
             Place::Large(number) => self.large.get_mut(number).head_mut(),
             Place::Log(number, offset) => self.log.item_mut(number, offset),
-        }
-    }
-
-    fn queue(&self, slot: Slot) -> Queue {
-        match slot.place() {
-            Place::Large(number) => self.large.get(number).queue,
-            Place::Log(number, _) => self.log.segment(number).queue,
         }
     }
 

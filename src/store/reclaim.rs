@@ -1,24 +1,26 @@
-//! Making room: packing, and eviction by size-aware S3-FIFO over segments.
+//! Making room: packing, and eviction.
 //!
-//! One step of [`Engine::reclaim`] copies at most one segment and frees at least a quarter of one, or evicts
-//! a large item. So stores that do one step each free more than they use, whatever the limit is. A step
-//! removes the expired and invalidated items of a segment; if none is due, it removes stale copies and packs
-//! segments; and if that frees nothing, it evicts from the tail of a queue.
-//!
-//! S3-FIFO is by Yang et al. (SOSP 2023). Ours requires more uses of larger items, counts an overwrite in
-//! place as a use, and keeps ghosts of used items that clients removed.
+//! One step of [`Engine::reclaim`] copies at most one segment and frees at least an eighth of one, or evicts
+//! a large item. So stores that do one step each, and more for a larger value, free more than they use,
+//! whatever the limit is. A step removes the expired and invalidated items of a segment; if none is due, it
+//! removes stale copies and packs segments; and if that frees nothing, it evicts what ends first
+//! ([`crate::store::ends`]): it looks through the segment that is due first, copies what ends later by now,
+//! and evicts the rest, or it evicts a large item.
 
 use super::budget::WhenFull;
+use super::ends::{EARLY, LIFE_MAX, Mean};
 use super::evicted::Evicted;
-use super::expiry::Expiry;
+use super::ghosts::Ghost;
 use super::index::slot::{Place, Slot};
-use super::item::packed::{Packed, USES_MAX};
+use super::item::packed::Packed;
 use super::item::tags::Tags;
+use super::item::uses::Uses;
 use super::large::{self, Charged};
-use super::log::segment::{Queue, Segment};
+use super::log::segment::Segment;
 use super::removal::{Removal, RemovedItem};
 use super::{Dead, Engine, NoRoom};
 use crate::pages::Run;
+use crate::store::item::key::KeyHash;
 use crate::store::tick::Tick;
 
 impl Engine {
@@ -38,17 +40,18 @@ impl Engine {
         match self.victim() {
             _ if self.when_full == WhenFull::Refuse => return false,
             None => return false,
-            Some(Place::Log(number, _)) if is_rich => self.evict_segment(number, dead),
-            Some(Place::Log(..)) => return false,
-            Some(Place::Large(number)) => self.evict_large(number, dead),
+            Some((_, Place::Log(number, _))) if is_rich => self.evict_segment(number, dead),
+            Some((_, Place::Log(..))) => return false,
+            Some((end, Place::Large(number))) => self.evict_large(number, end, dead),
         }
         true
     }
 
-    /// A place in the log, by force if necessary.
-    pub(super) fn reserve(&mut self, queue: Queue, bytes: usize, tick: Tick) -> Result<(u16, usize), NoRoom> {
+    /// A place in the log for an item that is used now, by force if necessary.
+    pub(super) fn reserve(&mut self, uses: Uses, bytes: usize, tick: Tick) -> Result<(u16, usize), NoRoom> {
         loop {
-            if let Some(found) = self.log.reserve(queue, bytes, tick) {
+            let life = self.ends.life(uses, bytes, self.mean());
+            if let Some(found) = self.log.reserve(life, self.ends.floor() + life, bytes, tick) {
                 return Ok(found);
             }
             self.force(tick)?;
@@ -69,8 +72,8 @@ impl Engine {
         }
     }
 
-    /// Evicts all items at the tail, also popular ones. Stores make room early, so this happens in bursts
-    /// only.
+    /// Evicts all items of the segment that is due first, also popular ones. Stores make room early, so this
+    /// happens in bursts only.
     fn force(&mut self, tick: Tick) -> Result<(), NoRoom> {
         if !self.removed_values.is_empty() {
             // Dropping them takes time under the lock, but their memory is needed.
@@ -80,7 +83,7 @@ impl Engine {
         if self.when_full == WhenFull::Refuse {
             return Err(NoRoom);
         }
-        if let Some(number) = self.log.tail() {
+        if let Some((_, number)) = self.log.first_end() {
             let segment = self.log.take(number);
             self.walk(number, &segment, |engine, slot, item| {
                 engine.discard_with_segment(slot, item, Removal::Evicted, tick)
@@ -88,7 +91,7 @@ impl Engine {
             self.log.give_back(number, segment);
             return Ok(());
         }
-        let number = self.large.tail().ok_or(NoRoom)?;
+        let (_, number) = self.large.first_end(&self.ends, self.mean()).ok_or(NoRoom)?;
         self.discard_large(number, Removal::Evicted, tick);
         Ok(())
     }
@@ -144,6 +147,7 @@ impl Engine {
         let mut target = self.log.lift(into);
         // Or the items that move might escape a sweep that has looked here.
         target.is_marked |= self.log.segment(from).is_marked;
+        target.due = target.due.min(self.log.segment(from).due);
         let mut offset = 0;
         while self.log.is_held(from)
             && let Some((item, next)) = self.log.segment(from).next(offset)
@@ -182,29 +186,30 @@ impl Engine {
         self.log.kill(from, offset);
     }
 
-    /// The next candidate for eviction: the older of the tails of the log and of the large items.
-    fn victim(&mut self) -> Option<Place> {
-        let large = self.large.tail().map(|number| (self.large.get(number).since, Place::Large(number)));
-        let log = self.log.tail().map(|number| (self.log.segment(number).since, Place::Log(number, 0)));
-        [log, large].into_iter().flatten().min_by_key(|(since, _)| *since).map(|(_, place)| place)
+    /// The next candidate for eviction: a segment or a large item, and when it ends.
+    fn victim(&mut self) -> Option<(f64, Place)> {
+        let mean = self.mean();
+        let large = self.large.first_end(&self.ends, mean).map(|(end, number)| (end, Place::Large(number)));
+        let log = self.log.first_end().map(|(end, number)| (end, Place::Log(number, 0)));
+        [log, large].into_iter().flatten().min_by(|(end, _), (other, _)| end.total_cmp(other))
     }
 
-    fn evict_large(&mut self, number: u32, dead: Dead) {
-        let mean = self.large.bytes / self.large.len().max(1);
+    fn evict_large(&mut self, number: u32, end: f64, dead: Dead) {
         let entry = self.large.get(number);
-        let (head, bytes, queue) = (entry.head(), entry.bytes(), entry.queue);
+        let (head, bytes) = (entry.head(), entry.bytes());
         if let Some(why) = dead.removal(head) {
             return self.discard_large(number, why, dead.tick);
         }
-        if is_worth(head, bytes, mean) {
-            let uses = uses_left(head, queue);
-            self.large.dequeue(number);
-            return self.large.promote(number, uses, self.log.opened);
-        }
-        if queue == Queue::Small {
-            self.ghosts.put(self.keys.hash(head.key()), bytes);
-        }
+        let (hash, uses) = (self.keys.hash(head.key()), head.uses());
+        self.ends.raise(end);
+        self.note_eviction(hash, uses, bytes);
         self.discard_large(number, Removal::Evicted, dead.tick);
+    }
+
+    /// Remembers that an item is evicted.
+    fn note_eviction(&mut self, hash: KeyHash, uses: Uses, bytes: usize) {
+        self.ghosts.put(hash, bytes, Ghost { uses, is_deleted: false });
+        self.ends.evicted(uses, bytes);
     }
 
     pub(super) fn discard_large(&mut self, number: u32, why: Removal, tick: Tick) {
@@ -212,61 +217,67 @@ impl Engine {
         self.discard(Slot::new(hash, Place::Large(number)), why, tick);
     }
 
-    /// Moves the items at the tail that have enough uses to the back of the main queue, and evicts the
-    /// others.
+    /// Copies the items of a segment that end later than it was due, as far as there is room for them, and
+    /// evicts the others.
     fn evict_segment(&mut self, number: u16, dead: Dead) {
         let segment = self.log.take(number);
-        let mean = (self.counts.bytes as usize - self.large.bytes)
-            / (self.counts.items as usize - self.large.len()).max(1);
-        let least = self.least_uses(&segment, mean, dead);
-        let queue = segment.queue;
+        self.ends.raise(segment.due);
+        let mean = self.mean();
+        let mut staying = self.staying(&segment, mean, dead);
         self.walk(number, &segment, |engine, slot, item| {
             if let Some(why) = dead.removal(item) {
                 return engine.discard_with_segment(slot, item, why, dead.tick);
             }
-            let stays = item.uses() >= least && is_worth(item, item.tight(), mean);
-            if stays && engine.survive(slot, item, queue, dead.tick) {
+            let (left, tight) = (engine.left(item, mean), item.tight());
+            if staying.admits(left, item) && engine.survive(slot, item, left, dead.tick) {
                 return;
             }
-            if queue == Queue::Small {
-                engine.ghosts.put(engine.keys.hash(item.key()), item.tight());
-            }
+            engine.note_eviction(engine.keys.hash(item.key()), item.uses(), tight);
             engine.discard_with_segment(slot, item, Removal::Evicted, dead.tick);
         });
         self.log.give_back(number, segment);
     }
 
-    /// The number of uses that items must have to stay, such that at most three quarters of a segment stay:
-    /// otherwise no room would be freed.
-    fn least_uses(&self, segment: &Segment, mean: usize, dead: Dead) -> u32 {
-        let mut bytes = [0; USES_MAX as usize + 1];
+    /// The life that an item has left.
+    fn left(&self, item: Packed, mean: Mean) -> f64 {
+        self.ends.end(item.uses(), item.stamp(), item.tight(), mean) - self.ends.floor()
+    }
+
+    /// The items of a segment that stay: those that end last, and at most seven eighths of a segment of them.
+    /// Otherwise no room would be freed.
+    fn staying(&self, segment: &Segment, mean: Mean, dead: Dead) -> Staying {
+        let mut bytes = [0; STEPS];
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
-            if !item.is_dead() && dead.removal(item).is_none() && is_worth(item, item.tight(), mean) {
-                bytes[item.uses() as usize] += item.tight();
+            if !item.is_dead()
+                && dead.removal(item).is_none()
+                && let Some(step) = Staying::step(self.left(item, mean), item)
+            {
+                bytes[step] += item.tight();
             }
             offset = next;
         }
-        let most = self.budget.segment_bytes / 4 * 3;
-        let (mut least, mut stays) = (USES_MAX + 1, 0);
-        while least > 0 && stays + bytes[least as usize - 1] <= most {
-            least -= 1;
-            stays += bytes[least as usize];
+        let mut staying = Staying { from: STEPS, room: self.budget.segment_bytes / 8 * 7 };
+        while staying.from > 0 {
+            staying.from -= 1;
+            match staying.room.checked_sub(bytes[staying.from]) {
+                Some(room) if staying.from > 0 => staying.room = room,
+                _ => break,
+            }
         }
-        least
+        staying
     }
 
-    /// Moves an item to the back of the main queue; false if there is no room without force.
-    fn survive(&mut self, slot: Slot, item: Packed, queue: Queue, tick: Tick) -> bool {
-        let Some((number, offset)) = self.log.reserve(Queue::Main, item.tight(), tick) else {
+    /// Moves an item to the queue for the life that it has left; false if there is no room without force.
+    fn survive(&mut self, slot: Slot, item: Packed, left: f64, tick: Tick) -> bool {
+        let (tight, end) = (item.tight(), self.ends.floor() + left);
+        let Some((number, offset)) = self.log.reserve(left, end, tight, tick) else {
             return false;
         };
-        let tight = item.tight();
         let segment = self.log.segment_mut(number);
         let mut copy = segment.item_mut(offset);
         copy.0[..tight].copy_from_slice(&item.0[..tight]);
         copy.tighten();
-        copy.set_uses(uses_left(item, queue));
         segment.expiries.add(item.removed_at(), tight, tick);
         self.index.relocate(slot, Slot::new(self.keys.hash(item.key()), Place::Log(number, offset)));
         self.counts.copied_bytes += tight as u64;
@@ -301,54 +312,44 @@ impl Engine {
     }
 }
 
-impl Dead<'_> {
-    /// The reason to remove an item, if there is one.
-    pub(super) fn removal(self, item: Packed) -> Option<Removal> {
-        self.verdict(item).err()
+/// The items of a segment that stay, by the lives that they have left, in steps.
+struct Staying {
+    /// All items above this step stay, and of those of this step as many as there is room for.
+    from: usize,
+    /// Bytes for the items of that step.
+    room: usize,
+}
+
+impl Staying {
+    /// The step of an item; `None` if it does not stay in any case. Stale copies never do.
+    fn step(left: f64, item: Packed) -> Option<usize> {
+        (left >= EARLY && !item.is_stale()).then(|| ((left * STEPS_PER_UNIT) as usize).min(STEPS - 1))
     }
 
-    /// Whether an item that is kept until `end` is a stale copy. That includes items that no command has
-    /// found since they became stale: they are invalidated or expired, but not marked as stale yet.
-    pub(super) fn is_copy(self, item: Packed, end: Expiry) -> bool {
-        item.is_stale() || end != item.removed_at() || item.expiry().is_past(self.tick)
-    }
-
-    /// Until when an item is kept, or the reason to remove it.
-    pub(super) fn verdict(self, item: Packed) -> Result<Expiry, Removal> {
-        let (as_of, removed_at) = (item.as_of(), item.removed_at());
-        if as_of <= self.floor {
-            return Err(Removal::Removed);
-        }
-        if removed_at.is_past(self.tick) {
-            return Err(Removal::Expired);
-        }
-        match (self.copy_until)(as_of, item.key(), item.tags()) {
-            None => Ok(removed_at),
-            Some(end) if end.is_past(self.tick) => Err(Removal::Removed),
-            Some(end) => Ok(removed_at.first(end)),
+    /// Whether this item stays. Each item is asked for once.
+    fn admits(&mut self, left: f64, item: Packed) -> bool {
+        match Self::step(left, item) {
+            Some(step) if step == self.from => match self.room.checked_sub(item.tight()) {
+                Some(room) => {
+                    self.room = room;
+                    true
+                }
+                None => false,
+            },
+            step => step > Some(self.from),
         }
     }
 }
 
-/// The uses that an item keeps at the back of the main queue: those that brought it there do not count again.
-fn uses_left(item: Packed, queue: Queue) -> u32 {
-    match queue {
-        Queue::Main => item.uses().saturating_sub(1),
-        Queue::Small => 0,
-    }
-}
-
-/// Whether an item at a tail has enough uses to stay: the larger it is, the more it needs. Stale copies never
-/// stay.
-fn is_worth(item: Packed, bytes: usize, mean: usize) -> bool {
-    let uses = item.uses() as usize;
-    uses > 0 && uses * mean >= bytes && !item.is_stale()
-}
+/// Steps of lives, up to the longest and the rounding of ends.
+const STEPS: usize = (LIFE_MAX as usize + 1) * STEPS_PER_UNIT as usize;
+const STEPS_PER_UNIT: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::item::meta::Meta;
+    use crate::store::item::uses::USES_MAX;
     use crate::store::oracle::{Choices, Pair, SEGMENT};
 
     /// Makes room as the cache does: one step before each store, and more of them before that of a large
@@ -379,9 +380,9 @@ mod tests {
         (0..times).for_each(|_| pair.engine.used(slot, pair.tick()));
     }
 
-    fn uses_of(pair: &mut Pair, name: &str) -> Option<(Queue, u32)> {
+    fn uses_of(pair: &mut Pair, name: &str) -> Option<Uses> {
         let slot = pair.find(name.as_bytes())?;
-        Some((pair.engine.queue(slot), pair.engine.head(slot).uses()))
+        Some(pair.engine.head(slot).uses())
     }
 
     #[test]
@@ -440,76 +441,143 @@ mod tests {
     #[test]
     fn an_item_that_comes_back_soon_is_a_ghost_hit() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-        for n in 0..8_000 {
-            pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0);
-            if pair.engine.budget.is_tight(None) {
-                pair.reclaim();
+        store(&mut pair, fresh(0..10), 100);
+        for number in 10.. {
+            store(&mut pair, fresh(number..number + 1), 100);
+            if pair.find(b"fresh00003").is_none() {
+                break;
             }
         }
-        assert!(pair.find(b"3").is_none());
-        pair.insert(b"3", &[1; 100], 0, 0);
+        store(&mut pair, fresh(3..4), 100);
         assert_eq!(pair.engine.counts().ghost_hits, 1);
-        let slot = pair.find(b"3").unwrap();
-        assert_eq!(pair.engine.queue(slot), Queue::Main);
     }
 
-    /// Both items in the log and large ones, and both evicted items and used ones that a client removed.
+    /// Both items in the log and large ones, and both evicted items and those that a client removed.
     #[test]
-    fn an_item_that_comes_back_soon_enters_the_main_queue() {
+    fn an_item_that_comes_back_soon_has_the_uses_that_it_had() {
         for (value_bytes, is_removed) in [(100, false), (100, true), (40_000, false), (40_000, true)] {
             let mut pair = Pair::new(1 << 20, WhenFull::Evict);
             let keys = pair.engine.keys.clone();
             pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
+            use_item(&mut pair, "wanted", 2);
             let slot = pair.find(b"wanted").expect("there is room");
             if is_removed {
-                pair.engine.used(slot, pair.tick());
                 pair.remove(&keys.key(b"wanted").expect("it is short"), slot);
             } else {
-                pair.second += 1;
-                store(&mut pair, fresh(0..7_500), 100);
-                pair.engine.removed_values.clear();
-            }
-            assert!(pair.find(b"wanted").is_none());
-            pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
-            assert_eq!(uses_of(&mut pair, "wanted"), Some((Queue::Main, 0)), "{value_bytes}, {is_removed}");
-        }
-    }
-
-    #[test]
-    fn an_unused_item_that_a_client_removed_is_new_when_it_comes_back() {
-        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-        let keys = pair.engine.keys.clone();
-        pair.insert(b"k", &[1; 100], 0, 0);
-        let slot = pair.find(b"k").expect("there is room");
-        pair.remove(&keys.key(b"k").expect("it is short"), slot);
-        pair.insert(b"k", &[1; 100], 0, 0);
-        assert_eq!(uses_of(&mut pair, "k"), Some((Queue::Small, 0)));
-    }
-
-    #[test]
-    fn an_item_loses_all_uses_when_it_enters_the_main_queue_and_one_in_each_round() {
-        // In segments, and in pages of their own.
-        for value_bytes in [100, 4_500] {
-            let (mut pair, mut seen) = (Pair::new(1 << 20, WhenFull::Evict), Vec::new());
-            // As large as the others: an item that is larger than the mean needs more uses.
-            store(&mut pair, std::iter::once("k".to_owned()), value_bytes + 8);
-            use_item(&mut pair, "k", 3);
-            // Half of them enter the main queue, so that all its items come to the tail.
-            for (number, name) in fresh(0..60_000).enumerate() {
-                store(&mut pair, std::iter::once(name.clone()), value_bytes);
-                use_item(&mut pair, &name, number as u32 % 2);
-                let now = uses_of(&mut pair, "k");
-                if seen.last() != Some(&now) {
-                    seen.push(now);
-                    if seen.len() == 2 {
-                        use_item(&mut pair, "k", 2);
+                // It ends after three units at most.
+                for number in 0.. {
+                    store(&mut pair, fresh(number..number + 1), 100);
+                    pair.engine.removed_values.clear();
+                    if pair.find(b"wanted").is_none() {
+                        break;
                     }
                 }
             }
-            let main = |uses| Some((Queue::Main, uses));
-            let all = [Some((Queue::Small, 3)), main(0), main(2), main(1), main(0), None];
-            assert_eq!(seen, all, "{value_bytes} bytes");
+            assert!(pair.find(b"wanted").is_none());
+            pair.insert(b"wanted", &vec![1; value_bytes], 0, 0);
+            let uses = Uses::NONE.more().more().returned();
+            assert_eq!(uses_of(&mut pair, "wanted"), Some(uses), "{value_bytes}, {is_removed}");
+            use_item(&mut pair, "wanted", 1);
+            assert_eq!(uses_of(&mut pair, "wanted"), Some(uses.more()));
         }
+    }
+
+    /// Lives are corrected by items that come back after their eviction, and by no others.
+    #[test]
+    fn removed_items_that_come_back_correct_no_lives() {
+        for is_removed in [false, true] {
+            let (mut pair, mut choices) = (Pair::new(1 << 20, WhenFull::Evict), Choices::Seeded(5, 0));
+            let keys = pair.engine.keys.clone();
+            for number in 0..40_000 {
+                let name = format!("fresh{:05}", if is_removed { number } else { choices.skewed(20_000) });
+                if let Some(slot) = pair.find(name.as_bytes()) {
+                    pair.engine.used(slot, pair.tick());
+                    continue;
+                }
+                store(&mut pair, std::iter::once(name.clone()), 100);
+                if is_removed && number % 4 == 0 {
+                    let slot = pair.find(name.as_bytes()).expect("it was stored");
+                    pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
+                    store(&mut pair, std::iter::once(name), 100);
+                }
+            }
+            let counts = pair.engine.counts();
+            assert!(counts.ghost_hits > 1_000 && counts.evictions > 10_000, "{counts:?}");
+            // A few ghosts are mistaken for others.
+            let factors = pair.engine.ends.factors();
+            let has_learnt = factors.iter().any(|factor| !(0.9..1.1).contains(factor));
+            assert_eq!(has_learnt, !is_removed, "{factors:?}");
+        }
+    }
+
+    /// In segments, and in pages of their own. None is used again: each ends one day.
+    #[test]
+    fn an_item_stays_the_longer_the_more_often_it_was_used() {
+        for value_bytes in [100, 4_500] {
+            let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+            let names: Vec<String> = (0..=USES_MAX).map(|uses| format!("used{uses:05}")).collect();
+            store(&mut pair, names.iter().cloned(), value_bytes);
+            (0..).zip(&names).for_each(|(uses, name)| use_item(&mut pair, name, uses));
+            let mut ends = [0; USES_MAX as usize + 1];
+            for number in 0.. {
+                store(&mut pair, fresh(number..number + 1), value_bytes);
+                pair.engine.removed_values.clear();
+                for (name, end) in names.iter().zip(&mut ends) {
+                    if *end == 0 && pair.find(name.as_bytes()).is_none() {
+                        *end = number;
+                    }
+                }
+                if !ends.contains(&0) {
+                    break;
+                }
+            }
+            assert!(ends.is_sorted() && ends[7] > ends[3] && ends[3] > ends[0], "{value_bytes}: {ends:?}");
+            assert!(ends[7] > ends[0] * 4, "{value_bytes}: {ends:?}");
+        }
+    }
+
+    /// However often the old ones were used. A policy that forgets no uses would never let the new ones in.
+    #[test]
+    fn a_new_working_set_takes_the_place_of_the_old_one() {
+        for value_bytes in [100, 4_500] {
+            let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+            // Values with pages of their own take whole pages.
+            let item_bytes = if value_bytes > 4_096 { 9_000 } else { value_bytes + 56 };
+            let (count, mut choices) = (700_000 / item_bytes, Choices::Seeded(3, 0));
+            let mut hits_of_rounds = Vec::new();
+            for round in 0..24 {
+                let mut hits = 0;
+                for _ in 0..count {
+                    let name = format!("{}:{}", round / 12, choices.below(count as u64));
+                    match pair.find(name.as_bytes()) {
+                        Some(slot) => {
+                            pair.engine.used(slot, pair.tick());
+                            hits += 1;
+                        }
+                        None => store(&mut pair, std::iter::once(name), value_bytes),
+                    }
+                }
+                hits_of_rounds.push(hits * 100 / count);
+            }
+            assert!(hits_of_rounds[11] > 95 && hits_of_rounds[12] < 50, "{hits_of_rounds:?}");
+            assert!(hits_of_rounds[18] > 90, "{value_bytes}: {hits_of_rounds:?}");
+        }
+    }
+
+    /// All values have pages of their own, so that there is no mean of small items: ends must still
+    /// differ. With stamps of half a unit they were not, and what was used once stayed for ever.
+    #[test]
+    fn large_items_are_evicted_by_use_and_age_if_there_are_no_others() {
+        let mut pair = Pair::new(4 << 20, WhenFull::Evict);
+        store(&mut pair, std::iter::once("used".to_owned()), 30_000);
+        use_item(&mut pair, "used", 3);
+        let mut stayed = 0;
+        for number in 0..2_000 {
+            store(&mut pair, fresh(number..number + 1), 30_000);
+            pair.engine.removed_values.clear();
+            stayed += u32::from(pair.find(b"used").is_some());
+        }
+        assert!((200..1_500).contains(&stayed), "{stayed}");
     }
 
     #[test]
@@ -523,24 +591,32 @@ mod tests {
         pair.set_meta(&keys.key(b"stale").expect("it is short"), slot, meta);
         use_item(&mut pair, "stale", 7);
         use_item(&mut pair, "live", 7);
-        store(&mut pair, fresh(0..8_000), 100);
+        store(&mut pair, fresh(0..9_000), 100);
         assert!(pair.find(b"stale").is_none() && pair.find(b"live").is_some());
     }
 
     #[test]
-    fn a_step_keeps_at_most_three_quarters_of_a_segment_of_popular_items() {
+    fn a_step_keeps_at_most_seven_eighths_of_a_segment_of_popular_items() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-        for name in fresh(0..6_500) {
-            pair.insert(name.as_bytes(), &[1; 100], 0, 0);
+        for number in 0.. {
+            let [name] = fresh(number..number + 1).collect::<Vec<_>>().try_into().expect("it is one");
+            pair.insert(name.as_bytes(), &[2; 100], 0, 0);
             use_item(&mut pair, &name, USES_MAX);
+            if pair.engine.budget.is_tight(None) {
+                break;
+            }
         }
+        let mut evictions = 0;
         for step in 0..20 {
             let before = pair.engine.counts();
             assert!(pair.reclaim());
             let after = pair.engine.counts();
-            assert!(after.evictions > before.evictions, "step {step}");
-            assert!(after.copied_bytes - before.copied_bytes <= SEGMENT as u64 / 4 * 3, "step {step}");
+            evictions += u32::from(after.evictions > before.evictions);
+            let copied = after.copied_bytes - before.copied_bytes;
+            assert!(copied > 0 && copied <= SEGMENT as u64 / 8 * 7, "step {step}: {copied}");
         }
+        // A segment with few items may be looked through without any.
+        assert!(evictions > 16, "{evictions}");
     }
 
     #[test]
@@ -608,28 +684,43 @@ mod tests {
     }
 
     #[test]
-    fn the_older_of_the_tails_of_log_and_large_items_is_evicted() {
-        for is_large_older in [false, true] {
+    fn the_first_to_end_is_evicted_in_the_log_or_apart() {
+        for is_large_used in [false, true] {
             let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-            let insert = |pair: &mut Pair, is_large: bool| {
-                pair.second += 1;
-                if is_large {
-                    pair.insert(b"large", &[1; 100_000], 0, 0);
-                } else {
-                    (0..100).for_each(|n| _ = pair.insert(format!("{n}").as_bytes(), &[1; 100], 0, 0));
-                }
-            };
-            insert(&mut pair, is_large_older);
-            insert(&mut pair, !is_large_older);
+            // Small items of many sizes, of which the larger end early.
+            pair.insert(b"large", &[2; 5_000], 0, 0);
+            (0..100).for_each(|n| _ = pair.insert(format!("{n}").as_bytes(), &[2; 100], 0, 0));
+            (0..10).for_each(|n| _ = pair.insert(format!("big{n}").as_bytes(), &[2; 2_000], 0, 0));
+            if is_large_used {
+                use_item(&mut pair, "large", 7);
+            }
             assert!(pair.reclaim());
-            assert_eq!(
-                (pair.find(b"large").is_none(), pair.find(b"0").is_some()),
-                (is_large_older, is_large_older)
-            );
+            let is_there = |pair: &mut Pair, name: &[u8]| pair.find(name).is_some();
+            assert_eq!(is_there(&mut pair, b"large"), is_large_used);
+            assert_eq!(is_there(&mut pair, b"big0"), !is_large_used);
+            assert!(is_there(&mut pair, b"0"));
         }
     }
 
-    /// Otherwise they would count in the three quarters of a segment that may stay.
+    /// The lives of all of them changed: the order of large items is put right bit by bit.
+    #[test]
+    fn a_step_puts_few_ends_of_large_items_right() {
+        let mut pair = Pair::new(64 << 20, WhenFull::Evict);
+        store(&mut pair, fresh(0..2_000), 20_000);
+        for name in fresh(0..2_000) {
+            use_item(&mut pair, &name, 3);
+        }
+        let mean = pair.engine.mean();
+        for step in 1..10 {
+            let Engine { large, ends, .. } = &mut pair.engine;
+            large.first_end(ends, mean).expect("there are some");
+            let is_late = |number| large.get(number).end(ends, mean) > large.noted_end(number);
+            let late = (0..2_000).filter(|number| is_late(*number)).count();
+            assert_eq!(late, 2_000 - step * large::CORRECTED_MAX, "step {step}");
+        }
+    }
+
+    /// Otherwise they would count in the seven eighths of a segment that may stay.
     #[test]
     fn invalidated_items_do_not_take_the_place_of_popular_ones() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
@@ -640,11 +731,11 @@ mod tests {
             use_item(&mut pair, &live, 2);
         }
         pair.invalidate(b"key:1", 0);
-        store(&mut pair, fresh(0..7_000), 100);
+        store(&mut pair, fresh(0..9_000), 100);
         for (invalidated, live) in pairs {
             assert_eq!(
                 (uses_of(&mut pair, &invalidated), uses_of(&mut pair, &live)),
-                (None, Some((Queue::Main, 0)))
+                (None, Some(Uses::NONE.more().more()))
             );
         }
     }

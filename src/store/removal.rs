@@ -3,10 +3,11 @@
 use super::Engine;
 use super::evicted::Evicted;
 use super::expiry::Expiry;
+use super::ghosts::Ghost;
 use super::index::slot::{Place, Slot};
 use super::item::key::Key;
 use super::item::packed::Packed;
-use super::log::segment::Queue;
+use super::item::uses::Uses;
 use crate::store::tick::{TICKS_PER_SECOND, Tick};
 
 /// The facts of a removed item that are counted.
@@ -28,12 +29,21 @@ pub(super) enum Removal {
 }
 
 impl Engine {
-    /// Removes an item for a client. An item that was used leaves a ghost: it will come back.
+    /// Removes an item for a client. It leaves a ghost: most items come back with a new value.
     pub(crate) fn remove(&mut self, key: &Key, slot: Slot, tick: Tick) {
-        if self.head(slot).uses() > 0 || self.queue(slot) == Queue::Main {
-            self.ghosts.put(key.hash, self.bytes_of(slot));
-        }
+        let ghost = Ghost { uses: self.head(slot).uses(), is_deleted: true };
+        self.ghosts.put(key.hash, self.bytes_of(slot), ghost);
         self.discard(slot, Removal::Removed, tick);
+    }
+
+    /// The uses of a new item: those that it had if it comes back.
+    pub(super) fn uses_before(&mut self, key: &Key) -> Uses {
+        let Some((ghost, is_young)) = self.ghosts.take(key.hash) else { return Uses::NONE };
+        self.counts.ghost_hits += 1;
+        if is_young && !ghost.is_deleted {
+            self.ends.returned(ghost.uses);
+        }
+        ghost.uses.returned()
     }
 
     /// Removes an expired item.

@@ -10,6 +10,12 @@ use super::{Dead, Engine, Slot};
 use crate::store::tick::TICKS_PER_SECOND;
 
 impl Engine {
+    /// Has the sweep look for invalidated items everywhere.
+    pub(crate) fn mark_all(&mut self) {
+        (self.is_looking, self.sweep_large) = (true, 0);
+        self.log.segments_mut().for_each(|segment| segment.is_marked = true);
+    }
+
     /// One step; true if the next one should follow at once.
     pub(crate) fn sweep(&mut self, dead: Dead) -> bool {
         let is_more = self.sweep_large(dead);
@@ -137,7 +143,8 @@ mod tests {
         }
         for (seconds, expired) in [(299, 0), (1, 1), (3, 4)] {
             pair.second += seconds;
-            pair.sweep();
+            // They lie in as many segments as there are queues.
+            (0..3).for_each(|_| _ = pair.sweep());
             assert_eq!((pair.engine.counts().items, pair.engine.counts().expired), (100 - expired, expired));
         }
     }

@@ -487,7 +487,7 @@ fn statistics_come_in_groups() {
     let wire = wire(Rules::default());
     let mut connection = connect(&wire);
     for (group, name) in
-        [("", "pid"), ("settings", "maxbytes"), ("memory", "small_bytes"), ("slabs", "active_slabs")]
+        [("", "pid"), ("settings", "maxbytes"), ("memory", "soon_bytes"), ("slabs", "active_slabs")]
     {
         let answers = Answer::all(&connection.talk(&wire, &Packet::new(STAT, group).with_opaque(5).bytes()));
         assert!(answers.iter().all(|answer| (answer.status, answer.opaque, answer.opcode) == (0, 5, STAT)));

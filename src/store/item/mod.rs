@@ -5,6 +5,7 @@ pub(crate) mod meta;
 pub(crate) mod packed;
 pub(crate) mod seq;
 pub(crate) mod tags;
+pub(crate) mod uses;
 
 use bytes::Bytes;
 

@@ -8,14 +8,15 @@
 //! | 8..12 | place in units of 8 bytes (14 bits), tagged, length of the value (17 bits) |
 //! | 12..16 | expiry |
 //! | 16..20 | when it was stored |
-//! | 20..24 | when it was last read |
+//! | 20..24 | for eviction: the floor at the last use (6 bits) and whether it returned; when it was last read (25 bits) |
 //! | 24..32 | client flags and `removed_at`, only if `extra` is set: if they differ from 0 and the expiry |
 //! | 8 more | a CAS unique that the client chose, only if `chosen` is set, which sets `extra`, too |
 //! | 2 and more | tags, packed, after the length of them all, only if `tagged` is set |
 //!
 //! All numbers are little-endian, all times ticks of a sixteenth of a second. An item's place has the size
 //! that it needed when it was written; a value that shrinks in place leaves the rest unused. Items begin at
-//! multiples of 8.
+//! multiples of 8. The last read is counted from when the item was stored: exactly for twelve days, then in
+//! steps of 16 s.
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
@@ -23,6 +24,7 @@ use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
 use crate::store::item::tags::Tags;
+use crate::store::item::uses::{USES_MAX, Uses};
 use crate::store::tick::Tick;
 
 /// An item in a segment, or the head of one whose value has memory of its own.
@@ -135,7 +137,9 @@ impl<'a> Packed<'a> {
     }
 
     pub(crate) fn accessed(self) -> Tick {
-        Tick::from_number(self.word(20))
+        let passed = self.word(20) >> PASSED_SHIFT;
+        let ticks = if passed < PASSED_EXACT { passed } else { (passed - PASSED_EXACT) << PASSED_STEP };
+        Tick::from_number(self.word(16).saturating_add(ticks))
     }
 
     pub(crate) fn is_fetched(self) -> bool {
@@ -150,8 +154,14 @@ impl<'a> Packed<'a> {
         self.has(DEAD)
     }
 
-    pub(crate) fn uses(self) -> u32 {
-        u32::from(self.header()[STATE] & USES)
+    pub(crate) fn uses(self) -> Uses {
+        let returned = self.word(20) >> RETURNED_SHIFT & 1;
+        Uses::from_bits(u32::from(self.header()[STATE] & USES) | returned << Uses::RETURNED_BIT)
+    }
+
+    /// The floor of eviction at its last use, in [`STAMP_BITS`] bits.
+    pub(crate) fn stamp(self) -> u32 {
+        self.word(20) & STAMP_MASK
     }
 
     /// Bytes from its header to the next item's.
@@ -223,10 +233,9 @@ impl<'a> PackedMut<'a> {
         self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
     }
 
-    /// Replaces the value, the tags and the description in the same place, which must have room. This counts
-    /// as a use.
+    /// Replaces the value, the tags and the description in the same place, which must have room.
     pub(crate) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
-        let (place, uses, old) = (self.view().place(), self.view().uses(), self.shape());
+        let (place, old) = (self.view().place(), self.shape());
         // The key is moved before anything is written over it.
         let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
         if key_at != old.key_at() {
@@ -234,7 +243,6 @@ impl<'a> PackedMut<'a> {
         }
         let shape = self.write_head(place, meta, tags, old.key_len, value.len());
         self.write_value(shape, value);
-        self.set_uses(uses + 1);
     }
 
     /// Replaces the description; false if there is no room for it.
@@ -245,7 +253,9 @@ impl<'a> PackedMut<'a> {
         }
         self.set_as_of(meta.as_of);
         self.set_word(12, meta.expiry.tick().number());
+        let accessed = self.view().accessed();
         self.set_word(16, meta.stored.number());
+        self.set_accessed(accessed);
         self.set(STALE, meta.is_stale);
         if self.view().has(EXTRA) {
             self.set_word(24, meta.flags);
@@ -257,16 +267,31 @@ impl<'a> PackedMut<'a> {
         true
     }
 
-    /// Counts a read.
-    pub(crate) fn read(&mut self, tick: Tick) {
-        self.set_uses(self.view().uses() + 1);
-        self.set(FETCHED, true);
-        self.set_word(20, tick.number());
+    /// Counts a read, at this floor of eviction.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, tick: Tick, stamp: u32) {
+        let count = self.view().uses().more().count();
+        self.0[STATE] = self.0[STATE] & !USES | FETCHED | count as u8;
+        self.set_word(20, self.passed(tick) << PASSED_SHIFT | stamp);
     }
 
-    /// Sets the number of uses, at most [`USES_MAX`].
-    pub(crate) fn set_uses(&mut self, uses: u32) {
-        self.0[STATE] = self.0[STATE] & !USES | uses.min(USES_MAX) as u8;
+    /// Sets the uses, and the floor of eviction at the last of them.
+    pub(crate) fn set_uses(&mut self, uses: Uses, stamp: u32) {
+        self.0[STATE] = self.0[STATE] & !USES | uses.count() as u8;
+        let accessed = self.view().word(20) >> PASSED_SHIFT << PASSED_SHIFT;
+        let returned = (uses.bits() >> Uses::RETURNED_BIT) << RETURNED_SHIFT;
+        self.set_word(20, accessed | returned | stamp & STAMP_MASK);
+    }
+
+    fn set_accessed(&mut self, tick: Tick) {
+        let word = self.view().word(20) & ((1 << PASSED_SHIFT) - 1);
+        self.set_word(20, word | self.passed(tick) << PASSED_SHIFT);
+    }
+
+    /// The time since the item was stored, as its header has it.
+    fn passed(&self, tick: Tick) -> u32 {
+        let ticks = tick.number().saturating_sub(self.view().word(16));
+        if ticks < PASSED_EXACT { ticks } else { PASSED_EXACT | ticks >> PASSED_STEP }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -292,7 +317,8 @@ impl<'a> PackedMut<'a> {
         self.0[KEY_LEN] = u8::try_from(key_len).expect("a key has at most 250 bytes");
         self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
         self.set_lengths(place, shape);
-        self.set_word(20, meta.stored.number());
+        self.set_word(16, meta.stored.number());
+        self.set_word(20, 0);
         let fits = self.set_meta(meta);
         assert!(fits, "the shape has room for this description");
         if shape.tags_len > 0 {
@@ -342,11 +368,10 @@ const TAGS_LEN_BYTES: usize = 2;
 pub(crate) const UNIT: usize = 8;
 /// The largest place that 14 bits can express.
 pub(crate) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
-pub(crate) const USES_MAX: u32 = 7;
 
 const KEY_LEN: usize = 6;
 const STATE: usize = 7;
-const USES: u8 = 0b111;
+const USES: u8 = USES_MAX as u8;
 const FETCHED: u8 = 1 << 3;
 const STALE: u8 = 1 << 4;
 const DEAD: u8 = 1 << 5;
@@ -356,6 +381,14 @@ const EXTRA: u8 = 1 << 7;
 const VALUE_LEN_MASK: u32 = TAGGED - 1;
 const TAGGED: u32 = 1 << 17;
 const PLACE_SHIFT: u32 = 18;
+/// Bits of the floor of eviction that an item notes at its last use.
+pub(crate) const STAMP_BITS: u32 = 6;
+pub(crate) const STAMP_MASK: u32 = (1 << STAMP_BITS) - 1;
+const RETURNED_SHIFT: u32 = STAMP_BITS;
+const PASSED_SHIFT: u32 = RETURNED_SHIFT + 1;
+/// Ticks from here on are in steps of 2 to the power of `PASSED_STEP`, so that 25 bits are enough for all 32.
+const PASSED_EXACT: u32 = 1 << (31 - PASSED_SHIFT);
+const PASSED_STEP: u32 = PASSED_SHIFT + 1;
 
 #[cfg(test)]
 mod tests {
@@ -376,7 +409,7 @@ mod tests {
         PackedMut(&mut bytes).write(place, &meta, tags, key, value);
         let item = Packed(&bytes);
         assert_eq!((item.key(), item.value(), item.meta(), item.tags()), (key, value, meta, tags));
-        assert_eq!((item.place(), item.tight(), item.uses()), (place, place, 0));
+        assert_eq!((item.place(), item.tight(), item.uses()), (place, place, Uses::NONE));
         assert!(!item.is_dead() && !item.is_fetched());
     }
 
@@ -397,14 +430,14 @@ mod tests {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
         item.write(64, &meta(0, 9), Tags::NONE, b"key", b"0123456789012345678901234567890123456");
-        item.read(Tick::from_number(11));
+        item.read(Tick::from_number(11), 9);
         item.rewrite(&meta(3, 9), Tags::NONE, b"short");
         let view = item.view();
         assert_eq!(
             (view.key(), view.value(), view.place(), view.tight()),
             (&b"key"[..], &b"short"[..], 64, 40)
         );
-        assert_eq!((view.uses(), view.meta()), (2, meta(3, 9)));
+        assert_eq!((view.uses(), view.stamp(), view.meta()), (Uses::NONE, 0, meta(3, 9)));
         item.tighten();
         assert_eq!(item.view().place(), 40);
     }
@@ -417,8 +450,38 @@ mod tests {
         assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
         assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
         for _ in 0..9 {
-            item.read(Tick::from_number(12));
+            item.read(Tick::from_number(12), 63);
         }
-        assert_eq!((item.view().uses(), item.view().accessed()), (USES_MAX, Tick::from_number(12)));
+        let view = item.view();
+        assert_eq!(
+            (view.uses().count(), view.stamp(), view.accessed()),
+            (USES_MAX, 63, Tick::from_number(12))
+        );
+    }
+
+    #[test]
+    fn uses_stamp_and_last_read_do_not_disturb_each_other() {
+        let mut bytes = vec![0; 64];
+        let mut item = PackedMut(&mut bytes);
+        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"value");
+        for (passed, step) in [(0, 1), (7, 1), ((1 << 24) - 1, 1), (1 << 24, 256), (u32::MAX - 5, 256)] {
+            let tick = Tick::from_number(5 + passed);
+            item.read(tick, 17);
+            let uses = item.view().uses();
+            let accessed = item.view().accessed();
+            assert!(accessed <= tick && tick.since(accessed) < step, "{passed}");
+            item.set_uses(uses.returned(), 62);
+            let view = item.view();
+            assert_eq!((view.uses(), view.stamp(), view.accessed()), (uses.returned(), 62, accessed));
+            item.read(tick, 3);
+            let view = item.view();
+            assert_eq!((view.uses(), view.stamp(), view.accessed()), (uses.more().more(), 3, accessed));
+            // A description that was stored later changes neither.
+            assert!(item.set_meta(&Meta { stored: tick, ..meta(0, 9) }));
+            let view = item.view();
+            assert!(view.accessed() >= accessed && view.accessed() <= tick);
+            assert_eq!((view.uses(), view.stamp()), (uses.more().more(), 3));
+            assert!(item.set_meta(&meta(0, 9)));
+        }
     }
 }

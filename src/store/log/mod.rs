@@ -1,4 +1,4 @@
-//! The segments of one shard, in two queues: where items are written, and when segments become free.
+//! The segments of one shard, in three queues: where items are written, and when segments become free.
 //!
 //! Items are written to the segment at the back of a queue; it is open, the others are sealed. A sealed
 //! segment is given back once its last live item is removed.
@@ -23,10 +23,7 @@ pub(crate) struct Log {
     held: usize,
     /// Numbers of segments that were given back, to be used again.
     numbers: Vec<u16>,
-    main: VecDeque<u16>,
-    small: VecDeque<u16>,
-    /// Segments opened so far: the clock by which ages are compared.
-    pub(crate) opened: u64,
+    queues: [VecDeque<u16>; Queue::ALL.len()],
     /// Neighbors that are being packed; the first one is being filled.
     pub(crate) run: Vec<u16>,
     segments: Vec<Option<Segment>>,
@@ -38,28 +35,33 @@ impl Log {
             budget,
             held: 0,
             numbers: Vec::new(),
-            main: VecDeque::new(),
-            small: VecDeque::new(),
-            opened: 0,
+            queues: Default::default(),
             run: Vec::new(),
             segments: Vec::new(),
         }
     }
 
-    /// Room for an item of that many bytes at the back of a queue; `None` if the budget forbids it.
-    pub(crate) fn reserve(&mut self, queue: Queue, bytes: usize, tick: Tick) -> Option<(u16, usize)> {
-        let back = self.queue(queue).back().copied();
-        let number = match back.filter(|number| self.segment(*number).room() >= bytes) {
-            Some(number) => number,
-            None => self.open(queue, tick)?,
-        };
+    /// Room for an item of that many bytes which ends at `end`, at the back of its queue, or of another one
+    /// if the budget forbids a new segment; `None` if there is none either.
+    pub(crate) fn reserve(&mut self, left: f64, end: f64, bytes: usize, tick: Tick) -> Option<(u16, usize)> {
+        let queue = Queue::of(left);
+        let number = self
+            .back(queue, bytes)
+            .or_else(|| self.open(queue, tick))
+            .or_else(|| Queue::ALL.into_iter().find_map(|other| self.back(other, bytes)))?;
         let is_bulky = bytes > bulky_bytes(self.budget.segment_bytes);
         let segment = self.segment_mut(number);
         let offset = segment.used;
+        segment.due = segment.due.min(end);
         segment.is_bulky |= is_bulky;
         segment.used += bytes;
         segment.live += bytes;
         Some((number, offset))
+    }
+
+    /// The open segment of a queue, if it has room for an item of that many bytes.
+    fn back(&self, queue: Queue, bytes: usize) -> Option<u16> {
+        self.queue(queue).back().copied().filter(|number| self.segment(*number).room() >= bytes)
     }
 
     /// Marks an item as dead; its segment is given back if no other is live in it.
@@ -102,7 +104,7 @@ impl Log {
         self.held -= 1;
         self.numbers.push(number);
         if self.held == 0 {
-            *self = Log { opened: self.opened, ..Log::new(Arc::clone(&self.budget)) };
+            *self = Log::new(Arc::clone(&self.budget));
         }
     }
 
@@ -161,25 +163,19 @@ impl Log {
     }
 
     pub(crate) fn queue(&self, queue: Queue) -> &VecDeque<u16> {
-        match queue {
-            Queue::Main => &self.main,
-            Queue::Small => &self.small,
-        }
+        &self.queues[queue as usize]
     }
 
-    /// The segment that S3-FIFO looks at next: of the small queue while that has more than its tenth, else of
-    /// the main one.
-    pub(crate) fn tail(&self) -> Option<u16> {
-        let small_max = (self.held / SMALL_PART).max(1);
-        let from_small = self.small.len() > small_max || self.main.len() <= 1;
-        let (first, second) = if from_small { (&self.small, &self.main) } else { (&self.main, &self.small) };
-        first.front().or(second.front()).copied()
+    /// The segment whose items end first, and that end.
+    pub(crate) fn first_end(&self) -> Option<(f64, u16)> {
+        let ends = self.segments().map(|(number, segment)| (segment.due, number));
+        ends.min_by(|(end, _), (other, _)| end.total_cmp(other))
     }
 
     /// The run of sealed neighbors that frees a segment for the fewest bytes moved, if there is one.
     pub(crate) fn cheapest_run(&self) -> Vec<u16> {
         let mut best: Option<(usize, Vec<u16>)> = None;
-        for queue in [&self.small, &self.main] {
+        for queue in &self.queues {
             let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
             for first in 0..sealed.len() {
                 let (mut live, mut is_bulky) = (0, false);
@@ -208,8 +204,7 @@ impl Log {
             self.segments.push(None);
             (self.segments.len() - 1) as u16
         });
-        self.opened += 1;
-        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, self.opened, tick));
+        self.segments[usize::from(number)] = Some(Segment::new(memory, queue, tick));
         self.queue_mut(queue).push_back(number);
         Some(number)
     }
@@ -219,10 +214,7 @@ impl Log {
     }
 
     fn queue_mut(&mut self, queue: Queue) -> &mut VecDeque<u16> {
-        match queue {
-            Queue::Main => &mut self.main,
-            Queue::Small => &mut self.small,
-        }
+        &mut self.queues[queue as usize]
     }
 }
 
@@ -240,7 +232,5 @@ fn bulky_bytes(segment_bytes: usize) -> usize {
 /// Values of so many bytes may have pages of their own in any case.
 const PAGED_BYTES_MIN: usize = 16 << 10;
 
-/// The small queue's share of all segments: a tenth.
-const SMALL_PART: usize = 10;
 /// The greatest number of neighbors that are packed together.
 const RUN_SEGMENTS_MAX: usize = 8;

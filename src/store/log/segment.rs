@@ -12,6 +12,8 @@ use crate::store::tick::Tick;
 /// A part of the log.
 pub(crate) struct Segment {
     bytes: MmapMut,
+    /// The least end of its items when they were written (see [`crate::store::ends`]).
+    pub(crate) due: f64,
     /// Bytes written, dead ones included.
     pub(crate) used: usize,
     /// Bytes of the live items in it, without the unused ends of their places.
@@ -25,19 +27,31 @@ pub(crate) struct Segment {
     /// Bytes of stale copies, roughly: those found by the last look through the segment, and those marked
     /// since.
     pub(crate) stale: usize,
-    /// Its number in the order in which segments were opened.
-    pub(crate) since: u64,
     /// When it was last looked through.
     pub(crate) swept: Tick,
 }
 
-/// The two queues of S3-FIFO.
+/// The queues, by the lives that items have left when they are written, in units. Items that end together lie
+/// together, so few are copied when their segment is looked through.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Queue {
-    /// Items that were used while they were in the small queue, or are back soon after their eviction.
-    Main,
-    /// New items.
-    Small,
+    /// Less than half.
+    Soon,
+    /// Less than one.
+    Later,
+    Last,
+}
+
+impl Queue {
+    pub(crate) const ALL: [Queue; 3] = [Queue::Soon, Queue::Later, Queue::Last];
+
+    pub(crate) fn of(left: f64) -> Queue {
+        match left {
+            ..0.5 => Queue::Soon,
+            ..1.0 => Queue::Later,
+            _ => Queue::Last,
+        }
+    }
 }
 
 /// A rough histogram of the times at which items are removed, by the distance of these times.
@@ -52,9 +66,10 @@ struct Bin {
 }
 
 impl Segment {
-    pub(crate) fn new(bytes: MmapMut, queue: Queue, since: u64, tick: Tick) -> Self {
+    pub(crate) fn new(bytes: MmapMut, queue: Queue, tick: Tick) -> Self {
         Segment {
             bytes,
+            due: f64::INFINITY,
             used: 0,
             live: 0,
             expiries: Expiries::default(),
@@ -62,7 +77,6 @@ impl Segment {
             is_marked: false,
             queue,
             stale: 0,
-            since,
             swept: tick,
         }
     }
@@ -111,7 +125,7 @@ impl Segment {
 
     /// Empties the segment, in which no item is live.
     pub(crate) fn clear(&mut self) {
-        (self.used, self.live, self.stale) = (0, 0, 0);
+        (self.due, self.used, self.live, self.stale) = (f64::INFINITY, 0, 0, 0);
         (self.expiries, self.is_bulky, self.is_marked) = (Expiries::default(), false, false);
     }
 

@@ -10,7 +10,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
+use crate::store::expiry::Expiry;
+use crate::store::item::seq::Seq;
 use crate::store::item::tags::TagList;
+use crate::store::log::segment::Queue;
 use crate::store::oracle::naive::{Groups, Naive};
 use crate::store::tick::{TICKS_PER_SECOND, Tick};
 
@@ -228,7 +231,7 @@ impl Pair {
         let Engine { budget, counts, index, keys, large, log, ghosts, .. } = &self.engine;
         let (mut items, mut bytes, mut stale, mut tags) = (0, 0, 0, 0);
         let mut queued: HashMap<u16, Queue> = HashMap::new();
-        for queue in [Queue::Main, Queue::Small] {
+        for queue in Queue::ALL {
             for number in log.queue(queue) {
                 assert_eq!(queued.insert(*number, queue), None, "a segment is in one queue, once");
             }

@@ -61,6 +61,7 @@ fn an_item_that_fits_its_place_does_not_move() {
         pair.insert(b"k", &[2].repeat(len), 0, 0);
         assert_eq!(pair.find(b"k"), slot, "{len} bytes");
     }
+    pair.insert(b"z", &[2; 100], 0, 0);
     pair.insert(b"k", &[3; 120], 0, 0);
     assert_ne!(pair.find(b"k"), slot);
     pair.check();
@@ -74,7 +75,7 @@ fn an_overwritten_item_that_moves_keeps_its_uses_and_has_one_more() {
         pair.insert(b"k", &[1].repeat(bytes), 0, 0);
     }
     let slot = pair.find(b"k").expect("there is room");
-    assert_eq!(pair.engine.head(slot).uses(), 3);
+    assert_eq!(pair.engine.head(slot).uses().count(), 3);
 }
 
 #[test]

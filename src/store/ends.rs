@@ -1,0 +1,206 @@
+//! When items end: the order of eviction.
+//!
+//! This is greedy dual by frequency over size (Cherkasova, HPL-98-69, 1998), kept lazily. A clock, the floor,
+//! is moved by eviction alone: it is the greatest end of anything that was evicted. An item ends so long
+//! after its last use, on this clock, as it was used often and is small. So what is not used any more is
+//! evicted one day, however often it was used; and the clock moves as fast as room is wanted.
+//!
+//! The unit is the life that one use gives to an item of the mean size. A small item has six bits for the
+//! floor at its last use, in halves of a unit; a large one knows it exactly.
+//!
+//! Lives are corrected by class of uses: the ghosts of evicted items tell which classes are wanted again
+//! soon. A class whose evicted bytes are wanted more than others lives longer from then on, until all are as
+//! likely to be wanted.
+
+use crate::store::item::packed::STAMP_MASK;
+use crate::store::item::uses::{USES_CLASSES, Uses};
+
+/// The clock of eviction of one shard, and the lives by which items end.
+pub(super) struct Ends {
+    /// Nothing that is held ends before it, but for rounding.
+    floor: f64,
+    /// The factors of lives by class.
+    factors: [f64; USES_CLASSES],
+    /// Bytes of each class that were evicted, and items of them that came back soon; both fade.
+    evicted: [f64; USES_CLASSES],
+    returned: [f64; USES_CLASSES],
+    /// Bytes evicted since the factors were last corrected, and those after which they are again.
+    evicted_bytes: usize,
+    correct_after: usize,
+}
+
+/// The size that lives are in proportion to: the mean of the small items of a shard.
+#[derive(Clone, Copy)]
+pub(super) struct Mean(f64);
+
+impl Mean {
+    pub(super) fn new(bytes: usize, items: usize) -> Mean {
+        Mean((bytes as f64 / items.max(1) as f64).max(MEAN_MIN))
+    }
+}
+
+impl Ends {
+    pub(super) fn new(shard_bytes: usize) -> Ends {
+        Ends {
+            floor: 0.0,
+            factors: [1.0; USES_CLASSES],
+            evicted: [0.0; USES_CLASSES],
+            returned: [0.0; USES_CLASSES],
+            evicted_bytes: 0,
+            correct_after: shard_bytes / CORRECTED_PART,
+        }
+    }
+
+    pub(super) fn floor(&self) -> f64 {
+        self.floor
+    }
+
+    pub(super) fn factors(&self) -> [f64; USES_CLASSES] {
+        self.factors
+    }
+
+    /// The floor, as small items note it at each use.
+    #[inline(always)]
+    pub(super) fn stamp(&self) -> u32 {
+        self.ticks() as u32 & STAMP_MASK
+    }
+
+    /// Moves the floor to the end of something that is going to be evicted. Only here do lives change.
+    pub(super) fn raise(&mut self, end: f64) {
+        self.floor = self.floor.max(end);
+        if self.evicted_bytes > self.correct_after {
+            self.correct();
+        }
+    }
+
+    /// How long an item of this size lives after a use, in units.
+    pub(super) fn life(&self, uses: Uses, bytes: usize, mean: Mean) -> f64 {
+        let life = f64::from(uses.count() + 1) * mean.0 / bytes.max(1) as f64;
+        (life * self.factors[uses.class()]).min(LIFE_MAX)
+    }
+
+    /// When a small item ends that was last used at `stamp`.
+    pub(super) fn end(&self, uses: Uses, stamp: u32, bytes: usize, mean: Mean) -> f64 {
+        let now = self.ticks();
+        let age = (now as u32).wrapping_sub(stamp) & STAMP_MASK;
+        now.saturating_sub(age.into()) as f64 * TICK + self.life(uses, bytes, mean)
+    }
+
+    /// Counts the eviction of an item.
+    pub(super) fn evicted(&mut self, uses: Uses, bytes: usize) {
+        self.evicted[uses.class()] += bytes as f64;
+        self.evicted_bytes += bytes;
+    }
+
+    /// Counts that an item of these uses was stored again soon after its eviction.
+    pub(super) fn returned(&mut self, uses: Uses) {
+        self.returned[uses.class()] += 1.0;
+    }
+
+    /// Moves each factor towards what makes all classes as likely to be wanted soon after their eviction.
+    fn correct(&mut self) {
+        let mean = self.returned.iter().sum::<f64>() / self.evicted.iter().sum::<f64>().max(1.0);
+        if mean > 0.0 {
+            for (class, factor) in self.factors.iter_mut().enumerate() {
+                let ratio = (self.returned[class] + PRIOR) / (self.evicted[class] * mean + PRIOR);
+                let step = STEP * ratio.ln().clamp(-1.0, 1.0);
+                *factor = (*factor * step.exp()).clamp(1.0 / FACTOR_MAX, FACTOR_MAX);
+            }
+        }
+        self.evicted.iter_mut().chain(&mut self.returned).for_each(|count| *count /= 2.0);
+        self.evicted_bytes = 0;
+    }
+
+    fn ticks(&self) -> u64 {
+        (self.floor / TICK).round() as u64
+    }
+}
+
+/// The unit of stamps, in units of life.
+const TICK: f64 = 0.5;
+/// The longest life: half of what a stamp can tell.
+pub(super) const LIFE_MAX: f64 = 16.0;
+/// Ends that are closer than this to the floor are not worth a copy.
+pub(super) const EARLY: f64 = 0.5;
+/// The least mean size, in bytes: otherwise a few tiny items would make a unit of nothing.
+const MEAN_MIN: f64 = 64.0;
+/// Factors are corrected once this part of a shard was evicted.
+const CORRECTED_PART: usize = 8;
+/// Factors are within 1/2 and 2, and change by at most a tenth at a time.
+const FACTOR_MAX: f64 = 2.0;
+const STEP: f64 = 0.1;
+/// Returns that a class has as if by experience, so that few events do not move it.
+const PRIOR: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(count: u32) -> Uses {
+        Uses::from_bits(count)
+    }
+
+    #[test]
+    fn an_item_lives_by_its_uses_over_its_size() {
+        let (ends, mean) = (Ends::new(1 << 20), Mean::new(10_000, 100));
+        let life = |count, bytes| ends.life(uses(count), bytes, mean);
+        assert_eq!((life(0, 100), life(1, 100), life(3, 400), life(0, 10_000)), (1.0, 2.0, 1.0, 0.01));
+        assert_eq!(life(7, 10), LIFE_MAX);
+        // Tiny items, or none, do not make a unit of nothing.
+        assert_eq!(ends.life(uses(0), 64, Mean::new(0, 0)), 1.0);
+    }
+
+    #[test]
+    fn a_stamp_tells_the_last_use_within_half_a_unit_however_far_the_floor_is() {
+        let (mut ends, mean) = (Ends::new(1 << 20), Mean::new(10_000, 100));
+        for step in 0..10_000 {
+            let (stamp, exact) = (ends.stamp(), ends.floor());
+            let mut later = Ends::new(1 << 20);
+            later.raise(exact + f64::from(step % 31));
+            let end = later.end(uses(0), stamp, 100, mean);
+            assert!((end - exact - 1.0).abs() <= 0.25, "{end} of {exact}");
+            ends.raise(exact + 0.37);
+        }
+    }
+
+    #[test]
+    fn the_floor_never_goes_back() {
+        let mut ends = Ends::new(1 << 20);
+        for (end, floor) in [(3.0, 3.0), (2.0, 3.0), (3.5, 3.5)] {
+            ends.raise(end);
+            assert_eq!(ends.floor(), floor);
+        }
+    }
+
+    /// Two classes are evicted as much, but one of them is stored again soon three times as often.
+    #[test]
+    fn a_class_that_is_wanted_again_lives_longer_within_bounds() {
+        let mut ends = Ends::new(1 << 20);
+        let mut before = ends.factors();
+        for round in 0..200 {
+            ends.raise(0.0);
+            for number in 0..300 {
+                ends.evicted(uses(0), 1_000);
+                ends.evicted(uses(1), 1_000);
+                if number % 4 == 0 {
+                    ends.returned(uses(0));
+                }
+                (0..if number % 4 == 0 { 3 } else { 0 }).for_each(|_| ends.returned(uses(1)));
+            }
+            let [zero, one, two, ..] = ends.factors();
+            assert!(zero <= before[0] && one >= before[1] && two == 1.0, "round {round}");
+            before = ends.factors();
+        }
+        assert_eq!((before[0], before[1]), (1.0 / FACTOR_MAX, FACTOR_MAX));
+    }
+
+    #[test]
+    fn nothing_is_learnt_if_nothing_comes_back() {
+        let mut ends = Ends::new(1 << 20);
+        for number in 0..10_000 {
+            ends.evicted(uses(number % 8), 1_000);
+            ends.raise(0.0);
+        }
+        assert_eq!(ends.factors(), [1.0; USES_CLASSES]);
+    }
+}
