@@ -73,7 +73,7 @@ impl Cache {
     /// Miss ratios that caches of other sizes would have.
     pub fn curve(&self) -> Curve {
         let counts = self.counts();
-        self.shadow.curve(self.budget.limit(), counts.hits() + counts.misses)
+        self.shadow.curve(self.budget.limit(), counts.hits(), counts.hits() + counts.misses)
     }
 
     /// The classes of keys in which plain sets were judged.

@@ -212,8 +212,10 @@ impl Command<'_> {
         let (counts, curve) = (self.cache.counts(), self.cache.curve());
         let replies = &mut self.replies;
         replies.stat("limit_maxbytes", &self.cache.memory_bytes().0.to_string());
-        for (factor, ratio) in FACTORS.iter().zip(curve.hit_ratios) {
-            replies.stat(&format!("mrc:{factor}"), &format!("{ratio:.4}"));
+        for (name, ratios) in [("mrc", curve.hit_ratios), ("lru", curve.lru)] {
+            for (factor, ratio) in FACTORS.iter().zip(ratios) {
+                replies.stat(&format!("{name}:{factor}"), &format!("{ratio:.4}"));
+            }
         }
         let (hits, reads) = (counts.hits(), counts.hits() + counts.misses);
         replies.stat("hit_ratio", &format!("{:.4}", hits as f64 / reads.max(1) as f64));

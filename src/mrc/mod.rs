@@ -5,8 +5,9 @@
 //! a key would have been a hit in every LRU cache that holds what was used since its last use. Those bytes
 //! are counted in a histogram.
 //!
-//! Our own eviction is not simulated: it has slightly fewer misses than LRU. No thread waits for the sample:
-//! if another one holds the lock, the read is not counted.
+//! Our own eviction is not simulated. At the present size the misses that it avoids are known: those that LRU
+//! would have had for lack of memory. It is assumed to avoid the same part of them at other sizes. No thread
+//! waits for the sample: if another one holds the lock, the read is not counted.
 
 mod recency;
 
@@ -28,6 +29,8 @@ pub(crate) struct Shadow {
 pub struct Curve {
     /// The share of the reads that would be hits with [`FACTORS`] times the memory.
     pub hit_ratios: [f64; FACTORS.len()],
+    /// The same if the least recently used values were evicted first.
+    pub lru: [f64; FACTORS.len()],
     /// The share of all keys that is followed.
     pub rate: f64,
     /// Keys that are followed and held.
@@ -103,8 +106,8 @@ impl Shadow {
         (sample.histogram, sample.reads) = (Histogram::new(), 0);
     }
 
-    /// The curve of a cache of `limit` bytes with so many reads.
-    pub(crate) fn curve(&self, limit: usize, reads: u64) -> Curve {
+    /// The curve of a cache of `limit` bytes with so many reads, of which so many were hits.
+    pub(crate) fn curve(&self, limit: usize, hits: u64, reads: u64) -> Curve {
         let sample = self.sample.lock();
         // Hot keys are few, and one more or less of them in the sample moves the whole curve. The difference
         // goes to where they are, to the smallest caches (the paper's SHARDS_adj).
@@ -114,7 +117,9 @@ impl Shadow {
             if reads == 0 { 0.0 } else { (hits / reads as f64).clamp(0.0, 1.0) }
         };
         let rate = 1.0 / (1_u64 << sample.shift) as f64;
-        Curve { hit_ratios: FACTORS.map(ratio), rate, samples: sample.recency.len() }
+        let lru = FACTORS.map(ratio);
+        let hit_ratios = as_now(lru, hits as f64 / reads.max(1) as f64);
+        Curve { hit_ratios, lru, rate, samples: sample.recency.len() }
     }
 
     fn with(&self, now: Now, act: impl FnOnce(&mut Sample)) {
@@ -123,6 +128,16 @@ impl Shadow {
             act(&mut sample);
         }
     }
+}
+
+/// The hit ratios of caches that avoid the same part of LRU's misses for lack of memory as the present one.
+/// Misses that the largest size has, too, are for other reasons.
+fn as_now(lru: [f64; FACTORS.len()], hit_ratio: f64) -> [f64; FACTORS.len()] {
+    let most = lru[FACTORS.len() - 1];
+    let lacking = most - lru[NOW];
+    // With hardly any such misses, the rest of the error of the sample would decide.
+    let part = if lacking < 0.01 { 1.0 } else { ((most - hit_ratio) / lacking).clamp(0.0, 2.0) };
+    lru.map(|ratio| (most - (most - ratio) * part).clamp(0.0, 1.0))
 }
 
 impl Sample {
@@ -218,6 +233,8 @@ impl Histogram {
 
 /// The sizes of the curve, as multiples of the memory.
 pub const FACTORS: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+/// The place of the present size among them.
+const NOW: usize = 3;
 const FACTOR_MAX: u64 = FACTORS[FACTORS.len() - 1] as u64;
 /// At first, one key in 64 is followed.
 const SHIFT_MIN: u32 = 6;
@@ -299,7 +316,21 @@ mod tests {
             }
         }
         let exact = exact.iter().map(|lru| lru.hits as f64 / reads as f64).collect();
-        (shadow.curve(limit, reads), exact)
+        (shadow.curve(limit, 0, reads), exact)
+    }
+
+    #[test]
+    fn other_sizes_avoid_the_same_part_of_the_misses_for_lack_of_memory() {
+        let lru = [0.1, 0.3, 0.4, 0.5, 0.7, 0.9, 0.9];
+        let near = |ratios: [f64; 7], all: [f64; 7]| {
+            assert!(ratios.iter().zip(all).all(|(one, other)| (one - other).abs() < 1e-9), "{ratios:?}")
+        };
+        near(as_now(lru, 0.5), lru);
+        near(as_now(lru, 0.7), [0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 0.9]);
+        near(as_now(lru, 0.95), [0.9; 7]);
+        near(as_now(lru, 0.0), [0.0, 0.0, 0.0, 0.1, 0.5, 0.9, 0.9]);
+        // All that was ever read fits.
+        near(as_now([0.2, 0.4, 0.8, 0.895, 0.9, 0.9, 0.9], 0.8), [0.2, 0.4, 0.8, 0.895, 0.9, 0.9, 0.9]);
     }
 
     #[test]
@@ -321,7 +352,7 @@ mod tests {
             let (curve, exact) = curves(trace, bytes_of, 10 * MEGABYTE);
             // A smaller cache has fewer samples: an eighth of this one holds some forty of them.
             let errors: Vec<f64> =
-                curve.hit_ratios.iter().zip(exact).map(|(estimate, exact)| estimate - exact).collect();
+                curve.lru.iter().zip(exact).map(|(estimate, exact)| estimate - exact).collect();
             assert!(errors.iter().all(|error| error.abs() < 0.06), "seed {seed}: {errors:?}");
             assert!(errors[2..].iter().all(|error| error.abs() < 0.03), "seed {seed}: {errors:?}");
         }
@@ -332,9 +363,9 @@ mod tests {
         // 20,000 keys of 500 bytes are just below twice the limit.
         let trace = (0..200_000_u64).map(|n| n % 20_000);
         let (curve, exact) = curves(trace, |_| 500, 5 * MEGABYTE);
-        for (index, (estimate, exact)) in curve.hit_ratios.iter().zip(exact).enumerate() {
+        for (index, (estimate, exact)) in curve.lru.iter().zip(exact).enumerate() {
             assert_eq!(exact > 0.5, index >= 4);
-            assert!((estimate - exact).abs() < 0.05, "{:?}", curve.hit_ratios);
+            assert!((estimate - exact).abs() < 0.05, "{:?}", curve.lru);
         }
     }
 
@@ -347,8 +378,8 @@ mod tests {
                 shadow.changed(hash, Some((500, Expiry::NEVER)), 100 * MEGABYTE, now);
             }
         }
-        let curve = shadow.curve(100 * MEGABYTE, 1_500_000);
-        assert!(curve.hit_ratios.iter().all(|ratio| *ratio < 0.05), "{curve:?}");
+        let curve = shadow.curve(100 * MEGABYTE, 0, 1_500_000);
+        assert!(curve.lru.iter().all(|ratio| *ratio < 0.05), "{curve:?}");
         assert!(curve.samples <= KEYS_MAX && curve.rate < 1.0 / 64.0, "{curve:?}");
     }
 
@@ -360,7 +391,7 @@ mod tests {
         shadow.changed(KeyHash::new(7), Some((100, expiry)), MEGABYTE, clock.now());
         act(&shadow, &clock);
         shadow.read(KeyHash::new(7), clock.now());
-        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [if is_miss { 0.0 } else { 1.0 }; 7]);
+        assert_eq!(shadow.curve(MEGABYTE, 0, 64).lru, [if is_miss { 0.0 } else { 1.0 }; 7]);
     }
 
     #[test]
@@ -403,19 +434,19 @@ mod tests {
             shadow.changed(hash, Some((100, expiry)), MEGABYTE, clock.now());
         }
         shadow.sweep(clock.now());
-        assert_eq!(shadow.curve(MEGABYTE, 0).samples, 100);
+        assert_eq!(shadow.curve(MEGABYTE, 0, 0).samples, 100);
         clock.advance(Duration::from_secs(5));
         shadow.sweep(clock.now());
-        assert_eq!(shadow.curve(MEGABYTE, 0).samples, 0);
+        assert_eq!(shadow.curve(MEGABYTE, 0, 0).samples, 0);
     }
 
     #[test]
     fn a_key_is_a_hit_only_at_sizes_that_hold_its_own_bytes() {
         let (shadow, now) = (Shadow::new(), Clock::manual().now());
-        assert_eq!(shadow.curve(800, 0).hit_ratios, [0.0; 7], "nothing was read");
+        assert_eq!(shadow.curve(800, 0, 0).lru, [0.0; 7], "nothing was read");
         shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), 800, now);
         shadow.read(KeyHash::new(7), now);
-        assert_eq!(shadow.curve(800, 64).hit_ratios, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(shadow.curve(800, 0, 64).lru, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]
@@ -425,7 +456,7 @@ mod tests {
         shadow.changed(KeyHash::new(7), Some((100, Expiry::NEVER)), MEGABYTE, now);
         shadow.reset();
         shadow.read(KeyHash::new(7), now);
-        assert_eq!(shadow.curve(MEGABYTE, 64).hit_ratios, [1.0; 7]);
+        assert_eq!(shadow.curve(MEGABYTE, 0, 64).lru, [1.0; 7]);
     }
 
     #[test]
@@ -437,10 +468,10 @@ mod tests {
         };
         (0..KEYS_MAX).for_each(change);
         change(5);
-        let curve = shadow.curve(100 * MEGABYTE, 0);
+        let curve = shadow.curve(100 * MEGABYTE, 0, 0);
         assert_eq!((curve.samples, curve.rate), (KEYS_MAX, 1.0 / 64.0));
         change(KEYS_MAX);
-        let curve = shadow.curve(100 * MEGABYTE, 0);
+        let curve = shadow.curve(100 * MEGABYTE, 0, 0);
         assert_eq!((curve.samples, curve.rate), (KEYS_MAX / 2 + 1, 1.0 / 128.0));
     }
 
@@ -451,6 +482,6 @@ mod tests {
             shadow.changed(hash, Some((100, Expiry::NEVER)), 10_000, now);
         }
         // 80,000 bytes hold twelve keys of 100 bytes, each of which represents 64.
-        assert_eq!(shadow.curve(10_000, 0).samples, 12);
+        assert_eq!(shadow.curve(10_000, 0, 0).samples, 12);
     }
 }

@@ -137,7 +137,7 @@ impl Budget {
 
     /// The lowest limit that leaves room for items beside the segments that all shards hold.
     pub(crate) fn limit_min(&self) -> usize {
-        2 * self.shards * SEGMENTS_OWN * self.segment_bytes
+        4 * self.shards * SEGMENTS_OWN * self.segment_bytes
     }
 
     /// Changes the limit. Later stores and sweeps remove what is above it, step by step.
@@ -159,12 +159,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 4 GiB on), and about 128 of them for each shard:
+    /// Segments of 16 KiB (8 MiB of memory) to 1 MiB (from 8 GiB on), and about 128 of them for each shard:
     /// with fewer, items of a segment differ too much in their ends; with more, a step over all of them takes
     /// too long.
     pub(crate) fn new(memory_bytes: usize) -> Self {
         let small = (memory_bytes / 512).clamp(16 << 10, 64 << 10);
-        let segment_bytes = power_of_two(small.max(memory_bytes / 4096).min(1 << 20));
+        let segment_bytes = power_of_two(small.max(memory_bytes / 8192).min(1 << 20));
         let shards = power_of_two((memory_bytes / segment_bytes / SHARD_SEGMENTS).clamp(1, SHARDS_MAX));
         Layout { segment_bytes, shards }
     }

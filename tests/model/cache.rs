@@ -214,14 +214,15 @@ fn the_ages_of_evicted_items_and_of_the_next_ones_are_known() {
     let mut fixture = Fixture::new(config);
     assert_eq!(fixture.cache.counts().oldest_access, None);
     for n in 0..500 {
-        fixture.set(&n.to_string(), &[0; 100], (n % 2 == 0).then_some(Duration::from_secs(3600)));
+        fixture.set(&format!("old:{n:05}"), &[0; 100], (n % 2 == 0).then_some(Duration::from_secs(3600)));
     }
     fixture.clock.advance(Duration::from_secs(100));
     let now = fixture.clock.now();
     assert_eq!(fixture.cache.counts().oldest_access.map(|tick| tick.age_seconds(now)), Some(100));
     let mut more = 0;
     while fixture.cache.counts().evictions < 100 {
-        fixture.set(&format!("more{more}"), &[0; 1_000], None);
+        // As large as the old ones: larger ones would be evicted first.
+        fixture.set(&format!("new:{more:05}"), &[0; 100], None);
         more += 1;
     }
     let counts = fixture.cache.counts();
@@ -373,14 +374,14 @@ fn the_curve_shows_the_effect_of_more_memory() {
     let curve = fixture.cache.curve();
     let counts = fixture.cache.counts();
     assert_eq!(counts.hits() + counts.misses, 400_000);
-    assert!(curve.hit_ratios[..5].iter().all(|ratio| *ratio < 0.1), "{curve:?}");
-    assert!(curve.hit_ratios[5..].iter().all(|ratio| *ratio > 0.8), "{curve:?}");
+    assert!(curve.lru[..5].iter().all(|ratio| *ratio < 0.1), "{curve:?}");
+    assert!(curve.lru[5..].iter().all(|ratio| *ratio > 0.8), "{curve:?}");
     assert!((400..900).contains(&curve.samples), "{curve:?}");
     fixture.cache.reset_counts();
     for n in 0..40_000 {
         fixture.get(&format!("key:{n}"));
     }
-    assert!(fixture.cache.curve().hit_ratios[5] > 0.95, "what is followed is still known");
+    assert!(fixture.cache.curve().lru[5] > 0.95, "what is followed is still known");
 }
 
 #[derive(Default)]
