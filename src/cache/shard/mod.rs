@@ -312,6 +312,11 @@ impl Shard {
         at: &At,
     ) -> Result<Kept, NoRoom> {
         let put = self.put(key, state, as_of, draft, at);
+        self.or_drop(put, key, at)
+    }
+
+    /// Removes the old value if there was no room for the new one.
+    fn or_drop<T>(&mut self, put: Result<T, NoRoom>, key: &Key, at: &At) -> Result<T, NoRoom> {
         if put.is_err()
             && let Some(slot) = self.engine.find(key)
         {

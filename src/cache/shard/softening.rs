@@ -172,14 +172,10 @@ impl Shard {
         }
         let meta = Meta { as_of: since, flags: draft.flags, stored: at.tick, ..meta };
         let meta = softened(meta, as_of, removed_at);
-        match self.engine.replace(key, slot, meta, draft.tags, draft.value, at.tick) {
+        let put = self.engine.replace(key, slot, meta, draft.tags, draft.value, at.tick);
+        match self.or_drop(put, key, at) {
             Ok(_) => StoreOutcome::StoredStale,
-            Err(NoRoom) => {
-                if let Some(slot) = self.engine.find(key) {
-                    self.remove(key, slot, at);
-                }
-                StoreOutcome::NoRoom
-            }
+            Err(NoRoom) => StoreOutcome::NoRoom,
         }
     }
 }
