@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -28,6 +29,13 @@ pub(super) async fn post(
     };
     if !is_json(headers) {
         let why = "send it with Content-Type: application/json, application/x-ndjson or application/cloudevents+json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+    }
+    if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let why = format!(
+            "Content-Encoding: {} is not supported: send the body uncompressed",
+            String::from_utf8_lossy(encoding.as_bytes())
+        );
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
     let headers = texts(headers);

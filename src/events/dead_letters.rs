@@ -74,6 +74,7 @@ mod tests {
             position: None,
             rule: None,
             source: "db".to_owned(),
+            subject: None,
         }
     }
 

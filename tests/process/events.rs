@@ -192,7 +192,12 @@ fn the_slot_of_a_source_is_dropped_when_it_is_forgotten() {
     );
     let forgotten = run(&["events", "forget", "db", "--config", &config.path()]);
     assert!(forgotten.status.success(), "{}", text(&forgotten.stderr));
+    assert_eq!(text(&forgotten.stdout), "dropped the slot \"forgotten\"\n");
     eventually("the slot is dropped", || sql.value("SELECT count(*) FROM pg_replication_slots") == "0");
+    // It said the same of a slot that was never there, such as one with a slip in its name.
+    let again = run(&["events", "forget", "db", "--config", &config.path()]);
+    assert!(again.status.success());
+    assert_eq!(text(&again.stdout), "there is no slot \"forgotten\": nothing was dropped\n");
     let other = run(&["events", "forget", "app", "--config", &config.path()]);
     assert!(text(&other.stderr).contains("there is no source \"app\": there are db"));
 }

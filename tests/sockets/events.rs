@@ -172,6 +172,9 @@ fn requests_that_are_wrong_apply_nothing() {
         let answer = server.post(path, body);
         assert!(answer.status == status && answer.body.contains(why), "{path} {body}: {}", answer.body);
     }
+    let coded = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
+    let answer = ask(server.admin, "POST", "/events/app", coded, event);
+    assert!(answer.status == 415 && answer.body.contains("gzip is not supported"), "{}", answer.body);
     client.check("get product:7", &["VALUE product:7 0 1", "a", "END"]);
     server.post("/admin/invalidate", r#"{"keys":["product:7"]}"#).has(200);
     client.check("get product:7", &["END"]);
@@ -199,10 +202,17 @@ fn values_are_withheld_until_the_sender_says_how_far_it_has_come() {
     assert_eq!((&known["events"][0]["withheld"], &known["events"][0]["name"]), (&json!(1), &json!("app")));
     let metrics = server.get("/metrics").has(200).body.clone();
     assert!(metrics.contains("leasehold_source_withheld{source=\"app\"} 1\n"), "{metrics}");
+    let through = |time: &str| {
+        let headers = format!("Content-Type: application/json\r\nLeasehold-Through: {time}\r\n");
+        ask(server.admin, "POST", "/events/app", &headers, "[]")
+    };
+    // A sender with a wrong clock proved more than it could know.
+    let answer = through("2199-01-01T00:00:00Z");
+    assert!(answer.status == 400 && answer.body.contains("ms in the future"), "{}", answer.body);
+    assert!(!is_served());
     // Each time it is served for a second only.
     served::eventually("the value is served again", || {
-        let headers = "Content-Type: application/json\r\nLeasehold-Through: 2199-01-01T00:00:00Z\r\n";
-        ask(server.admin, "POST", "/events/app", headers, "[]").has(200);
+        through(&jiff::Timestamp::now().to_string()).has(200);
         is_served()
     });
     server.get("/readyz").has(200);

@@ -111,8 +111,10 @@ fn forget(name: &str, config: &Path) -> Result<(), String> {
         return Err(format!("the source {name:?} has no replication slot"));
     };
     let mut database = Postgres::new(settings.clone(), Clock::system());
-    wait(database.forget()).map_err(|error| error.to_string())?;
-    println!("dropped the slot {:?}", settings.slot);
+    match wait(database.forget()).map_err(|error| error.to_string())? {
+        true => println!("dropped the slot {:?}", settings.slot),
+        false => println!("there is no slot {:?}: nothing was dropped", settings.slot),
+    }
     Ok(())
 }
 

@@ -27,6 +27,9 @@ pub struct Letter {
     pub rule: Option<String>,
     /// The source.
     pub source: String,
+    /// The table or kind of an event that could not be decoded, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// Bytes in JSON.

@@ -61,9 +61,10 @@ pub struct Delivery {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
+    /// Attached, and given up if too much waits to be read.
     Attached,
-    /// Attached, and how far behind is not known yet.
-    Resumed,
+    /// Attached at the end, and not known to have come below the limit since: giving up would not help.
+    AtEnd,
     Unattached,
     Waiting(u64),
 }
@@ -96,7 +97,7 @@ impl Delivery {
     /// The next thing that the source is needed for.
     pub fn want(&self) -> Want {
         match self.state {
-            State::Attached | State::Resumed => Want::Read,
+            State::Attached | State::AtEnd => Want::Read,
             State::Unattached => Want::Attach(self.position.clone()),
             State::Waiting(until) => Want::Wait(until),
         }
@@ -143,7 +144,7 @@ impl Delivery {
     fn attached(&mut self, attached: Attached, now: Time, steps: &mut Vec<Step>) {
         let (end, why) = match attached {
             Attached::Resumed => {
-                self.state = State::Resumed;
+                self.state = State::Attached;
                 return;
             }
             Attached::AtEnd(end) => (end, None),
@@ -153,22 +154,22 @@ impl Delivery {
         steps.extend(why.map(Step::Gap));
         // The end was read before: an event after it comes, one before it is covered by this.
         steps.push(Step::Apply(Merged::of(self.scope(), depth).into()));
-        self.state = State::Attached;
+        self.state = State::AtEnd;
         self.held.clear();
         self.reached(end, now, steps);
     }
 
     fn batch(&mut self, batch: Batch, now: Time, steps: &mut Vec<Step>) {
-        if self.state == State::Resumed
-            && let (Some(behind), Some(most)) = (batch.behind, self.settings.max_backlog)
-            && behind > most
-        {
-            steps.push(Step::Gap(format!("{behind} wait to be read, more than max-backlog = {most}")));
-            self.position = None;
-            self.state = State::Unattached;
-            return;
+        if let (Some(behind), Some(most)) = (batch.behind, self.settings.max_backlog) {
+            match self.state {
+                State::Attached if behind > most => {
+                    let why = format!("{behind} wait to be read, more than max-backlog = {most}");
+                    return self.give_up(why, steps);
+                }
+                State::AtEnd if behind <= most => self.state = State::Attached,
+                State::Attached | State::AtEnd | State::Unattached | State::Waiting(_) => {}
+            }
         }
-        self.state = State::Attached;
         self.backoff.reset();
         let mut work = Work::default();
         let mut letters = Vec::new();
@@ -176,8 +177,8 @@ impl Delivery {
             match event {
                 Ok(event) => self.event(event, now, &mut work, &mut letters),
                 Err(poison) => {
-                    let payload = Some(poison.payload.into());
-                    let letter = Letter { payload, ..self.letter(poison.error, now) };
+                    let (payload, subject) = (Some(poison.payload.into()), poison.subject);
+                    let letter = Letter { payload, subject, ..self.letter(poison.error, now) };
                     self.doubt(self.scope(), letter, &mut work, &mut letters);
                 }
             }
@@ -198,6 +199,15 @@ impl Delivery {
             self.reached(position, now, steps);
         }
         steps.extend(batch.proven.map(Step::Attest));
+    }
+
+    /// Begins again at the end. What was not read is invalidated at once, and again when the end is known.
+    fn give_up(&mut self, why: String, steps: &mut Vec<Step>) {
+        steps.push(Step::Gap(why));
+        steps.push(Step::Apply(Merged::of(self.scope(), self.settings.on_gap).into()));
+        self.held.clear();
+        self.position = None;
+        self.state = State::Unattached;
     }
 
     fn event(&mut self, event: Event, now: Time, work: &mut Work, letters: &mut Vec<Letter>) {
@@ -279,6 +289,7 @@ impl Delivery {
             position: self.position.clone(),
             rule: None,
             source: self.settings.name.clone(),
+            subject: None,
         }
     }
 

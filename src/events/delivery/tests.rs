@@ -142,12 +142,13 @@ fn an_event_that_cannot_be_applied_puts_the_scope_in_doubt_and_the_stream_goes_o
     let Step::DeadLetter(letter) = &steps[2] else { panic!("{steps:?}") };
     assert_eq!((letter.rule.as_deref(), letter.event.is_some()), (Some("*"), true));
     assert!(letter.error.contains("{slug}") && saved(&steps) == [1]);
-    let garbled = Poison { error: "not JSON".to_owned(), payload: vec![0xff], subject: None };
+    let garbled = Poison { error: "not JSON".to_owned(), payload: vec![0xff], subject: Some("t".to_owned()) };
     let steps = delivery.handle(batch(vec![Err(garbled)], 2), START);
     assert_eq!(names(&steps), ["prefix page:", "prefix product:"], "nobody knows which rule it is for");
     let Step::DeadLetter(letter) = &steps[2] else { panic!("{steps:?}") };
     let line = serde_json::to_string(letter).unwrap();
-    assert_eq!(serde_json::from_str::<Letter>(&line).unwrap().payload.unwrap().bytes(), Some(vec![0xff]));
+    let read: Letter = serde_json::from_str(&line).unwrap();
+    assert_eq!((read.payload.unwrap().bytes(), read.subject.as_deref()), (Some(vec![0xff]), Some("t")));
 }
 
 /// `stats events` showed an event that does not fit its rule as applied, with a delay, as well as poison.
@@ -220,10 +221,32 @@ fn too_much_to_catch_up_with_is_given_up_for_a_fresh_start() {
     delivery.handle(Input::Attached(Attached::Resumed), after(60));
     let late = Batch { behind: Some(1_001), events: vec![change(7)], position: Some(at(10)), proven: None };
     let steps = delivery.handle(Input::Batch(late), after(60));
-    assert!(matches!(&steps[..], [Step::Gap(why)] if why.contains("max-backlog = 1000")));
-    assert_eq!(delivery.want(), Want::Attach(None));
+    assert!(matches!(&steps[0], Step::Gap(why) if why.contains("max-backlog = 1000")));
+    assert_eq!((names(&steps), delivery.want()), (vec!["prefix product:".to_owned()], Want::Attach(None)));
     let steps = delivery.handle(Input::Attached(Attached::AtEnd(at(2_000))), after(70));
     assert_eq!(names(&steps), ["prefix product:"]);
+}
+
+/// The limit counted only for the first batch after a restart.
+#[test]
+fn the_backlog_is_limited_as_long_as_the_source_is_attached() {
+    let mut delivery = products();
+    let mut offset = 9;
+    let mut gives_up = |delivery: &mut Delivery, behind| {
+        offset += 1;
+        let batch = Batch { behind, events: vec![change(7)], position: Some(at(offset)), proven: None };
+        let steps = delivery.handle(Input::Batch(batch), START);
+        let is_gap = matches!(&steps[0], Step::Gap(_));
+        assert_eq!((saved(&steps).is_empty(), delivery.want() != Want::Read), (is_gap, is_gap));
+        is_gap
+    };
+    delivery.handle(Input::Attached(Attached::Resumed), START);
+    assert!(!gives_up(&mut delivery, None) && !gives_up(&mut delivery, Some(1_000)));
+    assert!(gives_up(&mut delivery, Some(1_001)));
+    delivery.handle(Input::Attached(Attached::AtEnd(at(2_000))), START);
+    // A source begins somewhat before the end: to give up again would not help.
+    assert!(!gives_up(&mut delivery, Some(4_000_000)) && !gives_up(&mut delivery, Some(1_001)));
+    assert!(!gives_up(&mut delivery, Some(1_000)) && gives_up(&mut delivery, Some(1_001)));
 }
 
 #[test]

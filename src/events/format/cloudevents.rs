@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Headers, debezium};
+use super::{Headers, debezium, without_bom};
 use crate::events::event::Event;
 use crate::events::rule::filter::micros;
+use crate::protocol::base64::decode;
 
 /// Whether the attributes came as headers.
 pub(super) fn is_in_headers(headers: &Headers) -> bool {
@@ -28,10 +29,14 @@ pub(super) fn from_headers(body: &[u8], headers: Headers) -> Result<Event, Strin
 /// An event in one object.
 pub(super) fn from_body(body: &[u8], headers: Headers) -> Result<Event, String> {
     let mut whole: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if whole.contains_key("data_base64") {
-        return Err("\"data_base64\" is not supported: send JSON as \"data\"".to_owned());
-    }
-    let data = whole.remove("data").unwrap_or_default();
+    let data = match (whole.remove("data"), whole.remove("data_base64")) {
+        (data, None) => data.unwrap_or_default(),
+        (None, Some(Value::String(base64))) => {
+            encoded(&base64).map_err(|why| format!("\"data_base64\": {why}"))?
+        }
+        (None, Some(_)) => return Err("\"data_base64\" is no string".to_owned()),
+        (Some(_), Some(_)) => return Err("there are both \"data\" and \"data_base64\"".to_owned()),
+    };
     let mut attributes = headers;
     for (name, value) in whole {
         let text = match value {
@@ -45,6 +50,12 @@ pub(super) fn from_body(body: &[u8], headers: Headers) -> Result<Event, String> 
         attributes.insert(name, text);
     }
     event(attributes, data)
+}
+
+/// JSON as its bytes in base64.
+fn encoded(base64: &str) -> Result<Value, String> {
+    let bytes = decode(base64.as_bytes()).ok_or("it is no base64")?;
+    serde_json::from_slice(without_bom(&bytes)).map_err(|error| format!("it is no JSON: {error}"))
 }
 
 fn event(attributes: Headers, data: Value) -> Result<Event, String> {

@@ -35,6 +35,7 @@ impl Format {
     /// # Errors
     /// A sentence that says what is wrong with the bytes.
     pub fn decode(self, body: &[u8], headers: Headers) -> Result<Option<Event>, String> {
+        let body = without_bom(body);
         if matches!(self, Format::Auto | Format::CloudEvents) && cloudevents::is_in_headers(&headers) {
             return cloudevents::from_headers(body, headers).map(Some);
         }
@@ -46,6 +47,11 @@ impl Format {
             Format::Json => plain(body, headers).map(Some),
         }
     }
+}
+
+/// The text after the mark that some programs begin UTF-8 with.
+pub(in crate::events) fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// The form of a body by the names of its fields. [`Format::Auto`] is a body that says nothing.
@@ -162,6 +168,25 @@ mod tests {
                 (event.data["product_id"].as_u64(), event.headers["subject"].as_str()),
                 (Some(7), "7")
             );
+        }
+    }
+
+    /// Some libraries send all data as bytes.
+    #[test]
+    fn data_may_be_bytes_of_json_and_a_text_may_begin_with_a_mark() {
+        let base64 = |data: &str| {
+            format!(r#"{{"specversion":"1.0","id":"a","source":"/s","type":"t","data_base64":{data}}}"#)
+        };
+        assert_eq!(decode(&base64(r#""eyJpZCI6N30=""#)).data, json!({"id": 7}));
+        assert_eq!(decode("\u{feff}{\"id\":7}").data, json!({"id": 7}));
+        for (data, why) in [
+            ("7", "is no string"),
+            (r#""eyJ""#, "it is no base64"),
+            (r#""/////w==""#, "it is no JSON"),
+            (r#""eyJpZCI6N30=","data":7"#, "both \"data\" and"),
+        ] {
+            let error = Format::Auto.decode(base64(data).as_bytes(), Headers::new()).expect_err(data);
+            assert!(error.contains(why), "{data}: {error}");
         }
     }
 

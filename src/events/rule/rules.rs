@@ -171,8 +171,9 @@ impl Rule {
         let mut render = |templates: &[Template], check: fn(&str) -> Result<(), String>| {
             let mut names = Vec::new();
             for template in templates {
-                template.render(event, left, |name| names.push(name))?;
-                left = NAMES_MAX.saturating_sub(names.len());
+                let before = names.len();
+                template.render(event, left, NAMES_MAX, |name| names.push(name))?;
+                left -= names.len() - before;
             }
             names.iter().try_for_each(|name| check(name))?;
             Ok::<_, String>(names)
@@ -311,7 +312,7 @@ impl<'de> Deserialize<'de> for OpName {
 /// A first snapshot changes nothing, and a truncation invalidates the scope of all rules of the table.
 const OPS_DEFAULT: [Op; 4] = [Op::Create, Op::Delete, Op::Message, Op::Update];
 
-/// Names of one event by one rule.
+/// Names of one event by one rule, of all kinds together.
 pub const NAMES_MAX: usize = 1_000;
 
 #[cfg(test)]
@@ -367,6 +368,22 @@ mod tests {
             (json!({"source": "db", "keys": ["k"]}), &message, true),
         ] {
             assert_eq!(matches(table.clone(), event), expected, "{table}");
+        }
+    }
+
+    /// Each list had a limit of its own.
+    #[test]
+    fn the_names_of_all_lists_count_together() {
+        let rule = rule(json!({"type": "order", "keys": ["k:{items[]}"], "tags": ["t:{more[]}", "t"],
+            "incr": ["n:{more[]}"]}));
+        let names = |items: usize, more: usize| {
+            let data = json!({"items": vec![1; items], "more": vec![1; more]});
+            rule.apply(&Event { data, ..Event::default() }).map(drop)
+        };
+        assert_eq!(names(NAMES_MAX - 21, 10), Ok(()));
+        for (items, more) in [(NAMES_MAX - 20, 10), (NAMES_MAX, 0), (NAMES_MAX + 1, 0), (0, NAMES_MAX)] {
+            let error = names(items, more).expect_err("it is one more");
+            assert!(error.ends_with("more than 1000 names"), "{error}");
         }
     }
 

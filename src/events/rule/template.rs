@@ -106,8 +106,13 @@ impl Template {
     ///
     /// # Errors
     /// A sentence that says which hole cannot be filled.
-    pub fn render(&self, event: &Event, most: usize, mut name: impl FnMut(String)) -> Result<(), String> {
-        let mut left = most;
+    pub fn render(
+        &self,
+        event: &Event,
+        mut left: usize,
+        most: usize,
+        mut name: impl FnMut(String),
+    ) -> Result<(), String> {
         let mut count = |rendered| {
             left = left.checked_sub(1).ok_or_else(|| format!("{}: more than {most} names", self.text))?;
             name(rendered);
@@ -136,7 +141,7 @@ impl Template {
     /// As [`Template::render`], and if there are several.
     pub fn render_one(&self, event: &Event) -> Result<Option<String>, String> {
         let mut only = None;
-        self.render(event, 1, |text| only = Some(text))?;
+        self.render(event, 1, 1, |text| only = Some(text))?;
         Ok(only)
     }
 
@@ -336,7 +341,7 @@ mod tests {
     fn render(text: &str, event: &Event) -> Result<Vec<String>, String> {
         let template = Template::parse(text).map_err(|error| error.to_string())?;
         let mut names = Vec::new();
-        template.render(event, 10, |name| names.push(name))?;
+        template.render(event, 10, 10, |name| names.push(name))?;
         Ok(names)
     }
 

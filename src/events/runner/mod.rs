@@ -84,7 +84,13 @@ impl Runner {
                     let report =
                         identities::report(config.name.clone(), settings.clone(), rules, clock.clone());
                     tasks.spawn_on(report, runtime.handle());
-                    tasks.spawn_on(task.run(Postgres::new(settings, clock.clone())), runtime.handle());
+                    let (name, rules) = (config.name.clone(), rules_receiver.clone());
+                    let is_named = move |table: &str| {
+                        let rules = rules.borrow();
+                        rules.iter().any(|rule| rule.is_for(&name) && rule.is_for_table(table))
+                    };
+                    let source = Postgres::new(settings, clock.clone()).with_tables(is_named);
+                    tasks.spawn_on(task.run(source), runtime.handle());
                 }
             }
         }

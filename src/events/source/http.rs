@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Attached, Batch, Broken, Source};
 use crate::clock::{self, Clock};
 use crate::events::event::Event;
-use crate::events::format::{Format, Headers};
+use crate::events::format::{Format, Headers, without_bom};
 use crate::events::position::Position;
 use crate::events::report::Report;
 use crate::events::rule::filter::micros;
@@ -83,7 +83,7 @@ impl Settings {
     /// # Errors
     /// A sentence that names the event, counted from 1. Then none of them may be applied.
     pub fn events(self, body: &[u8], headers: &Headers) -> Result<Vec<Event>, String> {
-        let parts = parts(body)?;
+        let parts = parts(without_bom(body))?;
         if parts.len() > EVENTS_MAX {
             return Err(format!("{} events in one request: at most {EVENTS_MAX} are possible", parts.len()));
         }
@@ -103,13 +103,23 @@ impl Settings {
     }
 }
 
-/// The monotonic milliseconds of a time of the wall clock.
+/// The monotonic milliseconds of a time of the wall clock; now, if it is slightly in the future.
 ///
 /// # Errors
-/// A sentence with an example.
+/// A sentence with an example; or if the time is so far in the future that the clocks disagree: then nobody
+/// knows what the sender has sent.
 pub fn proven(text: &str, clock: &Clock) -> Result<u64, String> {
-    let (at, wall) = (micros(text)?, clock::wall().as_micros() as u64);
-    Ok(clock.now().millis.saturating_sub(wall.saturating_sub(at) / 1000))
+    proven_at(micros(text)?, clock::wall().as_micros() as u64, clock.now().millis)
+}
+
+fn proven_at(at_us: u64, wall_us: u64, now_ms: u64) -> Result<u64, String> {
+    let ahead_ms = at_us.saturating_sub(wall_us) / 1000;
+    if ahead_ms > AHEAD_MS_MAX {
+        return Err(format!(
+            "the time is {ahead_ms} ms in the future: set the clocks of sender and server, by NTP for example"
+        ));
+    }
+    Ok(now_ms.saturating_sub(wall_us.saturating_sub(at_us) / 1000))
 }
 
 /// The bytes of each event.
@@ -129,6 +139,8 @@ fn parts(body: &[u8]) -> Result<Vec<&[u8]>, String> {
     Ok(if parts.is_empty() { vec![body] } else { parts })
 }
 
+/// More than clocks that are kept right differ by.
+const AHEAD_MS_MAX: u64 = 1_000;
 /// Events of one request.
 const EVENTS_MAX: usize = 10_000;
 
@@ -146,10 +158,20 @@ mod tests {
         assert_eq!(events(r#" [{"a":1}, {"a":2}]"#), Ok(2));
         assert_eq!(events("{\"a\":1}\n{\"a\":2}\n"), Ok(2));
         assert_eq!(events("[]"), Ok(0));
+        assert_eq!(events("\u{feff}[{\"a\":1}, {\"a\":2}]"), Ok(2));
         assert!(events(r#"[{"a":1}, 7]"#).unwrap_err().starts_with("event 2: "));
         assert!(events("").is_err() && events("{\"a\":1}\n{").is_err());
         let many = format!("[{}]", vec!["{}"; EVENTS_MAX + 1].join(","));
         assert!(events(&many).unwrap_err().contains("at most 10000"));
+    }
+
+    #[test]
+    fn a_time_in_the_future_proves_nothing() {
+        let (wall_us, now_ms) = (1_000_000_000, 60_000);
+        assert_eq!(proven_at(wall_us - 5_000_999, wall_us, now_ms), Ok(55_000));
+        assert_eq!(proven_at(0, wall_us, now_ms), Ok(0));
+        assert_eq!(proven_at(wall_us + 1_000_999, wall_us, now_ms), Ok(60_000), "it counts as now");
+        assert!(proven_at(wall_us + 1_001_000, wall_us, now_ms).unwrap_err().contains("set the clocks"));
     }
 
     #[test]

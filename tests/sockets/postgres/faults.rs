@@ -115,6 +115,93 @@ async fn a_dropped_slot_is_made_anew_and_is_a_gap() {
     assert_eq!(reader.events(1).await[0].key["id"], json!(3));
 }
 
+/// The source stayed down for good: PostgreSQL looks for a publication as it was at the time of a change.
+#[tokio::test]
+async fn a_dropped_publication_is_made_anew_and_is_a_gap() {
+    let Some((cluster, mut sql)) = shop("unpublished") else { return };
+    sql.run("CREATE TABLE keyless (id int)");
+    let source = |create| {
+        let settings = Settings { create, ..settings(cluster, "unpublished") };
+        Postgres::new(settings, Clock::system()).with_tables(|table| table.starts_with("public."))
+    };
+    let mut reader = Reader::new(settings(cluster, "unpublished"));
+    reader.source = source(true);
+    reader.begin().await;
+    for (dropping, expected) in [
+        ("DROP PUBLICATION leasehold; INSERT INTO products VALUES (1)", "publication leasehold is missing"),
+        // Somebody creates it again.
+        (
+            "DROP PUBLICATION leasehold; INSERT INTO products VALUES (1); \
+             CREATE PUBLICATION leasehold FOR TABLE products",
+            "publication leasehold was missing for a while",
+        ),
+    ] {
+        sql.run("DELETE FROM products");
+        reader.events.clear();
+        dropping.split("; ").for_each(|statement| drop(sql.run(statement)));
+        let why = timeout(PATIENCE, async {
+            loop {
+                let ended = loop {
+                    match reader.source.next().await {
+                        Ok(batch) => reader.take(batch),
+                        Err(broken) => break broken,
+                    }
+                };
+                assert!(matches!(ended, Broken::Transient(_)), "{ended}");
+                match reader.attach().await {
+                    Attached::Gap(_, why) => return why,
+                    Attached::Resumed => {}
+                    other @ Attached::AtEnd(_) => panic!("{other:?}"),
+                }
+            }
+        });
+        assert_eq!(why.await.expect("it notices"), expected);
+        let tables =
+            "SELECT string_agg(tablename, ',') FROM pg_publication_tables WHERE pubname = 'leasehold'";
+        assert_eq!(sql.value(tables), "products", "a table without a key could not be changed any more");
+        reader.events.clear();
+        sql.run("INSERT INTO products VALUES (2, 'b', 1)");
+        assert_eq!(reader.events(1).await[0].key["id"], json!(2));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_publication_is_named_with_the_remedy() {
+    let Some((cluster, mut sql)) = shop("unpublished_by_hand") else { return };
+    let mut reader = Reader::new(settings(cluster, "unpublished_by_hand"));
+    reader.begin().await;
+    let by_hand = Settings { create: false, ..settings(cluster, "unpublished_by_hand") };
+    reader.source = Postgres::new(by_hand, Clock::system());
+    sql.run("DROP PUBLICATION leasehold");
+    sql.run("INSERT INTO products VALUES (1, 'a', 1)");
+    let remedy = async |reader: &mut Reader| {
+        timeout(PATIENCE, async {
+            loop {
+                match reader.source.attach(reader.position.as_ref()).await {
+                    Err(Broken::Misconfigured(why)) => {
+                        return why.split_once("run ").expect(&why).1.to_owned();
+                    }
+                    Ok(Attached::Resumed) => while reader.source.next().await.is_ok() {},
+                    // The slot may be in use for a moment.
+                    Err(Broken::Transient(_)) => {}
+                    Ok(attached) => panic!("{attached:?}"),
+                }
+            }
+        })
+        .await
+        .expect("it notices")
+    };
+    assert!(remedy(&mut reader).await.starts_with("CREATE PUBLICATION \"leasehold\" FOR TABLE"));
+    sql.run("CREATE PUBLICATION leasehold FOR TABLE products");
+    let why = remedy(&mut reader).await;
+    let statements = why.strip_suffix(", or set create = true").expect(&why);
+    assert_eq!(remedy(&mut reader).await, why, "it is the same until somebody does it");
+    statements.split("; ").for_each(|statement| drop(sql.run(statement)));
+    assert!(matches!(reader.attach().await, Attached::Gap(..)));
+    sql.run("INSERT INTO products VALUES (2, 'b', 1)");
+    reader.events(1).await;
+}
+
 /// A slot that another program dropped and made again, or read, no longer has what the position needs.
 #[tokio::test]
 async fn a_slot_that_was_read_by_others_is_a_gap() {

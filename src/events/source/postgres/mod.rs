@@ -33,7 +33,7 @@ use changes::{Changes, Gathered};
 use connection::{Connection, Purpose};
 use failure::Failure;
 use heartbeat::Heartbeats;
-use plan::{Facts, Start};
+use plan::{Facts, First, Start};
 use replication::{Incoming, Replication};
 use url::{Secret, Url};
 use visibility::Visibility;
@@ -41,7 +41,7 @@ use visibility::Visibility;
 /// The configuration of the source.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
-    /// Creates the slot if it is missing, and again if it is lost.
+    /// Creates slot and publication if they are missing, and the slot again if it is lost.
     pub create: bool,
     /// The time between two heartbeats; zero for none.
     pub heartbeat: Duration,
@@ -82,8 +82,14 @@ impl fmt::Debug for Settings {
 /// A database as a source of events.
 pub struct Postgres {
     clock: Clock,
+    /// Whether the last stream ended at changes that cannot be decoded.
+    is_undecodable: bool,
     settings: Settings,
     stream: Option<Streaming>,
+    /// Whether a table belongs into the publication, if that has to be created.
+    tables: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether it was logged that a slot is created.
+    was_creation_logged: bool,
 }
 
 /// The connections and the state of a source that is attached.
@@ -101,23 +107,35 @@ struct Streaming {
 impl Postgres {
     /// A source that is not attached yet; heartbeats are timed by `clock`.
     pub fn new(settings: Settings, clock: Clock) -> Postgres {
-        Postgres { clock, settings, stream: None }
+        Postgres {
+            clock,
+            is_undecodable: false,
+            settings,
+            stream: None,
+            tables: Box::new(|_| false),
+            was_creation_logged: false,
+        }
+    }
+
+    /// Tables that belong into the publication, by their names with schemas: for [`Settings::create`].
+    pub fn with_tables(self, tables: impl Fn(&str) -> bool + Send + Sync + 'static) -> Postgres {
+        Postgres { tables: Box::new(tables), ..self }
     }
 
     /// Drops the slot, and with it everything that has not been read.
     ///
     /// # Errors
-    /// If it cannot be reached or is in use. A missing slot is no error.
-    pub async fn forget(&mut self) -> Result<(), Broken> {
+    /// If it cannot be reached or is in use. A missing slot is no error, but `false`.
+    pub async fn forget(&mut self) -> Result<bool, Broken> {
         self.stream = None;
         let slot = &self.settings.slot;
         let mut connection = self.open(Purpose::Queries).await?;
         match within(ANSWER, slot::drop(&mut connection, slot)).await {
-            Err(failure) if failure.has_code(UNDEFINED_OBJECT) => Ok(()),
+            Err(failure) if failure.has_code(UNDEFINED_OBJECT) => Ok(false),
             Err(failure) if failure.has_code(OBJECT_IN_USE) => Err(Broken::Transient(format!(
                 "slot {slot} is in use, so it cannot be dropped: stop the program that reads it ({failure})"
             ))),
-            dropped => dropped.map_err(|failure| failure.broken("cannot drop the slot")),
+            dropped => dropped.map(|()| true).map_err(|failure| failure.broken("cannot drop the slot")),
         }
     }
 
@@ -167,12 +185,13 @@ impl Postgres {
         if from.is_some_and(|from| from.identity != facts.identity(&self.settings.slot)) {
             facts.switches = slot::switches(connection, facts.timeline).await?;
         }
+        facts.is_undecodable = self.is_undecodable;
         Ok(facts)
     }
 
     /// The place to start at, and how the stream is attached there.
     async fn place(
-        &self,
+        &mut self,
         connection: &mut Connection,
         facts: &Facts,
         from: Option<&Position>,
@@ -180,7 +199,12 @@ impl Postgres {
         let (offset, lost) = match facts.start(&self.settings, from)? {
             Start::Resumed(offset) => return Ok((offset, Attached::Resumed)),
             Start::At(offset, lost) => (offset, lost),
-            Start::Created { drops, lost } => (self.create(connection, drops).await?, lost),
+            Start::Created { first, lost } => {
+                if first.publishes {
+                    self.publish(connection, facts).await?;
+                }
+                (self.create(connection, first).await?, lost)
+            }
         };
         let position = Position { identity: facts.identity(&self.settings.slot), offset };
         Ok(match lost {
@@ -189,13 +213,32 @@ impl Postgres {
         })
     }
 
-    async fn create(&self, connection: &mut Connection, drops: bool) -> Result<u64, Broken> {
+    async fn publish(&self, connection: &mut Connection, facts: &Facts) -> Result<(), Broken> {
+        let publication = &self.settings.publication;
+        let published =
+            within(ANSWER, slot::publish(connection, publication, facts.version, &self.tables)).await;
+        let tables = published.map_err(|failure| {
+            let name = postgres_protocol::escape::escape_identifier(publication);
+            failure.broken(&format!(
+                "publication {publication} is missing in database {}, and cannot be created for the tables of the \
+                 rules: run CREATE PUBLICATION {name} FOR TABLE … as their owner",
+                facts.database
+            ))
+        })?;
+        tracing::info!(publication, tables = tables.join(", "), "created the publication");
+        Ok(())
+    }
+
+    async fn create(&mut self, connection: &mut Connection, first: First) -> Result<u64, Broken> {
         let slot = &self.settings.slot;
-        if drops {
+        if first.drops {
             let dropped = within(ANSWER, slot::drop(connection, slot)).await;
-            dropped.map_err(|failure| failure.broken("cannot drop the lost slot"))?;
+            dropped.map_err(|failure| failure.broken("cannot drop the former slot"))?;
         }
-        tracing::info!(slot, "creating a replication slot; this waits for running transactions to end");
+        // Once, however often it is tried.
+        if !std::mem::replace(&mut self.was_creation_logged, true) {
+            tracing::info!(slot, "creating a replication slot; this waits for running transactions to end");
+        }
         let created = within(CREATION, slot::create(connection, slot)).await;
         created.map_err(|failure| failure.broken("cannot create the slot"))
     }
@@ -228,6 +271,7 @@ impl Source for Postgres {
             false => Some(Heartbeats::start(self.url()?, slot, period, self.clock.clone())),
         };
         let messages = self.settings.messages.clone();
+        (self.is_undecodable, self.was_creation_logged) = (false, false);
         self.stream = Some(Streaming {
             changes: Changes::after(offset, facts.database.clone(), messages),
             failure: None,
@@ -250,6 +294,8 @@ impl Source for Postgres {
             Ok(()) => Ok(stream.batch(&self.settings.slot)),
             Err(failure) => {
                 self.stream = None;
+                // The publication does not exist at the place of a change.
+                self.is_undecodable = failure.has_code(UNDEFINED_OBJECT);
                 Err(failure.broken("the replication ended"))
             }
         }
@@ -344,7 +390,7 @@ fn not_attached() -> Broken {
 }
 
 const SLOT_BYTES_MAX: usize = 63;
-/// The slot or another object does not exist.
+/// The slot, the publication or another object does not exist.
 const UNDEFINED_OBJECT: &str = "42704";
 /// The slot is in use.
 const OBJECT_IN_USE: &str = "55006";

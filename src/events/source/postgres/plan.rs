@@ -5,6 +5,8 @@
 //! synchronized to the new primary continues: if the old timeline ended at or after the position, nothing
 //! that was applied has been undone.
 
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
 use super::Settings;
 use crate::events::position::Position;
 use crate::events::source::Broken;
@@ -16,6 +18,8 @@ pub(super) struct Facts {
     /// The end of the log on disk.
     pub(super) end: u64,
     pub(super) has_publication: bool,
+    /// Whether the slot was found to have changes that cannot be decoded.
+    pub(super) is_undecodable: bool,
     /// `max_slot_wal_keep_size`; empty if the server is too old for it.
     pub(super) keep: String,
     /// Whether the publication has every kind of change.
@@ -48,10 +52,19 @@ pub(super) struct Slot {
 pub(super) enum Start {
     /// From this place on; a reason if events before it are lost.
     At(u64, Option<String>),
-    /// Where a new slot begins, after a former one was dropped or not; a reason if events are lost.
-    Created { drops: bool, lost: Option<String> },
+    /// Where a new slot begins; a reason if events are lost.
+    Created { first: First, lost: Option<String> },
     /// Directly after the old position.
     Resumed(u64),
+}
+
+/// What is done before a slot is created.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct First {
+    /// A former slot of this name is dropped.
+    pub(super) drops: bool,
+    /// The publication is created.
+    pub(super) publishes: bool,
 }
 
 impl Facts {
@@ -94,18 +107,25 @@ impl Facts {
     /// If something must be changed first, or if the slot is in use.
     pub(super) fn start(&self, settings: &Settings, from: Option<&Position>) -> Result<Start, Broken> {
         self.check(settings)?;
+        self.slot.iter().try_for_each(|slot| self.check_slot(settings, slot))?;
+        if !self.has_publication {
+            return self.published(settings, from.is_some());
+        }
         let Some(slot) = &self.slot else {
             let lost = from.map(|_| format!("slot {} is missing", settings.slot));
-            return self.created(settings, false, lost);
+            return self.created(settings, "missing", lost);
         };
-        self.check_slot(settings, slot)?;
         if slot.status == "lost" {
             let lost = from.map(|_| format!("slot {} is lost", settings.slot));
-            return self.created(settings, true, lost);
+            return self.created(settings, "lost", lost);
         }
         let Some(from) = from else { return Ok(Start::At(self.near_end(slot), None)) };
         match self.obstacle(settings, slot, from) {
             Some(why) => Ok(Start::At(self.near_end(slot), Some(why))),
+            None if self.is_undecodable => {
+                let lost = format!("publication {} was missing for a while", settings.publication);
+                self.created(settings, UNDECODABLE, Some(lost))
+            }
             None => Ok(Start::Resumed(from.offset)),
         }
     }
@@ -153,14 +173,6 @@ impl Facts {
                 self.wal_level
             )));
         }
-        if !self.has_publication {
-            let publication = postgres_protocol::escape::escape_identifier(&settings.publication);
-            return Err(Broken::Misconfigured(format!(
-                "publication {} is missing in database {}: run CREATE PUBLICATION {publication} FOR TABLE …, or … FOR \
-                 ALL TABLES",
-                settings.publication, self.database
-            )));
-        }
         let needs_messages = settings.messages.is_some() || !settings.heartbeat.is_zero();
         if needs_messages && !self.has_messages() {
             return Err(Broken::Misconfigured(format!(
@@ -186,24 +198,52 @@ impl Facts {
         }
     }
 
-    fn created(&self, settings: &Settings, drops: bool, lost: Option<String>) -> Result<Start, Broken> {
+    /// Without a publication, the changes that wait in a slot can never be decoded: PostgreSQL looks for the
+    /// publication as it was at the time of each change.
+    fn published(&self, settings: &Settings, has_position: bool) -> Result<Start, Broken> {
+        let Settings { publication, slot, .. } = settings;
+        let drops = self.slot.is_some();
         if settings.create {
-            return Ok(Start::Created { drops, lost });
+            let lost = has_position.then(|| format!("publication {publication} is missing"));
+            return Ok(Start::Created { first: First { drops, publishes: true }, lost });
         }
-        let name = postgres_protocol::escape::escape_literal(&settings.slot);
-        let (state, first) = match drops {
-            true => ("lost", format!("SELECT pg_drop_replication_slot({name}); ")),
-            false => ("missing", String::new()),
+        let then = match drops {
+            true => format!("; if changes were made meanwhile, {} after it", self.anew(slot)),
+            false => String::new(),
         };
         Err(Broken::Misconfigured(format!(
-            "slot {} is {state}: run {first}SELECT pg_create_logical_replication_slot({name}, 'pgoutput'), or let \
-             leasehold create it",
-            settings.slot
+            "publication {publication} is missing in database {}: run CREATE PUBLICATION {} FOR TABLE …, or … FOR ALL \
+             TABLES{then}, or set create = true",
+            self.database,
+            escape_identifier(publication)
         )))
+    }
+
+    /// A new slot, because the present one is in this state.
+    fn created(&self, settings: &Settings, state: &str, lost: Option<String>) -> Result<Start, Broken> {
+        if settings.create {
+            let first = First { drops: self.slot.is_some(), publishes: false };
+            return Ok(Start::Created { first, lost });
+        }
+        let name = &settings.slot;
+        Err(Broken::Misconfigured(format!(
+            "slot {name} {}{state}: run {}, or set create = true",
+            if state == UNDECODABLE { "" } else { "is " },
+            self.anew(name)
+        )))
+    }
+
+    /// The statements for a new slot.
+    fn anew(&self, slot: &str) -> String {
+        let name = escape_literal(slot);
+        let drop = self.slot.as_ref().map(|_| format!("SELECT pg_drop_replication_slot({name}); "));
+        let drop = drop.unwrap_or_default();
+        format!("{drop}SELECT pg_create_logical_replication_slot({name}, 'pgoutput')")
     }
 }
 
 const OVERLAP_BYTES: u64 = 4 << 20;
+const UNDECODABLE: &str = "has changes from a time without the publication, which PostgreSQL cannot decode";
 
 #[cfg(test)]
 mod tests {
@@ -228,6 +268,7 @@ mod tests {
             database: "db".to_owned(),
             end: 100 << 20,
             has_publication: true,
+            is_undecodable: false,
             keep: "10GB".to_owned(),
             publishes_all: true,
             slot: Some(Slot {
@@ -285,12 +326,52 @@ mod tests {
         lost.slot.as_mut().expect("it has one").status = "lost".to_owned();
         for (facts, drops, state) in [(missing, false, "missing"), (lost, true, "lost")] {
             let created = facts.start(&settings(), None);
-            assert_eq!(created, Ok(Start::Created { drops, lost: None }));
+            let first = First { drops, publishes: false };
+            assert_eq!(created, Ok(Start::Created { first, lost: None }));
             let why = Some(format!("slot cache is {state}"));
-            assert_eq!(facts.start(&settings(), position.as_ref()), Ok(Start::Created { drops, lost: why }));
+            assert_eq!(facts.start(&settings(), position.as_ref()), Ok(Start::Created { first, lost: why }));
             let refused = facts.start(&Settings { create: false, ..settings() }, None);
             assert!(matches!(refused, Err(Broken::Misconfigured(why)) if why.contains(state)));
         }
+    }
+
+    /// A source stayed down after its publication was dropped, until somebody dropped its slot, too.
+    #[test]
+    fn a_missing_publication_needs_a_new_slot() {
+        let facts = Facts { has_publication: false, ..facts() };
+        let first = First { drops: true, publishes: true };
+        assert_eq!(facts.start(&settings(), None), Ok(Start::Created { first, lost: None }));
+        let (from, lost) = (at("7/3/db/cache", 60 << 20), Some("publication shop is missing".to_owned()));
+        assert_eq!(facts.start(&settings(), from.as_ref()), Ok(Start::Created { first, lost }));
+        let slotless = Facts { slot: None, ..facts.clone() };
+        let first = First { drops: false, publishes: true };
+        assert_eq!(slotless.start(&settings(), None), Ok(Start::Created { first, lost: None }));
+        let by_hand = Settings { create: false, ..settings() };
+        let refused = |facts: &Facts| match facts.start(&by_hand, from.as_ref()) {
+            Err(Broken::Misconfigured(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let why = refused(&facts);
+        assert!(
+            why.contains("CREATE PUBLICATION \"shop\" FOR TABLE") && why.contains("drop_replication_slot")
+        );
+        assert!(!refused(&slotless).contains("drop_replication_slot"), "there is none");
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_decoded_is_made_anew() {
+        let facts = Facts { is_undecodable: true, ..facts() };
+        let from = at("7/3/db/cache", 60 << 20);
+        let first = First { drops: true, publishes: false };
+        let lost = Some("publication shop was missing for a while".to_owned());
+        assert_eq!(facts.start(&settings(), from.as_ref()), Ok(Start::Created { first, lost }));
+        let refused = facts.start(&Settings { create: false, ..settings() }, from.as_ref());
+        assert!(
+            matches!(refused, Err(Broken::Misconfigured(why)) if why.contains("run SELECT pg_drop_repl"))
+        );
+        // Somebody has made it anew.
+        let old = at("7/3/db/cache", 40 << 20);
+        assert!(matches!(facts.start(&settings(), old.as_ref()), Ok(Start::At(_, Some(_)))));
     }
 
     #[test]

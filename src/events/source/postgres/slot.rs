@@ -29,6 +29,7 @@ pub(super) async fn facts(connection: &mut Connection, settings: &Settings) -> R
         database,
         end: parse_lsn(&end).ok_or_else(unexpected)?,
         has_publication: !publishes_all.is_empty(),
+        is_undecodable: false,
         keep,
         publishes_all: publishes_all == "true",
         slot,
@@ -79,6 +80,45 @@ pub(super) async fn create(connection: &mut Connection, slot: &str) -> Result<u6
 pub(super) async fn drop(connection: &mut Connection, slot: &str) -> Result<(), Failure> {
     let name = escape_literal(slot);
     connection.query(&format!("SELECT pg_drop_replication_slot({name})")).await.map(std::mem::drop)
+}
+
+/// Creates the publication with those of the tables that are named, and returns them.
+///
+/// Tables whose rows have no identity are left out: once published, they could not be changed any more.
+pub(super) async fn publish(
+    connection: &mut Connection,
+    publication: &str,
+    version: u32,
+    is_named: &(dyn Fn(&str) -> bool + Send + Sync),
+) -> Result<Vec<String>, Failure> {
+    let has_roots = version >= 130_000;
+    let kinds = if has_roots { "'r', 'p'" } else { "'r'" };
+    let sql = format!(
+        "SELECT n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ({kinds}) AND c.relpersistence = 'p' \
+         AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+         AND (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid \
+         AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)) \
+         ORDER BY 1"
+    );
+    let (mut tables, mut quoted) = (Vec::new(), Vec::new());
+    for row in connection.query(&sql).await? {
+        let [table, identifier] = texts(row)?;
+        if is_named(&table) {
+            tables.push(table);
+            quoted.push(identifier);
+        }
+    }
+    if tables.is_empty() {
+        return Err(Failure::Unusable("no rule names a table with a primary key".to_owned()));
+    }
+    // The rules name partitioned tables as a whole.
+    let as_roots = if has_roots { " WITH (publish_via_partition_root = true)" } else { "" };
+    let (publication, quoted) = (escape_identifier(publication), quoted.join(", "));
+    let sql = format!("CREATE PUBLICATION {publication} FOR TABLE {quoted}{as_roots}");
+    connection.query(&sql).await?;
+    Ok(tables)
 }
 
 /// The command that begins to replicate.
