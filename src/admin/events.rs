@@ -21,6 +21,12 @@ pub(super) async fn post(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Value, Problem> {
+    let later = |why| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the server is {why}: send the events again"))
+    };
+    if view.is_starting() {
+        return Err(later("starting"));
+    }
     let Some((settings, posts)) = view.event_input(name) else {
         let why = format!(
             "there is no HTTP source {name:?}: the configuration needs [source.{name}] with kind = \"http\""
@@ -52,10 +58,8 @@ pub(super) async fn post(
     let events = settings.events(body, &headers).map_err(|why| Problem::bad(format!("the body: {why}")))?;
     let count = events.len();
     let (answer, report) = oneshot::channel();
-    let stopping =
-        || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping: send the events again");
-    posts.send(Posted { answer, events, proven }).await.map_err(|_| stopping())?;
-    let report = report.await.map_err(|_| stopping())?;
+    posts.send(Posted { answer, events, proven }).await.map_err(|_| later("stopping"))?;
+    let report = report.await.map_err(|_| later("stopping"))?;
     if !report.poison.is_empty() {
         tracing::warn!(%client, source = name, events = count, poison = report.poison.len(), "events over HTTP do not fit the rules");
     }

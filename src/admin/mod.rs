@@ -113,6 +113,7 @@ pub async fn serve(admin: Option<&Admin>, view: View) -> io::Result<Infallible> 
         router(Arc::new(Shared { access: Arc::clone(access), ready_needs: ready_needs.clone(), view }));
     let mut connections = Connections::default();
     loop {
+        connections.make_room().await;
         match listener.accept().await {
             Err(error) => {
                 if let Some(suppressed) = FAILURES.admit(Instant::now()) {
@@ -193,6 +194,7 @@ async fn admit(
     if shared.access.has_token(request.headers()) {
         client.has_token.store(true, Ordering::Relaxed);
     }
+    let _answering = client.answering();
     let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request timed out").into_response();
     timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(late)
 }
@@ -239,6 +241,10 @@ async fn metrics(State(shared): SharedState) -> Response {
 async fn ready(State(shared): SharedState) -> Result<&'static str, Problem> {
     if shared.view.is_stopping() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping"));
+    }
+    if shared.view.is_starting() {
+        let why = "the server is starting: it waits for the sources of events";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
     }
     for name in &shared.ready_needs {
         let source = shared.view.metrics().sources.of(name);

@@ -1,22 +1,11 @@
 //! The configuration of sources, `[source.NAME]`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-
-use super::delivery::Settings;
-use super::format::Format;
 use super::rule::Rules;
-use super::rule::template::Template;
-use super::source::http;
-use super::source::postgres;
-use super::targets::{Targets, check_prefix};
-use super::units::{Size, Span};
-use crate::cache::Depth;
+pub use super::source::config::{DeadLettersConfig, Kind, SourceConfig, SourceTable};
 
 /// All sources and rules of a configuration.
 #[derive(Clone, Debug, Default)]
@@ -27,123 +16,46 @@ pub struct Events {
     pub sources: Vec<SourceConfig>,
 }
 
-/// One source.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SourceConfig {
-    /// The key prefixes of everything that its events can name; `None` for what the rules say.
-    pub covers: Option<Vec<String>>,
-    /// Where events are kept that could not be applied.
-    pub dead_letters: Option<DeadLettersConfig>,
-    /// The identity of an event.
-    pub id: Option<Template>,
-    /// Its kind, with the settings of that.
-    pub kind: Kind,
-    /// How much may wait to be read before the source begins again at the end.
-    pub max_backlog: Option<u64>,
-    /// Its name.
-    pub name: String,
-    /// Whether stale copies stay after a gap.
-    pub on_gap: Depth,
-    /// Events that are applied later than this after their commit are counted and logged.
-    pub slow: Span,
-    /// How many prefixes below one parent are invalidated one by one in a second.
-    pub storm: usize,
-}
-
-/// The kind of a source.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
-    /// Requests to the admin interface.
-    Http(http::Settings),
-    /// The log of a PostgreSQL database.
-    Postgres(postgres::Settings),
-}
-
-/// `dead-letters = { file = "…", max = "64MiB" }`
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLettersConfig {
-    /// The file.
-    pub file: PathBuf,
-    /// Its greatest size; a full file is replaced.
-    #[serde(default = "dead_letter_bytes")]
-    pub max: Size,
-}
-
-/// The table of one source as it is written.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SourceTable {
-    covers: Option<Vec<String>>,
-    create: Option<bool>,
-    dead_letters: Option<DeadLettersConfig>,
-    format: Option<Format>,
-    heartbeat: Option<Span>,
-    id: Option<Template>,
-    kind: KindName,
-    max_backlog: Option<Size>,
-    messages: Option<String>,
-    on_gap: Option<OnGap>,
-    password_file: Option<PathBuf>,
-    publication: Option<String>,
-    slot: Option<String>,
-    slow: Option<Span>,
-    storm: Option<usize>,
-    through: Option<bool>,
-    url: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum KindName {
-    Http,
-    Postgres,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum OnGap {
-    Invalidate,
-    Soft,
-}
-
-impl DeadLettersConfig {
-    /// The same, for a process that changes its folder.
-    fn absolute(self) -> Result<Self, String> {
-        let file = std::path::absolute(&self.file).map_err(|error| format!("dead-letters: {error}"))?;
-        Ok(DeadLettersConfig { file, ..self })
-    }
+/// Something wrong in the configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wrong {
+    /// The names of the tables and of the setting, from the outermost on; a number counts in an array.
+    pub path: Vec<String>,
+    /// A sentence that names the source or rule, and the remedy.
+    pub why: String,
 }
 
 impl Events {
     /// Checks the tables of a configuration.
     ///
     /// # Errors
-    /// A sentence that names the source or rule, and the remedy.
-    pub fn new(tables: &BTreeMap<String, SourceTable>, rules: Rules) -> Result<Events, String> {
+    /// The first thing that is wrong.
+    pub fn new(tables: &BTreeMap<String, SourceTable>, rules: Rules) -> Result<Events, Wrong> {
         let named = |(name, table): (&String, &SourceTable)| {
-            table.checked(name).map_err(|why| format!("[source.{name}]: {why}"))
+            table.checked(name).map_err(|why| Wrong::of_source(name, why))
         };
         let sources = tables.iter().map(named).collect::<Result<Vec<_>, _>>()?;
-        for rule in rules.iter() {
+        for (nth, rule) in rules.iter().enumerate() {
             if let Some(unknown) = rule.sources().iter().find(|source| !tables.contains_key(*source)) {
-                return Err(format!(
+                let why = format!(
                     "the rule {:?} names the source {unknown:?}: add [source.{unknown}]",
                     rule.name()
-                ));
+                );
+                return Err(Wrong::of_rule(nth, "source", why));
             }
         }
-        sources.iter().try_for_each(|source| source.check_covers(&rules))?;
+        for source in &sources {
+            source.check_covers(&rules).map_err(|why| Wrong::of_source(&source.name, why))?;
+        }
         for (nth, source) in sources.iter().enumerate() {
             if let Some(other) = sources[..nth].iter().find(|other| other.has_slot_of(source)) {
-                let (name, other) = (&source.name, &other.name);
-                return Err(format!(
-                    "[source.{name}]: the slot is that of [source.{other}]: each needs its own"
-                ));
+                let why = format!("the slot is that of [source.{}]: each needs its own", other.name);
+                return Err(Wrong::of_source(&source.name, ("slot", why)));
             }
         }
         if let Some(first) = rules.iter().next().filter(|_| sources.is_empty()) {
-            return Err(format!("the rule {:?} has no source: add a [source.NAME]", first.name()));
+            let why = format!("the rule {:?} has no source: add a [source.NAME]", first.name());
+            return Err(Wrong::of_rule(0, "", why));
         }
         Ok(Events { rules: Arc::new(rules), sources })
     }
@@ -151,191 +63,76 @@ impl Events {
     /// Checks the sources that a policy depends on, and its bound.
     ///
     /// # Errors
-    /// A sentence with the remedy.
-    pub fn check_dependency(&self, depends_on: &[String], max_staleness: Duration) -> Result<(), String> {
+    /// The name of the setting, and a sentence with the remedy.
+    pub fn check_dependency(
+        &self,
+        depends_on: &[String],
+        max_staleness: Duration,
+    ) -> Result<(), (&'static str, String)> {
         for name in depends_on {
             let Some(source) = self.sources.iter().find(|source| source.name == *name) else {
-                return Err(format!("depends-on names the source {name:?}: add [source.{name}]"));
+                return Err((
+                    "depends-on",
+                    format!("depends-on names the source {name:?}: add [source.{name}]"),
+                ));
             };
             if max_staleness.is_zero() {
                 continue;
             }
+            let least = source.least_staleness();
             let least =
-                source.least_staleness().map_err(|why| format!("max-staleness: [source.{name}] {why}"))?;
+                least.map_err(|why| ("max-staleness", format!("max-staleness: [source.{name}] {why}")))?;
             if max_staleness < least {
-                return Err(format!(
-                    "max-staleness = {:?} is less than {least:?}, twice the heartbeat of [source.{name}] and its \
-                     slow: values would be withheld in normal operation",
-                    max_staleness
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl SourceConfig {
-    /// Its kind in the configuration.
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Http(_) => "http",
-            Kind::Postgres(_) => "postgres",
-        }
-    }
-
-    /// The settings of its delivery.
-    pub fn settings(&self) -> Settings {
-        let (resumes, takes_instructions) = match &self.kind {
-            Kind::Http(_) => (false, false),
-            Kind::Postgres(settings) => (true, settings.messages.is_some()),
-        };
-        Settings {
-            covers: self.covers.clone(),
-            id: self.id.clone(),
-            max_backlog: self.max_backlog,
-            name: self.name.clone(),
-            on_gap: self.on_gap,
-            resumes,
-            storm: self.storm,
-            takes_instructions,
-        }
-    }
-
-    /// Everything that its events can name.
-    pub fn scope(&self, rules: &Rules) -> Targets {
-        self.settings().scope(rules)
-    }
-
-    /// How old the newest proof of how far it has come may be in normal operation; `None` if it gives none.
-    pub fn proof_within(&self) -> Option<Duration> {
-        match &self.kind {
-            Kind::Postgres(settings) if !settings.heartbeat.is_zero() => {
-                Some(settings.heartbeat * 3 + PROOF_SPARE)
-            }
-            Kind::Http(_) | Kind::Postgres(_) => None,
-        }
-    }
-
-    fn has_slot_of(&self, other: &SourceConfig) -> bool {
-        match (&self.kind, &other.kind) {
-            (Kind::Postgres(one), Kind::Postgres(other)) => one.slot == other.slot && one.url == other.url,
-            (Kind::Http(_), _) | (_, Kind::Http(_)) => false,
-        }
-    }
-
-    /// Checks that a gap invalidates everything that the rules name.
-    fn check_covers(&self, rules: &Rules) -> Result<(), String> {
-        let Some(covers) = &self.covers else { return Ok(()) };
-        for rule in rules.iter().filter(|rule| rule.is_for(&self.name)) {
-            let scope = rule.scope();
-            let is_covered = |name: &&String| covers.iter().any(|prefix| name.starts_with(prefix.as_str()));
-            if let Some(name) = scope.keys.iter().chain(&scope.prefixes).find(|name| !is_covered(name)) {
-                return Err(format!(
-                    "[source.{}]: the rule {:?} names {name:?}, which is not in covers: a gap would leave it stale",
-                    self.name,
-                    rule.name()
-                ));
+                let why = format!(
+                    "max-staleness = {max_staleness:?} is less than {least:?}, twice the heartbeat of [source.{name}] \
+                     and its slow: values would be withheld in normal operation"
+                );
+                return Err(("max-staleness", why));
             }
         }
         Ok(())
     }
 
-    /// The least bound that it can keep in normal operation.
-    fn least_staleness(&self) -> Result<Duration, &'static str> {
-        match &self.kind {
-            Kind::Http(settings) if !settings.proves => Err(
-                "does not say that its sender proves how far it has come: set through = true, and send the \
-                     header Leasehold-Through",
-            ),
-            Kind::Http(_) => Ok(self.slow.0),
-            Kind::Postgres(settings) if settings.heartbeat.is_zero() => {
-                Err("has no heartbeat that proves how far it has come: set heartbeat = \"1s\"")
-            }
-            Kind::Postgres(settings) => Ok(settings.heartbeat * 2 + self.slow.0),
-        }
+    /// Checks the files that the sources need while the server runs.
+    ///
+    /// # Errors
+    /// The first file that is unusable.
+    pub fn check_files(&self) -> Result<(), Wrong> {
+        let check =
+            |source: &SourceConfig| source.check_files().map_err(|why| Wrong::of_source(&source.name, why));
+        self.sources.iter().try_for_each(check)
     }
-}
 
-impl SourceTable {
-    fn checked(&self, name: &str) -> Result<SourceConfig, String> {
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_legal) {
-            return Err(format!("a name has 1 to {NAME_BYTES_MAX} letters, digits, - and _"));
-        }
-        self.covers.iter().flatten().try_for_each(|prefix| check_prefix(prefix))?;
-        let kind = match self.kind {
-            KindName::Http => self.http()?,
-            KindName::Postgres => self.postgres()?,
+    /// Sources that nothing follows from.
+    pub fn idle(&self) -> Vec<Wrong> {
+        let is_idle = |source: &&SourceConfig| {
+            !source.settings().takes_instructions && !self.rules.iter().any(|rule| rule.is_for(&source.name))
         };
-        Ok(SourceConfig {
-            covers: self.covers.clone(),
-            dead_letters: self.dead_letters.clone().map(DeadLettersConfig::absolute).transpose()?,
-            id: self.id.clone(),
-            kind,
-            max_backlog: self.max_backlog.map(|size| size.0),
-            name: name.to_owned(),
-            on_gap: if matches!(self.on_gap, Some(OnGap::Soft)) { Depth::Soft } else { Depth::Hard },
-            slow: self.slow.unwrap_or(SLOW_DEFAULT),
-            storm: self.storm.unwrap_or(STORM_DEFAULT),
-        })
+        let why = || "no rule is for this source: its events invalidate nothing".to_owned();
+        let idle = self.sources.iter().filter(is_idle);
+        idle.map(|source| Wrong::of_source(&source.name, ("", why()))).collect()
     }
 
-    fn http(&self) -> Result<Kind, String> {
-        let others = [
-            ("create", self.create.is_some()),
-            ("heartbeat", self.heartbeat.is_some()),
-            ("max-backlog", self.max_backlog.is_some()),
-            ("messages", self.messages.is_some()),
-            ("password-file", self.password_file.is_some()),
-            ("publication", self.publication.is_some()),
-            ("slot", self.slot.is_some()),
-            ("url", self.url.is_some()),
-        ];
-        refuse(&others, "http")?;
-        let format = self.format.unwrap_or_default();
-        Ok(Kind::Http(http::Settings { format, proves: self.through.unwrap_or(false) }))
-    }
-
-    fn postgres(&self) -> Result<Kind, String> {
-        refuse(&[("format", self.format.is_some()), ("through", self.through.is_some())], "postgres")?;
-        let needed =
-            |value: &Option<String>, what: &str| value.clone().ok_or_else(|| format!("{what} is missing"));
-        let password = self.password_file.as_ref().map(|path| {
-            let text = fs::read_to_string(path)
-                .map_err(|error| format!("password-file: {}: {error}", path.display()))?;
-            Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
-        });
-        let settings = postgres::Settings {
-            create: self.create.unwrap_or(false),
-            heartbeat: self.heartbeat.unwrap_or(HEARTBEAT_DEFAULT).0,
-            messages: self.messages.clone(),
-            password: password.transpose()?,
-            publication: needed(&self.publication, "publication = \"NAME\"")?,
-            slot: needed(&self.slot, "slot = \"NAME\"")?,
-            url: needed(&self.url, "url = \"postgresql://user@host/database\"")?,
+    /// Those of these sources by whose events no key with this prefix is ever invalidated.
+    pub fn unrelated<'n>(&self, depends_on: &'n [String], prefix: &str) -> Vec<&'n str> {
+        let is_unrelated = |name: &&String| {
+            let source = self.sources.iter().find(|source| source.name == **name);
+            source.is_some_and(|source| !source.may_name_below(prefix, &self.rules))
         };
-        settings.check()?;
-        Ok(Kind::Postgres(settings))
+        depends_on.iter().filter(is_unrelated).map(String::as_str).collect()
     }
 }
 
-fn refuse(others: &[(&str, bool)], kind: &str) -> Result<(), String> {
-    match others.iter().find(|(_, is_set)| *is_set) {
-        Some((name, _)) => Err(format!("{name} has no effect for kind = \"{kind}\": remove it")),
-        None => Ok(()),
+impl Wrong {
+    fn of_rule(nth: usize, setting: &str, why: String) -> Wrong {
+        Wrong { path: vec!["rule".to_owned(), nth.to_string(), setting.to_owned()], why }
+    }
+
+    fn of_source(name: &str, (setting, why): (&str, String)) -> Wrong {
+        let path = vec!["source".to_owned(), name.to_owned(), setting.to_owned()];
+        Wrong { path, why: format!("[source.{name}]: {why}") }
     }
 }
-
-fn dead_letter_bytes() -> Size {
-    Size(64 << 20)
-}
-
-const NAME_BYTES_MAX: usize = 63;
-const HEARTBEAT_DEFAULT: Span = Span(Duration::from_secs(1));
-/// Heartbeats may be this late on a busy machine.
-const PROOF_SPARE: Duration = Duration::from_secs(2);
-const SLOW_DEFAULT: Span = Span(Duration::from_millis(500));
-const STORM_DEFAULT: usize = 2_000;
 
 #[cfg(test)]
 mod tests {
@@ -345,7 +142,8 @@ mod tests {
 
     fn events(sources: Value, rules: Value) -> Result<Events, String> {
         let tables = serde_json::from_value(sources).map_err(|error| error.to_string())?;
-        Events::new(&tables, serde_json::from_value(rules).map_err(|error| error.to_string())?)
+        let rules = serde_json::from_value(rules).map_err(|error| error.to_string())?;
+        Events::new(&tables, rules).map_err(|wrong| wrong.why)
     }
 
     fn database() -> Value {
@@ -420,7 +218,7 @@ mod tests {
             ("none", 60, "add [source.none]"),
         ] {
             let error = check(name, seconds).expect_err(name);
-            assert!(error.contains(why), "{error}");
+            assert!(error.1.contains(why), "{error:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod dead_letters;
 pub mod delivery;
 pub mod event;
 pub mod format;
+mod parsed;
 pub mod position;
 pub mod report;
 pub mod rule;
@@ -14,6 +15,5 @@ pub mod rule;
 pub mod runner;
 pub mod sink;
 pub mod source;
-
 pub mod targets;
 pub mod units;

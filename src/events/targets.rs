@@ -47,6 +47,15 @@ impl Targets {
         !self.is_all && self.keys.is_empty() && self.prefixes.is_empty() && self.tags.is_empty()
     }
 
+    /// Whether keys with this prefix may be among them; tags may be those of any key.
+    pub fn may_name_below(&self, prefix: &str) -> bool {
+        let is_below = |name: &String| name.starts_with(prefix);
+        self.is_all
+            || !self.tags.is_empty()
+            || self.keys.iter().any(is_below)
+            || self.prefixes.iter().any(|name| is_below(name) || prefix.starts_with(name.as_str()))
+    }
+
     /// Adds the targets of another one, each name once.
     pub fn add(&mut self, other: Targets) {
         self.is_all |= other.is_all;

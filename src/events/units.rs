@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+
+use super::parsed::parsed;
 
 /// A span of time that is not negative.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,13 +51,13 @@ impl Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Size::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+        parsed(from, Size::parse)
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Span::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+        parsed(from, Span::parse)
     }
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod checks;
 mod command_line;
 mod environment;
+mod place;
 mod policies;
 mod safety;
 mod settings;

@@ -14,8 +14,9 @@ use clap::{Args, ValueEnum};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::place::{Place, locate, place};
 use crate::cache::{AGE_SECONDS_MAX, Implicit, KEY_BYTES_MAX, Policies, Policy, WhileLost};
-use crate::events::config::{Events, SourceTable};
+use crate::events::config::{Events, SourceTable, Wrong};
 use crate::events::rule::Rules;
 
 /// The flags for policies, and the configuration file.
@@ -89,6 +90,9 @@ struct File {
     prefix: BTreeMap<Prefix, Table>,
     rule: Rules,
     source: BTreeMap<String, SourceTable>,
+    /// Complaints that do not keep it from working.
+    #[serde(skip)]
+    warnings: Vec<(Place, String)>,
 }
 
 /// A table of the file; missing fields inherit.
@@ -133,15 +137,22 @@ struct Seconds<const MAX: u64>(Duration);
 struct Percent(u32);
 
 impl PolicyOptions {
-    /// Reads the file, if one is named; the old content stays if the file is invalid.
+    /// Reads the file, if one is named, and checks the other files that it names; the old content stays if one
+    /// is invalid.
     ///
     /// # Errors
     /// A sentence with file and line.
     pub fn read(&mut self) -> Result<(), String> {
         if let Some(path) = &self.config {
-            self.file = read(path)?;
+            self.file = read(path, Events::check_files)?;
         }
         Ok(())
+    }
+
+    /// Complaints about the file that do not keep it from working, each with its place.
+    pub fn warnings(&self) -> Vec<String> {
+        let path = self.config.as_deref().unwrap_or(Path::new(""));
+        self.file.warnings.iter().map(|(place, why)| at(path, *place, why)).collect()
     }
 
     /// The policies that result from flags and file.
@@ -226,16 +237,20 @@ impl From<ImplicitLeases> for Implicit {
 /// # Errors
 /// A sentence with file, line and column.
 pub fn read_events(path: &Path) -> Result<Events, String> {
-    read(path).map(|file| file.events)
+    // The programs that use it may run elsewhere, without the files of the server.
+    read(path, |_| Ok(())).map(|file| file.events)
 }
 
-fn read(path: &Path) -> Result<File, String> {
+fn read(path: &Path, check: impl Fn(&Events) -> Result<(), Wrong>) -> Result<File, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    parse(&text).map_err(|((line, column), why)| format!("{}:{line}:{column}: {why}", path.display()))
+    let file = parse(&text).map_err(|(place, why)| at(path, place, &why))?;
+    check(&file.events).map_err(|wrong| at(path, locate(&text, &wrong.path), &wrong.why))?;
+    Ok(file)
 }
 
-/// A line and the column in it, both counted from 1.
-type Place = (usize, usize);
+fn at(path: &Path, (line, column): Place, why: &str) -> String {
+    format!("{}:{line}:{column}: {why}", path.display())
+}
 
 /// The parsed file, or the invalid place and the reason.
 fn parse(text: &str) -> Result<File, (Place, String)> {
@@ -246,34 +261,47 @@ fn parse(text: &str) -> Result<File, (Place, String)> {
     if file.prefix.len() > PREFIXES_MAX {
         return Err(((1, 1), format!("more than {PREFIXES_MAX} prefixes")));
     }
-    let near = |table: &str, why: String| (place(text, text.find(table).unwrap_or(0)), why);
-    file.events = Events::new(&file.source, std::mem::take(&mut file.rule)).map_err(|why| {
-        match why.split_once(": ") {
-            Some((table, _)) if table.starts_with("[source.") => near(table, why.clone()),
-            Some(_) | None => near("[[rule]]", why),
-        }
-    })?;
-    let tables = file.prefix.iter().map(|(prefix, table)| (format!("[prefix.\"{}\"]", prefix.0), table));
-    for (name, table) in tables.chain([("[default]".to_owned(), &file.default)]) {
+    let events = Events::new(&file.source, std::mem::take(&mut file.rule));
+    file.events = events.map_err(|wrong| (locate(text, &wrong.path), wrong.why))?;
+    let prefixes = file.prefix.iter().map(|(prefix, table)| (vec!["prefix", &*prefix.0], table));
+    for (mut path, table) in prefixes.chain([(vec!["default"], &file.default)]) {
         let policy = table.overriding(&file.default.overriding(&Policy::default()));
         let checked = file.events.check_dependency(&policy.depends_on, policy.max_staleness);
-        checked.map_err(|why| near(&name, why))?;
+        checked.map_err(|(setting, why)| {
+            path.push(setting);
+            (locate(text, &path), why)
+        })?;
+        file.warnings.extend(unrelated(&file.events, &policy, &path).map(|why| {
+            path.push("depends-on");
+            (locate(text, &path), why)
+        }));
     }
     let all = || file.prefix.values().chain([&file.default]);
-    let is_bounded = all().any(|table| table.max_staleness.is_some_and(|bound| !bound.0.is_zero()));
-    if is_bounded && all().all(|table| table.depends_on.as_ref().is_none_or(Vec::is_empty)) {
-        return Err(near(
-            "max-staleness",
-            "max-staleness has no effect without depends-on = [\"SOURCE\"]".to_owned(),
-        ));
+    let is_bounded = |table: &&Table| table.max_staleness.is_some_and(|bound| !bound.0.is_zero());
+    if all().any(|table| is_bounded(&table))
+        && all().all(|table| table.depends_on.as_ref().is_none_or(Vec::is_empty))
+    {
+        let bounded = file.prefix.iter().find(|(_, table)| is_bounded(table));
+        let mut path = bounded.map_or(vec!["default"], |(prefix, _)| vec!["prefix", &*prefix.0]);
+        path.push("max-staleness");
+        let why = "max-staleness has no effect without depends-on = [\"SOURCE\"]";
+        return Err((locate(text, &path), why.to_owned()));
     }
+    let idle = file.events.idle().into_iter();
+    file.warnings.extend(idle.map(|wrong| (locate(text, &wrong.path), wrong.why)));
     Ok(file)
 }
 
-fn place(text: &str, start: usize) -> Place {
-    let before = text.get(..start.min(text.len())).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+/// A complaint about a policy for one prefix that depends on sources which never invalidate such a key.
+fn unrelated(events: &Events, policy: &Policy, path: &[&str]) -> Option<String> {
+    let ["prefix", prefix] = path else { return None };
+    let unrelated = events.unrelated(&policy.depends_on, prefix);
+    (!unrelated.is_empty()).then(|| {
+        format!(
+            "no rule of the source {} names keys with the prefix {prefix:?}: they may be stale, whatever it proves",
+            unrelated.join(", ")
+        )
+    })
 }
 
 /// Seconds on the command line, with fractions.
@@ -415,6 +443,77 @@ mod tests {
         assert!(options.read().unwrap_err().contains("password-file"));
         assert_eq!(options.events().sources.len(), 1, "the former ones stay");
         fs::remove_file(config).unwrap();
+    }
+
+    /// Errors in a source or rule were reported at the beginning of its table, or of an array.
+    #[test]
+    fn errors_in_sources_and_rules_name_the_setting() {
+        let database =
+            "[source.db]\nkind = \"postgres\"\nurl = \"postgresql://a@b/c\"\npublication = \"p\"\n";
+        let rule = "slot = \"s\"\n[[rule]]\ntable = \"t\"\nkeys = [\"p:{row.id}\"]\n";
+        for (text, place, why) in [
+            ("slot = \"S\"\n", (5, 1), "slot: "),
+            ("slot = \"s\"\nformat = \"json\"\n", (6, 1), "format has no effect"),
+            ("slot = \"s\"\ncovers = [\"a:\", \"b\"]\n", (6, 1), "does not end in ':'"),
+            ("slot = \"s\"\nheartbeat = \"fast\"\n", (6, 13), "is not a time span"),
+            (
+                "slot = \"s\"\nmax-backlog = \"1GiB\"\nheartbeat = \"0s\"\n",
+                (6, 1),
+                "measured by the heartbeat",
+            ),
+            ("", (1, 1), "slot = \"NAME\" is missing"),
+            (
+                &rule.replace("keys = [", "keys = [\"a\", \"{row.}\", "),
+                (8, 14),
+                "expected the name of a field",
+            ),
+            (&rule.replace("keys", "prefixes"), (8, 13), "does not end in ':'"),
+            (&rule.replace("\"t\"", "[\"t\", \"\"]"), (7, 15), "an empty name"),
+            (&rule.replace("\"t\"", "\"\""), (7, 9), "an empty name"),
+            (&format!("{rule}op = [\"create\", \"drop\"]\n"), (9, 17), "unknown op \"drop\""),
+            (&format!("{rule}when = \"row.\"\n"), (9, 8), "column 5"),
+            (&format!("{rule}source = \"app\"\n"), (9, 1), "add [source.app]"),
+            (&format!("covers = [\"q:\"]\n{rule}"), (5, 1), "which is not in covers"),
+            (
+                &format!("{rule}[default]\nttl = 5\ndepends-on = [\"db\"]\nmax-staleness = 1\n"),
+                (12, 1),
+                "is less than 2.5s",
+            ),
+            (
+                &format!("{rule}[prefix.'p:']\nttl = 5\nmax-staleness = 9\ndepends-on = [\"app\"]\n"),
+                (12, 1),
+                "add [source.app]",
+            ),
+        ] {
+            let (found, message) = parse(&format!("{database}{text}")).expect_err(text);
+            assert!(found == place && message.contains(why), "{text}: {found:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn settings_without_an_effect_are_warnings() {
+        let source = "[source.app]\nkind = \"http\"\nthrough = true\n";
+        let rule = "[[rule]]\ntype = \"t\"\nkeys = [\"a:b:{id}\"]\n";
+        let bound = |prefix: &str| {
+            format!("{source}{rule}[prefix.\"{prefix}\"]\nmax-staleness = 5\ndepends-on = [\"app\"]\n")
+        };
+        let tagged = format!("{}[[rule]]\ntype = \"u\"\ntags = [\"t\"]\n", bound("c:"));
+        for (text, expected) in [
+            (source, Some(((1, 1), "no rule is for this source"))),
+            (&bound("b:"), Some(((9, 1), "no rule of the source app names keys with the prefix \"b:\""))),
+            (&bound("a:"), None),
+            (&bound("a:b:c:"), None),
+            (&tagged, None),
+        ] {
+            let warnings = parse(text).expect(text).warnings;
+            match (&warnings[..], expected) {
+                ([], None) => {}
+                ([(place, why)], Some(expected)) => {
+                    assert!(*place == expected.0 && why.contains(expected.1), "{text}: {place:?}: {why}");
+                }
+                _ => panic!("{text}: {warnings:?}"),
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::service::Service;
+use super::service::{Inputs, Service};
 use crate::cache::{Depth, Expiry, Tick, Value};
 use crate::clock::{self, Now};
 use crate::command::{Change as KeyChange, Conversation, Rules, Targets, change, invalidate};
@@ -21,7 +21,12 @@ use crate::metrics::{Event, SourceCount, SourceEvent, SourceStatus, Topic};
 /// Starts the sources of a configuration; `None` if there are none. Returns once each of them has been
 /// attached or has failed: clients must not be served what a source that has failed should have invalidated.
 pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Option<Runner>> {
+    let set_inputs = |inputs: Inputs| {
+        let is_first = service.event_inputs.set(inputs).is_ok();
+        assert!(is_first, "the sources are started once");
+    };
     if events.sources.is_empty() {
+        set_inputs(Inputs::new());
         return Ok(None);
     }
     let started = events.sources.iter().map(|config| {
@@ -40,8 +45,7 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
         let Kind::Http(settings) = config.kind else { return None };
         Some((config.name.clone(), (settings, runner.posts(&config.name)?)))
     });
-    let is_first = service.event_inputs.set(inputs.collect()).is_ok();
-    assert!(is_first, "the sources are started once");
+    let inputs = inputs.collect();
     for name in unattached {
         let config = events.sources.iter().find(|config| config.name == name).expect("it was started");
         if service.cache.position(&name).is_some() {
@@ -54,6 +58,7 @@ pub(super) fn start(service: &Arc<Service>, events: &Events) -> io::Result<Optio
                 .invalidate(&Merged::of(config.scope(&events.rules), Depth::Hard));
         }
     }
+    set_inputs(inputs);
     Ok(Some(runner))
 }
 

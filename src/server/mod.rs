@@ -66,6 +66,53 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// A server that does not serve clients yet.
+pub struct Prepared {
+    addresses: Vec<SocketAddr>,
+    control: Option<ControlSocket>,
+    listeners: Listeners,
+    options: Options,
+    service: Arc<Service>,
+    snapshot_file: Option<SnapshotFile>,
+    sockets: Vec<OwnedFd>,
+}
+
+impl Prepared {
+    /// A handle on the server.
+    pub fn view(&self) -> View {
+        View::new(&self.service)
+    }
+
+    /// Tries the sources of events, which may take seconds, and serves clients.
+    ///
+    /// # Errors
+    /// If a thread or runtime cannot be created.
+    pub fn serve(self) -> io::Result<Server> {
+        let Prepared { addresses, control, listeners, options, service, snapshot_file, sockets } = self;
+        let events = events::start(&service, options.policies.events())?;
+        let mut threads = Vec::new();
+        let mut workers = Vec::new();
+        for index in 0..options.threads {
+            let (sender, accepted) = mpsc::unbounded_channel();
+            let (runtime, service) = (runtime()?, Arc::clone(&service));
+            let work = move || runtime.block_on(worker::work(service, index, accepted));
+            threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
+            workers.push(sender);
+        }
+        let (runtime, listening) = (runtime()?, Arc::clone(&service));
+        let listen = move || {
+            runtime.block_on(async {
+                tokio::join!(
+                    listener::accept(listeners, &listening, workers),
+                    sweep_until_shutdown(&listening)
+                );
+            });
+        };
+        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(listen)?);
+        Ok(Server { addresses, control, events, snapshot_file, service, sockets, threads })
+    }
+}
+
 impl Server {
     /// Binds the sockets that `options` ask for, and serves them on threads of its own.
     ///
@@ -84,10 +131,23 @@ impl Server {
     /// If a thread or runtime cannot be created.
     pub fn serve(
         boot: Boot,
-        mut listeners: Listeners,
+        listeners: Listeners,
         users: Option<Users>,
         options: Options,
     ) -> io::Result<Server> {
+        Server::prepare(boot, listeners, users, options)?.serve()
+    }
+
+    /// Everything that comes before the sources of events are tried.
+    ///
+    /// # Errors
+    /// If a socket cannot be duplicated.
+    pub fn prepare(
+        boot: Boot,
+        mut listeners: Listeners,
+        users: Option<Users>,
+        options: Options,
+    ) -> io::Result<Prepared> {
         let (addresses, sockets) = (listeners.addresses(), listeners.copies()?);
         let Boot { cache, clock, file: snapshot_file } = boot.start_serving(&options);
         let control = snapshot_file.as_ref().and_then(control);
@@ -110,27 +170,7 @@ impl Server {
             ..Service::new(cache, clock, metrics, &options)
         };
         let service = Arc::new(service);
-        let events = events::start(&service, options.policies.events())?;
-        let mut threads = Vec::new();
-        let mut workers = Vec::new();
-        for index in 0..options.threads {
-            let (sender, accepted) = mpsc::unbounded_channel();
-            let (runtime, service) = (runtime()?, Arc::clone(&service));
-            let work = move || runtime.block_on(worker::work(service, index, accepted));
-            threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
-            workers.push(sender);
-        }
-        let (runtime, listening) = (runtime()?, Arc::clone(&service));
-        let listen = move || {
-            runtime.block_on(async {
-                tokio::join!(
-                    listener::accept(listeners, &listening, workers),
-                    sweep_until_shutdown(&listening)
-                );
-            });
-        };
-        threads.push(thread::Builder::new().name("listener".to_owned()).spawn(listen)?);
-        Ok(Server { addresses, control, events, snapshot_file, service, sockets, threads })
+        Ok(Prepared { addresses, control, listeners, options, service, snapshot_file, sockets })
     }
 
     /// The first TCP address that the server listens on.

@@ -33,7 +33,7 @@ pub(super) struct Service {
     pub(super) cache: Cache,
     pub(super) clients: Mutex<ConnectionLimits>,
     pub(super) clock: Clock,
-    /// Where requests with events are sent; set when the sources have started.
+    /// Where requests with events are sent; set once the sources were tried, which ends the start.
     pub(super) event_inputs: OnceLock<Inputs>,
     /// Notified when a connection has closed.
     pub(super) freed: Notify,

@@ -60,6 +60,11 @@ impl View {
         self.0.wrong_password(Some(address.into()), &self.counters(), self.now())
     }
 
+    /// Whether clients are not served yet, because the sources of events are being tried.
+    pub fn is_starting(&self) -> bool {
+        self.0.event_inputs.get().is_none()
+    }
+
     /// Whether the server is stopping.
     pub fn is_stopping(&self) -> bool {
         self.0.shutdown.is_requested()

@@ -2,6 +2,7 @@
 //! `--check-config`, which says where a rule is wrong.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -104,16 +105,70 @@ fn a_difference_to_the_expected_output_is_a_failure() {
 fn wrong_rules_are_reported_with_file_line_and_column() {
     let base = "[source.app]\nkind = \"http\"\n[[rule]]\nsource = \"app\"\n";
     for (wrong, place, why) in [
-        ("keys = [\"p:{row.}\"]\n", ":5:8: ", "expected the name of a field"),
+        ("keys = [\"p:{row.}\"]\n", ":5:9: ", "expected the name of a field"),
         ("keys = [\"p\"]\nspeed = 1\n", ":6:1: ", "unknown field `speed`"),
         ("keys = [\"p\"]\n[source.db]\nkind = \"postgres\"\n", ":6:1: ", "publication = \"NAME\" is missing"),
-        ("keys = [\"p\"]\n[default]\ndepends-on = [\"db\"]\n", ":6:1: ", "add [source.db]"),
+        ("keys = [\"p\"]\n[default]\ndepends-on = [\"db\"]\n", ":7:1: ", "add [source.db]"),
     ] {
         let config = File::new("wrong-config", &format!("{base}{wrong}"));
         let checked = run(&["--config", &config.path(), "--check-config"]);
         let error = text(&checked.stderr);
         assert!(!checked.status.success() && error.contains(why), "{error}");
         assert!(error.contains(&format!("{}{place}", config.path())), "{error}");
+    }
+}
+
+/// While a source was tried, for five seconds, nobody could see why the server was not there.
+#[test]
+fn the_admin_address_is_open_while_the_sources_are_tried() {
+    // It accepts, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let config = File::new(
+        "tried-sources",
+        &format!(
+            "[source.db]\nkind = \"postgres\"\nslot = \"s\"\npublication = \"p\"\n\
+             url = \"postgresql://a@127.0.0.1:{port}/b?sslmode=disable\"\n[source.app]\nkind = \"http\"\n\
+             [[rule]]\ntable = \"t\"\nkeys = [\"t:{{row.id}}\"]\n"
+        ),
+    );
+    let mut process = Process::start(&format!("-p -1 --admin 127.0.0.1:0 --config {}", config.path()));
+    let admin = process.admin();
+    let answer = ask(admin, "GET", "/readyz", "", "");
+    assert!(answer.status == 503 && answer.body.contains("the server is starting"), "{}", answer.body);
+    let sent = ask(admin, "POST", "/events/app", "Content-Type: application/json\r\n", "{}");
+    assert!(sent.status == 503 && sent.body.contains("starting: send the events again"), "{}", sent.body);
+    ask(admin, "GET", "/healthz", "", "").has(200);
+    ask(admin, "GET", "/metrics", "", "").has(200);
+    eventually("it serves without the source", || ask(admin, "GET", "/readyz", "", "").status == 200);
+    ask(admin, "POST", "/events/app", "Content-Type: application/json\r\n", "{}").has(200);
+}
+
+/// A check passed, and the source could never be attached, or its dead letters were lost.
+#[test]
+fn a_check_looks_for_the_files_and_for_what_has_no_effect() {
+    let base = "[source.app]\nkind = \"http\"\n";
+    let database = "[source.db]\nkind = \"postgres\"\nslot = \"s\"\npublication = \"p\"\n\
+        url = \"postgresql://a@b/c?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem\"\n";
+    let letters = "dead-letters = { file = \"/nonexistent/folder/dead.jsonl\" }\n";
+    for (text, is_valid, why) in [
+        (database.to_owned(), false, ":5:1: [source.db]: url: "),
+        (
+            format!("{base}{letters}"),
+            false,
+            ":3:1: [source.app]: dead-letters: there is no folder /nonexistent/folder",
+        ),
+        (base.to_owned(), true, "warning: FILE:1:1: [source.app]: no rule is for this source"),
+    ] {
+        let config = File::new("checked-config", &text);
+        let checked = run(&["--config", &config.path(), "--check-config"]);
+        let error = self::text(&checked.stderr).replace(&config.path(), "FILE");
+        assert!(checked.status.success() == is_valid && error.contains(why), "{error}");
+        // The rules are also tried where the files of the server are not.
+        let samples = File::new("checked-samples", "");
+        let source = if text.contains("app") { "app" } else { "db" };
+        let tried = ["events", "test-rules", "--config", &config.path(), &samples.path(), "--source", source];
+        assert!(run(&tried).status.success());
     }
 }
 
@@ -148,9 +203,17 @@ fn rules_are_reloaded_as_a_whole_and_sources_are_not() {
     let other = rule("second:{id}") + "[source.other]\nkind = \"http\"\n";
     fs::write(&config.0, other).expect("it can be written");
     process.signal(Signal::SIGHUP);
-    process.logged("[source] tables have changed");
+    process.logged("[source] tables differ from the sources that run");
     process.logged("reloaded policies");
     assert!(is_invalidated("second") && !is_invalidated("first"));
+    // The next time it compared the file with itself.
+    process.signal(Signal::SIGHUP);
+    process.logged("[source] tables differ from the sources that run");
+    process.logged("reloaded policies");
+    fs::write(&config.0, rule("second:{id}")).expect("it can be written");
+    process.signal(Signal::SIGHUP);
+    let line = process.logged("SIGHUP");
+    assert!(line.contains("reloaded policies"), "it is as what runs: {line}");
 }
 
 #[test]

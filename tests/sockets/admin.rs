@@ -13,6 +13,8 @@ use crate::support::http::{AdminServer, ask, send};
 use crate::support::served;
 use crate::support::served::{Process, scratch};
 
+/// Connections that are open at a time.
+const PLACES: usize = 128;
 const TOKEN: &str = "a-token-that-is-hard-to-guess";
 
 /// A file with a token, removed at the end of the test.
@@ -252,13 +254,13 @@ fn sighup_reloads_the_token_and_wrong_tokens_are_slowed() {
     assert_eq!(process.exit_code(), 0);
 }
 
-/// Sixty-four connections that sent half a request each kept the health check waiting for ten seconds, and
+/// Connections that sent half a request each kept the health check waiting for ten seconds, and
 /// the supervisor killed a healthy server.
 #[test]
 fn the_oldest_connection_is_closed_when_all_places_are_taken() {
     let server = AdminServer::start("");
     let mut slow: Vec<TcpStream> = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..PLACES {
         let mut stream = TcpStream::connect(server.admin).unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
         slow.push(stream);
@@ -270,6 +272,33 @@ fn the_oldest_connection_is_closed_when_all_places_are_taken() {
     let mut answer = String::new();
     newest.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "the others go on: {answer}");
+}
+
+/// More than 64 senders of events reset each other, and nobody knew which events had been applied.
+#[test]
+fn many_requests_at_once_are_all_answered() {
+    let server = AdminServer::start("");
+    let body = r#"{"keys":["product:7"]}"#;
+    let (half, rest) = body.split_at(9);
+    let head = format!(
+        "POST /invalidate HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{half}",
+        server.admin,
+        body.len()
+    );
+    let senders: Vec<TcpStream> = (0..PLACES + 32)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.admin).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for mut stream in senders {
+        stream.write_all(rest.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! A server that follows a real database: changes are seen without deletes, also over restarts and failures.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::support::postgres::{Cluster, Sql};
+use crate::support::proxy::proxy_beside;
 use crate::support::served::{Client, Process, eventually, scratch};
 
 /// A database with a product, and the files of a server that follows it.
@@ -17,13 +20,18 @@ struct Shop {
 
 impl Shop {
     fn new(cluster: &Cluster, name: &'static str) -> Shop {
+        Shop::behind(cluster.port, cluster, name)
+    }
+
+    /// A server that reaches the database by this port.
+    fn behind(port: u16, cluster: &Cluster, name: &'static str) -> Shop {
         let mut sql = cluster.database(name);
         sql.run(
             "CREATE TABLE products (id int PRIMARY KEY, price int); INSERT INTO products VALUES (7, 1); \
              CREATE PUBLICATION leasehold FOR TABLE products",
         );
         let config = scratch(&format!("{name}-config"));
-        let url = format!("postgresql://postgres@127.0.0.1:{}/{name}?sslmode=disable", cluster.port);
+        let url = format!("postgresql://postgres@127.0.0.1:{port}/{name}?sslmode=disable");
         let text = format!(
             "[source.db]\nkind = \"postgres\"\nurl = \"{url}\"\nslot = \"{name}\"\npublication = \"leasehold\"\n\
              create = true\nheartbeat = \"200ms\"\nslow = \"100ms\"\nmessages = \"leasehold\"\n\
@@ -39,7 +47,7 @@ impl Shop {
         let (config, items) = (self.config.display(), self.items.display());
         let mut process = Process::start(&format!("-p -1 -t 2 --config {config} -e {items}"));
         let address = process.address();
-        Server { client: Client::connect(address), process }
+        Server { address, client: Client::connect(address), process }
     }
 
     fn change(&mut self) {
@@ -55,6 +63,7 @@ impl Drop for Shop {
 }
 
 struct Server {
+    address: SocketAddr,
     client: Client,
     process: Process,
 }
@@ -64,13 +73,18 @@ impl Server {
         self.client.check(&format!("set {key} 0 0 1\r\na"), &["STORED"]);
     }
 
-    fn has(&mut self, key: &str) -> bool {
+    fn get(&mut self, key: &str) -> Option<String> {
         self.client.send(format!("get {key}\r\n").as_bytes());
-        let is_hit = self.client.line().starts_with("VALUE");
-        if is_hit {
-            assert_eq!((self.client.line(), self.client.line()), ("a\r\n".to_owned(), "END\r\n".to_owned()));
-        }
-        is_hit
+        self.client.line().starts_with("VALUE").then(|| {
+            let value = self.client.line();
+            assert_eq!(self.client.line(), "END\r\n");
+            value.trim_end().to_owned()
+        })
+    }
+
+    fn has(&mut self, key: &str) -> bool {
+        let value = self.get(key);
+        value.inspect(|value| assert_eq!(value, "a")).is_some()
     }
 
     fn count(&mut self, name: &str) -> u64 {
@@ -78,7 +92,7 @@ impl Server {
     }
 
     fn stop(self) {
-        let Server { client: _client, process } = self;
+        let Server { client: _client, process, .. } = self;
         // With SIGUSR1 a server keeps its items, as memcached does.
         process.signal(Signal::SIGUSR1);
         assert_eq!(process.exit_code(), 0);
@@ -157,4 +171,125 @@ fn values_are_withheld_while_the_database_is_down_and_served_again_after_it() {
     eventually("it is served again", || server.has("product:7"));
     assert_eq!(server.count("gaps"), 0);
     server.stop();
+}
+
+/// Nobody had watched a gap of a real database: the slot is dropped under a server that follows it.
+#[test]
+fn a_slot_that_is_dropped_under_a_running_server_is_a_gap_that_watchers_see() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let mut shop = Shop::new(cluster, "dropped_live");
+    let mut server = shop.start();
+    server.set("product:7");
+    server.set("other");
+    eventually("the source is proven", || server.count("withheld") == 0 && server.has("product:7"));
+    let mut watcher = Client::connect(server.address);
+    watcher.check("watch events", &["OK"]);
+    // The server takes the slot again as soon as it can.
+    shop.sql.run(
+        "DO $$ BEGIN LOOP BEGIN \
+         PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'dropped_live' AND active; \
+         PERFORM pg_drop_replication_slot('dropped_live'); EXIT; \
+         EXCEPTION WHEN object_in_use THEN NULL; END; END LOOP; END $$",
+    );
+    shop.change();
+    let mut next = || watcher.line();
+    let gap = std::iter::repeat_with(&mut next).find(|line| line.contains("type=source_gap"));
+    let gap = gap.expect("the lines have no end");
+    assert!(gap.ends_with("source=db why=slot%20dropped_live%20is%20missing\r\n"), "{gap}");
+    std::iter::repeat_with(&mut next).find(|line| line.contains("state=live"));
+    eventually("nothing is withheld", || server.count("withheld") == 0);
+    assert!(!server.has("product:7") && server.has("other"));
+    assert_eq!(server.count("gaps"), 1);
+    let applied = server.count("applied");
+    shop.change();
+    eventually("the stream goes on", || server.count("applied") > applied);
+    server.stop();
+}
+
+const PRODUCTS: usize = 20;
+/// `max-staleness`, and the second that is promised beyond it.
+const BOUND: Duration = Duration::from_secs(2);
+
+/// Prices that change, and a cache of them that nobody deletes from.
+struct Market {
+    /// When each price of each product was committed at the latest; the prices count up from 0.
+    committed: Vec<Vec<Instant>>,
+    hits: u64,
+    oldest: Duration,
+    round: usize,
+    server: Server,
+    shop: Shop,
+}
+
+#[expect(clippy::disallowed_methods, reason = "staleness is a time between two processes")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Market {
+    fn new(mut shop: Shop) -> Market {
+        shop.sql.run("DELETE FROM products");
+        shop.sql.run(&format!("INSERT INTO products SELECT n, 0 FROM generate_series(0, {PRODUCTS} - 1) n"));
+        let (server, committed) = (shop.start(), vec![vec![now()]; PRODUCTS]);
+        Market { committed, hits: 0, oldest: Duration::ZERO, round: 0, server, shop }
+    }
+
+    /// Changes a price, and reads another one, until this says so.
+    fn trade(&mut self, mut is_enough: impl FnMut(&mut Server) -> bool) {
+        while !is_enough(&mut self.server) {
+            self.round += 1;
+            let product = self.round % PRODUCTS;
+            self.shop.sql.run(&format!("UPDATE products SET price = price + 1 WHERE id = {product}"));
+            self.committed[product].push(now());
+            self.read(self.round * 7 % PRODUCTS);
+        }
+    }
+
+    fn read(&mut self, product: usize) {
+        let (key, asked) = (format!("product:{product}"), now());
+        match self.server.get(&key) {
+            Some(price) => {
+                self.hits += 1;
+                let price: usize = price.parse().expect("it is a price");
+                let outdated = self.committed[product].get(price + 1);
+                let staleness = outdated.map_or(Duration::ZERO, |at| asked.saturating_duration_since(*at));
+                assert!(staleness <= BOUND, "a price was too old by {staleness:?}");
+                self.oldest = self.oldest.max(staleness);
+            }
+            None => {
+                let price = self.shop.sql.value(&format!("SELECT price FROM products WHERE id = {product}"));
+                self.server.client.check(&format!("set {key} 0 0 {}\r\n{price}", price.len()), &["STORED"]);
+            }
+        }
+    }
+}
+
+/// A network that swallows everything looks like a database in which nothing changes.
+#[test]
+fn no_price_is_older_than_the_bound_while_the_network_swallows_everything() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (port, flows) = proxy_beside(cluster.port);
+    let mut market = Market::new(Shop::behind(port, cluster, "swallowed"));
+    eventually("the source is proven", || market.server.count("withheld") == 0);
+    let start = now();
+    market.trade(|_| start.elapsed() > Duration::from_secs(1));
+    flows.send_replace(1);
+    let cut = now();
+    market.trade(|server| cut.elapsed() > 2 * BOUND && server.count("withheld") == 1);
+    assert!(market.oldest > Duration::ZERO && market.hits > 0, "nothing was measured");
+    // The source notices the silence, and connects anew.
+    market.trade(|server| server.count("withheld") == 0);
+    let end = now();
+    eventually("it has caught up", || {
+        let age = Duration::from_millis(market.server.count("watermark_age_ms"));
+        age < end.elapsed()
+    });
+    for product in 0..PRODUCTS {
+        let price = market.server.get(&format!("product:{product}"));
+        let newest = (market.committed[product].len() - 1).to_string();
+        assert!(price.is_none_or(|price| price == newest), "product {product}");
+    }
+    assert_eq!(market.server.count("gaps"), 0);
+    println!("the oldest price: {:?}, {} hits in {} rounds", market.oldest, market.hits, market.round);
+    market.server.stop();
 }

@@ -8,6 +8,8 @@ pub mod memcached;
 pub mod packets;
 #[cfg(feature = "server")]
 pub mod postgres;
+#[cfg(feature = "server")]
+pub mod proxy;
 pub mod random;
 #[cfg(all(feature = "bench", feature = "console", feature = "server"))]
 pub mod served;

@@ -92,7 +92,7 @@ fn random_templates_and_conditions_parse_or_are_refused() {
         if let Ok(template) = Template::parse(&text) {
             parsed.0 += 1;
             let mut names = 0;
-            let _ = template.render(&event, NAMES_MAX, |_| names += 1);
+            let _ = template.render(&event, NAMES_MAX, NAMES_MAX, |_| names += 1);
             assert!(names <= NAMES_MAX);
         }
         if let Ok(condition) = Condition::parse(&text) {

@@ -15,13 +15,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use leasehold::admin::{self, Admin};
 use leasehold::command::Users;
+use leasehold::events::config::SourceConfig;
 use leasehold::handover::{self, Predecessor, Successor};
 use leasehold::options::{Options, PolicyOptions, read_users};
 use leasehold::pages;
 use leasehold::process::signals::Signals;
 use leasehold::process::{self, Inherited, PidFile, logging, systemd};
 use leasehold::protocol::Shutdown;
-use leasehold::server::{Listeners, Server};
+use leasehold::server::{Listeners, Prepared, Server};
 use leasehold::snapshot::{self, Boot};
 use tokio::sync::oneshot;
 
@@ -60,10 +61,12 @@ fn serve(options: Options, mode: Mode) -> ExitCode {
         }
     };
     if let (true, Some(path)) = (options.policies.check_config, &options.policies.config) {
+        options.policies.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
         println!("{} is valid", path.display());
         return ExitCode::SUCCESS;
     }
     logging::init(options.verbose.into(), options.log_format);
+    options.policies.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let code = match run(options, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
@@ -134,25 +137,33 @@ fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
         admin: admin.as_ref(),
         auth_file: options.auth_file.clone(),
         policies: options.policies.clone(),
+        sources: options.policies.events().sources.clone(),
     };
     let watchdog = systemd::watchdog().or(predecessor.as_ref().and_then(|former| former.watchdog));
-    let Some((server, pid_file)) =
+    let Some((prepared, pid_file)) =
         runtime.block_on(start(predecessor, listeners, users, options, &mut signals))?
     else {
         systemd::stopping();
         return Ok(());
     };
-    systemd::ready();
     if let Some(admin) = &admin {
         tracing::info!("admin at http://{}/", admin.address());
     }
-    let end = runtime.block_on(async {
+    let view = prepared.view();
+    let serving = async {
+        let server = in_a_thread("start", || prepared.serve()).await?;
+        systemd::ready();
+        let end = ended(&server, signals, files, watchdog).await;
+        Ok((server, end))
+    };
+    let served = runtime.block_on(async {
         tokio::select! {
-            end = ended(&server, signals, files, watchdog) => Ok(end),
-            failed = admin::serve(admin.as_ref(), server.view()) => failed.map(|never| match never {}),
+            served = serving => served,
+            failed = admin::serve(admin.as_ref(), view) => failed.map(|never| match never {}),
         }
     });
-    Ok(stop(server, end?, pid_file)?)
+    let (server, end) = served?;
+    Ok(stop(server, end, pid_file)?)
 }
 
 fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {
@@ -192,14 +203,14 @@ fn check_exposure(exposed: &[SocketAddr], options: &Options) -> Result<(), Failu
     }
 }
 
-/// Starts to accept connections; `None` if a signal came before.
+/// Loads the items, and prepares to accept connections; `None` if a signal came before.
 async fn start(
     predecessor: Option<Predecessor>,
     listeners: Listeners,
     users: Option<Users>,
     options: Options,
     signals: &mut Signals,
-) -> io::Result<Option<(Server, Option<PidFile>)>> {
+) -> io::Result<Option<(Prepared, Option<PidFile>)>> {
     let path = options.pidfile.clone();
     let write = || path.as_deref().and_then(|path| or_warn(PidFile::write(path)));
     // A predecessor removes its own pid file before it exits.
@@ -214,21 +225,27 @@ async fn start(
             return Ok(None);
         }
     };
-    Ok(Some((Server::serve(boot, listeners, users, options)?, own.unwrap_or_else(write))))
+    Ok(Some((Server::prepare(boot, listeners, users, options)?, own.unwrap_or_else(write))))
 }
 
 /// Loads the initial cache in its own thread, which ends with the process if a signal comes first.
 async fn boot(predecessor: Option<Predecessor>, options: Options) -> io::Result<Boot> {
-    let (sender, boot) = oneshot::channel();
-    thread::Builder::new().name("memory".to_owned()).spawn(move || {
-        let boot = match predecessor {
-            None => Boot::resume(&options),
-            Some(predecessor) => handover::take_over(predecessor, &options),
-        };
-        // It fails only if a signal came first.
-        let _ = sender.send(boot);
-    })?;
-    boot.await.expect("to load does not panic")
+    let load = move || match predecessor {
+        None => Boot::resume(&options),
+        Some(predecessor) => handover::take_over(predecessor, &options),
+    };
+    in_a_thread("memory", load).await
+}
+
+/// Waits for work that blocks.
+async fn in_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, done) = oneshot::channel();
+    // Sending fails only if nobody waits any more.
+    thread::Builder::new().name(name.to_owned()).spawn(move || sender.send(work()).ok())?;
+    done.await.expect("the work does not panic")
 }
 
 /// The sockets that exist already, and the server that serves them.
@@ -305,6 +322,8 @@ struct Files<'s> {
     admin: Option<&'s Admin>,
     auth_file: Option<PathBuf>,
     policies: PolicyOptions,
+    /// The sources that run.
+    sources: Vec<SourceConfig>,
 }
 
 impl Files<'_> {
@@ -315,11 +334,11 @@ impl Files<'_> {
             Ok(())
         });
         let policies = self.policies.config.is_some().then(|| {
-            let sources = self.policies.events().sources.clone();
             self.policies.read().map_err(io::Error::other)?;
-            if self.policies.events().sources != sources {
+            self.policies.warnings().iter().for_each(|warning| tracing::warn!("SIGHUP: {warning}"));
+            if self.policies.events().sources != self.sources {
                 tracing::warn!(
-                    "SIGHUP: the [source] tables have changed: that takes effect at the next start"
+                    "SIGHUP: the [source] tables differ from the sources that run: they take effect at the next start"
                 );
             }
             server.set_policies(self.policies.policies());

@@ -11,13 +11,13 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::cursor::{Cursor, Malformed};
 use super::path::{Choice, Found, Missing, Path};
 use crate::events::event::{Event, Op};
+use crate::events::parsed::parsed;
 
 /// A parsed condition.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +85,7 @@ impl Condition {
 
 impl<'de> Deserialize<'de> for Condition {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Condition::parse(&text).map_err(|error| D::Error::custom(format!("{text:?}, {error}")))
+        parsed(from, |text| Condition::parse(text).map_err(|error| format!("{text:?}, {error}")))
     }
 }
 

@@ -1,15 +1,25 @@
 //! Patterns: names of tables and kinds of events, in which `*` stands for any text.
 
+use serde::{Deserialize, Deserializer};
+
+use crate::events::parsed::parsed;
+
 /// A name, in which `*` stands for any text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Pattern(String);
 
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        parsed(from, Pattern::new)
+    }
+}
+
 impl Pattern {
-    pub(super) fn new(text: String) -> Result<Pattern, String> {
+    pub(super) fn new(text: &str) -> Result<Pattern, &'static str> {
         if text.is_empty() {
-            Err("an empty name fits nothing: write \"*\" for all".to_owned())
+            Err("an empty name fits nothing: write \"*\" for all")
         } else {
-            Ok(Pattern(text))
+            Ok(Pattern(text.to_owned()))
         }
     }
 

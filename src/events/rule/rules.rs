@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::condition::Condition;
@@ -10,6 +9,7 @@ use super::pattern::Pattern;
 use super::template::Template;
 use crate::cache::Depth;
 use crate::events::event::{Event, Op};
+use crate::events::parsed::{OneOrMany, parsed};
 use crate::events::targets::{Targets, check_name, check_prefix};
 use crate::events::units::Span;
 
@@ -82,7 +82,7 @@ struct Table {
     name: Option<String>,
     op: Option<Vec<OpName>>,
     #[serde(default)]
-    prefixes: Vec<Template>,
+    prefixes: Vec<PrefixTemplate>,
     repeat_after: Option<Span>,
     #[serde(default)]
     set: Vec<Write>,
@@ -91,11 +91,11 @@ struct Table {
     #[serde(default)]
     source: OneOrMany<String>,
     #[serde(default)]
-    table: OneOrMany<String>,
+    table: OneOrMany<Pattern>,
     #[serde(default)]
     tags: Vec<Template>,
     #[serde(default, rename = "type")]
-    types: OneOrMany<String>,
+    types: OneOrMany<Pattern>,
     version: Option<Template>,
     when: Option<Condition>,
 }
@@ -103,12 +103,9 @@ struct Table {
 #[derive(Debug)]
 struct OpName(Op);
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<T> {
-    Many(Vec<T>),
-    One(T),
-}
+/// A template whose text ends in `:`.
+#[derive(Debug)]
+struct PrefixTemplate(Template);
 
 impl Rule {
     /// Its name in messages; without one of its own, what it is for.
@@ -247,21 +244,14 @@ impl TryFrom<Table> for Rule {
     type Error = String;
 
     fn try_from(table: Table) -> Result<Rule, String> {
-        let has_effect =
-            [&table.keys, &table.prefixes, &table.tags, &table.incr].iter().any(|names| !names.is_empty());
-        if !has_effect && table.set.is_empty() {
+        let has_effect = [&table.keys, &table.tags, &table.incr].iter().any(|names| !names.is_empty());
+        if !has_effect && table.prefixes.is_empty() && table.set.is_empty() {
             return Err("a rule needs keys, prefixes, tags, incr or set".to_owned());
         }
         if table.version.is_none() && !table.set.is_empty() {
             return Err("set needs a version, such as version = \"{source.lsn}\": without one an old value could replace a newer one".to_owned());
         }
-        if let Some(prefix) = table.prefixes.iter().find(|prefix| !prefix.text().ends_with(':')) {
-            return Err(format!("the prefix {:?} does not end in ':'", prefix.text()));
-        }
-        let patterns = |names: OneOrMany<String>| {
-            names.all().into_iter().map(Pattern::new).collect::<Result<Vec<_>, _>>()
-        };
-        let (tables, types, sources) = (patterns(table.table)?, patterns(table.types)?, table.source.all());
+        let (tables, types, sources) = (table.table.0, table.types.0, table.source.0);
         if tables.is_empty() && types.is_empty() && sources.is_empty() {
             return Err("a rule needs a table, a type or a source".to_owned());
         }
@@ -271,7 +261,7 @@ impl TryFrom<Table> for Rule {
             keys: table.keys,
             name: table.name,
             ops: table.op.map_or(OPS_DEFAULT.to_vec(), |ops| ops.into_iter().map(|op| op.0).collect()),
-            prefixes: table.prefixes,
+            prefixes: table.prefixes.into_iter().map(|prefix| prefix.0).collect(),
             repeat_after: table.repeat_after.map(|span| span.0),
             set: table.set,
             sources,
@@ -284,28 +274,22 @@ impl TryFrom<Table> for Rule {
     }
 }
 
-impl<T> OneOrMany<T> {
-    fn all(self) -> Vec<T> {
-        match self {
-            OneOrMany::Many(all) => all,
-            OneOrMany::One(one) => vec![one],
-        }
-    }
-}
-
-impl<T> Default for OneOrMany<T> {
-    fn default() -> Self {
-        OneOrMany::Many(Vec::new())
+impl<'de> Deserialize<'de> for PrefixTemplate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        parsed(from, |text| match Template::parse(text) {
+            Ok(_) if !text.ends_with(':') => Err(format!("the prefix {text:?} does not end in ':'")),
+            Ok(template) => Ok(PrefixTemplate(template)),
+            Err(error) => Err(format!("{text:?}, {error}")),
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for OpName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(from)?;
-        let all = || Op::ALL.map(Op::name).join(", ");
-        Op::named(&name)
-            .map(OpName)
-            .ok_or_else(|| D::Error::custom(format!("unknown op {name:?}: expected {}", all())))
+        parsed(from, |name| {
+            let all = || Op::ALL.map(Op::name).join(", ");
+            Op::named(name).map(OpName).ok_or_else(|| format!("unknown op {name:?}: expected {}", all()))
+        })
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::fmt::Write;
 
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -14,6 +13,7 @@ use super::cursor::{Cursor, Malformed};
 use super::filter::Filter;
 use super::path::{Choice, Found, Missing, Path};
 use crate::events::event::Event;
+use crate::events::parsed::parsed;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +102,7 @@ impl Template {
         self.paths().any(needs)
     }
 
-    /// Renders all names that result from an event, at most `most`, each to `name`.
+    /// Renders all names that result from an event, each to `name`: at most `left`, which are left of `most`.
     ///
     /// # Errors
     /// A sentence that says which hole cannot be filled.
@@ -203,8 +203,7 @@ impl Template {
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Template::parse(&text).map_err(|error| D::Error::custom(format!("{text:?}, {error}")))
+        parsed(from, |text| Template::parse(text).map_err(|error| format!("{text:?}, {error}")))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sources of events.
 
 #[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
 pub mod postgres;

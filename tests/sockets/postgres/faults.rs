@@ -6,14 +6,11 @@ use leasehold::events::source::postgres::{Postgres, Settings};
 use leasehold::events::source::{Attached, Broken, Source};
 use leasehold::{Clock, events::position::Position};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Reader, products, settings, shop};
 use crate::support::postgres::{Cluster, PATIENCE};
+use crate::support::proxy::proxy;
 
 #[tokio::test]
 async fn a_killed_server_costs_no_event_and_another_server_is_a_gap() {
@@ -314,36 +311,6 @@ async fn a_half_open_connection_ends() {
     assert!(reader.events.is_empty());
     assert_eq!(reader.attach().await, Attached::Resumed, "on a new connection");
     reader.events(1).await;
-}
-
-/// A proxy to this port, and a number: connections made while it was less are swallowed.
-async fn proxy(server: u16) -> (u16, watch::Sender<u32>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    let (flows, switch) = watch::channel(0);
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            let made = *switch.borrow();
-            tokio::spawn(forward(near_in, far_out, made, switch.clone()));
-            tokio::spawn(forward(far_in, near_out, made, switch.clone()));
-        }
-    });
-    (port, flows)
-}
-
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, made: u32, switch: watch::Receiver<u32>) {
-    let mut piece = [0; 4096];
-    while let Ok(length @ 1..) = from.read(&mut piece).await {
-        if *switch.borrow() == made && to.write_all(&piece[..length]).await.is_err() {
-            return;
-        }
-    }
-    if *switch.borrow() != made {
-        // Neither side learns of the end of the other.
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The event of a commit came before other sessions saw the change: a reader that missed in between loaded

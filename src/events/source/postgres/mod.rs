@@ -11,15 +11,16 @@ mod link;
 pub mod pgoutput;
 mod plan;
 mod replication;
+mod settings;
 mod slot;
 mod tls;
 mod url;
 mod values;
 mod visibility;
 
+pub use self::settings::Settings;
 pub use self::slot::Identity;
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -37,47 +38,6 @@ use plan::{Facts, First, Start};
 use replication::{Incoming, Replication};
 use url::{Secret, Url};
 use visibility::Visibility;
-
-/// The configuration of the source.
-#[derive(Clone, PartialEq)]
-pub struct Settings {
-    /// Creates slot and publication if they are missing, and the slot again if it is lost.
-    pub create: bool,
-    /// The time between two heartbeats; zero for none.
-    pub heartbeat: Duration,
-    /// The prefix of the messages of `pg_logical_emit_message` that become events. Their content is JSON.
-    pub messages: Option<String>,
-    /// Takes precedence over the password in the URL.
-    pub password: Option<String>,
-    /// The publication, which names the tables.
-    pub publication: String,
-    /// The replication slot. No other program may read it.
-    pub slot: String,
-    /// `postgresql://user@host:port/database?sslmode=…`
-    pub url: String,
-}
-
-impl Settings {
-    /// Checks what can be checked without the server.
-    ///
-    /// # Errors
-    /// A sentence with the remedy, without the password.
-    pub fn check(&self) -> Result<(), String> {
-        Url::parse(&self.url).map_err(|why| format!("url: {why}"))?;
-        let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if (1..=SLOT_BYTES_MAX).contains(&self.slot.len()) && self.slot.chars().all(is_legal) {
-            return Ok(());
-        }
-        Err(format!("slot: PostgreSQL's slots have 1 to {SLOT_BYTES_MAX} lower-case letters, digits and _"))
-    }
-}
-
-/// Shows no password, nor the URL, which may have one.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.debug_struct("Settings").field("slot", &self.slot).finish_non_exhaustive()
-    }
-}
 
 /// A database as a source of events.
 pub struct Postgres {
@@ -389,7 +349,6 @@ fn not_attached() -> Broken {
     Broken::Transient("the source is not attached".to_owned())
 }
 
-const SLOT_BYTES_MAX: usize = 63;
 /// The slot, the publication or another object does not exist.
 const UNDEFINED_OBJECT: &str = "42704";
 /// The slot is in use.

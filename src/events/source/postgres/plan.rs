@@ -7,7 +7,7 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::Settings;
+use super::settings::Settings;
 use crate::events::position::Position;
 use crate::events::source::Broken;
 

@@ -6,7 +6,8 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::connection::{Connection, Row};
 use super::failure::Failure;
-use super::{Settings, plan::Facts, plan::Slot};
+use super::plan::{Facts, Slot};
+use super::settings::Settings;
 
 /// Reads everything that the decision needs, on a connection for replication.
 pub(super) async fn facts(connection: &mut Connection, settings: &Settings) -> Result<Facts, Failure> {
