@@ -303,7 +303,8 @@ impl Streaming {
         loop {
             self.replication.sign_of_life().await?;
             let visible = self.visibility.of(&self.gathered.transactions);
-            if timeout(SIGN_OF_LIFE, visible).await.is_ok() {
+            if let Ok(answered) = timeout(SIGN_OF_LIFE, visible).await {
+                answered?;
                 break;
             }
         }

@@ -6,11 +6,12 @@
 //! snapshot.
 
 use std::collections::HashSet;
+use std::io;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, Purpose};
 use super::failure::Failure;
@@ -30,8 +31,17 @@ pub(super) struct Visibility {
 struct Answer {
     /// The question that it answers.
     number: u64,
-    /// None if the server could not be asked.
-    snapshot: Option<Snapshot>,
+    snapshot: Asked,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Asked {
+    /// The server refused to answer.
+    #[default]
+    InVain,
+    Known(Snapshot),
+    /// The server gave no sign.
+    Silent,
 }
 
 /// The transactions that a query sees which begins now.
@@ -54,7 +64,10 @@ impl Visibility {
 
     /// Waits until these transactions are visible, or the server cannot be asked: then an event is better
     /// applied early than not at all. Dropping the future loses nothing.
-    pub(super) async fn of(&mut self, transactions: &[u32]) {
+    ///
+    /// # Errors
+    /// If the server has been silent for long, as one behind a network that swallows everything.
+    pub(super) async fn of(&mut self, transactions: &[u32]) -> Result<(), Failure> {
         let mut pause = PAUSE_FIRST;
         loop {
             let number = *self.open.get_or_insert_with(|| {
@@ -64,9 +77,13 @@ impl Visibility {
             let answered = self.answered.wait_for(|answer| answer.number >= number).await;
             let snapshot = answered.ok().map(|answer| answer.snapshot.clone());
             self.open = None;
-            let Some(snapshot) = snapshot else { return };
-            if snapshot.is_none_or(|snapshot| transactions.iter().all(|xid| snapshot.sees(*xid))) {
-                return;
+            match snapshot {
+                Some(Asked::Known(snapshot)) if !transactions.iter().all(|xid| snapshot.sees(*xid)) => {}
+                None | Some(Asked::InVain | Asked::Known(_)) => return Ok(()),
+                Some(Asked::Silent) => {
+                    let why = format!("no answer within {} s to a query", SILENCE.as_secs());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why).into());
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -101,13 +118,20 @@ async fn answer(url: &Url, mut questions: watch::Receiver<u64>, answers: &watch:
     let mut connection = None;
     while questions.changed().await.is_ok() {
         let number = *questions.borrow_and_update();
-        let snapshot = snapshot(url, &mut connection).await;
-        if let Err(failure) = &snapshot {
-            connection = None;
-            let error = failure.to_string();
-            tracing::debug!(error, "cannot ask PostgreSQL which transactions are visible");
-        }
-        answers.send_replace(Answer { number, snapshot: snapshot.ok() });
+        let snapshot = match timeout(SILENCE, snapshot(url, &mut connection)).await {
+            Ok(Ok(snapshot)) => Asked::Known(snapshot),
+            Ok(Err(failure)) => {
+                connection = None;
+                let error = failure.to_string();
+                tracing::debug!(error, "cannot ask PostgreSQL which transactions are visible");
+                Asked::InVain
+            }
+            Err(_) => {
+                connection = None;
+                Asked::Silent
+            }
+        };
+        answers.send_replace(Answer { number, snapshot });
     }
 }
 
@@ -122,6 +146,8 @@ async fn snapshot(url: &Url, connection: &mut Option<Connection>) -> Result<Snap
     snapshot.ok_or_else(|| Failure::Protocol("an unexpected snapshot".to_owned()))
 }
 
+/// As the silence after which a replication ends.
+const SILENCE: Duration = Duration::from_secs(10);
 const PAUSE_FIRST: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
