@@ -1,7 +1,7 @@
 //! The open connections of the admin address.
 //!
-//! When all places are taken, a new connection replaces the oldest one that has been quiet for a while, so that
-//! idle or slow clients cannot block a health check. If none is quiet, it waits: a request that is being
+//! When all places are taken, a new connection replaces the oldest one that has been quiet for a while, so
+//! that idle or slow clients cannot block a health check. If none is quiet, it waits: a request that is being
 //! answered is never cut off. Connections that have shown the token have places of their own, which strangers
 //! cannot take.
 

@@ -137,8 +137,8 @@ struct Seconds<const MAX: u64>(Duration);
 struct Percent(u32);
 
 impl PolicyOptions {
-    /// Reads the file, if one is named, and checks the other files that it names; the old content stays if one
-    /// is invalid.
+    /// Reads the file, if one is named, and checks the other files that it names; the old content stays if
+    /// one is invalid.
     ///
     /// # Errors
     /// A sentence with file and line.

@@ -242,6 +242,8 @@ impl Market {
             self.shop.sql.run(&format!("UPDATE products SET price = price + 1 WHERE id = {product}"));
             self.committed[product].push(now());
             self.read(self.round * 7 % PRODUCTS);
+            // Some hundred changes in a second are enough.
+            self.shop.sql.run("SELECT pg_sleep(0.002)");
         }
     }
 

@@ -149,21 +149,28 @@ fn run(mut options: Options, mode: Mode) -> Result<(), Failure> {
     if let Some(admin) = &admin {
         tracing::info!("admin at http://{}/", admin.address());
     }
-    let view = prepared.view();
+    let (server, end) = runtime.block_on(serve_until_the_end(prepared, signals, files, watchdog))?;
+    Ok(stop(server, end, pid_file)?)
+}
+
+/// The admin address is served from the beginning, also while sources of events are tried.
+async fn serve_until_the_end(
+    prepared: Prepared,
+    signals: Signals,
+    files: Files<'_>,
+    watchdog: Option<Duration>,
+) -> io::Result<(Server, End)> {
+    let (admin, view) = (files.admin, prepared.view());
     let serving = async {
         let server = in_a_thread("start", || prepared.serve()).await?;
         systemd::ready();
         let end = ended(&server, signals, files, watchdog).await;
         Ok((server, end))
     };
-    let served = runtime.block_on(async {
-        tokio::select! {
-            served = serving => served,
-            failed = admin::serve(admin.as_ref(), view) => failed.map(|never| match never {}),
-        }
-    });
-    let (server, end) = served?;
-    Ok(stop(server, end, pid_file)?)
+    tokio::select! {
+        served = serving => served,
+        failed = admin::serve(admin, view) => failed.map(|never| match never {}),
+    }
 }
 
 fn stop(server: Server, end: End, pid_file: Option<PidFile>) -> io::Result<()> {

@@ -317,12 +317,7 @@ impl Shard {
 
     /// Removes the old value if there was no room for the new one.
     fn or_drop<T>(&mut self, put: Result<T, NoRoom>, key: &Key, at: &At) -> Result<T, NoRoom> {
-        if put.is_err()
-            && let Some(slot) = self.engine.find(key)
-        {
-            self.remove(key, slot, at);
-        }
-        put
+        put.inspect_err(|_| self.engine.find(key).into_iter().for_each(|slot| self.remove(key, slot, at)))
     }
 
     fn remove(&mut self, key: &Key, slot: Slot, at: &At) {

@@ -58,7 +58,7 @@ pub(super) enum Start {
     Resumed(u64),
 }
 
-/// What is done before a slot is created.
+/// The steps before a slot is created.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct First {
     /// A former slot of this name is dropped.
