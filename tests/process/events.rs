@@ -240,6 +240,30 @@ fn dead_letters_are_applied_again_once_the_rule_is_right() {
     client.check("get product:8", &["VALUE product:8 0 1", "a", "END"]);
 }
 
+/// It was logged at each attempt, with the warnings about the server, several times in a second.
+#[test]
+fn a_slot_that_cannot_be_created_is_announced_once() {
+    let Some(cluster) = Cluster::start("max_replication_slots = 1") else { return };
+    let mut sql = cluster.database("crowded");
+    sql.run("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION leasehold FOR TABLE t");
+    sql.run("SELECT pg_create_physical_replication_slot('other')");
+    let url = format!("postgresql://postgres@127.0.0.1:{}/crowded?sslmode=disable", cluster.port);
+    let config = File::new(
+        "crowded-config",
+        &format!(
+            "[source.db]\nkind = \"postgres\"\nurl = \"{url}\"\nslot = \"crowded\"\npublication = \"leasehold\"\n\
+             create = true\n[[rule]]\ntable = \"t\"\nkeys = [\"t:{{row.id}}\"]\n"
+        ),
+    );
+    let mut process = Process::start(&format!("-p -1 --config {}", config.path()));
+    let mut client = Client::connect(process.address());
+    eventually("it is tried again", || client.stat_of("stats events", "db:reconnects") > 3);
+    process.signal(Signal::SIGTERM);
+    let log = process.rest_of_log();
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((lines("creating a replication slot"), lines("max_slot_wal_keep_size")), (1, 1), "{log}");
+}
+
 #[test]
 fn the_slot_of_a_source_is_dropped_when_it_is_forgotten() {
     let Some(cluster) = Cluster::start("") else { return };

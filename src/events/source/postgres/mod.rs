@@ -48,6 +48,8 @@ pub struct Postgres {
     stream: Option<Streaming>,
     /// Whether a table belongs into the publication, if that has to be created.
     tables: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// The warnings that were logged last.
+    warned: Vec<String>,
     /// Whether it was logged that a slot is created.
     was_creation_logged: bool,
 }
@@ -73,6 +75,7 @@ impl Postgres {
             settings,
             stream: None,
             tables: Box::new(|_| false),
+            warned: Vec::new(),
             was_creation_logged: false,
         }
     }
@@ -216,8 +219,11 @@ impl Source for Postgres {
         let mut connection = self.open(Purpose::Replication).await?;
         let facts = within(ANSWER, self.facts(&mut connection, from)).await;
         let facts = facts.map_err(|failure| failure.broken("cannot inspect PostgreSQL"))?;
-        for warning in facts.warnings(&self.settings.slot) {
-            tracing::warn!(slot = self.settings.slot, "{warning}");
+        let warnings = facts.warnings(&self.settings.slot);
+        // Not again at each attempt.
+        if warnings != self.warned {
+            warnings.iter().for_each(|warning| tracing::warn!(slot = self.settings.slot, "{warning}"));
+            self.warned = warnings;
         }
         // Twice, because a consumer may be busy for a while.
         let tuned = within(ANSWER, slot::tune(&mut connection, &facts, self.silence_max() * 2)).await;
