@@ -50,6 +50,13 @@ impl Shop {
         Server { address, client: Client::connect(address), process }
     }
 
+    /// Waits until PostgreSQL has noticed that a server has let go of its slot.
+    fn wait_until_free(&mut self, slot: &str) {
+        let query =
+            format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
+        eventually("the slot is free", || self.sql.value(&query) == "0");
+    }
+
     fn change(&mut self) {
         self.sql.run("UPDATE products SET price = price + 1 WHERE id = 7");
     }
@@ -126,6 +133,8 @@ fn changes_of_a_time_without_a_server_are_made_up_for() {
     server.set("product:8");
     server.stop();
     shop.change();
+    // Or the next server has to wait for PostgreSQL before it can attach, and does so for a few seconds only.
+    shop.wait_until_free("resumed");
     let mut server = shop.start();
     eventually("the change arrives", || server.count("applied") > 0);
     assert!(!server.has("product:7"));
@@ -143,10 +152,7 @@ fn loaded_values_are_invalidated_before_the_first_client_if_the_slot_is_missing(
     server.set("product:7");
     server.set("other");
     server.stop();
-    eventually("the slot is free", || {
-        shop.sql.value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'slotless' AND active")
-            == "0"
-    });
+    shop.wait_until_free("slotless");
     shop.sql.run("SELECT pg_drop_replication_slot('slotless')");
     shop.change();
     let mut server = shop.start();
