@@ -5,10 +5,12 @@ pub(crate) use {
     dashmap::DashMap,
     parking_lot::Mutex,
     std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    std::thread_local,
 };
 #[cfg(shuttle)]
 pub(crate) use {
     shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    shuttle::thread_local,
     shuttle_dashmap::DashMap,
     shuttle_parking_lot::Mutex,
 };

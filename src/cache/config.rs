@@ -12,12 +12,24 @@ use crate::store::budget::{Layout, WhenFull};
 pub struct Config {
     /// Bytes that items may take, bookkeeping included.
     pub memory_bytes: usize,
+    /// Which items threads copy, to read them without a lock.
+    pub copies: Copies,
     /// The longest value, in bytes.
     pub value_bytes_max: usize,
     /// How leases behave, and how long values live.
     pub policies: Policies,
     /// The behavior of a store when memory is full.
     pub when_full: WhenFull,
+}
+
+/// Which items threads copy, to read them without the lock of their shard.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Copies {
+    /// All that they read, for tests.
+    Always,
+    /// Those for which they waited for another thread, twice.
+    #[default]
+    Hot,
 }
 
 impl Config {
@@ -69,6 +81,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            copies: Copies::default(),
             memory_bytes: 64 << 20,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             policies: Policies::default(),

@@ -60,12 +60,14 @@ pub enum InvalidationOf<'a> {
 impl Cache {
     /// Counts over all shards: what they hold, and what they have done.
     pub fn counts(&self) -> Counts {
-        self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts())
+        let counts = self.shards.iter().fold(Counts::default(), |sum, shard| sum + shard.lock().counts());
+        self.copies.served.add_to(counts)
     }
 
     /// Resets the counts of what was done; what is held stays.
     pub fn reset_counts(&self) {
         self.shards.iter().for_each(|shard| shard.lock().reset_counts());
+        self.copies.served.reset();
         self.shadow.reset();
         self.classes.reset_counts();
     }

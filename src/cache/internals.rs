@@ -1,12 +1,13 @@
 //! The private side of [`Cache`]: locking a shard, following up a change, making room.
 
-use std::ops::Range;
+use std::ops::{DerefMut, Range};
 use std::sync::Arc;
 
 use super::Cache;
 use super::clock::LogicalClock;
 use super::clock::ages::Ages;
 use super::config::Config;
+use super::copies::CopiesOf;
 use super::evictions::Evictions;
 use super::fence::{Classes, Sessions};
 use super::invalidation::groups::Groups;
@@ -19,6 +20,7 @@ use super::sources::{Attested, Positions};
 use crate::clock::Now;
 use crate::mrc::Shadow;
 use crate::store::budget::{Budget, Layout, Wanted, WhenFull};
+use crate::store::changes::OwnChanges;
 use crate::store::item::key::{Key, KeyHash, Keys};
 use crate::store::tags_in_use::TagsInUse;
 use crate::store::{Engine, item_bytes};
@@ -30,10 +32,13 @@ impl Cache {
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
         let tags_in_use = Arc::new(TagsInUse::new(config.tag_bytes(), keys.clone()));
+        let mut changes = Vec::new();
         let shard = |index| {
+            let own = OwnChanges::default();
+            changes.push(own.shared());
             let (shard_bytes, in_use) = (config.memory_bytes / shards, Arc::clone(&tags_in_use));
             let engine =
-                Engine::new(Arc::clone(&budget), shard_bytes, in_use, keys.clone(), config.when_full);
+                Engine::new(Arc::clone(&budget), shard_bytes, in_use, keys.clone(), config.when_full, own);
             let place = Place { index, shards };
             let (hold_off_bytes, version_bytes) = (config.hold_off_bytes(), config.version_bytes());
             Mutex::new(Shard::new(engine, place, hold_off_bytes / shards, version_bytes / shards))
@@ -53,6 +58,7 @@ impl Cache {
             sessions: Sessions::default(),
             shadow: Shadow::new(),
             shards: (0..shards).map(shard).collect(),
+            copies: CopiesOf::new(changes.into(), config.copies),
             waiters: Waiters::new(),
             budget,
             config,
@@ -92,15 +98,41 @@ impl Cache {
         })
     }
 
+    /// As [`Cache::locked`]; `act` learns whether another thread had the lock.
+    #[inline(always)]
+    pub(super) fn locked_to_read<R>(
+        &self,
+        key: &Key,
+        now: Now,
+        act: impl FnOnce(&mut Shard, &At, bool) -> R,
+    ) -> R {
+        self.policies.with(|policies| {
+            let at = self.at(policies.governed(key.bytes), policies, now);
+            self.ages.tick(&self.clock, now);
+            let shard = &self.shards[self.shard_of(key.hash)];
+            let must_wait = shard.is_locked();
+            self.under(shard.lock(), &at, |shard, at| act(shard, at, must_wait))
+        })
+    }
+
     #[inline(always)]
     fn locked_under<R>(&self, hash: KeyHash, at: &At, act: impl FnOnce(&mut Shard, &At) -> R) -> R {
         self.ages.tick(&self.clock, at.now);
-        let (result, left) = {
-            let mut shard = self.shards[self.shard_of(hash)].lock();
-            shard.tick(at);
-            let result = act(&mut shard, at);
-            (result, shard.take_leftovers())
-        };
+        self.under(self.shards[self.shard_of(hash)].lock(), at, act)
+    }
+
+    /// Does one thing with a locked shard, and what it leaves after the unlock.
+    #[inline(always)]
+    fn under<R>(
+        &self,
+        mut shard: impl DerefMut<Target = Shard>,
+        at: &At,
+        act: impl FnOnce(&mut Shard, &At) -> R,
+    ) -> R {
+        shard.tick(at);
+        let result = act(&mut shard, at);
+        let left = shard.take_leftovers();
+        drop(shard);
         if let Some(left) = left {
             self.finish(left);
         }

@@ -7,6 +7,7 @@
 
 pub(crate) mod clock;
 mod config;
+mod copies;
 mod evictions;
 mod fence;
 mod inspect;
@@ -30,6 +31,7 @@ use std::task::Waker;
 
 use self::clock::LogicalClock;
 use self::clock::ages::Ages;
+use self::copies::CopiesOf;
 use self::evictions::Evictions;
 use self::fence::{Classes, Sessions};
 use self::internals::{HASH_SEED, MEMORY_FACTOR, random_seed, word};
@@ -47,7 +49,7 @@ use crate::store::item::key::Keys;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering};
 
 pub use self::clock::ages::AGE_SECONDS_MAX;
-pub use self::config::{Config, VALUE_BYTES_MAX_DEFAULT};
+pub use self::config::{Config, Copies, VALUE_BYTES_MAX_DEFAULT};
 pub use self::evictions::EVICTED_MAX;
 pub use self::fence::classes::ClassCounts;
 pub use self::fence::miss_log::MISS_LOG_MAX;
@@ -92,6 +94,7 @@ pub struct Cache {
     classes: Classes,
     clock: LogicalClock,
     config: Config,
+    copies: CopiesOf,
     evictions: Evictions,
     keys: Keys,
     mint: Mint,
@@ -204,15 +207,27 @@ impl Cache {
         now: Now,
         show: impl FnOnce(Lookup<Value>) -> R,
     ) -> R {
-        let (result, is_read) =
-            self.locked(key, now, |shard, at| match shard.read_plain(key, reading, session, at) {
-                Ok(item) => (show(Lookup::hit(item.into())), true),
+        let mut is_hot = false;
+        if copies::may_have(key.hash) && reading.is_plain() {
+            match self.find_copy(key, session, now) {
+                Ok(table) => return self.show_copy(table, key, now, show),
+                Err(was_copied) => is_hot |= was_copied,
+            }
+        }
+        let (result, is_read) = self.locked_to_read(key, now, |shard, at, has_waited| {
+            match shard.read_plain(key, reading, session, at) {
+                Ok(item) => {
+                    let result = show(Lookup::hit(item.into()));
+                    self.copy_if_hot(key, shard, at, has_waited, is_hot);
+                    (result, true)
+                }
                 Err(state) => {
                     let found = shard.read(key, state, reading, session, at);
                     let is_read = found.is_read();
                     (show(found.map(Value::from)), is_read)
                 }
-            });
+            }
+        });
         if is_read {
             self.shadow.read(key.hash, now);
         }
@@ -346,21 +361,6 @@ impl Cache {
     /// Takes back what [`Cache::wait`] left.
     pub fn stop_waiting(&self, key: &Key, session: &Session) {
         self.waiters.remove(key, session.id);
-    }
-
-    /// Prefetches the memory that requests for the next of these keys will touch.
-    ///
-    /// # Panics
-    /// If one of them is no [`Cache::key`].
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (&'k [u8], Access)>) -> Batch<'k> {
-        let batch = Batch::new(keys, |bytes| self.key(bytes).expect("keys were checked before"));
-        // A single key would be fetched no sooner than it is needed.
-        if batch.keys().len() > 1 {
-            let shard = |key: &Key| self.shards[self.shard_of(key.hash)].lock();
-            batch.accesses().for_each(|(key, access)| shard(key).prefetch_places(key.hash, access));
-            batch.keys().iter().for_each(|key| shard(key).prefetch_item(key.hash));
-        }
-        batch
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which policy a key is under: that of the longest prefix it begins with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -161,18 +161,26 @@ impl Governed {
 /// The policies of now. Those of the beginning are looked at for less, and most servers know no others.
 pub(crate) struct Decided {
     first: Policies,
-    is_first: AtomicBool,
     last: ArcSwap<Policies>,
+    /// How many times others were decided.
+    times: AtomicU64,
 }
 
 impl Decided {
     pub(crate) fn new(first: Policies) -> Self {
-        Decided { last: ArcSwap::from_pointee(first.clone()), first, is_first: AtomicBool::new(true) }
+        Decided { last: ArcSwap::from_pointee(first.clone()), first, times: AtomicU64::new(0) }
     }
 
     pub(crate) fn decide(&self, policies: Policies) {
         self.last.store(Arc::new(policies.learned_from(&self.now())));
-        self.is_first.store(false, Ordering::Release);
+        self.times.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many times others were decided. Policies that are looked at after this number was read hold until
+    /// it changes, or later ones are decided already.
+    #[inline]
+    pub(crate) fn times(&self) -> u64 {
+        self.times.load(Ordering::Acquire)
     }
 
     pub(crate) fn now(&self) -> Arc<Policies> {
@@ -181,7 +189,7 @@ impl Decided {
 
     #[inline]
     pub(crate) fn with<R>(&self, act: impl FnOnce(&Policies) -> R) -> R {
-        let last = (!self.is_first.load(Ordering::Acquire)).then(|| self.last.load());
+        let last = (self.times() > 0).then(|| self.last.load());
         // Called in one place, it is part of its caller.
         act(match &last {
             Some(last) => last,

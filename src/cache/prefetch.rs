@@ -7,6 +7,7 @@
 //!
 //! Prefetching has no visible effect: nothing is read, counted or changed.
 
+use super::Cache;
 use crate::store::item::key::{Key, KeyHash};
 
 /// The kind of access that will follow.
@@ -52,6 +53,36 @@ impl<'k> Batch<'k> {
     /// Whether none follow.
     pub fn is_last(&self) -> bool {
         self.count < KEYS_MAX
+    }
+}
+
+impl Cache {
+    /// Prefetches the memory that requests for the next of these keys will touch.
+    ///
+    /// # Panics
+    /// If one of them is no [`Cache::key`].
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (&'k [u8], Access)>) -> Batch<'k> {
+        let batch = Batch::new(keys, |bytes| self.key(bytes).expect("keys were checked before"));
+        // A single key would be fetched no sooner than it is needed.
+        if batch.keys().len() > 1 {
+            // Left out are items that this thread has copied, and shards that another thread uses: waiting
+            // would take longer than what it saves.
+            let shard = |key: &Key| {
+                let is_copied = self.has_copy(key.hash);
+                if is_copied { None } else { self.shards[self.shard_of(key.hash)].try_lock() }
+            };
+            for (key, access) in batch.accesses() {
+                if let Some(shard) = shard(key) {
+                    shard.prefetch_places(key.hash, access);
+                }
+            }
+            for key in batch.keys() {
+                if let Some(shard) = shard(key) {
+                    shard.prefetch_item(key.hash);
+                }
+            }
+        }
+        batch
     }
 }
 

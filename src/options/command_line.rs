@@ -12,7 +12,7 @@ use super::safety::SafetyOptions;
 use super::suboptions::{Extended, Suboption, suboption};
 use super::tls::{TlsOption, TlsSettings};
 use super::values::{MEGABYTE, cores, delimiter, factor, megabytes, octal, size, threads};
-use crate::cache::{Config, WhenFull};
+use crate::cache::{Config, Copies, WhenFull};
 use crate::command::{ImplicitReply, Rules, Users};
 use crate::metrics::WATCHER_BYTES_DEFAULT;
 use crate::process::{logging, secret};
@@ -231,6 +231,7 @@ impl Options {
         let when_full = if self.disable_evictions { WhenFull::Refuse } else { WhenFull::Evict };
         let memory_bytes = self.memory as usize * MEGABYTE;
         Config {
+            copies: Copies::Hot,
             memory_bytes,
             value_bytes_max: self.item_size,
             policies: self.policies.policies(),

@@ -11,6 +11,7 @@
 //! | `item/` | items and their parts: key, tags, description, layout in memory |
 //! | `log/` | segments and their queues |
 //! | `large` | items that are too large for the log |
+//! | `changes` | the newest change in each part of a shard, for copies of items |
 //! | `dead` | which items are removed, and when |
 //! | `ends` | when items end: the order of eviction |
 //! | `ghosts` | the uses of items that were removed lately |
@@ -26,6 +27,7 @@
 //! or table.
 
 pub(crate) mod budget;
+pub(crate) mod changes;
 pub(crate) mod counts;
 mod dead;
 mod ends;
@@ -50,23 +52,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::budget::{Budget, WhenFull};
+use self::changes::OwnChanges;
 use self::counts::{Counts, SizeCounts};
 use self::ends::{Ends, Mean};
 use self::evicted::Evicted;
 use self::ghosts::Ghosts;
 use self::index::{Index, slot::Place};
-use self::item::packed::{Packed, PackedMut, Shape};
-use self::removal::Removal;
-
 use self::item::key::{Key, KeyHash, Keys};
+use self::item::packed::{Packed, PackedMut, Shape};
 use self::item::tags::Tags;
 use self::item::uses::Uses;
 use self::large::{Entry, Large};
 use self::log::{Log, place_bytes_max};
+use self::removal::Removal;
 use self::tags_in_use::TagsInUse;
 
 use crate::pages::Payload;
-
 use crate::store::tick::Tick;
 
 pub(crate) use self::dead::Dead;
@@ -86,6 +87,7 @@ pub(crate) struct NoRoom;
 /// The items of one shard.
 pub(crate) struct Engine {
     budget: Arc<Budget>,
+    changes: OwnChanges,
     counts: Counts,
     ends: Ends,
     /// Items that were evicted since the list was last taken, if evictions are watched.
@@ -115,10 +117,12 @@ impl Engine {
         tags_in_use: Arc<TagsInUse>,
         keys: Keys,
         when_full: WhenFull,
+        changes: OwnChanges,
     ) -> Self {
         let (ghosts, index) = (Ghosts::new(shard_bytes), Index::new());
         budget.charge(ghosts.bytes() + index.bytes());
         Engine {
+            changes,
             counts: Counts::default(),
             ends: Ends::new(shard_bytes),
             evicted: Vec::new(),
@@ -196,6 +200,7 @@ impl Engine {
         if let Place::Log(number, offset) = slot.place()
             && place <= self.log.item(number, offset).place()
         {
+            self.changes.raise(key.hash.bits());
             self.rewrite((number, offset), &meta, tags, &value, tick);
             return Ok(());
         }
@@ -224,6 +229,7 @@ impl Engine {
     /// Replaces the description of an item; returns its slot, or `None` if there was no room and it was
     /// removed.
     pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, tick: Tick) -> Option<Slot> {
+        self.changes.raise(key.hash.bits());
         let (was_stale, removed_at) = (self.head(slot).is_stale(), self.head(slot).removed_at());
         if !self.head_mut(slot).set_meta(&meta) {
             let item = self.item(slot);

@@ -308,7 +308,7 @@ impl Engine {
         }
         self.tags_in_use.subtract(item.tags());
         self.count_removal(RemovedItem::new(item, item.tight()), why, tick);
-        self.with_index(|index| index.remove(slot));
+        self.unlink(slot);
     }
 }
 

@@ -60,7 +60,7 @@ impl Engine {
         }
         self.tags_in_use.subtract(self.head(slot).tags());
         self.count_removal(removed, why, tick);
-        self.with_index(|index| index.remove(slot));
+        self.unlink(slot);
         match slot.place() {
             Place::Large(number) => self.removed_values.push(self.large.remove(number).value),
             Place::Log(number, offset) => self.log.kill(number, offset),

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Fill, Group, Implicit, Lookup, MISS_LOG_MAX, Mode, Policy,
+    Cache, Config, Copies, Deletion, Depth, Draft, Fill, Group, Implicit, Lookup, MISS_LOG_MAX, Mode, Policy,
     Session, TagList, Token,
 };
 use leasehold::clock::Clock;
@@ -62,7 +62,12 @@ impl World {
         let load_time_max = LOAD_TIME;
         let policy = Policy { implicit, load_time_max, ..Policy::default() };
         let cache = Cache::with_seed(
-            Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() },
+            Config {
+                copies: Copies::Always,
+                memory_bytes: 8 << 20,
+                policies: policy.into(),
+                ..Config::default()
+            },
             [4; 32],
         );
         assert!(cache.config().groups_max() < ROWS / 4, "names are forgotten");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Draft, Fill, Lookup, Mode, OnMiss, Policies, Policy, Reading, Session, StoreOutcome, WhileLost,
+    Copies, Draft, Fill, Lookup, Mode, OnMiss, Policies, Policy, Reading, Session, StoreOutcome, WhileLost,
 };
 use leasehold::{Cache, Clock, Config};
 
@@ -22,7 +22,8 @@ impl Fixture {
             ..Policy::default()
         };
         let policies = Policies::new(Policy::default(), [(b"p:"[..].into(), policy)]);
-        let cache = Cache::with_seed(Config { policies, ..Config::default() }, [7; 32]);
+        let cache =
+            Cache::with_seed(Config { copies: Copies::Always, policies, ..Config::default() }, [7; 32]);
         Fixture { session: cache.session(), cache, clock: Clock::manual() }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Expiry, Group, Implicit, InvalidationOf, KeyReport, Lookup, Mode,
-    Policy, Session, TagList,
+    Cache, Config, Copies, Deletion, Depth, Draft, Expiry, Group, Implicit, InvalidationOf, KeyReport,
+    Lookup, Mode, Policy, Session, TagList,
 };
 use leasehold::clock::Clock;
 
@@ -26,7 +26,10 @@ enum Held {
 
 impl Fixture {
     fn new(policy: Policy) -> Self {
-        let cache = Cache::with_seed(Config { policies: policy.into(), ..Config::default() }, [3; 32]);
+        let cache = Cache::with_seed(
+            Config { copies: Copies::Always, policies: policy.into(), ..Config::default() },
+            [3; 32],
+        );
         Fixture { session: cache.session(), cache, clock: Clock::manual() }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use leasehold::cache::{Config, Implicit, Policies, Policy};
+use leasehold::cache::{Config, Copies, Implicit, Policies, Policy};
 use leasehold::command::{ImplicitReply, Rules};
 
 use crate::specification::{self as model, Act, Depth, Model, Named, PEERS, Setting};
@@ -47,7 +47,7 @@ impl Pair {
             ["h", "p"].map(|prefix| (prefix.as_bytes().into(), policy.clone())),
         );
         let implicit_reply = if reply_not_stored { ImplicitReply::NotStored } else { ImplicitReply::Stored };
-        let config = Config { memory_bytes: 1 << 30, policies, ..Config::default() };
+        let config = Config { copies: Copies::Always, memory_bytes: 1 << 30, policies, ..Config::default() };
         let mut pair = Pair {
             connections: Vec::new(),
             model: Model::new(setting),

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Policy, Reason, Session, StoreOutcome,
+    Cache, Config, Copies, Deletion, Draft, Implicit, MISS_LOG_MAX, Mode, Policy, Reason, Session,
+    StoreOutcome,
 };
 use leasehold::clock::Clock;
 
@@ -17,7 +18,10 @@ impl Fixture {
     /// A server that has been up for longer than a load takes.
     fn new() -> Self {
         let policy = Policy { implicit: Implicit::On, load_time_max: LOAD_TIME, ..Policy::default() };
-        let cache = Cache::with_seed(Config { policies: policy.into(), ..Config::default() }, [5; 32]);
+        let cache = Cache::with_seed(
+            Config { copies: Copies::Always, policies: policy.into(), ..Config::default() },
+            [5; 32],
+        );
         let fixture = Fixture { cache, clock: Clock::manual() };
         fixture.clock.advance(2 * LOAD_TIME);
         fixture

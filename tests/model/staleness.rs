@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Depth, Draft, Fill, Group, Lookup, Mode, OnMiss, Policies, Policy, Reading, Session, Token,
+    Copies, Depth, Draft, Fill, Group, Lookup, Mode, OnMiss, Policies, Policy, Reading, Session, Token,
 };
 use leasehold::events::delivery::work::{Change, Work};
 use leasehold::events::delivery::{Delivery, Input, Settings, Step, Time, Want};
@@ -72,7 +72,7 @@ impl World {
             max_staleness: Duration::from_millis(BOUND_MS),
             ..Policy::default()
         };
-        let config = Config { policies: Policies::from(policy), ..Config::default() };
+        let config = Config { copies: Copies::Always, policies: Policies::from(policy), ..Config::default() };
         let cache = Cache::with_seed(config, [seed as u8; 32]);
         let rules: Rules =
             serde_json::from_str(r#"[{"table": "t", "keys": ["row:{row.id}"]}]"#).expect("it is right");

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Deletion, Depth, Draft, Expiry, Fill, Group, Lookup, Mode, OnMiss, Policy, Reading,
-    Session, TagList, Token,
+    Cache, Config, Copies, Deletion, Depth, Draft, Expiry, Fill, Group, Lookup, Mode, OnMiss, Policy,
+    Reading, Session, TagList, Token,
 };
 use leasehold::clock::{Clock, Now};
 
@@ -75,7 +75,8 @@ struct Load {
 impl Storm {
     fn new(plan: Plan, seed: u64) -> Self {
         let policy = Policy { load_time_max: Duration::from_millis(LOAD_MS), ..Policy::default() };
-        let config = Config { memory_bytes: 8 << 20, policies: policy.into(), ..Config::default() };
+        let (copies, memory_bytes, policies) = (Copies::Always, 8 << 20, policy.into());
+        let config = Config { copies, memory_bytes, policies, ..Config::default() };
         let cache = Cache::with_seed(config, [seed as u8; 32]);
         let mut storm = Storm {
             pool: (0..POOL).map(|_| cache.session()).collect(),

@@ -15,7 +15,7 @@ mod world;
 use std::ops::Range;
 use std::time::Duration;
 
-use leasehold::cache::{Config, Fill, Filled, Group, Implicit, Join, Mode, Policy, Refused, Token};
+use leasehold::cache::{Config, Expiry, Fill, Filled, Group, Implicit, Join, Mode, Policy, Refused, Token};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -412,6 +412,96 @@ fn a_value_that_is_withheld_is_not_served_while_its_source_catches_up() {
             join([source, reader]);
         });
     }
+}
+
+/// Reads a row several times, of which all but the first may be served by a copy. Versions only grow.
+fn watch(client: &mut Client) {
+    let mut newest = 0;
+    for found in (0..4).filter_map(|_| client.get(0)) {
+        assert!(found >= newest, "version {found} is served after version {newest}");
+        newest = found;
+    }
+}
+
+#[test]
+fn copies_against_every_change() {
+    let incr = |client: &mut Client| client.write(0..1, |client, _| client.incr(0));
+    let set_longer = |client: &mut Client| {
+        client.write(0..1, |client, version| client.store_padded(0, version));
+    };
+    for change in [delete, set, set_longer, incr, flush, invalidate_prefix, invalidate_tag] {
+        explore(move || {
+            // The readers load nothing, so there is nothing to fence.
+            let world = World::fenced(Implicit::Off);
+            world.client().store(0, Mode::Set, 0);
+            let changes = world.spawn(move |client| {
+                change(client);
+                change(client);
+            });
+            join([world.spawn(watch), world.spawn(watch), changes]);
+            world.client().get(0);
+        });
+    }
+}
+
+/// A change that does not invalidate at once, but by which a value is no longer served at a later time, in
+/// the same sixteenth of a second or later.
+fn copies_against(end: fn(&mut Client, &World), millis: u64) {
+    explore(move || {
+        let world = World::fenced(Implicit::Off);
+        world.client().store(0, Mode::Set, 0);
+        let has_ended = Arc::new(AtomicU64::new(0));
+        let (ended, cache) = (Arc::clone(&has_ended), Arc::clone(&world));
+        let ends = world.spawn(move |client| {
+            client.now = at(Duration::from_millis(10_005));
+            end(client, &cache);
+            ended.store(1, Ordering::SeqCst);
+        });
+        let reads = world.spawn(move |client| {
+            for _ in 0..3 {
+                client.now = at(Duration::from_millis(10_005));
+                client.get(0);
+                let is_over = has_ended.load(Ordering::SeqCst) == 1;
+                client.now = at(Duration::from_millis(millis));
+                assert!(client.get(0).is_none() || !is_over, "it has ended");
+            }
+        });
+        join([ends, reads]);
+    });
+}
+
+#[test]
+fn copies_against_a_flush_that_is_due_later() {
+    copies_against(|client, _| client.flush_at(Some(10_030)), 10_040);
+}
+
+#[test]
+fn copies_against_an_expiry() {
+    let end: fn(&mut Client, &World) = |client, _| {
+        client.touch(0, Expiry::after(Duration::from_millis(1), client.now));
+    };
+    copies_against(end, 10_100);
+}
+
+#[test]
+fn copies_against_a_policy_that_withholds_values() {
+    copies_against(
+        |_, world| {
+            let (depends_on, max_staleness) = (vec!["db".to_owned()], Duration::from_secs(2));
+            world.cache.set_policies(Policy { depends_on, max_staleness, ..Policy::default() }.into());
+        },
+        10_005,
+    );
+}
+
+#[test]
+fn reads_of_copies_are_counted_also_those_of_threads_that_have_ended() {
+    explore(|| {
+        let world = World::fenced(Implicit::Off);
+        world.client().store(0, Mode::Set, 0);
+        join([0; 2].map(|_| world.spawn(watch)));
+        assert_eq!(world.cache.counts().hits(), 8);
+    });
 }
 
 const RANDOM_SCHEDULES: usize = 4_000;

@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::cache::{
-    Cache, Config, Counting, Deletion, Depth, Draft, Fill, Filled, Group, Implicit, Key, Lookup, Mode,
-    Policy, Refused, Session, Step, StoreOutcome, TagList, Token,
+    Cache, Config, Copies, Counting, Deletion, Depth, Draft, Expiry, Fill, Filled, Group, Implicit, Key,
+    Lookup, Mode, Policy, Refused, Session, Step, StoreOutcome, TagList, Token,
 };
 use leasehold::clock::{MANUAL_UNIX, Now};
 use shuttle::future::block_on;
@@ -176,6 +176,17 @@ impl Client {
         let _ = self.with(row, |cache, key, session, now| cache.count(key, &counting, session, now));
     }
 
+    /// Stores a version with spaces before it, for which the item has to move.
+    pub fn store_padded(&mut self, row: usize, version: u64) {
+        let (version, tags) = (format!("{version:100}"), self.tags.clone());
+        let draft = Draft { tags: tags.tags(), ..Draft::new(&version) };
+        self.with(row, |cache, key, session, now| cache.store(key, Mode::Set, draft, session, now));
+    }
+
+    pub fn touch(&mut self, row: usize, expiry: Expiry) {
+        assert!(self.with(row, |cache, key, _, now| cache.touch(key, expiry, now)), "it is live");
+    }
+
     pub fn delete(&mut self, row: usize, held_until: Option<u64>) -> bool {
         self.with(row, |cache, key, session, now| {
             let deletion = Deletion { held_until, ..Deletion::default() };
@@ -184,7 +195,12 @@ impl Client {
     }
 
     pub fn flush(&mut self) {
-        self.world.cache.invalidate_all(None, Depth::Hard, &mut self.session, self.now);
+        self.flush_at(None);
+    }
+
+    /// Invalidates everything, now or at a monotonic millisecond.
+    pub fn flush_at(&mut self, due: Option<u64>) {
+        self.world.cache.invalidate_all(due, Depth::Hard, &mut self.session, self.now);
     }
 
     pub fn invalidate(&mut self, name: Group) {
@@ -239,9 +255,10 @@ fn version(value: &[u8]) -> u64 {
     str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).expect("values are versions")
 }
 
-/// A cache that is created quickly, because every schedule begins with one.
+/// A cache that is created quickly, because every schedule begins with one. Each thread copies all that it
+/// reads.
 pub fn small() -> Config {
-    Config { memory_bytes: 4 << 20, ..Config::default() }
+    Config { copies: Copies::Always, memory_bytes: 4 << 20, ..Config::default() }
 }
 
 /// The time `span` after the start of the clock.

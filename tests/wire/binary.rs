@@ -380,7 +380,13 @@ fn a_single_protocol_refuses_the_other_one() {
 fn stores_without_memory_are_refused() {
     let policies = Policies::new(Policy { implicit: Implicit::Off, ..Policy::default() }, Vec::new());
     let when_full = WhenFull::Refuse;
-    let config = Config { memory_bytes: 8 << 20, policies, value_bytes_max: VALUE_BYTES_MAX, when_full };
+    let config = Config {
+        memory_bytes: 8 << 20,
+        policies,
+        value_bytes_max: VALUE_BYTES_MAX,
+        when_full,
+        ..Config::default()
+    };
     let wire = Wire::new(config, Rules::default());
     let mut connection = connect(&wire);
     let mut refused = Vec::new();

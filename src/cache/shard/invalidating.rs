@@ -74,6 +74,7 @@ impl Shard {
     pub(crate) fn flush_all(&mut self, due: Option<u64>, depth: Depth, at: &At) -> (Seq, Seq) {
         let before = self.floor.newest();
         self.flush_at = due;
+        self.engine.outdate_copies();
         if due.is_none() {
             self.flush(depth, at);
         }
@@ -183,6 +184,7 @@ impl Shard {
         self.flush_at = None;
         let kept = at.policies.longest_kept();
         self.floor.add(at.clock.next(), Invalidation { depth, kept, now: at.now });
+        self.engine.outdate_copies();
         self.engine.mark_all();
         self.woken.extend(self.leases.end_all());
     }

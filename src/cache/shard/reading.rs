@@ -66,6 +66,20 @@ impl Shard {
         }
     }
 
+    /// The item of a key whose reader has found it live, if a copy stays true until the key, a group or the
+    /// policies change: the time of a delayed flush comes without any of that.
+    pub(crate) fn copyable(&self, key: &Key) -> Option<Item<'_>> {
+        let slot = if self.flush_at.is_none() { self.engine.find(key) } else { None };
+        slot.map(|slot| self.engine.item(slot))
+    }
+
+    /// Counts reads that copies of a live item have served.
+    pub(crate) fn used_by_copies(&mut self, key: &Key, uses: u32, at: &At) {
+        if let Some(slot) = self.engine.find(key) {
+            (0..uses).for_each(|_| self.engine.used(slot, at.tick));
+        }
+    }
+
     /// A read of a live item that asks for more than the item.
     #[inline(never)]
     fn read_live(

@@ -53,7 +53,8 @@ impl Pair {
     pub(crate) fn new(memory_bytes: usize, when_full: WhenFull) -> Self {
         let budget = Arc::new(Budget::new(memory_bytes, 1, SEGMENT));
         let tags_in_use = Arc::new(TagsInUse::new(memory_bytes, Keys::new(7)));
-        let engine = Engine::new(budget, memory_bytes, tags_in_use, Keys::new(7), when_full);
+        let changes = OwnChanges::default();
+        let engine = Engine::new(budget, memory_bytes, tags_in_use, Keys::new(7), when_full, changes);
         let (groups, naive) = (Groups::default(), Naive::default());
         Pair { engine, floor: 0, groups, naive, second: 100, seq: 1, is_group_new: false }
     }

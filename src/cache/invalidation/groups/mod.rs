@@ -125,6 +125,13 @@ impl Groups {
         is_at_most(&self.newest, as_of)
     }
 
+    /// The word that changes with each invalidation of a group that stored values may belong to; `None` while
+    /// one is under way.
+    #[inline]
+    pub(crate) fn word(&self) -> Option<u64> {
+        Some(self.newest.load(Ordering::SeqCst)).filter(|word| word & PENDING == 0)
+    }
+
     /// Whether no group at all was invalidated after a sequence number, nor is about to be.
     #[inline]
     pub(crate) fn is_quiet_since(&self, since: Seq) -> bool {
