@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::server::{Kind, Program};
@@ -9,9 +10,15 @@ use crate::trace::Values;
 
 pub struct Bench {
     pub is_large: bool,
+    /// Plays traces without pace one request at a time, with all servers as they are by default.
+    pub is_one_by_one: bool,
     /// Tests the program without measuring.
     pub is_quick: bool,
+    /// The traces of `curves`; all if there are none.
+    pub names: Vec<String>,
     pub programs: Vec<Program>,
+    /// The file for the chart of `curves`.
+    pub chart: Option<PathBuf>,
     /// The folder of the recorded traces, which are too large for the repository.
     pub traces: Option<PathBuf>,
     pub values: Values,
@@ -38,6 +45,27 @@ impl Bench {
             let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(move || work(job))).collect();
             threads.into_iter().map(|thread| thread.join().expect("a panic ends the program")).collect()
         })
+    }
+
+    /// Runs `jobs` in as many threads as there are cores, so that none is starved; the results have their order.
+    pub fn in_turn<J: Sync, T: Send>(
+        &self,
+        jobs: &[J],
+        work: impl Fn(&J) -> io::Result<T> + Sync,
+    ) -> io::Result<Vec<T>> {
+        let (next, cores) = (AtomicUsize::new(0), thread::available_parallelism()?.get());
+        let take = |_: &usize| {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = jobs.get(index) else { return Ok(done) };
+                done.push((index, work(job)?));
+            }
+        };
+        let workers: Vec<usize> = (0..cores).collect();
+        let mut results: Vec<_> = self.at_once(&workers, take)?.into_iter().flatten().collect();
+        results.sort_by_key(|(index, _)| *index);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
     pub fn rounds<T>(&self, work: impl FnMut() -> io::Result<T>) -> io::Result<Vec<T>> {

@@ -5,12 +5,16 @@
 //! selects rows, and `--quick` tests the program in seconds without meaningful figures. Values are checked
 //! byte for byte.
 //!
+//! `--only curves` compares misses instead: on all traces that the program makes itself, with several sizes of
+//! the cache, and with two policies in simulation. It prints Markdown and draws a chart, in half an hour.
+//!
 //! It does not depend on the engine: memory use and item counts come from the kernel and from the servers'
 //! statistics. `benches/` measures speed.
 
 mod bench;
 #[path = "../common/built.rs"]
 mod built;
+mod curves;
 mod memory;
 mod misses;
 mod random;
@@ -22,7 +26,7 @@ mod trace;
 mod wire;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -33,23 +37,40 @@ use crate::trace::Values;
 /// Measure leasehold together with memcached and Redis, and compare it with its targets
 #[derive(Parser)]
 struct Options {
-    /// Rows to measure, comma-separated [default: all but aside]
+    /// Rows to measure, comma-separated [default: all but aside and curves]
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<Row>,
 
     /// Servers to measure in addition to leasehold, comma-separated
-    #[arg(long, value_name = "SERVER", value_delimiter = ',', default_value = "memcached,redis")]
+    #[arg(
+        long,
+        value_name = "SERVER",
+        value_delimiter = ',',
+        default_value = "memcached,redis-lru,redis-lfu"
+    )]
     peers: Vec<Kind>,
 
     /// Folder with oltp.csv.zst, w106.csv.zst and ttlmix.csv.zst [default: synthetic traces instead]
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
 
+    /// File for the chart of curves [default: docs/misses.svg of this checkout, none with --quick]
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+
+    /// Traces of curves, comma-separated [default: all]
+    #[arg(long, value_name = "TRACE", value_delimiter = ',')]
+    names: Vec<String>,
+
+    /// In curves and aside, send one request at a time, with leasehold's fence; takes ten times as long
+    #[arg(long)]
+    one_by_one: bool,
+
     /// Path of leasehold [default: the one of this checkout]
     #[arg(long, value_name = "FILE")]
     leasehold: Option<PathBuf>,
 
-    /// Also compare at 1 GiB, which takes 7 GiB and many minutes
+    /// Also compare at 1 GiB, or curves at 128 and 256 MiB; this takes 7 GiB and many minutes
     #[arg(long)]
     large: bool,
 
@@ -72,6 +93,8 @@ enum Row {
     Expiry,
     /// Misses on synthetic traces that no policy was tuned on
     Aside,
+    /// Misses on all traces, by memory, of all servers and of two policies in simulation
+    Curves,
 }
 
 fn main() -> io::Result<()> {
@@ -83,8 +106,13 @@ fn main() -> io::Result<()> {
             None => println!("{}: skipped: not installed", kind.name()),
         }
     }
+    let default_chart =
+        (!options.quick).then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/misses.svg"));
     let bench = Bench {
+        chart: options.chart.or(default_chart),
         is_large: options.large,
+        is_one_by_one: options.one_by_one,
+        names: options.names,
         is_quick: options.quick,
         programs,
         traces: options.traces,
@@ -93,9 +121,12 @@ fn main() -> io::Result<()> {
     if bench.is_quick {
         println!("a quick test of this program; the figures mean nothing");
     }
-    table::print_head();
+    if options.only != [Row::Curves] {
+        table::print_head();
+    }
     for row in Row::value_variants() {
-        let is_wanted = if options.only.is_empty() { *row != Row::Aside } else { options.only.contains(row) };
+        let is_default = !matches!(row, Row::Aside | Row::Curves);
+        let is_wanted = if options.only.is_empty() { is_default } else { options.only.contains(row) };
         if is_wanted {
             row.measure(&bench)?;
         }
@@ -113,6 +144,7 @@ impl Row {
             Row::SameMisses => misses::same_misses(bench),
             Row::Expiry => memory::expiry(bench),
             Row::Aside => misses::aside(bench),
+            Row::Curves => curves::measure(bench),
         }
     }
 }

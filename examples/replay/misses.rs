@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::bench::Bench;
 use crate::replayer::{Replayer, Tally};
-use crate::server::{Kind, Program};
+use crate::server::{Kind, Program, Server};
 use crate::synthetic;
 use crate::table::{self, Figure, Target};
 use crate::trace::{self, Request};
@@ -51,10 +51,10 @@ pub fn same_misses(bench: &Bench) -> io::Result<()> {
             })?;
         }
     } else {
-        for (name, requests) in synthetic_traces(bench) {
+        for (name, requests) in aside_traces(bench) {
             let what = what(name, SYNTHETIC_MEGABYTES);
             compare(bench, &what, SYNTHETIC_MEGABYTES, Target::None, &RUNGS, |program, megabytes| {
-                unpaced(bench, program, megabytes, &requests)
+                unpaced(bench, program, megabytes, &requests).map(|(tally, _)| tally)
             })?;
         }
     }
@@ -73,10 +73,10 @@ pub fn same_misses(bench: &Bench) -> io::Result<()> {
 
 /// Traces that no policy was tuned on.
 pub fn aside(bench: &Bench) -> io::Result<()> {
-    for (name, requests) in synthetic_traces(bench) {
+    for (name, requests) in aside_traces(bench) {
         for megabytes in [SYNTHETIC_MEGABYTES / 2, SYNTHETIC_MEGABYTES] {
             let figures = bench.on_each(|program| {
-                Ok(Figure::Is(unpaced(bench, program, megabytes, &requests)?.miss_percent()))
+                Ok(Figure::Is(unpaced(bench, program, megabytes, &requests)?.0.miss_percent()))
             })?;
             table::print(&format!("misses of {name} at {megabytes} MiB, %"), 2, Target::None, &figures);
         }
@@ -84,8 +84,8 @@ pub fn aside(bench: &Bench) -> io::Result<()> {
     Ok(())
 }
 
-/// The traces that the program generates itself, with their names.
-fn synthetic_traces(bench: &Bench) -> [(&'static str, Vec<Request>); 2] {
+/// The synthetic traces that no policy was tuned on, with their names.
+fn aside_traces(bench: &Bench) -> [(&'static str, Vec<Request>); 2] {
     let requests = bench.scaled(2_000_000) as usize;
     let scans = synthetic::scans().take(requests).collect();
     let shifts = synthetic::shifts().take(requests).collect();
@@ -123,7 +123,7 @@ fn compare(
 }
 
 /// The memory at which a falling curve of misses reaches `goal`, interpolated linearly.
-fn meeting(curve: &[(f64, f64)], goal: f64) -> Figure {
+pub fn meeting(curve: &[(f64, f64)], goal: f64) -> Figure {
     let Some(after) = curve.iter().position(|(_, misses)| *misses <= goal) else {
         return Figure::Above(curve[curve.len() - 1].0);
     };
@@ -148,10 +148,31 @@ fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request])
     Ok(tally)
 }
 
-/// Replays a trace without times against a new server.
-fn unpaced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Tally> {
-    let server = program.start(megabytes)?;
-    Replayer::new(server.connect()?, &bench.values).play(requests.iter().copied())
+/// Replays a trace without its times against a new server, which still runs afterwards.
+pub fn unpaced(
+    bench: &Bench,
+    program: &Program,
+    megabytes: u32,
+    requests: &[Request],
+) -> io::Result<(Tally, Server)> {
+    let is_one_by_one = bench.is_one_by_one;
+    let server = if is_one_by_one { program.start(megabytes)? } else { program.start_unfenced(megabytes)? };
+    let replayer = Replayer::new(server.connect()?, &bench.values);
+    let mut replayer = if is_one_by_one { replayer.one_by_one() } else { replayer };
+    Ok((replayer.play(requests.iter().copied())?, server))
+}
+
+/// The recorded traces that are wanted and exist, with their names.
+pub fn recorded_traces(
+    bench: &Bench,
+    is_wanted: impl Fn(&str) -> bool,
+) -> io::Result<Vec<(&'static str, Vec<Request>)>> {
+    let Some(folder) = &bench.traces else { return Ok(Vec::new()) };
+    let mut traces = Vec::new();
+    for Recorded { name, .. } in RECORDED.into_iter().filter(|recorded| is_wanted(recorded.name)) {
+        traces.extend(load(bench, folder, name)?.map(|requests| (name, requests)));
+    }
+    Ok(traces)
 }
 
 /// `None`, with a message, if the trace does not exist.

@@ -30,6 +30,12 @@ impl Random {
         (self.number() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// From `low` to `high`, with as many values in each octave.
+    pub fn log_uniform(&mut self, low: u32, high: u32) -> u32 {
+        let (low, high) = (f64::from(low), f64::from(high));
+        (low * (high / low).powf(self.unit())) as u32
+    }
+
     /// Standard normal, by Box and Muller.
     pub fn normal(&mut self) -> f64 {
         let (length, angle) = (1.0 - self.unit(), self.unit());

@@ -26,6 +26,7 @@ pub struct Replayer<'a> {
     missed: HashSet<u32>,
     /// The key that is being written.
     key: Vec<u8>,
+    requests_max: usize,
     speed: Option<u32>,
     tally: Tally,
     values: &'a Values,
@@ -59,6 +60,7 @@ impl<'a> Replayer<'a> {
             connection,
             missed: HashSet::new(),
             key: Vec::new(),
+            requests_max: BATCH_REQUESTS_MAX,
             speed: None,
             tally: Tally::default(),
             values,
@@ -71,6 +73,11 @@ impl<'a> Replayer<'a> {
         Replayer { speed: Some(speed), ..self }
     }
 
+    /// Waits for the reply to each request before it sends the next one.
+    pub fn one_by_one(self) -> Self {
+        Replayer { requests_max: 1, ..self }
+    }
+
     /// Does not count the first gets.
     pub fn warmed_by(self, gets: usize) -> Self {
         Replayer { warming: gets, ..self }
@@ -79,7 +86,7 @@ impl<'a> Replayer<'a> {
     pub fn play(&mut self, requests: impl IntoIterator<Item = Request>) -> io::Result<Tally> {
         for request in requests {
             self.keep_pace(request.time)?;
-            if !self.batch.has_room_for(&request) {
+            if !self.batch.has_room_for(&request, self.requests_max) {
                 self.settle()?;
             }
             self.batch.push(request);
@@ -168,8 +175,8 @@ impl Tally {
 
 impl Batch {
     /// Whether the request can be in this batch: a key that is changed can be in it only once.
-    fn has_room_for(&self, request: &Request) -> bool {
-        let is_full = self.requests.len() == BATCH_REQUESTS_MAX || self.bytes > BATCH_BYTES_MAX;
+    fn has_room_for(&self, request: &Request, requests_max: usize) -> bool {
+        let is_full = self.requests.len() == requests_max || self.bytes > BATCH_BYTES_MAX;
         let fits_its_key = match self.keys.get(&request.key) {
             Some(is_only_read) => *is_only_read && request.op == Op::Get,
             None => true,
@@ -218,8 +225,8 @@ mod tests {
         ] {
             let mut batch = Batch::default();
             batch.push(request(1, first));
-            assert_eq!(batch.has_room_for(&request(1, second)), may);
-            assert!(batch.has_room_for(&request(2, second)));
+            assert_eq!(batch.has_room_for(&request(1, second), BATCH_REQUESTS_MAX), may);
+            assert!(batch.has_room_for(&request(2, second), BATCH_REQUESTS_MAX));
         }
     }
 
@@ -227,11 +234,18 @@ mod tests {
     fn batches_are_limited_by_count_and_by_bytes() {
         let mut many = Batch::default();
         (0..BATCH_REQUESTS_MAX as u32 - 1).for_each(|key| many.push(request(key, Op::Get)));
-        assert!(many.has_room_for(&request(1_000, Op::Get)));
+        assert!(many.has_room_for(&request(1_000, Op::Get), BATCH_REQUESTS_MAX));
         many.push(request(1_000, Op::Get));
-        assert!(!many.has_room_for(&request(1_001, Op::Get)));
+        assert!(!many.has_room_for(&request(1_001, Op::Get), BATCH_REQUESTS_MAX));
         let mut large = Batch::default();
         large.push(Request { value_bytes: BATCH_BYTES_MAX as u32 + 1, ..request(1, Op::Set) });
-        assert!(!large.has_room_for(&request(2, Op::Get)));
+        assert!(!large.has_room_for(&request(2, Op::Get), BATCH_REQUESTS_MAX));
+    }
+    #[test]
+    fn one_by_one_there_is_one_request_in_a_batch() {
+        let mut batch = Batch::default();
+        assert!(batch.has_room_for(&request(1, Op::Get), 1));
+        batch.push(request(1, Op::Get));
+        assert!(!batch.has_room_for(&request(2, Op::Get), 1));
     }
 }

@@ -27,7 +27,10 @@ pub enum Kind {
     #[value(skip)]
     Leasehold,
     Memcached,
-    Redis,
+    /// Redis that evicts what was used longest ago, by its estimate.
+    RedisLru,
+    /// Redis that evicts what is used least often, by its estimate.
+    RedisLfu,
 }
 
 /// A running server.
@@ -53,27 +56,35 @@ impl Program {
         let (name, flag) = match kind {
             Kind::Leasehold => return None,
             Kind::Memcached => ("memcached", "-V"),
-            Kind::Redis => ("redis-server", "-v"),
+            Kind::RedisLru | Kind::RedisLfu => ("redis-server", "-v"),
         };
         let version = Command::new(name).arg(flag).stdin(Stdio::null()).output().ok()?;
-        eprintln!("comparing with {}", String::from_utf8_lossy(&version.stdout).trim_end());
+        let version = String::from_utf8_lossy(&version.stdout);
+        eprintln!("comparing with {}: {}", kind.name(), version.trim_end());
         Some(Program { kind, path: name.into() })
     }
 
     /// Starts it with one worker thread and this many megabytes for items.
     pub fn start(&self, megabytes: u32) -> io::Result<Server> {
+        self.launch(megabytes, "")
+    }
+
+    /// Starts it so that it stores each fill. Many misses at once over the only connection look to leasehold
+    /// like threads that share it, so that shortly after a delete it refuses fills that may be stale.
+    pub fn start_unfenced(&self, megabytes: u32) -> io::Result<Server> {
+        self.launch(megabytes, if self.kind == Kind::Leasehold { " --implicit-leases off" } else { "" })
+    }
+
+    fn launch(&self, megabytes: u32, more: &str) -> io::Result<Server> {
         let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
         let (port, memory) = (address.port(), megabytes);
         let flags = match self.kind {
-            Kind::Leasehold => format!("-l 127.0.0.1 -p {port} -t 1 -m {memory}"),
+            Kind::Leasehold => format!("-l 127.0.0.1 -p {port} -t 1 -m {memory}{more}"),
             Kind::Memcached => format!("-l 127.0.0.1 -p {port} -t 1 -m {memory} -U 0 -u nobody"),
-            Kind::Redis => format!(
-                "--bind 127.0.0.1 --port {port} --appendonly no --maxmemory {memory}mb \
-                 --maxmemory-policy allkeys-lfu --save "
-            ),
+            Kind::RedisLru => redis(port, memory, "allkeys-lru"),
+            Kind::RedisLfu => redis(port, memory, "allkeys-lfu"),
         };
         let mut command = Command::new(&self.path);
-        // Redis wants an empty word after `--save`, and `split` gives it one.
         command.args(flags.split(' ')).current_dir(env::temp_dir());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut server = Server { address, child, kind: self.kind };
@@ -88,13 +99,14 @@ impl Program {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Leasehold, Kind::Memcached, Kind::Redis];
+    pub const ALL: [Kind; 4] = [Kind::Leasehold, Kind::Memcached, Kind::RedisLru, Kind::RedisLfu];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Leasehold => "leasehold",
             Kind::Memcached => "memcached",
-            Kind::Redis => "redis",
+            Kind::RedisLru => "redis-lru",
+            Kind::RedisLfu => "redis-lfu",
         }
     }
 }
@@ -103,7 +115,7 @@ impl Server {
     pub fn connect(&self) -> io::Result<Connection> {
         let dialect = match self.kind {
             Kind::Leasehold | Kind::Memcached => Dialect::Memcached,
-            Kind::Redis => Dialect::Redis,
+            Kind::RedisLru | Kind::RedisLfu => Dialect::Redis,
         };
         Connection::open(self.address, dialect)
     }
@@ -165,6 +177,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The arguments of Redis, which wants an empty word after `--save`; `split` gives it one.
+fn redis(port: u16, megabytes: u32, policy: &str) -> String {
+    format!(
+        "--bind 127.0.0.1 --port {port} --appendonly no --maxmemory {megabytes}mb \
+         --maxmemory-policy {policy} --save "
+    )
 }
 
 /// A port that is free now. Each server of this program gets another one, and none is in the range from which

@@ -24,16 +24,16 @@ pub enum Target {
 pub type Figures = Vec<(Kind, Figure)>;
 
 pub fn print_head() {
-    let [leasehold, memcached, redis] = Kind::ALL.map(Kind::name);
+    let [leasehold, memcached, lru, lfu] = Kind::ALL.map(Kind::name);
     let what = "what";
     println!(
-        "{what:<WHAT$}{:>TARGET$}{leasehold:>CELL$}{:VERDICT$}{memcached:>CELL$}{redis:>CELL$}",
+        "{what:<WHAT$}{:>TARGET$}{leasehold:>CELL$}{:VERDICT$}{memcached:>CELL$}{lru:>CELL$}{lfu:>CELL$}",
         "target", ""
     );
 }
 
 pub fn print(what: &str, decimals: usize, target: Target, figures: &Figures) {
-    let [leasehold, memcached, redis] = Kind::ALL.map(|kind| {
+    let [leasehold, memcached, lru, lfu] = Kind::ALL.map(|kind| {
         let figure = figures.iter().find(|(of, _)| *of == kind);
         figure.map_or("–".to_owned(), |(_, figure)| figure.text(decimals))
     });
@@ -41,7 +41,7 @@ pub fn print(what: &str, decimals: usize, target: Target, figures: &Figures) {
     let verdict = ours.map_or("", |(_, figure)| target.verdict(*figure));
     let target = target.text(decimals);
     println!(
-        "{what:<WHAT$}{target:>TARGET$}{leasehold:>CELL$}{verdict:<VERDICT$}{memcached:>CELL$}{redis:>CELL$}"
+        "{what:<WHAT$}{target:>TARGET$}{leasehold:>CELL$}{verdict:<VERDICT$}{memcached:>CELL$}{lru:>CELL$}{lfu:>CELL$}"
     );
 }
 

@@ -48,6 +48,11 @@ impl Request {
         key.resize(key.len().max(self.key_bytes.into()), b'.');
     }
 
+    /// The length of what `write_key` writes.
+    pub fn key_length(&self) -> usize {
+        itoa::Buffer::new().format(self.key).len().max(self.key_bytes.into())
+    }
+
     /// Parses a line `time,key,key_size,value_size,op,ttl`; `None` if it is invalid.
     fn parse(line: &str, keys: &mut HashMap<String, u32>) -> Option<Request> {
         let mut fields = line.split(',');
@@ -119,6 +124,10 @@ mod tests {
         let mut key = Vec::new();
         request.write_key(&mut key);
         assert_eq!(key, b"0...................");
+        assert_eq!(request.key_length(), key.len());
+        let longer = Request { key: 1_234, key_bytes: 2, ..request };
+        longer.write_key(&mut key);
+        assert_eq!((&key[..], longer.key_length()), (&b"1234"[..], 4));
         assert_eq!(Request::parse("8,b,20,100,g,0", &mut keys).unwrap().key, 1);
         assert_eq!(Request::parse("9,zz,20,100,d,0", &mut keys).unwrap().key, 0);
         for line in ["", "time,key,key_size,value_size,op,ttl", "1,a,20,100,x,0", "1,a,20,100,g"] {
