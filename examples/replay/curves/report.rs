@@ -88,14 +88,7 @@ fn equal_misses(all: &[Curves]) -> String {
         let [configured, resident]: [Vec<Figure>; 2] =
             [limit, resident].map(|memory| some.iter().flat_map(|curves| curves.needs(memory)).collect());
         let points = configured.len();
-        let cells = [configured, resident].map(|needs| match geometric_mean(needs.iter().map(known)) {
-            Some(mean) => {
-                let above = needs.iter().filter(|need| matches!(need, Figure::Above(_))).count();
-                let below = needs.iter().filter(|need| matches!(need, Figure::Below(_))).count();
-                format!("{mean:.2} (bounds: {above} from below, {below} from above)")
-            }
-            None => "–".to_owned(),
-        });
+        let cells = [configured, resident].map(|needs| bounded_mean(&needs));
         let _ = writeln!(text, "| {what} | {points} | {} |", cells.join(" | "));
     };
     all.iter().for_each(|curves| row(&name(curves), &[curves]));
@@ -105,35 +98,16 @@ fn equal_misses(all: &[Curves]) -> String {
 
 /// Where leasehold is not as good as it should be.
 fn weak_points(all: &[Curves]) -> String {
-    let mut text = format!("leasehold misses more than {GDSF_RATIO_MAX} times as much as GDSF at:\n\n");
-    for curves in all {
-        for (index, megabytes) in curves.megabytes.iter().enumerate() {
-            let Some(ours) = curves.point(Kind::Leasehold, *megabytes) else { continue };
-            let ratio = ours.miss_percent / curves.gdsf[index];
-            if ratio > GDSF_RATIO_MAX {
-                let (name, ours) = (name(curves), percent(ours.miss_percent));
-                let gdsf = percent(curves.gdsf[index]);
-                let _ = writeln!(text, "* {name}, {megabytes} MiB: {ours} %, GDSF {gdsf} % ({ratio:.3})");
-            }
-        }
-    }
-    text += "\nleasehold misses more than memcached with as much resident memory at:\n\n";
-    for curves in all {
-        let theirs = curves.curve(Kind::Memcached, resident);
-        for megabytes in &curves.megabytes {
-            let Some(ours) = curves.point(Kind::Leasehold, *megabytes) else { continue };
-            let Some(misses) = interpolated(&theirs, ours.resident) else { continue };
-            if ours.miss_percent > misses {
-                let (name, percent) = (name(curves), ours.miss_percent);
-                let _ = writeln!(
-                    text,
-                    "* {name}, {megabytes} MiB: {percent:.2} %, memcached {misses:.2} % with {:.0} MiB",
-                    ours.resident
-                );
-            }
-        }
-    }
-    text
+    let list = |points: Vec<String>| match points.is_empty() {
+        true => "* nowhere\n".to_owned(),
+        false => points.concat(),
+    };
+    let worse_than_gdsf = list(all.iter().flat_map(Curves::worse_than_gdsf).collect());
+    let worse_than_memcached = list(all.iter().flat_map(Curves::worse_than_memcached).collect());
+    format!(
+        "leasehold misses more than {GDSF_RATIO_MAX} times as much as GDSF:\n\n{worse_than_gdsf}\n\
+         leasehold misses more than memcached with as much resident memory:\n\n{worse_than_memcached}"
+    )
 }
 
 impl Curves {
@@ -152,6 +126,27 @@ impl Curves {
             (!relative.is_empty()).then(|| meeting(&relative, ours.miss_percent))
         };
         self.contested().filter_map(need).collect()
+    }
+
+    fn worse_than_gdsf(&self) -> Vec<String> {
+        let line = |(index, megabytes): (usize, &u32)| {
+            let (ours, gdsf) = (self.point(Kind::Leasehold, *megabytes)?.miss_percent, self.gdsf[index]);
+            let (name, ratio) = (name(self), ours / gdsf);
+            let line = format!("* {name}, {megabytes} MiB: {ours:.2} %, GDSF {gdsf:.2} % ({ratio:.3})\n");
+            (ratio > GDSF_RATIO_MAX).then_some(line)
+        };
+        self.megabytes.iter().enumerate().filter_map(line).collect()
+    }
+
+    fn worse_than_memcached(&self) -> Vec<String> {
+        let theirs = self.curve(Kind::Memcached, resident);
+        let line = |megabytes: &u32| {
+            let Point { miss_percent: ours, resident, .. } = *self.point(Kind::Leasehold, *megabytes)?;
+            let (name, theirs) = (name(self), interpolated(&theirs, resident)?);
+            let figures = format!("{ours:.2} %, memcached {theirs:.2} % with {resident:.0} MiB");
+            (ours > theirs).then(|| format!("* {name}, {megabytes} MiB: {figures}\n"))
+        };
+        self.megabytes.iter().filter_map(line).collect()
     }
 }
 
@@ -181,10 +176,21 @@ fn percent(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// A bound counts as if it were the figure, which makes the difference too small.
-fn known(figure: &Figure) -> f64 {
-    let (Figure::Above(value) | Figure::Below(value) | Figure::Is(value)) = *figure;
-    value
+/// The geometric mean, in which a bound counts as if it were the figure, and the direction of all bounds.
+fn bounded_mean(figures: &[Figure]) -> String {
+    let values = figures.iter().map(|figure| {
+        let (Figure::Above(value) | Figure::Below(value) | Figure::Is(value)) = *figure;
+        value
+    });
+    let Some(mean) = geometric_mean(values) else { return "–".to_owned() };
+    let is_least = figures.iter().any(|figure| matches!(figure, Figure::Above(_)));
+    let is_most = figures.iter().any(|figure| matches!(figure, Figure::Below(_)));
+    match (is_least, is_most) {
+        (false, false) => format!("{mean:.2}"),
+        (true, false) => format!("at least {mean:.2}"),
+        (false, true) => format!("at most {mean:.2}"),
+        (true, true) => format!("about {mean:.2}"),
+    }
 }
 
 /// `None` for no values.
@@ -255,14 +261,18 @@ mod tests {
         // Half way from 48 % to 40 %: at 12 MiB by `-m`, and at 25 resident.
         assert_eq!(curves().needs(limit), [Figure::Is(1.5)]);
         assert_eq!(curves().needs(resident), [Figure::Is(2.5)]);
-        assert!(equal_misses(&[curves()]).contains("| all traces | 1 | 1.50 (bounds"));
+        assert!(equal_misses(&[curves()]).contains("| all traces | 1 | 1.50 | 2.50 |"));
+        let figures = [Figure::Is(1.0), Figure::Above(4.0), Figure::Below(0.25)];
+        let means = [1, 2, 3].map(|count| bounded_mean(&figures[..count]));
+        assert_eq!(means, ["1.00", "at least 2.00", "about 1.00"]);
+        assert_eq!(bounded_mean(&figures[2..]), "at most 0.25");
     }
 
     #[test]
     fn weak_points_are_listed() {
         let list = weak_points(&[curves()]);
-        assert!(list.contains("* made*, 8 MiB: 44.0 %, GDSF 40.0 % (1.100)\n"), "{list}");
-        assert!(!list.contains("16 MiB"), "{list}");
+        assert!(list.contains("* made*, 8 MiB: 44.00 %, GDSF 40.00 % (1.100)\n"), "{list}");
+        assert!(!list.contains("16 MiB") && list.ends_with("* nowhere\n"), "{list}");
         let worse = Curves { points: vec![point(Kind::Leasehold, 16, 47.0, 25.0)], ..curves() };
         let points = [worse.points, curves().points[2..].to_vec()].concat();
         let list = weak_points(&[Curves { points, ..curves() }]);
