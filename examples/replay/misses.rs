@@ -54,7 +54,7 @@ pub fn same_misses(bench: &Bench) -> io::Result<()> {
         for (name, requests) in aside_traces(bench) {
             let what = what(name, SYNTHETIC_MEGABYTES);
             compare(bench, &what, SYNTHETIC_MEGABYTES, Target::None, &RUNGS, |program, megabytes| {
-                unpaced(bench, program, megabytes, &requests).map(|(tally, _)| tally)
+                unpaced(bench, program, megabytes, &requests)
             })?;
         }
     }
@@ -76,7 +76,7 @@ pub fn aside(bench: &Bench) -> io::Result<()> {
     for (name, requests) in aside_traces(bench) {
         for megabytes in [SYNTHETIC_MEGABYTES / 2, SYNTHETIC_MEGABYTES] {
             let figures = bench.on_each(|program| {
-                Ok(Figure::Is(unpaced(bench, program, megabytes, &requests)?.0.miss_percent()))
+                Ok(Figure::Is(unpaced(bench, program, megabytes, &requests)?.miss_percent()))
             })?;
             table::print(&format!("misses of {name} at {megabytes} MiB, %"), 2, Target::None, &figures);
         }
@@ -148,18 +148,22 @@ fn paced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request])
     Ok(tally)
 }
 
-/// Replays a trace without its times against a new server, which still runs afterwards.
-pub fn unpaced(
-    bench: &Bench,
-    program: &Program,
-    megabytes: u32,
-    requests: &[Request],
-) -> io::Result<(Tally, Server)> {
-    let is_one_by_one = bench.is_one_by_one;
-    let server = if is_one_by_one { program.start(megabytes)? } else { program.start_unfenced(megabytes)? };
+/// Replays a trace without its times against a new server.
+fn unpaced(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Tally> {
+    let server = start_unpaced(bench, program, megabytes)?;
+    play_unpaced(bench, &server, requests)
+}
+
+/// Starts a server for `play_unpaced`.
+pub fn start_unpaced(bench: &Bench, program: &Program, megabytes: u32) -> io::Result<Server> {
+    if bench.is_one_by_one { program.start(megabytes) } else { program.start_unfenced(megabytes) }
+}
+
+/// Replays a trace without its times.
+pub fn play_unpaced(bench: &Bench, server: &Server, requests: &[Request]) -> io::Result<Tally> {
     let replayer = Replayer::new(server.connect()?, &bench.values);
-    let mut replayer = if is_one_by_one { replayer.one_by_one() } else { replayer };
-    Ok((replayer.play(requests.iter().copied())?, server))
+    let mut replayer = if bench.is_one_by_one { replayer.one_by_one() } else { replayer };
+    replayer.play(requests.iter().copied())
 }
 
 /// The recorded traces that are wanted and exist, with their names.

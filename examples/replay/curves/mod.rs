@@ -34,10 +34,12 @@ struct Curves {
 /// A run of one server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Point {
+    /// MiB that are resident at the start.
+    empty: f64,
     kind: Kind,
     megabytes: u32,
     miss_percent: f64,
-    /// MiB at the end.
+    /// MiB that are resident at the end.
     resident: f64,
 }
 
@@ -130,9 +132,12 @@ fn runs<'a>(bench: &'a Bench, megabytes: &[u32]) -> Vec<(&'a Program, u32)> {
 
 /// Replays a trace against a new server.
 fn run(bench: &Bench, program: &Program, megabytes: u32, requests: &[Request]) -> io::Result<Point> {
-    let (tally, server) = misses::unpaced(bench, program, megabytes, requests)?;
-    let resident = server.resident_bytes()? as f64 / f64::from(1 << 20);
-    Ok(Point { kind: program.kind, megabytes, miss_percent: tally.miss_percent(), resident })
+    let server = misses::start_unpaced(bench, program, megabytes)?;
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let empty = mebibytes(server.resident_bytes()?);
+    let miss_percent = misses::play_unpaced(bench, &server, requests)?.miss_percent();
+    let resident = mebibytes(server.resident_bytes()?);
+    Ok(Point { empty, kind: program.kind, megabytes, miss_percent, resident })
 }
 
 const MEGABYTES: [u32; 4] = [8, 16, 32, 64];

@@ -189,6 +189,7 @@ mod tests {
 
     fn curves() -> Curves {
         let point = |kind, megabytes: u32, miss_percent| Point {
+            empty: 0.0,
             kind,
             megabytes,
             miss_percent,

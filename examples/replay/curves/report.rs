@@ -58,37 +58,42 @@ fn means(all: &[Curves]) -> String {
     text
 }
 
-/// The resident memory at the end, from the least to the most of all traces.
+/// The resident memory at the start, and at the end, from the least to the most of all traces.
 fn residents(all: &[Curves]) -> String {
     let mut text = String::from("| MiB | ");
     let _ = writeln!(text, "{} |", Kind::ALL.map(|kind| format!("{}, resident", title(kind))).join(" | "));
     text += "|---|---|---|---|---|\n";
-    for megabytes in all.first().map_or(&[][..], |curves| &curves.megabytes) {
+    let mut row = |what: &str, is_in: &dyn Fn(&Point) -> bool, memory: fn(&Point) -> f64| {
         let cells = Kind::ALL.map(|kind| {
-            let points = all.iter().filter_map(|curves| curves.point(kind, *megabytes));
-            let mut residents: Vec<f64> = points.map(|point| point.resident).collect();
+            let points = all.iter().flat_map(|curves| &curves.points);
+            let points = points.filter(|point| point.kind == kind && is_in(point));
+            let mut residents: Vec<f64> = points.map(memory).collect();
             residents.sort_by(f64::total_cmp);
             match (residents.first(), residents.last()) {
                 (Some(least), Some(most)) => format!("{least:.0} to {most:.0}"),
                 _ => "–".to_owned(),
             }
         });
-        let _ = writeln!(text, "| {megabytes} | {} |", cells.join(" | "));
+        let _ = writeln!(text, "| {what} | {} |", cells.join(" | "));
+    };
+    for megabytes in all.first().map_or(&[][..], |curves| &curves.megabytes) {
+        row(&megabytes.to_string(), &|point| point.megabytes == *megabytes, resident);
     }
+    row("any, empty", &|_| true, |point| point.empty);
     text
 }
 
 /// The memory that memcached needs for leasehold's misses, as a multiple of leasehold's.
 fn equal_misses(all: &[Curves]) -> String {
     let mut text = String::from(
-        "| memory of memcached for equal misses, geometric mean | points | by `-m` | by resident memory |\n\
-         |---|---|---|---|\n",
+        "| memory of memcached for equal misses, geometric mean | points | by `-m` | resident | \
+         resident beyond that of the empty server |\n|---|---|---|---|---|\n",
     );
     let mut row = |what: &str, some: &[&Curves]| {
-        let [configured, resident]: [Vec<Figure>; 2] =
-            [limit, resident].map(|memory| some.iter().flat_map(|curves| curves.needs(memory)).collect());
-        let points = configured.len();
-        let cells = [configured, resident].map(|needs| bounded_mean(&needs));
+        let points = some.iter().flat_map(|curves| curves.needs(limit)).count();
+        let cells = [limit, resident, filled].map(|memory: fn(&Point) -> f64| {
+            bounded_mean(&some.iter().flat_map(|curves| curves.needs(memory)).collect::<Vec<_>>())
+        });
         let _ = writeln!(text, "| {what} | {points} | {} |", cells.join(" | "));
     };
     all.iter().for_each(|curves| row(&name(curves), &[curves]));
@@ -158,6 +163,11 @@ pub fn resident(point: &Point) -> f64 {
     point.resident
 }
 
+/// Without the program itself and the tables that it fills at its start.
+fn filled(point: &Point) -> f64 {
+    point.resident - point.empty
+}
+
 pub fn title(kind: Kind) -> &'static str {
     match kind {
         Kind::Leasehold => "leasehold",
@@ -216,7 +226,7 @@ mod tests {
     use super::*;
 
     fn point(kind: Kind, megabytes: u32, miss_percent: f64, resident: f64) -> Point {
-        Point { kind, megabytes, miss_percent, resident }
+        Point { empty: 5.0, kind, megabytes, miss_percent, resident }
     }
 
     /// Two servers and two sizes; the second is as good as no limit.
@@ -261,7 +271,8 @@ mod tests {
         // Half way from 48 % to 40 %: at 12 MiB by `-m`, and at 25 resident.
         assert_eq!(curves().needs(limit), [Figure::Is(1.5)]);
         assert_eq!(curves().needs(resident), [Figure::Is(2.5)]);
-        assert!(equal_misses(&[curves()]).contains("| all traces | 1 | 1.50 | 2.50 |"));
+        assert_eq!(curves().needs(filled), [Figure::Is(4.0)]);
+        assert!(equal_misses(&[curves()]).contains("| all traces | 1 | 1.50 | 2.50 | 4.00 |"));
         let figures = [Figure::Is(1.0), Figure::Above(4.0), Figure::Below(0.25)];
         let means = [1, 2, 3].map(|count| bounded_mean(&figures[..count]));
         assert_eq!(means, ["1.00", "at least 2.00", "about 1.00"]);
