@@ -47,7 +47,8 @@ impl Bench {
         })
     }
 
-    /// Runs `jobs` in as many threads as there are cores, so that none is starved; the results have their order.
+    /// Runs `jobs` in as many threads as there are cores, so that none is starved. The results have the order
+    /// of the jobs.
     pub fn in_turn<J: Sync, T: Send>(
         &self,
         jobs: &[J],

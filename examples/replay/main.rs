@@ -5,8 +5,9 @@
 //! selects rows, and `--quick` tests the program in seconds without meaningful figures. Values are checked
 //! byte for byte.
 //!
-//! `--only curves` compares misses instead: on all traces that the program makes itself, with several sizes of
-//! the cache, and with two policies in simulation. It prints Markdown and draws a chart, in half an hour.
+//! `--only curves` compares misses instead: on all traces that the program makes itself, with several sizes
+//! of the cache, and with two policies in simulation. It prints Markdown and draws a chart, in a quarter of
+//! an hour.
 //!
 //! It does not depend on the engine: memory use and item counts come from the kernel and from the servers'
 //! statistics. `benches/` measures speed.

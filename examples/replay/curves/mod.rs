@@ -17,7 +17,7 @@ use crate::server::{Kind, Program};
 use crate::synthetic::TRACES;
 use crate::trace::Request;
 
-/// What was measured and simulated with one trace.
+/// The measured and the simulated misses of one trace.
 struct Curves {
     /// Belady's misses in percent, by size.
     belady: Vec<f64>,
@@ -112,7 +112,7 @@ impl Curves {
     }
 }
 
-/// The runs of all servers. memcached has sizes in between, and larger ones, to find where it misses as little.
+/// The runs of all servers. memcached has more sizes, to find where it misses as little as leasehold.
 fn runs<'a>(bench: &'a Bench, megabytes: &[u32]) -> Vec<(&'a Program, u32)> {
     let mut runs = Vec::new();
     for program in &bench.programs {

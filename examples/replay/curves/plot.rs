@@ -51,7 +51,7 @@ pub fn svg(all: &[Curves]) -> String {
     svg + "</svg>\n"
 }
 
-/// Servers by their resident memory, policies by the memory of the simulation; leasehold is drawn last, on top.
+/// Servers by their resident memory, and policies by that of the simulation. The last one is on top.
 fn series(curves: &Curves) -> Vec<Series> {
     let simulated = |percents: &[f64]| -> Vec<(f64, f64)> {
         curves.megabytes.iter().map(|megabytes| f64::from(*megabytes)).zip(percents.iter().copied()).collect()

@@ -122,7 +122,7 @@ impl Curves {
         sizes.filter(|(index, _)| self.gdsf[*index] > FITS_RATIO * self.compulsory)
     }
 
-    /// The memory of memcached for leasehold's misses, as a multiple, at each size at which not everything fits.
+    /// The memory of memcached for leasehold's misses, as a multiple, at each size that holds not everything.
     fn needs(&self, memory: fn(&Point) -> f64) -> Vec<Figure> {
         let theirs = self.curve(Kind::Memcached, memory);
         let need = |(_, megabytes)| {

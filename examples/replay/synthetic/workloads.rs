@@ -1,4 +1,4 @@
-//! The traces that are about one difficulty each: sizes that change or are mixed, loops, writes, large values.
+//! The traces that are about one difficulty each: changing or mixed sizes, loops, writes, large values.
 
 use std::collections::{HashMap, HashSet};
 
