@@ -92,3 +92,27 @@ impl Bench {
         if self.is_quick { 3_000 } else { 20_000 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_have_the_order_of_their_jobs_and_an_error_ends_them() {
+        let bench = Bench {
+            chart: None,
+            is_large: false,
+            is_one_by_one: false,
+            is_quick: true,
+            names: Vec::new(),
+            programs: Vec::new(),
+            traces: None,
+            values: Values::new(),
+        };
+        let jobs: Vec<u32> = (0..100).collect();
+        let doubled = bench.in_turn(&jobs, |job| Ok(2 * job)).unwrap();
+        assert!(doubled.into_iter().eq((0..100).map(|job| 2 * job)));
+        let failing = |job: &u32| if *job == 50 { Err(io::Error::other("no")) } else { Ok(()) };
+        assert!(bench.in_turn(&jobs, failing).is_err());
+    }
+}
