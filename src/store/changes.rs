@@ -120,7 +120,7 @@ mod tests {
         check(&mut pair, true, "the sweep", &|engine| {
             engine.mark_all();
             let copy_until = |_: Seq, _: &[u8], _: Tags| None;
-            engine.sweep(Dead { floor: meta.as_of, tick, copy_until: &copy_until });
+            while engine.sweep(Dead { floor: meta.as_of, tick, copy_until: &copy_until }) {}
         });
     }
 }
