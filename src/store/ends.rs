@@ -19,6 +19,8 @@ use crate::store::item::uses::{USES_CLASSES, Uses};
 pub(super) struct Ends {
     /// Nothing that is held ends before it, but for rounding.
     floor: f64,
+    /// The floor in halves of a unit, rounded.
+    ticks: u64,
     /// The factors of lives by class.
     factors: [f64; USES_CLASSES],
     /// Bytes of each class that were evicted, and items of them that came back soon; both fade.
@@ -43,6 +45,7 @@ impl Ends {
     pub(super) fn new(shard_bytes: usize) -> Ends {
         Ends {
             floor: 0.0,
+            ticks: 0,
             factors: [1.0; USES_CLASSES],
             evicted: [0.0; USES_CLASSES],
             returned: [0.0; USES_CLASSES],
@@ -62,12 +65,13 @@ impl Ends {
     /// The floor, as small items note it at each use.
     #[inline(always)]
     pub(super) fn stamp(&self) -> u32 {
-        self.ticks() as u32 & STAMP_MASK
+        self.ticks as u32 & STAMP_MASK
     }
 
     /// Moves the floor to the end of something that is going to be evicted. Only here do lives change.
     pub(super) fn raise(&mut self, end: f64) {
         self.floor = self.floor.max(end);
+        self.ticks = (self.floor / TICK).round() as u64;
         if self.evicted_bytes > self.correct_after {
             self.correct();
         }
@@ -81,9 +85,8 @@ impl Ends {
 
     /// When a small item ends that was last used at `stamp`.
     pub(super) fn end(&self, uses: Uses, stamp: u32, bytes: usize, mean: Mean) -> f64 {
-        let now = self.ticks();
-        let age = (now as u32).wrapping_sub(stamp) & STAMP_MASK;
-        now.saturating_sub(age.into()) as f64 * TICK + self.life(uses, bytes, mean)
+        let age = (self.ticks as u32).wrapping_sub(stamp) & STAMP_MASK;
+        self.ticks.saturating_sub(age.into()) as f64 * TICK + self.life(uses, bytes, mean)
     }
 
     /// Counts the eviction of an item.
@@ -109,10 +112,6 @@ impl Ends {
         }
         self.evicted.iter_mut().chain(&mut self.returned).for_each(|count| *count /= 2.0);
         self.evicted_bytes = 0;
-    }
-
-    fn ticks(&self) -> u64 {
-        (self.floor / TICK).round() as u64
     }
 }
 

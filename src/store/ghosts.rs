@@ -39,13 +39,23 @@ impl Ghosts {
     pub(super) fn put(&mut self, hash: KeyHash, bytes: usize, ghost: Ghost) {
         self.removed += bytes as u64;
         let now = self.time();
-        let age = |packed: u32| if packed == 0 { u32::MAX } else { age(packed, now) };
+        let print = fingerprint(hash);
+        // Its own place comes before an empty one, and that before the oldest.
+        let rank = |packed: u32| match packed {
+            0 => OWN_RANK - 1,
+            _ if packed & PRINT_MASK == print => OWN_RANK,
+            _ => age(packed, now),
+        };
         let set = self.set(hash);
-        let own = set.iter().position(|packed| *packed & PRINT_MASK == fingerprint(hash));
-        let place =
-            own.unwrap_or_else(|| (0..WAYS).max_by_key(|way| age(set[*way])).expect("a set has places"));
+        let (mut place, mut highest) = (0, rank(set[0]));
+        for (way, packed) in set.iter().enumerate().skip(1) {
+            let rank = rank(*packed);
+            if rank > highest {
+                (place, highest) = (way, rank);
+            }
+        }
         let deleted = if ghost.is_deleted { DELETED } else { 0 };
-        set[place] = fingerprint(hash) | ghost.uses.bits() << USES_SHIFT | deleted | now;
+        set[place] = print | ghost.uses.bits() << USES_SHIFT | deleted | now;
     }
 
     /// Removes the ghost with this hash, and returns it and whether it is young: in the first quarter of the
@@ -94,6 +104,8 @@ const PRINT_MASK: u32 = u32::MAX << PRINT_SHIFT;
 /// Time wraps around: an old ghost seems young again after four windows, but by then its place has been
 /// taken.
 const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
+/// Above all ages.
+const OWN_RANK: u32 = u32::MAX;
 /// Above the bits that the fingerprint is made of.
 const SET_SHIFT: u32 = 32;
 

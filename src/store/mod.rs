@@ -265,20 +265,21 @@ impl Engine {
     /// Counts a read of this item; returns it as it was before.
     #[inline(always)]
     pub(crate) fn hit(&mut self, slot: Slot, tick: Tick) -> Item<'_> {
-        let before = Item::new(self.head(slot), None);
-        let Item { accessed, end, is_fetched, .. } = before;
-        let (head, shared) = match slot.place() {
+        let (before, head, shared) = match slot.place() {
             Place::Large(number) => {
                 let entry = self.large.get_mut(number);
+                let Item { accessed, end, is_fetched, .. } = Item::new(entry.head(), None);
                 entry.read(tick, &self.ends);
-                (entry.head(), Some(&entry.value))
+                ((accessed, end, is_fetched), entry.head(), Some(&entry.value))
             }
             Place::Log(number, offset) => {
                 let mut head = self.log.item_mut(number, offset);
+                let Item { accessed, end, is_fetched, .. } = Item::new(head.view(), None);
                 head.read(tick, self.ends.stamp());
-                (head.into_view(), None)
+                ((accessed, end, is_fetched), head.into_view(), None)
             }
         };
+        let (accessed, end, is_fetched) = before;
         let item = Item { accessed, end, is_fetched, head, shared };
         self.counts.sizes[SizeCounts::class(item.value_bytes())].hits += 1;
         item

@@ -85,7 +85,7 @@ impl Engine {
         }
         if let Some((_, number)) = self.log.first_end() {
             let segment = self.log.take(number);
-            self.walk(number, &segment, |engine, slot, item| {
+            self.walk(number, &segment, |engine, _, slot, item| {
                 engine.discard_with_segment(slot, item, Removal::Evicted, tick)
             });
             self.log.give_back(number, segment);
@@ -224,15 +224,15 @@ impl Engine {
         self.ends.raise(segment.due);
         let mean = self.mean();
         let mut staying = self.staying(&segment, mean, dead);
-        self.walk(number, &segment, |engine, slot, item| {
+        self.walk(number, &segment, |engine, hash, slot, item| {
             if let Some(why) = dead.removal(item) {
                 return engine.discard_with_segment(slot, item, why, dead.tick);
             }
             let (left, tight) = (engine.left(item, mean), item.tight());
-            if staying.admits(left, item) && engine.survive(slot, item, left, dead.tick) {
+            if staying.admits(left, item) && engine.survive((hash, slot), item, left, dead.tick) {
                 return;
             }
-            engine.note_eviction(engine.keys.hash(item.key()), item.uses(), tight);
+            engine.note_eviction(hash, item.uses(), tight);
             engine.discard_with_segment(slot, item, Removal::Evicted, dead.tick);
         });
         self.log.give_back(number, segment);
@@ -250,8 +250,8 @@ impl Engine {
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
             if !item.is_dead()
-                && dead.removal(item).is_none()
                 && let Some(step) = Staying::step(self.left(item, mean), item)
+                && dead.removal(item).is_none()
             {
                 bytes[step] += item.tight();
             }
@@ -269,7 +269,7 @@ impl Engine {
     }
 
     /// Moves an item to the queue for the life that it has left; false if there is no room without force.
-    fn survive(&mut self, slot: Slot, item: Packed, left: f64, tick: Tick) -> bool {
+    fn survive(&mut self, (hash, slot): (KeyHash, Slot), item: Packed, left: f64, tick: Tick) -> bool {
         let (tight, end) = (item.tight(), self.ends.floor() + left);
         let Some((number, offset)) = self.log.reserve(left, end, tight, tick) else {
             return false;
@@ -279,7 +279,7 @@ impl Engine {
         copy.0[..tight].copy_from_slice(&item.0[..tight]);
         copy.tighten();
         segment.expiries.add(item.removed_at(), tight, tick);
-        self.index.relocate(slot, Slot::new(self.keys.hash(item.key()), Place::Log(number, offset)));
+        self.index.relocate(slot, Slot::new(hash, Place::Log(number, offset)));
         self.counts.copied_bytes += tight as u64;
         true
     }
@@ -289,13 +289,13 @@ impl Engine {
         &mut self,
         number: u16,
         segment: &Segment,
-        mut show: impl FnMut(&mut Self, Slot, Packed),
+        mut show: impl FnMut(&mut Self, KeyHash, Slot, Packed),
     ) {
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
             if !item.is_dead() {
-                let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
-                show(self, slot, item);
+                let hash = self.keys.hash(item.key());
+                show(self, hash, Slot::new(hash, Place::Log(number, offset)), item);
             }
             offset = next;
         }
@@ -482,6 +482,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_unused_item_that_a_client_removed_is_new_when_it_comes_back() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        pair.insert(b"k", &[1; 100], 0, 0);
+        let slot = pair.find(b"k").expect("there is room");
+        pair.remove(&keys.key(b"k").expect("it is short"), slot);
+        pair.insert(b"k", &[1; 100], 0, 0);
+        assert_eq!(uses_of(&mut pair, "k"), Some(Uses::NONE));
+    }
+
     /// Lives are corrected by items that come back after their eviction, and by no others.
     #[test]
     fn removed_items_that_come_back_correct_no_lives() {
@@ -497,6 +508,7 @@ mod tests {
                 store(&mut pair, std::iter::once(name.clone()), 100);
                 if is_removed && number % 4 == 0 {
                     let slot = pair.find(name.as_bytes()).expect("it was stored");
+                    pair.engine.used(slot, pair.tick());
                     pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
                     store(&mut pair, std::iter::once(name), 100);
                 }

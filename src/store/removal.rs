@@ -29,10 +29,12 @@ pub(super) enum Removal {
 }
 
 impl Engine {
-    /// Removes an item for a client. It leaves a ghost: most items come back with a new value.
+    /// Removes an item for a client. An item that was used leaves a ghost: it will come back.
     pub(crate) fn remove(&mut self, key: &Key, slot: Slot, tick: Tick) {
-        let ghost = Ghost { uses: self.head(slot).uses(), is_deleted: true };
-        self.ghosts.put(key.hash, self.bytes_of(slot), ghost);
+        let uses = self.head(slot).uses();
+        if uses != Uses::NONE {
+            self.ghosts.put(key.hash, self.bytes_of(slot), Ghost { uses, is_deleted: true });
+        }
         self.discard(slot, Removal::Removed, tick);
     }
 

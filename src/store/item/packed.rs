@@ -270,9 +270,11 @@ impl<'a> PackedMut<'a> {
     /// Counts a read, at this floor of eviction.
     #[inline(always)]
     pub(crate) fn read(&mut self, tick: Tick, stamp: u32) {
-        let count = self.view().uses().more().count();
-        self.0[STATE] = self.0[STATE] & !USES | FETCHED | count as u8;
-        self.set_word(20, self.passed(tick) << PASSED_SHIFT | stamp);
+        let word = self.passed(tick) << PASSED_SHIFT | stamp;
+        let header: &mut [u8; HEADER_BYTES] = self.0.first_chunk_mut().expect("an item begins with a header");
+        let state = header[STATE] | FETCHED;
+        header[STATE] = state + u8::from(state & USES < USES);
+        header[20..24].copy_from_slice(&word.to_le_bytes());
     }
 
     /// Sets the uses, and the floor of eviction at the last of them.
