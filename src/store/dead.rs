@@ -7,8 +7,8 @@ use super::item::tags::Tags;
 use super::removal::Removal;
 use super::tick::Tick;
 
-/// Dead items, which are removed: those whose time ends at `tick` or before, those as of `floor` or before,
-/// and other invalidated ones.
+/// Decides which items are dead, and therefore removed: those that expire at `tick` or before, those whose
+/// sequence number is at most `floor` (not the floor of eviction), and others that were invalidated.
 #[derive(Clone, Copy)]
 pub(crate) struct Dead<'a> {
     pub(crate) floor: Seq,

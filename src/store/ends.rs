@@ -1,16 +1,15 @@
 //! When items end: the order of eviction.
 //!
-//! This is greedy dual by frequency over size (Cherkasova, HPL-98-69, 1998), kept lazily. A clock, the floor,
-//! is moved by eviction alone: it is the greatest end of anything that was evicted. An item ends so long
-//! after its last use, on this clock, as it was used often and is small. So what is not used any more is
-//! evicted one day, however often it was used; and the clock moves as fast as room is wanted.
+//! This is greedy dual by frequency over size (Cherkasova, HPL-98-69, 1998), kept lazily. Only eviction moves
+//! its clock, the floor: it is the greatest end of anything that was evicted. An item ends a life after its
+//! last use, on this clock. The life grows with the uses of the item, and shrinks with its size. So an item
+//! that is no longer used is evicted at some time, however often it was used.
 //!
-//! The unit is the life that one use gives to an item of the mean size. A small item has six bits for the
-//! floor at its last use, in halves of a unit; a large one knows it exactly.
+//! The unit is the life of an item of the mean size without a use after its store. A small item has six bits
+//! for the floor at its last use, in halves of a unit; a large item has the exact floor.
 //!
-//! Lives are corrected by class of uses: the ghosts of evicted items tell which classes are wanted again
-//! soon. A class whose evicted bytes are wanted more than others lives longer from then on, until all are as
-//! likely to be wanted.
+//! Lives are corrected by class of uses: ghosts show which evicted items are stored again soon. A class with
+//! more such returns for each evicted byte than the others gets longer lives, until all classes have as many.
 
 use crate::store::item::packed::STAMP_MASK;
 use crate::store::item::uses::{USES_CLASSES, Uses};

@@ -28,7 +28,7 @@ pub(super) struct Large {
     free: Vec<u32>,
     /// The items by their ends. An end may be later by now; entries of removed items are outdated.
     order: BinaryHeap<Reverse<Place>>,
-    /// Distinguishes the item of a queue entry from one that has the same number later.
+    /// Distinguishes the item of an entry of `order` from one that has the same number later.
     stamp: u64,
 }
 

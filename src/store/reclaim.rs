@@ -2,10 +2,10 @@
 //!
 //! One step of [`Engine::reclaim`] copies at most one segment and frees at least an eighth of one, or evicts
 //! a large item. So stores that do one step each, and more for a larger value, free more than they use,
-//! whatever the limit is. A step removes the expired and invalidated items of a segment; if none is due, it
-//! removes stale copies and packs segments; and if that frees nothing, it evicts what ends first
-//! ([`crate::store::ends`]): it looks through the segment that is due first, copies what ends later by now,
-//! and evicts the rest, or it evicts a large item.
+//! whatever the limit is. A step removes the expired and invalidated items of a segment. If there is no such
+//! segment, it removes stale copies and packs segments. If that frees nothing, it evicts what ends first
+//! ([`crate::store::ends`]): a large item, or the items of the segment that is due first, except those that
+//! end at least half a unit later by now, which it copies.
 
 use super::budget::WhenFull;
 use super::ends::{EARLY, LIFE_MAX, Mean};
