@@ -67,9 +67,12 @@ impl Ends {
         self.ticks as u32 & STAMP_MASK
     }
 
-    /// Moves the floor to the end of something that is going to be evicted. Only here do lives change.
+    /// Moves the floor to the end of something that is going to be evicted. Only here do lives change. A segment
+    /// without items has no end: its due is infinite.
     pub(super) fn raise(&mut self, end: f64) {
-        self.floor = self.floor.max(end);
+        if end.is_finite() {
+            self.floor = self.floor.max(end);
+        }
         self.ticks = (self.floor / TICK).round() as u64;
         if self.evicted_bytes > self.correct_after {
             self.correct();

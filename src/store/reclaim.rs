@@ -493,6 +493,19 @@ mod tests {
         assert_eq!(uses_of(&mut pair, "k"), Some(Uses::NONE));
     }
 
+    /// Its due is infinite. The floor was, too, from then on: every item ended at once, and none was a ghost for
+    /// any time.
+    #[test]
+    fn an_empty_segment_that_is_given_back_does_not_move_the_floor() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        pair.insert(b"k", &[1; 100], 0, 0);
+        let slot = pair.find(b"k").expect("there is room");
+        pair.remove(&keys.key(b"k").expect("it is short"), slot);
+        assert!(pair.engine.log.held() == 1 && pair.reclaim());
+        assert_eq!((pair.engine.log.held(), pair.engine.ends.floor()), (0, 0.0));
+    }
+
     /// Lives are corrected by items that come back after their eviction, and by no others.
     #[test]
     fn removed_items_that_come_back_correct_no_lives() {
