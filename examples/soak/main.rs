@@ -199,7 +199,7 @@ const SHOPPERS: u64 = 6;
 const FAULTY: u64 = 6;
 /// One read of a connection.
 const READ_BYTES: usize = 16 << 10;
-const SLACK_BYTES: usize = 16 << 20;
+const SLACK_BYTES: usize = 12 << 20;
 const ROUND_MS: u64 = 50;
 const ROUNDS_OF_A_SIZE: u64 = 40;
 const ROUNDS_OF_A_POLICY: u64 = 17;

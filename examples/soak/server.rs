@@ -98,7 +98,8 @@ impl Server {
 
     pub fn resident_bytes(&self) -> io::Result<usize> {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.process.0.id()))?;
-        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+        let field = |nth| statm.split(' ').nth(nth).and_then(|pages| pages.parse::<usize>().ok());
+        let pages = field(RESIDENT).zip(field(OF_FILES)).map(|(resident, of_files)| resident - of_files);
         pages.map(|pages| pages * 4096).ok_or_else(|| io::Error::other("no such field in statm"))
     }
 
@@ -144,3 +145,7 @@ fn write_config(folder: &Path, round: u64) -> io::Result<()> {
     fs::write(folder.join("new"), text)?;
     fs::rename(folder.join("new"), folder.join("config"))
 }
+
+/// Places of fields in `/proc/PID/statm`: resident pages, and those of them that belong to files.
+const RESIDENT: usize = 1;
+const OF_FILES: usize = 2;
