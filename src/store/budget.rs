@@ -140,6 +140,11 @@ impl Budget {
         4 * self.shards * SEGMENTS_OWN * self.segment_bytes
     }
 
+    /// Whether more is used than the limit allows, as it was lowered.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.used() > self.limit()
+    }
+
     /// Changes the limit. Later stores and sweeps remove what is above it, step by step.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);

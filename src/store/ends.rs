@@ -67,8 +67,8 @@ impl Ends {
         self.ticks as u32 & STAMP_MASK
     }
 
-    /// Moves the floor to the end of something that is going to be evicted. Only here do lives change. A segment
-    /// without items has no end: its due is infinite.
+    /// Moves the floor to the end of something that is going to be evicted. Only here do lives change. A
+    /// segment without items has no end: its due is infinite.
     pub(super) fn raise(&mut self, end: f64) {
         if end.is_finite() {
             self.floor = self.floor.max(end);

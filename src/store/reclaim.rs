@@ -16,7 +16,7 @@ use super::item::packed::Packed;
 use super::item::tags::Tags;
 use super::item::uses::Uses;
 use super::large::{self, Charged};
-use super::log::segment::Segment;
+use super::log::segment::{Queue, Segment};
 use super::removal::{Removal, RemovedItem};
 use super::{Dead, Engine, NoRoom};
 use crate::pages::Run;
@@ -54,11 +54,20 @@ impl Engine {
             if let Some(found) = self.log.reserve(life, self.ends.floor() + life, bytes, tick) {
                 return Ok(found);
             }
-            self.force(tick)?;
+            match self.log.first_end() {
+                // Its memory is not given back first: above a limit that was lowered, it would not be given
+                // again.
+                Some((_, number)) if self.may_force() => {
+                    let segment = self.evict_all(number, tick);
+                    self.log.open_again(number, segment, Queue::of(life), tick);
+                }
+                _ => self.force(tick)?,
+            }
         }
     }
 
-    /// Memory for a large value, by force if necessary.
+    /// Memory for a large value, by force if necessary. Above a limit that was lowered there is none: the
+    /// force that this takes would remove all items of the shard.
     pub(super) fn charge_large(&mut self, mut value: Run, tags: Tags, tick: Tick) -> Result<Charged, NoRoom> {
         if !self.budget.admits(value.len()) {
             return Err(NoRoom);
@@ -68,8 +77,15 @@ impl Engine {
                 Ok(charged) => return Ok(charged),
                 Err(refused) => value = refused,
             }
+            if self.removed_values.is_empty() && self.budget.is_exceeded() {
+                return Err(NoRoom);
+            }
             self.force(tick)?;
         }
+    }
+
+    fn may_force(&self) -> bool {
+        self.when_full == WhenFull::Evict && self.removed_values.is_empty()
     }
 
     /// Evicts all items of the segment that is due first, also popular ones. Stores make room early, so this
@@ -80,20 +96,26 @@ impl Engine {
             self.removed_values.clear();
             return Ok(());
         }
-        if self.when_full == WhenFull::Refuse {
+        if !self.may_force() {
             return Err(NoRoom);
         }
         if let Some((_, number)) = self.log.first_end() {
-            let segment = self.log.take(number);
-            self.walk(number, &segment, |engine, _, slot, item| {
-                engine.discard_with_segment(slot, item, Removal::Evicted, tick)
-            });
+            let segment = self.evict_all(number, tick);
             self.log.give_back(number, segment);
             return Ok(());
         }
         let (_, number) = self.large.first_end(&self.ends, self.mean()).ok_or(NoRoom)?;
         self.discard_large(number, Removal::Evicted, tick);
         Ok(())
+    }
+
+    /// Takes a segment out of its queue, and evicts all its items.
+    fn evict_all(&mut self, number: u16, tick: Tick) -> Segment {
+        let segment = self.log.take(number);
+        self.walk(number, &segment, |engine, _, slot, item| {
+            engine.discard_with_segment(slot, item, Removal::Evicted, tick)
+        });
+        segment
     }
 
     /// Closes the gaps in the first segment of a run, and fills it up from the second one.
@@ -306,9 +328,9 @@ impl Engine {
         if why == Removal::Evicted && self.eviction_watchers > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
+        self.unlink(slot);
         self.tags_in_use.subtract(item.tags());
         self.count_removal(RemovedItem::new(item, item.tight()), why, tick);
-        self.unlink(slot);
     }
 }
 
@@ -493,8 +515,8 @@ mod tests {
         assert_eq!(uses_of(&mut pair, "k"), Some(Uses::NONE));
     }
 
-    /// Its due is infinite. The floor was, too, from then on: every item ended at once, and none was a ghost for
-    /// any time.
+    /// Its due is infinite. The floor was, too, from then on: every item ended at once, and none was a
+    /// ghost for any time.
     #[test]
     fn an_empty_segment_that_is_given_back_does_not_move_the_floor() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
@@ -743,6 +765,51 @@ mod tests {
             let late = (0..2_000).filter(|number| is_late(*number)).count();
             assert_eq!(late, 2_000 - step * large::CORRECTED_MAX, "step {step}");
         }
+    }
+
+    /// Eight of these items leave a gap that is a tenth of a segment. Packing expected a fiftieth, and took
+    /// two full segments and a nearly empty one for a run that wins a segment: it moved nothing, again and
+    /// again, and nothing was evicted.
+    #[test]
+    fn packing_that_wins_nothing_does_not_keep_eviction_from_its_work() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        let keys = pair.engine.keys.clone();
+        let mut segments: Vec<(u16, Vec<String>)> = Vec::new();
+        for number in 0.. {
+            let [name] = fresh(number..number + 1).collect::<Vec<_>>().try_into().expect("it is one");
+            pair.insert(name.as_bytes(), &[2; 1_800], 0, 0);
+            let Some(Place::Log(segment, _)) = pair.find(name.as_bytes()).map(Slot::place) else { panic!() };
+            match segments.last_mut() {
+                Some((last, names)) if *last == segment => names.push(name),
+                _ => segments.push((segment, vec![name])),
+            }
+            if pair.engine.budget.is_tight(None) {
+                break;
+            }
+        }
+        for name in &segments[20].1[1..] {
+            let slot = pair.find(name.as_bytes()).expect("it is there");
+            pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
+        }
+        let held = pair.engine.log.held();
+        (0..10).for_each(|_| _ = pair.reclaim());
+        assert!(pair.engine.log.held() < held && pair.engine.counts().evictions > 0);
+    }
+
+    /// A store gave segments back until the budget had room below the new limit: most of its shard.
+    #[test]
+    fn a_store_above_a_lowered_limit_evicts_one_segment() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        fresh(0..7_000).for_each(|name| _ = pair.insert(name.as_bytes(), &[2; 100], 0, 0));
+        pair.engine.budget.set_limit(1 << 19);
+        for number in 0..100 {
+            let before = pair.engine.counts().evictions;
+            assert!(pair.insert(format!("after{number:05}").as_bytes(), &[2; 100], 0, 0));
+            assert!(pair.engine.counts().evictions - before <= SEGMENT as u64 / 128);
+        }
+        let before = pair.engine.counts();
+        assert!(!pair.insert(b"large", &[2; 100_000], 0, 0));
+        assert_eq!(pair.engine.counts().items, before.items);
     }
 
     /// Otherwise they would count in the seven eighths of a segment that may stay.

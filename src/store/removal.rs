@@ -60,9 +60,11 @@ impl Engine {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
+        // Or an invalidation of a tag that no item bears any more is answered while a copy of this one is
+        // valid.
+        self.unlink(slot);
         self.tags_in_use.subtract(self.head(slot).tags());
         self.count_removal(removed, why, tick);
-        self.unlink(slot);
         match slot.place() {
             Place::Large(number) => self.removed_values.push(self.large.remove(number).value),
             Place::Log(number, offset) => self.log.kill(number, offset),

@@ -49,11 +49,10 @@ impl Log {
             .back(queue, bytes)
             .or_else(|| self.open(queue, tick))
             .or_else(|| Queue::ALL.into_iter().find_map(|other| self.back(other, bytes)))?;
-        let is_bulky = bytes > bulky_bytes(self.budget.segment_bytes);
         let segment = self.segment_mut(number);
         let offset = segment.used;
         segment.due = segment.due.min(end);
-        segment.is_bulky |= is_bulky;
+        segment.largest = segment.largest.max(bytes);
         segment.used += bytes;
         segment.live += bytes;
         Some((number, offset))
@@ -106,6 +105,12 @@ impl Log {
         if self.held == 0 {
             *self = Log::new(Arc::clone(&self.budget));
         }
+    }
+
+    /// Opens a segment again that [`Log::take`] took out, with nothing in it.
+    pub(crate) fn open_again(&mut self, number: u16, segment: Segment, queue: Queue, tick: Tick) {
+        self.segments[usize::from(number)] = Some(Segment::new(segment.into_memory(), queue, tick));
+        self.queue_mut(queue).push_back(number);
     }
 
     /// Takes a segment out of its place for a while, so that it can be read while the others are changed.
@@ -178,13 +183,13 @@ impl Log {
         for queue in &self.queues {
             let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
             for first in 0..sealed.len() {
-                let (mut live, mut is_bulky) = (0, false);
+                let (mut live, mut largest) = (0, 0);
                 for (index, number) in sealed[first..].iter().take(RUN_SEGMENTS_MAX).enumerate() {
                     live += self.segment(*number).live;
-                    is_bulky |= self.segment(*number).is_bulky;
-                    // A fiftieth is left for the gaps after items that do not fit, or all that they can be.
-                    let gap = self.budget.segment_bytes / if is_bulky { 4 } else { 50 };
-                    let fits = live <= index * (self.budget.segment_bytes - gap);
+                    largest = largest.max(self.segment(*number).largest);
+                    // Each segment but the last is filled until an item does not fit. So the last one becomes
+                    // free for sure: otherwise the same run would be packed again and again.
+                    let fits = live <= index * (self.budget.segment_bytes - largest);
                     if fits && best.as_ref().is_none_or(|(bytes, _)| live < *bytes) {
                         best = Some((live, sealed[first..=first + index].to_vec()));
                     }
@@ -221,12 +226,7 @@ impl Log {
 /// The largest item in a segment; larger ones have pages of their own. In those a value of a few pages would
 /// waste much of the last one, so small segments hold items up to a quarter.
 pub(crate) fn place_bytes_max(segment_bytes: usize) -> usize {
-    (segment_bytes / 4).min(PAGED_BYTES_MIN).max(bulky_bytes(segment_bytes)).min(PLACE_BYTES_MAX)
-}
-
-/// Items above this size leave gaps that packing has to expect.
-fn bulky_bytes(segment_bytes: usize) -> usize {
-    segment_bytes / 8
+    (segment_bytes / 4).min(PAGED_BYTES_MIN).max(segment_bytes / 8).min(PLACE_BYTES_MAX)
 }
 
 /// Values of so many bytes may have pages of their own in any case.

@@ -19,8 +19,8 @@ pub(crate) struct Segment {
     /// Bytes of the live items in it, without the unused ends of their places.
     pub(crate) live: usize,
     pub(crate) expiries: Expiries,
-    /// Whether an item above an eighth of a segment may be in it.
-    pub(crate) is_bulky: bool,
+    /// Bytes of the largest item that was written to it.
+    pub(crate) largest: usize,
     /// Whether the sweep has to look through it, as something in it may have been invalidated.
     pub(crate) is_marked: bool,
     pub(crate) queue: Queue,
@@ -73,7 +73,7 @@ impl Segment {
             used: 0,
             live: 0,
             expiries: Expiries::default(),
-            is_bulky: false,
+            largest: 0,
             is_marked: false,
             queue,
             stale: 0,
@@ -119,14 +119,14 @@ impl Segment {
         let at = self.used;
         self.bytes[at..at + len].copy_from_slice(&other.bytes[from..from + len]);
         self.used += len;
-        self.is_bulky |= other.is_bulky;
+        self.largest = self.largest.max(len);
         at
     }
 
     /// Empties the segment, in which no item is live.
     pub(crate) fn clear(&mut self) {
         (self.due, self.used, self.live, self.stale) = (f64::INFINITY, 0, 0, 0);
-        (self.expiries, self.is_bulky, self.is_marked) = (Expiries::default(), false, false);
+        (self.expiries, self.largest, self.is_marked) = (Expiries::default(), 0, false);
     }
 
     pub(crate) fn into_memory(self) -> MmapMut {
