@@ -61,7 +61,13 @@ impl Wire {
 
     /// Reads as many bytes as are there, at most `most` of them.
     pub fn sip(&mut self, most: usize) -> io::Result<usize> {
-        let bytes = self.0.fill_buf()?.len().min(most);
+        self.0.get_ref().set_nonblocking(true)?;
+        let found = self.0.fill_buf().map(|bytes| bytes.len().min(most));
+        self.0.get_ref().set_nonblocking(false)?;
+        let bytes = match found {
+            Err(nothing) if nothing.kind() == io::ErrorKind::WouldBlock => 0,
+            found => found?,
+        };
         self.0.consume(bytes);
         Ok(bytes)
     }

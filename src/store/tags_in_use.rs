@@ -256,7 +256,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state >> 33
         };
-        let hashes: Vec<u64> = (0..60).map(|number| (random() << 33) & !0xf_ffff | number % 3).collect();
+        let hashes: Vec<u64> = (0..60).map(|number| (random() << 33) & !0xf_ffff | (number % 3)).collect();
         let mut counts: HashMap<u64, u32> = HashMap::new();
         for step in 0..30_000 {
             let hash = hashes[random() as usize % hashes.len()];
