@@ -18,8 +18,9 @@ struct Operation {
     run: fn(usize),
 }
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 12] = [
     Operation { name: "hit", run: hit },
+    Operation { name: "hit, if it depends on a source", run: dependent_hit },
     Operation { name: "miss, remembered", run: miss },
     Operation { name: "set, overwriting in place", run: set_in_place },
     Operation { name: "set, overwriting and moving", run: set_moving },
@@ -78,6 +79,11 @@ fn counted(name: &str, count: usize) -> Option<u64> {
 
 fn hit(count: usize) {
     let mut user = User::filled(VALUE, KEYS);
+    (0..count).for_each(|_| assert_eq!(user.get(), Some(VALUE.len())));
+}
+
+fn dependent_hit(count: usize) {
+    let mut user = User::dependent(VALUE, KEYS);
     (0..count).for_each(|_| assert_eq!(user.get(), Some(VALUE.len())));
 }
 

@@ -3,11 +3,12 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use leasehold::cache::{
     Cache, Config, Counting, Deletion, Draft, Expiry, Fence, Fill, Filled, Lookup, MISS_LOG_MAX, Mode,
-    Session, Step, StoreOutcome,
+    Policy, Session, Step, StoreOutcome,
 };
 use leasehold::command::{Conversation, Flow, Rules, execute};
 use leasehold::metrics::Metrics;
@@ -73,6 +74,19 @@ impl User {
         let mut user = User::new(Config::default(), keys);
         (0..keys).for_each(|_| assert!(user.set(value)));
         assert_eq!(user.cache.counts().items, keys as u64);
+        user
+    }
+
+    /// The same under a policy that withholds values while a source of events is late, which it is not.
+    pub fn dependent(value: &[u8], keys: usize) -> Self {
+        let policy = Policy {
+            depends_on: vec!["db".to_owned()],
+            max_staleness: Duration::from_secs(5),
+            ..Policy::default()
+        };
+        let mut user = User::new(Config { policies: policy.into(), ..Config::default() }, keys);
+        user.cache.attest("db", user.now.millis);
+        (0..keys).for_each(|_| assert!(user.set(value)));
         user
     }
 
