@@ -779,14 +779,16 @@ mod tests {
             let [name] = fresh(number..number + 1).collect::<Vec<_>>().try_into().expect("it is one");
             pair.insert(name.as_bytes(), &[2; 1_800], 0, 0);
             let Some(Place::Log(segment, _)) = pair.find(name.as_bytes()).map(Slot::place) else { panic!() };
-            match segments.last_mut() {
-                Some((last, names)) if *last == segment => names.push(name),
-                _ => segments.push((segment, vec![name])),
+            match segments.iter_mut().find(|(other, _)| *other == segment) {
+                Some((_, names)) => names.push(name),
+                None => segments.push((segment, vec![name])),
             }
             if pair.engine.budget.is_tight(None) {
                 break;
             }
         }
+        // The fifth item of five is larger, and lies in another queue.
+        segments.retain(|(_, names)| names.len() == 8);
         for name in &segments[20].1[1..] {
             let slot = pair.find(name.as_bytes()).expect("it is there");
             pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
