@@ -787,7 +787,7 @@ mod tests {
                 break;
             }
         }
-        // The fifth item of five is larger, and lies in another queue.
+        // The fifth item of five is larger, and goes to another queue.
         segments.retain(|(_, names)| names.len() == 8);
         for name in &segments[20].1[1..] {
             let slot = pair.find(name.as_bytes()).expect("it is there");
