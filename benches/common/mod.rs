@@ -71,7 +71,11 @@ impl User {
 
     /// A cache with a value under every key.
     pub fn filled(value: &[u8], keys: usize) -> Self {
-        let mut user = User::new(Config::default(), keys);
+        User::filled_under(Policy::default(), value, keys)
+    }
+
+    fn filled_under(policy: Policy, value: &[u8], keys: usize) -> Self {
+        let mut user = User::new(Config { policies: policy.into(), ..Config::default() }, keys);
         (0..keys).for_each(|_| assert!(user.set(value)));
         assert_eq!(user.cache.counts().items, keys as u64);
         user
@@ -84,9 +88,8 @@ impl User {
             max_staleness: Duration::from_secs(5),
             ..Policy::default()
         };
-        let mut user = User::new(Config { policies: policy.into(), ..Config::default() }, keys);
+        let user = User::filled_under(policy, value, keys);
         user.cache.attest("db", user.now.millis);
-        (0..keys).for_each(|_| assert!(user.set(value)));
         user
     }
 

@@ -65,7 +65,8 @@ impl Engine {
         self.changes.raise_all();
     }
 
-    /// Removes an item from the index: every removal comes here.
+    /// Removes an item from the index: every removal comes here, before the tags of the item cease to be in
+    /// use. Or an invalidation of a tag that no item bears any more is answered while a copy is valid.
     #[inline(always)]
     pub(super) fn unlink(&mut self, slot: Slot) {
         self.changes.raise(slot.tag());

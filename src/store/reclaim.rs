@@ -645,8 +645,7 @@ mod tests {
     #[test]
     fn a_step_keeps_at_most_seven_eighths_of_a_segment_of_popular_items() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
-        for number in 0.. {
-            let [name] = fresh(number..number + 1).collect::<Vec<_>>().try_into().expect("it is one");
+        for name in fresh(0..u32::MAX) {
             pair.insert(name.as_bytes(), &[2; 100], 0, 0);
             use_item(&mut pair, &name, USES_MAX);
             if pair.engine.budget.is_tight(None) {
@@ -775,8 +774,7 @@ mod tests {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let keys = pair.engine.keys.clone();
         let mut segments: Vec<(u16, Vec<String>)> = Vec::new();
-        for number in 0.. {
-            let [name] = fresh(number..number + 1).collect::<Vec<_>>().try_into().expect("it is one");
+        for name in fresh(0..u32::MAX) {
             pair.insert(name.as_bytes(), &[2; 1_800], 0, 0);
             let Some(Place::Log(segment, _)) = pair.find(name.as_bytes()).map(Slot::place) else { panic!() };
             match segments.iter_mut().find(|(other, _)| *other == segment) {

@@ -60,8 +60,6 @@ impl Engine {
             let value_bytes = self.item(slot).value().len();
             self.evicted.extend(Evicted::new(self.head(slot), value_bytes));
         }
-        // Or an invalidation of a tag that no item bears any more is answered while a copy of this one is
-        // valid.
         self.unlink(slot);
         self.tags_in_use.subtract(self.head(slot).tags());
         self.count_removal(removed, why, tick);

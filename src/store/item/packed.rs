@@ -384,7 +384,7 @@ const VALUE_LEN_MASK: u32 = TAGGED - 1;
 const TAGGED: u32 = 1 << 17;
 const PLACE_SHIFT: u32 = 18;
 /// Bits of the floor of eviction that an item notes at its last use.
-pub(crate) const STAMP_BITS: u32 = 6;
+const STAMP_BITS: u32 = 6;
 pub(crate) const STAMP_MASK: u32 = (1 << STAMP_BITS) - 1;
 const RETURNED_SHIFT: u32 = STAMP_BITS;
 const PASSED_SHIFT: u32 = RETURNED_SHIFT + 1;
