@@ -315,12 +315,12 @@ static MAPPINGS_MAX: AtomicUsize = AtomicUsize::new(65_530 / 2);
 
 const PAGE_BYTES: usize = 4096;
 /// The limits on mappings that are kept for the next runs.
-const DROPPED_BYTES_MAX: usize = 8 << 20;
+const DROPPED_BYTES_MAX: usize = 2 << 20;
 const DROPPED_MAX: usize = 128;
 /// Segments that may be opened before mappings that are not used are given back.
 const IDLE_MAX: usize = 64;
-/// A run may take a mapping that is longer by a quarter. It takes the shortest, so that few are.
-const SLACK_PART: usize = 4;
+/// A run may take a mapping that is longer by so much of its size, as it is charged for all of it.
+const SLACK_PART: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use super::fence::Table;
 use super::invalidation::groups::Groups;
 use super::policies::Policies;
-use super::shard::FIXED_TABLE_BYTES;
+use super::shard::fixed_table_bytes;
 use crate::mrc::Shadow;
 use crate::store::budget::{Layout, WhenFull};
 
@@ -50,6 +50,12 @@ impl Config {
         self.memory_bytes / MEMORY_BYTES_PER_GROUP
     }
 
+    /// The tables that guard all keys (their invalidations, misses and leases) are as large from `-m 64` on. Below,
+    /// they are this part of it, as fewer keys have values: 2 at 32 MiB, and 4 up to 16 MiB.
+    pub(crate) fn guards_part(&self) -> usize {
+        1 << (GUARDED_BYTES / self.memory_bytes.max(1)).clamp(1, GUARDS_PART_MAX).ilog2()
+    }
+
     /// Bytes that hold-offs of single keys may take.
     pub(crate) fn hold_off_bytes(&self) -> usize {
         (self.memory_bytes / HOLD_OFFS_PART).min(HOLD_OFF_BYTES_MAX)
@@ -68,9 +74,9 @@ impl Config {
     /// Bytes of the fixed tables, beside `memory_bytes`: invalidations of keys and of groups, misses, tokens,
     /// lease records, hold-offs, versions, and the sample of the miss-ratio curve.
     pub fn fixed_table_bytes(&self) -> usize {
-        FIXED_TABLE_BYTES
+        fixed_table_bytes(self.guards_part())
             + self.hold_off_bytes()
-            + Table::bytes(self.shards())
+            + Table::bytes(self.shards(), self.guards_part())
             + Groups::bytes(self.groups_max())
             + self.tag_bytes()
             + self.version_bytes()
@@ -90,6 +96,9 @@ impl Default for Config {
     }
 }
 
+/// The memory from which on the tables that guard keys do not grow.
+const GUARDED_BYTES: usize = 64 << 20;
+const GUARDS_PART_MAX: usize = 4;
 /// 3,276 tags and as many prefixes at `-m 64`.
 #[cfg(not(shuttle))]
 const MEMORY_BYTES_PER_GROUP: usize = 20 << 10;

@@ -15,7 +15,7 @@ use super::invalidation::holdoffs::Place;
 use super::lease::token::Mint;
 use super::lease::waiters::Waiters;
 use super::policies::{Decided, Governed, Policies};
-use super::shard::{At, Leftovers, Shard};
+use super::shard::{At, Leftovers, Shard, Sizes};
 use super::sources::{Attested, Positions};
 use crate::clock::Now;
 use crate::mrc::Shadow;
@@ -32,6 +32,11 @@ impl Cache {
         let Layout { segment_bytes, shards } = Layout::new(config.memory_bytes);
         let budget = Arc::new(Budget::new(config.memory_bytes, shards, segment_bytes));
         let tags_in_use = Arc::new(TagsInUse::new(config.tag_bytes(), keys.clone()));
+        let sizes = Sizes {
+            hold_off_bytes: config.hold_off_bytes() / shards,
+            shares: shards * config.guards_part(),
+            version_bytes: config.version_bytes() / shards,
+        };
         let mut changes = Vec::new();
         let shard = |index| {
             let own = OwnChanges::default();
@@ -39,9 +44,7 @@ impl Cache {
             let (shard_bytes, in_use) = (config.memory_bytes / shards, Arc::clone(&tags_in_use));
             let engine =
                 Engine::new(Arc::clone(&budget), shard_bytes, in_use, keys.clone(), config.when_full, own);
-            let place = Place { index, shards };
-            let (hold_off_bytes, version_bytes) = (config.hold_off_bytes(), config.version_bytes());
-            Mutex::new(Shard::new(engine, place, hold_off_bytes / shards, version_bytes / shards))
+            Mutex::new(Shard::new(engine, Place { index, shards }, sizes))
         };
         Cache {
             ages: Ages::new(&clock),

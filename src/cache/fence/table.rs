@@ -132,17 +132,17 @@ impl Set {
 }
 
 impl Table {
-    /// The size of the tables of all shards together, in bytes.
-    pub(crate) fn bytes(shards: usize) -> usize {
-        let (cells, sets) = parts(shards);
+    /// The size of the tables of all shards together, in bytes, if they have this part of the whole.
+    pub(crate) fn bytes(shards: usize, part: usize) -> usize {
+        let (cells, sets) = parts(shards * part);
         shards * (cells * size_of::<Cell>() + sets * size_of::<Set>())
     }
 
-    /// The table of one shard, of this many.
-    pub(crate) fn new(shards: usize) -> Self {
+    /// The table of one shard, of so many shares.
+    pub(crate) fn new(shares: usize) -> Self {
         let record = Record::new(Seq::ZERO, Now { millis: 0, unix: 0 });
         let empty = Set { hashes: [KeyHash::NONE; WAYS], ends: [0; WAYS], records: [record; WAYS] };
-        let (cells, sets) = parts(shards);
+        let (cells, sets) = parts(shares);
         Table {
             cells: vec![Cell::default(); cells].into_boxed_slice(),
             has_forgotten: false,
@@ -319,10 +319,10 @@ fn forgotten(hash: KeyHash, record: &Record, ends: u32, now: Now) -> Option<Forg
     })
 }
 
-/// The number of cells and of sets of each shard, of this many.
-fn parts(shards: usize) -> (usize, usize) {
-    let cells = (CELLS / shards).max(1);
-    let sets = (BYTES / shards).saturating_sub(cells * size_of::<Cell>()) / size_of::<Set>();
+/// The number of cells and of sets in one of so many shares.
+fn parts(shares: usize) -> (usize, usize) {
+    let cells = (CELLS / shares).max(1);
+    let sets = (BYTES / shares).saturating_sub(cells * size_of::<Cell>()) / size_of::<Set>();
     (cells, sets.max(2))
 }
 

@@ -97,6 +97,17 @@ pub(crate) struct Shard {
     woken: Vec<KeyHash>,
 }
 
+/// The sizes of the tables of one shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    /// The most bytes that hold-offs of single keys may take.
+    pub(crate) hold_off_bytes: usize,
+    /// The tables that guard all keys are one of so many shares of the whole.
+    pub(crate) shares: usize,
+    /// The most bytes that versions of rows may take.
+    pub(crate) version_bytes: usize,
+}
+
 /// Work that a shard leaves for after its unlock.
 pub(crate) struct Leftovers {
     /// Evicted items, if evictions are watched.
@@ -125,22 +136,21 @@ impl State {
 }
 
 impl Shard {
-    /// A shard whose hold-offs and versions take so many bytes at most.
-    pub(crate) fn new(engine: Engine, place: Place, hold_off_bytes: usize, version_bytes: usize) -> Self {
-        let shards = place.shards;
+    pub(crate) fn new(engine: Engine, place: Place, sizes: Sizes) -> Self {
+        let (shards, shares) = (place.shards, sizes.shares);
         Shard {
             engine,
-            fence: Table::new(shards),
+            fence: Table::new(shares),
             flush_at: None,
             floor: Invalidations::default(),
             guesses: Guesses::new(shards),
-            holdoffs: Holdoffs::new(hold_off_bytes, place),
-            leases: Leases::new(LEASES / shards),
+            holdoffs: Holdoffs::new(sizes.hold_off_bytes, place),
+            leases: Leases::new(LEASES / shares),
             looked_for: (Seq::ZERO, 0),
             place,
-            superseded: Cells::new(SUPERSEDED_CELLS / shards),
-            versions: Versions::new(version_bytes),
-            invalidations: Cells::new(INVALIDATION_CELLS / shards),
+            superseded: Cells::new(SUPERSEDED_CELLS / shares),
+            versions: Versions::new(sizes.version_bytes),
+            invalidations: Cells::new(INVALIDATION_CELLS / shares),
             woken: Vec::new(),
         }
     }
@@ -378,14 +388,14 @@ impl At<'_> {
     }
 }
 
-/// Bytes of the tables of all shards whose sizes do not depend on the configuration: invalidations, tokens,
-/// lease records, cells of hold-offs.
-pub(crate) const FIXED_TABLE_BYTES: usize = (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES
-    + LEASES * Leases::BYTES
-    + Guesses::BYTES
-    + Holdoffs::CELL_BYTES;
+/// Bytes of the tables of all shards that depend on nothing but `guards_part`: invalidations, tokens, lease
+/// records, cells of hold-offs.
+pub(crate) const fn fixed_table_bytes(guards_part: usize) -> usize {
+    let guards = (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES;
+    guards / guards_part + Guesses::BYTES + Holdoffs::CELL_BYTES
+}
 
-/// Over all shards 3 MiB; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
+/// Over all shards 3 MiB, from `-m 64` on; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
 /// wrongly: 1 in 1,049.
 #[cfg(not(shuttle))]
 const INVALIDATION_CELLS: usize = 1 << 19;
@@ -393,5 +403,5 @@ const INVALIDATION_CELLS: usize = 1 << 19;
 #[cfg(shuttle)]
 const INVALIDATION_CELLS: usize = 1 << 12;
 const SUPERSEDED_CELLS: usize = INVALIDATION_CELLS / 2;
-/// Lease records over all shards.
+/// Lease records over all shards, from `-m 64` on.
 const LEASES: usize = INVALIDATION_CELLS / 128 * 3;
