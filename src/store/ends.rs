@@ -36,7 +36,7 @@ pub(super) struct Mean(f64);
 
 impl Mean {
     pub(super) fn new(bytes: usize, items: usize) -> Mean {
-        Mean((bytes as f64 / items.max(1) as f64).max(MEAN_MIN))
+        Mean((float(bytes) / float(items.max(1))).max(MEAN_MIN))
     }
 }
 
@@ -81,19 +81,19 @@ impl Ends {
 
     /// How long an item of this size lives after a use, in units.
     pub(super) fn life(&self, uses: Uses, bytes: usize, mean: Mean) -> f64 {
-        let life = f64::from(uses.count() + 1) * mean.0 / bytes.max(1) as f64;
+        let life = f64::from(uses.count() + 1) * mean.0 / float(bytes.max(1));
         (life * self.factors[uses.class()]).min(LIFE_MAX)
     }
 
     /// When a small item ends that was last used at `stamp`.
     pub(super) fn end(&self, uses: Uses, stamp: u32, bytes: usize, mean: Mean) -> f64 {
         let age = (self.ticks as u32).wrapping_sub(stamp) & STAMP_MASK;
-        self.ticks.saturating_sub(age.into()) as f64 * TICK + self.life(uses, bytes, mean)
+        self.ticks.saturating_sub(age.into()) as i64 as f64 * TICK + self.life(uses, bytes, mean)
     }
 
     /// Counts the eviction of an item.
     pub(super) fn evicted(&mut self, uses: Uses, bytes: usize) {
-        self.evicted[uses.class()] += bytes as f64;
+        self.evicted[uses.class()] += float(bytes);
         self.evicted_bytes += bytes;
     }
 
@@ -115,6 +115,12 @@ impl Ends {
         self.evicted.iter_mut().chain(&mut self.returned).for_each(|count| *count /= 2.0);
         self.evicted_bytes = 0;
     }
+}
+
+/// A number of bytes or items. Processors convert signed numbers in one step.
+#[inline(always)]
+fn float(number: usize) -> f64 {
+    number as i64 as f64
 }
 
 /// The unit of stamps, in units of life.

@@ -13,8 +13,10 @@ use crate::store::item::uses::Uses;
 pub(super) struct Ghosts {
     /// From the highest bit: fingerprint, uses, whether a client removed it, time. 0 is empty.
     sets: Box<[[u32; WAYS]]>,
-    /// Bytes removed so far.
-    removed: u64,
+    /// The time.
+    now: u32,
+    /// Bytes removed since it began, times [`TICKS_PER_WINDOW`].
+    passed: u64,
     /// The age at which a ghost is forgotten, in removed bytes.
     window: u64,
 }
@@ -32,42 +34,52 @@ impl Ghosts {
     pub(super) fn new(shard_bytes: usize) -> Self {
         let sets = (shard_bytes / BYTES_PER_GHOST / WAYS).next_power_of_two();
         let window = (shard_bytes as u64 / 10 * 9).max(TICKS_PER_WINDOW);
-        Ghosts { sets: vec![[0; WAYS]; sets].into_boxed_slice(), removed: 0, window }
+        Ghosts { sets: vec![[0; WAYS]; sets].into_boxed_slice(), now: 0, passed: 0, window }
     }
 
     /// Adds a ghost for an item of so many bytes.
     pub(super) fn put(&mut self, hash: KeyHash, bytes: usize, ghost: Ghost) {
-        self.removed += bytes as u64;
-        let now = self.time();
-        let print = fingerprint(hash);
-        // Its own place comes before an empty one, and that before the oldest.
-        let rank = |packed: u32| match packed {
-            0 => OWN_RANK - 1,
-            _ if packed & PRINT_MASK == print => OWN_RANK,
-            _ => age(packed, now),
+        self.advance(bytes);
+        let (now, print) = (self.now, fingerprint(hash));
+        // Its own place comes before an empty one, and that before the oldest. Ranks of eight ways are found
+        // and compared without a jump, several at once.
+        let rank = |packed: u32| {
+            let (is_own, is_empty) = (packed & PRINT_MASK == print, packed == 0);
+            let rank = if is_empty { EMPTY_RANK } else { age(packed, now) as i32 };
+            if is_own { OWN_RANK } else { rank }
         };
         let set = self.set(hash);
-        let (mut place, mut highest) = (0, rank(set[0]));
-        for (way, packed) in set.iter().enumerate().skip(1) {
-            let rank = rank(*packed);
-            if rank > highest {
-                (place, highest) = (way, rank);
-            }
-        }
+        let ranks: [i32; WAYS] =
+            std::array::from_fn(|way| rank(set[way]) * WAYS as i32 + FIRST_WAY - way as i32);
+        let highest = ranks.into_iter().fold(0, i32::max);
         let deleted = if ghost.is_deleted { DELETED } else { 0 };
+        let place = FIRST_WAY as usize - highest as usize % WAYS;
         set[place] = print | ghost.uses.bits() << USES_SHIFT | deleted | now;
     }
 
     /// Removes the ghost with this hash, and returns it and whether it is young: in the first quarter of the
     /// time for which ghosts are kept.
     pub(super) fn take(&mut self, hash: KeyHash) -> Option<(Ghost, bool)> {
-        let now = self.time();
-        let is_it = |packed: u32| {
-            packed & PRINT_MASK == fingerprint(hash) && u64::from(age(packed, now)) <= TICKS_PER_WINDOW
-        };
-        let packed = std::mem::take(self.set(hash).iter_mut().find(|packed| is_it(**packed))?);
+        let (now, print) = (self.now, fingerprint(hash));
+        let set = self.set(hash);
+        // Most keys have none, which is known without a jump for each way.
+        if !set.iter().fold(false, |found, packed| found | ((packed ^ print) & PRINT_MASK == 0)) {
+            return None;
+        }
+        let is_it =
+            |packed: u32| packed & PRINT_MASK == print && u64::from(age(packed, now)) <= TICKS_PER_WINDOW;
+        let packed = std::mem::take(set.iter_mut().find(|packed| is_it(**packed))?);
         let ghost = Ghost { uses: Uses::from_bits(packed >> USES_SHIFT), is_deleted: packed & DELETED != 0 };
         Some((ghost, u64::from(age(packed, now)) <= TICKS_PER_WINDOW / 4))
+    }
+
+    /// So many bytes more are removed.
+    fn advance(&mut self, bytes: usize) {
+        self.passed += bytes as u64 * TICKS_PER_WINDOW;
+        if self.passed >= self.window {
+            self.now = self.now.wrapping_add((self.passed / self.window) as u32) & TIME_MASK;
+            self.passed %= self.window;
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -76,10 +88,6 @@ impl Ghosts {
 
     fn set(&mut self, hash: KeyHash) -> &mut [u32; WAYS] {
         &mut self.sets[(hash.bits() >> SET_SHIFT) as usize & (self.sets.len() - 1)]
-    }
-
-    fn time(&self) -> u32 {
-        (self.removed * TICKS_PER_WINDOW / self.window) as u32 & TIME_MASK
     }
 }
 
@@ -105,7 +113,10 @@ const PRINT_MASK: u32 = u32::MAX << PRINT_SHIFT;
 /// taken.
 const TICKS_PER_WINDOW: u64 = 1 << (TIME_BITS - 2);
 /// Above all ages.
-const OWN_RANK: u32 = u32::MAX;
+const EMPTY_RANK: i32 = TIME_MASK as i32 + 1;
+const OWN_RANK: i32 = EMPTY_RANK + 1;
+/// Of ways of the same rank, the first one is taken.
+const FIRST_WAY: i32 = WAYS as i32 - 1;
 /// Above the bits that the fingerprint is made of.
 const SET_SHIFT: u32 = 32;
 

@@ -91,8 +91,9 @@ pub(super) fn charged(value: Run, tags: Tags, budget: &Arc<Budget>) -> Result<Ch
 
 impl Entry {
     pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], charged: Charged) -> Self {
-        let mut head = vec![0; Shape::new(meta, tags, key.len(), 0).place()].into_boxed_slice();
-        PackedMut(&mut head).write_large(meta, tags, key);
+        let shape = Shape::new(meta, tags, key.len(), 0);
+        let mut head = vec![0; shape.place()].into_boxed_slice();
+        PackedMut(&mut head).write_large(shape, meta, tags, key);
         Entry {
             #[cfg(any(test, fuzzing))]
             charged: charged.bytes,

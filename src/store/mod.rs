@@ -196,12 +196,12 @@ impl Engine {
         value: Payload<'_>,
         tick: Tick,
     ) -> Result<(), NoRoom> {
-        let place = Shape::new(&meta, tags, key.bytes.len(), value.len()).place();
+        let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
         if let Place::Log(number, offset) = slot.place()
-            && place <= self.log.item(number, offset).place()
+            && shape.place() <= self.log.item(number, offset).place()
         {
             self.changes.raise(key.hash.bits());
-            self.rewrite((number, offset), &meta, tags, &value, tick);
+            self.rewrite((number, offset), shape, &meta, tags, &value, tick);
             return Ok(());
         }
         if !self.budget.admits(value.len()) {
@@ -314,24 +314,25 @@ impl Engine {
     ) -> Result<(), NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
         let shape = Shape::new(&meta, tags, key.bytes.len(), value.len());
-        let place = if shape.place() > place_bytes_max(self.budget.segment_bytes) {
+        let tight = shape.place();
+        let (place, bytes) = if tight > place_bytes_max(self.budget.segment_bytes) {
             let value = self.charge_large(value.into_run(), tags, tick)?;
             let (entry, mean) = (Entry::new(&meta, tags, key.bytes, value), self.mean());
-            Place::Large(self.large.insert(entry, uses, &self.ends, mean).ok_or(NoRoom)?)
+            let bytes = entry.bytes();
+            (Place::Large(self.large.insert(entry, uses, &self.ends, mean).ok_or(NoRoom)?), bytes)
         } else {
-            let (number, offset) = self.reserve(uses, shape.place(), tick)?;
+            let (number, offset) = self.reserve(uses, tight, tick)?;
             let segment = self.log.segment_mut(number);
+            segment.expiries.add(meta.removed_at, tight, tick);
+            segment.stale += if meta.is_stale { tight } else { 0 };
             let mut item = segment.item_mut(offset);
-            item.write(shape.place(), &meta, tags, key.bytes, &value);
+            item.write(tight, shape, &meta, tags, key.bytes, &value);
             item.set_uses(uses, self.ends.stamp());
-            segment.expiries.add(meta.removed_at, shape.place(), tick);
-            segment.stale += if meta.is_stale { shape.place() } else { 0 };
-            Place::Log(number, offset)
+            (Place::Log(number, offset), tight)
         };
-        let slot = Slot::new(key.hash, place);
-        self.index.insert(slot);
+        self.index.insert(Slot::new(key.hash, place));
         self.tags_in_use.add(tags);
-        self.counts.bytes += self.bytes_of(slot) as u64;
+        self.counts.bytes += bytes as u64;
         self.counts.items += 1;
         self.counts.stale += u64::from(meta.is_stale);
         Ok(())
@@ -344,15 +345,24 @@ impl Engine {
     }
 
     /// Replaces an item in its place.
-    fn rewrite(&mut self, (number, offset): (u16, usize), meta: &Meta, tags: Tags, value: &[u8], tick: Tick) {
+    fn rewrite(
+        &mut self,
+        (number, offset): (u16, usize),
+        shape: Shape,
+        meta: &Meta,
+        tags: Tags,
+        value: &[u8],
+        tick: Tick,
+    ) {
         self.tags_in_use.add(tags);
         let segment = self.log.segment_mut(number);
-        self.tags_in_use.subtract(segment.item(offset).tags());
-        let (before, was_stale) = (segment.item(offset).tight(), segment.item(offset).is_stale());
-        let uses = segment.item(offset).uses().more();
-        segment.item_mut(offset).rewrite(meta, tags, value);
-        segment.item_mut(offset).set_uses(uses, self.ends.stamp());
-        let after = segment.item(offset).tight();
+        let mut item = segment.item_mut(offset);
+        let old = item.view();
+        self.tags_in_use.subtract(old.tags());
+        let (before, was_stale, uses) = (old.tight(), old.is_stale(), old.uses().more());
+        item.rewrite(shape, meta, tags, value);
+        item.set_uses(uses, self.ends.stamp());
+        let after = shape.place();
         segment.live = segment.live + after - before;
         segment.expiries.add(meta.removed_at, after, tick);
         self.counts.bytes = self.counts.bytes + after as u64 - before as u64;

@@ -113,7 +113,7 @@ impl Engine {
     fn evict_all(&mut self, number: u16, tick: Tick) -> Segment {
         let segment = self.log.take(number);
         self.walk(number, &segment, |engine, _, slot, item| {
-            engine.discard_with_segment(slot, item, Removal::Evicted, tick)
+            engine.discard_with_segment(slot, (item, item.tight()), Removal::Evicted, tick)
         });
         segment
     }
@@ -247,22 +247,23 @@ impl Engine {
         let mean = self.mean();
         let mut staying = self.staying(&segment, mean, dead);
         self.walk(number, &segment, |engine, hash, slot, item| {
+            let tight = item.tight();
             if let Some(why) = dead.removal(item) {
-                return engine.discard_with_segment(slot, item, why, dead.tick);
+                return engine.discard_with_segment(slot, (item, tight), why, dead.tick);
             }
-            let (left, tight) = (engine.left(item, mean), item.tight());
-            if staying.admits(left, item) && engine.survive((hash, slot), item, left, dead.tick) {
+            let left = engine.left(item, tight, mean);
+            if staying.admits(left, item, tight) && engine.survive((hash, slot), item, left, dead.tick) {
                 return;
             }
             engine.note_eviction(hash, item.uses(), tight);
-            engine.discard_with_segment(slot, item, Removal::Evicted, dead.tick);
+            engine.discard_with_segment(slot, (item, tight), Removal::Evicted, dead.tick);
         });
         self.log.give_back(number, segment);
     }
 
     /// The life that an item has left.
-    fn left(&self, item: Packed, mean: Mean) -> f64 {
-        self.ends.end(item.uses(), item.stamp(), item.tight(), mean) - self.ends.floor()
+    fn left(&self, item: Packed, tight: usize, mean: Mean) -> f64 {
+        self.ends.end(item.uses(), item.stamp(), tight, mean) - self.ends.floor()
     }
 
     /// The items of a segment that stay: those that end last, and at most seven eighths of a segment of them.
@@ -271,11 +272,12 @@ impl Engine {
         let mut bytes = [0; STEPS];
         let mut offset = 0;
         while let Some((item, next)) = segment.next(offset) {
+            let tight = item.tight();
             if !item.is_dead()
-                && let Some(step) = Staying::step(self.left(item, mean), item)
+                && let Some(step) = Staying::step(self.left(item, tight, mean), item)
                 && dead.removal(item).is_none()
             {
-                bytes[step] += item.tight();
+                bytes[step] += tight;
             }
             offset = next;
         }
@@ -324,13 +326,19 @@ impl Engine {
     }
 
     /// Removes an item whose place needs no update, as its segment is given back or rewritten.
-    pub(super) fn discard_with_segment(&mut self, slot: Slot, item: Packed, why: Removal, tick: Tick) {
+    pub(super) fn discard_with_segment(
+        &mut self,
+        slot: Slot,
+        (item, tight): (Packed, usize),
+        why: Removal,
+        tick: Tick,
+    ) {
         if why == Removal::Evicted && self.eviction_watchers > 0 {
             self.evicted.extend(Evicted::new(item, item.value().len()));
         }
         self.unlink(slot);
         self.tags_in_use.subtract(item.tags());
-        self.count_removal(RemovedItem::new(item, item.tight()), why, tick);
+        self.count_removal(RemovedItem::new(item, tight), why, tick);
     }
 }
 
@@ -349,9 +357,9 @@ impl Staying {
     }
 
     /// Whether this item stays. Each item is asked for once.
-    fn admits(&mut self, left: f64, item: Packed) -> bool {
+    fn admits(&mut self, left: f64, item: Packed, tight: usize) -> bool {
         match Self::step(left, item) {
-            Some(step) if step == self.from => match self.room.checked_sub(item.tight()) {
+            Some(step) if step == self.from => match self.room.checked_sub(tight) {
                 Some(room) => {
                     self.room = room;
                     true

@@ -23,8 +23,7 @@ impl Engine {
             return true;
         }
         self.is_looking &= is_more;
-        let is_trickle = |engine: &Self, number| {
-            let segment = engine.log.segment(number);
+        let is_trickle = |segment: &Segment| {
             (segment.expiries.soonest().is_past(dead.tick) && is_rested(segment, dead)) || segment.live == 0
         };
         if let Some(number) = self.next_segment(is_trickle) {
@@ -35,8 +34,7 @@ impl Engine {
 
     /// Looks through a segment that is marked or in which enough has expired; false if there is none.
     pub(super) fn sweep_due(&mut self, dead: Dead) -> bool {
-        let is_due = |engine: &Self, number| {
-            let segment = engine.log.segment(number);
+        let is_due = |segment: &Segment| {
             let enough = (segment.used / DUE_PART).max(1);
             segment.is_marked || (is_rested(segment, dead) && segment.expiries.is_due(dead.tick, enough))
         };
@@ -50,7 +48,7 @@ impl Engine {
     /// Removes the stale copies of one segment that has enough of them; false if there is none.
     pub(super) fn remove_copies(&mut self, dead: Dead) -> bool {
         let enough = (self.budget.segment_bytes / DUE_PART).max(1);
-        let found = self.next_segment(|engine, number| engine.log.segment(number).stale >= enough);
+        let found = self.next_segment(|segment| segment.stale >= enough);
         if let Some(number) = found {
             self.look_through(number, dead, Copies::Remove);
         }
@@ -58,11 +56,10 @@ impl Engine {
     }
 
     /// The next such segment, in a round of all segments.
-    fn next_segment(&mut self, is_like: impl Fn(&Self, u16) -> bool) -> Option<u16> {
-        let numbers = self.log.numbers();
-        let from = usize::from(self.sweep_segment);
-        let mut round = (0..numbers).map(|step| ((from + step) % numbers) as u16);
-        let found = round.find(|number| self.log.is_held(*number) && is_like(self, *number))?;
+    fn next_segment(&mut self, is_like: impl Fn(&Segment) -> bool) -> Option<u16> {
+        let from = usize::from(self.sweep_segment).min(self.log.numbers());
+        let mut round = (from..self.log.numbers()).chain(0..from).map(|number| number as u16);
+        let found = round.find(|number| self.log.held_segment(*number).is_some_and(&is_like))?;
         self.sweep_segment = found;
         Some(found)
     }
@@ -87,7 +84,7 @@ impl Engine {
                 }
                 Err(why) => {
                     let slot = Slot::new(self.keys.hash(item.key()), Place::Log(number, offset));
-                    self.discard_with_segment(slot, item, why, dead.tick);
+                    self.discard_with_segment(slot, (item, tight), why, dead.tick);
                     segment.item_mut(offset).kill();
                     segment.live -= tight;
                 }

@@ -18,6 +18,8 @@ use crate::store::item::key::KeyHash;
 /// The slots of one shard.
 pub(crate) struct Index {
     bits: u32,
+    /// Bytes that tables and directory take.
+    bytes: usize,
     /// For each value of so many bits of a hash, the number of its table.
     directory: Vec<u32>,
     /// Numbers of tables that were joined with others, to be used again.
@@ -37,13 +39,16 @@ impl Index {
     /// If the system has no memory to give.
     pub(crate) fn new() -> Self {
         let table = Table::new().expect("the system has memory for the first table");
-        Index {
+        let mut index = Index {
             bits: 0,
+            bytes: 0,
             directory: vec![0],
             free: Vec::new(),
             slots: 0,
             tables: vec![Some(Part { depth: 0, table })],
-        }
+        };
+        index.measure();
+        index
     }
 
     /// The slot of this hash whose item `is_it`.
@@ -107,15 +112,20 @@ impl Index {
 
     /// Bytes that tables and directory take.
     pub(crate) fn bytes(&self) -> usize {
-        let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
-        tables
-            + self.tables.capacity() * size_of::<Option<Part>>()
-            + (self.directory.capacity() + self.free.capacity()) * size_of::<u32>()
+        self.bytes
     }
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
         self.tables.iter().flatten().flat_map(|part| part.table.iter())
+    }
+
+    /// Adds its bytes up, after each change of the tables.
+    fn measure(&mut self) {
+        let tables = (self.tables.len() - self.free.len()) * TABLE_BYTES;
+        self.bytes = tables
+            + self.tables.capacity() * size_of::<Option<Part>>()
+            + (self.directory.capacity() + self.free.capacity()) * size_of::<u32>();
     }
 
     fn number(&self, tag: u64) -> u32 {
@@ -154,6 +164,7 @@ impl Index {
         });
         self.tables[other as usize] = Some(Part { depth, table: high });
         self.direct(tag | 1 << (depth - 1 + table::PLACE_BITS), depth, other);
+        self.measure();
         Some(())
     }
 
@@ -176,6 +187,7 @@ impl Index {
         kept.depth -= 1;
         emptied.table.iter().for_each(|slot| kept.table.insert(slot));
         self.direct(tag, depth - 1, number);
+        self.measure();
     }
 
     /// Keeps one empty table of all.
@@ -187,6 +199,7 @@ impl Index {
             self.tables[number as usize].take().expect("the directory names tables that are there");
         (part.depth, self.bits, self.slots) = (0, 0, 0);
         (self.directory, self.free, self.tables) = (vec![0], Vec::new(), vec![Some(part)]);
+        self.measure();
     }
 
     /// Assigns the hashes that agree with `tag` in so many bits to this table.

@@ -20,6 +20,8 @@
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
+use std::ops::Range;
+
 use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
@@ -37,44 +39,61 @@ pub(crate) struct Packed<'a>(pub(crate) &'a [u8]);
 /// A packed item that can be changed.
 pub(crate) struct PackedMut<'a>(pub(crate) &'a mut [u8]);
 
-/// The layout of an item to be written.
+/// The layout of an item.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    is_chosen: bool,
-    is_extra: bool,
-    key_len: usize,
+    key_at: usize,
+    /// [`EXTRA`] and [`CHOSEN`].
+    parts: u8,
     /// 0 if there are none.
     tags_len: usize,
+    value_at: usize,
     value_len: usize,
 }
 
 impl Shape {
+    #[inline(always)]
     pub(crate) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
-        let is_chosen = meta.chosen != 0;
-        let is_extra = is_chosen || meta.flags != 0 || meta.removed_at != meta.expiry;
-        Shape { is_chosen, is_extra, key_len, tags_len: tags.packed().len(), value_len }
+        Shape::of(parts_of(meta), tags.packed().len(), key_len, value_len)
+    }
+
+    #[inline(always)]
+    fn of(parts: u8, tags_len: usize, key_len: usize, value_len: usize) -> Self {
+        let key_at = tags_at(parts) + if tags_len == 0 { 0 } else { TAGS_LEN_BYTES + tags_len };
+        Shape { key_at, parts, tags_len, value_at: key_at + key_len, value_len }
     }
 
     /// Bytes of the item.
+    #[inline(always)]
     pub(crate) fn place(self) -> usize {
-        (self.value_at() + self.value_len).next_multiple_of(UNIT)
+        (self.value_at + self.value_len).next_multiple_of(UNIT)
     }
 
-    fn tags_at(self) -> usize {
-        match (self.is_extra, self.is_chosen) {
-            (false, _) => HEADER_BYTES,
-            (true, false) => HEADER_BYTES + EXTRA_BYTES,
-            (true, true) => HEADER_BYTES + EXTRA_BYTES + CHOSEN_BYTES,
-        }
+    fn tags(self) -> Range<usize> {
+        tags_at(self.parts) + TAGS_LEN_BYTES..self.key_at
     }
 
-    fn key_at(self) -> usize {
-        self.tags_at() + if self.tags_len == 0 { 0 } else { TAGS_LEN_BYTES + self.tags_len }
+    fn key(self) -> Range<usize> {
+        self.key_at..self.value_at
     }
 
-    fn value_at(self) -> usize {
-        self.key_at() + self.key_len
+    fn value(self) -> Range<usize> {
+        self.value_at..self.value_at + self.value_len
     }
+}
+
+/// The parts of a head that a description needs beyond the header.
+#[inline(always)]
+fn parts_of(meta: &Meta) -> u8 {
+    let is_chosen = meta.chosen != 0;
+    let is_extra = is_chosen | (meta.flags != 0) | (meta.removed_at != meta.expiry);
+    let (extra, chosen) = (if is_extra { EXTRA } else { 0 }, if is_chosen { CHOSEN } else { 0 });
+    extra | chosen
+}
+
+fn tags_at(parts: u8) -> usize {
+    let bytes = |part: u8, bytes: usize| if parts & part != 0 { bytes } else { 0 };
+    HEADER_BYTES + bytes(EXTRA, EXTRA_BYTES) + bytes(CHOSEN, CHOSEN_BYTES)
 }
 
 fn expiry(word: u32) -> Expiry {
@@ -84,14 +103,12 @@ fn expiry(word: u32) -> Expiry {
 impl<'a> Packed<'a> {
     #[inline(always)]
     pub(crate) fn key(self) -> &'a [u8] {
-        let shape = self.shape();
-        &self.0[shape.key_at()..shape.value_at()]
+        &self.0[self.shape().key()]
     }
 
     #[inline(always)]
     pub(crate) fn value(self) -> &'a [u8] {
-        let shape = self.shape();
-        &self.0[shape.value_at()..shape.value_at() + shape.value_len]
+        &self.0[self.shape().value()]
     }
 
     pub(crate) fn value_bytes(self) -> usize {
@@ -103,8 +120,7 @@ impl<'a> Packed<'a> {
         if !self.is_tagged() {
             return Tags::NONE;
         }
-        let shape = self.shape();
-        Tags::from_packed(&self.0[shape.tags_at() + TAGS_LEN_BYTES..shape.key_at()])
+        Tags::from_packed(&self.0[self.shape().tags()])
     }
 
     #[inline(always)]
@@ -175,16 +191,13 @@ impl<'a> Packed<'a> {
     }
 
     #[inline(always)]
-    fn shape(self) -> Shape {
-        let value_len = self.value_bytes();
-        let key_len = self.header()[KEY_LEN].into();
-        let (is_chosen, is_extra) = (self.has(CHOSEN), self.has(EXTRA));
-        let mut shape = Shape { is_chosen, is_extra, key_len, tags_len: 0, value_len };
+    pub(crate) fn shape(self) -> Shape {
+        let (parts, mut tags_len) = (self.header()[STATE] & (EXTRA | CHOSEN), 0);
         if self.is_tagged() {
-            let at = shape.tags_at();
-            shape.tags_len = u16::from_le_bytes([self.0[at], self.0[at + 1]]).into();
+            let at = tags_at(parts);
+            tags_len = u16::from_le_bytes([self.0[at], self.0[at + 1]]).into();
         }
-        shape
+        Shape::of(parts, tags_len, self.header()[KEY_LEN].into(), self.value_bytes())
     }
 
     fn is_tagged(self) -> bool {
@@ -221,34 +234,42 @@ impl<'a> PackedMut<'a> {
     }
 
     /// Writes a new item into a place of so many bytes.
-    pub(crate) fn write(&mut self, place: usize, meta: &Meta, tags: Tags, key: &[u8], value: &[u8]) {
-        let shape = self.write_head(place, meta, tags, key.len(), value.len());
-        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
-        self.write_value(shape, value);
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        place: usize,
+        shape: Shape,
+        meta: &Meta,
+        tags: Tags,
+        key: &[u8],
+        value: &[u8],
+    ) {
+        self.write_head(place, shape, meta, tags);
+        self.0[shape.key()].copy_from_slice(key);
+        self.0[shape.value()].copy_from_slice(value);
     }
 
     /// As [`PackedMut::write`], for a value with memory of its own.
-    pub(crate) fn write_large(&mut self, meta: &Meta, tags: Tags, key: &[u8]) {
-        let shape = self.write_head(0, meta, tags, key.len(), 0);
-        self.0[shape.key_at()..shape.value_at()].copy_from_slice(key);
+    pub(crate) fn write_large(&mut self, shape: Shape, meta: &Meta, tags: Tags, key: &[u8]) {
+        self.write_head(0, shape, meta, tags);
+        self.0[shape.key()].copy_from_slice(key);
     }
 
     /// Replaces the value, the tags and the description in the same place, which must have room.
-    pub(crate) fn rewrite(&mut self, meta: &Meta, tags: Tags, value: &[u8]) {
+    #[inline]
+    pub(crate) fn rewrite(&mut self, shape: Shape, meta: &Meta, tags: Tags, value: &[u8]) {
         let (place, old) = (self.view().place(), self.shape());
         // The key is moved before anything is written over it.
-        let key_at = Shape::new(meta, tags, old.key_len, value.len()).key_at();
-        if key_at != old.key_at() {
-            self.0.copy_within(old.key_at()..old.value_at(), key_at);
+        if shape.key_at != old.key_at {
+            self.0.copy_within(old.key(), shape.key_at);
         }
-        let shape = self.write_head(place, meta, tags, old.key_len, value.len());
-        self.write_value(shape, value);
+        self.write_head(place, shape, meta, tags);
+        self.0[shape.value()].copy_from_slice(value);
     }
 
     /// Replaces the description; false if there is no room for it.
     pub(crate) fn set_meta(&mut self, meta: &Meta) -> bool {
-        let Shape { is_chosen, is_extra, .. } = Shape::new(meta, Tags::NONE, 0, 0);
-        if (is_extra && !self.view().has(EXTRA)) || (is_chosen && !self.view().has(CHOSEN)) {
+        if parts_of(meta) & !self.view().header()[STATE] != 0 {
             return false;
         }
         self.set_as_of(meta.as_of);
@@ -257,13 +278,7 @@ impl<'a> PackedMut<'a> {
         self.set_word(16, meta.stored.number());
         self.set_accessed(accessed);
         self.set(STALE, meta.is_stale);
-        if self.view().has(EXTRA) {
-            self.set_word(24, meta.flags);
-            self.set_word(28, meta.removed_at.tick().number());
-        }
-        if self.view().has(CHOSEN) {
-            self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
-        }
+        self.set_parts(meta);
         true
     }
 
@@ -307,32 +322,34 @@ impl<'a> PackedMut<'a> {
     }
 
     /// Writes all that comes before the key.
-    fn write_head(
-        &mut self,
-        place: usize,
-        meta: &Meta,
-        tags: Tags,
-        key_len: usize,
-        value_len: usize,
-    ) -> Shape {
-        let shape = Shape::new(meta, tags, key_len, value_len);
-        self.0[KEY_LEN] = u8::try_from(key_len).expect("a key has at most 250 bytes");
-        self.0[STATE] = if shape.is_extra { EXTRA } else { 0 } | if shape.is_chosen { CHOSEN } else { 0 };
+    #[inline(always)]
+    fn write_head(&mut self, place: usize, shape: Shape, meta: &Meta, tags: Tags) {
+        self.0[KEY_LEN] = u8::try_from(shape.key().len()).expect("a key has at most 250 bytes");
+        self.0[STATE] = shape.parts | if meta.is_stale { STALE } else { 0 };
+        self.set_as_of(meta.as_of);
         self.set_lengths(place, shape);
+        self.set_word(12, meta.expiry.tick().number());
         self.set_word(16, meta.stored.number());
         self.set_word(20, 0);
-        let fits = self.set_meta(meta);
-        assert!(fits, "the shape has room for this description");
-        if shape.tags_len > 0 {
-            let at = shape.tags_at();
-            self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
-            self.0[at + TAGS_LEN_BYTES..shape.key_at()].copy_from_slice(tags.packed());
+        if shape.parts != 0 {
+            self.set_parts(meta);
         }
-        shape
+        if shape.tags_len > 0 {
+            let at = tags_at(shape.parts);
+            self.0[at..at + TAGS_LEN_BYTES].copy_from_slice(&(shape.tags_len as u16).to_le_bytes());
+            self.0[shape.tags()].copy_from_slice(tags.packed());
+        }
     }
 
-    fn write_value(&mut self, shape: Shape, value: &[u8]) {
-        self.0[shape.value_at()..shape.value_at() + value.len()].copy_from_slice(value);
+    /// Writes those parts of the description beyond the header that the item has.
+    fn set_parts(&mut self, meta: &Meta) {
+        if self.view().has(EXTRA) {
+            self.set_word(24, meta.flags);
+            self.set_word(28, meta.removed_at.tick().number());
+        }
+        if self.view().has(CHOSEN) {
+            self.0[CHOSEN_AT..CHOSEN_AT + CHOSEN_BYTES].copy_from_slice(&meta.chosen.to_le_bytes());
+        }
     }
 
     fn set_lengths(&mut self, place: usize, shape: Shape) {
@@ -403,12 +420,18 @@ mod tests {
         Meta { as_of, chosen: 0, expiry, flags, removed_at, is_stale: false, stored }
     }
 
+    /// Writes an item of 64 bytes under "key".
+    fn write(item: &mut PackedMut, value: &[u8]) {
+        let shape = Shape::new(&meta(0, 9), Tags::NONE, 3, value.len());
+        item.write(64, shape, &meta(0, 9), Tags::NONE, b"key", value);
+    }
+
     #[track_caller]
     fn check(meta: Meta, tags: Tags, key: &[u8], value: &[u8], place: usize) {
         let shape = Shape::new(&meta, tags, key.len(), value.len());
         assert_eq!(shape.place(), place);
         let mut bytes = vec![0xaa; place];
-        PackedMut(&mut bytes).write(place, &meta, tags, key, value);
+        PackedMut(&mut bytes).write(place, shape, &meta, tags, key, value);
         let item = Packed(&bytes);
         assert_eq!((item.key(), item.value(), item.meta(), item.tags()), (key, value, meta, tags));
         assert_eq!((item.place(), item.tight(), item.uses()), (place, place, Uses::NONE));
@@ -431,9 +454,10 @@ mod tests {
     fn a_smaller_value_keeps_the_place_until_it_is_tightened() {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
-        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"0123456789012345678901234567890123456");
+        write(&mut item, b"0123456789012345678901234567890123456");
         item.read(Tick::from_number(11), 9);
-        item.rewrite(&meta(3, 9), Tags::NONE, b"short");
+        let shape = Shape::new(&meta(3, 9), Tags::NONE, 3, 5);
+        item.rewrite(shape, &meta(3, 9), Tags::NONE, b"short");
         let view = item.view();
         assert_eq!(
             (view.key(), view.value(), view.place(), view.tight()),
@@ -448,7 +472,7 @@ mod tests {
     fn a_description_without_extras_has_no_room_for_them() {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
-        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"value");
+        write(&mut item, b"value");
         assert!(!item.set_meta(&meta(0, 10)) && item.set_meta(&Meta { is_stale: true, ..meta(0, 9) }));
         assert!(item.view().is_stale() && !item.set_meta(&Meta { chosen: 1, ..meta(0, 9) }));
         for _ in 0..9 {
@@ -465,7 +489,7 @@ mod tests {
     fn uses_stamp_and_last_read_do_not_disturb_each_other() {
         let mut bytes = vec![0; 64];
         let mut item = PackedMut(&mut bytes);
-        item.write(64, &meta(0, 9), Tags::NONE, b"key", b"value");
+        write(&mut item, b"value");
         for (passed, step) in [(0, 1), (7, 1), ((1 << 24) - 1, 1), (1 << 24, 256), (u32::MAX - 5, 256)] {
             let tick = Tick::from_number(5 + passed);
             item.read(tick, 17);

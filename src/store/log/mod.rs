@@ -160,7 +160,11 @@ impl Log {
     }
 
     pub(crate) fn is_held(&self, number: u16) -> bool {
-        self.segments.get(usize::from(number)).is_some_and(Option::is_some)
+        self.held_segment(number).is_some()
+    }
+
+    pub(crate) fn held_segment(&self, number: u16) -> Option<&Segment> {
+        self.segments.get(usize::from(number))?.as_ref()
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -179,24 +183,36 @@ impl Log {
 
     /// The run of sealed neighbors that frees a segment for the fewest bytes moved, if there is one.
     pub(crate) fn cheapest_run(&self) -> Vec<u16> {
-        let mut best: Option<(usize, Vec<u16>)> = None;
+        let gap = |number: &u16| self.budget.segment_bytes - self.segment(*number).live;
+        let mut best = (usize::MAX, Vec::new());
         for queue in &self.queues {
-            let sealed: Vec<u16> = queue.iter().take(queue.len().saturating_sub(1)).copied().collect();
-            for first in 0..sealed.len() {
-                let (mut live, mut largest) = (0, 0);
-                for (index, number) in sealed[first..].iter().take(RUN_SEGMENTS_MAX).enumerate() {
-                    live += self.segment(*number).live;
-                    largest = largest.max(self.segment(*number).largest);
-                    // Each segment but the last is filled until an item does not fit. So the last one becomes
-                    // free for sure: otherwise the same run would be packed again and again.
-                    let fits = live <= index * (self.budget.segment_bytes - largest);
-                    if fits && best.as_ref().is_none_or(|(bytes, _)| live < *bytes) {
-                        best = Some((live, sealed[first..=first + index].to_vec()));
-                    }
+            let sealed = queue.len().saturating_sub(1);
+            let mut ahead = queue.range(..sealed).map(gap);
+            let mut gaps: usize = ahead.by_ref().take(RUN_SEGMENTS_MAX - 1).sum();
+            for (first, number) in queue.range(..sealed).enumerate() {
+                gaps += ahead.next().unwrap_or(0);
+                // Without gaps of a whole segment there is no such run: most are known by that.
+                if gaps >= self.budget.segment_bytes {
+                    self.cheaper_run(queue.range(first..sealed), &mut best);
                 }
+                gaps -= gap(number);
             }
         }
-        best.map(|(_, run)| run).unwrap_or_default()
+        best.1
+    }
+
+    /// Finds the cheapest run that begins with the first of these neighbors, if it is cheaper than `best`.
+    fn cheaper_run<'a>(&self, sealed: impl Iterator<Item = &'a u16> + Clone, best: &mut (usize, Vec<u16>)) {
+        let (mut live, mut largest) = (0, 0);
+        for (index, number) in sealed.clone().take(RUN_SEGMENTS_MAX).enumerate() {
+            live += self.segment(*number).live;
+            largest = largest.max(self.segment(*number).largest);
+            // Each segment but the last is filled until an item does not fit. So the last one becomes free
+            // for sure: otherwise the same run would be packed again and again.
+            if live <= index * (self.budget.segment_bytes - largest) && live < best.0 {
+                *best = (live, sealed.clone().take(index + 1).copied().collect());
+            }
+        }
     }
 
     fn open(&mut self, queue: Queue, tick: Tick) -> Option<u16> {
