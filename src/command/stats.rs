@@ -191,9 +191,11 @@ impl Command<'_> {
         let shards = config.shards() as f64;
         let mean = |thousandths: u64| format!("{:.3}", thousandths as f64 / 1_000.0 / shards);
         replies.stat("floor", &mean(counts.floors));
-        for (class, factor) in counts.factors.into_iter().enumerate() {
-            let (kind, uses) = if class < 8 { ("used", class) } else { ("returned", class - 8) };
-            replies.stat(&format!("life:{kind}:{uses}"), &mean(factor));
+        let kinds = ["used", "returned", "large:used", "large:returned"];
+        for (kind, factors) in kinds.iter().zip(counts.factors.chunks(counts.factors.len() / kinds.len())) {
+            for (uses, factor) in factors.iter().enumerate() {
+                replies.stat(&format!("life:{kind}:{uses}"), &mean(*factor));
+            }
         }
     }
 

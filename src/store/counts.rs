@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::Engine;
-use super::item::uses::USES_CLASSES;
+use super::ends::CLASSES;
 use super::log::segment::Queue;
 use super::tick::Tick;
 
@@ -33,9 +33,9 @@ pub struct Counts {
     pub get_expired: u64,
     /// Commands that found a value which a flush or a group had invalidated.
     pub get_flushed: u64,
-    /// The factors of the lives of items by class, in thousandths, of all shards together. Classes are 0 to 7
-    /// uses, and the same after a return.
-    pub factors: [u64; USES_CLASSES],
+    /// The factors of the lives of items by class, in thousandths, of all shards together. Classes are small
+    /// items with 0 to 7 uses, the same after a return, and large items likewise.
+    pub factors: [u64; CLASSES],
     /// The floors of eviction, in thousandths of a unit, of all shards together.
     pub floors: u64,
     /// Bytes of the tables of ghosts.

@@ -8,8 +8,9 @@
 //! The unit is the life of an item of the mean size without a use after its store. A small item has six bits
 //! for the floor at its last use, in halves of a unit; a large item has the exact floor.
 //!
-//! Lives are corrected by class of uses: ghosts show which evicted items are stored again soon. A class with
-//! more such returns for each evicted byte than the others gets longer lives, until all classes have as many.
+//! Lives are corrected by class, of small or large items with the same uses: ghosts show which evicted items
+//! are stored again soon. A class with more such returns for each evicted byte than the others gets longer
+//! lives, until all classes have as many.
 
 use crate::store::item::packed::STAMP_MASK;
 use crate::store::item::uses::{USES_CLASSES, Uses};
@@ -21,13 +22,22 @@ pub(super) struct Ends {
     /// The floor in halves of a unit, rounded.
     ticks: u64,
     /// The factors of lives by class.
-    factors: [f64; USES_CLASSES],
+    factors: [f64; CLASSES],
     /// Bytes of each class that were evicted, and items of them that came back soon; both fade.
-    evicted: [f64; USES_CLASSES],
-    returned: [f64; USES_CLASSES],
+    evicted: [f64; CLASSES],
+    returned: [f64; CLASSES],
     /// Bytes evicted since the factors were last corrected, and those after which they are again.
     evicted_bytes: usize,
     correct_after: usize,
+}
+
+/// The memory that an item takes, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Size {
+    /// In the log.
+    Small(usize),
+    /// In pages of its own: all of them, and what else is charged for it.
+    Large(usize),
 }
 
 /// The size that lives are in proportion to: the mean of the small items of a shard.
@@ -40,14 +50,30 @@ impl Mean {
     }
 }
 
+impl Size {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Size::Small(bytes) | Size::Large(bytes) => bytes,
+        }
+    }
+
+    /// The number of the class of an item of this size.
+    fn class(self, uses: Uses) -> usize {
+        match self {
+            Size::Small(_) => uses.class(),
+            Size::Large(_) => USES_CLASSES + uses.class(),
+        }
+    }
+}
+
 impl Ends {
     pub(super) fn new(shard_bytes: usize) -> Ends {
         Ends {
             floor: 0.0,
             ticks: 0,
-            factors: [1.0; USES_CLASSES],
-            evicted: [0.0; USES_CLASSES],
-            returned: [0.0; USES_CLASSES],
+            factors: FACTORS,
+            evicted: [0.0; CLASSES],
+            returned: [0.0; CLASSES],
             evicted_bytes: 0,
             correct_after: shard_bytes / CORRECTED_PART,
         }
@@ -57,7 +83,9 @@ impl Ends {
         self.floor
     }
 
-    pub(super) fn factors(&self) -> [f64; USES_CLASSES] {
+    /// The factors of lives by class: small items with 0 to 7 uses, the same after a return, and large items
+    /// likewise.
+    pub(super) fn factors(&self) -> [f64; CLASSES] {
         self.factors
     }
 
@@ -80,26 +108,26 @@ impl Ends {
     }
 
     /// How long an item of this size lives after a use, in units.
-    pub(super) fn life(&self, uses: Uses, bytes: usize, mean: Mean) -> f64 {
-        let life = f64::from(uses.count() + 1) * mean.0 / float(bytes.max(1));
-        (life * self.factors[uses.class()]).min(LIFE_MAX)
+    pub(super) fn life(&self, uses: Uses, size: Size, mean: Mean) -> f64 {
+        let life = f64::from(uses.count() + 1) * mean.0 / float(size.bytes().max(1));
+        (life * self.factors[size.class(uses)]).min(LIFE_MAX)
     }
 
     /// When a small item ends that was last used at `stamp`.
     pub(super) fn end(&self, uses: Uses, stamp: u32, bytes: usize, mean: Mean) -> f64 {
         let age = (self.ticks as u32).wrapping_sub(stamp) & STAMP_MASK;
-        self.ticks.saturating_sub(age.into()) as i64 as f64 * TICK + self.life(uses, bytes, mean)
+        self.ticks.saturating_sub(age.into()) as i64 as f64 * TICK + self.life(uses, Size::Small(bytes), mean)
     }
 
     /// Counts the eviction of an item.
-    pub(super) fn evicted(&mut self, uses: Uses, bytes: usize) {
-        self.evicted[uses.class()] += float(bytes);
-        self.evicted_bytes += bytes;
+    pub(super) fn evicted(&mut self, uses: Uses, size: Size) {
+        self.evicted[size.class(uses)] += float(size.bytes());
+        self.evicted_bytes += size.bytes();
     }
 
-    /// Counts that an item of these uses was stored again soon after its eviction.
-    pub(super) fn returned(&mut self, uses: Uses) {
-        self.returned[uses.class()] += 1.0;
+    /// Counts that an item of these uses was stored again soon after its eviction, and has this size now.
+    pub(super) fn returned(&mut self, uses: Uses, size: Size) {
+        self.returned[size.class(uses)] += 1.0;
     }
 
     /// Moves each factor towards what makes all classes as likely to be wanted soon after their eviction.
@@ -109,7 +137,8 @@ impl Ends {
             for (class, factor) in self.factors.iter_mut().enumerate() {
                 let ratio = (self.returned[class] + PRIOR) / (self.evicted[class] * mean + PRIOR);
                 let step = STEP * ratio.ln().clamp(-1.0, 1.0);
-                *factor = (*factor * step.exp()).clamp(1.0 / FACTOR_MAX, FACTOR_MAX);
+                let (least, most) = if class < USES_CLASSES { SMALL_FACTORS } else { LARGE_FACTORS };
+                *factor = (*factor * step.exp()).clamp(least, most);
             }
         }
         self.evicted.iter_mut().chain(&mut self.returned).for_each(|count| *count /= 2.0);
@@ -133,9 +162,24 @@ pub(super) const EARLY: f64 = 0.5;
 const MEAN_MIN: f64 = 64.0;
 /// Factors are corrected once this part of a shard was evicted.
 const CORRECTED_PART: usize = 8;
-/// Factors are within 1/2 and 2, and change by at most a tenth at a time.
-const FACTOR_MAX: f64 = 2.0;
-const STEP: f64 = 0.1;
+/// Classes by size and uses.
+pub(super) const CLASSES: usize = 2 * USES_CLASSES;
+/// The least and the greatest factors; each changes by at most a fifth at a time.
+const SMALL_FACTORS: (f64, f64) = (0.5, 2.0);
+/// Most values of a size that nobody asks for again cost the others the most.
+const LARGE_FACTORS: (f64, f64) = (1.0 / 16.0, 1.0);
+const STEP: f64 = 0.2;
+/// Factors at the start. A small item ends with its segment, on average half a unit early; so that large ones
+/// have no advantage, they have half of the life.
+const FACTORS: [f64; CLASSES] = {
+    let mut factors = [1.0; CLASSES];
+    let mut class = USES_CLASSES;
+    while class < CLASSES {
+        factors[class] = 0.5;
+        class += 1;
+    }
+    factors
+};
 /// Returns that a class has as if by experience, so that few events do not move it.
 const PRIOR: f64 = 10.0;
 
@@ -150,11 +194,13 @@ mod tests {
     #[test]
     fn an_item_lives_by_its_uses_over_its_size() {
         let (ends, mean) = (Ends::new(1 << 20), Mean::new(10_000, 100));
-        let life = |count, bytes| ends.life(uses(count), bytes, mean);
+        let life = |count, bytes| ends.life(uses(count), Size::Small(bytes), mean);
         assert_eq!((life(0, 100), life(1, 100), life(3, 400), life(0, 10_000)), (1.0, 2.0, 1.0, 0.01));
         assert_eq!(life(7, 10), LIFE_MAX);
         // Tiny items, or none, do not make a unit of nothing.
-        assert_eq!(ends.life(uses(0), 64, Mean::new(0, 0)), 1.0);
+        assert_eq!(ends.life(uses(0), Size::Small(64), Mean::new(0, 0)), 1.0);
+        // Until its class is known better, a large item has half of the life.
+        assert_eq!(ends.life(uses(0), Size::Large(10_000), mean), 0.005);
     }
 
     #[test]
@@ -182,32 +228,44 @@ mod tests {
     /// Two classes are evicted as much, but one of them is stored again soon three times as often.
     #[test]
     fn a_class_that_is_wanted_again_lives_longer_within_bounds() {
-        let mut ends = Ends::new(1 << 20);
-        let mut before = ends.factors();
-        for round in 0..200 {
-            ends.raise(0.0);
-            for number in 0..300 {
-                ends.evicted(uses(0), 1_000);
-                ends.evicted(uses(1), 1_000);
-                if number % 4 == 0 {
-                    ends.returned(uses(0));
+        let pairs = [
+            ((0, Size::Small(1_000)), (1, Size::Small(1_000)), (0.5, 2.0)),
+            ((0, Size::Large(1_000)), (1, Size::Large(1_000)), (1.0 / 16.0, 1.0)),
+            ((0, Size::Large(1_000)), (0, Size::Small(1_000)), (1.0 / 16.0, 2.0)),
+        ];
+        for (rarely, often, (least, most)) in pairs {
+            let mut ends = Ends::new(1 << 20);
+            let class = |(count, size): (u32, Size)| size.class(uses(count));
+            let mut before = ends.factors();
+            for round in 0..200 {
+                ends.raise(0.0);
+                for number in 0..300 {
+                    for (count, size) in [rarely, often] {
+                        ends.evicted(uses(count), size);
+                    }
+                    let back = if number % 4 == 0 { &[rarely, often, often, often][..] } else { &[] };
+                    for (count, size) in back {
+                        ends.returned(uses(*count), *size);
+                    }
                 }
-                (0..if number % 4 == 0 { 3 } else { 0 }).for_each(|_| ends.returned(uses(1)));
+                let factors = ends.factors();
+                assert!(factors[class(rarely)] <= before[class(rarely)], "round {round}");
+                assert!(factors[class(often)] >= before[class(often)], "round {round}");
+                assert_eq!(factors[2], 1.0);
+                before = factors;
             }
-            let [zero, one, two, ..] = ends.factors();
-            assert!(zero <= before[0] && one >= before[1] && two == 1.0, "round {round}");
-            before = ends.factors();
+            assert_eq!((before[class(rarely)], before[class(often)]), (least, most));
         }
-        assert_eq!((before[0], before[1]), (1.0 / FACTOR_MAX, FACTOR_MAX));
     }
 
     #[test]
     fn nothing_is_learnt_if_nothing_comes_back() {
         let mut ends = Ends::new(1 << 20);
         for number in 0..10_000 {
-            ends.evicted(uses(number % 8), 1_000);
+            ends.evicted(uses(number % 8), Size::Small(1_000));
+            ends.evicted(uses(number % 8), Size::Large(1_000));
             ends.raise(0.0);
         }
-        assert_eq!(ends.factors(), [1.0; USES_CLASSES]);
+        assert_eq!(ends.factors(), FACTORS);
     }
 }

@@ -54,7 +54,7 @@ use bytes::Bytes;
 use self::budget::{Budget, WhenFull};
 use self::changes::OwnChanges;
 use self::counts::{Counts, SizeCounts};
-use self::ends::{Ends, Mean};
+use self::ends::{Ends, Mean, Size};
 use self::evicted::Evicted;
 use self::ghosts::Ghosts;
 use self::index::{Index, slot::Place};
@@ -178,8 +178,7 @@ impl Engine {
         if let Some(slot) = found {
             return self.replace(key, slot, meta, tags, value, tick);
         }
-        let uses = self.uses_before(key);
-        self.append(key, meta, tags, value, uses, tick)
+        self.append(key, meta, tags, value, None, tick)
     }
 
     /// Replaces the value, the tags and the description of an item, in its place if they fit there. This
@@ -215,11 +214,11 @@ impl Engine {
             // Otherwise the old item might be the one that is evicted to make room.
             WhenFull::Evict => {
                 self.discard(slot, Removal::Removed, tick);
-                self.append(key, meta, tags, value, uses, tick)
+                self.append(key, meta, tags, value, Some(uses), tick)
             }
             // Nothing moves in between, and the old item stays if there is no room beside it.
             WhenFull::Refuse => {
-                self.append(key, meta, tags, value, uses, tick)?;
+                self.append(key, meta, tags, value, Some(uses), tick)?;
                 self.discard(slot, Removal::Removed, tick);
                 Ok(())
             }
@@ -303,13 +302,14 @@ impl Engine {
         self.head(slot).meta()
     }
 
+    /// Adds an item with so many uses, or a new one.
     fn append(
         &mut self,
         key: &Key,
         meta: Meta,
         tags: Tags,
         value: Payload<'_>,
-        uses: Uses,
+        uses: Option<Uses>,
         tick: Tick,
     ) -> Result<(), NoRoom> {
         self.with_index(|index| index.reserve(key.hash))?;
@@ -318,9 +318,11 @@ impl Engine {
         let (place, bytes) = if tight > place_bytes_max(self.budget.segment_bytes) {
             let value = self.charge_large(value.into_run(), tags, tick)?;
             let (entry, mean) = (Entry::new(&meta, tags, key.bytes, value), self.mean());
+            let uses = uses.unwrap_or_else(|| self.uses_before(key, entry.size()));
             let bytes = entry.bytes();
             (Place::Large(self.large.insert(entry, uses, &self.ends, mean).ok_or(NoRoom)?), bytes)
         } else {
+            let uses = uses.unwrap_or_else(|| self.uses_before(key, Size::Small(tight)));
             let (number, offset) = self.reserve(uses, tight, tick)?;
             let segment = self.log.segment_mut(number);
             segment.expiries.add(meta.removed_at, tight, tick);

@@ -1,6 +1,7 @@
 //! The removal of items: the reasons, the counts, and the ghosts of items that clients removed.
 
 use super::Engine;
+use super::ends::Size;
 use super::evicted::Evicted;
 use super::expiry::Expiry;
 use super::ghosts::Ghost;
@@ -38,12 +39,12 @@ impl Engine {
         self.discard(slot, Removal::Removed, tick);
     }
 
-    /// The uses of a new item: those that it had if it comes back.
-    pub(super) fn uses_before(&mut self, key: &Key) -> Uses {
+    /// The uses of a new item of this size: those that it had if it comes back.
+    pub(super) fn uses_before(&mut self, key: &Key, size: Size) -> Uses {
         let Some((ghost, is_young)) = self.ghosts.take(key.hash) else { return Uses::NONE };
         self.counts.ghost_hits += 1;
         if is_young && !ghost.is_deleted {
-            self.ends.returned(ghost.uses);
+            self.ends.returned(ghost.uses, size);
         }
         ghost.uses.returned()
     }
