@@ -68,10 +68,17 @@ impl Shadow {
     }
 
     /// Counts a read of a key.
+    #[inline(always)]
     pub(crate) fn read(&self, hash: KeyHash, now: Now) {
         if self.follows(hash) {
-            self.with(now, |sample| sample.read(hash, now));
+            self.read_sampled(hash, now);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_sampled(&self, hash: KeyHash, now: Now) {
+        self.with(now, |sample| sample.read(hash, now));
     }
 
     /// Notes that a key has an item of so many bytes now, or none, in a cache of `limit` bytes.

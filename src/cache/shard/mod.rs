@@ -347,6 +347,7 @@ impl At<'_> {
     }
 
     /// Removes the connection's own miss: its next store answers none before this moment.
+    #[inline(always)]
     fn remove_miss(&self, key: &Key, session: &mut Session) {
         // Most have none, and need not know how old they may be.
         if !session.misses.is_empty() {

@@ -223,7 +223,7 @@ fn a_listing_shows_each_item_that_stays_once_while_tables_split() {
     // Nothing is evicted.
     let mut pair = Pair::new(4 << 20, WhenFull::Refuse);
     let name = |number: u32| format!("stays{number}").into_bytes();
-    for number in 0..3_000 {
+    for number in 0..6_000 {
         pair.insert(&name(number), &[7; 20], 0, 0);
     }
     let (mut shown, mut position, mut steps) = (HashMap::new(), Some(0), 0);
@@ -233,13 +233,13 @@ fn a_listing_shows_each_item_that_stays_once_while_tables_split() {
         // Tables split, items grow out of their places, and segments are packed.
         for number in 0..500 {
             pair.insert(format!("comes{steps}-{number}").as_bytes(), &[8; 30], 0, 0);
-            pair.insert(&name((steps * 500 + number) % 3_000), &[7; 90], 0, number);
+            pair.insert(&name((steps * 500 + number) % 6_000), &[7; 90], 0, number);
         }
         pair.reclaim();
         assert!(steps < 200, "the listing does not end");
     }
     assert!(steps > 4, "{steps} steps");
-    for number in 0..3_000 {
+    for number in 0..6_000 {
         assert_eq!(shown.get(&name(number)), Some(&1), "stays{number}");
     }
 }
