@@ -204,21 +204,24 @@ impl Cache {
         }
         let wanted = self.budget.want(value_bytes);
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
+        // A small value finds a place in its shard in any case. Where nothing may be evicted, a few shards
+        // that have nothing are enough to ask.
+        let asked = match wanted {
+            Some(_) if self.config.when_full == WhenFull::Evict => self.shards.len(),
+            Some(_) | None => SHARDS_ASKED,
+        };
         while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
-            let gave = self.reclaim(hash, now);
-            // Where nothing may be evicted, a few shards that have nothing are enough to ask.
-            steps = if gave || self.config.when_full == WhenFull::Evict { steps - 1 } else { 0 };
+            steps = if self.reclaim(hash, asked, now) { steps - 1 } else { 0 };
         }
         wanted
     }
 
     /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of
-    /// the next that holds more; false if none of them had anything to give. Each step locks one shard and
-    /// frees one segment at most.
-    pub(super) fn reclaim(&self, hash: KeyHash, now: Now) -> bool {
+    /// the next that holds more, of which `asked` are asked at most; false if none of them had anything to
+    /// give. Each of them is locked one after the other, and frees one segment at most.
+    pub(super) fn reclaim(&self, hash: KeyHash, asked: usize, now: Now) -> bool {
         let (share, shards) = (self.budget.share(), self.shards.len());
-        let others =
-            (0..shards.min(SHARDS_ASKED)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
+        let others = (0..shards.min(asked)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
         std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
             let (gave, left) = self.policies.with(|policies| {
                 let mut shard = self.shards[shard].lock();
@@ -245,7 +248,67 @@ pub(super) fn word(seed: &[u8; 32], at: usize) -> u64 {
 pub(super) const HASH_SEED: Range<usize> = 8..16;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;
-/// Other shards that one step asks for room at most, whatever their number is.
+/// Other shards that a small store asks for room at most, whatever their number is.
 const SHARDS_ASKED: usize = 16;
 /// By which factor the memory limit may be raised.
 pub(super) const MEMORY_FACTOR: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Draft, Mode, Session, StoreOutcome};
+    use crate::clock::Clock;
+
+    struct Fixture {
+        cache: Cache,
+        now: Now,
+        session: Session,
+    }
+
+    impl Fixture {
+        /// Its memory is taken, but for so many bytes, as if readers still held large values.
+        fn full_but_for(bytes: usize) -> Fixture {
+            let cache = Cache::with_seed(Config { memory_bytes: 1 << 30, ..Config::default() }, [3; 32]);
+            let (limit, used) = cache.memory_bytes();
+            cache.budget.charge(limit - used - bytes);
+            Fixture { session: cache.session(), now: Clock::manual().now(), cache }
+        }
+
+        fn stores(&mut self, name: &str, value_bytes: usize) -> bool {
+            let (key, value) = (self.cache.key(name.as_bytes()).unwrap(), vec![1; value_bytes]);
+            let outcome = self.cache.store(&key, Mode::Set, Draft::new(&value), &mut self.session, self.now);
+            matches!(outcome, StoreOutcome::Stored { .. })
+        }
+
+        fn shard_of(&self, name: &str) -> usize {
+            self.cache.shard_of(self.cache.key(name.as_bytes()).unwrap().hash)
+        }
+    }
+
+    /// One shard of 64 had something to evict, and 32 others were asked.
+    #[test]
+    fn a_large_store_is_not_refused_while_any_shard_could_make_room() {
+        let mut fixture = Fixture::full_but_for(5 << 19);
+        assert!(fixture.stores("victim", 2 << 20));
+        assert_ne!(fixture.shard_of("another"), fixture.shard_of("victim"));
+        let (limit, used) = fixture.cache.memory_bytes();
+        fixture.cache.budget.charge(limit - used);
+        // All others are asked first.
+        fixture.cache.rotor.store(fixture.shard_of("victim") + 1, Ordering::Relaxed);
+        assert!(fixture.stores("another", 20 << 10));
+        assert_eq!(fixture.cache.counts().evictions, 1);
+    }
+
+    /// One shard of 64 was above it, and 17 were asked: the sweep had nothing more to do.
+    #[test]
+    fn a_sweep_reaches_a_lowered_limit_wherever_the_items_are() {
+        let mut fixture = Fixture::full_but_for(5 << 19);
+        assert!(fixture.stores("victim", 2 << 20));
+        fixture.cache.rotor.store(fixture.shard_of("victim") + 1, Ordering::Relaxed);
+        let (limit, _) = fixture.cache.memory_bytes();
+        assert!(fixture.cache.set_memory_bytes(limit - (1 << 20)));
+        while fixture.cache.sweep(fixture.now) {}
+        let (limit, used) = fixture.cache.memory_bytes();
+        assert!(used <= limit && fixture.cache.counts().evictions == 1);
+    }
+}

@@ -374,7 +374,7 @@ impl Cache {
         for hash in self.hashes() {
             is_more |= self.in_shard(hash, now, |shard, at| shard.sweep(at));
         }
-        is_more | (self.budget.is_exceeded() && self.reclaim(KeyHash::new(0), now))
+        is_more | (self.budget.is_exceeded() && self.reclaim(KeyHash::new(0), self.shards.len(), now))
     }
 
     /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores

@@ -7,7 +7,7 @@
 //! ([`crate::store::ends`]): a large item, or the items of the segment that is due first, except those that
 //! end at least half a unit later by now, which it copies.
 
-use super::budget::WhenFull;
+use super::budget::{SEGMENTS_OWN, WhenFull};
 use super::ends::{EARLY, LIFE_MAX, Mean, Size};
 use super::evicted::Evicted;
 use super::ghosts::Ghost;
@@ -25,7 +25,7 @@ use crate::store::tick::Tick;
 
 impl Engine {
     /// Makes room by one step; false if it freed nothing. A shard with fewer than `share` segments gives none
-    /// of them.
+    /// of them, and no shard gives those that it owns: they are not charged.
     pub(crate) fn reclaim(&mut self, share: usize, dead: Dead) -> bool {
         if self.sweep_due(dead) {
             return true;
@@ -34,7 +34,7 @@ impl Engine {
         // may not be evicted.
         let has_removed = self.remove_copies(dead);
         let is_rich = self.log.held() >= share;
-        if (is_rich && self.pack(dead.tick)) || has_removed {
+        if (is_rich && self.has_charged_segments() && self.pack(dead.tick)) || has_removed {
             return true;
         }
         match self.victim() {
@@ -84,12 +84,17 @@ impl Engine {
         }
     }
 
+    /// Whether memory becomes free if a segment is given back.
+    fn has_charged_segments(&self) -> bool {
+        self.log.held() > SEGMENTS_OWN
+    }
+
     fn may_force(&self) -> bool {
         self.when_full == WhenFull::Evict && self.removed_values.is_empty()
     }
 
-    /// Evicts all items of the segment that is due first, also popular ones. Stores make room early, so this
-    /// happens in bursts only.
+    /// Evicts all items of the segment that is due first, also popular ones, or a large item. Stores make room
+    /// early, so this happens in bursts only.
     fn force(&mut self, tick: Tick) -> Result<(), NoRoom> {
         if !self.removed_values.is_empty() {
             // Dropping them takes time under the lock, but their memory is needed.
@@ -99,7 +104,9 @@ impl Engine {
         if !self.may_force() {
             return Err(NoRoom);
         }
-        if let Some((_, number)) = self.log.first_end() {
+        if self.has_charged_segments()
+            && let Some((_, number)) = self.log.first_end()
+        {
             let segment = self.evict_all(number, tick);
             self.log.give_back(number, segment);
             return Ok(());
@@ -208,11 +215,13 @@ impl Engine {
         self.log.kill(from, offset);
     }
 
-    /// The next candidate for eviction: a segment or a large item, and when it ends.
+    /// The next candidate for eviction: a segment or a large item, and when it ends. Segments that are not
+    /// charged are none.
     fn victim(&mut self) -> Option<(f64, Place)> {
         let mean = self.mean();
         let large = self.large.first_end(&self.ends, mean).map(|(end, number)| (end, Place::Large(number)));
-        let log = self.log.first_end().map(|(end, number)| (end, Place::Log(number, 0)));
+        let log = self.has_charged_segments().then(|| self.log.first_end()).flatten();
+        let log = log.map(|(end, number)| (end, Place::Log(number, 0)));
         [log, large].into_iter().flatten().min_by(|(end, _), (other, _)| end.total_cmp(other))
     }
 
@@ -377,6 +386,8 @@ const STEPS_PER_UNIT: f64 = 4.0;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::store::item::meta::Meta;
     use crate::store::item::uses::USES_MAX;
@@ -529,11 +540,18 @@ mod tests {
     fn an_empty_segment_that_is_given_back_does_not_move_the_floor() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);
         let keys = pair.engine.keys.clone();
-        pair.insert(b"k", &[1; 100], 0, 0);
-        let slot = pair.find(b"k").expect("there is room");
-        pair.remove(&keys.key(b"k").expect("it is short"), slot);
-        assert!(pair.engine.log.held() == 1 && pair.reclaim());
-        assert_eq!((pair.engine.log.held(), pair.engine.ends.floor()), (0, 0.0));
+        // One segment for each queue.
+        let names = ["k", "second", "third"];
+        for (name, value_bytes) in names.into_iter().zip([130, 60, 130]) {
+            pair.insert(name.as_bytes(), &vec![2; value_bytes], 0, 0);
+        }
+        for name in names {
+            let slot = pair.find(name.as_bytes()).expect("there is room");
+            pair.remove(&keys.key(name.as_bytes()).expect("it is short"), slot);
+        }
+        assert_eq!(pair.engine.log.held(), 3);
+        assert!(pair.reclaim());
+        assert_eq!((pair.engine.log.held(), pair.engine.ends.floor()), (2, 0.0));
     }
 
     /// Lives are corrected by items that come back after their eviction, and by no others.
@@ -863,6 +881,22 @@ mod tests {
         }
         store(&mut pair, fresh(1_000..1_090), 3_400);
         assert_eq!(pair.engine.counts().evictions, 0);
+    }
+
+    /// They are not charged, so this frees nothing. A large store emptied its shard before it was refused, and
+    /// a lowered limit that nothing could reach emptied all shards.
+    #[test]
+    fn the_segments_that_a_shard_owns_are_not_evicted_in_vain() {
+        let mut pair = Pair::new(1 << 20, WhenFull::Evict);
+        store(&mut pair, fresh(0..2), 100);
+        let budget = Arc::clone(&pair.engine.budget);
+        budget.charge(budget.limit() - budget.used());
+        assert!(pair.engine.log.held() == 2 && !pair.reclaim());
+        assert!(!pair.insert(b"large", &[2; 100_000], 0, 0));
+        assert!(fresh(0..2).all(|name| pair.find(name.as_bytes()).is_some()));
+        // Small items find a place in them all the same.
+        assert!(fresh(2..1_000).all(|name| pair.insert(name.as_bytes(), &[2; 100], 0, 0)));
+        assert!(pair.engine.log.held() == 2 && budget.used() == budget.limit());
     }
 
     #[test]
