@@ -255,8 +255,10 @@ pub(super) const MEMORY_FACTOR: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::cache::{Draft, Mode, Session, StoreOutcome};
+    use crate::cache::{Draft, Expiry, Mode, Policy, Session, StoreOutcome};
     use crate::clock::Clock;
 
     struct Fixture {
@@ -282,6 +284,43 @@ mod tests {
 
         fn shard_of(&self, name: &str) -> usize {
             self.cache.shard_of(self.cache.key(name.as_bytes()).unwrap().hash)
+        }
+    }
+
+    /// A stale copy is kept for longer than its value, which takes eight bytes more. There was no room for
+    /// them, and the item was removed.
+    #[test]
+    fn a_touch_never_loses_an_item_where_nothing_is_evicted() {
+        let policy = Policy { stale: Duration::from_secs(60), ..Policy::default() };
+        let cache = Cache::with_seed(
+            Config {
+                memory_bytes: 8 << 20,
+                policies: policy.into(),
+                when_full: WhenFull::Refuse,
+                ..Config::default()
+            },
+            [3; 32],
+        );
+        let mut fixture = Fixture { session: cache.session(), now: Clock::manual().now(), cache };
+        let mut names: Vec<String> = Vec::new();
+        for value_bytes in [100_000, 5_000, 100] {
+            // Some shards are full before others.
+            let (mut refused, mut numbers) = (0, 0..);
+            while refused < 50 {
+                let name = format!("{value_bytes}:{}", numbers.next().expect("memory is limited"));
+                match fixture.stores(&name, value_bytes) {
+                    true => names.push(name),
+                    false => refused += 1,
+                }
+            }
+        }
+        let Fixture { cache, now, .. } = &fixture;
+        let expiry = Expiry::after(Duration::from_secs(10), *now);
+        assert!(names.len() > 1_000);
+        for name in &names {
+            let key = cache.key(name.as_bytes()).unwrap();
+            assert!(cache.touch(&key, expiry, *now), "{name}");
+            assert_eq!(cache.peek(&key, *now, |value| value.expiry), Some(expiry), "{name}");
         }
     }
 

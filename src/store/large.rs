@@ -85,9 +85,7 @@ pub(super) fn charged(value: Run, tags: Tags, budget: &Arc<Budget>) -> Result<Ch
 
 impl Entry {
     pub(super) fn new(meta: &Meta, tags: Tags, key: &[u8], charged: Charged) -> Self {
-        let shape = Shape::new(meta, tags, key.len(), 0);
-        let mut head = vec![0; shape.place()].into_boxed_slice();
-        PackedMut(&mut head).write_large(shape, meta, tags, key);
+        let head = head(meta, tags, key);
         Entry { charged: charged.bytes, head, floor: 0.0, stamp: 0, value: charged.value }
     }
 
@@ -97,6 +95,18 @@ impl Entry {
 
     pub(super) fn head_mut(&mut self) -> PackedMut<'_> {
         PackedMut(&mut self.head)
+    }
+
+    /// Replaces the description. The value is left alone: only the head is written anew, if it has no room.
+    fn set_meta(&mut self, meta: &Meta) {
+        let old = self.head();
+        if old.has_room_for(meta) {
+            self.head_mut().set_meta(meta);
+            return;
+        }
+        let mut head = head(meta, old.tags(), old.key());
+        PackedMut(&mut head).set_used(old.used());
+        self.head = head;
     }
 
     /// Sets its uses; the last of them is now.
@@ -150,6 +160,16 @@ impl Large {
             order.retain(|Reverse((_, number, stamp))| is_current(entries, *number, *stamp));
         }
         Some(number)
+    }
+
+    /// Replaces the description of an item; returns the bytes of the item before, and now.
+    pub(super) fn set_meta(&mut self, number: u32, meta: &Meta) -> (usize, usize) {
+        let entry = self.get_mut(number);
+        let before = entry.bytes();
+        entry.set_meta(meta);
+        let after = entry.bytes();
+        self.bytes = self.bytes + after - before;
+        (before, after)
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Entry {
@@ -216,6 +236,13 @@ impl Large {
     }
 }
 
+fn head(meta: &Meta, tags: Tags, key: &[u8]) -> Box<[u8]> {
+    let shape = Shape::new(meta, tags, key.len(), 0);
+    let mut head = vec![0; shape.place()].into_boxed_slice();
+    PackedMut(&mut head).write_large(shape, meta, tags, key);
+    head
+}
+
 fn is_current(entries: &[Option<Entry>], number: u32, stamp: u64) -> bool {
     let entry = entries.get(number as usize).and_then(Option::as_ref);
     entry.is_some_and(|entry| entry.stamp == stamp)
@@ -228,3 +255,40 @@ const ENTRY_OVERHEAD_BYTES: usize = size_of::<Option<Entry>>() + 200;
 const ORDER_SLACK: usize = 16;
 /// The most ends that one search puts right.
 pub(super) const CORRECTED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use crate::store::budget::WhenFull;
+    use crate::store::item::meta::Meta;
+    use crate::store::oracle::Pair;
+
+    /// The value was copied, under the lock of its shard. Where nothing may be evicted there was often no
+    /// room for the copy, and the item was removed.
+    #[test]
+    fn a_new_description_of_a_large_item_copies_no_value_and_needs_no_room() {
+        for when_full in [WhenFull::Evict, WhenFull::Refuse] {
+            let mut pair = Pair::new(1 << 20, when_full);
+            let keys = pair.engine.keys.clone();
+            let key = keys.key(b"large").expect("it is short");
+            assert!(pair.insert(b"large", &[1; 300_000], 9, 0));
+            let budget = std::sync::Arc::clone(&pair.engine.budget);
+            let others = budget.limit() - budget.used();
+            budget.charge(others);
+            let slot = pair.find(b"large").expect("there was room");
+            pair.engine.used(slot, pair.tick());
+            let (at, meta) = (pair.engine.item(slot).value().as_ptr(), pair.engine.meta(slot));
+            for meta in [
+                Meta { removed_at: pair.expiry(100), ..meta },
+                Meta { is_stale: true, chosen: 7, removed_at: pair.expiry(200), ..meta },
+            ] {
+                let slot = pair.find(b"large").expect("it stays");
+                pair.set_meta(&key, slot, meta);
+                let slot = pair.find(b"large").expect("it stays");
+                let item = pair.engine.item(slot);
+                assert_eq!((item.meta(), item.value().as_ptr(), item.is_fetched), (meta, at, true));
+            }
+            budget.discharge(others);
+            pair.check();
+        }
+    }
+}

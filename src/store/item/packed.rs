@@ -39,6 +39,15 @@ pub(crate) struct Packed<'a>(pub(crate) &'a [u8]);
 /// A packed item that can be changed.
 pub(crate) struct PackedMut<'a>(pub(crate) &'a mut [u8]);
 
+/// The use of an item, as its header has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Used {
+    accessed: Tick,
+    is_fetched: bool,
+    stamp: u32,
+    uses: Uses,
+}
+
 /// The layout of an item.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -180,6 +189,21 @@ impl<'a> Packed<'a> {
         self.word(20) & STAMP_MASK
     }
 
+    /// All that is known of its use.
+    pub(crate) fn used(self) -> Used {
+        Used {
+            accessed: self.accessed(),
+            is_fetched: self.is_fetched(),
+            stamp: self.stamp(),
+            uses: self.uses(),
+        }
+    }
+
+    /// Whether it has the parts that this description needs.
+    pub(crate) fn has_room_for(self, meta: &Meta) -> bool {
+        parts_of(meta) & !self.header()[STATE] == 0
+    }
+
     /// Bytes from its header to the next item's.
     pub(crate) fn place(self) -> usize {
         (self.word(8) >> PLACE_SHIFT) as usize * UNIT
@@ -269,7 +293,7 @@ impl<'a> PackedMut<'a> {
 
     /// Replaces the description; false if there is no room for it.
     pub(crate) fn set_meta(&mut self, meta: &Meta) -> bool {
-        if parts_of(meta) & !self.view().header()[STATE] != 0 {
+        if !self.view().has_room_for(meta) {
             return false;
         }
         self.set_as_of(meta.as_of);
@@ -298,6 +322,13 @@ impl<'a> PackedMut<'a> {
         let accessed = self.view().word(20) >> PASSED_SHIFT << PASSED_SHIFT;
         let returned = (uses.bits() >> Uses::RETURNED_BIT) << RETURNED_SHIFT;
         self.set_word(20, accessed | returned | stamp & STAMP_MASK);
+    }
+
+    /// Sets all that is known of its use.
+    pub(crate) fn set_used(&mut self, used: Used) {
+        self.set_uses(used.uses, used.stamp);
+        self.set_accessed(used.accessed);
+        self.set(FETCHED, used.is_fetched);
     }
 
     fn set_accessed(&mut self, tick: Tick) {

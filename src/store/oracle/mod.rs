@@ -155,11 +155,21 @@ impl Pair {
     }
 
     pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta) {
-        if self.engine.set_meta(key, slot, meta, self.tick()).is_some() {
-            self.naive.set_meta(key.bytes, meta);
-        } else {
-            self.naive.remove(key.bytes);
-        }
+        let use_of = |engine: &Engine, slot| {
+            let head = engine.head(slot);
+            (head.uses(), head.stamp(), head.is_fetched())
+        };
+        let used = use_of(&self.engine, slot);
+        let Some(slot) = self.engine.set_meta(key, slot, meta, self.tick()) else {
+            assert!(meta.chosen != 0 || meta.flags != 0, "the other parts of a description may be missing");
+            return self.naive.remove(key.bytes);
+        };
+        let kept = self.engine.meta(slot);
+        let is_short = self.engine.when_full == WhenFull::Refuse && kept.removed_at == meta.expiry;
+        let removed_at = if is_short { meta.expiry } else { meta.removed_at };
+        assert_eq!(kept, Meta { removed_at, ..meta });
+        assert_eq!(use_of(&self.engine, slot), used);
+        self.naive.set_meta(key.bytes, kept);
     }
 
     fn change(&mut self, name: &[u8], choices: &mut Choices) {
