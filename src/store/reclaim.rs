@@ -578,7 +578,8 @@ mod tests {
             assert!(counts.ghost_hits > 1_000 && counts.evictions > 10_000, "{counts:?}");
             // A few ghosts are mistaken for others.
             let factors = pair.engine.ends.factors();
-            let has_learnt = factors.iter().zip(before).any(|(now, then)| !(0.9..1.1).contains(&(now / then)));
+            let has_learnt =
+                factors.iter().zip(before).any(|(now, then)| !(0.9..1.1).contains(&(now / then)));
             assert_eq!(has_learnt, !is_removed, "{factors:?}");
         }
     }

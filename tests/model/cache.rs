@@ -320,6 +320,11 @@ fn the_fixed_tables_are_small() {
     // 2.1 MiB of them are the misses of keys, 2.4 the groups, and 2.25 the hold-offs. The last and the tags
     // in use, 1 MiB, are taken when they are needed.
     assert!(bytes <= 13 << 20, "{bytes}");
+    // A small cache has smaller ones.
+    let bytes = [32, 16, 8].map(|megabytes| {
+        Config { memory_bytes: megabytes << 20, ..Config::default() }.fixed_table_bytes() >> 10
+    });
+    assert!(bytes[0] <= 7_500 && bytes[1] <= 4_600 && bytes[2] <= 4_100, "{bytes:?} KiB");
 }
 
 #[test]

@@ -396,8 +396,8 @@ pub(crate) const fn fixed_table_bytes(guards_part: usize) -> usize {
     guards / guards_part + Guesses::BYTES + Holdoffs::CELL_BYTES
 }
 
-/// Over all shards 3 MiB, from `-m 64` on; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of 524,288 cells refuse
-/// wrongly: 1 in 1,049.
+/// Over all shards 3 MiB from `-m 64` on; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of
+/// 524,288 cells refuse wrongly: 1 in 1,049.
 #[cfg(not(shuttle))]
 const INVALIDATION_CELLS: usize = 1 << 19;
 /// The model checker makes many of them.
