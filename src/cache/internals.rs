@@ -1,5 +1,6 @@
 //! The private side of [`Cache`]: locking a shard, following up a change, making room.
 
+use std::iter;
 use std::ops::{DerefMut, Range};
 use std::sync::Arc;
 
@@ -206,31 +207,40 @@ impl Cache {
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
         // A small value finds a place in its shard in any case. Where nothing may be evicted, a few shards
         // that have nothing are enough to ask.
-        let asked = match wanted {
-            Some(_) if self.config.when_full == WhenFull::Evict => self.shards.len(),
-            Some(_) | None => SHARDS_ASKED,
-        };
+        let asks_all = wanted.is_some() && self.config.when_full == WhenFull::Evict;
+        let mut giver = None;
         while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
-            steps = if self.reclaim(hash, asked, now) { steps - 1 } else { 0 };
+            let near = iter::once(self.shard_of(hash)).chain(self.next_shards(SHARDS_ASKED));
+            let mut gave = self.reclaim(near, now);
+            if gave.is_none() && asks_all {
+                // The one that was found last is asked first: so few rounds ask all.
+                gave = self.reclaim(giver.into_iter().chain(self.next_shards(self.shards.len())), now);
+                giver = gave;
+            }
+            steps = if gave.is_some() { steps - 1 } else { 0 };
         }
         wanted
     }
 
-    /// One step towards more room, in the shard of this hash or, if that holds less than its share, in one of
-    /// the next that holds more, of which `asked` are asked at most; false if none of them had anything to
-    /// give. Each of them is locked one after the other, and frees one segment at most.
-    pub(super) fn reclaim(&self, hash: KeyHash, asked: usize, now: Now) -> bool {
-        let (share, shards) = (self.budget.share(), self.shards.len());
-        let others = (0..shards.min(asked)).map(|_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards);
-        std::iter::once(self.shard_of(hash)).chain(others).any(|shard| {
+    /// One step towards more room, in the first of these shards that has something to give; returns that one.
+    /// A shard that holds less than its share of the segments gives none. Each is locked by itself.
+    pub(super) fn reclaim(&self, mut shards: impl Iterator<Item = usize>, now: Now) -> Option<usize> {
+        let share = self.budget.share();
+        shards.find(|shard| {
             let (gave, left) = self.policies.with(|policies| {
-                let mut shard = self.shards[shard].lock();
+                let mut shard = self.shards[*shard].lock();
                 let gave = shard.reclaim(share, &self.at(policies.general_governed(), policies, now));
                 (gave, shard.take_leftovers())
             });
             left.into_iter().for_each(|left| self.finish(left));
             gave
         })
+    }
+
+    /// The shards that are asked for room next, so many at most.
+    pub(super) fn next_shards(&self, most: usize) -> impl Iterator<Item = usize> {
+        let shards = self.shards.len();
+        (0..shards.min(most)).map(move |_| self.rotor.fetch_add(1, Ordering::Relaxed) % shards)
     }
 }
 
@@ -248,7 +258,7 @@ pub(super) fn word(seed: &[u8; 32], at: usize) -> u64 {
 pub(super) const HASH_SEED: Range<usize> = 8..16;
 /// Bits of the hash that neither the index of a shard nor its cells use.
 const SHARD_SHIFT: u32 = 48;
-/// Other shards that a small store asks for room at most, whatever their number is.
+/// Other shards that one step asks for room at first, whatever their number is.
 const SHARDS_ASKED: usize = 16;
 /// By which factor the memory limit may be raised.
 pub(super) const MEMORY_FACTOR: usize = 32;

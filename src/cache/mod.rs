@@ -374,7 +374,8 @@ impl Cache {
         for hash in self.hashes() {
             is_more |= self.in_shard(hash, now, |shard, at| shard.sweep(at));
         }
-        is_more | (self.budget.is_exceeded() && self.reclaim(KeyHash::new(0), self.shards.len(), now))
+        is_more
+            | (self.budget.is_exceeded() && self.reclaim(self.next_shards(self.shards.len()), now).is_some())
     }
 
     /// Another limit for the memory of items, in bytes. What is above it is evicted step by step, by stores
