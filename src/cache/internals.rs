@@ -204,12 +204,20 @@ impl Cache {
             return None;
         }
         let wanted = self.budget.want(value_bytes);
+        if self.budget.is_tight(wanted.as_ref()) {
+            self.reclaim_for(hash, value_bytes, wanted.as_ref(), now);
+        }
+        wanted
+    }
+
+    #[inline(never)]
+    fn reclaim_for(&self, hash: KeyHash, value_bytes: usize, wanted: Option<&Wanted>, now: Now) {
         let mut steps = 1 + value_bytes / (self.budget.segment_bytes / 8);
         // A small value finds a place in its shard in any case. Where nothing may be evicted, a few shards
         // that have nothing are enough to ask.
         let asks_all = wanted.is_some() && self.config.when_full == WhenFull::Evict;
         let mut giver = None;
-        while steps > 0 && self.budget.is_tight(wanted.as_ref()) {
+        while steps > 0 && self.budget.is_tight(wanted) {
             let near = iter::once(self.shard_of(hash)).chain(self.next_shards(SHARDS_ASKED));
             let mut gave = self.reclaim(near, now);
             if gave.is_none() && asks_all {
@@ -219,7 +227,6 @@ impl Cache {
             }
             steps = if gave.is_some() { steps - 1 } else { 0 };
         }
-        wanted
     }
 
     /// One step towards more room, in the first of these shards that has something to give; returns that one.

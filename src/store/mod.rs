@@ -13,6 +13,7 @@
 //! | `large` | items that are too large for the log |
 //! | `changes` | the newest change in each part of a shard, for copies of items |
 //! | `dead` | which items are removed, and when |
+//! | `describing` | new descriptions of items |
 //! | `ends` | when items end: the order of eviction |
 //! | `ghosts` | the uses of items that were removed lately |
 //! | `reclaim` | eviction and packing |
@@ -30,6 +31,7 @@ pub(crate) mod budget;
 pub(crate) mod changes;
 pub(crate) mod counts;
 mod dead;
+mod describing;
 mod ends;
 pub(crate) mod evicted;
 pub(crate) mod expiry;
@@ -59,7 +61,8 @@ use self::evicted::Evicted;
 use self::ghosts::Ghosts;
 use self::index::{Index, slot::Place};
 use self::item::key::{Key, KeyHash, Keys};
-use self::item::packed::{Packed, PackedMut, Shape};
+use self::item::packed::{Packed, PackedMut};
+use self::item::shape::Shape;
 use self::item::tags::Tags;
 use self::item::uses::Uses;
 use self::large::{Entry, Large};
@@ -223,54 +226,6 @@ impl Engine {
                 Ok(())
             }
         }
-    }
-
-    /// Replaces the description of an item, and returns its slot. An item in the log may have to move for that.
-    /// If there is no room, it is kept no longer than it is served; or it is removed, if a CAS unique or flags
-    /// are what there is no room for, and `None` returned.
-    pub(crate) fn set_meta(&mut self, key: &Key, slot: Slot, meta: Meta, tick: Tick) -> Option<Slot> {
-        self.changes.raise(key.hash.bits());
-        let (was_stale, removed_at) = (self.head(slot).is_stale(), self.head(slot).removed_at());
-        match slot.place() {
-            Place::Large(number) => {
-                let (before, after) = self.large.set_meta(number, &meta);
-                self.counts.bytes = self.counts.bytes + after as u64 - before as u64;
-            }
-            Place::Log(number, offset) => {
-                let segment = self.log.segment_mut(number);
-                if !segment.item_mut(offset).set_meta(&meta) {
-                    return self.move_for_meta(key, slot, meta, tick);
-                }
-                if removed_at != meta.removed_at || was_stale != meta.is_stale {
-                    let bytes = segment.item(offset).tight();
-                    segment.expiries.add(meta.removed_at, bytes, tick);
-                    segment.stale += if meta.is_stale && !was_stale { bytes } else { 0 };
-                }
-            }
-        }
-        self.counts.stale = self.counts.stale + u64::from(meta.is_stale) - u64::from(was_stale);
-        Some(slot)
-    }
-
-    /// Moves an item of the log to a place with room for its new description.
-    #[cold]
-    fn move_for_meta(&mut self, key: &Key, slot: Slot, meta: Meta, tick: Tick) -> Option<Slot> {
-        let head = self.head(slot);
-        let (tags, value, used) = (head.tags().to_list(), head.value().to_vec(), head.used());
-        let moved = self.replace(key, slot, meta, tags.tags(), value.into(), tick);
-        let slot = self.find(key)?;
-        let shorter = Meta { removed_at: meta.expiry, ..meta };
-        match moved {
-            Ok(()) => self.head_mut(slot).set_used(used),
-            Err(NoRoom) if self.head(slot).has_room_for(&shorter) => {
-                return self.set_meta(key, slot, shorter, tick);
-            }
-            Err(NoRoom) => {
-                self.discard(slot, Removal::Removed, tick);
-                return None;
-            }
-        }
-        Some(slot)
     }
 
     /// Counts a use.

@@ -93,8 +93,8 @@ impl Engine {
         self.when_full == WhenFull::Evict && self.removed_values.is_empty()
     }
 
-    /// Evicts all items of the segment that is due first, also popular ones, or a large item. Stores make room
-    /// early, so this happens in bursts only.
+    /// Evicts all items of the segment that is due first, also popular ones, or a large item. Stores make
+    /// room early, so this happens in bursts only.
     fn force(&mut self, tick: Tick) -> Result<(), NoRoom> {
         if !self.removed_values.is_empty() {
             // Dropping them takes time under the lock, but their memory is needed.
@@ -884,8 +884,8 @@ mod tests {
         assert_eq!(pair.engine.counts().evictions, 0);
     }
 
-    /// They are not charged, so this frees nothing. A large store emptied its shard before it was refused, and
-    /// a lowered limit that nothing could reach emptied all shards.
+    /// They are not charged, so this frees nothing. A large store emptied its shard before it was refused,
+    /// and a lowered limit that nothing could reach emptied all shards.
     #[test]
     fn the_segments_that_a_shard_owns_are_not_evicted_in_vain() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);

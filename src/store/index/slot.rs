@@ -1,7 +1,7 @@
 //! A slot of the index: the place of an item and 31 bits of its key's hash, in one word.
 
 use crate::store::item::key::KeyHash;
-use crate::store::item::packed::UNIT;
+use crate::store::item::shape::UNIT;
 
 /// The place of an item and bits of its key's hash; valid until the next change of the shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

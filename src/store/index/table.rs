@@ -2,8 +2,8 @@
 //! free place from its home on (Knuth, TAOCP 6.4, Algorithms L and R).
 //!
 //! It has pages of its own because those of the allocator are shared with longer-lived data and would not be
-//! given back. A full table is replaced by a larger one; the index splits a full one of those in two. With one
-//! size, all tables would be half empty at the same time, since hashes fill them evenly.
+//! given back. A full table is replaced by a larger one; the index splits a full one of those in two. With
+//! one size, all tables would be half empty at the same time, since hashes fill them evenly.
 
 use std::io;
 

@@ -4,6 +4,7 @@ pub(crate) mod key;
 pub(crate) mod meta;
 pub(crate) mod packed;
 pub(crate) mod seq;
+pub(crate) mod shape;
 pub(crate) mod tags;
 pub(crate) mod uses;
 
@@ -11,7 +12,8 @@ use bytes::Bytes;
 
 use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
-use crate::store::item::packed::{HEADER_BYTES, Packed, UNIT};
+use crate::store::item::packed::Packed;
+use crate::store::item::shape::{HEADER_BYTES, UNIT};
 use crate::store::item::tags::Tags;
 use crate::store::tick::Tick;
 

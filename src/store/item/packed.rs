@@ -20,11 +20,12 @@
 //!
 //! This file does not know where an item is stored: it works on a slice that begins with the header.
 
-use std::ops::Range;
-
 use crate::store::expiry::Expiry;
 use crate::store::item::meta::Meta;
 use crate::store::item::seq::Seq;
+use crate::store::item::shape::{
+    CHOSEN, CHOSEN_BYTES, EXTRA, EXTRA_BYTES, HEADER_BYTES, Shape, TAGS_LEN_BYTES, UNIT, parts_of, tags_at,
+};
 use crate::store::item::tags::Tags;
 use crate::store::item::uses::{USES_MAX, Uses};
 use crate::store::tick::Tick;
@@ -46,63 +47,6 @@ pub(crate) struct Used {
     is_fetched: bool,
     stamp: u32,
     uses: Uses,
-}
-
-/// The layout of an item.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    key_at: usize,
-    /// [`EXTRA`] and [`CHOSEN`].
-    parts: u8,
-    /// 0 if there are none.
-    tags_len: usize,
-    value_at: usize,
-    value_len: usize,
-}
-
-impl Shape {
-    #[inline(always)]
-    pub(crate) fn new(meta: &Meta, tags: Tags, key_len: usize, value_len: usize) -> Self {
-        Shape::of(parts_of(meta), tags.packed().len(), key_len, value_len)
-    }
-
-    #[inline(always)]
-    fn of(parts: u8, tags_len: usize, key_len: usize, value_len: usize) -> Self {
-        let key_at = tags_at(parts) + if tags_len == 0 { 0 } else { TAGS_LEN_BYTES + tags_len };
-        Shape { key_at, parts, tags_len, value_at: key_at + key_len, value_len }
-    }
-
-    /// Bytes of the item.
-    #[inline(always)]
-    pub(crate) fn place(self) -> usize {
-        (self.value_at + self.value_len).next_multiple_of(UNIT)
-    }
-
-    fn tags(self) -> Range<usize> {
-        tags_at(self.parts) + TAGS_LEN_BYTES..self.key_at
-    }
-
-    fn key(self) -> Range<usize> {
-        self.key_at..self.value_at
-    }
-
-    fn value(self) -> Range<usize> {
-        self.value_at..self.value_at + self.value_len
-    }
-}
-
-/// The parts of a head that a description needs beyond the header.
-#[inline(always)]
-fn parts_of(meta: &Meta) -> u8 {
-    let is_chosen = meta.chosen != 0;
-    let is_extra = is_chosen | (meta.flags != 0) | (meta.removed_at != meta.expiry);
-    let (extra, chosen) = (if is_extra { EXTRA } else { 0 }, if is_chosen { CHOSEN } else { 0 });
-    extra | chosen
-}
-
-fn tags_at(parts: u8) -> usize {
-    let bytes = |part: u8, bytes: usize| if parts & part != 0 { bytes } else { 0 };
-    HEADER_BYTES + bytes(EXTRA, EXTRA_BYTES) + bytes(CHOSEN, CHOSEN_BYTES)
 }
 
 fn expiry(word: u32) -> Expiry {
@@ -409,13 +353,7 @@ impl<'a> PackedMut<'a> {
     }
 }
 
-pub(crate) const HEADER_BYTES: usize = 24;
-const EXTRA_BYTES: usize = 8;
-const CHOSEN_BYTES: usize = 8;
 const CHOSEN_AT: usize = HEADER_BYTES + EXTRA_BYTES;
-const TAGS_LEN_BYTES: usize = 2;
-/// The unit of places, in bytes.
-pub(crate) const UNIT: usize = 8;
 /// The largest place that 14 bits can express.
 pub(crate) const PLACE_BYTES_MAX: usize = ((1 << 14) - 1) * UNIT;
 
@@ -425,8 +363,6 @@ const USES: u8 = USES_MAX as u8;
 const FETCHED: u8 = 1 << 3;
 const STALE: u8 = 1 << 4;
 const DEAD: u8 = 1 << 5;
-const CHOSEN: u8 = 1 << 6;
-const EXTRA: u8 = 1 << 7;
 /// An item in the log is no longer than its place, which has 17 bits.
 const VALUE_LEN_MASK: u32 = TAGGED - 1;
 const TAGGED: u32 = 1 << 17;
