@@ -3,7 +3,7 @@
 use super::fence::Table;
 use super::invalidation::groups::Groups;
 use super::policies::Policies;
-use super::shard::fixed_table_bytes;
+use super::shard::sizes::fixed_table_bytes;
 use crate::mrc::Shadow;
 use crate::store::budget::{Layout, WhenFull};
 
@@ -50,8 +50,8 @@ impl Config {
         self.memory_bytes / MEMORY_BYTES_PER_GROUP
     }
 
-    /// The tables that guard all keys (their invalidations, misses and leases) are as large from `-m 64` on. Below,
-    /// they are this part of it, as fewer keys have values: 2 at 32 MiB, and 4 up to 16 MiB.
+    /// The tables that guard all keys (their invalidations, misses and leases) are as large from `-m 64` on.
+    /// Below, they are this part of it, as fewer keys have values: 2 at 32 MiB, and 4 up to 16 MiB.
     pub(crate) fn guards_part(&self) -> usize {
         1 << (GUARDED_BYTES / self.memory_bytes.max(1)).clamp(1, GUARDS_PART_MAX).ilog2()
     }

@@ -14,6 +14,7 @@ mod inspecting;
 mod invalidating;
 mod leasing;
 mod reading;
+pub(super) mod sizes;
 mod softening;
 mod storing;
 mod withholding;
@@ -40,6 +41,7 @@ use crate::cache::policies::{Governed, Policies};
 use crate::cache::policy::Policy;
 use crate::cache::prefetch::Access;
 use crate::cache::session::Session;
+use crate::cache::shard::sizes::{INVALIDATION_CELLS, LEASES, SUPERSEDED_CELLS, Sizes};
 use crate::cache::snapshot::Guard;
 use crate::cache::write::{Draft, Kept};
 use crate::clock::Now;
@@ -95,17 +97,6 @@ pub(crate) struct Shard {
     invalidations: Cells,
     /// Hashes of keys whose waiters must ask again.
     woken: Vec<KeyHash>,
-}
-
-/// The sizes of the tables of one shard.
-#[derive(Clone, Copy)]
-pub(crate) struct Sizes {
-    /// The most bytes that hold-offs of single keys may take.
-    pub(crate) hold_off_bytes: usize,
-    /// The tables that guard all keys are one of so many shares of the whole.
-    pub(crate) shares: usize,
-    /// The most bytes that versions of rows may take.
-    pub(crate) version_bytes: usize,
 }
 
 /// Work that a shard leaves for after its unlock.
@@ -388,21 +379,3 @@ impl At<'_> {
         expiry.plus(self.policy.stale)
     }
 }
-
-/// Bytes of the tables of all shards that depend on nothing but `guards_part`: invalidations, tokens, lease
-/// records, cells of hold-offs.
-pub(crate) const fn fixed_table_bytes(guards_part: usize) -> usize {
-    let guards = (INVALIDATION_CELLS + SUPERSEDED_CELLS) * Cells::BYTES + LEASES * Leases::BYTES;
-    guards / guards_part + Guesses::BYTES + Holdoffs::CELL_BYTES
-}
-
-/// Over all shards 3 MiB from `-m 64` on; at 10,000 invalidations/s and 50 ms from lease to fill, 500 of
-/// 524,288 cells refuse wrongly: 1 in 1,049.
-#[cfg(not(shuttle))]
-const INVALIDATION_CELLS: usize = 1 << 19;
-/// The model checker makes many of them.
-#[cfg(shuttle)]
-const INVALIDATION_CELLS: usize = 1 << 12;
-const SUPERSEDED_CELLS: usize = INVALIDATION_CELLS / 2;
-/// Lease records over all shards, from `-m 64` on.
-const LEASES: usize = INVALIDATION_CELLS / 128 * 3;
