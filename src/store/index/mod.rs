@@ -274,7 +274,7 @@ mod tests {
     }
 
     /// All tables of an index are about as full, and split at about the same time. With one size of tables
-    /// they were half as full afterwards: up to 22 bytes, and 15.4 on average.
+    /// they were half as full afterwards: up to 21.3 bytes, and 15.4 on average.
     #[test]
     fn a_slot_takes_at_most_16_bytes_and_13_on_average_however_many_there_are() {
         let (mut index, mut shares) = (Index::new(), Vec::new());
