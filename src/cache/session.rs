@@ -28,8 +28,12 @@ pub struct Session {
     /// Where it comes from.
     pub(crate) origin: Arc<Origin>,
     /// Key hash and sequence number of the leases it was granted lately, oldest first.
-    held: Vec<(KeyHash, Seq)>,
+    held: Option<Box<Held>>,
 }
+
+/// Behind a pointer, because most sessions never hold a lease.
+#[derive(Default)]
+struct Held(Vec<(KeyHash, Seq)>);
 
 impl Session {
     pub(crate) fn new(id: u64, is_open: bool) -> Self {
@@ -41,7 +45,7 @@ impl Session {
             is_shared: false,
             is_open,
             origin: Arc::default(),
-            held: Vec::new(),
+            held: None,
         }
     }
 
@@ -81,18 +85,21 @@ impl Session {
 
     /// Remembers a grant. Where there are too many the oldest is forgotten: its lease ends with its window.
     pub(crate) fn hold(&mut self, hash: KeyHash, seq: Seq) {
-        if self.held.len() == HELD_MAX {
-            self.held.remove(0);
+        let Held(held) = &mut **self.held.get_or_insert_default();
+        if held.len() == HELD_MAX {
+            held.remove(0);
         }
-        self.held.push((hash, seq));
+        held.push((hash, seq));
     }
 
     pub(crate) fn drop_held(&mut self, hash: KeyHash) {
-        self.held.retain(|(held, _)| *held != hash);
+        if let Some(held) = &mut self.held {
+            held.0.retain(|(held, _)| *held != hash);
+        }
     }
 
     pub(crate) fn take_held(&mut self) -> Vec<(KeyHash, Seq)> {
-        std::mem::take(&mut self.held)
+        self.held.take().map(|held| held.0).unwrap_or_default()
     }
 }
 

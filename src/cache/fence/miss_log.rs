@@ -8,18 +8,20 @@
 //!
 //! Deliberately absent: the invalidations. The shard knows the newest one of a key, and passes it in.
 
+use std::num::NonZeroU32;
+
 use crate::store::item::key::KeyHash;
 use crate::store::item::seq::Seq;
 
 /// The misses of one connection.
 pub(crate) struct MissLog {
     /// Positions only grow; the miss at position `p` is stored at `p % ring.len()`.
-    ring: Vec<Miss>,
-    chains: Vec<u64>,
-    oldest: u64,
+    ring: Box<[Miss]>,
     next: u64,
-    /// The monotonic second of the newest miss that was forgotten while it counted.
-    forgotten: Option<u32>,
+    /// The number of misses before `next`.
+    kept: u32,
+    /// The monotonic second after that of the newest miss that was forgotten while it counted.
+    forgotten: Option<NonZeroU32>,
 }
 
 /// A miss, and the connection's own invalidations of its key since.
@@ -31,6 +33,9 @@ pub(crate) struct Miss {
     /// The connection's own newest invalidation of the key since; it alone is disregarded.
     own: Seq,
     status: Status,
+    /// The newest miss of the chain that begins here, as a position plus one. This is not about this miss,
+    /// and stays when another takes its place.
+    chain: u64,
     /// The next older miss of the same chain, as a position plus one.
     older: u64,
     /// When the key was missed, in monotonic seconds.
@@ -74,12 +79,16 @@ pub(crate) struct Age {
 
 impl MissLog {
     pub(crate) fn new() -> Self {
-        MissLog { ring: Vec::new(), chains: Vec::new(), oldest: 0, next: 0, forgotten: None }
+        MissLog { ring: Box::default(), next: 0, kept: 0, forgotten: None }
     }
 
     /// Whether the ring is empty.
     pub(crate) fn is_empty(&self) -> bool {
-        self.oldest == self.next
+        self.kept == 0
+    }
+
+    fn oldest(&self) -> u64 {
+        self.next - u64::from(self.kept)
     }
 
     /// Adds a miss at `seq`; that of a key that is held off counts as invalidated. If an older miss of the
@@ -141,7 +150,7 @@ impl MissLog {
     /// Whether a miss was forgotten that would still count. If so, a key that is not found may have been
     /// missed.
     pub(crate) fn has_forgotten(&self, age: Age) -> bool {
-        self.forgotten.is_some_and(|second| age.is_young(second))
+        self.forgotten.is_some_and(|after| age.is_young(after.get() - 1))
     }
 
     /// The connection itself invalidates a key at `own`; `newest` was its newest invalidation before.
@@ -152,7 +161,7 @@ impl MissLog {
     /// The connection itself invalidates everything: `invalidation_of` a hash returns the key's newest
     /// invalidation before, and this one.
     pub(crate) fn invalidate_all(&mut self, invalidation_of: impl Fn(KeyHash) -> (Seq, Seq)) {
-        for position in self.oldest..self.next {
+        for position in self.oldest()..self.next {
             let index = self.index(position);
             let (newest, own) = invalidation_of(self.ring[index].hash);
             self.ring[index].invalidate(newest, own);
@@ -160,38 +169,37 @@ impl MissLog {
     }
 
     fn push(&mut self, mut miss: Miss, age: Age) {
-        if self.next - self.oldest == self.ring.len() as u64 {
+        if self.kept as usize == self.ring.len() {
             self.make_room(age);
         }
-        let chain = self.chain(miss.hash);
-        miss.older = self.chains[chain];
-        let index = self.index(self.next);
+        let (chain, index) = (self.chain(miss.hash), self.index(self.next));
+        (miss.chain, miss.older) = (self.ring[index].chain, self.ring[chain].chain);
         self.ring[index] = miss;
         self.next += 1;
-        self.chains[chain] = self.next;
+        self.kept += 1;
+        self.ring[chain].chain = self.next;
     }
 
     /// Drops the oldest miss, or doubles the ring if that miss still counts and the limit allows.
     fn make_room(&mut self, age: Age) {
-        while self.oldest < self.next && !self.at(self.oldest).counts(age) {
-            self.oldest += 1;
+        while self.kept > 0 && !self.at(self.oldest()).counts(age) {
+            self.kept -= 1;
         }
-        if self.next - self.oldest < self.ring.len() as u64 {
+        if (self.kept as usize) < self.ring.len() {
             return;
         }
         if self.ring.len() < MISS_LOG_MAX {
             return self.grow(age);
         }
-        self.forgotten = Some(self.at(self.oldest).second);
-        self.oldest += 1;
+        self.forgotten = NonZeroU32::new(self.at(self.oldest()).second.saturating_add(1));
+        self.kept -= 1;
     }
 
     fn grow(&mut self, age: Age) {
         let len = (self.ring.len() * 2).max(MISS_LOG_MIN);
-        let kept: Vec<Miss> = (self.oldest..self.next).map(|position| *self.at(position)).collect();
-        self.ring = vec![Miss::REMOVED; len];
-        self.chains = vec![0; len];
-        (self.oldest, self.next) = (0, 0);
+        let kept: Vec<Miss> = (self.oldest()..self.next).map(|position| *self.at(position)).collect();
+        self.ring = vec![Miss::REMOVED; len].into();
+        (self.next, self.kept) = (0, 0);
         for miss in kept {
             self.push(miss, age);
         }
@@ -227,8 +235,9 @@ impl MissLog {
         if self.is_empty() {
             return;
         }
-        let mut link = self.chains[self.chain(hash)];
-        while link > self.oldest {
+        let oldest = self.oldest();
+        let mut link = self.ring[self.chain(hash)].chain;
+        while link > oldest {
             let index = self.index(link - 1);
             visit(&mut self.ring[index], link - 1);
             link = self.ring[index].older;
@@ -244,7 +253,7 @@ impl MissLog {
     }
 
     fn chain(&self, hash: KeyHash) -> usize {
-        (hash.bits() >> 24) as usize & (self.chains.len() - 1)
+        (hash.bits() >> 24) as usize & (self.ring.len() - 1)
     }
 }
 
@@ -254,6 +263,7 @@ impl Miss {
         seq: Seq::ZERO,
         own: Seq::ZERO,
         status: Status::Removed,
+        chain: 0,
         older: 0,
         second: 0,
         is_repeated: false,
@@ -292,7 +302,7 @@ impl Age {
 
 /// Misses that one connection remembers; the ring starts small, and doubles while they count.
 pub const MISS_LOG_MAX: usize = 1024;
-const MISS_LOG_MIN: usize = 8;
+const MISS_LOG_MIN: usize = 2;
 
 #[cfg(test)]
 mod tests {
