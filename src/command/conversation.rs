@@ -51,21 +51,28 @@ pub struct Conversation {
     is_refused: bool,
     /// Whether the current request is sampled.
     pub(super) is_sample: bool,
-    /// Set while a login is required and has not succeeded yet.
-    pub(super) locked: Option<Locked>,
     pub(super) metrics: Arc<Metrics>,
     /// The number of its descriptor, for events.
     pub(super) number: u32,
+    /// `None` until it is needed, so that an idle connection does not pay for it.
+    rare: Option<Box<Rare>>,
     pub(super) session: Session,
     pub(super) rules: Rules,
-    /// When the current `lease-get` began, and until when it may wait.
-    lease_get: Option<(Seq, Option<u64>)>,
-    /// The name under which it has logged in.
-    pub(super) user: Option<Box<[u8]>>,
-    /// The users, if a login is required.
-    users: Option<Arc<Mutex<Users>>>,
     /// Whether the connection waits for the current key.
     waits: bool,
+}
+
+/// The state that most connections never have.
+#[derive(Default)]
+struct Rare {
+    /// When the current `lease-get` began, and until when it may wait.
+    lease_get: Option<(Seq, Option<u64>)>,
+    /// Set while a login is required and has not succeeded yet.
+    locked: Option<Locked>,
+    /// The name under which it has logged in.
+    user: Option<Box<[u8]>>,
+    /// The users, if a login is required.
+    users: Option<Arc<Mutex<Users>>>,
     /// Its number as a watcher, and its topics.
     watching: Option<(u64, Topics)>,
 }
@@ -100,16 +107,12 @@ impl Conversation {
             counters,
             is_refused: false,
             is_sample: false,
-            locked: None,
             metrics,
             number: 0,
+            rare: None,
             session,
             rules,
-            lease_get: None,
-            user: None,
-            users: None,
             waits: false,
-            watching: None,
         }
     }
 
@@ -140,24 +143,41 @@ impl Conversation {
 
     /// From now on a login is required before all other commands.
     pub fn lock(&mut self, users: Arc<Mutex<Users>>) {
-        self.locked = Some(Locked::new(Arc::clone(&users)));
-        self.users = Some(users);
+        let rare = self.rare();
+        rare.locked = Some(Locked::new(Arc::clone(&users)));
+        rare.users = Some(users);
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Set while a login is required and has not succeeded yet.
+    pub(super) fn locked(&mut self) -> Option<&mut Locked> {
+        self.rare.as_mut()?.locked.as_mut()
+    }
+
+    /// The login has succeeded, under this name.
+    pub(super) fn unlock(&mut self, name: Option<&[u8]>) {
+        let rare = self.rare();
+        (rare.locked, rare.user) = (None, name.map(Box::from));
     }
 
     /// Requires a new login, if one is required at all.
     pub(super) fn log_out(&mut self) {
-        self.locked = self.users.clone().map(Locked::new);
-        self.user = None;
+        if let Some(rare) = &mut self.rare {
+            (rare.locked, rare.user) = (rare.users.clone().map(Locked::new), None);
+        }
     }
 
     /// Whether a login is required and has not succeeded yet.
     pub fn is_locked(&self) -> bool {
-        self.locked.is_some()
+        self.rare.as_ref().is_some_and(|rare| rare.locked.is_some())
     }
 
     /// The name under which it has logged in, if that was required.
     pub fn user(&self) -> Option<&[u8]> {
-        self.user.as_deref()
+        self.rare.as_ref()?.user.as_deref()
     }
 
     /// The longest value that is accepted in the current state.
@@ -207,9 +227,13 @@ impl Conversation {
         self.metrics.watchers.take(number, waker)
     }
 
+    fn lease_get(&mut self) -> Option<&mut (Seq, Option<u64>)> {
+        self.rare.as_mut()?.lease_get.as_mut()
+    }
+
     /// Ends the waiting: missing values are answered as if the time was up.
     pub fn stop_waiting(&mut self) {
-        if let Some((_, deadline)) = &mut self.lease_get {
+        if let Some((_, deadline)) = self.lease_get() {
             *deadline = Some(0);
         }
     }
@@ -223,12 +247,13 @@ impl Conversation {
         if topics.has(Topic::Evictions) {
             cache.begin_collecting();
         }
-        self.watching = Some((number, topics));
+        self.rare().watching = Some((number, topics));
         Some(number)
     }
 
     fn stop_watching(&mut self, cache: &Cache) {
-        let Some((number, topics)) = self.watching.take() else { return };
+        let watching = self.rare.as_mut().and_then(|rare| rare.watching.take());
+        let Some((number, topics)) = watching else { return };
         self.metrics.watchers.leave(number);
         if topics.has(Topic::Evictions) {
             cache.end_collecting();
@@ -244,18 +269,19 @@ impl Conversation {
     }
 
     pub(super) fn begin_leases(&mut self, last: Seq) -> Seq {
-        self.lease_get.get_or_insert((last, None)).0
+        self.rare().lease_get.get_or_insert((last, None)).0
     }
 
     /// The deadline of a command's waiting: one budget for all its keys, counted from its beginning.
     pub(super) fn begin_waiting(&mut self, wait_ms: u32, now: Now) -> u64 {
-        let (_, deadline) = self.lease_get.as_mut().expect("begin_leases comes first");
+        let (_, deadline) = self.lease_get().expect("begin_leases comes first");
         *deadline.get_or_insert(now.millis + u64::from(wait_ms.min(LEASE_WAIT_MS_MAX)))
     }
 
     /// Whether the waiting time is not up, or has not begun.
     pub(super) fn may_wait(&self, now: Now) -> bool {
-        self.lease_get.is_none_or(|(_, deadline)| deadline.is_none_or(|deadline| now.millis < deadline))
+        let deadline = self.rare.as_ref().and_then(|rare| rare.lease_get?.1);
+        deadline.is_none_or(|deadline| now.millis < deadline)
     }
 
     /// Records the state of waiting for the current key; returns it if waiting begins or ends with it.
@@ -265,8 +291,11 @@ impl Conversation {
         (std::mem::replace(&mut self.waits, waits) != waits).then_some(waiting)
     }
 
+    #[inline]
     pub(super) fn end_leases(&mut self) {
-        self.lease_get = None;
+        if let Some(rare) = &mut self.rare {
+            rare.lease_get = None;
+        }
     }
 }
 

@@ -39,14 +39,12 @@ fn log_in(credentials: Option<(&[u8], &[u8])>, command: &mut Command) -> Flow {
     if !command.conversation.is_locked() {
         command.conversation.log_out();
     }
-    let login =
-        command.conversation.locked.as_mut().map_or(Login::Malformed, |locked| locked.judge(credentials));
+    let login = command.conversation.locked().map_or(Login::Malformed, |locked| locked.judge(credentials));
     command.report(Outcome::Login(login));
     match login {
         Login::Malformed => command.replies.status(Status::BadAuthToken),
         Login::Right => {
-            command.conversation.locked = None;
-            command.conversation.user = credentials.map(|(name, _)| Box::from(name));
+            command.conversation.unlock(credentials.map(|(name, _)| name));
             command.replies.status(Status::Stored);
         }
         Login::Wrong { is_last } => {
