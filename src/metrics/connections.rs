@@ -2,19 +2,24 @@
 //!
 //! It holds no sockets: the owner of a connection reports its state here.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 /// All connections and listening sockets of a server.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<BTreeMap<u32, Arc<ConnectionStats>>>);
+pub struct Connections(Mutex<Table>);
+
+/// The connections at the places of their numbers: the system gives out the lowest free ones.
+#[derive(Debug, Default)]
+struct Table {
+    count: usize,
+    places: Vec<Option<Arc<ConnectionStats>>>,
+}
 
 /// An end of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,8 +41,8 @@ pub struct ConnectionStats {
     pub number: u32,
     /// When the last command arrived, in monotonic seconds.
     last_command: AtomicU32,
-    /// The number of its session in the cache.
-    peer: OnceLock<u64>,
+    /// The number of its session in the cache; 0 before it has one.
+    peer: AtomicU64,
     state: AtomicU8,
 }
 
@@ -77,33 +82,42 @@ const NAMES: [&str; State::Write as usize + 1] = [
 impl Connections {
     /// Adds a connection, until [`Connections::close`].
     pub fn open(&self, connection: Arc<ConnectionStats>) {
-        self.0.lock().insert(connection.number, connection);
+        let mut table = self.0.lock();
+        let place = connection.number as usize;
+        if table.places.len() <= place {
+            table.places.resize(place + 1, None);
+        }
+        let old = table.places[place].replace(connection);
+        table.count += usize::from(old.is_none());
     }
 
     /// Removes a connection, unless the system has already reused its number for another one.
     pub fn close(&self, connection: &Arc<ConnectionStats>) {
-        let mut connections = self.0.lock();
-        if connections.get(&connection.number).is_some_and(|open| Arc::ptr_eq(open, connection)) {
-            connections.remove(&connection.number);
+        let mut table = self.0.lock();
+        let place = table.places.get_mut(connection.number as usize);
+        let is_it = |open: &mut Arc<ConnectionStats>| Arc::ptr_eq(open, connection);
+        if place.and_then(|place| place.take_if(is_it)).is_some() {
+            table.count -= 1;
         }
     }
 
     /// The connection whose session has this number in the cache.
     pub fn of_peer(&self, peer: u64) -> Option<Arc<ConnectionStats>> {
-        let connections = self.0.lock();
-        connections.values().find(|connection| connection.peer.get() == Some(&peer)).cloned()
+        let table = self.0.lock();
+        let is_it = |connection: &&Arc<ConnectionStats>| connection.peer.load(Ordering::Relaxed) == peer;
+        table.places.iter().flatten().find(is_it).cloned()
     }
 
     /// The number of connections, listening sockets included.
     pub fn count(&self) -> usize {
-        self.0.lock().len()
+        self.0.lock().count
     }
 
     /// The next few connections, starting at a number.
     pub fn some(&self, from: u32) -> Vec<(u32, Arc<ConnectionStats>)> {
-        let connections = self.0.lock();
-        let found = connections.range(from..).take(SOME);
-        found.map(|(number, connection)| (*number, Arc::clone(connection))).collect()
+        let table = self.0.lock();
+        let rest = table.places.get(from as usize..).unwrap_or_default().iter().flatten();
+        rest.take(SOME).map(|connection| (connection.number, Arc::clone(connection))).collect()
     }
 }
 
@@ -117,14 +131,14 @@ impl ConnectionStats {
             listen_address,
             number,
             last_command: AtomicU32::new(second),
-            peer: OnceLock::new(),
+            peer: AtomicU64::new(0),
             state: AtomicU8::new(state as u8),
         }
     }
 
     /// Sets the number of the connection's session in the cache, which never changes.
     pub fn belongs_to(&self, peer: u64) {
-        let _ = self.peer.set(peer);
+        self.peer.store(peer, Ordering::Relaxed);
     }
 
     /// Sets the current state.
