@@ -28,7 +28,7 @@ pub use self::message::{
 };
 pub use self::output::{OUTPUT_BYTES_MAX, Output};
 pub use self::replies::{Replies, ReplyForm};
-pub use self::requests::{Protocols, Requests};
+pub use self::requests::{Protocols, Requests, Resting};
 pub use self::space::{Awaited, Space};
 pub use self::text::Decoder;
 pub use crate::limits::{

@@ -87,15 +87,10 @@ impl Output {
         }
     }
 
-    /// Takes away the buffer if it is empty.
-    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
-        self.tail.is_empty().then(|| std::mem::take(&mut self.tail))
-    }
-
-    /// Gives it a buffer if it has none.
-    pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
-        if self.tail.capacity() == 0 {
-            self.tail = make();
+    /// Frees an empty buffer that is longer than this.
+    pub fn trim(&mut self, bytes_max: usize) {
+        if self.tail.is_empty() && self.tail.capacity() > bytes_max {
+            self.tail = Vec::new();
         }
     }
 

@@ -29,10 +29,29 @@ pub struct Requests {
     value_bytes_max: usize,
 }
 
+/// All that a connection remembers of its requests while none of them is here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Resting(Remembered);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Remembered {
+    Binary(binary::LoginState),
+    /// Its first byte chooses between these.
+    New(Protocols),
+    Text,
+}
+
 #[derive(Debug)]
 enum Codec {
     Binary(Box<binary::Decoder>),
     Text(Decoder),
+}
+
+impl Resting {
+    /// A connection that has not sent anything yet.
+    pub fn new(protocols: Protocols) -> Self {
+        Resting(Remembered::New(protocols))
+    }
 }
 
 impl Requests {
@@ -99,19 +118,50 @@ impl Requests {
         }
     }
 
-    /// Takes away an empty buffer: an idle connection needs none.
-    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
+    /// All that is to be remembered while nothing is here, not even a part of a request; otherwise `None`.
+    /// These requests may then be those of another connection.
+    pub fn rest(&mut self) -> Option<Resting> {
         match &mut self.codec {
-            Codec::Binary(decoder) => decoder.take_idle(),
-            Codec::Text(decoder) => decoder.take_idle(),
+            Codec::Binary(decoder) => decoder.rest().map(Remembered::Binary),
+            Codec::Text(decoder) => decoder.is_at_rest().then_some(match self.is_new {
+                true => Remembered::New(self.protocols),
+                false => Remembered::Text,
+            }),
+        }
+        .map(Resting)
+    }
+
+    /// Becomes the requests of the connection that has remembered this, with replies in its form. The limits
+    /// are to be set again.
+    #[inline]
+    pub fn resume(&mut self, Resting(remembered): Resting, form: &mut ReplyForm) {
+        match (&mut self.codec, remembered) {
+            (Codec::Binary(decoder), Remembered::Binary(login)) => decoder.resume(login),
+            (Codec::Text(decoder), Remembered::Binary(login)) => {
+                let buffer = std::mem::replace(decoder, Decoder::new(0)).into_undecoded();
+                let mut decoder = binary::Decoder::new(buffer, false);
+                decoder.resume(login);
+                self.codec = Codec::Binary(Box::new(decoder));
+            }
+            (Codec::Binary(decoder), Remembered::New(_) | Remembered::Text) => {
+                let none = binary::Decoder::new(Vec::new(), false);
+                let buffer = std::mem::replace(&mut **decoder, none).into_buffer();
+                self.codec = Codec::Text(Decoder::with_buffer(buffer, 0));
+                *form = ReplyForm::default();
+            }
+            (Codec::Text(_), Remembered::New(_) | Remembered::Text) => {}
+        }
+        self.is_new = matches!(remembered, Remembered::New(_));
+        if let Remembered::New(protocols) = remembered {
+            self.protocols = protocols;
         }
     }
 
-    /// Gives the decoder a buffer if it has none.
-    pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
+    /// Frees an empty buffer that is longer than this.
+    pub fn trim(&mut self, bytes_max: usize) {
         match &mut self.codec {
-            Codec::Binary(decoder) => decoder.lend(make),
-            Codec::Text(decoder) => decoder.lend(make),
+            Codec::Binary(decoder) => decoder.trim(bytes_max),
+            Codec::Text(decoder) => decoder.trim(bytes_max),
         }
     }
 

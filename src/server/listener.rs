@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::client_limits::ClientAddress;
+use super::permit::Admission;
 use super::service::Service;
 use super::tls::Tls;
 use crate::clock::Now;
@@ -35,28 +36,6 @@ pub struct Listeners {
 pub(super) enum Accepted {
     Tcp(TcpStream, Listening),
     Unix(UnixStream),
-}
-
-/// One of the limited number of open connections, until this is dropped.
-pub(super) struct ConnectionPermit {
-    /// The client's address; `None` over Unix sockets.
-    client: Option<ClientAddress>,
-    service: Arc<Service>,
-}
-
-impl ConnectionPermit {
-    pub(super) fn service(&self) -> &Service {
-        &self.service
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        if let Some(client) = self.client {
-            self.service.clients.lock().release(client);
-        }
-        self.service.connection_closed();
-    }
 }
 
 impl Listeners {
@@ -180,7 +159,7 @@ fn path(address: &net::SocketAddr) -> Address {
 pub(super) async fn accept(
     listeners: Listeners,
     service: &Arc<Service>,
-    workers: Vec<UnboundedSender<(Accepted, ConnectionPermit)>>,
+    workers: Vec<UnboundedSender<(Accepted, Admission)>>,
 ) {
     let turn = std::cell::Cell::new(0);
     let hand_out = |socket: Accepted| {
@@ -274,7 +253,7 @@ async fn wait_for_capacity(service: &Service) {
 }
 
 /// Counts a connection, or refuses it if there are too many.
-fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, ConnectionPermit)> {
+fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Admission)> {
     let metrics = &service.metrics;
     let client = socket.client();
     if service.refuses_when_full && service.is_full() {
@@ -288,9 +267,7 @@ fn admit(service: &Arc<Service>, socket: Accepted) -> Option<(Accepted, Connecti
         socket.refuse(Status::TooManyFromThere);
         return None;
     }
-    metrics.connections.fetch_add(1, Ordering::Relaxed);
-    metrics.connections_total.fetch_add(1, Ordering::Relaxed);
-    Some((socket, ConnectionPermit { client, service: Arc::clone(service) }))
+    Some((socket, Admission::new(service, client)))
 }
 
 fn named(error: io::Error, name: &str) -> io::Error {

@@ -5,7 +5,6 @@
 //!
 //! There is no UDP (memcached disabled it after the amplification attacks of 2018).
 
-mod buffers;
 mod client_limits;
 mod connection;
 mod events;
@@ -14,12 +13,15 @@ mod heartbeat;
 mod invalidations;
 mod listener;
 mod origins;
+mod permit;
 mod receiving;
 mod service;
 mod shutdown;
+mod tasks;
 mod tls;
 mod view;
 mod worker;
+mod workspace;
 
 use std::future::pending;
 use std::io;

@@ -63,11 +63,11 @@ struct Waiting {
     waker: Waker,
 }
 
-/// The room of one connection, which is returned when this is dropped.
-pub(super) struct Room<'r> {
+/// The room of one request, which is returned when this is dropped.
+pub(super) struct Room {
     /// The number of the request that has room or waits for it; 0 for none.
     number: AtomicU64,
-    receiving: &'r Receiving,
+    receiving: Arc<Receiving>,
 }
 
 impl Receiving {
@@ -77,9 +77,9 @@ impl Receiving {
         Receiving { metrics, requests: Mutex::new(Requests { admitted: BTreeMap::new(), last: 0, lanes }) }
     }
 
-    /// The room of a new connection, which has no request yet.
-    pub(super) fn room(&self) -> Room<'_> {
-        Room { number: AtomicU64::new(0), receiving: self }
+    /// The room of a request, which has not asked for it yet.
+    pub(super) fn room(self: &Arc<Self>) -> Room {
+        Room { number: AtomicU64::new(0), receiving: Arc::clone(self) }
     }
 
     /// If requests wait for room, those that take too long to arrive lose theirs.
@@ -112,9 +112,9 @@ impl Receiving {
     }
 }
 
-impl Room<'_> {
+impl Room {
     /// Whether a request has room or waits for it.
-    pub(super) fn is_asked_for(&self) -> bool {
+    fn is_asked_for(&self) -> bool {
         self.number() != 0
     }
 
@@ -164,7 +164,7 @@ impl Room<'_> {
     }
 
     /// Returns the room.
-    pub(super) fn give_back(&self) {
+    fn give_back(&self) {
         let number = self.number.swap(0, Ordering::Relaxed);
         if number == 0 {
             return;
@@ -215,7 +215,7 @@ impl Admitted {
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
         self.give_back();
     }
@@ -253,13 +253,13 @@ mod tests {
     }
 
     /// One connection.
-    struct Asking<'r> {
+    struct Asking {
         bell: Arc<Bell>,
-        room: Room<'r>,
+        room: Room,
     }
 
-    impl Asking<'_> {
-        fn of(receiving: &Receiving) -> Asking<'_> {
+    impl Asking {
+        fn of(receiving: &Arc<Receiving>) -> Asking {
             Asking { bell: Arc::default(), room: receiving.room() }
         }
 
@@ -278,10 +278,10 @@ mod tests {
         }
     }
 
-    fn receiving() -> (Receiving, Arc<Metrics>) {
+    fn receiving() -> (Arc<Receiving>, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new(1, 1));
         // Three quarters of it are for long requests.
-        (Receiving::new((LIMIT << 20) * 4 / 3, Arc::clone(&metrics)), metrics)
+        (Arc::new(Receiving::new((LIMIT << 20) * 4 / 3, Arc::clone(&metrics))), metrics)
     }
 
     fn at(millis: u64) -> Now {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::client_limits::{ClientAddress, ConnectionLimits, WrongPasswords};
 use super::heartbeat::Heartbeat;
@@ -28,6 +29,8 @@ pub(super) type Inputs = BTreeMap<String, (http::Settings, mpsc::Sender<Posted>)
 
 /// The state that all threads of a server share.
 pub(super) struct Service {
+    /// When it began.
+    pub(super) began: Instant,
     /// Only the first client whose binary protocol is refused is logged.
     pub(super) binary: Once,
     pub(super) cache: Cache,
@@ -44,7 +47,7 @@ pub(super) struct Service {
     /// The protocols that clients of a Unix socket may speak.
     pub(super) protocols: Protocols,
     /// Room for large requests.
-    pub(super) receiving: Receiving,
+    pub(super) receiving: Arc<Receiving>,
     /// Whether a connection above the limit is refused; otherwise it waits to be accepted.
     pub(super) refuses_when_full: bool,
     /// After this many requests in a row a connection yields to others.
@@ -64,6 +67,7 @@ impl Service {
     pub(super) fn new(cache: Cache, clock: Clock, metrics: Metrics, options: &Options) -> Service {
         let metrics = Arc::new(metrics);
         Service {
+            began: Instant::now(),
             binary: Once::new(),
             cache,
             clients: Mutex::new(ConnectionLimits::new(options.safety.conn_limit_per_client)),
@@ -71,7 +75,7 @@ impl Service {
             event_inputs: OnceLock::new(),
             freed: Notify::new(),
             idle: options.idle(),
-            receiving: Receiving::new(options.receive_bytes(), Arc::clone(&metrics)),
+            receiving: Arc::new(Receiving::new(options.receive_bytes(), Arc::clone(&metrics))),
             metrics,
             origins: Origins::default(),
             protocols: options.protocols(),
@@ -88,6 +92,15 @@ impl Service {
 
     pub(super) fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// The time since the service began, in half the bytes of an [`Instant`].
+    pub(super) fn nanos(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    pub(super) fn at_nanos(&self, nanos: u64) -> Instant {
+        self.began + Duration::from_nanos(nanos)
     }
 
     /// A connection has closed: another one may be accepted.

@@ -3,15 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinSet;
 
-use super::connection::{self, Closed};
-use super::listener::{Accepted, ConnectionPermit};
+use super::connection::Connection;
+use super::listener::Accepted;
+use super::permit::{Admission, Closed, ConnectionPermit};
 use super::service::Service;
-use super::tls::Tls;
-use crate::metrics::{ConnectionStats, Count, Event, Reason, Topic};
+use super::tasks::{Task, Tasks};
+use crate::metrics::{Count, Event};
 use crate::options::{Security, Verify};
 use crate::protocol::Protocols;
 
@@ -19,102 +19,83 @@ use crate::protocol::Protocols;
 pub(super) async fn work(
     service: Arc<Service>,
     index: usize,
-    mut accepted: UnboundedReceiver<(Accepted, ConnectionPermit)>,
+    mut accepted: UnboundedReceiver<(Accepted, Admission)>,
 ) {
-    let (mut heartbeat, mut tasks) = (service.heartbeat.responder(), JoinSet::new());
+    let (mut heartbeat, tasks) = (service.heartbeat.responder(), Arc::new(Tasks::default()));
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some((socket, permit)) => {
-                    // This is not a function, because arguments of an async function take up space twice in
-                    // each task.
-                    tasks.spawn(async move {
-                        if let Err(error) = converse(permit.service(), index, socket).await {
-                            tracing::debug!(%error, "connection lost");
-                        }
-                    });
+                Some((socket, admission)) => {
+                    if let Err(error) = begin(index, tasks.begin(), socket, admission) {
+                        tracing::debug!(%error, "connection lost");
+                    }
                 }
                 None => break,
             },
-            Some(done) = tasks.join_next() => done.expect("connections do not panic"),
+            never = tasks.panicked() => match never {},
             () = heartbeat.requested() => heartbeat.answer(),
         }
     }
-    while let Some(done) = tasks.join_next().await {
-        done.expect("connections do not panic");
-    }
+    tasks.wake();
+    tasks.ended().await;
 }
 
-async fn converse(service: &Service, index: usize, socket: Accepted) -> io::Result<()> {
-    let connection = Arc::new(socket.connection(service.now())?);
-    service.metrics.open.open(Arc::clone(&connection));
-    publish(service, &Event::Opened { connection: &connection });
-    let ended = match socket {
-        Accepted::Tcp(stream, listening) => match TcpStream::try_from(stream) {
-            Ok(stream) => match (listening.security, &service.tls) {
-                // Boxed, because it is four times as large as a connection without TLS.
-                (Security::Tls(verify), Some(tls)) => {
-                    let stream = (stream, tls, verify);
-                    Box::pin(secured(service, index, stream, listening.protocols, &connection)).await
+/// Begins to serve a connection on the worker of this index.
+fn begin(index: usize, task: Task, socket: Accepted, admission: Admission) -> io::Result<()> {
+    let stats = socket.connection(admission.service().now())?;
+    // The entry is allocated between the socket and the task: these leave a gap of that size in glibc's heap.
+    match socket {
+        Accepted::Tcp(stream, listening) => {
+            let (stream, protocols) = (TcpStream::try_from(stream)?, listening.protocols);
+            let permit = admission.open(stats);
+            match listening.security {
+                Security::Tls(verify) if permit.service().tls.is_some() => {
+                    tokio::spawn(secured((permit, index, task), stream, verify, protocols));
                 }
-                (Security::Plain, _) | (_, None) => {
-                    connection::serve(service, index, stream, listening.protocols, &connection).await
+                Security::Plain | Security::Tls(_) => {
+                    tokio::spawn(Connection::new(permit, index, stream, protocols).serve(task));
                 }
-            },
-            Err(error) => Err(error),
-        },
-        Accepted::Unix(stream) => match tokio::net::UnixStream::try_from(stream) {
-            Ok(stream) => connection::serve(service, index, stream, service.protocols, &connection).await,
-            Err(error) => Err(error),
-        },
-    };
-    publish(service, &Event::Closed { connection: &connection, reason: reason(&ended) });
-    service.metrics.open.close(&connection);
-    ended.map(|_| ())
-}
-
-/// Publishes an event to clients that watch connections.
-fn publish(service: &Service, event: &Event) {
-    let watchers = &service.metrics.watchers;
-    if watchers.topics().has(Topic::Connections) {
-        watchers.publish(event);
+            }
+        }
+        Accepted::Unix(stream) => {
+            let stream = UnixStream::try_from(stream)?;
+            let protocols = admission.service().protocols;
+            let permit = admission.open(stats);
+            tokio::spawn(Connection::new(permit, index, stream, protocols).serve(task));
+        }
     }
-}
-
-fn reason(ended: &io::Result<Closed>) -> Reason {
-    match ended {
-        Err(_) | Ok(Closed::Refused) => Reason::Error,
-        Ok(Closed::Idle | Closed::Slow) => Reason::Idle,
-        Ok(Closed::Peer) => Reason::Normal,
-        Ok(Closed::Stopping) => Reason::Shutdown,
-    }
+    Ok(())
 }
 
 /// Completes the TLS handshake, then serves.
 async fn secured(
-    service: &Service,
-    index: usize,
-    (stream, tls, verify): (TcpStream, &Tls, Verify),
+    (permit, index, task): (ConnectionPermit, usize, Task),
+    stream: TcpStream,
+    verify: Verify,
     protocols: Protocols,
-    connection: &ConnectionStats,
-) -> io::Result<Closed> {
-    let counters = service.metrics.of_thread(index);
+) {
+    task.register().await;
+    let service = permit.service();
+    let tls = service.tls.as_ref().expect("there is TLS where it is used");
     let shaken = tokio::select! {
         shaken = tls.accept(stream, verify) => shaken,
-        _ = service.shutdown.requested() => return Ok(Closed::Stopping),
+        _ = service.shutdown.requested() => return permit.close(&Ok(Closed::Stopping)),
     };
+    let counters = service.metrics.of_thread(index);
     match shaken {
         Ok((stream, is_new)) => {
             if is_new {
                 counters.add(Count::SslNewSessions);
             }
-            connection::serve(service, index, stream, protocols, connection).await
+            let _ = Connection::new(permit, index, stream, protocols).serve(task).await;
         }
         Err(error) => {
             counters.add(Count::SslHandshakeErrors);
-            let (connection, why) = (connection.number, error.to_string());
-            publish(service, &Event::HandshakeFailed { connection, why: &why });
-            Err(error)
+            permit.publish(&Event::HandshakeFailed {
+                connection: permit.stats().number,
+                why: &error.to_string(),
+            });
+            permit.close(&Err(error));
         }
     }
 }

@@ -20,18 +20,24 @@ use crate::protocol::space::{Arriving, Awaited, Space};
 /// Splits a connection's bytes into requests.
 #[derive(Debug)]
 pub(in crate::protocol) struct Decoder {
-    access: Access,
     buffer: Vec<u8>,
     /// Consumed bytes of the buffer.
     done: usize,
+    login: LoginState,
     /// The numbers of the last request's flags.
     numbers: Numbers,
     state: State,
-    /// Whether a login has begun without a password, which the next step may bring.
-    step: Step,
     /// Remaining bytes that the last request borrows.
     used: usize,
     value_bytes_max: usize,
+}
+
+/// How far a connection is with its login.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::protocol) struct LoginState {
+    access: Access,
+    /// Whether a login has begun without a password, which the next step may bring.
+    step: Step,
 }
 
 #[derive(Debug)]
@@ -59,13 +65,13 @@ struct Receive {
 impl Decoder {
     /// A decoder that continues with these bytes. `has_login` says whether clients log in.
     pub(in crate::protocol) fn new(buffer: Vec<u8>, has_login: bool) -> Self {
+        let access = if has_login { Access::Locked } else { Access::Free };
         Decoder {
-            access: if has_login { Access::Locked } else { Access::Free },
             buffer,
             done: 0,
+            login: LoginState { access, step: Step::Unexpected },
             numbers: Numbers::default(),
             state: State::Packet,
-            step: Step::Unexpected,
             used: 0,
             value_bytes_max: 0,
         }
@@ -73,7 +79,7 @@ impl Decoder {
 
     /// Sets whether a login is required first.
     pub(in crate::protocol) fn expect_login(&mut self, is_expected: bool) {
-        self.access = match (is_expected, self.access) {
+        self.login.access = match (is_expected, self.login.access) {
             (true, _) => Access::Locked,
             (false, Access::Free) => Access::Free,
             (false, Access::Locked | Access::LoggedIn) => Access::LoggedIn,
@@ -119,21 +125,33 @@ impl Decoder {
         }
     }
 
-    /// Takes away an empty buffer: an idle connection needs none.
-    pub(in crate::protocol) fn take_idle(&mut self) -> Option<Vec<u8>> {
+    /// Drops what it has decoded. Returns the state of the login if nothing is left, not even a part of a
+    /// request: then it is as good as new but for that.
+    pub(in crate::protocol) fn rest(&mut self) -> Option<LoginState> {
         self.release();
-        (self.done == self.buffer.len()).then(|| {
-            self.done = 0;
-            self.buffer.clear();
-            take(&mut self.buffer)
-        })
+        if self.done < self.buffer.len() {
+            return None;
+        }
+        self.done = 0;
+        self.buffer.clear();
+        matches!(self.state, State::Packet).then_some(self.login)
     }
 
-    /// Gives the decoder a buffer if it has none.
-    pub(in crate::protocol) fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
-        if self.buffer.capacity() == 0 {
-            self.buffer = make();
+    /// Continues in this state of the login.
+    pub(in crate::protocol) fn resume(&mut self, login: LoginState) {
+        self.login = login;
+    }
+
+    /// Frees the buffer if it is empty and longer than this.
+    pub(in crate::protocol) fn trim(&mut self, bytes_max: usize) {
+        if self.buffer.is_empty() && self.buffer.capacity() > bytes_max {
+            self.buffer = Vec::new();
         }
+    }
+
+    /// The buffer, for the decoder of another protocol.
+    pub(in crate::protocol) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// The next request or its refusal; `None` if more bytes are needed. The replies need `exchange`.
@@ -155,7 +173,7 @@ impl Decoder {
         }
         let header = Header::parse(rest)?;
         exchange.begin(&header);
-        let opcode = match header.checked(self.access) {
+        let opcode = match header.checked(self.login.access) {
             Ok(opcode) => opcode,
             Err(bad) if bad.is_fatal() => {
                 self.used = rest.len();
@@ -188,7 +206,7 @@ impl Decoder {
         };
         self.used = start + value_bytes;
         let packet = Packet { verb: opcode.verb, unique: header.unique, extras, key, value: value.into() };
-        Some(packet.request(&mut self.numbers, &mut self.step))
+        Some(packet.request(&mut self.numbers, &mut self.login.step))
     }
 
     /// Previews of the buffered requests, for prefetching. They may be wrong for malformed requests.
@@ -239,7 +257,7 @@ impl Decoder {
         let header = Header::parse(head).expect("it was whole when it was kept");
         let (extras, key) = header.extras_and_key(head);
         let packet = Packet { verb: opcode.verb, unique: header.unique, extras, key, value };
-        Some(packet.request(&mut self.numbers, &mut self.step))
+        Some(packet.request(&mut self.numbers, &mut self.login.step))
     }
 }
 

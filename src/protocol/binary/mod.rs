@@ -10,7 +10,7 @@ mod header;
 mod opcode;
 mod request;
 
-pub(super) use self::decoder::Decoder;
+pub(super) use self::decoder::{Decoder, LoginState};
 pub(super) use self::encoder::{encode, farewell};
 pub(super) use self::exchange::Exchange;
 pub(super) use self::header::MAGIC;

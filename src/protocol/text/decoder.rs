@@ -62,8 +62,13 @@ struct Receive {
 impl Decoder {
     /// A decoder that refuses values above `value_bytes_max`.
     pub fn new(value_bytes_max: usize) -> Self {
+        Decoder::with_buffer(Vec::new(), value_bytes_max)
+    }
+
+    /// The same, with an empty buffer.
+    pub(in crate::protocol) fn with_buffer(buffer: Vec<u8>, value_bytes_max: usize) -> Self {
         Decoder {
-            buffer: Vec::new(),
+            buffer,
             done: 0,
             numbers: Numbers::default(),
             read_line: grammar::line,
@@ -127,20 +132,22 @@ impl Decoder {
         }
     }
 
-    /// Takes away an empty buffer: an idle connection needs none.
-    pub fn take_idle(&mut self) -> Option<Vec<u8>> {
+    /// Drops what it has decoded. Returns whether nothing is left, not even a part of a request: then it is
+    /// as good as new.
+    pub(in crate::protocol) fn is_at_rest(&mut self) -> bool {
         self.release();
-        (self.done == self.buffer.len()).then(|| {
+        let is_empty = self.done == self.buffer.len();
+        if is_empty {
             self.done = 0;
             self.buffer.clear();
-            take(&mut self.buffer)
-        })
+        }
+        is_empty && matches!(self.state, State::Line)
     }
 
-    /// Gives the decoder a buffer if it has none.
-    pub fn lend(&mut self, make: impl FnOnce() -> Vec<u8>) {
-        if self.buffer.capacity() == 0 {
-            self.buffer = make();
+    /// Frees the buffer if it is empty and longer than this.
+    pub(in crate::protocol) fn trim(&mut self, bytes_max: usize) {
+        if self.buffer.is_empty() && self.buffer.capacity() > bytes_max {
+            self.buffer = Vec::new();
         }
     }
 
@@ -220,7 +227,7 @@ impl Decoder {
         self.buffer.get(self.done).copied()
     }
 
-    /// The bytes that were received, none of them decoded, for the decoder of another protocol.
+    /// The buffer with the bytes that are not decoded, for the decoder of another protocol.
     pub(in crate::protocol) fn into_undecoded(mut self) -> Vec<u8> {
         self.release();
         self.buffer.drain(..self.done);

@@ -1,6 +1,7 @@
 //! A request that waits for a lease, while its connection is still read.
 
 use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -8,24 +9,35 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time;
 
-use super::Connection;
+use super::{Connection, End, unless_ended};
 use crate::cache::Key;
 use crate::clock::Now;
 use crate::command::Conversation;
 use crate::metrics::State;
 use crate::server::service::Service;
+use crate::server::workspace::Answering;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Returns when the key's lease has ended, the time is up, the peer has disconnected, or the server
     /// stops.
-    pub(super) async fn wait(&mut self, key: &Key<'_>, until: u64, now: Now) {
-        let Connection { early, service, conversation, stream, .. } = self;
-        self.stats.is(State::Waiting);
-        tokio::select! {
-            () = lease_ends(service, conversation, key, until, now) => {}
-            () = hang_up(stream, early) => conversation.stop_waiting(),
-            _ = service.shutdown.requested() => conversation.stop_waiting(),
-        }
+    pub(super) async fn wait(
+        &mut self,
+        answering: &mut Answering,
+        key: &Key<'_>,
+        until: u64,
+    ) -> Result<(), End> {
+        let Connection { conversation, permit, stream, .. } = self;
+        let Answering { early, room, turn, .. } = answering;
+        let (now, service) = (turn.now, permit.service());
+        permit.stats().is(State::Waiting);
+        let wait = async {
+            tokio::select! {
+                () = lease_ends(service, conversation, key, until, now) => {}
+                () = hang_up(stream, early) => conversation.stop_waiting(),
+                _ = service.shutdown.requested() => conversation.stop_waiting(),
+            }
+        };
+        unless_ended(service, room.as_ref(), pin!(wait)).await
     }
 }
 
