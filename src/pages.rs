@@ -4,8 +4,8 @@
 //! large block was freed, glibc takes the next ones of that size from its heap. A server whose values had
 //! changed their sizes held twice its limit.
 //!
-//! A new mapping costs a page fault for each page, so a few megabytes of the runs that were dropped last are
-//! used again by the next ones of their size.
+//! A new mapping costs a page fault for each page, so the runs that were dropped last, 2 MiB at most, are
+//! used again by runs of about their size.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -319,7 +319,8 @@ const DROPPED_BYTES_MAX: usize = 2 << 20;
 const DROPPED_MAX: usize = 128;
 /// Segments that may be opened before mappings that are not used are given back.
 const IDLE_MAX: usize = 64;
-/// A run may take a mapping that is longer by so much of its size, as it is charged for all of it.
+/// A mapping is used again if it is longer than the run by at most this part of the run's size: the run is
+/// charged for all of it.
 const SLACK_PART: usize = 8;
 
 #[cfg(test)]

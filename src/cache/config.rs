@@ -50,8 +50,8 @@ impl Config {
         self.memory_bytes / MEMORY_BYTES_PER_GROUP
     }
 
-    /// The tables that guard all keys (their invalidations, misses and leases) are as large from `-m 64` on.
-    /// Below, they are this part of it, as fewer keys have values: 2 at 32 MiB, and 4 up to 16 MiB.
+    /// By how much the tables that guard keys (their invalidations, misses and leases) are smaller than the
+    /// largest: 1 above 32 MiB, 2 above 16 MiB, otherwise 4, because fewer keys have values there.
     pub(crate) fn guards_part(&self) -> usize {
         1 << (GUARDED_BYTES / self.memory_bytes.max(1)).clamp(1, GUARDS_PART_MAX).ilog2()
     }

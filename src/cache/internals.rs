@@ -36,7 +36,7 @@ impl Cache {
         let tags_in_use = Arc::new(TagsInUse::new(config.tag_bytes(), keys.clone()));
         let sizes = Sizes {
             hold_off_bytes: config.hold_off_bytes() / shards,
-            shares: shards * config.guards_part(),
+            guards_part: config.guards_part(),
             version_bytes: config.version_bytes() / shards,
         };
         let mut changes = Vec::new();
@@ -171,12 +171,12 @@ impl Cache {
     }
 
     pub(super) fn shard_of(&self, hash: KeyHash) -> usize {
-        (hash.bits() >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+        (hash.bits() >> KeyHash::SHARD_SHIFT) as usize & (self.shards.len() - 1)
     }
 
     /// For each shard a hash that belongs to it.
     pub(super) fn hashes(&self) -> impl Iterator<Item = KeyHash> {
-        (0..self.shards.len() as u64).map(|shard| KeyHash::new(shard << SHARD_SHIFT))
+        (0..self.shards.len() as u64).map(|shard| KeyHash::new(shard << KeyHash::SHARD_SHIFT))
     }
 
     fn at<'a>(&'a self, governed: &'a Governed, policies: &'a Policies, now: Now) -> At<'a> {
@@ -264,9 +264,7 @@ pub(super) fn word(seed: &[u8; 32], at: usize) -> u64 {
 
 /// The part of the secrets that keys are hashed with.
 pub(super) const HASH_SEED: Range<usize> = 8..16;
-/// Bits of the hash that neither the index of a shard nor its cells use.
-const SHARD_SHIFT: u32 = 48;
-/// Other shards that one step asks for room at first, whatever their number is.
+/// The number of other shards that one step asks first, however many there are.
 const SHARDS_ASKED: usize = 16;
 /// By which factor the memory limit may be raised.
 pub(super) const MEMORY_FACTOR: usize = 32;
@@ -356,7 +354,7 @@ mod tests {
         assert_eq!(fixture.cache.counts().evictions, 1);
     }
 
-    /// One shard of 64 was above it, and 17 were asked: the sweep had nothing more to do.
+    /// Only one shard of 64 had something to evict, and a sweep asked 17: it reported that nothing was left.
     #[test]
     fn a_sweep_reaches_a_lowered_limit_wherever_the_items_are() {
         let mut fixture = Fixture::full_but_for(5 << 19);

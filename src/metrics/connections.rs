@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub struct Connections(Mutex<Table>);
 
-/// The connections at the places of their numbers: the system gives out the lowest free ones.
+/// Connections, indexed by their numbers: the system assigns the lowest free one.
 #[derive(Debug, Default)]
 struct Table {
     count: usize,

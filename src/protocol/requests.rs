@@ -36,7 +36,7 @@ pub struct Resting(Remembered);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Remembered {
     Binary(binary::LoginState),
-    /// Its first byte chooses between these.
+    /// The first byte will choose one of these protocols.
     New(Protocols),
     Text,
 }
@@ -119,7 +119,7 @@ impl Requests {
     }
 
     /// All that is to be remembered while nothing is here, not even a part of a request; otherwise `None`.
-    /// These requests may then be those of another connection.
+    /// After that, another connection may use it.
     pub fn rest(&mut self) -> Option<Resting> {
         match &mut self.codec {
             Codec::Binary(decoder) => decoder.rest().map(Remembered::Binary),
@@ -131,8 +131,8 @@ impl Requests {
         .map(Resting)
     }
 
-    /// Becomes the requests of the connection that has remembered this, with replies in its form. The limits
-    /// are to be set again.
+    /// Continues with what a connection remembers, and sets the form of its replies. The limits must be set
+    /// again.
     #[inline]
     pub fn resume(&mut self, Resting(remembered): Resting, form: &mut ReplyForm) {
         match (&mut self.codec, remembered) {

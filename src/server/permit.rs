@@ -1,4 +1,4 @@
-//! The permit of a connection: their number is limited.
+//! Permits for connections, whose number is limited.
 
 use std::io;
 use std::sync::Arc;

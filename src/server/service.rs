@@ -94,7 +94,7 @@ impl Service {
         self.clock.now()
     }
 
-    /// The time since the service began, in half the bytes of an [`Instant`].
+    /// Nanoseconds since the service began: half the bytes of an [`Instant`].
     pub(super) fn nanos(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
     }

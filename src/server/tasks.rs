@@ -1,6 +1,6 @@
 //! The tasks of one worker thread: they are woken when the server stops, and waited for.
 //!
-//! tokio's sets of tasks and its `Notify` do the same with six times the memory for each task.
+//! tokio's sets of tasks and its `Notify` take about 150 bytes for each task where this takes 16.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_last_task_is_waited_for() {
+    fn a_worker_waits_for_the_end_of_its_last_task() {
         let tasks = Arc::new(Tasks::default());
         let (one, other) = (tasks.begin(), tasks.begin());
         let mut context = Context::from_waker(Waker::noop());
@@ -191,7 +191,7 @@ mod tests {
     /// A worker does not go on after a connection has panicked: the cache may be in any state.
     #[tokio::test]
     #[should_panic(expected = "connections do not panic")]
-    async fn a_panic_of_a_task_is_one_of_its_worker() {
+    async fn a_panic_of_a_task_ends_its_worker() {
         let tasks = Arc::new(Tasks::default());
         let (task, other) = (tasks.begin(), tasks.begin());
         let panics = tokio::spawn(async move {

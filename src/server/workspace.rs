@@ -19,10 +19,10 @@ pub(super) struct Workspace {
     pub(super) requests: Requests,
 }
 
-/// Lending moves no more than this.
+/// Lending moves only this pointer.
 type Pointer = Box<Workspace>;
 
-/// A workspace apart from the requests, from which the current one borrows.
+/// The rest of a workspace. It is separate because the current request borrows from `requests`.
 pub(super) struct Answering {
     /// Bytes that arrived while a request waited for a lease.
     pub(super) early: BytesMut,
@@ -111,7 +111,7 @@ impl Turn {
     }
 }
 
-/// The limit on free workspaces of a thread, of which each has two buffers: 4 MiB.
+/// The most free workspaces of a thread: 4 MiB, as each has two buffers.
 const FREE_MAX: usize = 32;
 /// Longer buffers are freed.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -183,6 +183,17 @@ mod tests {
         Deletion { held_until: Some(until), ..Deletion::default() }
     }
 
+    /// Changes a file, and corrects its checksum.
+    fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.truncate(bytes.len() - 8);
+        change(&mut bytes);
+        let mut sum = SipHasher13::new();
+        sum.write(&bytes);
+        bytes.extend(sum.finish().to_le_bytes());
+        fs::write(path, bytes).unwrap();
+    }
+
     fn scratch(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("leasehold-{name}-{}", std::process::id()))
     }
@@ -277,19 +288,29 @@ mod tests {
     fn the_previous_format_is_read_and_fills_are_refused_for_a_second() {
         let (old, clock, path) = saved("former");
         save(&old, &path, clock.now(), at_leisure).unwrap();
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[..16].copy_from_slice(b"leasehold items4");
-        let summed = bytes.len() - 8;
-        let mut sum = SipHasher13::new();
-        sum.write(&bytes[..summed]);
-        bytes[summed..].copy_from_slice(&sum.finish().to_le_bytes());
-        fs::write(&path, bytes).unwrap();
+        rewrite(&path, |bytes| bytes[..16].copy_from_slice(b"leasehold items4"));
         let (cache, loaded) = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap();
         let (key, mut peer) = (cache.key(b"any").unwrap(), cache.session());
         let mut store = |now| cache.store(&key, Mode::Set, Draft::new("v"), &mut peer, now);
         assert_eq!((loaded.items, store(clock.now())), (3, StoreOutcome::Refused(Reason::Closed)));
         clock.advance(Duration::from_secs(2));
         assert!(matches!(store(clock.now()), StoreOutcome::Stored { .. }));
+    }
+
+    /// It had other keys in caches with another `-m`, so that nobody knows which keys it stands for.
+    #[test]
+    fn a_closed_cell_of_a_former_server_stands_for_all_keys() {
+        let (old, clock, path) = saved("former-cell");
+        save(&old, &path, clock.now(), at_leisure).unwrap();
+        let end = (clock.now().unix + 2) * 1000;
+        let guard = [&[6][..], &7_u64.to_le_bytes(), &end.to_le_bytes()].concat();
+        rewrite(&path, |bytes| _ = bytes.splice(48..48, guard));
+        let (cache, _) = load(&path, Config::default(), None, clock.now(), at_leisure).unwrap();
+        for name in [&b"any"[..], b"other"] {
+            let key = cache.key(name).unwrap();
+            let store = |now| cache.store(&key, Mode::Set, Draft::new("v"), &mut cache.session(), now);
+            assert_eq!(store(clock.now()), StoreOutcome::Refused(Reason::Closed));
+        }
     }
 
     /// Each restart added a second to what was held off, and to a flush that was not due yet.

@@ -22,8 +22,10 @@
 //! | 4 | version of a row | hash of the key (8), version (8), end (8) |
 //! | 5 | misses of a key | hash (8), end (8), unanswered misses (2), those of them before an invalidation (2)
 //! |
-//! | 6 | keys that share a cell with this one may have been missed | hash (8), end (8) |
+//! | 6 | keys that share a cell with this one may have been missed, in files of servers whose cells depended
+//! on `-m`: it stands for all keys | hash (8), end (8) |
 //! | 7 | hold-off of the keys that share a cell with this one | hash (8), end (8) |
+//! | 9 | keys that share a cell of the smallest size with this one may have been missed | hash (8), end (8) |
 //! | 8 | position of a source of events | its name and the identity of its log, each after its length (2);
 //! offset (8) |
 //!
@@ -276,6 +278,10 @@ fn read_guard(file: &mut impl Read, units: Units, cache: &Cache, now: Now) -> Re
         CELL_MISSED => {
             Guard::CellMissed { hash: KeyHash::new(number(file)?), until: units.time(number(file)?, now) }
         }
+        FORMER_CELL_MISSED => {
+            let _: u64 = number(file)?;
+            Guard::AllMissed { until: units.time(number(file)?, now) }
+        }
         _ => return Err(LoadError::Damaged),
     };
     cache.guard(guard, now);
@@ -382,8 +388,9 @@ const ALL_HELD_OFF: u8 = 2;
 const VERSION_OF_KEY: u8 = 3;
 const VERSION: u8 = 4;
 const MISSED: u8 = 5;
-const CELL_MISSED: u8 = 6;
+const FORMER_CELL_MISSED: u8 = 6;
 const CELL_HELD_OFF: u8 = 7;
+const CELL_MISSED: u8 = 9;
 const SUM_BYTES: u64 = 8;
 /// The bytes of an item without its key, tags and value.
 const ITEM_BYTES: u64 = 34;

@@ -166,7 +166,8 @@ const CORRECTED_PART: usize = 8;
 pub(super) const CLASSES: usize = 2 * USES_CLASSES;
 /// The least and the greatest factors; each changes by at most a fifth at a time.
 const SMALL_FACTORS: (f64, f64) = (0.5, 2.0);
-/// Most values of a size that nobody asks for again cost the others the most.
+/// Large values that are never read again cost other items the most memory, so their lives may become much
+/// shorter.
 const LARGE_FACTORS: (f64, f64) = (1.0 / 16.0, 1.0);
 const STEP: f64 = 0.2;
 /// Factors at the start. A small item ends with its segment, on average half a unit early; so that large ones

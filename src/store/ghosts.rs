@@ -13,9 +13,9 @@ use crate::store::item::uses::Uses;
 pub(super) struct Ghosts {
     /// From the highest bit: fingerprint, uses, whether a client removed it, time. 0 is empty.
     sets: Box<[[u32; WAYS]]>,
-    /// The time.
+    /// The current time, in ticks.
     now: u32,
-    /// Bytes removed since it began, times [`TICKS_PER_WINDOW`].
+    /// Bytes removed since this tick began, times [`TICKS_PER_WINDOW`].
     passed: u64,
     /// The age at which a ghost is forgotten, in removed bytes.
     window: u64,
@@ -42,7 +42,7 @@ impl Ghosts {
         self.advance(bytes);
         let (now, print) = (self.now, fingerprint(hash));
         // Its own place comes before an empty one, and that before the oldest. Ranks of eight ways are found
-        // and compared without a jump, several at once.
+        // and compared without a branch, several at once.
         let rank = |packed: u32| {
             let (is_own, is_empty) = (packed & PRINT_MASK == print, packed == 0);
             let rank = if is_empty { EMPTY_RANK } else { age(packed, now) as i32 };
@@ -62,7 +62,7 @@ impl Ghosts {
     pub(super) fn take(&mut self, hash: KeyHash) -> Option<(Ghost, bool)> {
         let (now, print) = (self.now, fingerprint(hash));
         let set = self.set(hash);
-        // Most keys have none, which is known without a jump for each way.
+        // Most keys have none, which is known without a branch for each way.
         if !set.iter().fold(false, |found, packed| found | ((packed ^ print) & PRINT_MASK == 0)) {
             return None;
         }
@@ -73,7 +73,7 @@ impl Ghosts {
         Some((ghost, u64::from(age(packed, now)) <= TICKS_PER_WINDOW / 4))
     }
 
-    /// So many bytes more are removed.
+    /// Advances the time by so many removed bytes.
     fn advance(&mut self, bytes: usize) {
         self.passed += bytes as u64 * TICKS_PER_WINDOW;
         if self.passed >= self.window {

@@ -249,8 +249,8 @@ fn is_current(entries: &[Option<Entry>], number: u32, stamp: u64) -> bool {
     entry.is_some_and(|entry| entry.stamp == stamp)
 }
 
-/// The entry, its two allocations, its place in the order, and the room that these tables have left: about 250
-/// bytes were measured.
+/// The entry, its two allocations, its place in the order, and the room that these tables have left: about
+/// 250 bytes were measured.
 const ENTRY_OVERHEAD_BYTES: usize = size_of::<Option<Entry>>() + 200;
 /// Outdated entries of the order are removed once there are so many more entries than items.
 const ORDER_SLACK: usize = 16;

@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// The next candidate for eviction: a segment or a large item, and when it ends. Segments that are not
-    /// charged are none.
+    /// charged do not count.
     fn victim(&mut self) -> Option<(f64, Place)> {
         let mean = self.mean();
         let large = self.large.first_end(&self.ends, mean).map(|(end, number)| (end, Place::Large(number)));
@@ -884,8 +884,8 @@ mod tests {
         assert_eq!(pair.engine.counts().evictions, 0);
     }
 
-    /// They are not charged, so this frees nothing. A large store emptied its shard before it was refused,
-    /// and a lowered limit that nothing could reach emptied all shards.
+    /// These segments are not charged, so evicting them frees nothing. A large store emptied its shard
+    /// before it was refused, and a lowered limit that nothing could reach emptied all shards.
     #[test]
     fn the_segments_that_a_shard_owns_are_not_evicted_in_vain() {
         let mut pair = Pair::new(1 << 20, WhenFull::Evict);

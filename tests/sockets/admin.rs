@@ -50,9 +50,7 @@ fn health_checks_need_no_host() {
     let mut process = Process::start("-p -1 --admin 127.0.0.1:0");
     let address = process.admin();
     // The address is open before the server is ready.
-    served::eventually("the server is ready", || {
-        send(address, "GET /readyz HTTP/1.0\r\n\r\n").status == 200
-    });
+    served::eventually("the server is ready", || send(address, "GET /readyz HTTP/1.0\r\n\r\n").status == 200);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(send(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");
         assert_eq!(send(address, &format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).status, 200, "{path}");

@@ -33,8 +33,8 @@ pub(crate) struct Miss {
     /// The connection's own newest invalidation of the key since; it alone is disregarded.
     own: Seq,
     status: Status,
-    /// The newest miss of the chain that begins here, as a position plus one. This is not about this miss,
-    /// and stays when another takes its place.
+    /// The head of the chain that begins at this place of the ring: the position of its newest miss, plus
+    /// one. It belongs to the place, and stays when another miss takes it.
     chain: u64,
     /// The next older miss of the same chain, as a position plus one.
     older: u64,

@@ -13,6 +13,9 @@ use crate::store::item::seq::Seq;
 
 /// The records of one shard, and the cells that stand for forgotten ones.
 pub(crate) struct Table {
+    /// The bits of a hash from here on select its cell. They follow those that select the shard, so that
+    /// cells of caches with other numbers of shards contain the same keys, or are parts of each other.
+    cell_shift: u32,
     cells: Box<[Cell]>,
     /// Whether any cell was ever used.
     has_forgotten: bool,
@@ -132,18 +135,20 @@ impl Set {
 }
 
 impl Table {
-    /// The size of the tables of all shards together, in bytes, if they have this part of the whole.
+    /// The size of the tables of all shards together, in bytes, if their full size is divided by `part`.
     pub(crate) fn bytes(shards: usize, part: usize) -> usize {
         let (cells, sets) = parts(shards * part);
         shards * (cells * size_of::<Cell>() + sets * size_of::<Set>())
     }
 
-    /// The table of one shard, of so many shares.
-    pub(crate) fn new(shares: usize) -> Self {
+    /// The table of one of so many shards, if the full size of all is divided by `part`. All are powers of
+    /// two.
+    pub(crate) fn new(shards: usize, part: usize) -> Self {
         let record = Record::new(Seq::ZERO, Now { millis: 0, unix: 0 });
         let empty = Set { hashes: [KeyHash::NONE; WAYS], ends: [0; WAYS], records: [record; WAYS] };
-        let (cells, sets) = parts(shares);
+        let (cells, sets) = parts(shards * part);
         Table {
+            cell_shift: KeyHash::SHARD_SHIFT + shards.ilog2(),
             cells: vec![Cell::default(); cells].into_boxed_slice(),
             has_forgotten: false,
             sets: vec![empty; sets].into_boxed_slice(),
@@ -203,7 +208,9 @@ impl Table {
                 show(forgotten);
             }
             if let Some(Closure { until: closed_until, .. }) = cell.closure(now) {
-                show(Forgotten { closed_until, is_cell: true, ..forgotten });
+                for hash in self.parts_of_cell(hash) {
+                    show(Forgotten { closed_until, hash, is_cell: true, ..forgotten });
+                }
             }
         }
     }
@@ -292,7 +299,15 @@ impl Table {
     }
 
     fn cell_of(&self, hash: KeyHash) -> usize {
-        ((u64::from((hash.bits() >> CELL_SHIFT) as u16) * self.cells.len() as u64) >> 16) as usize
+        (hash.bits() >> self.cell_shift) as usize & (self.cells.len() - 1)
+    }
+
+    /// One hash in each of the smallest cells, which the largest tables have, that are parts of the cell of
+    /// this hash.
+    fn parts_of_cell(&self, hash: KeyHash) -> impl Iterator<Item = KeyHash> + use<> {
+        let end = self.cell_shift + self.cells.len().ilog2();
+        let parts = 1_u64 << (KeyHash::SHARD_SHIFT + CELLS.ilog2()).saturating_sub(end);
+        (0..parts).map(move |part| KeyHash::new(hash.bits() & !((parts - 1) << end) | part << end))
     }
 }
 
@@ -319,7 +334,7 @@ fn forgotten(hash: KeyHash, record: &Record, ends: u32, now: Now) -> Option<Forg
     })
 }
 
-/// The number of cells and of sets in one of so many shares.
+/// The number of cells and of sets in one of `shares` equal shares.
 fn parts(shares: usize) -> (usize, usize) {
     let cells = (CELLS / shares).max(1);
     let sets = (BYTES / shares).saturating_sub(cells * size_of::<Cell>()) / size_of::<Set>();
@@ -340,7 +355,6 @@ const BYTES: usize = 8 << 10;
 const CELLS: usize = 1 << 5;
 /// Bits of the hash that select neither the shard nor the slot of an item.
 const SET_SHIFT: u32 = 24;
-const CELL_SHIFT: u32 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -349,6 +363,46 @@ mod tests {
 
     use super::*;
     use crate::cache::fence::judgment::{Judged, Reader, Takes, Verdict};
+
+    /// A server took over with another `-m`, and sets of keys that were invalidated while they were loaded
+    /// were stored: a cell had other keys there, or was only a part of that which was closed.
+    #[test]
+    fn what_a_closed_cell_contains_is_closed_in_tables_of_any_other_size() {
+        let now = Now { millis: 1_000, unix: 0 };
+        let mut random = 1_u64;
+        let mut hash = || {
+            random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x7f4a_7c15);
+            KeyHash::new(random ^ random >> 29)
+        };
+        let (closed, others) = ([(); 40].map(|()| hash()), [(); 20_000].map(|()| hash()));
+        let caches = [(4, 4), (4, 2), (8, 1), (16, 1), (64, 1), (1024, 1)];
+        for (from, to) in caches.into_iter().flat_map(|from| caches.map(|to| (from, to))) {
+            let new = |(shards, part)| (0..shards).map(|_| Table::new(shards, part)).collect::<Vec<_>>();
+            let shard = |hash: KeyHash, tables: &[Table]| {
+                (hash.bits() >> KeyHash::SHARD_SHIFT) as usize & (tables.len() - 1)
+            };
+            let is_closed = |hash, tables: &[Table]| {
+                let table = &tables[shard(hash, tables)];
+                table.cells[table.cell_of(hash)].closure(now).is_some()
+            };
+            let (mut old, mut young) = (new(from), new(to));
+            closed.iter().for_each(|hash| {
+                let shard = shard(*hash, &old);
+                old[shard].close_cell(*hash, 2_000, now);
+            });
+            old.iter().for_each(|table| {
+                table.each(now, |Forgotten { hash, closed_until, is_cell, .. }| {
+                    assert!(is_cell);
+                    let shard = shard(hash, &young);
+                    young[shard].close_cell(hash, closed_until, now);
+                });
+            });
+            let count = |tables: &[Table]| others.iter().filter(|hash| is_closed(**hash, tables)).count();
+            assert!(others.iter().all(|hash| is_closed(*hash, &young) || !is_closed(*hash, &old)));
+            // No more than necessary: a quarter of the cells may contain four times as many keys.
+            assert!(count(&old) > 40 && count(&young) <= count(&old) * 5, "{from:?} to {to:?}");
+        }
+    }
 
     /// A table with one cell and two sets, in which all keys of a test compete for one set.
     struct Fixture {
@@ -361,7 +415,7 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
-            let table = Table::new(CELLS);
+            let table = Table::new(1, CELLS);
             assert_eq!((table.cells.len(), table.sets.len()), (1, 2));
             Fixture { invalidated: HashMap::new(), now: Now { millis: 1_000, unix: 0 }, seq: 1, table }
         }

@@ -128,10 +128,11 @@ impl State {
 
 impl Shard {
     pub(crate) fn new(engine: Engine, place: Place, sizes: Sizes) -> Self {
-        let (shards, shares) = (place.shards, sizes.shares);
+        let shards = place.shards;
+        let shares = shards * sizes.guards_part;
         Shard {
             engine,
-            fence: Table::new(shares),
+            fence: Table::new(shards, sizes.guards_part),
             flush_at: None,
             floor: Invalidations::default(),
             guesses: Guesses::new(shards),

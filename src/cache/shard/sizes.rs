@@ -10,8 +10,8 @@ use crate::cache::lease::records::Leases;
 pub(crate) struct Sizes {
     /// The most bytes that hold-offs of single keys may take.
     pub(crate) hold_off_bytes: usize,
-    /// The tables that guard all keys are one of so many shares of the whole.
-    pub(crate) shares: usize,
+    /// By how much the tables that guard keys are smaller than the largest.
+    pub(crate) guards_part: usize,
     /// The most bytes that versions of rows may take.
     pub(crate) version_bytes: usize,
 }

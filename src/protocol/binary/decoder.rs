@@ -32,7 +32,7 @@ pub(in crate::protocol) struct Decoder {
     value_bytes_max: usize,
 }
 
-/// How far a connection is with its login.
+/// The progress of a connection's login.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::protocol) struct LoginState {
     access: Access,
@@ -125,8 +125,8 @@ impl Decoder {
         }
     }
 
-    /// Drops what it has decoded. Returns the state of the login if nothing is left, not even a part of a
-    /// request: then it is as good as new but for that.
+    /// Drops what it has decoded. If nothing is left, not even a part of a request, returns the state of the
+    /// login: apart from that, the decoder is as new.
     pub(in crate::protocol) fn rest(&mut self) -> Option<LoginState> {
         self.release();
         if self.done < self.buffer.len() {

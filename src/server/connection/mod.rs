@@ -351,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 static REFRESHES: logging::Limit = logging::Limit::new();
 
-/// Waits for work that a shutdown ends, and a request that takes too long.
+/// Waits for this work, unless a shutdown is requested or the request takes too long.
 async fn unless_ended<T>(
     service: &Service,
     room: Option<&Room>,
@@ -654,7 +654,9 @@ mod tests {
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let (service, task) = (Arc::new(service()), Arc::new(Tasks::default()).begin());
         let future = connection(&service, accepted.unwrap().0).serve(task);
-        assert!(size_of_val(&future) + 104 <= 256, "{} bytes", size_of_val(&future));
+        // Without inlining, as in a debug build, the future has one more field.
+        let most = if cfg!(debug_assertions) { 160 } else { 256 - 104 };
+        assert!(size_of_val(&future) <= most, "{} bytes", size_of_val(&future));
         let counts = 2 * size_of::<usize>();
         assert!(size_of::<ConnectionStats>() + counts + 8 <= 112);
         assert!(size_of::<Conversation>() + 8 <= 128);

@@ -41,7 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         by(deadline, poll_fn(|context| self.poll_read(context, lent))).await
     }
 
-    /// Reads into a lent workspace. A connection that has nothing to read gives it back, if that is empty.
+    /// Reads into a lent workspace. A connection that has nothing to read gives the workspace
+    /// back if it is empty.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -259,7 +259,7 @@ fn is_high(tag: u64, depth: u32) -> bool {
 
 /// A large table with at most so many slots is replaced by a small one, which it fills by half.
 const SHRUNK_SLOTS_MAX: usize = Size::Small.slots() / 2;
-/// Two tables with at most so many slots together are joined: a quarter of a full one.
+/// Two tables with at most so many slots together are joined: a quarter of a full small one.
 const JOINED_SLOTS_MAX: usize = Size::Small.slots() / 4;
 /// Bits of a tag for the directory.
 const BITS_MAX: u32 = TAG_BITS - table::PLACE_BITS;
@@ -273,8 +273,8 @@ mod tests {
         Slot::new(KeyHash::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7), Place::Log(0, 0))
     }
 
-    /// All tables of an index are about as full, and split at about the same time. With one size of tables
-    /// they were half as full afterwards: up to 21.3 bytes, and 15.4 on average.
+    /// All tables of an index are about equally full, and split at about the same time. With one size of
+    /// tables they were half as full afterwards: up to 21.3 bytes, and 15.4 on average.
     #[test]
     fn a_slot_takes_at_most_16_bytes_and_13_on_average_however_many_there_are() {
         let (mut index, mut shares) = (Index::new(), Vec::new());
@@ -284,7 +284,7 @@ mod tests {
             index.insert(slot(number));
             shares.push(index.bytes() as f64 / number as f64);
         }
-        // So many times as many as at the start: every phase counts as often.
+        // Counts that grow by a constant factor, so that each phase has the same weight.
         let counts = (0..500).map(|step| 4_000.0 * f64::powf(10.0, f64::from(step) / 500.0));
         let shares: Vec<f64> = counts.map(|count| shares[count as usize]).collect();
         let (most, mean) = (shares.iter().copied().fold(0.0, f64::max), shares.iter().sum::<f64>() / 500.0);

@@ -12,7 +12,7 @@ use prefetch_index::prefetch_index;
 
 use crate::store::index::slot::Slot;
 
-/// At most so many slots as [`Size::slots`] says.
+/// At most [`Size::slots`] of them.
 pub(crate) struct Table {
     /// Words of 8 bytes: slots with all bits inverted, so that 0 is no slot.
     bytes: MmapMut,

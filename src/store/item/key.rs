@@ -28,6 +28,10 @@ impl KeyHash {
         KeyHash(bits)
     }
 
+    /// From this bit on, a hash says in which shard its key is, and then in which cell of the forgotten
+    /// misses.
+    pub(crate) const SHARD_SHIFT: u32 = 48;
+
     /// All bits, from which tables take those that they use.
     #[inline]
     pub const fn bits(self) -> u64 {

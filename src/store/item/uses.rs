@@ -3,7 +3,8 @@
 /// How often an item was used since it was stored, 0 to 7, and whether it came back after its eviction and
 /// was not used since.
 ///
-/// That makes 16 classes of items, whose lives are corrected one by one (see [`crate::store::ends`]).
+/// That makes 16 classes of small items and 16 of large ones, whose lives are corrected one by one (see
+/// [`crate::store::ends`]).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Uses(u8);
 
