@@ -45,13 +45,14 @@ impl Tasks {
     pub(super) fn begin(self: &Arc<Tasks>) -> Task {
         let mut places = self.places.lock();
         let (place, taken) = (places.free, Place::Taken(Waker::noop().clone()));
-        match places.all.get_mut(place as usize).map(|free| mem::replace(free, taken)) {
-            None => {
-                places.all.push(Place::Taken(Waker::noop().clone()));
-                places.free += 1;
+        if place as usize == places.all.len() {
+            places.all.push(taken);
+            places.free += 1;
+        } else {
+            match mem::replace(&mut places.all[place as usize], taken) {
+                Place::Free(next) => places.free = next,
+                Place::Taken(_) => unreachable!("the place is free"),
             }
-            Some(Place::Free(next)) => places.free = next,
-            Some(Place::Taken(_)) => unreachable!("the place is free"),
         }
         places.taken += 1;
         Task { place, tasks: Arc::clone(self) }
