@@ -171,7 +171,7 @@ impl Cache {
     }
 
     pub(super) fn shard_of(&self, hash: KeyHash) -> usize {
-        (hash.bits() >> KeyHash::SHARD_SHIFT) as usize & (self.shards.len() - 1)
+        hash.shard(self.shards.len())
     }
 
     /// For each shard a hash that belongs to it.

@@ -25,9 +25,9 @@
 //! | 6 | keys that share a cell with this one may have been missed, in files of servers whose cells depended
 //! on `-m`: it stands for all keys | hash (8), end (8) |
 //! | 7 | hold-off of the keys that share a cell with this one | hash (8), end (8) |
-//! | 9 | keys that share a cell of the smallest size with this one may have been missed | hash (8), end (8) |
 //! | 8 | position of a source of events | its name and the identity of its log, each after its length (2);
 //! offset (8) |
+//! | 9 | keys that share a cell of the smallest size with this one may have been missed | hash (8), end (8) |
 //!
 //! Former formats are read, too: `leasehold items6`, and `leasehold items4`, which contains no misses: any
 //! key may have been missed.

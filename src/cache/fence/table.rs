@@ -13,8 +13,8 @@ use crate::store::item::seq::Seq;
 
 /// The records of one shard, and the cells that stand for forgotten ones.
 pub(crate) struct Table {
-    /// The bits of a hash from here on select its cell. They follow those that select the shard, so that
-    /// cells of caches with other numbers of shards contain the same keys, or are parts of each other.
+    /// The bits of a hash from here on select its cell. They follow those that select the shard: see
+    /// [`KeyHash::SHARD_SHIFT`].
     cell_shift: u32,
     cells: Box<[Cell]>,
     /// Whether any cell was ever used.
@@ -378,23 +378,18 @@ mod tests {
         let caches = [(4, 4), (4, 2), (8, 1), (16, 1), (64, 1), (1024, 1)];
         for (from, to) in caches.into_iter().flat_map(|from| caches.map(|to| (from, to))) {
             let new = |(shards, part)| (0..shards).map(|_| Table::new(shards, part)).collect::<Vec<_>>();
-            let shard = |hash: KeyHash, tables: &[Table]| {
-                (hash.bits() >> KeyHash::SHARD_SHIFT) as usize & (tables.len() - 1)
-            };
-            let is_closed = |hash, tables: &[Table]| {
-                let table = &tables[shard(hash, tables)];
+            let is_closed = |hash: KeyHash, tables: &[Table]| {
+                let table = &tables[hash.shard(tables.len())];
                 table.cells[table.cell_of(hash)].closure(now).is_some()
             };
             let (mut old, mut young) = (new(from), new(to));
             closed.iter().for_each(|hash| {
-                let shard = shard(*hash, &old);
-                old[shard].close_cell(*hash, 2_000, now);
+                old[hash.shard(from.0)].close_cell(*hash, 2_000, now);
             });
             old.iter().for_each(|table| {
                 table.each(now, |Forgotten { hash, closed_until, is_cell, .. }| {
                     assert!(is_cell);
-                    let shard = shard(hash, &young);
-                    young[shard].close_cell(hash, closed_until, now);
+                    young[hash.shard(to.0)].close_cell(hash, closed_until, now);
                 });
             });
             let count = |tables: &[Table]| others.iter().filter(|hash| is_closed(**hash, tables)).count();

@@ -98,7 +98,7 @@ impl Holdoffs {
         let own = self.keys.iter().map(|&Holdoff { hash, until }| Listed { hash, is_cell: false, until });
         let Place { index, shards } = self.place;
         let cells = self.cells.iter().enumerate().map(move |(cell, second)| {
-            let hash = KeyHash::new(((cell * shards + index) as u64) << CELL_SHIFT);
+            let hash = KeyHash::new(((cell * shards + index) as u64) << KeyHash::SHARD_SHIFT);
             Listed { hash, is_cell: true, until: u64::from(*second) * 1000 }
         });
         own.chain(cells).filter(move |listed| now.millis < listed.until)
@@ -142,9 +142,9 @@ impl Holdoffs {
         &mut self.cells
     }
 
-    /// The low bits choose the shard. So a hash has the same cell whatever the number of shards is.
+    /// The low bits choose the shard: see [`KeyHash::SHARD_SHIFT`].
     fn cell_of(&self, hash: KeyHash) -> usize {
-        (hash.bits() >> CELL_SHIFT) as usize / self.place.shards
+        (hash.bits() >> KeyHash::SHARD_SHIFT) as usize / self.place.shards
     }
 }
 
@@ -153,9 +153,7 @@ fn second_after(millis: u64) -> u32 {
 }
 
 /// Cells over all shards.
-pub const CELLS: usize = 1 << (u64::BITS - CELL_SHIFT);
-/// The bits that choose the cell, and the lowest of them the shard.
-const CELL_SHIFT: u32 = 48;
+pub const CELLS: usize = 1 << (u64::BITS - KeyHash::SHARD_SHIFT);
 /// With its share of a table that is half full.
 const HOLDOFF_BYTES: usize = 2 * (size_of::<Holdoff>() + 1);
 /// How often a full table is searched for hold-offs that have ended.
@@ -178,7 +176,7 @@ mod tests {
 
     /// The hash of a key of the shard; each has a cell of its own.
     fn hash(n: u64) -> KeyHash {
-        KeyHash::new((n * PLACE.shards as u64 + PLACE.index as u64) << CELL_SHIFT | n)
+        KeyHash::new((n * PLACE.shards as u64 + PLACE.index as u64) << KeyHash::SHARD_SHIFT | n)
     }
 
     #[test]

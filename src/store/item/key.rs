@@ -28,14 +28,20 @@ impl KeyHash {
         KeyHash(bits)
     }
 
-    /// From this bit on, a hash says in which shard its key is, and then in which cell of the forgotten
-    /// misses.
+    /// From this bit on, a hash says in which shard its key is, and then in which cell of a table there. So
+    /// cells contain the same keys, or are parts of each other, whatever the number of shards is.
     pub(crate) const SHARD_SHIFT: u32 = 48;
 
     /// All bits, from which tables take those that they use.
     #[inline]
     pub const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// The number of its shard, of so many: a power of two.
+    #[inline]
+    pub(crate) fn shard(self, shards: usize) -> usize {
+        (self.0 >> KeyHash::SHARD_SHIFT) as usize & (shards - 1)
     }
 }
 
